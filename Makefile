@@ -1,0 +1,29 @@
+# make demo: the main job on a bare machine.  make test: every test.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test lint clean
+
+demo: .venv/runtime
+	$(BIN)/vps-ros demo -o demo --force
+
+test: .venv/tests
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/python -m pytest
+
+lint: .venv/tests
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+.venv/runtime: setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -e .
+	@touch $@
+
+# 2.13.0 has a build without CUDA here; a plain `torch` would pull gigabytes.
+.venv/tests: setup.py .venv/runtime
+	$(BIN)/pip install -q torch==2.13.0
+	$(BIN)/pip install -q -e ".[test,train,report]" ruff
+	@touch $@
+
+clean:
+	rm -rf .venv demo

@@ -1,0 +1,36 @@
+"""The Python package; the ROS package around it is in CMakeLists.txt and package.xml."""
+
+from setuptools import find_packages, setup
+
+RUNTIME = [
+    "numpy>=1.24",
+    "scipy>=1.10",
+    "opencv-python-headless>=4.7",
+    "onnxruntime>=1.17",
+    "rosbags>=0.10.4",
+    "av>=12",
+    "pyyaml>=6",
+    "rich>=13",
+]
+EXTRAS = {
+    "live": ["cyclonedds"],
+    "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
+    "report": ["matplotlib>=3.7"],
+    "test": ["pytest>=8", "hypothesis>=6.100"],
+}
+
+setup(
+    name="vps_ros",
+    version="0.1.0",
+    description="Online video panoptic segmentation for robots: ROS 2, recorded drives, and plain Python",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=find_packages(include=["vps_ros", "vps_ros.*"]),
+    package_data={"vps_ros": ["weights/*.onnx", "weights/*.json", "msg_definitions/*.msg"]},
+    install_requires=RUNTIME,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["vps-ros = vps_ros.commands.main:main"]},
+    zip_safe=False,
+)

@@ -1,0 +1,57 @@
+"""What people see while a command runs: progress, warnings and tables, all on stderr or stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+Item = TypeVar("Item")
+
+_stderr = Console(stderr=True)
+_stdout = Console(soft_wrap=True)
+
+
+def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+    """The items, with a bar on stderr that shows how far, how fast and how long still."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=_stderr) as bar:
+        yield from bar.track(items, total=total, description=label)
+
+
+def note(message: str) -> None:
+    """One line for people, on stderr."""
+    _stderr.print(escape(message), highlight=False)
+
+
+def warn(message: str) -> None:
+    """One line that says what was lost or is odd, on stderr."""
+    _stderr.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on stdout; numbers are set to the right, floats with three decimals."""
+    rows = [list(row) for row in rows]
+    view = Table(title=title, title_justify="left")
+    for i, name in enumerate(columns):
+        numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
+        view.add_column(name, justify="right" if numeric else "left")
+    for row in rows:
+        view.add_row(*(escape(_cell(value)) for value in row))
+    _stdout.print(view)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)

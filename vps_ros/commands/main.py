@@ -1,0 +1,79 @@
+"""`vps-ros`: finds the subcommand, runs it, and turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import importlib
+import sys
+from collections.abc import Sequence
+
+from vps_ros.errors import InputError
+
+COMMANDS = {
+    "demo": "generate a street drive, replay it, evaluate it",
+    "replay": "track every object of a recorded drive",
+    "pack": "make a bag from a folder of images or a video",
+    "evaluate": "measure predictions against ground truth",
+    "synth": "generate street drives with exact ground truth",
+    "train": "train a model",
+    "export": "write a trained model as ONNX",
+    "inspect": "say what a model or a bag contains",
+    "bench": "measure speed against named alternatives",
+}
+"""Each is a module of this package with DESCRIPTION, EXAMPLES, add_arguments(parser) and run(args) -> int."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit code: 0 done, 2 bad input (one line on stderr), 1 a failure of our own."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    parser = _parser(argv)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except InputError as error:
+        return _complain(error, 2)
+    except KeyboardInterrupt:
+        return _complain("interrupted", 130)
+    except BrokenPipeError:
+        return 0
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _complain(f"disk full while writing {error.filename or 'the output'}; free some space", 2)
+        if error.errno in (errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR) and error.filename:
+            return _complain(f"{error.filename}: {error.strerror}; choose a path that can be used", 2)
+        raise
+
+
+def _parser(argv: list[str]) -> argparse.ArgumentParser:
+    from vps_ros import __version__
+
+    parser = argparse.ArgumentParser(prog="vps-ros", description="Online video panoptic segmentation for robots.")
+    parser.add_argument("--version", action="version", version=f"vps-ros {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, meaning in COMMANDS.items():
+        if argv[:1] != [name]:
+            # Others are named only: importing every command would make each of them slow to start.
+            commands.add_parser(name, help=meaning)
+            continue
+        module = importlib.import_module(f"vps_ros.commands.{name}")
+        examples = "examples:\n" + "\n".join(f"  {line}" for line in module.EXAMPLES)
+        one = commands.add_parser(
+            name,
+            help=meaning,
+            description=module.DESCRIPTION,
+            epilog=examples,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        module.add_arguments(one)
+        one.set_defaults(run=module.run)
+    return parser
+
+
+def _complain(message: object, code: int) -> int:
+    print(f"vps-ros: {message}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

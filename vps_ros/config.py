@@ -1,0 +1,156 @@
+"""Every parameter once: name, type, default, range, unit, one line of meaning.
+
+The YAML file, the node's parameters, the command line's flags and the table in docs are made from here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import yaml
+
+from vps_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """What is known of one field of Config. `live`: may change while a pipeline runs."""
+
+    name: str
+    type: type
+    default: Any
+    meaning: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: tuple[str, ...] = ()
+    live: bool = False
+
+
+def _parameter(default: Any, meaning: str, **facts: Any) -> Any:
+    return field(default=default, metadata={"meaning": meaning, **facts})
+
+
+TRACKERS = ("hierarchical",)
+PROVIDERS = ("cpu", "cuda", "tensorrt")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Parameters of the pipeline; raises InputError for a value out of its range.
+
+    Thresholds of the segmenter default to -1: the value that the model itself carries.
+    """
+
+    # segmenter
+    model: str = _parameter("streets-s", "name of a shipped model, or path of an ONNX file")
+    providers: tuple[str, ...] = _parameter(
+        ("cpu",), "ONNX Runtime execution providers, in order of preference", choices=PROVIDERS
+    )
+    allow_fallback: bool = _parameter(False, "go on with the next provider when the first is missing")
+    threads: int = _parameter(0, "threads of the network; 0 takes every core", low=0, high=256)
+    postprocess: str = _parameter(
+        "model", "how masks become segments", choices=("model", "mask_wise", "pixel_wise"), live=True
+    )
+    thing_threshold: float = _parameter(
+        -1.0, "least class score of a thing; -1: the model's", low=-1, high=1, live=True
+    )
+    stuff_threshold: float = _parameter(-1.0, "least class score of stuff; -1: the model's", low=-1, high=1, live=True)
+    mask_threshold: float = _parameter(
+        -1.0, "least mask probability of a pixel; -1: the model's", low=-1, high=1, live=True
+    )
+    overlap_threshold: float = _parameter(
+        -1.0, "least visible share of a mask; -1: the model's", low=-1, high=1, live=True
+    )
+    thing_area: int = _parameter(
+        -1, "smallest thing, in pixels of the model's input; -1: the model's", unit="px", low=-1, high=10**7, live=True
+    )
+    stuff_area: int = _parameter(
+        -1, "smallest stuff, in pixels of the model's input; -1: the model's", unit="px", low=-1, high=10**7, live=True
+    )
+    # tracker
+    tracker: str = _parameter("hierarchical", "how segments get identities", choices=TRACKERS)
+
+    def __post_init__(self) -> None:
+        for p in parameters():
+            object.__setattr__(self, p.name, check(p, getattr(self, p.name)))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str = "configuration") -> Config:
+        """Config with `values` over the defaults; raises InputError naming `where` and any unknown name."""
+        known = {p.name for p in parameters()}
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known, 1)
+                hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
+                raise InputError(f"{where}: unknown parameter {name!r}; {hint}")
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
+        """Config from a YAML file: a plain mapping, or a ROS parameter file (`node: ros__parameters:`)."""
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; give the path of a YAML file of parameters") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        content = _inside_ros_file(content if content is not None else {})
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path}: holds no mapping; write one `name: value` a line")
+        return cls.from_mapping({**content, **(overrides or {})}, str(path))
+
+
+def parameters() -> tuple[Parameter, ...]:
+    """Every parameter in the order of declaration."""
+    return _PARAMETERS
+
+
+def check(parameter: Parameter, value: Any) -> Any:
+    """The value in its declared type; raises InputError that names the parameter, the value and what is allowed."""
+    p = parameter
+    if p.type is tuple:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(v, str) for v in value):
+            raise InputError(f"{p.name}: {value!r} is not a list of names")
+        value = tuple(value)
+    elif p.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    elif type(value) is not p.type:
+        raise InputError(f"{p.name}: {value!r} is not of type {p.type.__name__}")
+    if p.choices:
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in p.choices:
+                raise InputError(f"{p.name}: {one!r} is not one of {', '.join(p.choices)}")
+    # Written so that NaN, which compares false with everything, is refused too.
+    if (p.low is not None and not value >= p.low) or (p.high is not None and not value <= p.high):
+        raise InputError(f"{p.name}: {value!r} is outside {p.low:g}..{p.high:g}")
+    return value
+
+
+def _inside_ros_file(content: Any) -> Any:
+    if isinstance(content, Mapping) and len(content) == 1:
+        (inner,) = content.values()
+        if isinstance(inner, Mapping) and set(inner) == {"ros__parameters"}:
+            return inner["ros__parameters"] or {}
+    return content
+
+
+def _declared() -> tuple[Parameter, ...]:
+    hints = get_type_hints(Config)
+    return tuple(
+        Parameter(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
+        for f in dataclasses.fields(Config)
+    )
+
+
+_PARAMETERS = _declared()

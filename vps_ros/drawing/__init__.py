@@ -1,0 +1,1 @@
+"""Overlays, video and plots."""

@@ -1,0 +1,1 @@
+"""Two images -> dense optical flow."""

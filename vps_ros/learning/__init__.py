@@ -1,0 +1,1 @@
+"""Models, losses, training and export; the only folder that imports torch."""

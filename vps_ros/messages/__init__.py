@@ -1,0 +1,1 @@
+"""PanopticFrame <-> ROS messages; images <-> arrays; knows no transport."""

@@ -1,0 +1,63 @@
+"""Files that are either whole or not there: written beside their place, then moved into it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vps_ros.errors import InputError
+
+
+def refuse_existing(path: str | Path, force: bool) -> Path:
+    """The path, when it may be written; raises InputError when something is there and `force` is off."""
+    path = Path(path)
+    if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
+        raise InputError(f"{path}: exists; pass --force to replace it, or choose another output")
+    return path
+
+
+@contextmanager
+def whole(path: str | Path, force: bool = True) -> Iterator[Path]:
+    """A temporary path beside `path` to write a file or folder to; moved to `path` when the block succeeds.
+
+    When the block fails, or the process is interrupted, nothing is left at `path` that was not there before.
+    Raises InputError when `path` exists and `force` is off, or its folder cannot be made.
+    """
+    path = refuse_existing(path, force)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"{path}: its folder cannot be written ({error.strerror})") from None
+    try:
+        draft = room / path.name
+        yield draft
+        if path.is_dir() and not path.is_symlink():
+            os.rename(path, room / "replaced")
+        os.replace(draft, path)
+    finally:
+        shutil.rmtree(room, ignore_errors=True)
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """The values as indented JSON, whole or not at all; NaN becomes null, since JSON has none."""
+    with whole(path) as draft:
+        draft.write_text(json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and value != value:
+        return None
+    return value

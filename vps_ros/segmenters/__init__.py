@@ -1,0 +1,1 @@
+"""Image -> Segmentation: any model of the ONNX contract."""

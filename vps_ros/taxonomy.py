@@ -1,0 +1,114 @@
+"""Classes: their ids, names, colours, and whether they are things or stuff."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+
+VOID_ID = 255
+"""Class value of unlabelled pixels in KITTI-STEP and Cityscapes maps."""
+MAX_CLASS_ID = 998
+"""The largest id whose segment_id (1 + class) stays below the first thing slot."""
+
+
+@dataclass(frozen=True)
+class ClassInfo:
+    """One class; `color` is RGB in 0..255."""
+
+    id: int
+    name: str
+    isthing: bool
+    color: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Taxonomy:
+    """The classes of a model or a data set, in the order of a model's class logits."""
+
+    name: str
+    classes: tuple[ClassInfo, ...]
+
+    def __post_init__(self) -> None:
+        ids = [c.id for c in self.classes]
+        if len(set(ids)) != len(ids):
+            raise InputError(f"taxonomy {self.name!r}: class ids repeat; give each class an id of its own")
+        if ids and not 0 <= min(ids) <= max(ids) <= MAX_CLASS_ID:
+            raise InputError(f"taxonomy {self.name!r}: class ids must be in 0..{MAX_CLASS_ID}")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def ids(self) -> NDArray[np.int32]:
+        """int32 [C], class id of each column."""
+        return np.array([c.id for c in self.classes], np.int32)
+
+    @cached_property
+    def isthing(self) -> NDArray[np.bool_]:
+        """bool [C]."""
+        return np.array([c.isthing for c in self.classes], bool)
+
+    @cached_property
+    def thing_ids(self) -> tuple[int, ...]:
+        return tuple(c.id for c in self.classes if c.isthing)
+
+    @cached_property
+    def by_id(self) -> dict[int, ClassInfo]:
+        return {c.id: c for c in self.classes}
+
+    def to_json(self) -> list[dict]:
+        """The list of {id, name, isthing, color} of the ONNX contract."""
+        return [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)} for c in self.classes]
+
+    @classmethod
+    def from_json(cls, name: str, entries: Sequence[dict]) -> Taxonomy:
+        """Raises InputError when an entry lacks a field or has one of the wrong type."""
+        try:
+            classes = tuple(
+                ClassInfo(int(e["id"]), str(e["name"]), bool(e["isthing"]), tuple(int(v) for v in e["color"]))
+                for e in entries
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"taxonomy {name!r}: {error!r}; each class needs id, name, isthing and color [r, g, b]"
+            ) from None
+        return cls(name, classes)
+
+
+_STREET_CLASSES = (
+    ("road", (128, 64, 128)),
+    ("sidewalk", (244, 35, 232)),
+    ("building", (70, 70, 70)),
+    ("wall", (102, 102, 156)),
+    ("fence", (190, 153, 153)),
+    ("pole", (153, 153, 153)),
+    ("traffic-light", (250, 170, 30)),
+    ("traffic-sign", (220, 220, 0)),
+    ("vegetation", (107, 142, 35)),
+    ("terrain", (152, 251, 152)),
+    ("sky", (70, 130, 180)),
+    ("person", (220, 20, 60)),
+    ("rider", (255, 0, 0)),
+    ("car", (0, 0, 142)),
+    ("truck", (0, 0, 70)),
+    ("bus", (0, 60, 100)),
+    ("train", (0, 80, 100)),
+    ("motorcycle", (0, 0, 230)),
+    ("bicycle", (119, 11, 32)),
+)
+
+
+def _street(name: str, things: set[int]) -> Taxonomy:
+    return Taxonomy(name, tuple(ClassInfo(i, n, i in things, c) for i, (n, c) in enumerate(_STREET_CLASSES)))
+
+
+CITYSCAPES = _street("cityscapes", set(range(11, 19)))
+"""19 classes; things are 11..18 (Cityscapes-VPS, the generated streets)."""
+KITTI_STEP = _street("kitti-step", {11, 13})
+"""The same 19 classes; only person and car are things (STEP benchmark)."""

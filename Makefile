@@ -19,7 +19,7 @@ lint: .venv/tests
 	$(BIN)/pip install -q -e .
 	@touch $@
 
-# 2.13.0 has a build without CUDA here; a plain `torch` would pull gigabytes.
+# torch is pinned: every machine tests the same one.
 .venv/tests: setup.py .venv/runtime
 	$(BIN)/pip install -q torch==2.13.0
 	$(BIN)/pip install -q -e ".[test,train,report]" ruff

@@ -1,5 +1,7 @@
 """The Python package; the ROS package around it is in CMakeLists.txt and package.xml."""
 
+from pathlib import Path
+
 from setuptools import find_packages, setup
 
 RUNTIME = [
@@ -23,12 +25,12 @@ setup(
     name="vps_ros",
     version="0.1.0",
     description="Online video panoptic segmentation for robots: ROS 2, recorded drives, and plain Python",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["vps_ros", "vps_ros.*"]),
-    package_data={"vps_ros": ["weights/*.onnx", "weights/*.json", "msg_definitions/*.msg"]},
+    package_data={"vps_ros": ["weights/*.onnx", "weights/*.json"]},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["vps-ros = vps_ros.commands.main:main"]},

@@ -1,0 +1,57 @@
+"""Writes config/vps.yaml and docs/parameters.md from vps_ros/config.py: `python docs/make_parameters.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import yaml
+
+from vps_ros.config import Parameter, parameters
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def parameter_file() -> str:
+    """A ROS parameter file of every default, each with its meaning; `vps-ros replay --config` reads it too."""
+    lines = ["/**:", "  ros__parameters:"]
+    for p in parameters():
+        lines += [f"    # {_facts(p)}", f"    {p.name}: {_yaml(p.default)}"]
+    return "\n".join(lines) + "\n"
+
+
+def table() -> str:
+    """The same as a Markdown table."""
+    lines = [
+        "# Parameters",
+        "",
+        "One list for the YAML file (`config/vps.yaml`), the command line (`--memory-tau 20`) and the ROS node.",
+        "Made from `vps_ros/config.py` by `docs/make_parameters.py`. *Live* ones may change while the pipeline runs.",
+        "",
+        "| name | type | default | allowed | unit | live | meaning |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for p in parameters():
+        row = (p.name, p.type.__name__, _yaml(p.default), _allowed(p), p.unit, "yes" if p.live else "", p.meaning)
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _facts(p: Parameter) -> str:
+    allowed = _allowed(p)
+    return p.meaning + (f" [{p.unit}]" if p.unit else "") + (f" ({allowed})" if allowed else "")
+
+
+def _allowed(p: Parameter) -> str:
+    if p.choices:
+        return ", ".join(p.choices)
+    return "" if p.low is None and p.high is None else f"{p.low:g} to {p.high:g}"
+
+
+def _yaml(value: object) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    return yaml.safe_dump(plain, default_flow_style=True).removesuffix("...\n").strip()
+
+
+if __name__ == "__main__":
+    (ROOT / "config" / "vps.yaml").write_text(parameter_file())
+    (ROOT / "docs" / "parameters.md").write_text(table())

@@ -1,0 +1,72 @@
+"""Imports point one way: hosts and commands -> online -> segmenters, trackers -> flow, frame, taxonomy, config."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "vps_ros"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+GROUND = {"errors", "frame", "taxonomy", "config", "output"}
+ALLOWED = {
+    "flow": GROUND,
+    "trackers": GROUND | {"flow"},
+    "segmenters": GROUND,
+    "online": GROUND | {"segmenters", "trackers", "sequence"},
+    "sequence": GROUND,
+    "messages": GROUND,
+    "drawing": GROUND,
+    "datasets": GROUND,
+    "evaluation": GROUND | {"datasets"},
+    "recording": GROUND | {"online", "messages"},
+    "learning": GROUND | {"segmenters", "datasets", "evaluation", "online"},
+    **dict.fromkeys(GROUND, GROUND),
+}
+"""Which parts of the package a part may import, besides itself."""
+ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning", "rclpy": "ros", "launch": "ros"}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: relative import; the house writes the whole name"
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def part(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    here = part(path)
+    parts = {p.name.removesuffix(".py") for p in PACKAGE.iterdir()}
+    for name in imports(path):
+        root, _, rest = name.partition(".")
+        if root in ONLY_IN:
+            assert here == ONLY_IN[root], f"{path}: {root} belongs in {ONLY_IN[root]}/ only"
+        used = rest.partition(".")[0]
+        if root != "vps_ros" or used not in parts or here in ("commands", "__init__"):
+            continue
+        assert used == here or used in ALLOWED[here], f"{path}: {here} must not import {used}"
+
+
+def test_runtime_imports_neither_torch_nor_ros():
+    modules = [
+        str(p.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
+        for p in FILES
+        if part(p) not in ("learning", "ros")
+    ]
+    code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\n"
+    code += "print(sorted({'torch', 'rclpy', 'transformers', 'onnx', 'matplotlib'} & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "[]"

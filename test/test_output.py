@@ -1,0 +1,63 @@
+"""Output files are whole or not there."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vps_ros.errors import InputError
+from vps_ros.output import refuse_existing, whole, write_json
+
+
+def names(folder):
+    return sorted(p.name for p in folder.iterdir())
+
+
+def test_a_file_appears_only_when_it_is_whole(tmp_path):
+    with whole(tmp_path / "deep" / "a.txt") as draft:
+        draft.write_text("new")
+        assert not (tmp_path / "deep" / "a.txt").exists()
+    assert (tmp_path / "deep" / "a.txt").read_text() == "new"
+    assert names(tmp_path / "deep") == ["a.txt"]
+
+
+def test_a_failure_leaves_what_was_there(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(ZeroDivisionError), whole(path) as draft:
+        draft.write_text("half")
+        1 / 0  # noqa: B018
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_folder_replaces_a_folder(tmp_path):
+    path = tmp_path / "bag"
+    path.mkdir()
+    (path / "stale").write_text("")
+    with whole(path) as draft:
+        draft.mkdir()
+        (draft / "fresh").write_text("")
+    assert names(path) == ["fresh"]
+    assert names(tmp_path) == ["bag"]
+
+
+def test_what_exists_is_kept_unless_forced(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(InputError, match=r"a\.txt: exists; pass --force"), whole(path, force=False):
+        pass
+    assert refuse_existing(path, force=True) == path
+    (tmp_path / "empty").mkdir()
+    assert refuse_existing(tmp_path / "empty", force=False)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="its folder cannot be written"), whole(tmp_path / "file" / "a.txt"):
+        pass
+
+
+def test_json_has_no_nan(tmp_path):
+    write_json(tmp_path / "f.json", {"a": np.float64("nan"), 2: [np.int64(3), (1.5,)]})
+    assert json.loads((tmp_path / "f.json").read_text()) == {"a": None, "2": [3, [1.5]]}

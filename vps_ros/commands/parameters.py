@@ -1,0 +1,45 @@
+"""The pipeline's parameters as command line flags, made from config.py."""
+
+from __future__ import annotations
+
+import argparse
+
+from vps_ros.config import Config, Parameter, parameters
+from vps_ros.errors import InputError
+
+
+def add_parameter_flags(parser: argparse.ArgumentParser) -> None:
+    """`--config YAML` and one flag for each parameter; a flag wins over the file."""
+    parser.add_argument("--config", metavar="YAML", help="file of parameters; flags win over it")
+    group = parser.add_argument_group("parameters (see docs/parameters.md)")
+    for p in parameters():
+        group.add_argument(
+            f"--{p.name.replace('_', '-')}",
+            dest=f"parameter_{p.name}",
+            metavar=p.type.__name__.upper() if not p.choices else "|".join(p.choices),
+            help=f"{p.meaning} (default: {_shown(p.default)}{' ' + p.unit if p.unit else ''})".replace("%", "%%"),
+        )
+
+
+def config_from(args: argparse.Namespace) -> Config:
+    """Config of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
+    given = {
+        p.name: _parsed(p, text) for p in parameters() if (text := getattr(args, f"parameter_{p.name}")) is not None
+    }
+    if args.config is not None:
+        return Config.from_yaml(args.config, given)
+    return Config.from_mapping(given, "command line")
+
+
+def _parsed(p: Parameter, text: str):
+    try:
+        if p.type is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return text if p.type in (str, tuple) else p.type(text)
+    except (KeyError, ValueError):
+        kind = "true or false" if p.type is bool else f"of type {p.type.__name__}"
+        raise InputError(f"--{p.name.replace('_', '-')}: {text!r} is not {kind}") from None
+
+
+def _shown(default: object) -> str:
+    return ",".join(default) if isinstance(default, tuple) else str(default)

@@ -1,0 +1,53 @@
+"""The command line as a user meets it: real processes, exit codes, one line on stderr."""
+
+import subprocess
+import sys
+
+import pytest
+
+from vps_ros.commands.main import COMMANDS, main
+
+
+def vps_ros(*args: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "vps_ros.commands.main", *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself_with_examples(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    assert "examples:" in shown
+    assert f"vps-ros {name}" in shown.split("examples:")[1]
+
+
+def test_a_process_lists_the_commands():
+    run = vps_ros("--help")
+    assert run.returncode == 0
+    for name in COMMANDS:
+        assert name in run.stdout
+
+
+def test_an_unknown_command_exits_with_2():
+    run = vps_ros("reply")
+    assert run.returncode == 2
+    assert "reply" in run.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--thing-threshold", "high"], "--thing-threshold: 'high' is not of type float"),
+        (["--thing-threshold", "3"], "thing_threshold: 3.0 is outside -1..1"),
+        (["--allow-fallback", "maybe"], "--allow-fallback: 'maybe' is not true or false"),
+        (["--tracker", "magic"], "tracker: 'magic' is not one of"),
+        (["--config", "absent.yaml"], "absent.yaml: no such file"),
+    ],
+)
+def test_a_bad_parameter_is_one_line_and_exit_2(flags, words, capsys):
+    assert main(["replay", "drive.mcap", "-o", "out.mcap", *flags]) == 2
+    shown = capsys.readouterr().err.strip()
+    assert words in shown
+    assert "\n" not in shown

@@ -14,6 +14,7 @@ CONTRACT_VERSION = 1
 METADATA_KEY = "vps_ros"
 MASK_ACTIVATIONS = ("softmax_queries", "sigmoid")
 MODES = ("mask_wise", "pixel_wise")
+_REMEDY = "export the model again with `vps-ros export`"
 
 
 @dataclass(frozen=True)
@@ -34,11 +35,11 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Post-processing of one model (kMaX-DeepLab's names and defaults for Cityscapes).
+    """Post-processing of one model (kMaX-DeepLab's names and defaults for Cityscapes); see postprocess.py.
 
     Attributes:
         thing, stuff: least class score.
-        overlap: least share of a mask that is still free when it is pasted.
+        overlap: share of a mask that must be left to it, more than; not used for pixel-wise softmax.
         mask: least mask probability of a pixel.
         class_exponent, mask_exponent: order of pasting is class^a * mask^b, descending.
         thing_area, stuff_area: smallest segment, in pixels of the network's input.
@@ -84,26 +85,33 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelCard:
         """Raises InputError that names the file (`where`) and the part that is missing or wrong."""
-        remedy = "export the model again with `vps-ros export`"
         try:
             card = json.loads(text)
         except json.JSONDecodeError as error:
-            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not JSON ({error}); {remedy}") from None
+            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not JSON ({error}); {_REMEDY}") from None
         if not isinstance(card, dict):
-            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not a JSON object; {remedy}")
+            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not a JSON object; {_REMEDY}")
         for part in ("contract", "name", "taxonomy", "input", "mask_activation", "thresholds"):
             if part not in card:
-                raise InputError(f"{where}: metadata {METADATA_KEY!r} lacks {part!r}; {remedy}")
+                raise InputError(f"{where}: metadata {METADATA_KEY!r} lacks {part!r}; {_REMEDY}")
         if card["contract"] != CONTRACT_VERSION:
-            raise InputError(f"{where}: contract {card['contract']!r}, this release reads {CONTRACT_VERSION}; {remedy}")
+            raise InputError(
+                f"{where}: contract {card['contract']!r}, this release reads {CONTRACT_VERSION}; {_REMEDY}"
+            )
         if card["mask_activation"] not in MASK_ACTIVATIONS:
             raise InputError(
                 f"{where}: mask_activation {card['mask_activation']!r} is not one of {', '.join(MASK_ACTIVATIONS)}"
             )
+        if not isinstance(card["taxonomy"], list) or not card["taxonomy"]:
+            raise InputError(f"{where}: metadata part 'taxonomy' is not a list of classes; {_REMEDY}")
         name = str(card["name"])
+        try:
+            taxonomy = Taxonomy.from_json(str(card.get("taxonomy_name", name)), card["taxonomy"])
+        except InputError as error:
+            raise InputError(f"{where}: metadata: {error}") from None
         return cls(
             name,
-            Taxonomy.from_json(str(card.get("taxonomy_name", name)), card["taxonomy"]),
+            taxonomy,
             _read(InputSpec, card["input"], where, "input"),
             card["mask_activation"],
             _read(Thresholds, card["thresholds"], where, "thresholds"),
@@ -113,18 +121,34 @@ class ModelCard:
 
 def _read(kind: type, values: object, where: str, part: str):
     if not isinstance(values, dict):
-        raise InputError(f"{where}: metadata part {part!r} is not an object")
-    known = {f.name for f in dataclasses.fields(kind)}
-    if unknown := set(values) - known:
-        raise InputError(f"{where}: metadata part {part!r} has unknown {', '.join(sorted(unknown))}")
-    try:
-        read = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
-    except TypeError as error:
-        raise InputError(f"{where}: metadata part {part!r}: {error}") from None
-    for f in dataclasses.fields(kind):
-        value = getattr(read, f.name)
-        if isinstance(value, float) and not math.isfinite(value):
-            raise InputError(f"{where}: metadata {part}.{f.name} is {value}")
-    if isinstance(read, Thresholds) and read.mode not in MODES:
-        raise InputError(f"{where}: thresholds.mode {read.mode!r} is not one of {', '.join(MODES)}")
-    return read
+        raise InputError(f"{where}: metadata part {part!r} is not an object; {_REMEDY}")
+    known = {f.name: f for f in dataclasses.fields(kind)}
+    if unknown := set(values) - set(known):
+        raise InputError(f"{where}: metadata part {part!r} has unknown {', '.join(sorted(unknown))}; {_REMEDY}")
+    for name, f in known.items():
+        if name not in values and f.default is dataclasses.MISSING:
+            raise InputError(f"{where}: metadata {part}.{name} is missing; {_REMEDY}")
+    read = {}
+    for name, value in values.items():
+        value = tuple(value) if isinstance(value, list) else value
+        if not _sound(name, value, known[name].type):
+            raise InputError(f"{where}: metadata {part}.{name} cannot be {value!r}; {_REMEDY}")
+        read[name] = value
+    return kind(**read)
+
+
+def _sound(name: str, value: object, annotation: str) -> bool:
+    """Whether a field read from JSON has its declared type and a value that post-processing can work with."""
+    if annotation == "bool":
+        return isinstance(value, bool)
+    if annotation == "str":
+        return value in MODES
+    if annotation.startswith("tuple"):
+        return isinstance(value, tuple) and len(value) == 3 and all(_finite(v) for v in value)
+    if annotation == "int":
+        return isinstance(value, int) and not isinstance(value, bool) and value >= (name in ("height", "width"))
+    return _finite(value) and (0 <= value <= 1 or (name.endswith("_exponent") and value >= 0))
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

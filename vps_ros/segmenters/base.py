@@ -1,0 +1,41 @@
+"""What the pipeline asks of whatever turns an image into segments."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.config import Config
+from vps_ros.frame import Segmentation
+from vps_ros.segmenters.contract import ModelCard
+from vps_ros.taxonomy import Taxonomy
+
+
+class Segmenter(Protocol):
+    """Image to segments without identity.
+
+    Attributes:
+        card: what the model says of itself.
+        taxonomy: its classes.
+        providers: ONNX Runtime execution providers in use, in order, by the names of Config.providers.
+        milliseconds: time of the latest call by part: preprocess, network, postprocess.
+    """
+
+    card: ModelCard
+    taxonomy: Taxonomy
+    providers: tuple[str, ...]
+    milliseconds: dict[str, float]
+
+    def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
+        """Segments of uint8 [H, W, 3] RGB. Raises DroppedFrame when the network's output cannot be used."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets earlier frames: recurrent state goes back to zeros."""
+        ...
+
+    def configure(self, config: Config) -> None:
+        """Takes over the thresholds of `config` from the next image on."""
+        ...

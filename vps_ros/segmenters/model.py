@@ -1,0 +1,118 @@
+"""A model of the ONNX contract as a segmenter."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.config import Config
+from vps_ros.errors import DroppedFrame, InputError
+from vps_ros.frame import Segmentation
+from vps_ros.segmenters import postprocess
+from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.preprocess import fit, prepare
+from vps_ros.segmenters.session import Session
+from vps_ros.taxonomy import Taxonomy
+
+_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
+_OF_CONFIG = {
+    "thing_threshold": "thing",
+    "stuff_threshold": "stuff",
+    "mask_threshold": "mask",
+    "overlap_threshold": "overlap",
+    "thing_area": "thing_area",
+    "stuff_area": "stuff_area",
+}
+"""Parameter of Config -> the field of Thresholds that it replaces when it is not negative."""
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names that Config.model may have besides a path."""
+    return tuple(sorted(path.stem for path in _WEIGHTS.glob("*.onnx")))
+
+
+def model_path(name: str) -> Path:
+    """The ONNX file of a shipped model's name, or of a path; raises InputError when there is none."""
+    shipped = _WEIGHTS / f"{name}.onnx"
+    if name in shipped_models():
+        return shipped
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    raise InputError(
+        f"model {name!r}: {'a folder, not an ONNX file' if path.is_dir() else 'no such file'}; "
+        f"give the path of an ONNX file or a shipped model ({', '.join(shipped_models()) or 'none is installed'})"
+    )
+
+
+def load_segmenter(config: Config) -> OnnxSegmenter:
+    """The segmenter that `config` asks for; raises InputError when its model or a provider cannot be used."""
+    return OnnxSegmenter(model_path(config.model), config)
+
+
+class OnnxSegmenter:
+    """Segmenter (base.py) that runs an ONNX file.
+
+    Raises InputError when the file is not a model of the contract, or a provider cannot be used.
+    """
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._session = Session(path, config)
+        self.card = self._session.card
+        self.providers = self._session.providers
+        self.milliseconds: dict[str, float] = {}
+        self._fill = tuple(int(round(min(max(mean, 0), 255))) for mean in self.card.input.mean)
+        self.configure(config)
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.card.taxonomy
+
+    def configure(self, config: Config) -> None:
+        """Takes over the thresholds of `config` from the next image on."""
+        self.thresholds = thresholds(self.card.thresholds, config)
+
+    def reset(self) -> None:
+        """Recurrent state to zeros."""
+        self._session.reset()
+
+    def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
+        """Segments of uint8 [H, W, 3] RGB at the image's size.
+
+        Raises DroppedFrame when the network gives NaN or infinity; recurrent state then starts anew.
+        """
+        began = perf_counter()
+        where = fit(self.card.input, *image.shape[:2])
+        ready = prepare(image, where, self._fill)
+        prepared = perf_counter()
+        outputs = self._session.run(ready)
+        ran = perf_counter()
+        try:
+            if self._session.in_graph:
+                segmentation = postprocess.from_slots(outputs, where, self.card.taxonomy)
+            else:
+                segmentation = postprocess.from_logits(
+                    outputs, where, self.card.taxonomy, self.thresholds, self.card.mask_activation
+                )
+        except DroppedFrame as error:
+            self.reset()
+            raise DroppedFrame(f"{self._session.path.name}: {error}") from None
+        done = perf_counter()
+        self.milliseconds = {
+            "preprocess": (prepared - began) * 1e3,
+            "network": (ran - prepared) * 1e3,
+            "postprocess": (done - ran) * 1e3,
+        }
+        return segmentation
+
+
+def thresholds(of_model: Thresholds, config: Config) -> Thresholds:
+    """The model's thresholds with what `config` sets in their place."""
+    changed = {field: getattr(config, name) for name, field in _OF_CONFIG.items() if getattr(config, name) >= 0}
+    if config.postprocess != "model":
+        changed["mode"] = config.postprocess
+    return dataclasses.replace(of_model, **changed)

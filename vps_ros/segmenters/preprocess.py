@@ -1,0 +1,67 @@
+"""Camera image -> network input, and the geometry that leads back."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.segmenters.contract import InputSpec
+
+_AREA_FROM = 2.0
+"""Shrinking by more than this needs every source pixel; bilinear sampling would skip some and alias."""
+
+
+class Fit(NamedTuple):
+    """How a camera image lies in the network's input: resized to the upper left, padded right and bottom.
+
+    Attributes:
+        camera, input, resized: (height, width) of the camera image, of the network's input, and of the part
+            of the input that shows the camera image.
+    """
+
+    camera: tuple[int, int]
+    input: tuple[int, int]
+    resized: tuple[int, int]
+
+    @property
+    def pixels_per_input_pixel(self) -> float:
+        """Camera pixels that one input pixel stands for."""
+        return self.camera[0] * self.camera[1] / (self.resized[0] * self.resized[1])
+
+
+@lru_cache(64)
+def fit(spec: InputSpec, height: int, width: int) -> Fit:
+    """Where a camera image of height x width comes to lie."""
+    size = (spec.height, spec.width)
+    if not spec.keep_aspect:
+        return Fit((height, width), size, size)
+    scale = min(spec.height / height, spec.width / width)
+    resized = (
+        min(max(round(height * scale), 1), spec.height),
+        min(max(round(width * scale), 1), spec.width),
+    )
+    return Fit((height, width), size, resized)
+
+
+def prepare(image: NDArray[np.uint8], where: Fit, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """uint8 [1, H, W, 3] of the network's size; a view of `image` when it has that size already.
+
+    Args:
+        image: uint8 [H, W, 3].
+        where: from `fit`, for the size of `image`.
+        fill: colour of the padding.
+    """
+    if where.camera != where.resized:
+        height, width = where.resized
+        shrink = max(where.camera[0] / height, where.camera[1] / width)
+        image = cv2.resize(
+            image, (width, height), interpolation=cv2.INTER_AREA if shrink > _AREA_FROM else cv2.INTER_LINEAR
+        )
+    if where.resized != where.input:
+        below, right = where.input[0] - where.resized[0], where.input[1] - where.resized[1]
+        image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=fill)
+    return np.ascontiguousarray(image)[None]

@@ -34,12 +34,21 @@ def test_a_failure_leaves_what_was_there(tmp_path):
 def test_a_folder_replaces_a_folder(tmp_path):
     path = tmp_path / "bag"
     path.mkdir()
+    (path / "metadata.yaml").write_text("old")
     (path / "stale").write_text("")
-    with whole(path) as draft:
+    with whole(path, marker="metadata.yaml") as draft:
         draft.mkdir()
         (draft / "fresh").write_text("")
     assert names(path) == ["fresh"]
     assert names(tmp_path) == ["bag"]
+
+
+@pytest.mark.parametrize("marker", [None, "metadata.yaml"])
+def test_a_folder_of_something_else_is_never_replaced(tmp_path, marker):
+    (tmp_path / "letter.txt").write_text("precious")
+    with pytest.raises(InputError, match="never replaced"), whole(tmp_path, True, marker):
+        pass
+    assert names(tmp_path) == ["letter.txt"]
 
 
 def test_what_exists_is_kept_unless_forced(tmp_path):

@@ -14,22 +14,32 @@ from typing import Any
 from vps_ros.errors import InputError
 
 
-def refuse_existing(path: str | Path, force: bool) -> Path:
-    """The path, when it may be written; raises InputError when something is there and `force` is off."""
+def refuse_existing(path: str | Path, force: bool, marker: str | None = None) -> Path:
+    """The path, when it may be written; raises InputError when what is there must stay.
+
+    Args:
+        force: replace a file, or a folder of our own making.
+        marker: name of an entry by which such a folder is known; other folders are never replaced.
+    """
     path = Path(path)
-    if path.exists() and not force and not (path.is_dir() and not any(path.iterdir())):
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return path
+    if path.is_dir() and (marker is None or not (path / marker).exists()):
+        raise InputError(f"{path}: a folder of something else, which is never replaced; choose another output")
+    if not force:
         raise InputError(f"{path}: exists; pass --force to replace it, or choose another output")
     return path
 
 
 @contextmanager
-def whole(path: str | Path, force: bool = True) -> Iterator[Path]:
+def whole(path: str | Path, force: bool = True, marker: str | None = None) -> Iterator[Path]:
     """A temporary path beside `path` to write a file or folder to; moved to `path` when the block succeeds.
 
     When the block fails, or the process is interrupted, nothing is left at `path` that was not there before.
-    Raises InputError when `path` exists and `force` is off, or its folder cannot be made.
+    `force` and `marker` are those of refuse_existing. Raises InputError when `path` must stay as it is, or its
+    folder cannot be made.
     """
-    path = refuse_existing(path, force)
+    path = refuse_existing(path, force, marker)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))

@@ -11,6 +11,7 @@ from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.config import Config
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.video import VideoWriter
+from vps_ros.errors import InputError
 from vps_ros.online import OnlinePanoptic
 from vps_ros.output import refuse_existing, write_json
 from vps_ros.recording.reader import BagReader
@@ -39,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     if args.json:
         refuse_existing(args.json, args.force)
+    if Path(args.output).resolve() == Path(args.bag).resolve():
+        raise InputError(f"{args.output}: is the input too; choose another output")
     with BagReader(args.bag, args.topic) as bag:
         summary = replay_bag(bag, config, args.output, args.overlay, args.force)
     figures = summary.to_json()

@@ -1,0 +1,83 @@
+"""A little world of coloured squares, and a real ONNX model that knows its colours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
+from vps_ros.taxonomy import CITYSCAPES
+
+ROAD, SKY = (128, 128, 128), (0, 0, 255)
+PAINTS = ((255, 0, 0), (0, 255, 0), (255, 255, 0), (255, 0, 255))
+ROAD_ID, SKY_ID, CAR_ID = 0, 10, 13
+_COLOURS = (ROAD, SKY, *PAINTS)
+_CLASSES = (ROAD_ID, SKY_ID, *(CAR_ID for _ in PAINTS))
+
+
+def picture(squares: dict[int, tuple[int, int]], size: tuple[int, int] = (96, 64), side: int = 16) -> np.ndarray:
+    """uint8 [H, W, 3]: sky above, road below, and for each paint a square whose top left corner is (x, y)."""
+    width, height = size
+    image = np.empty((height, width, 3), np.uint8)
+    image[: height // 2], image[height // 2 :] = SKY, ROAD
+    for paint, (x, y) in squares.items():
+        image[max(y, 0) : max(y + side, 0), max(x, 0) : max(x + side, 0)] = PAINTS[paint]
+    return image
+
+
+def colour_model(path: Path, size: tuple[int, int] = (96, 64), poison: float | None = None, card: bool = True) -> Path:
+    """Writes a model of the contract whose queries are the colours above; `poison` is added to its masks."""
+    width, height = size
+    colours = np.array(_COLOURS, np.float32) / 255
+    # -|x - c|^2 without the |x|^2 that all queries share: linear in x, so one convolution tells the nearest colour.
+    weight = (40 * 2 * colours)[:, :, None, None].astype(np.float32)
+    bias = (-40 * (colours**2).sum(1)).astype(np.float32)
+    if poison is not None:
+        bias = bias + np.float32(poison)
+    queries = len(_COLOURS)
+    logits = np.full((1, queries, len(CITYSCAPES) + 1), -6, np.float32)
+    logits[0, range(queries), _CLASSES] = 6
+    embeddings = np.eye(queries, 8, dtype=np.float32)[None]
+    constants = {
+        "weight": weight,
+        "bias": bias,
+        "scale": np.float32(1 / 255),
+        "logits": logits,
+        "embeddings": embeddings,
+    }
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["float", "scale"], ["unit"]),
+        helper.make_node("Transpose", ["unit"], ["planes"], perm=[0, 3, 1, 2]),
+        helper.make_node("AveragePool", ["planes"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["small", "weight", "bias"], ["mask_logits"]),
+        helper.make_node("Identity", ["logits"], ["class_logits"]),
+        helper.make_node("Identity", ["embeddings"], ["query_embeddings"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colours",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [
+            helper.make_tensor_value_info("class_logits", TensorProto.FLOAT, list(logits.shape)),
+            helper.make_tensor_value_info("mask_logits", TensorProto.FLOAT, [1, queries, height // 4, width // 4]),
+            helper.make_tensor_value_info("query_embeddings", TensorProto.FLOAT, list(embeddings.shape)),
+        ],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    if card:
+        about = ModelCard(
+            "colours",
+            CITYSCAPES,
+            InputSpec(height, width),
+            "softmax_queries",
+            Thresholds(thing=0.5, stuff=0.3, overlap=0.5, mask=0.4),
+            "made by a test",
+        )
+        helper.set_model_props(model, {METADATA_KEY: about.to_json()})
+    onnx.save(model, path)
+    return path

@@ -75,6 +75,43 @@ class Config:
     )
     # tracker
     tracker: str = _parameter("hierarchical", "how segments get identities", choices=TRACKERS)
+    flow_preset: str = _parameter(
+        "fast", "fineness of the optical flow (OpenCV DIS)", choices=("ultrafast", "fast", "medium")
+    )
+    flow_height: int = _parameter(
+        192,
+        "height of the images and masks that the flow works on; larger sees smaller objects",
+        unit="px",
+        low=16,
+        high=2160,
+    )
+    pixel_threshold: float = _parameter(
+        0.3, "least Dice of a mask moved by the flow and a mask of the same class now", low=0, high=1
+    )
+    class_change_threshold: float = _parameter(
+        0.6, "least such Dice for an object whose class changed; 1: classes never change", low=0, high=1
+    )
+    temporal_consistency: bool = _parameter(True, "compare what is unmatched with the masks two frames ago as well")
+    memory_threshold: float = _parameter(
+        0.7, "least similarity (appearance times location) to an object in memory; alpha", low=0, high=1
+    )
+    location_temperature: float = _parameter(
+        1.0, "squared distance of boxes, in image sizes, at which location similarity is 1/e; T", low=1e-6, high=1e6
+    )
+    appearance_weight: float = _parameter(
+        0.8, "share of the newest embedding in an object's appearance; lambda", low=0, high=1
+    )
+    velocity_weight: float = _parameter(
+        1.0, "share of the newest velocity in an object's motion; 1: the last two boxes alone", low=0.01, high=1
+    )
+    memory_tau: float = _parameter(
+        10.0, "how long an object that is not seen is remembered, in memory_unit; tau", low=0, high=1e6
+    )
+    memory_unit: str = _parameter("frames", "what memory_tau and tentative_tau count", choices=("frames", "seconds"))
+    confirm_hits: int = _parameter(2, "frames in which an object is seen before it is confirmed", low=1, high=1000)
+    tentative_tau: float = _parameter(
+        10.0, "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", low=0, high=1e6
+    )
 
     def __post_init__(self) -> None:
         for p in parameters():

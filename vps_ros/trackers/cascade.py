@@ -1,0 +1,119 @@
+"""A tracker made of stages: each frame's things meet the memory through one evidence after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.frame import AssociatedBy, Frame, Segmentation, Track, TrackState
+from vps_ros.trackers.contract import Tracker
+from vps_ros.trackers.lifecycle import Lifecycle, Numbers
+from vps_ros.trackers.memory import Memory
+from vps_ros.trackers.pixels import PixelHistory
+from vps_ros.trackers.stages import Stage
+from vps_ros.trackers.things import Things
+
+_STATES = tuple(TrackState)
+_EVIDENCE = tuple(AssociatedBy)
+
+
+class CascadeTracker(Tracker):
+    """Tracks things with `stages` in order; what no stage pairs is a new object, in whatever frame it appears.
+
+    Args:
+        stages: evidence, strongest first.
+        memory: empty.
+        lifecycle: when objects are confirmed and forgotten.
+        pixels: masks of the last frames, for the stages that look at them.
+    """
+
+    def __init__(
+        self, stages: Sequence[Stage], memory: Memory, lifecycle: Lifecycle, pixels: PixelHistory | None = None
+    ) -> None:
+        self._stages = tuple(stages)
+        self._memory = memory
+        self._lifecycle = lifecycle
+        self._pixels = pixels
+        self._numbers = Numbers()
+        self._frame = 0
+        self.flow_milliseconds = 0.0
+
+    def reset(self) -> None:
+        self._memory.clear()
+        self._frame = 0
+        if self._pixels is not None:
+            self._pixels.reset()
+
+    def step(self, frame: Frame, segmentation: Segmentation) -> tuple[Track, ...]:
+        memory, stamp = self._memory, int(frame.stamp)
+        things = Things.of(segmentation)
+        if self._pixels is not None:
+            self._pixels.push(frame, segmentation, things)
+        self._frame += 1
+        remembered = self._lifecycle.remembered(memory.rows, stamp, self._frame)
+        if not remembered.all():
+            memory.keep(remembered)
+        owner = self._associate(things, stamp)
+        if self._pixels is not None:
+            self._pixels.remember(memory.rows["id"][owner])
+            self.flow_milliseconds = self._pixels.milliseconds
+        return self._tracks(segmentation, stamp)
+
+    def _associate(self, things: Things, stamp: int) -> NDArray[np.int64]:
+        """int64 [K]: the row of the memory that each thing is, new ones included."""
+        memory = self._memory
+        owner = np.full(len(things), -1)
+        evidence = np.full(len(things), int(AssociatedBy.NEW))
+        score = np.zeros(len(things))
+        taken = np.zeros(len(memory), bool)
+        for stage in self._stages:
+            which, rows = np.flatnonzero(owner < 0), np.flatnonzero(~taken)
+            if not len(which) or not len(rows):
+                break
+            r, k, similarity = stage.pair(memory, rows, things, which, stamp)
+            owner[k], evidence[k], score[k] = r, int(stage.evidence), similarity
+            taken[r] = True
+        known, new = np.flatnonzero(owner >= 0), np.flatnonzero(owner < 0)
+        slots = self._numbers.slots(memory.rows["slot"], len(new))
+        memory.rows["index"] = -1
+        if len(known):
+            memory.see(owner[known], things, known, stamp, self._frame)
+        if len(new):
+            owner[new] = memory.add(things, new, self._numbers.ids(len(new)), slots, stamp, self._frame)
+        memory.rows["associated_by"][owner] = evidence
+        memory.rows["association"][owner] = score
+        return owner
+
+    def _tracks(self, segmentation: Segmentation, stamp: int) -> tuple[Track, ...]:
+        rows = self._memory.rows
+        height, width = segmentation.map.shape
+        seen = rows["index"] >= 0
+        boxes = np.where(seen[:, None], rows["box"], self._memory.predict(stamp)) * (width, height, width, height)
+        # The camera's own numbers, not what is left of them after dividing and multiplying.
+        boxes[seen] = segmentation.boxes[rows["index"][seen]]
+        sides = rows["velocity"]
+        velocity = (sides[:, :2] + sides[:, 2:]) * (width / 2, height / 2)
+        state = np.where(
+            seen,
+            np.where(self._lifecycle.confirmed(rows), int(TrackState.CONFIRMED), int(TrackState.TENTATIVE)),
+            int(TrackState.LOST),
+        )
+        columns = (
+            rows["id"].tolist(),
+            rows["slot"].tolist(),
+            rows["index"].tolist(),
+            rows["class_id"].tolist(),
+            rows["score"].tolist(),
+            [_STATES[s] for s in state.tolist()],
+            [_EVIDENCE[e] for e in rows["associated_by"].tolist()],
+            rows["association"].tolist(),
+            map(tuple, boxes.tolist()),
+            map(tuple, velocity.tolist()),
+            rows["area"].tolist(),
+            rows["first_seen"].tolist(),
+            rows["last_seen"].tolist(),
+            rows["hits"].tolist(),
+        )
+        return tuple(map(Track, *columns))

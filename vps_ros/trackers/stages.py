@@ -1,0 +1,97 @@
+"""Evidence that gives things their identities: each stage pairs what the stages before it left over."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.frame import AssociatedBy
+from vps_ros.trackers.assignment import hungarian, mutual_best
+from vps_ros.trackers.memory import Memory
+from vps_ros.trackers.pixels import PixelHistory
+from vps_ros.trackers.similarity import appearance_similarity, location_similarity
+from vps_ros.trackers.things import Things
+
+
+class Stage(Protocol):
+    """Attributes: evidence: what a pair of this stage is associated by."""
+
+    evidence: AssociatedBy
+
+    def pair(
+        self, memory: Memory, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+        """Rows of the memory, things, and similarities [P] of the pairs found among free `rows` [R] and `which` [N]."""
+        ...
+
+
+@dataclass(frozen=True)
+class PixelStage:
+    """Mutual best Dice with the masks `steps` frames ago (HybridTracker III-C and E).
+
+    Objects of one class are paired above `threshold`; of two thing classes only above `class_change`, since a
+    segmenter may change its mind about an object that hardly moved.
+    """
+
+    history: PixelHistory
+    steps: int
+    threshold: float
+    class_change: float
+    evidence: AssociatedBy = AssociatedBy.PIXELS
+
+    def pair(self, memory, rows, things, which, stamp):
+        found = self.history.similarity(self.steps)
+        if found is None:
+            return _NOTHING
+        ids, similarity = found
+        known, place = _find(memory.rows["id"][rows], ids)
+        if not len(known):
+            return _NOTHING
+        rows = rows[place]
+        similarity = similarity[np.ix_(known, which)]
+        same = memory.rows["class_id"][rows][:, None] == things.class_ids[which]
+        similarity = np.where(same | (similarity > self.class_change), similarity, 0.0)
+        r, c = mutual_best(similarity, self.threshold)
+        return rows[r], which[c], similarity[r, c]
+
+
+@dataclass(frozen=True)
+class MemoryStage:
+    """HiLA-MB: appearance times location at the predicted place, Hungarian, threshold (Video-kMaX equation 5).
+
+    Only objects of one class are paired. Without embeddings the location decides alone.
+    """
+
+    threshold: float
+    temperature: float
+    evidence: AssociatedBy = AssociatedBy.MEMORY
+
+    def pair(self, memory, rows, things, which, stamp):
+        predicted = memory.predict(stamp)[rows]
+        similarity = location_similarity(things.boxes[which], predicted, self.temperature)
+        if things.embeddings is not None:
+            stored = memory.unit_appearance(rows)
+            if stored is not None and stored.shape[1] == things.embeddings.shape[1]:
+                similarity *= appearance_similarity(things.embeddings[which], stored)
+        same = things.class_ids[which][:, None] == memory.rows["class_id"][rows]
+        # Below every threshold, so that two classes are never weighed against each other.
+        similarity = np.where(same, similarity, -1.0)
+        r, c = hungarian(similarity, self.threshold)
+        return rows[c], which[r], similarity[r, c]
+
+
+_NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+def _find(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of `wanted` occur in `sorted_ids`, and at which places: int64 [F] each, by place."""
+    if not len(sorted_ids) or not len(wanted):
+        return _NOTHING[:2]
+    place = np.searchsorted(sorted_ids, wanted)
+    place[place == len(sorted_ids)] = 0
+    known = np.flatnonzero(sorted_ids[place] == wanted)
+    known = known[np.argsort(place[known])]
+    return known, place[known]

@@ -1,0 +1,96 @@
+"""Checkpoints to ONNX files of the contract (vps_ros/segmenters/contract.py), checked before they are written."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from torch import Tensor, nn
+
+import onnx
+from vps_ros.errors import InputError
+from vps_ros.learning.model import MASK_STRIDE, SIZE_MULTIPLE, KMeansMaskTransformer
+from vps_ros.output import whole
+from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard
+
+OPSET = 17
+OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
+TOLERANCE = 2e-3
+"""Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
+
+
+class Deployed(nn.Module):
+    """The network as the contract wants it: uint8 [1, H, W, 3] RGB in, three tensors out."""
+
+    def __init__(self, model: KMeansMaskTransformer, spec: InputSpec) -> None:
+        super().__init__()
+        self.model = model
+        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
+        self.register_buffer("scale", 1 / torch.tensor(spec.std).view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
+        output = self.model(x)
+        return output.final.classes, output.final.masks, output.embeddings
+
+
+def export(model: KMeansMaskTransformer, card: ModelCard, path: str | Path) -> float:
+    """Writes the model, whole or not at all, and returns the largest relative difference from torch.
+
+    Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
+    """
+    spec = card.input
+    if spec.height % SIZE_MULTIPLE or spec.width % SIZE_MULTIPLE:
+        raise InputError(f"input {spec.width}x{spec.height}: both sides must be multiples of {SIZE_MULTIPLE}")
+    if len(card.taxonomy) != model.architecture.classes:
+        raise InputError(f"{len(card.taxonomy)} classes in the card, {model.architecture.classes} in the model")
+    deployed = Deployed(model, spec).eval()
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, spec.height, spec.width, 3)
+    image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    with whole(path) as draft:
+        with torch.no_grad(), warnings.catch_warnings():
+            # The tracer warns of sizes it takes as constants, which they are, and of its own age.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                deployed,
+                (image,),
+                str(draft),
+                input_names=["image"],
+                output_names=list(OUTPUTS),
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        graph = onnx.load(str(draft))
+        graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
+        onnx.checker.check_model(graph)
+        onnx.save(graph, str(draft))
+        difference = compare(deployed, draft, image)
+        if not difference <= TOLERANCE:
+            raise RuntimeError(
+                f"{path}: ONNX Runtime differs from torch by {difference:.2g} of the output's range, "
+                f"more than {TOLERANCE:g}; nothing was written"
+            )
+    return difference
+
+
+def compare(deployed: Deployed, path: Path, image: Tensor) -> float:
+    """Largest difference between torch and ONNX Runtime on one image, relative to each output's largest magnitude."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    got = session.run(list(OUTPUTS), {"image": image.numpy()})
+    with torch.no_grad():
+        expected = [t.numpy() for t in deployed(image)]
+    worst = 0.0
+    for a, b in zip(got, expected, strict=True):
+        if a.shape != b.shape or not np.isfinite(a).all():
+            return float("inf")
+        worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-6)))
+    return worst
+
+
+def mask_size(spec: InputSpec) -> tuple[int, int]:
+    """Height and width of the mask logits."""
+    return spec.height // MASK_STRIDE, spec.width // MASK_STRIDE

@@ -1,0 +1,152 @@
+"""The k-means mask transformer: queries are cluster centres of pixels, and each ends as one segment.
+
+kMaX-DeepLab (Yu et al., 2022), scaled down, with the embedding head of Video K-Net (Li et al., 2022, 3.2). What differs
+from kMaX: centroids are means where kMaX sums (so that one set of weights serves several image sizes), queries are
+normalised by LayerNorm, and mask logits have no batch normalisation (its small initial gain needs long schedules).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder
+
+MASK_STRIDE = 4
+SIZE_MULTIPLE = 32
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the network.
+
+    Attributes:
+        classes: without void.
+        channels, depths: of the backbone's stages at strides 4, 8, 16 and 32.
+        layers: number of k-means layers at strides 32, 16 and 8.
+    """
+
+    classes: int = 19
+    queries: int = 64
+    channels: tuple[int, int, int, int] = (48, 64, 128, 192)
+    depths: tuple[int, int, int, int] = (1, 2, 2, 3)
+    layers: tuple[int, int, int] = (1, 1, 2)
+    query_dim: int = 128
+    mask_dim: int = 64
+    embedding_dim: int = 64
+    heads: int = 4
+
+
+class MaskOutput(NamedTuple):
+    """One prediction: class logits [B, N, C + 1] (last is void) and mask logits [B, N, h, w]."""
+
+    classes: Tensor
+    masks: Tensor
+
+
+class Output(NamedTuple):
+    """`final` at stride 4; `layers`, one for each k-means layer at its own stride, only in training.
+
+    `embeddings` [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit
+    length. `semantic` [B, C, h, w] is the auxiliary head's.
+    """
+
+    final: MaskOutput
+    embeddings: Tensor
+    layers: list[MaskOutput]
+    pixels: Tensor
+    semantic: Tensor
+
+
+class Predictor(nn.Module):
+    """Queries and pixel features to classes and masks: dot products with pixel features of unit length."""
+
+    def __init__(self, a: Architecture, channels: int) -> None:
+        super().__init__()
+        self.pixel_head = nn.Conv2d(channels, a.mask_dim, 1)
+        self.norm = nn.LayerNorm(a.query_dim)
+        self.kernel_head = nn.Sequential(
+            nn.Linear(a.query_dim, a.query_dim), nn.ReLU(), nn.Linear(a.query_dim, a.mask_dim)
+        )
+        self.class_head = nn.Linear(a.query_dim, a.classes + 1)
+        with torch.no_grad():
+            self.class_head.bias.zero_()
+            # Most queries are void at the start: their prior is 0.9 (kMaX).
+            self.class_head.bias[-1] = math.log(a.classes * 0.9 / 0.1)
+
+    def pixels(self, feature: Tensor) -> Tensor:
+        return F.normalize(self.pixel_head(feature).float(), dim=1, eps=1e-4)
+
+    def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
+        b, _, h, w = pixels.shape
+        kernels = self.kernel_head(self.norm(queries)).float()
+        return (kernels @ pixels.flatten(2)).reshape(b, -1, h, w)
+
+    def classes(self, queries: Tensor) -> Tensor:
+        return self.class_head(self.norm(queries)).float()
+
+
+class KMeansLayer(nn.Module):
+    """One k-means step and an exchange among the queries (kMaX-DeepLab, equations 7 and 8)."""
+
+    def __init__(self, a: Architecture, channels: int) -> None:
+        super().__init__()
+        self.predictor = Predictor(a, channels)
+        self.values = ConvNorm(channels, a.query_dim, 1)
+        self.norm = nn.LayerNorm(a.query_dim)
+        self.update = nn.Linear(a.query_dim, a.query_dim)
+        self.exchange = Attention(a.query_dim, a.heads, 4 * a.query_dim)
+
+    def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, MaskOutput]:
+        masks = self.predictor.masks(queries, self.predictor.pixels(feature))
+        assignment = assign(masks.detach())
+        values = self.values(feature).flatten(2).transpose(1, 2).float()
+        centroids = (assignment @ values) / (assignment.sum(2, keepdim=True) + 1.0)
+        updated = self.exchange(queries + self.update(self.norm(centroids)))
+        return updated, MaskOutput(self.predictor.classes(updated) if self.training else masks, masks)
+
+
+def assign(masks: Tensor) -> Tensor:
+    """Mask logits [B, N, h, w] to a one-hot assignment [B, N, h * w] of each pixel to its best query."""
+    flat = masks.flatten(2)
+    numbers = torch.arange(flat.shape[1], device=flat.device)[None, :, None]
+    return (flat.argmax(1, keepdim=True) == numbers).to(flat.dtype)
+
+
+class KMeansMaskTransformer(nn.Module):
+    """Image [B, 3, H, W] in -1..1 (H, W multiples of 32) to an Output."""
+
+    def __init__(self, architecture: Architecture | None = None) -> None:
+        super().__init__()
+        a = self.architecture = architecture or Architecture()
+        self.backbone = Backbone(a.channels, a.depths)
+        self.pixel_decoder = PixelDecoder(a.channels, 2 * a.heads)
+        self.queries = nn.Parameter(torch.randn(a.queries, a.query_dim))
+        levels = [level for level, count in enumerate(a.layers) for _ in range(count)]
+        self.levels = levels
+        self.layers = nn.ModuleList(KMeansLayer(a, a.channels[3 - level]) for level in levels)
+        self.predictor = Predictor(a, a.channels[0])
+        self.embedding_head = nn.Sequential(
+            nn.LayerNorm(a.query_dim),
+            nn.Linear(a.query_dim, a.query_dim),
+            nn.ReLU(),
+            nn.Linear(a.query_dim, a.embedding_dim),
+        )
+        self.semantic_head = nn.Conv2d(a.channels[0], a.classes, 1)
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.pixel_decoder(self.backbone(image))
+        queries = self.queries[None].expand(image.shape[0], -1, -1)
+        predictions = []
+        for level, layer in zip(self.levels, self.layers, strict=True):
+            queries, prediction = layer(queries, features[level])
+            predictions.append(prediction)
+        pixels = self.predictor.pixels(features[3])
+        final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
+        semantic = self.semantic_head(features[3]).float() if self.training else pixels
+        return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic)

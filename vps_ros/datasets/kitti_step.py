@@ -1,0 +1,199 @@
+"""KITTI-STEP panoptic maps: RGB PNG with the class in R and the instance in G and B, and their folders.
+
+Source: the STEP benchmark (Weber et al., STEP: Segmenting and Tracking Every Pixel, NeurIPS 2021).
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.taxonomy import VOID_ID
+
+MAX_INSTANCE = 65535
+"""The largest instance id that G and B hold."""
+MAPS = "panoptic_maps"
+IMAGES = "images"
+SPLITS = ("train", "val", "test", "training", "testing")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+Sequences = dict[str, dict[str, Path]]
+"""Sequence name -> frame name (file name without suffix) -> file, both sorted."""
+
+
+def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: str | Path = "map") -> NDArray[np.uint8]:
+    """Panoptic map as RGB.
+
+    Args:
+        semantic: uint8 [H, W] class ids; 255 is void.
+        instance: integer [H, W], 0..65535.
+        where: the frame's name in errors.
+
+    Returns:
+        uint8 [H, W, 3]: R class, G instance // 256, B instance % 256.
+
+    Raises:
+        InputError: an instance is outside 0..65535, a class outside 0..255, or the shapes differ.
+    """
+    semantic, instance = np.asarray(semantic), np.asarray(instance)
+    if semantic.ndim != 2 or semantic.shape != instance.shape:
+        raise InputError(f"{where}: classes {semantic.shape} and instances {instance.shape} must be one [H, W]")
+    _check_range(semantic, VOID_ID, f"{where}: class", "KITTI-STEP holds 0..255")
+    _check_range(instance, MAX_INSTANCE, f"{where}: instance", f"KITTI-STEP holds 0..{MAX_INSTANCE}; renumber them")
+    rgb = np.empty((*semantic.shape, 3), np.uint8)
+    rgb[..., 0] = semantic
+    rgb[..., 1] = instance >> 8
+    rgb[..., 2] = instance & 255
+    return rgb
+
+
+def decode(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Class ids uint8 [H, W] and instances uint16 [H, W] of a map uint8 [H, W, 3]; the inverse of `encode`."""
+    instance = rgb[..., 1].astype(np.uint16) << 8
+    instance |= rgb[..., 2]
+    return np.ascontiguousarray(rgb[..., 0]), instance
+
+
+def save_map(path: str | Path, semantic: NDArray[np.uint8], instance: NDArray[np.integer]) -> None:
+    """Writes one panoptic map as PNG and makes its folder; raises InputError as `encode`, naming the path."""
+    rgb = encode(semantic, instance, path)
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
+
+
+def load_map(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Class ids uint8 [H, W] and instances uint16 [H, W] of one panoptic map.
+
+    Raises:
+        InputError: the file is absent, is not a whole PNG, or is not coded as 8-bit RGB.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give the path of a panoptic map (PNG)") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    _check_png(data, path)
+    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if bgr is None:
+        raise InputError(f"{path}: PNG cannot be decoded; write it again")
+    if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
+        raise InputError(f"{path}: not 8-bit RGB; {_EXPECTED}")
+    return decode(bgr[..., ::-1])
+
+
+def map_path(root: str | Path, sequence: str, frame: str) -> Path:
+    """Where a panoptic map is written: ROOT/panoptic_maps/SEQUENCE/FRAME.png."""
+    return Path(root) / MAPS / sequence / f"{frame}.png"
+
+
+def image_path(root: str | Path, sequence: str, frame: str, suffix: str = ".png") -> Path:
+    """Where a camera image is written: ROOT/images/SEQUENCE/FRAME.png."""
+    return Path(root) / IMAGES / sequence / f"{frame}{suffix}"
+
+
+def list_maps(root: str | Path, split: str | None = None) -> Sequences:
+    """Panoptic maps under ROOT/panoptic_maps, or under ROOT itself, as SEQUENCE/FRAME.png or SPLIT/SEQUENCE/FRAME.png.
+
+    Args:
+        root: the data set, its `panoptic_maps`, or one split of that.
+        split: take only this split (`train`, `val`, ...), where the data set has splits.
+
+    Raises:
+        InputError: the folder is absent or holds no map, the split is absent, or a frame occurs twice.
+    """
+    return _list(Path(root), (MAPS,), (".png",), split, "panoptic maps")
+
+
+def list_images(root: str | Path, split: str | None = None) -> Sequences:
+    """As `list_maps`, for camera images (PNG or JPEG) under ROOT/images, ROOT/image_02, or ROOT itself."""
+    return _list(Path(root), (IMAGES, "image_02"), IMAGE_SUFFIXES, split, "images")
+
+
+def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
+    if not root.is_dir():
+        raise InputError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; give the data set's folder")
+    bases = [root / home for home in homes if (root / home).is_dir()] or [root]
+    # The layout of KITTI tracking: training/image_02/0000/000000.png
+    bases = [b / h if (b / h).is_dir() else b for base in bases for b in _splits(base, split) for h in homes]
+    found: Sequences = {}
+    for base in dict.fromkeys(bases):
+        for folder in _folders(base):
+            # Listing by name alone: asking the disk about each of many thousand frames is slow.
+            for path in sorted(folder.iterdir()):
+                if path.suffix.lower() not in suffixes or path.name.startswith("."):
+                    continue
+                frames = found.setdefault(folder.name, {})
+                if path.stem in frames:
+                    raise InputError(
+                        f"{path}: frame {path.stem} of sequence {folder.name} is in {frames[path.stem]} too; keep one"
+                    )
+                frames[path.stem] = path
+    if not found:
+        loose = any(p.suffix.lower() in suffixes for base in bases for p in base.iterdir())
+        hint = "put the files into one folder per sequence" if loose else "expected SEQUENCE/FRAME" + suffixes[0]
+        raise InputError(f"{root}: holds no {what}; {hint}")
+    return dict(sorted(found.items()))
+
+
+def _splits(base: Path, split: str | None) -> list[Path]:
+    """`base` itself and its splits, or the one split that is asked for."""
+    there = [base / name for name in SPLITS if (base / name).is_dir()]
+    if split is None:
+        return [base, *there]
+    if base / split in there:
+        return [base / split]
+    names = ", ".join(p.name for p in there) or "none"
+    raise InputError(f"{base}: has no split {split!r} (splits there: {names}); leave the split out or name one of them")
+
+
+def _folders(base: Path) -> list[Path]:
+    reserved = {*SPLITS, MAPS, IMAGES}
+    return sorted(p for p in base.iterdir() if p.is_dir() and p.name not in reserved and not p.name.startswith("."))
+
+
+_PNG = b"\x89PNG\r\n\x1a\n"
+_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
+_EXPECTED = "a KITTI-STEP map is 8-bit RGB (R class, G and B instance)"
+
+
+def _check_png(data: bytes, path: str | Path) -> None:
+    """Walks the PNG's chunks; OpenCV alone would expand a palette silently and print about what is cut off."""
+    if not data.startswith(_PNG):
+        raise InputError(f"{path}: not a PNG file; {_EXPECTED}")
+    at, kind, header = len(_PNG), b"", b""
+    while kind != b"IEND":
+        if at + 12 > len(data):
+            raise InputError(f"{path}: PNG is cut off; copy or write it again")
+        length, kind = struct.unpack_from(">I4s", data, at)
+        body = data[at + 4 : at + 8 + length]
+        stored = data[at + 8 + length : at + 12 + length]
+        if len(stored) < 4:
+            raise InputError(f"{path}: PNG is cut off; copy or write it again")
+        if zlib.crc32(body) != int.from_bytes(stored, "big"):
+            raise InputError(f"{path}: PNG is damaged (checksum of a {kind!r} chunk); copy or write it again")
+        header = header or body[4:]
+        at += 12 + length
+    if len(header) != 13:
+        raise InputError(f"{path}: PNG has no header; write it again")
+    depth, colour = header[8], header[9]
+    if (depth, colour) != (8, 2):
+        raise InputError(f"{path}: coded as {depth}-bit {_COLOUR_TYPES.get(colour, 'unknown')}; {_EXPECTED}")
+
+
+def _check_range(values: NDArray, high: int, what: str, hint: str) -> None:
+    if values.dtype.kind not in "ui":
+        raise InputError(f"{what} ids are {values.dtype}, not integers; {hint}")
+    limits = np.iinfo(values.dtype)
+    if not values.size or (limits.min >= 0 and limits.max <= high):
+        return
+    for value in (int(values.min()), int(values.max())):
+        if not 0 <= value <= high:
+            raise InputError(f"{what} {value} cannot be written; {hint}")

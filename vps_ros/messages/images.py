@@ -1,0 +1,210 @@
+"""sensor_msgs/Image and CompressedImage to RGB arrays, and arrays to Image.
+
+Colour conversions follow cv_bridge: YUV is BT.601 in video range, `8UC3` is BGR, and 16-bit images are scaled
+from 0..65535 to 0..255 (value / 257, rounded), whatever number of bits the camera really uses.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import DroppedFrame
+
+Rgb = NDArray[np.uint8]
+
+_CHANNELS = {
+    # encoding: (channels, cv2 code to RGB, or None when it is RGB already)
+    "rgb8": (3, None),
+    "bgr8": (3, cv2.COLOR_BGR2RGB),
+    "rgba8": (4, cv2.COLOR_RGBA2RGB),
+    "bgra8": (4, cv2.COLOR_BGRA2RGB),
+    "mono8": (1, cv2.COLOR_GRAY2RGB),
+    "8UC1": (1, cv2.COLOR_GRAY2RGB),
+    "8UC3": (3, cv2.COLOR_BGR2RGB),
+    "8UC4": (4, cv2.COLOR_BGRA2RGB),
+    # OpenCV names a mosaic by the second pixel of its second row and the one after it, ROS by its first four.
+    "bayer_rggb8": (1, cv2.COLOR_BayerBG2RGB),
+    "bayer_bggr8": (1, cv2.COLOR_BayerRG2RGB),
+    "bayer_gbrg8": (1, cv2.COLOR_BayerGR2RGB),
+    "bayer_grbg8": (1, cv2.COLOR_BayerGB2RGB),
+    "uyvy": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuv422": (2, cv2.COLOR_YUV2RGB_UYVY),
+    "yuyv": (2, cv2.COLOR_YUV2RGB_YUYV),
+    "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUYV),
+}
+_WIDE = {name[:-1] + "16": how for name, how in _CHANNELS.items() if name.endswith("8")}
+_PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "nv24": None}
+ENCODINGS = (*_CHANNELS, *_WIDE, *_PLANAR)
+"""Values of Image.encoding that `image_to_rgb` reads."""
+
+_DEPTH = re.compile(r"(16U|16S|32F|64F)C1$")
+_BT601 = np.array(
+    # Video range: Y 16..235, U and V 16..240 around 128 (ITU-R BT.601); the last column takes the offsets away.
+    [
+        [1.164383, 0.0, 1.596027, -16 * 1.164383 - 128 * 1.596027],
+        [1.164383, -0.391762, -0.812968, -16 * 1.164383 + 128 * (0.391762 + 0.812968)],
+        [1.164383, 2.017232, 0.0, -16 * 1.164383 - 128 * 2.017232],
+    ]
+)
+
+
+def image_to_rgb(message: Any) -> Rgb:
+    """uint8 [H, W, 3] of a sensor_msgs/Image; a view of its data for unpadded `rgb8`, else a new array.
+
+    Raises DroppedFrame when the encoding is unknown or the data is not what the header says.
+    """
+    height, width, encoding = int(message.height), int(message.width), str(message.encoding)
+    if height < 1 or width < 1:
+        raise DroppedFrame(f"image of {width}x{height} pixels; nothing to see in it")
+    data = _bytes(message.data)
+    if encoding in _PLANAR:
+        return _planar(data, height, width, int(message.step), encoding)
+    if encoding in _CHANNELS:
+        (channels, code), depth = _CHANNELS[encoding], 1
+    elif encoding in _WIDE:
+        (channels, code), depth = _WIDE[encoding], 2
+    else:
+        raise _unknown(encoding)
+    pixels = _rows(data, height, width * channels * depth, int(message.step), f"{width}x{height} {encoding}")
+    if depth == 2:
+        pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16, copy=False)
+    pixels = pixels.reshape(height, width, channels)
+    return _to_rgb(pixels, encoding, code)
+
+
+def compressed_to_rgb(message: Any) -> Rgb:
+    """uint8 [H, W, 3] of a sensor_msgs/CompressedImage with a JPEG or PNG; EXIF orientation is ignored.
+
+    `format` may be plain ("jpeg") or as image_transport writes it ("rgb8; jpeg compressed bgr8").
+    Raises DroppedFrame when the picture is broken or holds no colours.
+    """
+    original, _, how = (part.strip() for part in str(message.format).partition(";"))
+    if "compressedDepth" in how or _DEPTH.match(original):
+        raise DroppedFrame(f"format {message.format!r} is a depth image; choose a colour or grey topic")
+    data = _bytes(message.data)
+    if data.size == 0:
+        raise DroppedFrame("compressed image without data")
+    if _is_cut_jpeg(data):
+        raise DroppedFrame("JPEG ends before its last line")
+    mosaic = original in _CHANNELS and original.startswith("bayer") and "compressed bgr" not in how
+    flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
+    try:
+        image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise DroppedFrame(f"compressed image cannot be decoded ({error.err})") from None
+    if image is None:
+        raise DroppedFrame(f"compressed image ({data.size} bytes, format {message.format!r}) cannot be decoded")
+    if mosaic:
+        return _to_rgb(image[:, :, None], original, _CHANNELS[original][1])
+    # image_transport may hand the encoder RGB as if it were BGR; then what comes back as BGR is RGB.
+    if how and "compressed" in how and "compressed bgr" not in how and original in ("rgb8", "rgba8"):
+        return image
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def size_of_compressed(message: Any) -> tuple[int, int]:
+    """Height and width of a CompressedImage; raises DroppedFrame as `compressed_to_rgb` does."""
+    height, width = compressed_to_rgb(message).shape[:2]
+    return height, width
+
+
+def array_to_image(array: NDArray[Any], encoding: str, header: Any, messages: Any) -> Any:
+    """A sensor_msgs/Image of a [H, W] or [H, W, channels] array, without padding, in this machine's byte order."""
+    return messages.make(
+        "sensor_msgs/msg/Image",
+        header=header,
+        height=array.shape[0],
+        width=array.shape[1],
+        encoding=encoding,
+        is_bigendian=int(sys.byteorder == "big"),
+        step=array.nbytes // array.shape[0],
+        data=messages.pixels(array),
+    )
+
+
+def image_to_array(message: Any, encoding: str, dtype: type[np.generic]) -> NDArray[Any]:
+    """[H, W] array of a one-channel Image of this encoding; raises DroppedFrame when it is something else."""
+    height, width = int(message.height), int(message.width)
+    if message.encoding != encoding or height < 1 or width < 1:
+        raise DroppedFrame(f"image is {width}x{height} {message.encoding!r}, not {encoding!r}")
+    kind = np.dtype(dtype).newbyteorder(">" if message.is_bigendian else "<")
+    what = f"{width}x{height} {encoding}"
+    rows = _rows(_bytes(message.data), height, width * kind.itemsize, int(message.step), what)
+    return rows.view(kind).astype(dtype, copy=False)
+
+
+def _bytes(data: Any) -> NDArray[np.uint8]:
+    """The data field as rosbags (array), rclpy (array.array) or a test (bytes, list) holds it, without a copy."""
+    if isinstance(data, (list, tuple)):
+        return np.array(data, np.uint8)
+    return np.frombuffer(data, np.uint8)
+
+
+def _rows(data: NDArray[np.uint8], height: int, used: int, step: int, what: str) -> NDArray[np.uint8]:
+    """uint8 [height, used], contiguous: the rows without what pads them to `step` bytes."""
+    if step < used or data.size != height * step:
+        raise DroppedFrame(
+            f"image of {what} needs rows of at least {used} bytes; it has step {step} and {data.size} bytes of data"
+        )
+    return np.ascontiguousarray(data.reshape(height, step)[:, :used])
+
+
+def _to_rgb(pixels: NDArray[Any], encoding: str, code: int | None) -> Rgb:
+    height, width, channels = pixels.shape
+    if code is None:
+        return pixels if pixels.dtype == np.uint8 else _narrow(pixels)
+    if channels == 2 and width % 2:
+        raise DroppedFrame(f"{encoding} image is {width} pixels wide; pixels come in pairs")
+    if encoding.startswith("bayer") and (height < 3 or width < 3):
+        raise DroppedFrame(f"{encoding} image of {width}x{height} pixels; a mosaic needs at least 3x3")
+    image = cv2.cvtColor(pixels, code)
+    return image if image.dtype == np.uint8 else _narrow(image)
+
+
+def _narrow(image: NDArray[np.uint16]) -> Rgb:
+    shape = image.shape
+    return cv2.convertScaleAbs(image.reshape(shape[0], -1), alpha=1 / 257).reshape(shape)
+
+
+def _planar(data: NDArray[np.uint8], height: int, width: int, step: int, encoding: str) -> Rgb:
+    """A full plane of Y, then rows of interleaved U and V: half as many (nv12, nv21) or twice as long (nv24)."""
+    half = encoding != "nv24"
+    if half and (height % 2 or width % 2):
+        raise DroppedFrame(f"{encoding} image of {width}x{height} pixels; both must be even")
+    lines = height * 3 // 2 if half else height * 3
+    planes = _rows(data, lines, width, step, f"{width}x{height} {encoding} ({lines} rows)")
+    if half:
+        return cv2.cvtColor(planes, _PLANAR[encoding])
+    chroma = planes[height:].reshape(height, width, 2)
+    return cv2.transform(np.dstack((planes[:height], chroma)), _BT601)
+
+
+def _is_cut_jpeg(data: NDArray[np.uint8]) -> bool:
+    """Whether this is a JPEG without its end marker: decoders fill the rest of such a picture with grey."""
+    if data.size < 4 or data[0] != 0xFF or data[1] != 0xD8:
+        return False
+    raw, at = memoryview(data), 2
+    while at + 4 <= data.size and raw[at] == 0xFF and raw[at + 1] != 0xDA:
+        at += 1 if raw[at + 1] == 0xFF else 2 + (raw[at + 2] << 8 | raw[at + 3])
+    # A thumbnail has an end marker too, so that only what follows the header counts.
+    return bytes(raw[min(at, data.size) :]).rfind(b"\xff\xd9") < 0
+
+
+def _unknown(encoding: str) -> DroppedFrame:
+    if _DEPTH.match(encoding):
+        return DroppedFrame(f"encoding {encoding!r} is depth or raw data; choose a colour or grey topic")
+    return DroppedFrame(f"unknown encoding {encoding!r}; known are {', '.join(ENCODINGS)}")
+
+
+DECODERS: dict[str, Callable[[Any], Rgb]] = {
+    "sensor_msgs/msg/Image": image_to_rgb,
+    "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
+}
+"""How each type that carries a picture becomes an RGB array."""

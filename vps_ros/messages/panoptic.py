@@ -1,0 +1,233 @@
+"""PanopticFrame to the messages of each output topic, and back. Knows no transport.
+
+Every function takes `messages`, which makes the messages of a host (typestore.BagMessages, or the node's own).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import DroppedFrame
+from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState
+from vps_ros.messages.images import array_to_image, image_to_array
+from vps_ros.taxonomy import VOID_ID, Taxonomy
+
+CLASS_DIVISOR = 1_000_000
+"""A pixel of panoptic_ids is class * CLASS_DIVISOR + track id."""
+VOID_PIXEL = -1
+"""A pixel of panoptic_ids without class; 0 would be class 0."""
+
+
+def make_header(stamp: int, frame_id: str, messages: Any) -> Any:
+    """std_msgs/Header of a stamp in nanoseconds."""
+    return messages.make("std_msgs/msg/Header", stamp=make_time(stamp, messages), frame_id=frame_id)
+
+
+def make_time(stamp: int, messages: Any) -> Any:
+    """builtin_interfaces/Time of nanoseconds; whole seconds are rounded down, so that nanosec is never negative."""
+    sec, nanosec = divmod(int(stamp), 1_000_000_000)
+    return messages.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+
+
+def nanoseconds(time: Any) -> int:
+    """builtin_interfaces/Time as nanoseconds."""
+    return int(time.sec) * 1_000_000_000 + int(time.nanosec)
+
+
+def panoptic(frame: PanopticFrame, messages: Any) -> Any:
+    """Topic `panoptic`: Image mono16 of segment ids."""
+    return array_to_image(frame.map, "mono16", _header(frame, messages), messages)
+
+
+def panoptic_ids(frame: PanopticFrame, messages: Any) -> Any:
+    """Topic `panoptic_ids`: Image 32SC1, class * 1000000 + track id (0 for stuff); -1 where there is no class.
+
+    The track id counts modulo 1000000.
+    """
+    table = np.full(_table_size(frame), VOID_PIXEL, np.int32)
+    for s in frame.segments:
+        table[s.segment_id] = s.class_id * CLASS_DIVISOR + s.track_id % CLASS_DIVISOR
+    return array_to_image(_look_up(table, frame.map), "32SC1", _header(frame, messages), messages)
+
+
+def segments(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+    """Topic `segments`: PanopticSegments."""
+    rows = [
+        messages.make(
+            "vps_ros/msg/PanopticSegment",
+            segment_id=int(s.segment_id),
+            class_id=int(s.class_id),
+            class_name=taxonomy.by_id[s.class_id].name,
+            is_thing=bool(s.is_thing),
+            score=float(s.score),
+            area=int(s.area),
+            track_id=int(s.track_id),
+        )
+        for s in frame.segments
+    ]
+    return messages.make(
+        "vps_ros/msg/PanopticSegments", header=_header(frame, messages), taxonomy=taxonomy.name, segments=rows
+    )
+
+
+def tracks(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+    """Topic `tracks`: TrackedObjects; boxes are clipped to the image and rounded to whole pixels."""
+    objects = [_tracked_object(track, frame, taxonomy, messages) for track in frame.tracks]
+    return messages.make(
+        "vps_ros/msg/TrackedObjects",
+        header=_header(frame, messages),
+        sequence_id=int(frame.sequence_id),
+        objects=objects,
+    )
+
+
+def detections(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+    """Topic `detections`: vision_msgs/Detection2DArray of the objects seen in this frame; id is the track id."""
+    header = _header(frame, messages)
+    rows = [_detection(track, header, taxonomy, messages) for track in frame.tracks if track.index >= 0]
+    return messages.make("vision_msgs/msg/Detection2DArray", header=header, detections=rows)
+
+
+def label_info(stamp: int, frame_id: str, taxonomy: Taxonomy, messages: Any, threshold: float = 0.0) -> Any:
+    """Topic `label_info`: vision_msgs/LabelInfo, class ids and names of the taxonomy."""
+    classes = [messages.make("vision_msgs/msg/VisionClass", class_id=c.id, class_name=c.name) for c in taxonomy.classes]
+    header = make_header(stamp, frame_id, messages)
+    return messages.make("vision_msgs/msg/LabelInfo", header=header, class_map=classes, threshold=threshold)
+
+
+def overlay(frame: PanopticFrame, picture: NDArray[np.uint8], messages: Any) -> Any:
+    """Topic `overlay`: Image rgb8 of a picture [H, W, 3] drawn elsewhere."""
+    return array_to_image(picture, "rgb8", _header(frame, messages), messages)
+
+
+def read_panoptic(image: Any, described: Any, tracked: Any = None) -> PanopticFrame:
+    """The PanopticFrame of a recorded `panoptic` image, its PanopticSegments and, where given, TrackedObjects.
+
+    Boxes are those of the message (whole pixels). Raises DroppedFrame when the messages are of different frames,
+    or the image shows a segment that is not described.
+    """
+    stamp = nanoseconds(image.header.stamp)
+    for other in (described, tracked):
+        if other is not None and nanoseconds(other.header.stamp) != stamp:
+            raise DroppedFrame(f"image has stamp {stamp} ns, its description {nanoseconds(other.header.stamp)} ns")
+    rows = tuple(
+        Segment(s.segment_id, s.class_id, bool(s.is_thing), float(s.score), s.area, s.track_id)
+        for s in described.segments
+    )
+    pixels = image_to_array(image, "mono16", np.uint16)
+    present = np.flatnonzero(np.bincount(pixels.ravel(), minlength=1))
+    if missing := set(present.tolist()) - {0} - {s.segment_id for s in rows}:
+        raise DroppedFrame(f"image shows segment {min(missing)} at {stamp} ns, which no description names")
+    index = {s.segment_id: i for i, s in enumerate(rows)}
+    known = tuple(_track(o, index) for o in tracked.objects) if tracked is not None else ()
+    sequence_id = tracked.sequence_id if tracked is not None else 0
+    return PanopticFrame(stamp, image.header.frame_id, sequence_id, pixels, rows, known)
+
+
+def class_and_track_maps(frame: PanopticFrame, void: int = VOID_ID) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
+    """uint16 [H, W] of class ids with `void` where there is none, and uint32 [H, W] of track ids (0: no object)."""
+    classes = np.full(_table_size(frame), void, np.uint16)
+    identities = np.zeros(len(classes), np.uint32)
+    for s in frame.segments:
+        classes[s.segment_id] = s.class_id
+        identities[s.segment_id] = s.track_id
+    return _look_up(classes, frame.map), _look_up(identities, frame.map)
+
+
+def _header(frame: PanopticFrame, messages: Any) -> Any:
+    return make_header(frame.stamp, frame.frame_id, messages)
+
+
+def _table_size(frame: PanopticFrame) -> int:
+    return max((s.segment_id for s in frame.segments), default=0) + 1
+
+
+def _look_up(table: NDArray[Any], pixels: NDArray[np.uint16]) -> NDArray[Any]:
+    # "clip" lets NumPy write straight into `out`; the bounds check of the default makes a copy.
+    return np.take(table, pixels, out=np.empty(pixels.shape, table.dtype), mode="clip")
+
+
+def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+    height, width = frame.map.shape
+    x0, x1 = (min(max(round(float(v)), 0), width) for v in track.box[::2])
+    y0, y1 = (min(max(round(float(v)), 0), height) for v in track.box[1::2])
+    roi = messages.make(
+        "sensor_msgs/msg/RegionOfInterest",
+        x_offset=x0,
+        y_offset=y0,
+        height=max(y1 - y0, 0),
+        width=max(x1 - x0, 0),
+        do_rectify=False,
+    )
+    return messages.make(
+        "vps_ros/msg/TrackedObject",
+        track_id=int(track.track_id),
+        segment_id=int(track.segment_id),
+        class_id=int(track.class_id),
+        class_name=taxonomy.by_id[track.class_id].name,
+        score=float(track.score),
+        state=int(track.state),
+        associated_by=int(track.associated_by),
+        association_score=float(track.association_score),
+        roi=roi,
+        velocity_x=float(track.velocity[0]),
+        velocity_y=float(track.velocity[1]),
+        area=int(track.area),
+        first_seen=make_time(track.first_seen, messages),
+        last_seen=make_time(track.last_seen, messages),
+        hits=int(track.hits),
+    )
+
+
+def _track(o: Any, index: dict[int, int]) -> Track:
+    x, y = float(o.roi.x_offset), float(o.roi.y_offset)
+    seen = index.get(o.segment_id, -1) if o.segment_id else -1
+    return Track(
+        track_id=o.track_id,
+        slot=o.segment_id - THING_BASE if seen >= 0 else -1,
+        index=seen,
+        class_id=o.class_id,
+        score=float(o.score),
+        state=TrackState(o.state),
+        associated_by=AssociatedBy(o.associated_by),
+        association_score=float(o.association_score),
+        box=(x, y, x + o.roi.width, y + o.roi.height),
+        velocity=(float(o.velocity_x), float(o.velocity_y)),
+        area=o.area,
+        first_seen=nanoseconds(o.first_seen),
+        last_seen=nanoseconds(o.last_seen),
+        hits=o.hits,
+    )
+
+
+def _detection(track: Track, header: Any, taxonomy: Taxonomy, messages: Any) -> Any:
+    x0, y0, x1, y1 = (float(v) for v in track.box)
+    position = messages.make("vision_msgs/msg/Point2D", x=(x0 + x1) / 2, y=(y0 + y1) / 2)
+    centre = messages.make("vision_msgs/msg/Pose2D", position=position, theta=0.0)
+    hypothesis = messages.make(
+        "vision_msgs/msg/ObjectHypothesis",
+        class_id=taxonomy.by_id[track.class_id].name,
+        score=float(track.score),
+    )
+    result = messages.make("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=_no_pose(messages))
+    return messages.make(
+        "vision_msgs/msg/Detection2D",
+        header=header,
+        results=[result],
+        bbox=messages.make("vision_msgs/msg/BoundingBox2D", center=centre, size_x=x1 - x0, size_y=y1 - y0),
+        id=str(track.track_id),
+    )
+
+
+def _no_pose(messages: Any) -> Any:
+    make: Callable[..., Any] = messages.make
+    pose = make(
+        "geometry_msgs/msg/Pose",
+        position=make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
+        orientation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+    )
+    return make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36))

@@ -1,0 +1,70 @@
+"""Every message type that vps_ros reads or writes, parsed from .msg files, without ROS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.typesys import Stores, get_types_from_msg, get_typestore
+from rosbags.typesys.store import Typestore
+
+from vps_ros.errors import InputError
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+_DEFINITIONS = _PACKAGE / "messages" / "definitions"
+
+
+@lru_cache(maxsize=1)
+def typestore() -> Typestore:
+    """The types of ROS 2 Jazzy with vision_msgs and vps_ros; one store for the whole process.
+
+    Raises InputError when the installation lacks the .msg files.
+    """
+    store = get_typestore(Stores.ROS2_JAZZY)
+    types = {}
+    for package, folder in (("vision_msgs", _DEFINITIONS / "vision_msgs"), ("vps_ros", own_definitions())):
+        for path in sorted(folder.glob("*.msg")):
+            types.update(get_types_from_msg(path.read_text(encoding="utf-8"), f"{package}/msg/{path.stem}"))
+    store.register(types)
+    return store
+
+
+def own_definitions() -> Path:
+    """Folder of vps_ros' own .msg files: in a wheel, in the source tree, or in a ROS installation."""
+    for folder in _places():
+        if (folder / "TrackedObjects.msg").is_file():
+            return folder
+    raise InputError(f"{_PACKAGE}: its message definitions are missing; install vps_ros again")
+
+
+def _places() -> Iterator[Path]:
+    yield _DEFINITIONS / "vps_ros"
+    yield _PACKAGE.parent / "msg"
+    # colcon puts the modules in PREFIX/lib/pythonX.Y/site-packages and the definitions in PREFIX/share.
+    for prefix in _PACKAGE.parents:
+        yield prefix / "share" / "vps_ros" / "msg"
+
+
+class BagMessages:
+    """Makes messages as rosbags has them; a host with its own message classes brings another maker like it."""
+
+    def __init__(self) -> None:
+        self.store = typestore()
+
+    def make(self, name: str, **fields: Any) -> Any:
+        """A message of type `name` ("sensor_msgs/msg/Image") from all of its fields."""
+        return self.store.types[name](**fields)
+
+    def pixels(self, array: NDArray[Any]) -> Any:
+        """What a `uint8[]` field takes: here a flat view of the array's bytes, in C order."""
+        return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def full_name(name: str) -> str:
+    """The type name with `/msg/`, which some recorders leave out."""
+    package, _, rest = name.partition("/")
+    return name if rest.startswith("msg/") or not rest else f"{package}/msg/{rest}"

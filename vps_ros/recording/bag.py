@@ -1,0 +1,125 @@
+"""Messages of a recording, whatever its storage, number of files and compression; what is lost is said."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vps_ros.errors import InputError
+from vps_ros.recording.compression import ZSTD_MAGIC, Damaged, decompress, unpack_file
+from vps_ros.recording.locate import kind_of, locate
+from vps_ros.recording.loss import Loss
+from vps_ros.recording.part import Part, open_part
+
+
+class Topic(NamedTuple):
+    """A topic of a bag. `count`: messages that can be read."""
+
+    name: str
+    type: str
+    count: int
+
+
+class Message(NamedTuple):
+    """A message as recorded: CDR bytes, and nanoseconds at which the recorder got it."""
+
+    topic: str
+    type: str
+    time: int
+    data: bytes
+
+
+class Bag:
+    """An open recording.
+
+    Args:
+        path: a .mcap or .db3 file (also zstd-compressed), a rosbag2 folder, or its metadata.yaml.
+
+    Attributes:
+        topics: by name.
+        parts: the files that are read.
+        start, end: time of the first and last message, nanoseconds; 0 when there is none.
+        storage: "mcap" or "sqlite3".
+
+    Raises InputError when there is no bag at `path`, or nothing of it can be read.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        located = locate(self.path)
+        self._expected = located.expected
+        self._losses = list(located.losses)
+        self.files = located.parts
+        self._stack = ExitStack()
+        with self._stack:
+            self._parts = [self._open(file) for file in located.parts]
+            self._stack = self._stack.pop_all()
+        self.storage = self._parts[0].storage
+        self.topics = self._merge()
+        times = [time for part in self._parts for time in part.span]
+        self.start, self.end = (min(times), max(times)) if times else (0, 0)
+
+    def __enter__(self) -> Bag:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What could not be read so far; damage inside a file shows when it is read."""
+        return (*self._losses, *(loss for part in self._parts for loss in part.losses))
+
+    def lost(self, topic: str) -> int:
+        """Messages of a topic that the recording once had and that cannot be read; 0 where nobody can know."""
+        here = next((t.count for t in self.topics if t.name == topic), 0)
+        if topic in self._expected:
+            return max(self._expected[topic][1] - here, 0)
+        return sum(part.lost.get(topic, 0) for part in self._parts)
+
+    def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
+        """Messages of these topics (default: all), by time within each file, file after file.
+
+        A message whose own compression is broken is left out and counted as a loss.
+        """
+        for part, file in zip(self._parts, self.files, strict=True):
+            for message in part.messages(topics):
+                data = message.data
+                # Compression per message is declared in metadata.yaml alone, which single files lose; but CDR
+                # starts with 00, so that the magic number is proof enough.
+                if data[:4] == ZSTD_MAGIC:
+                    try:
+                        message = message._replace(data=decompress(data, "zstd"))
+                    except Damaged as error:
+                        self._losses.append(Loss(f"a message on {message.topic}: {error}", str(file), 1))
+                        continue
+                yield message
+
+    def _open(self, file: Path) -> Part:
+        kind = kind_of(file)
+        source = file
+        if kind == "zstd":
+            room = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="vps-ros-")))
+            source = room / file.name.removesuffix(".zstd").removesuffix(".zst")
+            if not unpack_file(file, source):
+                self._losses.append(Loss("compressed file is cut off or damaged; its beginning is read", str(file)))
+            if source.stat().st_size == 0:
+                raise InputError(f"{file}: nothing of it can be uncompressed")
+            kind = kind_of(source)
+        return self._stack.enter_context(open_part(source, kind, str(file)))
+
+    def _merge(self) -> tuple[Topic, ...]:
+        counts: dict[str, Topic] = {}
+        for part in self._parts:
+            for name, (kind, count) in part.topics.items():
+                before = counts.get(name, Topic(name, kind, 0))
+                counts[name] = before._replace(count=before.count + count)
+        for name, (kind, _) in self._expected.items():
+            counts.setdefault(name, Topic(name, kind, 0))
+        return tuple(sorted(counts.values()))

@@ -1,0 +1,23 @@
+"""What a recording has lost: said to the user, while the rest is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One thing that could not be read.
+
+    Attributes:
+        what: what is missing, in words.
+        where: file or topic.
+        count: messages known to be lost; 0 where nobody can know.
+    """
+
+    what: str
+    where: str
+    count: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"

@@ -1,0 +1,137 @@
+"""One data file of a recording: read with rosbags, and, where that refuses it, record by record."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from rosbags.rosbag2 import Reader
+
+from vps_ros.errors import InputError
+from vps_ros.messages.typestore import full_name
+from vps_ros.recording.loss import Loss
+
+
+class Record(NamedTuple):
+    """A message of a data file: topic, full type name, log time in nanoseconds, and its bytes as stored."""
+
+    topic: str
+    type: str
+    time: int
+    data: bytes
+
+
+class Salvage(Protocol):
+    """What can be read of a file that rosbags refuses."""
+
+    topics: Mapping[str, tuple[str, int]]
+    lost: Mapping[str, int]
+    losses: list[Loss]
+    span: tuple[int, ...]
+
+    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+        """By log time."""
+
+    def close(self) -> None:
+        """Lets go of the file."""
+
+
+class Part:
+    """A data file.
+
+    Attributes:
+        storage: "mcap" or "sqlite3".
+        topics: name -> (type, messages).
+        lost: name -> messages known to be lost.
+        losses: grows while messages are read.
+        span: times of the first and last message; empty when there is none.
+    """
+
+    def __init__(self, file: Path, storage: str, where: str) -> None:
+        self.storage = storage
+        self._file, self._where = file, where
+        self._salvage: Salvage | None = None
+        self._reader: Reader | None = None
+        try:
+            reader = Reader(file)
+            reader.open()
+            self._reader = reader
+            self.topics = _topics(reader)
+            self.lost: Mapping[str, int] = {}
+            self.losses: list[Loss] = []
+            self.span = (reader.start_time, reader.end_time - 1) if reader.message_count else ()
+        except InputError:
+            self.__exit__()
+            raise
+        except Exception:
+            # rosbags reports damage by whatever its parser stumbles over.
+            self._fall_back()
+
+    def __enter__(self) -> Part:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        if self._reader is not None:
+            with suppress(Exception):
+                self._reader.close()
+        if self._salvage is not None:
+            self._salvage.close()
+
+    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+        """Messages of these topics (None: all) by log time; those that cannot be read are left out and said."""
+        if self._salvage is not None:
+            yield from self._salvage.messages(topics)
+            return
+        last, same = -1, 0
+        try:
+            for record in self._whole(topics):
+                last, same = record.time, same + 1 if record.time == last else 1
+                yield record
+            return
+        except (GeneratorExit, InputError):
+            raise
+        except Exception:
+            self._fall_back()
+        for record in self._salvage.messages(topics):
+            if record.time < last:
+                continue
+            if record.time == last and same:
+                same -= 1
+                continue
+            yield record
+
+    def _whole(self, topics: Collection[str] | None) -> Iterator[Record]:
+        chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]
+        if not chosen:
+            return
+        for connection, time, data in self._reader.messages(chosen):
+            yield Record(connection.topic, full_name(connection.msgtype), time, data)
+
+    def _fall_back(self) -> None:
+        # Both of them make the Record of this module.
+        from vps_ros.recording.salvage_mcap import SalvagedMcap
+        from vps_ros.recording.salvage_sqlite import SalvagedSqlite
+
+        make = SalvagedMcap if self.storage == "mcap" else SalvagedSqlite
+        self._salvage = make(self._file, self._where)
+        self.topics = self._salvage.topics
+        self.lost = self._salvage.lost
+        self.losses = self._salvage.losses
+        self.span = self._salvage.span
+
+
+def open_part(file: Path, storage: str, where: str) -> Part:
+    """The data file, open; `where` is what messages call it. Raises InputError when nothing of it can be read."""
+    return Part(file, storage, where)
+
+
+def _topics(reader: Reader) -> dict[str, tuple[str, int]]:
+    topics: dict[str, tuple[str, int]] = {}
+    for c in reader.connections:
+        if c.ext.serialization_format != "cdr":
+            raise InputError(f"{reader.path}: {c.topic} is {c.ext.serialization_format}, not CDR; convert the bag")
+        _, count = topics.get(c.topic, ("", 0))
+        topics[c.topic] = (full_name(c.msgtype), count + c.msgcount)
+    return topics

@@ -1,0 +1,128 @@
+"""Camera frames of a recording, in the order in which they were recorded."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.serde import SerdeError
+
+from vps_ros.errors import DroppedFrame, InputError
+from vps_ros.frame import Frame
+from vps_ros.messages.images import DECODERS
+from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.messages.typestore import typestore
+from vps_ros.recording.bag import Bag, Topic
+from vps_ros.recording.loss import Loss
+
+
+@dataclass(frozen=True)
+class RecordedFrame(Frame):
+    """A Frame out of a bag. `received`: nanoseconds at which the recorder got it."""
+
+    received: int = 0
+
+
+class BagReader:
+    """The frames of one image topic of a bag.
+
+    Args:
+        path: a .mcap or .db3 file, or a rosbag2 folder.
+        topic: needed when the bag has several image topics.
+
+    Attributes:
+        topic: the topic that is read.
+        count: its messages; frames() yields one frame for each that can be decoded.
+
+    Raises InputError when there is no bag, or no choice of topic that makes sense.
+    """
+
+    def __init__(self, path: str | Path, topic: str | None = None) -> None:
+        self._bag = Bag(path)
+        try:
+            chosen = choose_image_topic(self._bag, topic)
+        except InputError:
+            self.close()
+            raise
+        self.topic = chosen.name
+        self.count = chosen.count
+        self._decode = DECODERS[chosen.type]
+        self._type = chosen.type
+        self._skipped: Counter[str] = Counter()
+
+    def __enter__(self) -> BagReader:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._bag.close()
+
+    def frames(self) -> Iterator[RecordedFrame]:
+        """Each frame that can be decoded; what cannot is counted in `losses`."""
+        self._skipped.clear()
+        for message in self._bag.messages([self.topic]):
+            try:
+                content = typestore().deserialize_cdr(memoryview(message.data), self._type)
+                image = self._decode(content)
+            except SerdeError as error:
+                self._skipped[f"message is not a {self._type} ({error})"] += 1
+            except DroppedFrame as reason:
+                self._skipped[str(reason)] += 1
+            else:
+                header = content.header
+                yield RecordedFrame(image, nanoseconds(header.stamp), header.frame_id, message.time)
+
+    @property
+    def losses(self) -> tuple[Loss, ...]:
+        """What could not be read so far; complete once frames() is through. `count` is of frames of this topic."""
+        lost = self._bag.lost(self.topic)
+        whole = [dataclasses.replace(loss, count=0) for loss in self._bag.losses]
+        if whole:
+            whole[0] = dataclasses.replace(whole[0], count=lost)
+        skipped = [
+            Loss(f"{count} frame{'s' if count > 1 else ''} skipped: {reason}", self.topic, count)
+            for reason, count in self._skipped.items()
+        ]
+        return (*whole, *skipped)
+
+
+def choose_image_topic(bag: Bag, topic: str | None) -> Topic:
+    """The topic to read. Raises InputError that lists what there is when that is not clear."""
+    if not bag.topics:
+        raise InputError(f"{bag.path}: holds no messages{_because(bag)}")
+    if topic is not None:
+        named = [t for t in bag.topics if t.name == topic]
+        if not named:
+            raise InputError(f"{bag.path}: no topic {topic}; there are {_listing(bag.topics)}")
+        if named[0].type not in DECODERS:
+            raise InputError(f"{bag.path}: {topic} is a {named[0].type}, not an image; {_image_listing(bag)}")
+        images = named
+    else:
+        images = [t for t in bag.topics if t.type in DECODERS]
+        if not images:
+            raise InputError(f"{bag.path}: no image topic; there are {_listing(bag.topics)}")
+    filled = [t for t in images if t.count]
+    if not filled:
+        raise InputError(f"{bag.path}: {images[0].name} holds no messages{_because(bag)}")
+    if len(filled) > 1:
+        raise InputError(f"{bag.path}: several image topics; choose one with --topic: {_listing(filled)}")
+    return filled[0]
+
+
+def _listing(topics: Any) -> str:
+    return ", ".join(f"{t.name} ({t.type}, {t.count})" for t in topics)
+
+
+def _image_listing(bag: Bag) -> str:
+    images = [t for t in bag.topics if t.type in DECODERS]
+    return f"image topics are {_listing(images)}" if images else "the bag has no image topic"
+
+
+def _because(bag: Bag) -> str:
+    return f"; {bag.losses[0]}" if bag.losses else ""

@@ -1,0 +1,74 @@
+"""Reads a damaged SQLite3 data file row by row."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from vps_ros.errors import InputError
+from vps_ros.messages.typestore import full_name
+from vps_ros.recording.loss import Loss
+from vps_ros.recording.part import Record
+
+_PATIENCE = 1000
+"""Unreadable rows in a row after which the rest of the file is given up."""
+
+
+class _Row(NamedTuple):
+    time: int
+    id: int
+    topic: int
+
+
+class SalvagedSqlite:
+    """What can be read of an SQLite3 file; see part.Salvage. Raises InputError when that is nothing."""
+
+    def __init__(self, file: Path, where: str) -> None:
+        self._where = where
+        self.losses: list[Loss] = []
+        self.lost: Counter[str] = Counter()
+        self._database = sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
+        try:
+            # Without this SQLite refuses a file that is shorter than its header says.
+            self._database.execute("PRAGMA writable_schema=ON")
+            listed = self._database.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
+        except sqlite3.Error as error:
+            self._database.close()
+            raise InputError(f"{where}: not readable as an SQLite3 bag ({error})") from None
+        self._names = {number: (name, full_name(kind)) for number, name, kind, form in listed if form == "cdr"}
+        self._rows = sorted(row for row in self._scan() if row.topic in self._names)
+        counts = Counter(self._names[row.topic][0] for row in self._rows)
+        self.topics = {name: (kind, counts[name]) for name, kind in self._names.values()}
+        self.span = (self._rows[0].time, self._rows[-1].time) if self._rows else ()
+        if not self._rows and self.losses:
+            self._database.close()
+            raise InputError(f"{where}: cut off or damaged, and no message can be read")
+
+    def close(self) -> None:
+        self._database.close()
+
+    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+        """By log time."""
+        for row in self._rows:
+            name, kind = self._names[row.topic]
+            if topics is None or name in topics:
+                (data,) = self._database.execute("SELECT data FROM messages WHERE id = ?", (row.id,)).fetchone()
+                yield Record(name, kind, row.time, data)
+
+    def _scan(self) -> Iterator[_Row]:
+        # The last byte of a message is on the last of its pages: who can read it can read the message.
+        query = "SELECT id, topic_id, timestamp, substr(data, -1) FROM messages WHERE id {} ORDER BY id"
+        last, unreadable = 0, 0
+        while unreadable < _PATIENCE:
+            try:
+                for number, topic, time, _ in self._database.execute(query.format("> ?"), (last,)):
+                    yield _Row(time, number, topic)
+                    last, unreadable = number, 0
+                break
+            except sqlite3.Error:
+                last, unreadable = last + 1, unreadable + 1
+                if unreadable == 1:
+                    self.losses.append(Loss("cut off or damaged; the messages that are whole are read", self._where))

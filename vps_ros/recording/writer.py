@@ -1,0 +1,134 @@
+"""Writes a rosbag2 recording: one .mcap file, or a folder with metadata.yaml."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
+from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
+
+from vps_ros.errors import InputError
+from vps_ros.frame import PanopticFrame
+from vps_ros.messages import panoptic
+from vps_ros.messages.typestore import BagMessages, typestore
+from vps_ros.output import refuse_existing, whole
+from vps_ros.taxonomy import Taxonomy
+
+STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
+# The newest layout of metadata.yaml that ROS 2 Humble reads as well: it wants the QoS profiles as text.
+_VERSION = 8
+_FOREVER = QosTime(9223372036, 854775807)
+
+
+class BagWriter:
+    """A bag that is either whole or not there; the same messages give the same bytes.
+
+    Args:
+        path: `*.mcap` becomes one file, any other name a rosbag2 folder.
+        force: replace what is there.
+        storage: "mcap", or "sqlite3" for a folder.
+        compress: zstd chunks (mcap only). Segment maps shrink about fiftyfold, camera images hardly.
+
+    Use as a context manager: the bag appears at `path` when the block ends without an error.
+    Raises InputError when `path` exists (without `force`), cannot be written, or does not fit the storage.
+    """
+
+    def __init__(self, path: str | Path, force: bool = False, *, storage: str = "mcap", compress: bool = True) -> None:
+        self.path = Path(path)
+        self._force = force
+        self._storage = storage
+        self._compress = compress
+        self._connections: dict[str, Any] = {}
+        self._labelled: tuple[str, Taxonomy] | None = None
+        self._single = self.path.suffix == ".mcap"
+        if storage not in STORAGES:
+            raise InputError(f"{path}: storage {storage!r} is not one of {', '.join(STORAGES)}")
+        if self.path.suffix == ".db3" or (self._single and storage != "mcap"):
+            raise InputError(f"{path}: an SQLite3 bag is a folder; choose a name without {self.path.suffix}")
+        refuse_existing(path, force)
+
+    def __enter__(self) -> BagWriter:
+        self._recording = self._open()
+        self._writer = self._recording.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._recording.__exit__(*error)
+
+    @contextmanager
+    def _open(self) -> Iterator[Writer]:
+        with whole(self.path, self._force) as draft:
+            # rosbags makes a folder, and names the data file in it after the folder.
+            folder = draft.with_name(f"{draft.name}.folder") / draft.stem if self._single else draft
+            writer = Writer(folder, version=_VERSION, storage_plugin=STORAGES[self._storage])
+            if self._compress and self._storage == "mcap":
+                writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
+            with writer:
+                yield writer
+            if self._single:
+                (folder / f"{folder.name}.mcap").rename(draft)
+
+    def write(self, topic: str, message: Any, stamp: int, latched: bool = False) -> None:
+        """Serialises a message at `stamp` (ns, log and publish time); `latched` offers it to late subscribers."""
+        kind = message.__msgtype__
+        self.write_raw(topic, kind, typestore().serialize_cdr(message, kind), stamp, latched)
+
+    def write_raw(self, topic: str, kind: str, data: bytes | memoryview, stamp: int, latched: bool = False) -> None:
+        """As `write`, for a message of type `kind` that is serialised already."""
+        if topic not in self._connections:
+            self._connections[topic] = self._writer.add_connection(
+                topic, kind, typestore=typestore(), offered_qos_profiles=[_profile(latched)]
+            )
+        # Recordings count time from zero; a stamp before the epoch can only come from a broken clock.
+        self._writer.write(self._connections[topic], max(int(stamp), 0), data)
+
+    def write_frame(
+        self,
+        frame: PanopticFrame,
+        taxonomy: Taxonomy,
+        overlay: NDArray[np.uint8] | None = None,
+        prefix: str = "/vps",
+        ids: bool = False,
+    ) -> None:
+        """The topics of one panoptic frame under `prefix`.
+
+        Args:
+            overlay: uint8 [H, W, 3] picture for the topic `overlay`.
+            ids: also write the topic `panoptic_ids`.
+        """
+        messages = BagMessages()
+        if self._labelled != (prefix, taxonomy):
+            info = panoptic.label_info(frame.stamp, frame.frame_id, taxonomy, messages)
+            self.write(f"{prefix}/label_info", info, frame.stamp, latched=True)
+            self._labelled = (prefix, taxonomy)
+        made = {
+            "panoptic": panoptic.panoptic(frame, messages),
+            "segments": panoptic.segments(frame, taxonomy, messages),
+            "tracks": panoptic.tracks(frame, taxonomy, messages),
+            "detections": panoptic.detections(frame, taxonomy, messages),
+        }
+        if ids:
+            made["panoptic_ids"] = panoptic.panoptic_ids(frame, messages)
+        if overlay is not None:
+            made["overlay"] = panoptic.overlay(frame, overlay, messages)
+        for topic, message in made.items():
+            self.write(f"{prefix}/{topic}", message, frame.stamp)
+
+
+def _profile(latched: bool) -> Qos:
+    return Qos(
+        history=QosHistory.KEEP_LAST,
+        depth=1 if latched else 10,
+        reliability=QosReliability.RELIABLE,
+        durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
+        deadline=_FOREVER,
+        lifespan=_FOREVER,
+        liveliness=QosLiveliness.AUTOMATIC,
+        liveliness_lease_duration=_FOREVER,
+        avoid_ros_namespace_conventions=False,
+    )

@@ -1,0 +1,155 @@
+"""The panoptic frame over its image: what people look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.drawing.palette import Color, identity_color, ink_on, look_up, pack
+from vps_ros.frame import THING_BASE, PanopticFrame, Track, TrackState
+from vps_ros.taxonomy import Taxonomy
+
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_WHITE = (255, 255, 255)
+
+Box = tuple[int, int, int, int]
+
+
+class Overlay:
+    """Paints panoptic frames over their images: stuff by class, things by identity, each object with id and class.
+
+    Args:
+        taxonomy: names and colours of the classes.
+        opacity: share of the colour over the image, 0..1.
+        labels: write class and id at each object.
+        lost: show remembered objects as a faint dashed box where the tracker believes them.
+    """
+
+    def __init__(self, taxonomy: Taxonomy, opacity: float = 0.5, labels: bool = True, lost: bool = True) -> None:
+        self._taxonomy = taxonomy
+        self._opacity = opacity
+        self._labels = labels
+        self._lost = lost
+        self._stuff = np.zeros(THING_BASE, np.uint32)
+        for info in taxonomy.classes:
+            self._stuff[1 + info.id] = pack(info.color)
+
+    def __call__(self, image: NDArray[np.uint8], frame: PanopticFrame) -> NDArray[np.uint8]:
+        """The picture, RGB uint8 [H, W, 3], of `image`, RGB uint8 [H, W, 3], which stays as it is."""
+        picture = self._paint(image, frame)
+        tracks = [t for t in frame.tracks if self._lost or t.state != TrackState.LOST]
+        # The nearest objects are drawn last, over those behind them.
+        tracks.sort(key=lambda t: t.box[3])
+        for track in tracks:
+            if track.state == TrackState.LOST:
+                _dashed_box(picture, track)
+        if self._labels:
+            self._write_labels(picture, [t for t in tracks if t.index >= 0])
+        return picture
+
+    def _paint(self, image: NDArray[np.uint8], frame: PanopticFrame) -> NDArray[np.uint8]:
+        last = max((s.segment_id for s in frame.segments), default=0)
+        table = np.zeros(max(last + 1, THING_BASE), np.uint32)
+        table[:THING_BASE] = self._stuff
+        for segment in frame.segments:
+            if segment.track_id:
+                table[segment.segment_id] = pack(identity_color(segment.track_id))
+            elif segment.segment_id >= THING_BASE:
+                table[segment.segment_id] = pack(self._color(segment.class_id))
+        colors = cv2.cvtColor(look_up(table, frame.map), cv2.COLOR_RGBA2RGB)
+        picture = cv2.addWeighted(image, 1 - self._opacity, colors, self._opacity, 0)
+        void = cv2.compare(frame.map, 0, cv2.CMP_EQ)
+        if cv2.countNonZero(void):
+            cv2.copyTo(image, void, picture)
+        if last >= THING_BASE:
+            cv2.copyTo(np.full_like(picture, 255), _thing_edges(frame.map), picture)
+        return picture
+
+    def _color(self, class_id: int) -> Color:
+        info = self._taxonomy.by_id.get(class_id)
+        return info.color if info else _WHITE
+
+    def _write_labels(self, picture: NDArray[np.uint8], tracks: Sequence[Track]) -> None:
+        height = picture.shape[0]
+        scale = float(np.clip(height / 1080 * 0.7, 0.33, 2.0))
+        weight = max(1, round(height / 720))
+        taken: list[Box] = []
+        # The largest objects choose their place first; a label without a free place is left out only for tiny ones.
+        for track in sorted(tracks, key=lambda t: -t.area):
+            info = self._taxonomy.by_id.get(track.class_id)
+            text = f"{info.name if info else track.class_id} {track.track_id}"
+            (wide, high), below = cv2.getTextSize(text, _FONT, scale, weight)
+            size = wide + 4, high + below + 2
+            place = _free_place(track, size, picture.shape, taken)
+            if place is None:
+                continue
+            taken.append(place)
+            color = identity_color(track.track_id)
+            x0, y0, x1, y1 = place
+            cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), color, cv2.FILLED)
+            cv2.putText(picture, text, (x0 + 2, y0 + high + 1), _FONT, scale, ink_on(color), weight, cv2.LINE_AA)
+
+
+def _thing_edges(segment_ids: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    """255 where a pixel's right or lower neighbour belongs to something else and one of the two is a thing."""
+    things = cv2.max(segment_ids, THING_BASE - 1)
+    edges = np.zeros(things.shape, np.uint8)
+    cv2.compare(things[:, 1:], things[:, :-1], cv2.CMP_NE, edges[:, :-1])
+    edges[:-1] |= cv2.compare(things[1:], things[:-1], cv2.CMP_NE)
+    return edges
+
+
+def _free_place(track: Track, size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[Box]) -> Box | None:
+    """Where the label fits at its object without covering another label; None for a tiny object without room."""
+    wide, high = size
+    left, top, right, bottom = (round(v) for v in track.box)
+    corners = (
+        (left, top - high),
+        (left, top),
+        (right - wide, top - high),
+        ((left + right - wide) // 2, (top + bottom - high) // 2),
+        (left, bottom),
+        (right, top),
+        (left - wide, top),
+    )
+    places = []
+    for x, y in corners:
+        x, y = max(0, min(x, shape[1] - wide)), max(0, min(y, shape[0] - high))
+        places.append((x, y, x + wide, y + high))
+    for place in places:
+        if not any(_overlap(place, other) for other in taken):
+            return place
+    return places[0] if track.area >= wide * high else None
+
+
+def _overlap(a: Box, b: Box) -> bool:
+    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+
+
+def _dashed_box(picture: NDArray[np.uint8], track: Track) -> None:
+    height, width = picture.shape[:2]
+    if not np.isfinite(track.box).all():
+        return
+    x0, y0, x1, y1 = (int(np.clip(v, -width, 2 * width)) for v in track.box)
+    color, dash = identity_color(track.track_id), max(3, height // 90)
+    region = _clip((min(x0, x1), min(y0, y1), max(x0, x1) + 1, max(y0, y1) + 1), width, height)
+    if region is None:
+        return
+    left, top, right, bottom = region
+    before = picture[top:bottom, left:right].copy()
+    for x in range(x0, x1, 2 * dash):
+        for y in (y0, y1):
+            cv2.line(picture, (x, y), (min(x + dash, x1), y), color, 1)
+    for y in range(y0, y1, 2 * dash):
+        for x in (x0, x1):
+            cv2.line(picture, (x, y), (x, min(y + dash, y1)), color, 1)
+    part = picture[top:bottom, left:right]
+    cv2.addWeighted(part, 0.6, before, 0.4, 0, dst=part)
+
+
+def _clip(box: Box, width: int, height: int) -> Box | None:
+    x0, y0, x1, y1 = max(box[0], 0), max(box[1], 0), min(box[2], width), min(box[3], height)
+    return (x0, y0, x1, y1) if x0 < x1 and y0 < y1 else None

@@ -1,0 +1,146 @@
+"""A video that a browser plays, whole or not there."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.output import whole
+
+CODECS = ("libx264", "libopenh264", "libvpx-vp9")
+"""Encoders whose pictures browsers play in an MP4, in order of preference."""
+LONGEST = 2.0
+"""Seconds for which one frame is shown at most: a recording's pause must not freeze the video for an hour."""
+_TICK = Fraction(1, 90_000)
+_USUAL_FPS = 10.0
+
+
+class VideoWriter:
+    """Writes RGB frames as an MP4 (H.264, yuv420p, index at the front). Use it as a context manager.
+
+    Frames are shown at their stamps, or at a fixed rate where `fps` is given. The first frame sets the size; later ones
+    of another size are fitted into it with black bars. The file appears when the block ends without an error.
+
+    Args:
+        path: a name that ends in .mp4.
+        fps: frames per second; None takes the stamps (10 per second where a frame has none, or time goes back).
+        force: replace a file that exists.
+
+    Raises:
+        InputError: the name does not end in .mp4, the file exists, `fps` is not positive, or no frame was written.
+    """
+
+    def __init__(self, path: str | Path, fps: float | None = None, force: bool = False) -> None:
+        self.path = Path(path)
+        if self.path.suffix.lower() != ".mp4":
+            raise InputError(f"{path}: videos are written as MP4; give a name that ends in .mp4")
+        if fps is not None and not 0 < fps <= 1000:
+            raise InputError(f"{path}: {fps:g} frames per second cannot be; give a number above 0, at most 1000")
+        self._fps = fps
+        self._step = 1.0 / (fps or _USUAL_FPS)
+        self._draft = whole(self.path, force)
+        self._container: av.container.OutputContainer | None = None
+        self._seconds = 0.0
+        self._stamp: int | None = None
+
+    def __enter__(self) -> VideoWriter:
+        self._exits = ExitStack()
+        self._target = self._exits.enter_context(self._draft)
+        self._exits.push(self._close)
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._exits.__exit__(*error)
+
+    def write(self, image: NDArray[np.uint8], stamp: int | None = None) -> None:
+        """Appends a frame: RGB uint8 [H, W, 3], and its stamp in nanoseconds."""
+        if self._container is None:
+            self._open(image)
+        else:
+            self._seconds += self._duration(stamp)
+        self._stamp = stamp
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fit(image)), format="rgb24")
+        frame.pts, frame.time_base = round(self._seconds / _TICK), _TICK
+        with self._named_errors():
+            self._container.mux(self._stream.encode(frame))
+
+    def _duration(self, stamp: int | None) -> float:
+        """Seconds between the last frame and this one."""
+        if self._fps is None and stamp is not None and self._stamp is not None and stamp > self._stamp:
+            self._step = min(max((stamp - self._stamp) * 1e-9, 0.001), LONGEST)
+        return self._step
+
+    def _open(self, image: NDArray[np.uint8]) -> None:
+        self._height, self._width = image.shape[:2]
+        name = next((c for c in CODECS if _can_encode(c)), None)
+        if name is None:
+            raise InputError(f"{self.path}: this build of PyAV has no encoder for browsers ({', '.join(CODECS)})")
+        options = {"movflags": "faststart", "video_track_timescale": str(_TICK.denominator)}
+        self._container = av.open(str(self._target), "w", format="mp4", options=options)
+        # The rate only guides the encoder; each frame carries its own time.
+        rate = Fraction(self._fps or _USUAL_FPS).limit_denominator(1001)
+        self._stream = self._container.add_stream(name, rate=rate)
+        self._stream.width, self._stream.height = self._width + self._width % 2, self._height + self._height % 2
+        self._stream.pix_fmt = "yuv420p"
+        self._stream.codec_context.time_base = _TICK
+        if name == "libx264":
+            self._stream.options = {"preset": "veryfast", "crf": "20"}
+
+    def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The image at the video's size; sides are made even, which yuv420p needs, by repeating the last pixel."""
+        if image.shape[:2] != (self._height, self._width):
+            image = letterbox(image, self._height, self._width)
+        bottom, right = self._height % 2, self._width % 2
+        return cv2.copyMakeBorder(image, 0, bottom, 0, right, cv2.BORDER_REPLICATE) if bottom or right else image
+
+    def _close(self, kind: type[BaseException] | None, *_: object) -> None:
+        container, self._container = self._container, None
+        if kind is not None:
+            if container is not None:
+                with suppress(av.error.FFmpegError):
+                    container.close()
+        elif container is None:
+            raise InputError(f"{self.path}: no frame was written")
+        else:
+            with self._named_errors():
+                container.mux(self._stream.encode(None))
+                container.close()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """A full disk, as the OSError that names the file."""
+        try:
+            yield
+        except av.error.FFmpegError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise OSError(error.errno, error.strerror, str(self.path)) from None
+            raise
+
+
+def letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    """The image scaled to fit [height, width], centred on black."""
+    scale = min(height / image.shape[0], width / image.shape[1])
+    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+    canvas = np.zeros((height, width, 3), np.uint8)
+    top, left = (height - size[1]) // 2, (width - size[0]) // 2
+    canvas[top : top + size[1], left : left + size[0]] = small
+    return canvas
+
+
+def _can_encode(name: str) -> bool:
+    try:
+        av.codec.Codec(name, "w")
+    except av.error.FFmpegError:
+        return False
+    return True

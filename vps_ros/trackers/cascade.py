@@ -90,9 +90,11 @@ class CascadeTracker(Tracker):
         rows = self._memory.rows
         height, width = segmentation.map.shape
         seen = rows["index"] >= 0
-        boxes = np.where(seen[:, None], rows["box"], self._memory.predict(stamp)) * (width, height, width, height)
-        # The camera's own numbers, not what is left of them after dividing and multiplying.
+        boxes = np.empty((len(rows), 4))
         boxes[seen] = segmentation.boxes[rows["index"][seen]]
+        lost = np.flatnonzero(~seen)
+        if len(lost):
+            boxes[lost] = self._memory.predict(stamp, lost) * (width, height, width, height)
         sides = rows["velocity"]
         velocity = (sides[:, :2] + sides[:, 2:]) * (width / 2, height / 2)
         state = np.where(

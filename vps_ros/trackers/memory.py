@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.trackers.things import Things, normalise
+from vps_ros.trackers.things import Things
 
 ROW = np.dtype(
     [
@@ -23,11 +23,15 @@ ROW = np.dtype(
         ("last_frame", np.int64),
         ("box", np.float64, 4),
         ("velocity", np.float64, 4),
+        ("described", np.bool_),
     ]
 )
-"""One object. `box` is its last seen one, divided by the image's size; `velocity` that of its sides per second;
-`index` the segment it has in the current frame (-1: none); `last_frame` counts the frames of the tracker."""
+"""One object. `box` is its last seen one, divided by the image's size, `velocity` that of its sides per second;
+`index` is the segment it has in the current frame (-1: none); `last_frame` counts the frames of the tracker;
+`described` says whether its appearance is known."""
 
+_FARTHEST = 1e4
+"""Image sizes; predicted boxes end here, so that no wild velocity overflows."""
 _SHORTEST = 1_000_000
 """Nanoseconds; no camera's frames are closer, so a smaller step is a stamp that stands still."""
 
@@ -62,25 +66,23 @@ class Memory:
         if self.appearance is not None:
             self.appearance = self.appearance[wanted]
 
-    def predict(self, stamp: int) -> NDArray[np.float64]:
-        """Boxes at `stamp` (nanoseconds), float64 [M, 4]: the last ones moved on at constant velocity (equation 4).
+    def predict(self, stamp: int, which: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Boxes of the rows `which` [R] at `stamp` (nanoseconds), float64 [R, 4]: the last ones at constant velocity.
+
+        Equation 4.
 
         The velocity is per second, so frames may come unevenly; at a steady rate the step is the difference of the
         last two boxes, as in the paper. A side does not run through the opposite one.
         """
-        rows = self.rows
+        rows = self.rows[which]
         seconds = np.maximum(stamp - rows["last_seen"], 0) * 1e-9
-        boxes = rows["box"] + rows["velocity"] * seconds[:, None]
+        boxes = np.clip(rows["box"] + rows["velocity"] * seconds[:, None], -_FARTHEST, _FARTHEST)
         crossed = boxes[:, 2:] < boxes[:, :2]
         if crossed.any():
             middle = (boxes[:, :2] + boxes[:, 2:]) / 2
             boxes[:, :2] = np.where(crossed, middle, boxes[:, :2])
             boxes[:, 2:] = np.where(crossed, middle, boxes[:, 2:])
         return boxes
-
-    def unit_appearance(self, rows: NDArray[np.int64]) -> NDArray[np.float32] | None:
-        """float32 [R, D] of unit length, zeros where unknown; None when no appearance is known at all."""
-        return None if self.appearance is None else normalise(self.appearance[rows])[0]
 
     def see(self, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int, frame: int) -> None:
         """Known objects `rows` [R] are the things `which` [R] of this frame (equations 3 and 4).
@@ -141,12 +143,17 @@ class Memory:
 
     def _average(self, rows, things: Things, which) -> None:
         """Equation 3; an unusable embedding changes nothing, a first one is taken whole."""
-        if things.raw_embeddings is None or len(rows) == 0:
+        if things.embeddings is None or len(rows) == 0:
             return
-        width = things.raw_embeddings.shape[1]
+        width = things.embeddings.shape[1]
         if self.appearance is None or self.appearance.shape[1] != width:
             self.appearance = np.zeros((len(self.rows), width), np.float32)
-        old, new = self.appearance[rows], things.raw_embeddings[which]
-        share = np.where(old.any(axis=1), self._appearance_weight, np.float32(1))
-        share[~new.any(axis=1)] = 0
-        self.appearance[rows] = old + share[:, None] * (new - old)
+            self.rows["described"] = False
+        old, new = self.appearance[rows], things.embeddings[which]
+        usable = things.lengths[which] > 0
+        share = np.where(self.rows["described"][rows], self._appearance_weight, np.float32(1)) * usable
+        new -= old
+        new *= share[:, None]
+        new += old
+        self.appearance[rows] = new
+        self.rows["described"][rows] |= usable

@@ -8,32 +8,33 @@ from numpy.typing import NDArray
 
 def location_similarity(
     boxes: NDArray[np.float64], predicted: NDArray[np.float64], temperature: float
-) -> NDArray[np.float64]:
+) -> NDArray[np.float32]:
     """exp(-||b_i - b_j||^2 / T), float [K, M], of boxes [K, 4] and [M, 4] divided by the image's size.
 
     Video-kMaX equation 5, first factor.
     """
-    square = np.zeros((len(boxes), len(predicted)))
+    square = np.zeros((len(boxes), len(predicted)), np.float32)
+    boxes, predicted = boxes.astype(np.float32), predicted.astype(np.float32)
     for side in range(4):
         gap = boxes[:, side, None] - predicted[:, side]
         gap *= gap
         square += gap
-    square *= -1.0 / temperature
+    square *= np.float32(-1.0 / temperature)
     return np.exp(square, out=square)
 
 
-def appearance_similarity(units: NDArray[np.float32], stored: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Cosine, float [K, M], of unit vectors [K, D] and [M, D]; 1 where either is zeros, that is, unknown.
+def appearance_similarity(
+    vectors: NDArray[np.float32],
+    lengths: NDArray[np.float32],
+    stored: NDArray[np.float32],
+    stored_lengths: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """Cosine, float [K, M], of vectors [K, D] and [M, D] and their lengths; 1 where a length is 0: unknown.
 
     Video-kMaX equation 5, second factor; an object of unknown appearance is judged by its place alone.
     """
-    cosine = units @ stored.T
-    unknown, forgotten = ~units.any(axis=1), ~stored.any(axis=1)
-    if unknown.any():
-        cosine[unknown] = 1.0
-    if forgotten.any():
-        cosine[:, forgotten] = 1.0
-    return cosine
+    scale = np.outer(lengths, stored_lengths)
+    return np.divide(vectors @ stored.T, scale, out=np.ones_like(scale), where=scale > 0)
 
 
 def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> NDArray[np.int64]:

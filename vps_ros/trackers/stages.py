@@ -13,7 +13,7 @@ from vps_ros.trackers.assignment import hungarian, mutual_best
 from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.pixels import PixelHistory
 from vps_ros.trackers.similarity import appearance_similarity, location_similarity
-from vps_ros.trackers.things import Things
+from vps_ros.trackers.things import Things, lengths
 
 
 class Stage(Protocol):
@@ -70,15 +70,16 @@ class MemoryStage:
     evidence: AssociatedBy = AssociatedBy.MEMORY
 
     def pair(self, memory, rows, things, which, stamp):
-        predicted = memory.predict(stamp)[rows]
-        similarity = location_similarity(things.boxes[which], predicted, self.temperature)
-        if things.embeddings is not None:
-            stored = memory.unit_appearance(rows)
-            if stored is not None and stored.shape[1] == things.embeddings.shape[1]:
-                similarity *= appearance_similarity(things.embeddings[which], stored)
+        similarity = location_similarity(things.boxes[which], memory.predict(stamp, rows), self.temperature)
+        if things.embeddings is not None and memory.appearance is not None:
+            stored = memory.appearance[rows]
+            if stored.shape[1] == things.embeddings.shape[1]:
+                similarity *= appearance_similarity(
+                    things.embeddings[which], things.lengths[which], stored, lengths(stored)
+                )
         same = things.class_ids[which][:, None] == memory.rows["class_id"][rows]
         # Below every threshold, so that two classes are never weighed against each other.
-        similarity = np.where(same, similarity, -1.0)
+        similarity[~same] = -1.0
         r, c = hungarian(similarity, self.threshold)
         return rows[c], which[r], similarity[r, c]
 

@@ -20,8 +20,8 @@ class Things:
         scores: float64 [K].
         areas: int64 [K], pixels of the camera.
         boxes: float64 [K, 4], x0 y0 x1 y1 divided by the image's width and height.
-        embeddings: float32 [K, D] of unit length, zeros where the segment has none; None without any.
-        raw_embeddings: float32 [K, D] as the segmenter gave them, zeros where they cannot be used.
+        embeddings: float32 [K, D] as the segmenter gave them, zeros where they cannot be used; None without any.
+        lengths: float32 [K] of the embeddings; 0 where there is none.
         size: (height, width) of the camera.
     """
 
@@ -31,7 +31,7 @@ class Things:
     areas: NDArray[np.int64]
     boxes: NDArray[np.float64]
     embeddings: NDArray[np.float32] | None
-    raw_embeddings: NDArray[np.float32] | None
+    lengths: NDArray[np.float32]
     size: tuple[int, int]
 
     def __len__(self) -> int:
@@ -39,7 +39,7 @@ class Things:
 
     @classmethod
     def of(cls, segmentation: Segmentation) -> Things:
-        """Things of a segmentation, ordered by box, area, class and score, then by their first pixel.
+        """Things of a segmentation, ordered by left side, then the rest of the box, area, class, score and first pixel.
 
         Masks do not overlap, so the order is complete: everything that follows, sums and ties included, is the
         same however the segments were numbered.
@@ -48,52 +48,51 @@ class Things:
         index = index[_canonical(segmentation, index)]
         height, width = segmentation.map.shape
         boxes = segmentation.boxes[index].astype(np.float64) / (width, height, width, height)
-        unit, raw = _usable(segmentation.embeddings, index)
+        embeddings, lengths = _usable(segmentation.embeddings, index)
         return cls(
             index,
             segmentation.class_ids[index].astype(np.int64),
             segmentation.scores[index].astype(np.float64),
             segmentation.areas[index].astype(np.int64),
             boxes,
-            unit,
-            raw,
+            embeddings,
+            lengths,
             (height, width),
         )
 
 
-def normalise(vectors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Rows [K, D] at unit length, and bool [K] whether each has a direction: finite and not zero.
-
-    Rows without one become zeros.
-    """
+def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean lengths [K] of rows [K, D]; 0 for a row without a direction: not finite, or all but zero."""
     with np.errstate(over="ignore", invalid="ignore"):
         square = np.einsum("kd,kd->k", vectors, vectors)
-    good = np.isfinite(square) & (square > 1e-24)
-    if good.all():
-        return vectors / np.sqrt(square)[:, None], good
-    length = np.sqrt(square, where=good, out=np.ones_like(square))
-    return np.where(good[:, None], vectors, np.float32(0)) / length[:, None], good
+        # NaN compares false with everything.
+        return np.sqrt(np.where((square > 1e-24) & (square < np.inf), square, np.float32(0)))
 
 
-def _usable(embeddings, index) -> tuple[NDArray[np.float32] | None, NDArray[np.float32] | None]:
+def _usable(
+    embeddings: NDArray[np.float32] | None, index: NDArray[np.int64]
+) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
     if embeddings is None or embeddings.ndim != 2 or embeddings.shape[1] == 0:
-        return None, None
-    raw = embeddings[index].astype(np.float32, copy=False)
-    unit, good = normalise(raw)
-    if not good.all():
-        raw = np.where(good[:, None], raw, np.float32(0))
-    return unit, raw
+        return None, np.zeros(len(index), np.float32)
+    vectors = embeddings[index].astype(np.float32, copy=False)
+    length = lengths(vectors)
+    if not length.all():
+        vectors[length == 0] = 0
+    return vectors, length
 
 
 def _canonical(segmentation: Segmentation, index: NDArray[np.int64]) -> NDArray[np.int64]:
-    if len(index) < 2:
-        return np.arange(len(index))
+    left = segmentation.boxes[index, 0]
+    order = np.argsort(left, kind="stable")
+    if (left[order[1:]] > left[order[:-1]]).all():
+        return order
     keys = np.column_stack(
         [
             segmentation.scores[index],
             segmentation.class_ids[index],
             segmentation.areas[index],
-            segmentation.boxes[index][:, ::-1],
+            segmentation.boxes[index][:, 1:],
+            left,
         ]
     )
     order = np.lexsort(keys.T)

@@ -1,0 +1,463 @@
+"""The hierarchical tracker as its users see it."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from trackers_scene import GROUND, HEIGHT, RATE, WIDTH, Thing, identities, segmented, shot
+
+from vps_ros.config import Config
+from vps_ros.errors import InputError
+from vps_ros.frame import THING_BASE, AssociatedBy, Frame, Segmentation, TrackState
+from vps_ros.trackers import make_tracker
+from vps_ros.trackers.assignment import hungarian, mutual_best
+from vps_ros.trackers.similarity import dice, overlap
+
+NOTHING = Segmentation(
+    np.zeros((HEIGHT, WIDTH), np.uint8),
+    np.empty(0, np.int32),
+    np.empty(0, bool),
+    np.empty(0, np.float32),
+    np.empty(0, np.int64),
+    np.empty((0, 4), np.float32),
+)
+
+
+def tracker(**parameters):
+    return make_tracker(Config(**parameters))
+
+
+def empty(stamp):
+    return Frame(GROUND, stamp), NOTHING
+
+
+def drive(track, things, frames, stamps=None):
+    """[{name: track id}] of each frame."""
+    out = []
+    for f in range(frames):
+        stamp = f * RATE if stamps is None else stamps[f]
+        frame, segmentation, names = shot(things, stamp, f)
+        out.append(identities(track.step(frame, segmentation), names))
+    return out
+
+
+# Pixels
+
+
+def test_dice_under_a_known_shift():
+    """A 4x4 square moved by one column shares 12 of its 16 pixels: 2 * 12 / 32."""
+    before, after = np.zeros((8, 8), np.uint16), np.zeros((8, 8), np.uint16)
+    before[2:6, 2:6] = 1
+    after[2:6, 3:7] = 2
+    after[0, :4] = 1
+    joint = overlap(before, after, 1, 2)
+    assert joint.tolist() == [[64 - 16 - 4 - 4, 4, 4], [4, 0, 12]]
+    assert dice(joint).tolist() == [[0, 0.75]]
+
+
+def test_dice_of_nothing_is_zero():
+    empty_map = np.zeros((4, 4), np.uint16)
+    assert dice(overlap(empty_map, empty_map, 2, 1)).tolist() == [[0], [0]]
+
+
+def test_mutual_best_refuses_one_sided_pairs():
+    """Row 1 likes column 0 best, which prefers row 0."""
+    rows, columns = mutual_best(np.array([[0.9, 0.1], [0.8, 0.2]]), 0.15)
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+
+
+def test_hungarian_takes_the_best_sum_above_the_threshold():
+    rows, columns = hungarian(np.array([[0.9, 0.8], [0.8, 0.1]]), 0.3)
+    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 1), (1, 0)]
+    rows, columns = hungarian(np.array([[0.9, 0.2], [0.2, 0.1]]), 0.3)
+    assert (rows.tolist(), columns.tolist()) == ([0], [0])
+    assert not len(hungarian(np.zeros((0, 3)), 0.1)[0])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6), st.floats(-0.5, 0.9))
+def test_hungarian_equals_trying_everything(rows, columns, seed, threshold):
+    matrix = np.random.default_rng(seed).uniform(-1, 1, (rows, columns))
+    r, c = hungarian(matrix, threshold)
+    assert len(set(r.tolist())) == len(r) and len(set(c.tolist())) == len(c)
+    assert (matrix[r, c] > threshold).all()
+    # Both shifted alike: a pair below zero is still better than none.
+    worth = np.where(matrix > threshold, matrix - min(threshold, 0), 0)
+    worth = worth if rows <= columns else worth.T
+    places = range(worth.shape[1])
+    best = max(sum(row[p] for row, p in zip(worth, pick, strict=True)) for pick in permutations(places, len(worth)))
+    assert (matrix[r, c] - min(threshold, 0)).sum() == pytest.approx(best)
+
+
+# Identities
+
+
+def test_moving_objects_keep_their_ids():
+    things = [
+        Thing((10, 10, 30, 40), (3, 0), name=1),
+        Thing((90, 20, 110, 50), (-2, 1), class_id=11, name=2),
+        Thing((60, 50, 75, 65), name=3),
+    ]
+    ids = drive(tracker(), things, 12)
+    assert all(i == ids[0] for i in ids)
+    assert sorted(ids[0].values()) == [1, 2, 3]
+
+
+def test_what_a_track_says():
+    track = tracker(confirm_hits=2)
+    things = [Thing((10, 10, 30, 40), (4, 2), name=1, hidden=frozenset({3}))]
+    seen = []
+    for f in range(5):
+        frame, segmentation, _ = shot(things, f * RATE, f)
+        seen.append(track.step(replace(frame, stamp=10**18 + f * RATE), segmentation))
+    first, second, third, hidden, back = (s[0] for s in seen)
+    assert all(len(s) == 1 for s in seen)
+    assert [t.state for t in (first, second, hidden, back)] == [
+        TrackState.TENTATIVE,
+        TrackState.CONFIRMED,
+        TrackState.LOST,
+        TrackState.CONFIRMED,
+    ]
+    assert first.associated_by == AssociatedBy.NEW and first.association_score == 0
+    assert second.associated_by == AssociatedBy.PIXELS and 0.5 < second.association_score <= 1
+    assert (first.hits, third.hits, hidden.hits, back.hits) == (1, 3, 3, 4)
+    assert first.velocity == (0, 0)
+    assert third.velocity == pytest.approx((40, 20), abs=1e-3)
+    assert hidden.index == -1 and hidden.segment_id == 0
+    assert hidden.box == pytest.approx(np.array(third.box) + (4, 2, 4, 2), abs=1e-3)
+    assert (hidden.first_seen, hidden.last_seen) == (10**18, 10**18 + 2 * RATE)
+    assert back.segment_id == THING_BASE + back.slot
+    assert (back.area, back.class_id, back.score) == (600, 13, 0.5)
+    assert isinstance(back.track_id, int) and isinstance(back.box, tuple) and isinstance(back.box[0], float)
+
+
+def test_stuff_is_not_tracked():
+    frame, segmentation, _ = shot([Thing((10, 10, 30, 40), name=1), Thing((50, 10, 70, 40), name=2)])
+    mixed = Segmentation(
+        segmentation.map,
+        segmentation.class_ids,
+        np.array([False, True]),
+        segmentation.scores,
+        segmentation.areas,
+        segmentation.boxes,
+    )
+    (only,) = tracker().step(frame, mixed)
+    assert only.index == 1
+
+
+def test_object_that_first_appears_later_is_stored():
+    """Video-kMaX's released code stores new objects of the first frame only."""
+    things = [
+        Thing((5, 5, 20, 20), name=1),
+        Thing((50, 30, 70, 60), (1, 0), name=2, hidden=frozenset({0, 1, 2, 6, 7, 8})),
+    ]
+    ids = drive(tracker(), things, 12)
+    assert ids[3][2] == ids[5][2] == ids[9][2] == ids[11][2]
+
+
+def test_two_frames_ago_counts():
+    """Hidden for one frame and seen in one only: its motion is unknown, but pixels of two frames ago know it."""
+    things = [Thing((20, 20, 50, 50), (2, 0), name=1, hidden=frozenset({1}))]
+    track = tracker(memory_threshold=1.0)
+    for f in range(3):
+        frame, segmentation, _ = shot(things, f * RATE, f)
+        tracks = track.step(frame, segmentation)
+    assert [(t.track_id, t.associated_by) for t in tracks] == [(1, AssociatedBy.PIXELS)]
+    without = tracker(memory_threshold=1.0, temporal_consistency=False)
+    assert drive(without, things, 3)[2] == {1: 2}
+
+
+def test_class_that_flickers():
+    """An object that hardly moves keeps its id when its class changes, if the parameter allows it."""
+    car, truck = Thing((20, 20, 50, 50), name=1), Thing((20, 20, 50, 50), name=1, class_id=14)
+
+    def ids(**parameters):
+        track = tracker(**parameters)
+        return [
+            identities(track.step(*(s := shot([thing], f * RATE))[:2]), s[2])[1] for f, thing in enumerate((car, truck))
+        ]
+
+    assert ids(class_change_threshold=0.5) == [1, 1]
+    assert ids(class_change_threshold=1.0) == [1, 2]
+
+
+# Memory
+
+
+@pytest.mark.parametrize("embedding", [None, (1.0, 2.0, -1.0)])
+@pytest.mark.parametrize("hidden", [1, 2, 5, 9])
+@pytest.mark.parametrize("unit", ["frames", "seconds"])
+def test_hidden_for_fewer_than_tau_frames_comes_back(embedding, hidden, unit):
+    tau = 10 if unit == "frames" else 1.0
+    gone = frozenset(range(3, 3 + hidden))
+    things = [
+        Thing((5, 10, 25, 30), (5, 0), name=1, hidden=gone, embedding=embedding),
+        Thing((100, 40, 120, 60), (0, 1), name=2, embedding=embedding),
+    ]
+    ids = drive(tracker(memory_tau=tau, memory_unit=unit), things, 4 + hidden)
+    assert ids[-1] == ids[0]
+
+
+def test_hidden_for_tau_frames_is_forgotten_and_its_slot_is_free_only_then():
+    track = tracker(memory_tau=3)
+    gone = frozenset(range(2, 2 + 3))
+    things = [Thing((10, 10, 30, 40), name=1, hidden=gone)]
+    slots = []
+    for f in range(6):
+        frame, segmentation, _ = shot(things, f * RATE, f)
+        tracks = track.step(frame, segmentation)
+        slots.append([(t.track_id, t.slot, t.state == TrackState.LOST) for t in tracks])
+    assert slots[4] == [(1, 0, True)]
+    assert slots[5] == [(2, 0, False)]
+
+
+def test_slot_of_a_remembered_object_is_not_given_away():
+    track = tracker(memory_tau=3)
+    track.step(*shot([Thing((10, 10, 30, 40), name=1)])[:2])
+    for f in (1, 2):
+        tracks = track.step(*shot([Thing((90, 10, 100, 20), class_id=11, name=2)], f * RATE)[:2])
+    assert [(t.track_id, t.slot, t.index) for t in tracks] == [(1, 0, -1), (2, 1, 0)]
+
+
+def test_frames_without_objects_age_the_memory():
+    track = tracker(memory_tau=4)
+    track.step(*shot([Thing((10, 10, 30, 40), name=1)])[:2])
+    counts = [len(track.step(*empty(f * RATE))) for f in range(1, 7)]
+    assert counts == [1, 1, 1, 1, 0, 0]
+
+
+def test_tentative_objects_are_dropped_sooner():
+    track = tracker(memory_tau=10, tentative_tau=2, confirm_hits=2)
+    twice = Thing((10, 10, 30, 40), name=1)
+    once = Thing((80, 10, 100, 40), name=2, hidden=frozenset({1}))
+    for f in range(2):
+        track.step(*shot([twice, once], f * RATE, f)[:2])
+    alive = [[t.track_id for t in track.step(*empty(f * RATE))] for f in range(2, 13)]
+    assert alive == [[1, 2]] + [[1]] * 9 + [[]]
+
+
+def test_reset_forgets_everything_but_ids_go_on():
+    track = tracker()
+    things = [Thing((10, 10, 30, 40), name=1)]
+    assert drive(track, things, 2)[-1] == {1: 1}
+    track.reset()
+    frame, segmentation, names = shot(things)
+    (only,) = track.step(frame, segmentation)
+    assert (only.track_id, only.slot, only.state, only.hits) == (2, 0, TrackState.TENTATIVE, 1)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, 0.0])
+def test_bad_embeddings_do_not_poison_the_memory(bad):
+    """One frame of NaN, then hidden, then back with a good embedding."""
+    good = Thing((10, 10, 30, 40), (3, 0), name=1, embedding=(1.0, 2.0))
+    other = Thing((90, 10, 110, 40), name=2, embedding=(-2.0, 1.0))
+    broken = Thing((10, 10, 30, 40), (3, 0), name=1, embedding=(bad, bad))
+    track = tracker()
+    ids = []
+    for f, first in enumerate([good, good, broken, good, None, None, broken, good]):
+        frame, segmentation, names = shot([other] if first is None else [first, other], f * RATE)
+        tracks = track.step(frame, segmentation)
+        ids.append(identities(tracks, names))
+        assert all(np.isfinite([*t.box, *t.velocity, t.association_score]).all() for t in tracks)
+    assert all(i.get(1, 1) == ids[0][1] and i[2] == ids[0][2] for i in ids)
+
+
+def test_embeddings_may_come_and_go_and_change_length():
+    track = tracker()
+    ids = []
+    for f, embedding in enumerate([None, (1.0, 0.0), (1.0, 0.0, 0.0), None, (0.0, 1.0)]):
+        frame, segmentation, names = shot([Thing((10, 10, 30, 40), name=1, embedding=embedding)], f * RATE)
+        ids.append(identities(track.step(frame, segmentation), names)[1])
+    assert set(ids) == {1}
+
+
+def test_size_and_stamps_may_change_without_a_reset():
+    track = tracker()
+    things = [Thing((10, 10, 30, 40), name=1)]
+    track.step(*shot(things, 10**18)[:2])
+    frame, segmentation, names = shot(things, 10**18)
+    half = segmented(frame.image[::2, ::2].copy(), segmentation.map[::2, ::2].astype(int), things, 5)
+    (only,) = track.step(*half[:2])
+    assert only.track_id == 1, "the box is the same in sizes of the image"
+    (only,) = track.step(*shot(things, 0)[:2])
+    assert np.isfinite(only.velocity).all()
+
+
+def test_a_thousand_objects():
+    track = tracker()
+    side = 4
+    columns = 50
+    known = {}
+    for f in range(3):
+        mask = np.zeros((20 * side, columns * side), np.uint16)
+        order = np.random.default_rng(f).permutation(1000)
+        boxes = np.empty((1000, 4), np.float32)
+        for k, place in enumerate(order):
+            y, x = place // columns * side, place % columns * side
+            mask[y : y + side, x : x + side] = k + 1
+            boxes[k] = x, y, x + side, y + side
+        segmentation = Segmentation(
+            mask,
+            np.full(1000, 11, np.int32),
+            np.ones(1000, bool),
+            np.ones(1000, np.float32),
+            np.full(1000, side * side),
+            boxes,
+            np.random.default_rng(7).normal(size=(1000, 16)).astype(np.float32)[order],
+        )
+        image = np.random.default_rng(3).integers(0, 255, (*mask.shape, 3), np.uint8)
+        tracks = track.step(Frame(image, f * RATE), segmentation)
+        ids = {order[t.index]: t.track_id for t in tracks}
+        assert len(tracks) == len(ids) == 1000
+        known = known or ids
+        assert ids == known
+
+
+def test_more_objects_than_numbers_is_refused_and_nothing_is_lost(monkeypatch):
+    monkeypatch.setattr("vps_ros.trackers.lifecycle._LAST_SLOT", 1)
+    track = tracker()
+    two = [Thing((10, 10, 30, 40), name=1), Thing((90, 10, 110, 40), name=2)]
+    third = Thing((50, 10, 60, 40), class_id=11, name=3)
+    assert drive(track, two, 1) == [{1: 1, 2: 2}]
+    with pytest.raises(InputError, match="3 objects are remembered at once.*memory_tau"):
+        track.step(*shot([*two, third], RATE)[:2])
+    frame, segmentation, names = shot(two, 2 * RATE)
+    assert identities(track.step(frame, segmentation), names) == {1: 1, 2: 2}
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.uint64])
+def test_every_type_of_map(dtype):
+    things = [Thing((10, 10, 30, 40), (3, 0), name=1), Thing((90, 10, 110, 40), name=2)]
+    track = tracker()
+    for f in range(3):
+        frame, segmentation, names = shot(things, f * RATE, f, dtype=dtype)
+        tracks = track.step(frame, segmentation)
+    assert identities(tracks, names) == {1: 1, 2: 2}
+    assert {t.associated_by for t in tracks} == {AssociatedBy.PIXELS}
+
+
+def test_flow_time_is_told():
+    track = tracker()
+    things = [Thing((10, 10, 30, 40), name=1)]
+    for f in range(3):
+        track.step(*shot(things, f * RATE)[:2])
+    assert track.flow_milliseconds > 0
+
+
+def test_unknown_tracker_is_refused():
+    with pytest.raises(InputError, match="tracker"):
+        Config(tracker="nearest")
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"memory_tau": -1.0}, {"location_temperature": 0.0}, {"memory_unit": "hours"}, {"flow_preset": "best"}],
+)
+def test_parameters_out_of_range_are_refused(parameters):
+    with pytest.raises(InputError, match=next(iter(parameters))):
+        tracker(**parameters)
+
+
+# Properties
+
+
+@st.composite
+def scenes(draw, embedded):
+    """A handful of rectangles with whole-pixel motion, hidden now and then; some look alike, some overlap."""
+    things = []
+    for name in range(draw(st.integers(1, 6))):
+        x, y = draw(st.integers(-5, WIDTH - 10)), draw(st.integers(0, HEIGHT - 10))
+        size = draw(st.sampled_from([(8, 8), (12, 20), (30, 16)]))
+        things.append(
+            Thing(
+                (x, y, x + size[0], y + size[1]),
+                (draw(st.integers(-6, 6)), draw(st.integers(-3, 3))),
+                draw(st.sampled_from([11, 13])),
+                (float(draw(st.integers(-2, 2))), float(draw(st.integers(-2, 2))), 1.0) if embedded else None,
+                frozenset(draw(st.sets(st.integers(0, 7), max_size=4))),
+                name,
+            )
+        )
+    return things
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.booleans())
+def test_order_of_segments_changes_no_identity(data, embedded):
+    things = data.draw(scenes(embedded))
+    one, other = tracker(), tracker()
+    for f in range(8):
+        order = data.draw(st.permutations(range(len(things))))
+        a, b = shot(things, f * RATE, f), shot(things, f * RATE, f, order)
+        assert identities(one.step(*a[:2]), a[2]) == identities(other.step(*b[:2]), b[2])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(2, 8), st.permutations(range(8)))
+def test_order_does_not_decide_between_equals(count, order):
+    """Interleaved masks with one box, area, score and class: only their first pixels differ."""
+    mask = np.zeros((HEIGHT, WIDTH), int)
+    corner = np.arange(count * count).reshape(count, count)
+    mask[10 : 10 + count, 10 : 10 + count] = (corner // count + corner % count) % count + 1
+    things = [Thing((0, 0, 1, 1), name=n) for n in range(count)]
+
+    def first(order):
+        frame, segmentation, names = segmented(GROUND, mask, things, 0, order)
+        segmentation.scores[:] = 1
+        return identities(tracker().step(frame, segmentation), names)
+
+    assert first(None) == first(order)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_ids_and_slots_are_never_shared_or_reused(data):
+    """`identities` checks that segments, slots and ids are not shared within a frame."""
+    track = tracker(memory_tau=data.draw(st.integers(0, 4)), tentative_tau=1.0)
+    gone, last = set(), set()
+    owner = {}
+    for _ in range(2):
+        things = data.draw(scenes(False))
+        for f in range(6):
+            frame, segmentation, names = shot(things, f * RATE, f)
+            tracks = track.step(frame, segmentation)
+            identities(tracks, names)
+            now = {t.track_id for t in tracks}
+            gone |= last - now
+            assert not now & gone
+            for t in tracks:
+                assert owner.setdefault(t.track_id, t.slot) == t.slot
+            last = now
+        track.reset()
+        gone |= last
+        last = set()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.data(),
+    st.integers(-3, 4),
+    st.integers(-1, 1),
+    st.booleans(),
+    st.booleans(),
+)
+def test_hidden_on_a_straight_path(data, x, y, embedded, uneven):
+    """Seen in two frames or more, hidden for fewer than tau, at any steps of time, another object beside it."""
+    tau = data.draw(st.integers(2, 10))
+    before = data.draw(st.integers(2, 4))
+    hidden = data.draw(st.integers(1, tau - 1))
+    frames = before + hidden + 1
+    steps = data.draw(st.lists(st.sampled_from([1, 2, 3] if uneven else [1]), min_size=frames, max_size=frames))
+    stamps = np.cumsum([0, *steps])[:frames] * RATE
+    embeddings = [(1.0, 0.2, 0.0), (0.1, 1.0, 0.3)] if embedded else [None, None]
+    things = [
+        Thing((50, 20, 70, 45), (x, y), 13, embeddings[0], frozenset(range(before, before + hidden)), 1),
+        Thing((5, 2, 25, 15), (0, 0), 13, embeddings[1], name=2),
+    ]
+    ids = drive(tracker(memory_tau=tau), things, frames, stamps)
+    if 1 in ids[-1]:
+        assert ids[-1][1] == ids[0][1]
+    assert {i[2] for i in ids if 2 in i} == {ids[0][2]}

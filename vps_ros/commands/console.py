@@ -31,7 +31,7 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
 
 def note(message: str) -> None:
     """One line for people, on stderr."""
-    _stderr.print(escape(message), highlight=False)
+    _stderr.print(escape(message), highlight=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:

@@ -1,0 +1,162 @@
+"""How many pixels each ground-truth segment shares with each predicted one: all that the metrics need of a frame.
+
+Every metric of the package is computed from these small tables, so a frame's pixels are passed over once. Tables of
+several frames add up to the table of their tubes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.taxonomy import VOID_ID, Taxonomy
+
+_INSTANCE_BITS = 32
+_INSTANCE_MASK = (1 << _INSTANCE_BITS) - 1
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The taxonomy as the metrics use it: columns 0..C-1 in the taxonomy's order, and column C for void."""
+
+    taxonomy: Taxonomy
+
+    def __post_init__(self) -> None:
+        if VOID_ID in self.taxonomy.by_id:
+            raise InputError(
+                f"taxonomy {self.taxonomy.name!r}: class id {VOID_ID} means void; give the class another id"
+            )
+
+    @property
+    def void(self) -> int:
+        return len(self.taxonomy)
+
+    @cached_property
+    def is_thing(self) -> NDArray[np.bool_]:
+        """bool [C + 1]; void is no thing."""
+        return np.append(self.taxonomy.isthing, False)
+
+    @cached_property
+    def column(self) -> NDArray[np.int64]:
+        """int64, class id -> column, -1 for ids outside the taxonomy; the last entry stands for every id beyond."""
+        table = np.full(max(VOID_ID, *self.taxonomy.by_id) + 2, -1, np.int64)
+        table[self.taxonomy.ids] = np.arange(len(self.taxonomy))
+        table[VOID_ID] = self.void
+        return table
+
+
+@dataclass(frozen=True)
+class Overlaps:
+    """Pixel counts of segment pairs, int64 [K] side by side. Pairs occur once and are sorted by (gt, pred).
+
+    A segment code is column * 2^32 + instance; stuff and void have instance 0.
+    """
+
+    gt: NDArray[np.int64]
+    pred: NDArray[np.int64]
+    count: NDArray[np.int64]
+
+    @cached_property
+    def gt_class(self) -> NDArray[np.int64]:
+        return self.gt >> _INSTANCE_BITS
+
+    @cached_property
+    def pred_class(self) -> NDArray[np.int64]:
+        return self.pred >> _INSTANCE_BITS
+
+    @cached_property
+    def gt_instance(self) -> NDArray[np.int64]:
+        return self.gt & _INSTANCE_MASK
+
+    @classmethod
+    def add(cls, tables: Sequence[Overlaps]) -> Overlaps:
+        """The table of several frames together: their segments become tubes."""
+        gt, pred, count = (np.concatenate([getattr(t, name) for t in tables]) for name in ("gt", "pred", "count"))
+        return cls(*_sum_pairs(gt, pred, count))
+
+
+def overlaps(
+    classes: Classes,
+    gt_semantic: NDArray[np.integer],
+    gt_instance: NDArray[np.integer],
+    pred_semantic: NDArray[np.integer],
+    pred_instance: NDArray[np.integer],
+    gt_where: object = "ground truth",
+    pred_where: object = "prediction",
+) -> Overlaps:
+    """The overlap table of one frame.
+
+    Args:
+        classes: columns of the class ids.
+        gt_semantic, pred_semantic: integer [H, W], class ids; 255 is void.
+        gt_instance, pred_instance: integer [H, W], 0..2^32 - 1; those of stuff are ignored.
+        gt_where, pred_where: names of the two maps in errors.
+
+    Raises:
+        InputError: the sizes differ, or an id is out of its range.
+    """
+    maps = gt_semantic, gt_instance, pred_semantic, pred_instance
+    if gt_semantic.ndim != 2 or any(m.shape != gt_semantic.shape for m in maps):
+        raise InputError(
+            f"{pred_where}: its size {_size(pred_semantic)} is not that of {gt_where}, {_size(gt_semantic)}; "
+            "evaluate at the size of the ground truth"
+        )
+    # Segments are long runs along the rows: the few pixels where anything changes tell the whole table.
+    flat = [np.ascontiguousarray(m).reshape(-1) for m in maps]
+    change = flat[0][1:] != flat[0][:-1]
+    for values in flat[1:]:
+        change |= values[1:] != values[:-1]
+    starts = np.concatenate(([0], np.flatnonzero(change) + 1)) if flat[0].size else np.zeros(0, np.int64)
+    lengths = np.diff(starts, append=flat[0].size)
+    gt = _codes(classes, flat[0][starts], flat[1][starts], gt_where)
+    pred = _codes(classes, flat[2][starts], flat[3][starts], pred_where)
+    return Overlaps(*_sum_pairs(gt, pred, lengths))
+
+
+def _codes(
+    classes: Classes, semantic: NDArray[np.integer], instance: NDArray[np.integer], where: object
+) -> NDArray[np.int64]:
+    table = classes.column
+    semantic = semantic.astype(np.int64)
+    column = table[np.where((semantic < 0) | (semantic >= len(table)), len(table) - 1, semantic)]
+    if column.size and column.min() < 0:
+        strange = sorted({int(v) for v in semantic[column < 0]})
+        names = ", ".join(map(str, strange[:5])) + (", ..." if len(strange) > 5 else "")
+        raise InputError(
+            f"{where}: class id {names} is not in taxonomy {classes.taxonomy.name} "
+            f"(ids {classes.taxonomy.ids.min()}..{classes.taxonomy.ids.max()}, {VOID_ID} for void); choose its taxonomy"
+        )
+    instance = np.where(classes.is_thing[column], instance, 0).astype(np.int64)
+    if instance.size and not 0 <= instance.min() <= instance.max() <= _INSTANCE_MASK:
+        raise InputError(f"{where}: instance ids must be in 0..{_INSTANCE_MASK}; renumber them")
+    return column << _INSTANCE_BITS | instance
+
+
+def _sum_pairs(
+    gt: NDArray[np.int64], pred: NDArray[np.int64], count: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    gt_ids, gt_index = dense(gt)
+    pred_ids, pred_index = dense(pred)
+    pair_ids, pair_index = dense(gt_index * max(len(pred_ids), 1) + pred_index)
+    total = sums(pair_index, count, len(pair_ids))
+    return gt_ids[pair_ids // max(len(pred_ids), 1)], pred_ids[pair_ids % max(len(pred_ids), 1)], total
+
+
+def dense(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct codes, sorted, and for each entry the index of its code among them."""
+    ids = np.unique(codes)
+    return ids, np.searchsorted(ids, codes)
+
+
+def sums(index: NDArray[np.int64], count: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Sum of `count` for each index below `length`; exact up to 2^53 pixels, which doubles hold."""
+    return np.bincount(index, count, length).astype(np.int64)
+
+
+def _size(values: NDArray) -> str:
+    return "x".join(map(str, values.shape[::-1]))

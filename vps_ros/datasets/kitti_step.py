@@ -55,9 +55,8 @@ def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: st
 
 def decode(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Class ids uint8 [H, W] and instances uint16 [H, W] of a map uint8 [H, W, 3]; the inverse of `encode`."""
-    instance = rgb[..., 1].astype(np.uint16) << 8
-    instance |= rgb[..., 2]
-    return np.ascontiguousarray(rgb[..., 0]), instance
+    red, green, blue = cv2.split(rgb)
+    return _join(red, green, blue)
 
 
 def save_map(path: str | Path, semantic: NDArray[np.uint8], instance: NDArray[np.integer]) -> None:
@@ -86,7 +85,8 @@ def load_map(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
         raise InputError(f"{path}: PNG cannot be decoded; write it again")
     if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
         raise InputError(f"{path}: not 8-bit RGB; {_EXPECTED}")
-    return decode(bgr[..., ::-1])
+    blue, green, red = cv2.split(bgr)
+    return _join(red, green, blue)
 
 
 def map_path(root: str | Path, sequence: str, frame: str) -> Path:
@@ -157,6 +157,10 @@ def _splits(base: Path, split: str | None) -> list[Path]:
 def _folders(base: Path) -> list[Path]:
     reserved = {*SPLITS, MAPS, IMAGES}
     return sorted(p for p in base.iterdir() if p.is_dir() and p.name not in reserved and not p.name.startswith("."))
+
+
+def _join(red: NDArray, green: NDArray, blue: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    return red, green.astype(np.uint16) << 8 | blue
 
 
 _PNG = b"\x89PNG\r\n\x1a\n"

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.confusion import Confusion
-from vps_ros.evaluation.overlaps import Classes, overlaps
+from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match
 from vps_ros.evaluation.stq import PROTOCOLS, Association, AssociationQuality, segmentation_and_tracking_quality
 from vps_ros.taxonomy import KITTI_STEP, Taxonomy
@@ -106,9 +106,6 @@ class Report:
         """The `--json` of `vps-ros evaluate`."""
         return {
             "protocol": self.protocol,
-            "taxonomy": self.taxonomy,
-            "frames": self.frames,
-            "tubes": self.tubes,
             **_stq_json(self),
             "PQ": _pq_json(self.pq),
             "mIoU": _known(self.miou),
@@ -132,7 +129,7 @@ class Evaluator:
             raise InputError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
         self.taxonomy = taxonomy
         self.protocol = protocol
-        self._classes = Classes(taxonomy)
+        self.classes = Classes(taxonomy)
         self._sequences: dict[str, _Sequence] = {}
 
     def update(
@@ -146,10 +143,14 @@ class Evaluator:
         pred_where: object = "prediction",
     ) -> FrameQuality:
         """Takes in the next frame of a sequence; arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`."""
-        table = overlaps(self._classes, gt_semantic, gt_instance, pred_semantic, pred_instance, gt_where, pred_where)
-        frame = _Sequence(self._classes)
+        maps = gt_semantic, gt_instance, pred_semantic, pred_instance
+        return self.add(sequence, overlaps(self.classes, *maps, gt_where, pred_where))
+
+    def add(self, sequence: str, table: Overlaps) -> FrameQuality:
+        """Takes in the next frame of a sequence by its overlap table, made with `self.classes`."""
+        frame = _Sequence(self.classes)
         frame.confusion.update(table)
-        frame.panoptic.update(match(self._classes, table))
+        frame.panoptic.update(match(self.classes, table))
         quality = FrameQuality(frame.panoptic.result().all, frame.confusion.mean_iou())
         frame.association.update(table)
         frame.frames = 1
@@ -167,7 +168,7 @@ class Evaluator:
         """Raises InputError when no frame was given."""
         if not self._sequences:
             raise InputError("nothing to evaluate: no frame was given")
-        total = _Sequence(self._classes)
+        total = _Sequence(self.classes)
         by_class: dict[int, list[AssociationQuality]] = {}
         sequences = dict(sorted(self._sequences.items()))
         for sequence in sequences.values():
@@ -212,7 +213,7 @@ class Evaluator:
 
     def _of(self, sequence: str) -> _Sequence:
         if sequence not in self._sequences:
-            self._sequences[sequence] = _Sequence(self._classes)
+            self._sequences[sequence] = _Sequence(self.classes)
         return self._sequences[sequence]
 
 

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from torch import Tensor, nn
 
-import onnx
+from vps_ros import __version__
 from vps_ros.errors import InputError
-from vps_ros.learning.model import MASK_STRIDE, SIZE_MULTIPLE, KMeansMaskTransformer
+from vps_ros.learning.model import SIZE_MULTIPLE, KMeansMaskTransformer
+from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.validation import LIMITS
 from vps_ros.output import whole
 from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard
+from vps_ros.taxonomy import CITYSCAPES
 
 OPSET = 17
 OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
@@ -91,6 +96,12 @@ def compare(deployed: Deployed, path: Path, image: Tensor) -> float:
     return worst
 
 
-def mask_size(spec: InputSpec) -> tuple[int, int]:
-    """Height and width of the mask logits."""
-    return spec.height // MASK_STRIDE, spec.width // MASK_STRIDE
+def model_card(recipe: Recipe, step: int, size: tuple[int, int] | None = None) -> ModelCard:
+    """What a model of this recipe says of itself; `size` is width and height, that of the data by default."""
+    width, height = size or recipe.data.size
+    source = {
+        "trained_by": f"vps-ros {__version__}",
+        "step": step,
+        "recipe": recipe.to_mapping(),
+    }
+    return ModelCard(recipe.name, CITYSCAPES, InputSpec(height, width), "softmax_queries", LIMITS, json.dumps(source))

@@ -50,10 +50,11 @@ class MaskOutput(NamedTuple):
 
 
 class Output(NamedTuple):
-    """`final` at stride 4; `layers`, one for each k-means layer at its own stride, only in training.
+    """What one forward pass gives.
 
-    `embeddings` [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit
-    length. `semantic` [B, C, h, w] is the auxiliary head's.
+    `final` is at stride 4, `layers` holds one prediction for each k-means layer, at its own stride. `embeddings`
+    [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit length.
+    `semantic` [B, C, h, w] is the auxiliary head's. Export leaves out what is for training only.
     """
 
     final: MaskOutput
@@ -80,12 +81,14 @@ class Predictor(nn.Module):
             self.class_head.bias[-1] = math.log(a.classes * 0.9 / 0.1)
 
     def pixels(self, feature: Tensor) -> Tensor:
-        return F.normalize(self.pixel_head(feature).float(), dim=1, eps=1e-4)
+        return F.normalize(self.pixel_head(feature).float(), dim=1, eps=1e-4).float()
 
     def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
         b, _, h, w = pixels.shape
         kernels = self.kernel_head(self.norm(queries)).float()
-        return (kernels @ pixels.flatten(2)).reshape(b, -1, h, w)
+        # The argmax and the softmax over queries need more than bfloat16's eight bits.
+        with torch.autocast(pixels.device.type, enabled=False):
+            return (kernels @ pixels.flatten(2)).reshape(b, -1, h, w)
 
     def classes(self, queries: Tensor) -> Tensor:
         return self.class_head(self.norm(queries)).float()
@@ -108,7 +111,7 @@ class KMeansLayer(nn.Module):
         values = self.values(feature).flatten(2).transpose(1, 2).float()
         centroids = (assignment @ values) / (assignment.sum(2, keepdim=True) + 1.0)
         updated = self.exchange(queries + self.update(self.norm(centroids)))
-        return updated, MaskOutput(self.predictor.classes(updated) if self.training else masks, masks)
+        return updated, MaskOutput(self.predictor.classes(updated), masks)
 
 
 def assign(masks: Tensor) -> Tensor:
@@ -148,5 +151,5 @@ class KMeansMaskTransformer(nn.Module):
             predictions.append(prediction)
         pixels = self.predictor.pixels(features[3])
         final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
-        semantic = self.semantic_head(features[3]).float() if self.training else pixels
+        semantic = self.semantic_head(features[3]).float()
         return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic)

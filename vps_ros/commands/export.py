@@ -1,0 +1,49 @@
+"""`vps-ros export`: a checkpoint to a model file that describes itself."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vps_ros.commands.console import note
+from vps_ros.errors import InputError
+from vps_ros.output import refuse_existing
+
+DESCRIPTION = "Writes a trained model as ONNX, after checking that ONNX Runtime computes what torch does."
+EXAMPLES = ["vps-ros export runs/streets-s -o streets-s.onnx", "vps-ros inspect streets-s.onnx"]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, or its checkpoint.pt")
+    parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
+    parser.add_argument(
+        "--from", dest="origin", default="vps", choices=("vps",), help="what wrote the checkpoint (default: vps)"
+    )
+    parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
+    parser.add_argument("--force", action="store_true", help="replace an existing file")
+
+
+def run(args: argparse.Namespace) -> int:
+    path = refuse_existing(args.output, args.force)
+    size = _size(args.size) if args.size else None
+    try:
+        import onnx  # noqa: F401
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise InputError(f'exporting needs {error.name}; pip install "vps_ros[train]"') from None
+    from vps_ros.learning.checkpoint import restore
+    from vps_ros.learning.export import export, model_card
+
+    model, recipe, step = restore(Path(args.checkpoint))
+    difference = export(model, model_card(recipe, step, size), path)
+    megabytes = path.stat().st_size / 1e6
+    note(f"{path}: {megabytes:.1f} MB; largest difference from torch {difference:.1e} of the outputs' range")
+    return 0
+
+
+def _size(text: str) -> tuple[int, int]:
+    try:
+        width, height = (int(part) for part in text.lower().split("x"))
+    except ValueError:
+        raise InputError(f"--size {text!r}: write it as 640x192") from None
+    return width, height

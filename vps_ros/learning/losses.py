@@ -1,0 +1,188 @@
+"""What the network is trained for, one function for each term, and their sum.
+
+Sources: kMaX-DeepLab (Yu et al., 2022) for matching, mask and class terms; MaX-DeepLab (Wang et al., 2021), 3.3, for
+instance discrimination; Video K-Net (Li et al., 2022), equations 1 and 2, for association.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+from vps_ros.learning.model import MaskOutput, Output
+from vps_ros.learning.targets import Targets
+
+TEMPERATURE = 0.3
+SAMPLED_PIXELS = 1024
+LAYER_WEIGHT = 0.5
+"""Of a k-means layer's prediction beside the final one."""
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the terms; `void` is the weight of an unmatched query in the class term."""
+
+    classes: float = 3.0
+    dice: float = 3.0
+    mask_id: float = 0.3
+    void: float = 1e-5
+    semantic: float = 1.0
+    discrimination: float = 1.0
+    track: float = 0.25
+    track_aux: float = 1.0
+
+
+class Overlaps(NamedTuple):
+    """Of every query with every segment: `dice` [B, N, M] and `log_likelihood` [B, N, M], summed over cells."""
+
+    dice: Tensor
+    log_likelihood: Tensor
+
+
+def overlaps(masks: Tensor, truth: Tensor, valid: Tensor) -> Overlaps:
+    """Dice of the masks (softmax over queries) and the log likelihood of each segment's cells under each query.
+
+    Args:
+        masks: [B, N, h, w] logits.
+        truth: [B, M, h, w], share of each cell that belongs to each segment.
+        valid: [B, 1, h, w], share of each cell that is not void.
+    """
+    log_p = masks.flatten(2).log_softmax(1)
+    p = log_p.exp() * valid.flatten(2)
+    cells = truth.flatten(2).transpose(1, 2)
+    sizes = p.sum(2)[:, :, None] + cells.sum(1)[:, None, :]
+    return Overlaps(2 * (p @ cells) / sizes.clamp(min=1e-3), log_p @ cells)
+
+
+def match(dice: Tensor, classes: Tensor, targets: Targets) -> Tensor:
+    """int64 [B, M]: the query of each segment, -1 for rows without one; dice times class probability is maximal.
+
+    Args:
+        dice: [B, N, M].
+        classes: [B, N, C + 1] logits.
+    """
+    probability = classes.softmax(2)
+    wanted = targets.classes.clamp(min=0)[:, None, :].expand(-1, classes.shape[1], -1)
+    value = (dice * probability.gather(2, wanted)).detach().cpu().numpy()
+    result = np.full(targets.classes.shape, -1, np.int64)
+    for b, count in enumerate((targets.classes >= 0).sum(1).tolist()):
+        queries, rows = linear_sum_assignment(value[b, :, :count], maximize=True)
+        result[b, rows] = queries
+    return torch.from_numpy(result).to(classes.device)
+
+
+def class_loss(classes: Tensor, matching: Tensor, targets: Targets, void: float) -> Tensor:
+    """Cross entropy of every query with its segment's class, or with void at weight `void`."""
+    count = classes.shape[2] - 1
+    wanted = torch.full(classes.shape[:2], count, device=classes.device)
+    images, rows = torch.nonzero(matching >= 0, as_tuple=True)
+    wanted[images, matching[images, rows]] = targets.classes[images, rows]
+    weights = torch.ones(count + 1, device=classes.device)
+    weights[-1] = void
+    return F.cross_entropy(classes.flatten(0, 1), wanted.flatten(), weights)
+
+
+def mask_losses(found: Overlaps, matching: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
+    """(1 - dice) averaged over matched segments, and the mask-id cross entropy averaged over `cells` of them."""
+    images, rows = torch.nonzero(matching >= 0, as_tuple=True)
+    queries = matching[images, rows]
+    dice = 1 - found.dice[images, queries, rows]
+    identity = -found.log_likelihood[images, queries, rows].sum() / cells.clamp(min=1)
+    return dice.sum() / max(len(rows), 1), identity
+
+
+def discrimination_loss(pixels: Tensor, truth: Tensor, targets: Targets, generator: torch.Generator) -> Tensor:
+    """Each sampled pixel feature must be nearest to the mean feature of its own segment (MaX-DeepLab, 3.3).
+
+    Pixels are drawn with a weight of one over the square root of their segment's area, so that small ones count.
+
+    Args:
+        pixels: [B, D, h, w] of unit length.
+        truth: [B, M, h, w].
+    """
+    flat, members = pixels.flatten(2), truth.flatten(2)
+    centres = F.normalize(members @ flat.transpose(1, 2), dim=2, eps=1e-4)
+    row = targets.segments.flatten(1)
+    areas = members.sum(2)
+    weight = torch.where(row >= 0, areas.gather(1, row.clamp(min=0)).clamp(min=1).rsqrt(), 0.0)
+    if not (weight.sum(1) > 0).all():
+        return pixels.sum() * 0.0
+    sample = torch.multinomial(weight, SAMPLED_PIXELS, replacement=True, generator=generator)
+    drawn = flat.gather(2, sample[:, None].expand(-1, flat.shape[1], -1))
+    similarity = (centres @ drawn) / TEMPERATURE
+    similarity = similarity.masked_fill((targets.classes < 0)[:, :, None], -1e4)
+    return F.cross_entropy(similarity, row.gather(1, sample))
+
+
+def association_losses(embeddings: Tensor, matching: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
+    """Video K-Net's equations 1 and 2 on a batch of pairs: images 2i and 2i + 1 are two frames of one drive.
+
+    Only queries matched to things take part. The negatives of a query are all other objects of the other frames in the
+    batch: the paper's are those of its own reference frame, of which a small batch has too few. Both directions count.
+
+    Args:
+        embeddings: [B, N, D].
+        matching: [B, M].
+    """
+    images, rows = torch.nonzero((matching >= 0) & (targets.tracks > 0), as_tuple=True)
+    chosen = embeddings[images, matching[images, rows]]
+    identity = torch.stack([images // 2, targets.tracks[images, rows]], 1)
+    is_key = images % 2 == 0
+    keys, references = chosen[is_key], chosen[~is_key]
+    positive = (identity[is_key][:, None] == identity[~is_key][None]).all(2)
+    if not positive.any():
+        zero = embeddings.sum() * 0.0
+        return zero, zero
+    products = keys @ references.T
+    track = (_contrast(products, positive) + _contrast(products.T, positive.T)) / 2
+    cosine = F.normalize(keys, dim=1, eps=1e-4) @ F.normalize(references, dim=1, eps=1e-4).T
+    # Averaged apart: there are far more negatives, and most are easy.
+    apart = cosine[~positive].square().mean() if (~positive).any() else 0.0
+    return track, (1 - cosine[positive]).square().mean() + apart
+
+
+def _contrast(products: Tensor, positive: Tensor) -> Tensor:
+    has = positive.any(1)
+    own = products.masked_fill(~positive, float("-inf"))[has]
+    return (products[has].logsumexp(1) - own.logsumexp(1)).mean()
+
+
+def total_loss(
+    output: Output, targets: Targets, weights: LossWeights, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
+    rows = targets.classes.shape[1]
+    numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
+    truth = (targets.segments[:, None] == numbers).to(output.final.masks.dtype)
+    valid = (targets.segments[:, None] >= 0).to(truth.dtype)
+    found = overlaps(output.final.masks, truth, valid)
+    matching = match(found.dice, output.final.classes, targets)
+
+    def mask_terms(prediction: MaskOutput, found: Overlaps, cells: Tensor) -> list[Tensor]:
+        return [class_loss(prediction.classes, matching, targets, weights.void), *mask_losses(found, matching, cells)]
+
+    terms = [mask_terms(output.final, found, valid.sum())]
+    for prediction in output.layers:
+        factor = truth.shape[2] // prediction.masks.shape[2]
+        coarse = F.avg_pool2d(truth, factor)
+        coarse_valid = F.avg_pool2d(valid, factor)
+        terms.append(mask_terms(prediction, overlaps(prediction.masks, coarse, coarse_valid), coarse_valid.sum()))
+    classes, dice, mask_id = (final + LAYER_WEIGHT * sum(rest) for final, *rest in zip(*terms, strict=True))
+    track, track_aux = association_losses(output.embeddings, matching, targets)
+    parts = {
+        "classes": classes,
+        "dice": dice,
+        "mask_id": mask_id,
+        "semantic": F.cross_entropy(output.semantic, targets.semantic, ignore_index=-1),
+        "discrimination": discrimination_loss(output.pixels, truth, targets, generator),
+        "track": track,
+        "track_aux": track_aux,
+    }
+    total = sum(getattr(weights, name) * value for name, value in parts.items())
+    return total, {name: value.detach() for name, value in parts.items()} | {"final_dice": terms[0][1].detach()}

@@ -1,0 +1,233 @@
+"""The training loop: steps, averaged weights, checkpoints, log; resumes where it stopped."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch import Tensor, nn
+
+from vps_ros.commands.console import note, progress
+from vps_ros.errors import InputError
+from vps_ros.learning import checkpoint
+from vps_ros.learning.drives import Batch, Drive, training_batch, training_drives, validation_drives
+from vps_ros.learning.losses import total_loss
+from vps_ros.learning.model import KMeansMaskTransformer
+from vps_ros.learning.recipe import Phase, Recipe, Schedule
+from vps_ros.learning.validation import LIMITS, spread, validate
+from vps_ros.taxonomy import CITYSCAPES
+
+LOG = "log.jsonl"
+
+
+def learning_rate(schedule: Schedule, step: int) -> float:
+    """Linear warm-up, then a cosine down to 1 % of the peak at the last step."""
+    warm = max(1.0, schedule.warmup * schedule.steps)
+    if step < warm:
+        return schedule.learning_rate * (step + 1) / warm
+    part = (step - warm) / max(1.0, schedule.steps - warm)
+    return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
+
+
+def phase_of(schedule: Schedule, step: int) -> Phase:
+    """The phase that a step belongs to."""
+    for phase in schedule.phases:
+        if step < phase.until * schedule.steps:
+            return phase
+    return schedule.phases[-1]
+
+
+class Average:
+    """Exponential moving average of weights and buffers, quicker at the start of a run."""
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        decay = min(self.decay, (1 + step) / (10 + step))
+        mine, theirs = self.model.state_dict(), model.state_dict()
+        moving = [k for k, v in mine.items() if v.is_floating_point()]
+        torch._foreach_lerp_([mine[k] for k in moving], [theirs[k] for k in moving], 1 - decay)
+        for k in mine.keys() - set(moving):
+            mine[k].copy_(theirs[k])
+
+
+def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
+    """AdamW; vectors (biases, normalisation) and the queries do not decay."""
+    decay = [p for n, p in model.named_parameters() if p.ndim > 1 and n != "queries"]
+    rest = [p for n, p in model.named_parameters() if p.ndim <= 1 or n == "queries"]
+    groups = [{"params": decay, "weight_decay": schedule.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
+
+
+def normalised(images: Tensor) -> Tensor:
+    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in -1..1, channels last in memory."""
+    return (images.permute(0, 3, 1, 2).float() - 127.5) / 127.5
+
+
+class Run:
+    """One training run in its folder. `interrupt` makes it stop after the current step, with a checkpoint."""
+
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool) -> None:
+        """Raises InputError when the folder holds a run and `resume` is off, or another recipe's run and it is on."""
+        self.recipe, self.folder = recipe, folder
+        self.path = folder / checkpoint.FILE
+        s = recipe.schedule
+        if s.threads:
+            torch.set_num_threads(s.threads)
+        torch.manual_seed(recipe.seed)
+        self.model = KMeansMaskTransformer(recipe.model).to(memory_format=torch.channels_last)
+        self.average = Average(self.model, s.ema)
+        self.optimizer = make_optimizer(self.model, s)
+        self.step, self.log, self.interrupted = 0, [], False
+        if resume:
+            self._restore()
+        elif self.path.exists():
+            raise InputError(f"{folder}: holds a run already; pass --resume to go on with it, or choose another folder")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.forward = torch.compile(self.model, dynamic=False) if s.compile else self.model
+
+    def _restore(self) -> None:
+        content = checkpoint.load(self.path)
+        mine = self.recipe.to_mapping()
+        if any(content["recipe"].get(part) != mine[part] for part in ("model", "name")):
+            raise InputError(f"{self.path}: was trained with another model; give the recipe it was started with")
+        self.model.load_state_dict(content["model"])
+        self.average.model.load_state_dict(content["ema"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.step, self.log = int(content["step"]), list(content["log"])
+
+    def save(self) -> None:
+        checkpoint.save(
+            self.path,
+            recipe=self.recipe.to_mapping(),
+            step=self.step,
+            model=self.model.state_dict(),
+            ema=self.average.model.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            log=self.log,
+        )
+
+    def interrupt(self) -> None:
+        self.interrupted = True
+
+    def learn(self, batch: Batch) -> dict[str, float]:
+        """One step of the optimiser; the loss terms before weighting, as tensors to be read when needed."""
+        s = self.recipe.schedule
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(s, self.step)
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        with torch.autocast("cpu", torch.bfloat16, enabled=s.bfloat16):
+            output = self.forward(normalised(batch.images))
+        total, parts = total_loss(output, batch.targets, self.recipe.losses, generator)
+        total.backward()
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update(self.model, self.step)
+        self.step += 1
+        return parts | {"total": total.detach(), "gradient": norm}
+
+    def train(self, drives: list[Drive], validation: list[tuple[Drive, int]]) -> None:
+        """Goes on to the last step, or until interrupted; a checkpoint is there either way."""
+        s, r = self.recipe.schedule, self.recipe
+        self.model.train()
+        self.log = [entry for entry in self.log if entry["step"] <= self.step]
+        (self.folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
+        saved = started = time.monotonic()
+        first, sums, count = self.step, {}, 0
+        for batch in self._batches(drives):
+            for name, value in self.learn(batch).items():
+                sums[name] = sums.get(name, 0.0) + value
+            count += 1
+            last = self.step == s.steps
+            if self.step % s.log_every == 0 or last:
+                means = {name: round(float(value) / count, 5) for name, value in sums.items()}
+                elapsed = time.monotonic() - started
+                pace = elapsed / (self.step - first)
+                self._write(
+                    {"step": self.step, "lr": learning_rate(s, self.step - 1), "seconds": round(pace, 4)} | means
+                )
+                left = pace * (s.steps - self.step) / 60
+                note(
+                    f"step {self.step}/{s.steps}  loss {means['total']:.3f}  dice {means['final_dice']:.3f}  "
+                    f"class {means['classes']:.3f}  {pace:.2f} s/step, {left:.0f} min left"
+                )
+                sums, count = {}, 0
+            if validation and (self.step % s.validate_every == 0 or last):
+                quality = validate(self.average.model, validation, r.data.size, CITYSCAPES, LIMITS)
+                scores = {k: round(v, 4) for k, v in quality.summary().items()}
+                classes = {
+                    c.name: round(float(v), 4) for c, v in zip(CITYSCAPES.classes, quality.pq, strict=True) if v == v
+                }
+                self._write({"step": self.step, "validation": scores, "pq_of": classes})
+                note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+            if last or self.interrupted or time.monotonic() - saved > 60 * s.save_minutes:
+                self.save()
+                saved = time.monotonic()
+            if self.interrupted:
+                note(f"stopped at step {self.step}; go on with --resume")
+                return
+
+    def _write(self, entry: dict[str, Any]) -> None:
+        self.log.append(entry)
+        with open(self.folder / LOG, "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _batches(self, drives: list[Drive]) -> Iterator[Batch]:
+        r = self.recipe
+
+        def load(step: int) -> Batch:
+            phase = phase_of(r.schedule, step)
+            return training_batch(
+                drives, phase.size, phase.pairs, r.model.queries, CITYSCAPES, r.augmentation, (r.seed, step)
+            )
+
+        with ThreadPoolExecutor(1) as pool:
+            ahead = pool.submit(load, self.step)
+            for step in progress(range(self.step, r.schedule.steps), "training"):
+                batch = ahead.result()
+                ahead = pool.submit(load, step + 1)
+                yield batch
+
+
+@contextmanager
+def stops_on_signals(run: Run) -> Iterator[None]:
+    """SIGTERM and SIGINT end the run after its current step; a second one ends it at once."""
+    before = {}
+
+    def stop(number: int, frame: object) -> None:
+        run.interrupt()
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Run:
+    """Renders the drives that are missing, trains, and returns the finished or interrupted run."""
+    run = Run(recipe, Path(folder), resume)
+    drives = training_drives(recipe.data)
+    validation = spread(validation_drives(recipe.data), recipe.data.validation_frames)
+    cv2.setNumThreads(1)
+    with stops_on_signals(run):
+        run.train(drives, validation)
+    return run

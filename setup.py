@@ -3,13 +3,14 @@
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 RUNTIME = [
     "numpy>=1.24",
     "scipy>=1.10",
     "opencv-python-headless>=4.7",
     "onnxruntime>=1.17",
-    "rosbags>=0.10.4",
+    "rosbags>=0.11",
     "av>=12",
     "pyyaml>=6",
     "rich>=13",
@@ -21,6 +22,22 @@ EXTRAS = {
     "test": ["pytest>=8", "hypothesis>=6.100"],
 }
 
+
+class BuildWithMessages(build_py):
+    """Takes msg/*.msg along, which the source tree and ROS keep outside the Python package.
+
+    They must not become a folder vps_ros/msg: that is the name of the modules that ROS generates.
+    """
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib, "vps_ros", "messages", "definitions", "vps_ros")
+            self.mkpath(str(target))
+            for definition in sorted(Path("msg").glob("*.msg")):
+                self.copy_file(str(definition), str(target / definition.name))
+
+
 setup(
     name="vps_ros",
     version="0.1.0",
@@ -30,7 +47,8 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["vps_ros", "vps_ros.*"]),
-    package_data={"vps_ros": ["weights/*.onnx", "weights/*.json"]},
+    package_data={"vps_ros": ["weights/*.onnx", "weights/*.json", "messages/definitions/*/*.msg"]},
+    cmdclass={"build_py": BuildWithMessages},
     install_requires=RUNTIME,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["vps-ros = vps_ros.commands.main:main"]},

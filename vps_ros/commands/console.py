@@ -45,7 +45,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     view = Table(title=title, title_justify="left")
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
-        view.add_column(name, justify="right" if numeric else "left")
+        # Folding keeps every letter of a long name in a narrow terminal.
+        view.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         view.add_row(*(escape(_cell(value)) for value in row))
     _stdout.print(view)

@@ -91,7 +91,7 @@ def compressed_to_rgb(message: Any) -> Rgb:
     data = _bytes(message.data)
     if data.size == 0:
         raise DroppedFrame("compressed image without data")
-    if _is_cut_jpeg(data):
+    if is_cut_jpeg(data):
         raise DroppedFrame("JPEG ends before its last line")
     mosaic = original in _CHANNELS and original.startswith("bayer") and "compressed bgr" not in how
     flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
@@ -107,12 +107,6 @@ def compressed_to_rgb(message: Any) -> Rgb:
     if how and "compressed" in how and "compressed bgr" not in how and original in ("rgb8", "rgba8"):
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-
-
-def size_of_compressed(message: Any) -> tuple[int, int]:
-    """Height and width of a CompressedImage; raises DroppedFrame as `compressed_to_rgb` does."""
-    height, width = compressed_to_rgb(message).shape[:2]
-    return height, width
 
 
 def array_to_image(array: NDArray[Any], encoding: str, header: Any, messages: Any) -> Any:
@@ -186,7 +180,7 @@ def _planar(data: NDArray[np.uint8], height: int, width: int, step: int, encodin
     return cv2.transform(np.dstack((planes[:height], chroma)), _BT601)
 
 
-def _is_cut_jpeg(data: NDArray[np.uint8]) -> bool:
+def is_cut_jpeg(data: NDArray[np.uint8]) -> bool:
     """Whether this is a JPEG without its end marker: decoders fill the rest of such a picture with grey."""
     if data.size < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return False

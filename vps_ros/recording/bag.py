@@ -12,7 +12,8 @@ from vps_ros.errors import InputError
 from vps_ros.recording.compression import ZSTD_MAGIC, Damaged, decompress, unpack_file
 from vps_ros.recording.locate import kind_of, locate
 from vps_ros.recording.loss import Loss
-from vps_ros.recording.part import Part, open_part
+from vps_ros.recording.message import Message
+from vps_ros.recording.part import Part
 
 
 class Topic(NamedTuple):
@@ -21,15 +22,6 @@ class Topic(NamedTuple):
     name: str
     type: str
     count: int
-
-
-class Message(NamedTuple):
-    """A message as recorded: CDR bytes, and nanoseconds at which the recorder got it."""
-
-    topic: str
-    type: str
-    time: int
-    data: bytes
 
 
 class Bag:
@@ -78,8 +70,8 @@ class Bag:
 
     def lost(self, topic: str) -> int:
         """Messages of a topic that the recording once had and that cannot be read; 0 where nobody can know."""
-        here = next((t.count for t in self.topics if t.name == topic), 0)
         if topic in self._expected:
+            here = sum(part.topics[topic][1] for part in self._parts if topic in part.topics)
             return max(self._expected[topic][1] - here, 0)
         return sum(part.lost.get(topic, 0) for part in self._parts)
 
@@ -112,7 +104,7 @@ class Bag:
             if source.stat().st_size == 0:
                 raise InputError(f"{file}: nothing of it can be uncompressed")
             kind = kind_of(source)
-        return self._stack.enter_context(open_part(source, kind, str(file)))
+        return self._stack.enter_context(Part(source, kind, str(file)))
 
     def _merge(self) -> tuple[Topic, ...]:
         counts: dict[str, Topic] = {}

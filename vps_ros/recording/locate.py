@@ -91,20 +91,28 @@ def _folder(folder: Path) -> Located:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         parts = _parts_without_metadata(folder)
         return Located(parts, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
-    parts, missing = [], []
+    parts: list[Path] = []
+    missing: list[str] = []
     for name in names:
         part = _existing(folder, name)
         parts.append(part) if part else missing.append(name)
     if not parts:
-        raise InputError(
-            f"{folder}: none of the {len(names)} files listed in {_METADATA} is there; copy them beside it"
-        )
+        return _renamed(folder, names)
     losses = ()
     if missing:
         known = sum(per_file.get(name, 0) for name in missing)
         what = f"{len(missing)} of {len(names)} parts are missing ({_shorten(missing)})"
         losses = (Loss(what, str(folder), known),)
     return Located(tuple(parts), expected, losses)
+
+
+def _renamed(folder: Path, listed: list[str]) -> Located:
+    """Data files that metadata.yaml does not list, where none of those that it lists is there."""
+    if listed and not any(p.name.endswith(_ENDINGS) for p in folder.iterdir()):
+        raise InputError(f"{folder}: {_METADATA} lists {_shorten(listed)}, which is not there; copy it beside it")
+    found = _parts_without_metadata(folder)
+    what = f"lists {_shorten(listed) or 'no file'}; {_shorten([p.name for p in found])} is read instead"
+    return Located(found, losses=(Loss(what, str(folder / _METADATA)),))
 
 
 def _counts(information: Mapping[str, Any]) -> dict[str, int]:

@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from rosbags.rosbag2 import Reader
 
 from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
 from vps_ros.recording.loss import Loss
-
-
-class Record(NamedTuple):
-    """A message of a data file: topic, full type name, log time in nanoseconds, and its bytes as stored."""
-
-    topic: str
-    type: str
-    time: int
-    data: bytes
+from vps_ros.recording.message import Message
+from vps_ros.recording.salvage_mcap import SalvagedMcap
+from vps_ros.recording.salvage_sqlite import SalvagedSqlite
 
 
 class Salvage(Protocol):
@@ -31,7 +25,7 @@ class Salvage(Protocol):
     losses: list[Loss]
     span: tuple[int, ...]
 
-    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+    def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
         """By log time."""
 
     def close(self) -> None:
@@ -39,7 +33,7 @@ class Salvage(Protocol):
 
 
 class Part:
-    """A data file.
+    """A data file, open; `where` is what its losses call it.
 
     Attributes:
         storage: "mcap" or "sqlite3".
@@ -47,6 +41,8 @@ class Part:
         lost: name -> messages known to be lost.
         losses: grows while messages are read.
         span: times of the first and last message; empty when there is none.
+
+    Raises InputError when nothing of the file can be read.
     """
 
     def __init__(self, file: Path, storage: str, where: str) -> None:
@@ -79,52 +75,43 @@ class Part:
         if self._salvage is not None:
             self._salvage.close()
 
-    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+    def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
         """Messages of these topics (None: all) by log time; those that cannot be read are left out and said."""
         if self._salvage is not None:
             yield from self._salvage.messages(topics)
             return
         last, same = -1, 0
         try:
-            for record in self._whole(topics):
-                last, same = record.time, same + 1 if record.time == last else 1
-                yield record
+            for message in self._whole(topics):
+                last, same = message.time, same + 1 if message.time == last else 1
+                yield message
             return
         except (GeneratorExit, InputError):
             raise
         except Exception:
             self._fall_back()
-        for record in self._salvage.messages(topics):
-            if record.time < last:
+        for message in self._salvage.messages(topics):
+            if message.time < last:
                 continue
-            if record.time == last and same:
+            if message.time == last and same:
                 same -= 1
                 continue
-            yield record
+            yield message
 
-    def _whole(self, topics: Collection[str] | None) -> Iterator[Record]:
+    def _whole(self, topics: Collection[str] | None) -> Iterator[Message]:
         chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]
         if not chosen:
             return
         for connection, time, data in self._reader.messages(chosen):
-            yield Record(connection.topic, full_name(connection.msgtype), time, data)
+            yield Message(connection.topic, full_name(connection.msgtype), time, data)
 
     def _fall_back(self) -> None:
-        # Both of them make the Record of this module.
-        from vps_ros.recording.salvage_mcap import SalvagedMcap
-        from vps_ros.recording.salvage_sqlite import SalvagedSqlite
-
         make = SalvagedMcap if self.storage == "mcap" else SalvagedSqlite
         self._salvage = make(self._file, self._where)
         self.topics = self._salvage.topics
         self.lost = self._salvage.lost
         self.losses = self._salvage.losses
         self.span = self._salvage.span
-
-
-def open_part(file: Path, storage: str, where: str) -> Part:
-    """The data file, open; `where` is what messages call it. Raises InputError when nothing of it can be read."""
-    return Part(file, storage, where)
 
 
 def _topics(reader: Reader) -> dict[str, tuple[str, int]]:

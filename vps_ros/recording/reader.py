@@ -64,8 +64,12 @@ class BagReader:
         self._bag.close()
 
     def frames(self) -> Iterator[RecordedFrame]:
-        """Each frame that can be decoded; what cannot is counted in `losses`."""
+        """Each frame that can be decoded; what cannot is counted in `losses`.
+
+        Raises InputError at the end when that was none at all.
+        """
         self._skipped.clear()
+        decoded = 0
         for message in self._bag.messages([self.topic]):
             try:
                 content = typestore().deserialize_cdr(memoryview(message.data), self._type)
@@ -76,7 +80,13 @@ class BagReader:
                 self._skipped[str(reason)] += 1
             else:
                 header = content.header
-                yield RecordedFrame(image, nanoseconds(header.stamp), header.frame_id, message.time)
+                # A driver that sets no stamp leaves it zero; the recorder's clock is then all there is.
+                stamp = nanoseconds(header.stamp) or message.time
+                decoded += 1
+                yield RecordedFrame(image, stamp, header.frame_id, message.time)
+        if not decoded:
+            reason = f": {next(iter(self._skipped))}" if self._skipped else _because(self._bag)
+            raise InputError(f"{self._bag.path}: no frame on {self.topic} can be used{reason}")
 
     @property
     def losses(self) -> tuple[Loss, ...]:

@@ -11,6 +11,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from vps_ros.messages.typestore import full_name
 from vps_ros.recording.compression import Damaged, decompress, decompress_prefix
 from vps_ros.recording.locate import MCAP_MAGIC
 from vps_ros.recording.loss import Loss
-from vps_ros.recording.part import Record
+from vps_ros.recording.message import Message
 
 _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _DATA_END = 1, 2, 3, 4, 5, 6, 7, 15
 _RECORD = struct.Struct("<BQ")
@@ -76,16 +77,18 @@ class SalvagedMcap:
         self._chunk.cache_clear()
         mapped = self._data.obj
         self._data.release()
-        mapped.close()
+        # A slice that somebody still holds keeps the mapping; it then goes with the last of them.
+        with suppress(BufferError):
+            mapped.close()
         self._open.close()
 
-    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+    def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
         """By log time, and by place in the file where times are equal."""
         for entry in self._entries:
             channel = self._channels[entry.channel]
             if topics is None or channel.topic in topics:
                 source = self._data if entry.chunk < 0 else self._chunk(entry.chunk)
-                yield Record(channel.topic, channel.type, entry.time, bytes(source[entry.begin : entry.end]))
+                yield Message(channel.topic, channel.type, entry.time, bytes(source[entry.begin : entry.end]))
 
     def _scan(self) -> None:
         at, size = len(MCAP_MAGIC), len(self._data)
@@ -109,13 +112,11 @@ class SalvagedMcap:
                 self._read_record(kind, self._data, begin, end, -1)
             at = end
         if not complete:
-            self.losses.append(
-                Loss(f"cut off or damaged at byte {min(at, size)}; what came before is read", self._where)
-            )
+            what = f"cut off or damaged at byte {min(at, size)}; what came before is read"
+            self.losses.append(Loss(what, self._where))
         if self._foreign and not self._channels:
-            raise InputError(
-                f"{self._where}: its messages are {', '.join(sorted(self._foreign))}, not those of ROS 2; convert the bag"
-            )
+            found = ", ".join(sorted(self._foreign))
+            raise InputError(f"{self._where}: its messages are {found}, not those of ROS 2; convert the bag")
         if not self._entries and self.losses:
             raise InputError(f"{self._where}: {self.losses[0].what.partition(';')[0]}, and no message can be read")
 
@@ -145,7 +146,8 @@ class SalvagedMcap:
         try:
             content, complete = self._content(begin, end, entire)
         except (struct.error, UnicodeDecodeError, Damaged) as error:
-            self.losses.append(Loss(f"a damaged chunk at byte {at} is left out ({error})", self._where))
+            if entire:
+                self.losses.append(Loss(f"a damaged chunk at byte {at} is left out ({error})", self._where))
             return False
         data, place = memoryview(content), 0
         while place + _RECORD.size <= len(data):

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
 from vps_ros.recording.loss import Loss
-from vps_ros.recording.part import Record
+from vps_ros.recording.message import Message
 
 _PATIENCE = 1000
 """Unreadable rows in a row after which the rest of the file is given up."""
@@ -50,13 +50,13 @@ class SalvagedSqlite:
     def close(self) -> None:
         self._database.close()
 
-    def messages(self, topics: Collection[str] | None) -> Iterator[Record]:
+    def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
         """By log time."""
         for row in self._rows:
             name, kind = self._names[row.topic]
             if topics is None or name in topics:
                 (data,) = self._database.execute("SELECT data FROM messages WHERE id = ?", (row.id,)).fetchone()
-                yield Record(name, kind, row.time, data)
+                yield Message(name, kind, row.time, data)
 
     def _scan(self) -> Iterator[_Row]:
         # The last byte of a message is on the last of its pages: who can read it can read the message.

@@ -22,6 +22,7 @@ from vps_ros.taxonomy import Taxonomy
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
 # The newest layout of metadata.yaml that ROS 2 Humble reads as well: it wants the QoS profiles as text.
 _VERSION = 8
+_MARKER = "metadata.yaml"
 _FOREVER = QosTime(9223372036, 854775807)
 
 
@@ -50,7 +51,7 @@ class BagWriter:
             raise InputError(f"{path}: storage {storage!r} is not one of {', '.join(STORAGES)}")
         if self.path.suffix == ".db3" or (self._single and storage != "mcap"):
             raise InputError(f"{path}: an SQLite3 bag is a folder; choose a name without {self.path.suffix}")
-        refuse_existing(path, force)
+        refuse_existing(path, force, _MARKER)
 
     def __enter__(self) -> BagWriter:
         self._recording = self._open()
@@ -62,9 +63,10 @@ class BagWriter:
 
     @contextmanager
     def _open(self) -> Iterator[Writer]:
-        with whole(self.path, self._force) as draft:
-            # rosbags makes a folder, and names the data file in it after the folder.
-            folder = draft.with_name(f"{draft.name}.folder") / draft.stem if self._single else draft
+        with whole(self.path, self._force, _MARKER) as draft:
+            # rosbags makes a folder and writes its name into the data file too; one file of its own must not
+            # depend on what it is called.
+            folder = draft.with_name("folder") / "recording" if self._single else draft
             writer = Writer(folder, version=_VERSION, storage_plugin=STORAGES[self._storage])
             if self._compress and self._storage == "mcap":
                 writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)

@@ -1,0 +1,81 @@
+"""`vps-ros pack`: a folder of images, or a video, as a bag."""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vps_ros.commands.console import note, progress, warn
+from vps_ros.messages.images import array_to_image
+from vps_ros.messages.panoptic import make_header
+from vps_ros.messages.typestore import BagMessages
+from vps_ros.recording.pictures import DEFAULT_HZ, Picture, Video, open_pictures
+from vps_ros.recording.writer import STORAGES, BagWriter
+
+DESCRIPTION = (
+    "Make a bag from a folder of images (in natural order) or a video file. Stamps are those of the video, or count "
+    "from 1 s at --hz. JPEG and PNG files are passed on byte for byte with --compressed."
+)
+EXAMPLES = [
+    "vps-ros pack images/ -o drive.mcap --hz 30",
+    "vps-ros pack images/ -o drive.mcap --compressed",
+    "vps-ros pack dashcam.mp4 -o drive/ --storage sqlite3 --topic /front/image_raw --frame-id front",
+]
+_JPEG_QUALITY = 95
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", help="folder of images, or a video file")
+    parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
+    parser.add_argument("--hz", type=float, help=f"frames per second (default: {DEFAULT_HZ:g}, or the video's own)")
+    parser.add_argument("--compressed", action="store_true", help="write CompressedImage, on TOPIC/compressed")
+    parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: mcap")
+    parser.add_argument("--topic", default="/camera/image_raw", help="default: /camera/image_raw")
+    parser.add_argument("--frame-id", default="camera", help="coordinate frame in the header (default: camera)")
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    pictures = open_pictures(args.images, args.hz)
+    topic = f"{args.topic.rstrip('/')}/compressed" if args.compressed else args.topic
+    sizes: Counter[tuple[int, ...]] = Counter()
+    # Camera images hardly shrink: compression would cost time at every replay, and save nothing.
+    with BagWriter(args.output, args.force, storage=args.storage, compress=False) as bag:
+        make = _compressed if args.compressed else _raw
+        messages = BagMessages()
+        for picture in progress(pictures, "pack", pictures.count):
+            sizes[picture.image.shape[1::-1]] += 1
+            header = make_header(picture.stamp, args.frame_id, messages)
+            bag.write(topic, make(picture, header, messages), picture.stamp)
+    if len(sizes) > 1:
+        found = ", ".join(f"{w}x{h} ({count})" for (w, h), count in sizes.most_common())
+        warn(f"images have several sizes: {found}; tracks start afresh wherever the size changes")
+    if isinstance(pictures, Video) and pictures.cut:
+        warn(pictures.cut)
+    note(f"{Path(args.output)}: {sum(sizes.values())} frames on {topic}")
+    return 0
+
+
+def _raw(picture: Picture, header: Any, messages: BagMessages) -> Any:
+    grey = "mono16" if picture.image.itemsize == 2 else "mono8"
+    return array_to_image(picture.image, grey if picture.image.ndim == 2 else "rgb8", header, messages)
+
+
+def _compressed(picture: Picture, header: Any, messages: BagMessages) -> Any:
+    data, kind = picture.encoded or (_to_jpeg(picture), "jpeg")
+    pixels = messages.pixels(np.frombuffer(data, np.uint8))
+    return messages.make("sensor_msgs/msg/CompressedImage", header=header, format=kind, data=pixels)
+
+
+def _to_jpeg(picture: Picture) -> bytes:
+    image = picture.image
+    if image.itemsize == 2:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    if image.ndim == 3:
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1].tobytes()

@@ -1,0 +1,165 @@
+"""Folders of images and videos as camera frames with stamps."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.messages.images import is_cut_jpeg
+
+FIRST_STAMP = 1_000_000_000
+"""Stamp of the first frame, nanoseconds: one second, since zero means "not set" in ROS."""
+FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+DEFAULT_HZ = 10.0
+_PASSED_ON = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image to be packed.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB or uint8 / uint16 [H, W] grey.
+        stamp: nanoseconds.
+        encoded: the file's own bytes and their format ("jpeg", "png"), where it has one that ROS knows.
+    """
+
+    image: NDArray[Any]
+    stamp: int
+    encoded: tuple[bytes, str] | None = None
+
+
+class ImageFolder:
+    """Images of a folder in natural order (2 before 10), `hz` a second; or a single image file.
+
+    Raises InputError when there are none; while iterating, when one cannot be decoded (it is named).
+    """
+
+    def __init__(self, path: Path, hz: float | None = None) -> None:
+        self.hz = DEFAULT_HZ if hz is None else hz
+        self.files = [path] if path.is_file() else sorted(_images(path), key=natural)
+        self.count = len(self.files)
+
+    def __iter__(self) -> Iterator[Picture]:
+        for index, file in enumerate(self.files):
+            image, encoded = read_image(file)
+            yield Picture(image, stamp_of(index, self.hz), encoded)
+
+
+class Video:
+    """Frames of a video file at the video's own times, or `hz` a second.
+
+    Raises InputError when it cannot be opened or holds no video. `cut` says, after iterating, why frames at its end
+    could not be decoded.
+    """
+
+    def __init__(self, path: Path, hz: float | None = None) -> None:
+        self.path, self.hz = path, hz
+        self.cut: str | None = None
+        with self._open() as container:
+            self.count = container.streams.video[0].frames or None
+
+    def __iter__(self) -> Iterator[Picture]:
+        with self._open() as container:
+            stream = container.streams.video[0]
+            rate = float(stream.average_rate or 0) or DEFAULT_HZ
+            first, index = None, -1
+            try:
+                for index, frame in enumerate(container.decode(stream)):
+                    if self.hz is not None or frame.pts is None:
+                        stamp = stamp_of(index, self.hz or rate)
+                    else:
+                        first = frame.pts if first is None else first
+                        elapsed = (frame.pts - first) * Fraction(frame.time_base) * 1_000_000_000
+                        stamp = FIRST_STAMP + round(elapsed)
+                    yield Picture(frame.to_ndarray(format="rgb24"), stamp)
+            except av.FFmpegError as error:
+                if index < 0:
+                    raise InputError(f"{self.path}: no frame can be decoded ({error.strerror})") from None
+                self.cut = f"{self.path}: only the first {index + 1} frames can be decoded ({error.strerror})"
+            if index < 0:
+                raise InputError(f"{self.path}: holds no frames")
+
+    def _open(self) -> Any:
+        try:
+            container = av.open(str(self.path))
+        except av.FFmpegError as error:
+            formats = ", ".join(FORMATS)
+            raise InputError(
+                f"{self.path}: neither an image ({formats}) nor a video that FFmpeg reads ({error.strerror})"
+            ) from None
+        if not container.streams.video:
+            container.close()
+            raise InputError(f"{self.path}: holds no video stream")
+        return container
+
+
+def open_pictures(path: str | Path, hz: float | None = None) -> ImageFolder | Video:
+    """The images of a folder or the frames of a video; raises InputError when there is neither."""
+    path = Path(path)
+    if hz is not None and not 1e-3 <= hz <= 1e6:
+        raise InputError(f"--hz {hz:g}: give frames per second between 0.001 and 1000000")
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; give a folder of images or a video file")
+    if path.is_dir() or path.suffix.lower() in FORMATS:
+        return ImageFolder(path, hz)
+    return Video(path, hz)
+
+
+def stamp_of(index: int, hz: float) -> int:
+    """Nanoseconds of frame `index` (from 0), without the drift that adding up rounded steps would have."""
+    return FIRST_STAMP + round(index * 1_000_000_000 / Fraction(hz))
+
+
+def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorting key by which numbers in names count as numbers; equal ones (1, 01) go by the name itself."""
+    parts = re.findall(r"\d+|\D+", path.name)
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path.name
+
+
+def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:
+    """A file's pixels as in Picture, and its bytes where they can be passed on; EXIF orientation is ignored.
+
+    Raises InputError that names the file when it cannot be decoded.
+    """
+    remedy = "replace or remove it"
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: cannot be read ({error.strerror}); {remedy}") from None
+    kind = _PASSED_ON.get(file.suffix.lower())
+    packed = np.frombuffer(data, np.uint8)
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    try:
+        image = cv2.imdecode(packed, flags) if packed.size else None
+    except cv2.error:
+        image = None
+    if image is None or is_cut_jpeg(packed):
+        raise InputError(f"{file}: is not an image that can be decoded; {remedy}")
+    if image.dtype not in (np.uint8, np.uint16) or (image.ndim == 3 and image.shape[2] != 3):
+        raise InputError(f"{file}: has pixels of {image.dtype} {list(image.shape[2:])}; give 8 or 16 bits; {remedy}")
+    if image.ndim == 3:
+        if image.dtype == np.uint16:
+            image = cv2.convertScaleAbs(image, alpha=1 / 257)
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image, (data, kind) if kind else None
+
+
+def _images(folder: Path) -> list[Path]:
+    found = [p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.is_file()]
+    if found:
+        return found
+    inner = sorted(p.name for p in folder.iterdir() if p.is_dir())
+    hint = f"; choose one of its folders: {', '.join(inner[:5])}" if inner else f"; give images ({', '.join(FORMATS)})"
+    empty = "is empty" if not any(folder.iterdir()) else "holds no images"
+    raise InputError(f"{folder}: {empty}{hint}")

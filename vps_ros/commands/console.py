@@ -39,8 +39,8 @@ def warn(message: str) -> None:
     _stderr.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A table on stdout; numbers are set to the right, floats with three decimals."""
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], digits: int = 3) -> None:
+    """A table on stdout; numbers are set to the right, floats with `digits` decimals."""
     rows = [list(row) for row in rows]
     view = Table(title=title, title_justify="left")
     for i, name in enumerate(columns):
@@ -48,11 +48,11 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         # Folding keeps every letter of a long name in a narrow terminal.
         view.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        view.add_row(*(escape(_cell(value)) for value in row))
+        view.add_row(*(escape(_cell(value, digits)) for value in row))
     _stdout.print(view)
 
 
-def _cell(value: object) -> str:
+def _cell(value: object, digits: int) -> str:
     if value is None:
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.{digits}f}" if isinstance(value, float) else str(value)

@@ -57,6 +57,7 @@ class ClassReport:
     """
 
     is_thing: bool
+    color: tuple[int, int, int]
     iou: float
     pq: float
     sq: float
@@ -199,6 +200,7 @@ class Evaluator:
             tubes = AssociationQuality.add(association.get(i, ()))
             reports[info.name] = ClassReport(
                 is_thing=info.isthing,
+                color=info.color,
                 iou=float(iou[i]),
                 pq=float(pq.pq[i]),
                 sq=float(pq.sq[i]),

@@ -1,0 +1,161 @@
+"""`vps-ros evaluate`: all metrics of a data set."""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.commands.console import note, progress, table
+from vps_ros.datasets.kitti_step import Sequences, list_images
+from vps_ros.drawing.palette import paint_map
+from vps_ros.errors import InputError
+from vps_ros.evaluation.evaluator import Evaluator, FrameQuality, Report
+from vps_ros.evaluation.folders import FramePair, evaluate_pairs, load_pair, pair_frames
+from vps_ros.evaluation.report import Picture, write_html
+from vps_ros.evaluation.stq import PROTOCOLS
+from vps_ros.output import refuse_existing, write_json
+from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, Taxonomy
+
+DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, AQ, SQ, PQ and mIoU."
+EXAMPLES = [
+    "vps-ros evaluate --format kitti-step --gt kitti-step/ --pred mine/ --split val",
+    "vps-ros evaluate --format kitti-step --taxonomy cityscapes --gt streets/ --pred tracked/ --json figures.json",
+    "vps-ros evaluate --format kitti-step --gt kitti-step/panoptic_maps/val --pred mine/ --html report.html --jobs 8",
+]
+TAXONOMIES = {t.name: t for t in (KITTI_STEP, CITYSCAPES)}
+FORMATS = {"kitti-step": KITTI_STEP}
+"""Format -> the taxonomy of its benchmark."""
+WORST = 6
+"""Frames that the report shows."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--format", required=True, choices=FORMATS, help="how both folders are laid out and coded")
+    parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: panoptic_maps/[SPLIT/]SEQUENCE/*.png")
+    parser.add_argument("--pred", required=True, metavar="DIR", help="predictions, laid out alike: SEQUENCE/*.png")
+    parser.add_argument("--split", help="take only this split of the data set (train, val)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="whose rules of STQ")
+    parser.add_argument(
+        "--taxonomy",
+        choices=TAXONOMIES,
+        help="which classes are things: kitti-step person and car (the benchmark's, the default), "
+        "cityscapes every road user (the generated streets and the shipped model)",
+    )
+    parser.add_argument("--allow-missing", action="store_true", help="count frames that one side lacks as void")
+    parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
+    parser.add_argument("--html", metavar="F", help="also write a page with tables, plots and the worst frames")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="threads; 0 takes one for each core (default)")
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.jobs < 0:
+        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
+    for output in (args.json, args.html):
+        if output:
+            refuse_existing(output, args.force)
+    taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else FORMATS[args.format]
+    pairs = pair_frames(args.gt, args.pred, args.split, args.allow_missing)
+    evaluator = Evaluator(taxonomy, args.protocol)
+    worst = _Worst(WORST)
+    timeline: dict[str, list[float]] = {}
+    done = evaluate_pairs(pairs, evaluator, args.jobs or os.cpu_count() or 1)
+    for pair, quality in progress(done, "evaluate", len(pairs)):
+        if args.html:
+            worst.offer(pair, quality)
+            timeline.setdefault(pair.sequence, []).append(quality.pq)
+    report = evaluator.result()
+    if args.json:
+        write_json(args.json, report.to_json())
+    if args.html:
+        pictures = _pictures(worst.taken(), taxonomy, args.gt, args.split)
+        title = f"{Path(args.pred).resolve().name} against {Path(args.gt).resolve().name}"
+        write_html(args.html, report, title=title, timeline=timeline, pictures=pictures)
+    if args.allow_missing:
+        absent = sum(pair.gt is None or pair.pred is None for pair in pairs)
+        note(f"{absent} frame(s) that one side lacks were counted as void")
+    show(report)
+    return 0
+
+
+def show(report: Report) -> None:
+    """The figures as tables for people, in percent."""
+    sequences = [
+        (name, s.frames, s.tubes, *_percent(s.stq, s.aq, s.sq, s.pq.all, s.pq.things, s.pq.stuff, s.miou))
+        for name, s in report.sequences.items()
+    ]
+    total = _percent(report.stq, report.aq, report.sq, report.pq.all, report.pq.things, report.pq.stuff, report.miou)
+    if len(sequences) > 1:
+        sequences.append(("all", report.frames, report.tubes, *total))
+    columns = ("sequence", "frames", "tubes", "STQ", "AQ", "SQ", "PQ", "things", "stuff", "mIoU")
+    table(f"protocol {report.protocol}, taxonomy {report.taxonomy}, in percent", columns, sequences, digits=1)
+    classes = [
+        (name, "thing" if c.is_thing else "stuff", *_percent(c.iou, c.pq, c.sq, c.rq, c.aq), c.tp, c.fp, c.fn)
+        for name, c in report.classes.items()
+        if c.occurs
+    ]
+    table("per class", ("class", "kind", "IoU", "PQ", "SQ", "RQ", "AQ", "TP", "FP", "FN"), classes, digits=1)
+
+
+def _percent(*values: float) -> tuple[float | None, ...]:
+    return tuple(None if v != v else 100 * v for v in values)
+
+
+class _Worst:
+    """Keeps the frames of lowest PQ."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._heap: list[tuple[float, int, FramePair]] = []
+        self._count = 0
+
+    def offer(self, pair: FramePair, quality: FrameQuality) -> None:
+        if quality.pq != quality.pq:
+            return
+        self._count += 1
+        # The earlier frame stays among equals; the count also keeps pairs from being compared.
+        heapq.heappush(self._heap, (-quality.pq, -self._count, pair))
+        if len(self._heap) > self._size:
+            heapq.heappop(self._heap)
+
+    def taken(self) -> list[tuple[float, FramePair]]:
+        return [(-quality, pair) for quality, _, pair in sorted(self._heap, reverse=True)]
+
+
+def _pictures(
+    worst: Sequence[tuple[float, FramePair]], taxonomy: Taxonomy, gt_root: str, split: str | None
+) -> list[Picture]:
+    images = _images(gt_root, split)
+    pictures = []
+    for quality, pair in worst:
+        gt, pred = load_pair(pair)
+        rows = [paint_map(taxonomy, *gt), paint_map(taxonomy, *pred)]
+        camera = _camera(images.get(pair.sequence, {}).get(pair.frame), rows[0].shape)
+        caption = f"{pair.name}: PQ {100 * quality:.1f}; from above: " + ("camera, " if camera is not None else "")
+        stack = np.concatenate(([camera] if camera is not None else []) + rows)
+        pictures.append(Picture(stack, caption + "ground truth, prediction"))
+    return pictures
+
+
+def _images(root: str, split: str | None) -> Sequences:
+    """The camera images beside the ground truth; a report does without them where there are none."""
+    folder = Path(root)
+    for home in (folder, *folder.resolve().parents[:2]):
+        if (home / "images").is_dir():
+            try:
+                return list_images(home, split if (home / "images" / (split or "")).is_dir() else None)
+            except InputError:
+                return {}
+    return {}
+
+
+def _camera(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
+    image = cv2.imread(str(path)) if path else None
+    return image[..., ::-1] if image is not None and image.shape == shape else None

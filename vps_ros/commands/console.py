@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeVar
 
@@ -13,7 +14,8 @@ from rich.table import Table
 Item = TypeVar("Item")
 
 _stderr = Console(stderr=True)
-_stdout = Console(soft_wrap=True)
+# A pipe or a log has no width of its own: tables must not be folded there.
+_stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:

@@ -1,0 +1,101 @@
+"""Light of a drive: sun, sky and lamps, as they fall on surfaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from vps_ros.datasets.streets.textures import noise
+
+
+@dataclass(frozen=True)
+class Light:
+    """Attributes:
+    sun: [3] unit vector to the sun.
+    direct, ambient: [3] RGB factors of sunlight and of light from the sky.
+    lamps: [L, 3] street lamps that are lit.
+    night, fog, rain: 0..1.
+    zenith, horizon: [3] colours of the sky; `cloud` 0..1 is how much is covered.
+    """
+
+    sun: NDArray
+    direct: NDArray
+    ambient: NDArray
+    lamps: NDArray
+    night: float
+    fog: float
+    rain: float
+    zenith: NDArray
+    horizon: NDArray
+    cloud: float
+
+    @property
+    def sunny(self) -> bool:
+        return float(self.direct.max()) > 0.2
+
+    def shade(self, points: NDArray, normals: NDArray, colors: NDArray) -> NDArray[np.uint8]:
+        """uint8 [V, 3]: albedo under this light; what shines by itself (above 1.2) keeps its colour."""
+        up = 0.78 + 0.22 * normals[:, 2:3]
+        sunlit = np.maximum(normals @ self.sun.astype(np.float32), 0)[:, None]
+        light = self.ambient * up + self.direct * sunlit
+        if len(self.lamps) and self.night:
+            low, high = points.min(0) - 25, points.max(0) + 25
+            glow = np.zeros((len(points), 1), np.float32)
+            for lamp in self.lamps[np.all((self.lamps > low) & (self.lamps < high), axis=1)]:
+                apart = ((points - lamp.astype(np.float32)) ** 2).sum(1, keepdims=True)
+                glow += 0.55 / (1 + apart / 30) * np.clip(2 - apart / 312, 0, 1)
+            light = light + glow * np.array((1.0, 0.85, 0.6), np.float32)
+        out = np.where(colors.max(1, keepdims=True) > 1.2, colors, np.minimum(colors, 1.0) * light)
+        return np.clip(255 * out, 0, 255).astype(np.uint8)
+
+
+def draw_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Light:
+    """The weather and the hour of a drive."""
+    lamps = np.zeros((0, 3)) if lamps is None else lamps
+    height = np.deg2rad(rng.uniform(14, 65))
+    round_ = rng.uniform(0, 2 * np.pi)
+    sun = np.array((np.cos(height) * np.cos(round_), np.cos(height) * np.sin(round_), np.sin(height)))
+    none = np.zeros(3)
+    if night:
+        dark = rng.uniform(0.1, 0.28) * np.array((0.85, 0.92, 1.15))
+        sky = rng.uniform(0.01, 0.09) * np.array((0.8, 0.9, 1.3))
+        wet = 1.0 if rng.random() < 0.25 else 0.0
+        return Light(sun, none, dark, lamps, 1.0, 0.0, wet, sky, sky * 1.8 + 0.02, 0.3)
+    kind = rng.choice(["clear", "partly", "overcast", "rain", "fog", "dusk"], p=[0.42, 0.2, 0.2, 0.06, 0.06, 0.06])
+    if kind in ("clear", "partly"):
+        warm = np.array((1.0, 0.97, 0.92)) if height > 0.5 else np.array((1.0, 0.9, 0.75))
+        direct = rng.uniform(0.5, 0.85) * warm
+        ambient = rng.uniform(0.36, 0.6) * np.array((0.95, 1.0, 1.08))
+        glare = rng.uniform(0, 1)
+        zenith = (1 - glare) * np.array((0.32, 0.52, 0.85)) + glare * np.array((0.95, 0.97, 1.0))
+        horizon = 0.5 * zenith + 0.5 * np.array((0.97, 0.99, 1.0))
+        cloud = rng.uniform(0.0, 0.25) if kind == "clear" else rng.uniform(0.35, 0.7)
+        return Light(sun, direct, ambient, lamps, 0.0, 0.0, 0.0, zenith, horizon, cloud)
+    if kind == "dusk":
+        glow = np.array((1.0, 0.62, 0.4)) * rng.uniform(0.6, 1.0)
+        return Light(sun, none, rng.uniform(0.3, 0.55) * np.array((0.9, 0.92, 1.12)), lamps, 0.25, 0.0, 0.0,
+                     np.array((0.25, 0.33, 0.55)), glow, 0.4)  # fmt: skip
+    grey = rng.uniform(0.6, 1.0) * np.array((0.97, 0.99, 1.02))
+    ambient = rng.uniform(0.7, 0.98) * np.array((0.98, 1.0, 1.03))
+    fog = rng.uniform(0.3, 1.0) if kind == "fog" else 0.0
+    return Light(sun, 0.08 * np.ones(3), ambient, lamps, 0.0, fog, float(kind == "rain"), grey, grey * 1.04, 0.95)
+
+
+def sky_picture(rng: Generator, light: Light) -> NDArray[np.uint8]:
+    """uint8 [256, 512, 3]: once around the horizon (x) and from horizon (bottom) to zenith (top)."""
+    up = np.linspace(1, 0, 256)[:, None, None] ** 0.6
+    sky = light.zenith * up + light.horizon * (1 - up)
+    shapes = cv2.resize(noise(rng, 256, (3, 6, 12, 24, 48), 0.62), (512, 256))
+    cover = np.clip((shapes + 3.2 * (light.cloud - 0.5)) * 0.9, 0, 1)[..., None]
+    fluff = np.clip(0.9 + 0.12 * np.roll(shapes, 7, axis=0) - 0.1 * shapes, 0.5, 1.1)[..., None]
+    if light.night:
+        cloud = np.maximum(light.horizon * 0.9, 0.02) * fluff
+    elif light.cloud > 0.9:
+        cloud = light.horizon * (0.94 + 0.05 * shapes[..., None])
+    else:
+        cloud = np.array((1.0, 1.0, 1.0)) * fluff
+    return np.clip(255 * (sky * (1 - cover) + cloud * cover), 0, 255).astype(np.uint8)

@@ -1,0 +1,182 @@
+"""Panda3D's software rasteriser behind one small class: triangles in, pixels out, no display needed.
+
+Three layers hold the same triangles: `paint` (shaded, textured), `truth` (class and instance as an exact
+colour) and `shade` (see-through shadows, which exist only in the painted picture).
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_PAINT, _TRUTH, _FACES = 1, 2, 4
+_VERTEX = np.dtype([("point", "<f4", 3), ("color", "u1", 4), ("uv", "<f4", 2)])
+
+_shared: dict[str, Any] = {}
+
+
+def _core() -> Any:
+    """panda3d.core, with the software rasteriser loaded once per process."""
+    if "core" not in _shared:
+        from panda3d import core
+
+        core.load_prc_file_data(
+            "", "load-display p3tinydisplay\naux-display\nwindow-type offscreen\naudio-library-name null\n"
+            "notify-level-display error\nnotify-level-tinydisplay error\n"
+        )  # fmt: skip
+        _shared["core"] = core
+        _shared["engine"] = core.GraphicsEngine.get_global_ptr()
+        selection = core.GraphicsPipeSelection.get_global_ptr()
+        selection.load_aux_modules()
+        pipe = None
+        for i in range(selection.get_num_pipe_types()):
+            kind = selection.get_pipe_type(i)
+            if kind.name == "TinyOffscreenGraphicsPipe":
+                pipe = selection.make_pipe(kind)
+        _shared["pipe"] = pipe or selection.make_module_pipe("p3tinydisplay")
+        _shared["textures"] = {}
+    return _shared["core"]
+
+
+def _texture(name: str, pixels: NDArray[np.uint8]) -> Any:
+    """The picture [h, w, 3 or 4] as a repeating texture; kept for the process under its name, if it has one."""
+    core = _core()
+    kept = _shared["textures"]
+    if not name or name not in kept:
+        h, w, depth = pixels.shape
+        texture = core.Texture(name)
+        kind = core.Texture.F_rgba if depth == 4 else core.Texture.F_rgb
+        texture.setup_2d_texture(w, h, core.Texture.T_unsigned_byte, kind)
+        order = [2, 1, 0, 3][:depth]
+        texture.set_ram_image(np.ascontiguousarray(pixels[::-1, :, order]).tobytes())
+        texture.set_minfilter(core.SamplerState.FT_linear_mipmap_linear)
+        texture.set_magfilter(core.SamplerState.FT_linear)
+        if not name:
+            return texture
+        kept[name] = texture
+    return kept[name]
+
+
+class Renderer:
+    """One scene and its camera.
+
+    Args:
+        size: (W, H) of the truth in pixels; the picture is painted `samples` times as large.
+        focal: focal length in pixels of the truth.
+    """
+
+    def __init__(self, size: tuple[int, int], focal: float, samples: int = 2) -> None:
+        core = _core()
+        self._root = core.NodePath("world")
+        self._root.set_two_sided(True)
+        self._size = size
+        self._samples = samples
+        self._lens = core.PerspectiveLens()
+        self._lens.set_film_size(size[0], size[1])
+        self._lens.set_focal_length(focal)
+        self._lens.set_near_far(0.25, 400)
+        self._views = {
+            _PAINT: self._view(_PAINT, (size[0] * samples, size[1] * samples)),
+            _TRUTH: self._view(_TRUTH, (size[0] * samples, size[1] * samples)),
+        }
+        self._moving: dict[int, Any] = {}
+        buffers = [v[0] for v in self._views.values()]
+        weakref.finalize(self, _close, buffers)
+
+    def _view(self, layer: int, size: tuple[int, int]) -> tuple[Any, Any, Any]:
+        core = _core()
+        asked = core.FrameBufferProperties()
+        asked.set_rgba_bits(8, 8, 8, 8)
+        asked.set_depth_bits(24)
+        buffer = _shared["engine"].make_output(
+            _shared["pipe"], "street", 0, asked, core.WindowProperties.size(*size), core.GraphicsPipe.BF_refuse_window
+        )
+        if buffer is None:
+            raise RuntimeError("Panda3D made no off-screen buffer; its software rasteriser p3tinydisplay is missing")
+        texture = core.Texture()
+        buffer.add_render_texture(texture, core.GraphicsOutput.RTM_copy_ram)
+        buffer.set_clear_color((0, 0, 0, 0) if layer != _PAINT else (1, 1, 1, 1))
+        camera = core.Camera("camera", self._lens)
+        camera.set_camera_mask(core.BitMask32(layer))
+        path = self._root.attach_new_node(camera)
+        buffer.make_display_region().set_camera(path)
+        buffer.set_active(False)
+        return buffer, texture, path
+
+    def add(
+        self, layer: str, points: NDArray, colors: NDArray[np.uint8], uv: NDArray, faces: NDArray,
+        texture: tuple[str, NDArray[np.uint8]] | None = None, order: int | None = None, blend: bool = False,
+        cut: bool = False,
+    ) -> Any:  # fmt: skip
+        """Triangles of one texture; `order` paints flat ground back to front without depth. Returns a handle."""
+        core = _core()
+        node = core.GeomNode(layer)
+        node.add_geom(self._geom(points, colors, uv, faces))
+        path = self._root.attach_new_node(node)
+        mask = {"paint": _PAINT, "truth": _TRUTH, "faces": _FACES}[layer]
+        path.hide(core.BitMask32.all_on())
+        path.show_through(core.BitMask32(mask))
+        if texture is not None:
+            path.set_texture(_texture(*texture))
+        if order is not None:
+            path.set_bin("background", order)
+            path.set_depth_test(False)
+            path.set_depth_write(False)
+        if blend:
+            path.set_transparency(core.TransparencyAttrib.M_alpha)
+            path.set_depth_write(False)
+        elif cut:
+            path.set_transparency(core.TransparencyAttrib.M_binary)
+        return path
+
+    def _geom(self, points: NDArray, colors: NDArray, uv: NDArray, faces: NDArray) -> Any:
+        core = _core()
+        if "format" not in _shared:
+            array = core.GeomVertexArrayFormat()
+            array.add_column("vertex", 3, core.Geom.NT_float32, core.Geom.C_point)
+            array.add_column("color", 4, core.Geom.NT_uint8, core.Geom.C_color)
+            array.add_column("texcoord", 2, core.Geom.NT_float32, core.Geom.C_texcoord)
+            _shared["format"] = core.GeomVertexFormat.register_format(core.GeomVertexFormat(array))
+        n = len(points)
+        packed = np.zeros(n, _VERTEX)
+        packed["point"], packed["uv"] = points, uv
+        packed["color"] = 255
+        packed["color"][:, : colors.shape[1]] = colors
+        data = core.GeomVertexData("mesh", _shared["format"], core.Geom.UH_static)
+        data.unclean_set_num_rows(n)
+        data.modify_array_handle(0).copy_data_from(packed.tobytes())
+        triangles = core.GeomTriangles(core.Geom.UH_static)
+        triangles.set_index_type(core.Geom.NT_uint32)
+        index = triangles.modify_vertices()
+        index.unclean_set_num_rows(faces.size)
+        index.modify_handle().copy_data_from(np.ascontiguousarray(faces, np.uint32).tobytes())
+        geom = core.Geom(data)
+        geom.add_primitive(triangles)
+        return geom
+
+    def remove(self, handle: Any) -> None:
+        handle.remove_node()
+
+    def render(self, layer: str, pose: NDArray) -> NDArray[np.uint8]:
+        """uint8 [h, w, 4] RGBA seen from `pose` (4x4: columns right, forward, up, position in the world)."""
+        core = _core()
+        mask = {"paint": _PAINT, "truth": _TRUTH, "faces": _FACES}[layer]
+        if mask not in self._views:
+            self._views[mask] = self._view(mask, tuple(v * self._samples for v in self._size))
+            weakref.finalize(self, _close, [self._views[mask][0]])
+        buffer, texture, camera = self._views[mask]
+        camera.set_mat(core.LMatrix4(*(float(v) for v in np.asarray(pose).T.ravel())))
+        buffer.set_active(True)
+        _shared["engine"].render_frame()
+        buffer.set_active(False)
+        w, h = texture.get_x_size(), texture.get_y_size()
+        raw = np.frombuffer(texture.get_ram_image(), np.uint8).reshape(h, w, -1)
+        return raw[::-1, :, [2, 1, 0, 3]]
+
+
+def _close(buffers: list[Any]) -> None:
+    for buffer in buffers:
+        _shared["engine"].remove_window(buffer)

@@ -1,0 +1,50 @@
+"""Named kinds of drive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """What a drive is like; ranges are drawn from once for each drive.
+
+    Attributes:
+        meaning: one line for people.
+        rate: frames per second.
+        speed: metres per second of the camera.
+        turns: share of the way that is junction turns rather than gentle curves.
+        walkers: people for each 10 m of street.
+        parked: share of the kerb that is taken by parked vehicles.
+        traffic: moving vehicles for each 100 m of lane.
+        alike: chance that people of a group wear the same.
+        night: chance of darkness.
+        clutter: poles, lights and signs relative to an ordinary street.
+    """
+
+    meaning: str
+    rate: tuple[float, float] = (10.0, 10.0)
+    speed: tuple[float, float] = (5.0, 13.0)
+    turns: float = 0.15
+    walkers: tuple[float, float] = (0.3, 2.0)
+    parked: tuple[float, float] = (0.1, 0.8)
+    traffic: tuple[float, float] = (1.0, 4.0)
+    alike: float = 0.2
+    night: float = 0.06
+    clutter: float = 1.0
+
+
+SCENARIOS: dict[str, Scenario] = {
+    "cruise": Scenario("an ordinary drive along streets"),
+    "crowd": Scenario(
+        "many people, whole groups of whom look alike", speed=(0.5, 4.0), walkers=(4.0, 9.0), alike=0.75, parked=(0.0, 0.4),
+        traffic=(0.3, 1.5),
+    ),
+    "occlusion": Scenario(
+        "poles, parked cars and traffic hide people and cars again and again", speed=(2.0, 6.0), walkers=(1.5, 4.0),
+        parked=(0.75, 1.0), traffic=(3.0, 6.0), clutter=3.0,
+    ),
+    "turning": Scenario("junction after junction, fast rotation of the camera", speed=(4.0, 7.5), turns=1.0),
+    "low_rate": Scenario("two to five frames a second, large motion between them", rate=(2.0, 5.0), speed=(3.0, 9.0)),
+    "night": Scenario("darkness, street lamps and head lights", night=1.0),
+}  # fmt: skip

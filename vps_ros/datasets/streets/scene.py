@@ -1,0 +1,250 @@
+"""One drive's world in the renderer, and the camera that moves through it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+from vps_ros.datasets.streets import truth
+from vps_ros.datasets.streets.actors import Actor, Cast, Surface, code
+from vps_ros.datasets.streets.effects import Camera
+from vps_ros.datasets.streets.light import Light, draw_light, sky_picture
+from vps_ros.datasets.streets.mesh import PLAIN, Mesh, join, quads
+from vps_ros.datasets.streets.render import Renderer
+from vps_ros.datasets.streets.road import SHADOWS
+from vps_ros.datasets.streets.scenario import Scenario
+from vps_ros.datasets.streets.textures import texture
+from vps_ros.datasets.streets.world import Builder
+
+_CELL = 24.0
+_CUT = ("crown", "fence")
+
+
+class Scene:
+    """Attributes:
+    time: [F] seconds.
+    intrinsics: [3, 3].
+    poses: [F, 4, 4] camera to world; columns right, forward, up, position.
+    """
+
+    def __init__(self, rng: Generator, scenario: Scenario, frames: int, size: tuple[int, int]) -> None:
+        self.size = size
+        w, h = size
+        self.focal = w * float(rng.uniform(0.5, 0.68))
+        reach = self.focal / 371
+        self.far_cars, self.far_people = float(np.clip(70 * reach, 30, 110)), float(np.clip(45 * reach, 22, 75))
+        # The rasteriser's column 2j and row 2i show the ray through (j + 0.25, i + 0.5), measured from the corner.
+        self.intrinsics = np.array([[self.focal, 0, w / 2 - 0.25], [0, self.focal, h / 2 - 0.5], [0, 0, 1.0]])
+        rate = float(rng.uniform(*scenario.rate))
+        self.time = np.arange(frames) / rate
+        night = bool(rng.random() < scenario.night)
+        light = draw_light(rng, night)
+        speed, stops = self._speed(rng, scenario, frames)
+        ego = np.concatenate([[0], np.cumsum(speed[1:] * np.diff(self.time))])
+        world = Builder(rng, scenario, float(ego[-1]), light, self.far_cars).build()
+        self.light = Light(**{**light.__dict__, "lamps": np.array(world.lamps).reshape(-1, 3)})
+        section = world.section
+        lane = float(section.d(0, (int(rng.integers(section.lanes[0])) + 0.5) * section.lane))
+        lane += rng.normal(0, 0.12)
+        self._place(rng, world.path, ego, lane)
+        lights = night or light.night > 0 or rng.random() < 0.15
+        self.actors: list[Actor] = Cast(
+            rng, scenario, world, self.time, ego, lane, bool(lights), (self.far_cars, self.far_people)
+        ).make()
+        horizon = h / 2 - self.focal * np.tan(self.pitch)
+        self.camera = Camera(rng, self.light, size, self.focal, horizon)
+        self.renderer = Renderer(size, self.focal)
+        self.noise_seed = int(rng.integers(2**31))
+        self.triangles = truth.Triangles()
+        self._cells: list[tuple[list[Any], NDArray, float]] = []
+        self._build(rng, world)
+        self._moving: list[Any] = []
+        self.camera.expose(self._paint(0))
+
+    def _speed(self, rng: Generator, scenario: Scenario, frames: int) -> tuple[NDArray, None]:
+        base = rng.uniform(*scenario.speed)
+        t = self.time
+        v = base * (1 + 0.25 * np.sin(t * rng.uniform(0.1, 0.6) + rng.uniform(0, 6)))
+        if rng.random() < 0.25:
+            at, hold = rng.uniform(0, max(t[-1], 1)), rng.uniform(1, 3)
+            gap = np.maximum(np.abs(t - at) - hold, 0)
+            v *= np.clip(gap / 2.0, 0, 1)
+        return np.clip(v, 0, None), None
+
+    def _place(self, rng: Generator, path: Any, ego: NDArray, lane: float) -> None:
+        """Camera poses: height, pitch and roll with the shake of a vehicle."""
+        n = len(ego)
+        height = float(rng.uniform(1.25, 2.1)) if rng.random() < 0.85 else float(rng.uniform(0.6, 1.25))
+        self.pitch = float(rng.normal(-0.015, 0.028))
+        wobble = _smooth(rng, n, 2) * 0.0035 + _smooth(rng, n, 12) * 0.004
+        roll = rng.normal(0, 0.01) + _smooth(rng, n, 8) * 0.006
+        bounce = _smooth(rng, n, 3) * 0.012
+        yaw = path.turn(ego) + rng.normal(0, 0.015) + _smooth(rng, n, 6) * 0.004
+        moving = np.clip(np.gradient(ego) * 8, 0, 1) if n > 1 else np.ones(1)
+        pitch = self.pitch + wobble * moving
+        xy = path.at(ego, lane + _smooth(rng, n, 15) * 0.1)
+        self.ground_pose = np.concatenate([xy, yaw[:, None]], 1)
+        self.yaw_rate = np.gradient(np.unwrap(yaw), self.time) if n > 1 else np.zeros(1)
+        self.poses = np.tile(np.eye(4), (n, 1, 1))
+        for i in range(n):
+            cy, sy, cp, sp, cr, sr = (f(a) for a in (yaw[i], pitch[i], roll[i] * moving[i]) for f in (np.cos, np.sin))
+            forward = np.array((cy * cp, sy * cp, sp))
+            right0 = np.array((sy, -cy, 0.0))
+            up0 = np.cross(right0, forward)
+            right, up = cr * right0 + sr * up0, cr * up0 - sr * right0
+            self.poses[i, :3, 0], self.poses[i, :3, 1], self.poses[i, :3, 2] = right, forward, up
+            self.poses[i, :3, 3] = (*xy[i], height + bounce[i] * moving[i])
+
+    def optical_pose(self, i: int) -> NDArray:
+        """[4, 4] camera (right, down, forward) to world."""
+        p = self.poses[i]
+        out = np.eye(4)
+        out[:3, 0], out[:3, 1], out[:3, 2], out[:3, 3] = p[:3, 0], -p[:3, 2], p[:3, 1], p[:3, 3]
+        return out
+
+    def _build(self, rng: Generator, world: Any) -> None:
+        sky = sky_picture(rng, self.light)
+        self._dome = self._sky(sky)
+        groups: dict[tuple, list[tuple[Mesh, int]]] = {}
+        for order, mesh in world.ground:
+            groups.setdefault(("ground", order, mesh.material), []).append((mesh, 0))
+        for mesh, instance in world.solids:
+            cx, cy = mesh.points[:, :2].mean(0) // _CELL
+            thing = "thing" if instance else "stuff"
+            groups.setdefault((thing, cx, cy, mesh.material), []).append((mesh, instance))
+        for key, members in groups.items():
+            mesh = join([m for m, _ in members])
+            codes = np.concatenate([_codes(m, i) for m, i in members])
+            picture = None if mesh.material == PLAIN else (mesh.material, texture(mesh.material))
+            colors = self.light.shade(mesh.points, mesh.normals, mesh.colors)
+            ground = key[0] == "ground"
+            cut = not ground and mesh.material.rstrip("0123456789") in _CUT
+            order = 10 + key[1] if ground else None
+            if cut:
+                # A texture takes one off each channel, even where it is white; only stuff is cut out.
+                codes[:, 0] += 1
+            handles = [
+                self.renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, order, cut=cut),
+                self.renderer.add("truth", mesh.points, codes, mesh.uv, mesh.faces, _mask(picture) if cut else None, order,
+                                  cut=cut),
+            ]  # fmt: skip
+            self.triangles.remember(mesh, order, _mask(picture) if cut else None)
+            if key[0] == "thing":
+                center = (np.array(key[1:3]) + 0.5) * _CELL
+                self._cells.append((handles, center, self.far_cars + _CELL * 0.7))
+        dark: dict[tuple[str, float], list[Mesh]] = {}
+        for mesh, depth in world.shadows:
+            dark.setdefault((mesh.material, depth), []).append(mesh)
+        for (material, depth), meshes in dark.items():
+            self._shadow(join(meshes), material, depth)
+
+    def _shadow(self, mesh: Mesh, material: str, depth: float) -> Any:
+        colors = np.zeros((len(mesh.points), 4), np.uint8)
+        colors[:, 3] = 255 * depth
+        if material != "plain":
+            colors[:, :3] = 255
+        picture = None if material == PLAIN else (material, texture(material))
+        return self.renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, 10 + SHADOWS, blend=True)
+
+    def _sky(self, picture: NDArray[np.uint8]) -> Any:
+        around, rows = 24, np.array([-0.15, 0.0, 0.12, 0.3, 0.6, 1.2, 3.0])
+        angle = np.linspace(0, 2 * np.pi, around + 1)
+        ring = np.stack([np.cos(angle), np.sin(angle)], 1)
+        p = np.zeros((len(rows), around + 1, 3))
+        p[..., :2], p[..., 2] = ring, rows[:, None]
+        p /= np.linalg.norm(p, axis=2, keepdims=True)
+        u = np.broadcast_to(np.linspace(0, 3, around + 1), p.shape[:2])
+        v = np.broadcast_to(np.clip(p[..., 2], 0.005, 0.97), p.shape[:2])
+        uv = np.stack([u, v], -1)
+
+        def around4(a: NDArray) -> NDArray:
+            return np.stack([a[:-1, :-1], a[:-1, 1:], a[1:, 1:], a[1:, :-1]], 2).reshape(-1, 4, a.shape[-1])
+
+        mesh = quads(around4(p * 200), uv=around4(uv))
+        colors = np.full((len(mesh.points), 3), 255, np.uint8)
+        return self.renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, ("", picture), 0)
+
+    def surfaces(self, i: int) -> list[tuple[Actor, Surface]]:
+        """Moving things that may be seen in frame i."""
+        return [(a, a.surface(i)) for a in self.actors if a.seen(i, self.ground_pose[i])]
+
+    def show(self, i: int) -> None:
+        """Shows the still things that are near enough in frame i."""
+        for handles, center, far in self._cells:
+            near = float(np.hypot(*(center - self.ground_pose[i, :2]))) < far
+            for handle in handles:
+                handle.unstash() if near else handle.stash()
+
+    def _pose(self, i: int) -> None:
+        for handle in self._moving:
+            self.renderer.remove(handle)
+        self._moving = []
+        self._dome.set_pos(*(float(v) for v in self.poses[i, :3, 3]))
+        self.show(i)
+        seen = self.surfaces(i)
+        if seen:
+            points, normals, colors, codes, faces = _merge([s for _, s in seen])
+            uv = np.zeros((len(points), 2), np.float32)
+            shaded = self.light.shade(points, normals, colors)
+            self._moving.append(self.renderer.add("paint", points, shaded, uv, faces))
+            self._moving.append(self.renderer.add("truth", points, codes, uv, faces))
+            flats = []
+            for actor, _ in seen:
+                x, y, turn = actor.place[i]
+                a, b = actor.shadow
+                flat = quads([[(-a, -b, 0), (a, -b, 0), (a, b, 0), (-a, b, 0)]], material="blob")
+                flats.append(flat.moved((x, y, 0), turn))
+            self._moving.append(self._shadow(join(flats), "blob", 0.7 if not self.light.night else 0.4))
+
+    def render(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
+        """Image, semantic and instance map of frame i; frames may be asked for in any order."""
+        painted = self._paint(i)
+        ids = self.renderer.render("truth", self.poses[i])[::2, ::2]
+        semantic = np.where(ids[..., 0] == 0, 10, ids[..., 0] - 1).astype(np.uint8)
+        instance = ids[..., 1].astype(np.uint16) << 8 | ids[..., 2]
+        depth = self.geometry(i)[0] if self.light.fog else None
+        rng = np.random.default_rng([self.noise_seed, i])
+        image = self.camera.develop(rng, painted, float(self.yaw_rate[i]), depth)
+        return image, semantic, instance
+
+    def _paint(self, i: int) -> NDArray[np.uint8]:
+        self._pose(i)
+        return np.ascontiguousarray(self.renderer.render("paint", self.poses[i])[..., :3])
+
+    def geometry(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Depth and backward flow of frame i."""
+        return truth.geometry(self, i)
+
+
+def _codes(mesh: Mesh, instance: int) -> NDArray[np.uint8]:
+    out = np.empty((len(mesh.points), 3), np.uint8)
+    out[:, 0], out[:, 1], out[:, 2] = mesh.classes + 1, instance >> 8, instance & 255
+    return out
+
+
+def _mask(picture: tuple[str, NDArray[np.uint8]]) -> tuple[str, NDArray[np.uint8]]:
+    """The cut-out of a texture, all white."""
+    name, pixels = picture
+    white = pixels.copy()
+    white[..., :3] = 255
+    return name + "_mask", white
+
+
+def _merge(surfaces: list[Surface]) -> Surface:
+    counts = np.cumsum([0] + [len(s[0]) for s in surfaces])
+    points, normals, colors, codes = (np.concatenate([s[k] for s in surfaces]) for k in range(4))
+    return points, normals, colors, codes, np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)])
+
+
+def _smooth(rng: Generator, n: int, width: float) -> NDArray:
+    """[n] noise of deviation about 1 that changes over `width` frames."""
+    raw = rng.standard_normal(n + int(6 * width) + 1)
+    kernel = np.exp(-0.5 * (np.arange(-3 * width, 3 * width + 1) / width) ** 2)
+    kernel /= np.sqrt((kernel**2).sum())
+    return np.convolve(raw, kernel, "same")[int(3 * width) : int(3 * width) + n]
+
+
+__all__ = ["Scene", "code"]

@@ -1,0 +1,240 @@
+"""Pictures on surfaces, made from noise; each is a function of its name and made once per process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+FACADES = 40
+"""How many facades there are: `facade0` ...; from `facade_lit0` on the same with lit windows."""
+CROWNS = 8
+"""How many pictures of foliage there are."""
+
+
+@lru_cache(maxsize=None)
+def texture(name: str) -> NDArray[np.uint8]:
+    """uint8 [h, w, 3] or, where parts are cut out or see-through, [h, w, 4]; raises KeyError for an unknown name."""
+    stem = name.rstrip("0123456789")
+    variant = int(name[len(stem) :] or 0)
+    rng = np.random.default_rng([sum(stem.encode()), variant, 7])
+    picture = _MAKERS[stem](rng)
+    picture.setflags(write=False)
+    return picture
+
+
+def noise(rng: Generator, size: int, octaves: tuple[int, ...], fall: float = 0.6) -> NDArray[np.float32]:
+    """float32 [size, size] that repeats at its borders, mean 0, deviation 1; octaves are cells a side."""
+    total = np.zeros((size, size), np.float32)
+    for i, cells in enumerate(octaves):
+        grid = rng.standard_normal((cells, cells)).astype(np.float32)
+        pad = np.pad(grid, 2, mode="wrap")
+        wide = cv2.resize(pad, None, fx=size / cells, fy=size / cells, interpolation=cv2.INTER_CUBIC)
+        edge = 2 * size // cells
+        total += fall**i * wide[edge : edge + size, edge : edge + size]
+    return (total - total.mean()) / total.std()
+
+
+def _grey(base: NDArray, tint: tuple[float, float, float] = (1, 1, 1)) -> NDArray[np.uint8]:
+    return np.clip(255 * base[..., None] * np.asarray(tint), 0, 255).astype(np.uint8)
+
+
+def _asphalt(rng: Generator) -> NDArray[np.uint8]:
+    base = 0.72 + 0.05 * noise(rng, 256, (4, 8, 16)) + 0.06 * rng.standard_normal((256, 256))
+    for _ in range(rng.integers(0, 4)):
+        x, y, w, h = rng.integers(0, 200, 4)
+        base[y : y + h // 3 + 8, x : x + w // 3 + 8] *= rng.uniform(0.82, 1.08)
+    for _ in range(rng.integers(0, 5)):
+        line = np.cumsum(rng.integers(-6, 7, (14, 2)), axis=0) * 2 + rng.integers(0, 256, 2)
+        cv2.polylines(base, [line.astype(np.int32)], False, float(rng.choice([0.4, 0.5, 0.95])), 1, cv2.LINE_AA)
+    return _grey(base)
+
+
+def _pavers(rng: Generator) -> NDArray[np.uint8]:
+    base = 0.8 + 0.03 * noise(rng, 256, (4, 8)) + 0.03 * rng.standard_normal((256, 256))
+    step = int(rng.choice([32, 64]))
+    shift = bool(rng.integers(2))
+    for r in range(256 // step):
+        for c in range(256 // step):
+            x = c * step + (step // 2 if shift and r % 2 else 0)
+            base[r * step : (r + 1) * step, x : x + step] += rng.normal(0, 0.05)
+            base[r * step : (r + 1) * step, x % 256 : x % 256 + 2] *= 0.7
+        base[r * step : r * step + 2] *= 0.7
+    return _grey(base)
+
+
+def _grass(rng: Generator) -> NDArray[np.uint8]:
+    base = 0.7 + 0.1 * noise(rng, 256, (3, 6, 12, 32, 64)) + 0.12 * rng.standard_normal((256, 256))
+    out = _grey(base)
+    leaves = rng.random((256, 256)) > 0.985 - 0.02 * rng.random()
+    out[leaves] = (230, 170, 90)
+    return out
+
+
+def _brick(rng: Generator) -> NDArray[np.uint8]:
+    base = 0.75 + 0.04 * rng.standard_normal((256, 256))
+    for r in range(16):
+        for c in range(9):
+            x = c * 32 - (16 if r % 2 else 0)
+            base[r * 16 : r * 16 + 14, max(x, 0) : max(x + 30, 0)] += rng.normal(0, 0.07)
+        base[r * 16 + 14 : r * 16 + 16] *= 1.2
+    return _grey(base)
+
+
+def _plaster(rng: Generator) -> NDArray[np.uint8]:
+    return _grey(0.85 + 0.05 * noise(rng, 256, (2, 4, 8, 32)) + 0.02 * rng.standard_normal((256, 256)))
+
+
+def _bark(rng: Generator) -> NDArray[np.uint8]:
+    streaks = cv2.resize(noise(rng, 256, (16, 32, 64)), (256, 64))
+    base = 0.7 + 0.18 * np.tile(streaks, (4, 1)) + 0.08 * noise(rng, 256, (4, 8))
+    return _grey(base)
+
+
+def _crown(rng: Generator) -> NDArray[np.uint8]:
+    """Foliage: clumps of leaves, lit from above, dark inside, cut out at a ragged border."""
+    n = 256
+    yy, xx = np.mgrid[0:n, 0:n] / n - 0.5
+    rough = noise(rng, n, (4, 8, 16, 32), 0.75)
+    radius = np.hypot(xx, yy * rng.uniform(0.95, 1.1))
+    inside = radius + 0.038 * rough < 0.43
+    holes = noise(rng, n, (8, 16, 32), 0.8) > 2.1 - 1.8 * np.clip(radius / 0.5, 0, 1) ** 2
+    clumps = noise(rng, n, (8, 16), 0.7)
+    lit = 0.55 - 0.35 * yy + 0.16 * (clumps - np.roll(clumps, 6, axis=0)) + 0.08 * clumps
+    leaf = lit + 0.16 * rng.standard_normal((n, n)) + 0.1 * noise(rng, n, (64,))
+    color = np.clip(leaf, 0.05, 1.2)[..., None] * np.array((1.0, 1.0, 0.9))
+    out = np.empty((n, n, 4), np.uint8)
+    out[..., :3] = np.clip(255 * color, 0, 255)
+    out[..., 3] = 255 * (inside & ~holes)
+    return out
+
+
+def _hedge(rng: Generator) -> NDArray[np.uint8]:
+    clumps = noise(rng, 256, (8, 16, 32), 0.8)
+    return _grey(np.clip(0.62 + 0.14 * clumps + 0.13 * rng.standard_normal((256, 256)), 0.1, 1))
+
+
+def _facade(rng: Generator, lit: float = 0.0) -> NDArray[np.uint8]:
+    """One storey by one bay, 2 x 2 of them: wall, window with frame, sill, perhaps curtains or balcony."""
+    n, half = 256, 128
+    wall = np.array(
+        [(0.85, 0.8, 0.68), (0.75, 0.72, 0.68), (0.9, 0.88, 0.84), (0.6, 0.36, 0.28), (0.8, 0.65, 0.5), (0.62, 0.6, 0.57),
+         (0.7, 0.55, 0.42), (0.85, 0.76, 0.55), (0.55, 0.5, 0.45), (0.72, 0.76, 0.78)][rng.integers(10)]
+    ) * rng.uniform(0.8, 1.08)  # fmt: skip
+    out = np.ones((n, n, 3)) * wall
+    out *= (1 + 0.04 * noise(rng, n, (4, 16)) + 0.02 * rng.standard_normal((n, n)))[..., None]
+    if wall[0] > 1.5 * wall[2] or rng.random() < 0.15:
+        out[::8] *= 0.86
+    style = rng.choice(["single", "double", "band", "tall"])
+    x0, x1, y0, y1 = {
+        "single": (40, 90, 34, 96), "double": (22, 106, 36, 92), "band": (0, 128, 40, 88), "tall": (44, 84, 22, 112),
+    }[str(style)]  # fmt: skip
+    frame = np.full(3, rng.choice([0.95, 0.85, 0.3, 0.45]))
+    deco, trim = rng.random(), rng.uniform(0.8, 1.2)
+    for r in (0, half):
+        for c in (0, half):
+            glass = np.array((0.1, 0.12, 0.15)) * rng.uniform(0.6, 2.6)
+            win = out[r + y0 : r + y1, c + x0 : c + x1]
+            out[r + y0 - 4 : r + y1 + 4, c + max(x0 - 4, 0) : c + x1 + 4] *= trim
+            win[:] = frame
+            mid = (x1 - x0) // 2
+            panes = [slice(4, mid - 2), slice(mid + 2, x1 - x0 - 4)]
+            for pane in panes:
+                area = win[4:-4, pane]
+                area[:] = glass * np.linspace(1.5, 0.7, area.shape[0])[:, None, None]
+                if rng.random() < 0.35:
+                    area[: area.shape[0] // 2] = rng.uniform(0.45, 0.8)
+                if rng.random() < lit:
+                    area[:] = np.array((1.0, 0.82, 0.5)) * rng.uniform(0.7, 1.6)
+            if deco < 0.4:
+                out[r + y1 : r + y1 + 6, c + max(x0 - 6, 0) : c + x1 + 6] = wall * 1.1
+            elif deco < 0.55:
+                out[r + y1 - 22 : r + y1 + 8, c + 10 : c + 118 : 6] = 0.2
+    if rng.random() < 0.5:
+        out[0:6], out[half : half + 6] = wall * 0.8, wall * 0.8
+    return np.clip(255 * out, 0, 255).astype(np.uint8)
+
+
+def _shop(rng: Generator) -> NDArray[np.uint8]:
+    """Ground floor: shop windows, doors and a sign."""
+    n = 256
+    out = np.ones((n, n, 3)) * rng.uniform(0.25, 0.8)
+    out[20:70] = np.clip(rng.uniform(0.05, 0.9, 3), 0, 1)
+    for x in range(30, 220, 12):
+        if rng.random() < 0.7:
+            out[34:56, x : x + int(rng.integers(4, 9))] = rng.choice([0.95, 0.1])
+    for a, b in ((8, 90), (96, 150), (158, 248)):
+        pane = np.array((0.14, 0.15, 0.17)) * rng.uniform(0.6, 2.5)
+        out[82:236, a:b] = pane * (1 + 0.4 * noise(rng, 256, (8, 16))[82:236, a:b, None])
+    return np.clip(255 * out, 0, 255).astype(np.uint8)
+
+
+def _dapple(rng: Generator) -> NDArray[np.uint8]:
+    """The shadow of a crown: dark with bright flecks, soft at the border."""
+    n = 128
+    yy, xx = np.mgrid[0:n, 0:n] / n * 2 - 1
+    r = np.hypot(xx, yy) + 0.12 * noise(rng, n, (4, 8, 16))
+    flecks = 1 / (1 + np.exp(-6 * (noise(rng, n, (8, 16, 32), 0.8) - 0.9 + 0.6 * r)))
+    alpha = np.clip((0.95 - r) * 5, 0, 1) * (1 - 0.85 * flecks)
+    out = np.zeros((n, n, 4), np.uint8)
+    out[..., 3] = 255 * alpha
+    return out
+
+
+def _blob(rng: Generator) -> NDArray[np.uint8]:
+    """The soft shadow under something."""
+    n = 64
+    yy, xx = np.mgrid[0:n, 0:n] / n * 2 - 1
+    out = np.zeros((n, n, 4), np.uint8)
+    out[..., 3] = 255 * np.clip((1.0 - np.maximum(np.abs(xx), np.abs(yy)) ** 2) * 1.6, 0, 1)
+    return out
+
+
+def _fence(rng: Generator) -> NDArray[np.uint8]:
+    n = 128
+    out = np.zeros((n, n, 4), np.uint8)
+    out[..., :3] = 200
+    style = rng.integers(3)
+    if style == 0:
+        out[:, (np.arange(n) % 16) < 6, 3] = 255
+        out[20:30, :, 3] = out[96:106, :, 3] = 255
+    elif style == 1:
+        out[..., 3] = 255
+        out[:, (np.arange(n) % 16) < 2, :3] = 90
+        out[(rng.random((n, n)) < 0.1), :3] -= 20
+    else:
+        yy, xx = np.mgrid[0:n, 0:n]
+        mesh = ((xx + yy) % 16 < 4) | ((xx - yy) % 16 < 4)
+        out[..., 3] = 255 * mesh
+        out[:6, :, 3] = out[-6:, :, 3] = 255
+        out[:, :6, 3] = 255
+    return out
+
+
+def _sign(rng: Generator) -> NDArray[np.uint8]:
+    """A traffic sign that fills its plate: stripes of writing on a coloured ground."""
+    n = 64
+    ground, ink = [
+        ((235, 235, 235), (25, 25, 25)), ((20, 70, 170), (240, 240, 240)), ((20, 110, 60), (240, 240, 240)),
+        ((235, 190, 20), (20, 20, 20)), ((235, 235, 235), (180, 20, 20)),
+    ][rng.integers(5)]  # fmt: skip
+    out = np.empty((n, n, 3), np.uint8)
+    out[:] = ground
+    cv2.rectangle(out, (2, 2), (n - 3, n - 3), ink, 1)
+    for y in range(10, n - 12, 14):
+        x = int(rng.integers(6, 14))
+        while x < n - 10:
+            w = int(rng.integers(3, 7))
+            cv2.rectangle(out, (x, y), (x + w, y + 7), ink, -1)
+            x += w + 2 if rng.random() < 0.75 else w + 7
+    return out
+
+
+_MAKERS = {
+    "asphalt": _asphalt, "pavers": _pavers, "grass": _grass, "brick": _brick, "plaster": _plaster, "bark": _bark,
+    "crown": _crown, "hedge": _hedge, "facade": _facade, "facade_lit": lambda rng: _facade(rng, 0.35), "shop": _shop,
+    "dapple": _dapple, "blob": _blob, "fence": _fence, "sign": _sign,
+}  # fmt: skip

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from vps_ros.commands.console import note, progress, table
 from vps_ros.datasets.kitti_step import Sequences, list_images
 from vps_ros.drawing.palette import paint_map
+from vps_ros.drawing.sheet import contact_sheet
 from vps_ros.errors import InputError
 from vps_ros.evaluation.evaluator import Evaluator, FrameQuality, Report
 from vps_ros.evaluation.folders import FramePair, evaluate_pairs, load_pair, pair_frames
@@ -82,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
         absent = sum(pair.gt is None or pair.pred is None for pair in pairs)
         note(f"{absent} frame(s) that one side lacks were counted as void")
     show(report)
+    if report.void_note:
+        note(report.void_note)
     return 0
 
 
@@ -138,9 +141,10 @@ def _pictures(
         gt, pred = load_pair(pair)
         rows = [paint_map(taxonomy, *gt), paint_map(taxonomy, *pred)]
         camera = _camera(images.get(pair.sequence, {}).get(pair.frame), rows[0].shape)
-        caption = f"{pair.name}: PQ {100 * quality:.1f}; from above: " + ("camera, " if camera is not None else "")
-        stack = np.concatenate(([camera] if camera is not None else []) + rows)
-        pictures.append(Picture(stack, caption + "ground truth, prediction"))
+        rows = rows if camera is None else [camera, *rows]
+        names = "ground truth, prediction" if camera is None else "camera, ground truth, prediction"
+        caption = f"Among the worst: {pair.name}, PQ {100 * quality:.1f} (from above: {names})"
+        pictures.append(Picture(contact_sheet(rows, 1), caption))
     return pictures
 
 

@@ -103,6 +103,13 @@ class Report:
     frames: int
     tubes: int
 
+    @property
+    def void_note(self) -> str:
+        """One sentence where SQ is lower than the classes' mean IoU, since people take the two for the same."""
+        if not self.sq < self.miou:
+            return ""
+        return "SQ counts predicted void on labelled pixels as one more class, of IoU 0, as deeplab2 does; mIoU does not."
+
     def to_json(self) -> dict:
         """The `--json` of `vps-ros evaluate`."""
         return {

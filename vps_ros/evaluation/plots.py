@@ -7,32 +7,29 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 1000, 110
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34, 990, 8, 92
+_WIDTH, _HEIGHT = 1000, 100
 _POINTS = 480
 
 
 def line_plot(values: Sequence[float]) -> str:
-    """Values in 0..1 over frames, as SVG; the line is broken where a value is NaN, long ones are averaged."""
+    """Values in 0..1 over frames, as HTML; the line is broken where a value is NaN, long ones are averaged."""
     data = _averaged(np.asarray(values, float))
-    lines = "".join(
-        f"<line x1='{_LEFT}' x2='{_RIGHT}' y1='{_y(v):.1f}' y2='{_y(v):.1f}'/>"
-        f"<text x='{_LEFT - 6}' y='{_y(v) + 4:.1f}' text-anchor='end'>{round(100 * v)}</text>"
-        for v in (0.0, 0.5, 1.0)
-    )
-    ends = (
-        f"<text x='{_LEFT}' y='{HEIGHT - 5}'>0</text>"
-        f"<text x='{_RIGHT}' y='{HEIGHT - 5}' text-anchor='end'>{max(len(values) - 1, 0)}</text>"
-    )
-    x = np.linspace(_LEFT, _RIGHT, len(data)) if len(data) > 1 else np.array([_LEFT])
+    x = np.linspace(0, _WIDTH, len(data))
+    grid = "".join(f"<line x1='0' x2='{_WIDTH}' y1='{y}' y2='{y}'/>" for y in (0, _HEIGHT // 2, _HEIGHT))
     curve = "".join(_piece(x[part], data[part]) for part in _known_parts(data))
-    return f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' preserveAspectRatio='none' role='img'>{lines}{ends}{curve}</svg>"
+    # Words stand outside the picture, which is stretched to any width.
+    labels = (("high", 100), ("mid", 50), ("low", 0), ("from", 0), ("to", max(len(values) - 1, 0)))
+    words = "".join(f"<span class={place}>{value}</span>" for place, value in labels)
+    picture = f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' preserveAspectRatio='none' aria-hidden='true'>{grid}{curve}</svg>"
+    return f"<div class=axes>{picture}{words}</div>"
 
 
 def _piece(x: NDArray[np.float64], values: NDArray[np.float64]) -> str:
-    if len(x) == 1:
-        return f"<circle cx='{x[0]:.1f}' cy='{_y(values[0]):.1f}' r='2'/>"
-    points = " ".join(f"{a:.1f},{_y(b):.1f}" for a, b in zip(x, values, strict=True))
+    # A lone frame is a short stroke: a point has no extent to draw.
+    ends = np.array([x[0], x[0] + 2]) if len(x) == 1 else x
+    points = " ".join(
+        f"{a:.1f},{_HEIGHT * (1 - b):.1f}" for a, b in zip(ends, np.resize(values, len(ends)), strict=True)
+    )
     return f"<polyline points='{points}'/>"
 
 
@@ -51,7 +48,3 @@ def _known_parts(values: NDArray[np.float64]) -> list[slice]:
     known = np.concatenate(([False], ~np.isnan(values), [False]))
     edges = np.flatnonzero(known[1:] != known[:-1])
     return [slice(a, b) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
-
-
-def _y(value: float) -> float:
-    return _BOTTOM - (_BOTTOM - _TOP) * value

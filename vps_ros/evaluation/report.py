@@ -80,6 +80,7 @@ def _lead(report: Report) -> str:
     return (
         f"{report.frames} frames in {sequences} sequence{'s' * (sequences != 1)}, {report.tubes} true tubes. "
         f"Protocol <b>{escape(report.protocol)}</b>, taxonomy <b>{escape(report.taxonomy)}</b>. Numbers in percent."
+        + (f" {escape(report.void_note)}" if report.void_note else "")
     )
 
 
@@ -143,8 +144,8 @@ def _cells(*values: object) -> str:
 
 
 def _bar(value: float) -> str:
-    width = 0.0 if value != value else 100 * value
-    return f"<td class=bar><em style='width:{width:.1f}%'></em><span>{_percent(value)}</span></td>"
+    share = 0.0 if value != value else value
+    return f"<td class=bar><em style='--share:{share:.3f}'></em>{_percent(value)}</td>"
 
 
 def _plot(name: str, values: Sequence[float]) -> str:
@@ -208,18 +209,20 @@ th:first-child,td.name,td.kind{text-align:left}
 td.kind{color:var(--soft);font-size:13px}
 td.name i{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:8px;vertical-align:-1px;
 box-shadow:0 0 0 1px rgba(128,128,128,.5)}
-td.bar{position:relative;min-width:92px}
-td.bar em{position:absolute;left:6px;top:4px;bottom:4px;max-width:calc(100% - 12px);
-background:var(--fill);border-radius:3px}
-td.bar span{position:relative}
+td.bar{position:relative;min-width:130px}
+td.bar em{position:absolute;left:10px;top:9px;bottom:9px;opacity:.65;width:calc((100% - 68px)*var(--share));
+background:var(--mark);border-radius:2px}
 figure{margin:16px 0}
 figcaption{color:var(--soft);font-size:13px;margin-bottom:4px}
 figcaption b{color:var(--ink)}
-.plot svg{display:block;width:100%;height:110px;background:var(--card);border-radius:8px}
-.plot line{stroke:var(--line);stroke-width:1}
+.axes{position:relative;height:110px;padding:10px 10px 22px 38px;background:var(--card);border-radius:8px}
+.axes svg{display:block;width:100%;height:100%;overflow:visible}
+.axes span{position:absolute;color:var(--soft);font-size:11px;line-height:1;font-variant-numeric:tabular-nums}
+.axes .high,.axes .mid,.axes .low{right:calc(100% - 32px)}
+.axes .high{top:5px}.axes .mid{top:44px}.axes .low{top:83px}
+.axes .from{left:38px;bottom:5px}.axes .to{right:10px;bottom:5px}
+.plot line{stroke:var(--line);stroke-width:1;vector-effect:non-scaling-stroke}
 .plot polyline{fill:none;stroke:var(--mark);stroke-width:1.5;vector-effect:non-scaling-stroke;stroke-linejoin:round}
-.plot circle{fill:var(--mark)}
-.plot text{fill:var(--soft);font-size:11px}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(480px,100%),1fr));gap:16px}
 .pictures figure{margin:0}
 .pictures figcaption{margin:4px 0 0}

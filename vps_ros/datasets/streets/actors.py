@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from vps_ros.datasets.streets import people, vehicles
 from vps_ros.datasets.streets.mesh import Mesh, join
 from vps_ros.datasets.streets.scenario import Scenario
+from vps_ros.datasets.streets.stage import code
 from vps_ros.datasets.streets.world import World
 
 Surface = tuple[NDArray, NDArray, NDArray, NDArray, NDArray]
@@ -40,16 +41,19 @@ class Actor:
         mesh = join(self.meshes)
         self._mesh = mesh
         self._part = np.repeat(np.arange(len(self.meshes)), [len(m.points) for m in self.meshes])
-        self._codes = code(self.class_id, self.instance, len(mesh.points))
+        self._codes = code(mesh.classes, self.instance)
+        self._radius = float(np.hypot(*self.shadow)) + 1.0
 
-    def seen(self, frame: int, camera: NDArray) -> bool:
-        """Whether it is there, near enough, and not far behind the camera (x, y, heading)."""
+    def seen(self, frame: int, camera: NDArray, half_view: float) -> bool:
+        """Whether it is there, near enough, and in view of the camera (x, y, heading; tangent of half its angle)."""
         x, y, _ = self.place[frame]
         if not np.isfinite(x):
             return False
         dx, dy = x - camera[0], y - camera[1]
         ahead = dx * np.cos(camera[2]) + dy * np.sin(camera[2])
-        return -8 < ahead and dx * dx + dy * dy < self.far**2
+        aside = abs(dy * np.cos(camera[2]) - dx * np.sin(camera[2]))
+        reach = self._radius
+        return ahead > -reach and dx * dx + dy * dy < self.far**2 and aside < max(ahead, 0) * half_view + 1.6 * reach
 
     def surface(self, frame: int) -> Surface:
         x, y, turn = self.place[frame]
@@ -64,11 +68,6 @@ class Actor:
             points = np.einsum("vij,vj->vi", each[:, :3, :3], m.points) + each[:, :3, 3]
             normals = np.einsum("vij,vj->vi", each[:, :3, :3], m.normals)
         return points, normals, m.colors, self._codes, m.faces
-
-
-def code(class_id: int, instance: int, n: int) -> NDArray[np.uint8]:
-    """The exact colour of a class and instance in the truth layer."""
-    return np.broadcast_to(np.array([class_id + 1, instance >> 8, instance & 255], np.uint8), (n, 3))
 
 
 class Cast:

@@ -9,18 +9,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from vps_ros.datasets.streets import truth
-from vps_ros.datasets.streets.actors import Actor, Cast, Surface, code
+from vps_ros.datasets.streets.actors import Actor, Cast, Surface
 from vps_ros.datasets.streets.effects import Camera
 from vps_ros.datasets.streets.light import Light, draw_light, sky_picture
-from vps_ros.datasets.streets.mesh import PLAIN, Mesh, join, quads
+from vps_ros.datasets.streets.mesh import Mesh, quads
 from vps_ros.datasets.streets.render import Renderer
-from vps_ros.datasets.streets.road import SHADOWS
 from vps_ros.datasets.streets.scenario import Scenario
-from vps_ros.datasets.streets.textures import texture
+from vps_ros.datasets.streets.stage import Stage, dome
 from vps_ros.datasets.streets.world import Builder
-
-_CELL = 24.0
-_CUT = ("crown", "fence")
 
 
 class Scene:
@@ -34,6 +30,7 @@ class Scene:
         self.size = size
         w, h = size
         self.focal = w * float(rng.uniform(0.5, 0.68))
+        self.half_view = w / 2 / self.focal + 0.03
         reach = self.focal / 371
         self.far_cars, self.far_people = float(np.clip(70 * reach, 30, 110)), float(np.clip(45 * reach, 22, 75))
         # The rasteriser's column 2j and row 2i show the ray through (j + 0.25, i + 0.5), measured from the corner.
@@ -59,8 +56,8 @@ class Scene:
         self.renderer = Renderer(size, self.focal)
         self.noise_seed = int(rng.integers(2**31))
         self.triangles = truth.Triangles()
-        self._cells: list[tuple[list[Any], NDArray, float]] = []
-        self._build(rng, world)
+        self.stage = Stage(self.renderer, world, self.light, self.far_cars)
+        self._dome = dome(self.renderer, sky_picture(rng, self.light))
         self._moving: list[Any] = []
         self.camera.expose(self._paint(0))
 
@@ -105,85 +102,16 @@ class Scene:
         out[:3, 0], out[:3, 1], out[:3, 2], out[:3, 3] = p[:3, 0], -p[:3, 2], p[:3, 1], p[:3, 3]
         return out
 
-    def _build(self, rng: Generator, world: Any) -> None:
-        sky = sky_picture(rng, self.light)
-        self._dome = self._sky(sky)
-        groups: dict[tuple, list[tuple[Mesh, int]]] = {}
-        for order, mesh in world.ground:
-            groups.setdefault(("ground", order, mesh.material), []).append((mesh, 0))
-        for mesh, instance in world.solids:
-            cx, cy = mesh.points[:, :2].mean(0) // _CELL
-            thing = "thing" if instance else "stuff"
-            groups.setdefault((thing, cx, cy, mesh.material), []).append((mesh, instance))
-        for key, members in groups.items():
-            mesh = join([m for m, _ in members])
-            codes = np.concatenate([_codes(m, i) for m, i in members])
-            picture = None if mesh.material == PLAIN else (mesh.material, texture(mesh.material))
-            colors = self.light.shade(mesh.points, mesh.normals, mesh.colors)
-            ground = key[0] == "ground"
-            cut = not ground and mesh.material.rstrip("0123456789") in _CUT
-            order = 10 + key[1] if ground else None
-            if cut:
-                # A texture takes one off each channel, even where it is white; only stuff is cut out.
-                codes[:, 0] += 1
-            handles = [
-                self.renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, order, cut=cut),
-                self.renderer.add("truth", mesh.points, codes, mesh.uv, mesh.faces, _mask(picture) if cut else None, order,
-                                  cut=cut),
-            ]  # fmt: skip
-            self.triangles.remember(mesh, order, _mask(picture) if cut else None)
-            if key[0] == "thing":
-                center = (np.array(key[1:3]) + 0.5) * _CELL
-                self._cells.append((handles, center, self.far_cars + _CELL * 0.7))
-        dark: dict[tuple[str, float], list[Mesh]] = {}
-        for mesh, depth in world.shadows:
-            dark.setdefault((mesh.material, depth), []).append(mesh)
-        for (material, depth), meshes in dark.items():
-            self._shadow(join(meshes), material, depth)
-
-    def _shadow(self, mesh: Mesh, material: str, depth: float) -> Any:
-        colors = np.zeros((len(mesh.points), 4), np.uint8)
-        colors[:, 3] = 255 * depth
-        if material != "plain":
-            colors[:, :3] = 255
-        picture = None if material == PLAIN else (material, texture(material))
-        return self.renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, 10 + SHADOWS, blend=True)
-
-    def _sky(self, picture: NDArray[np.uint8]) -> Any:
-        around, rows = 24, np.array([-0.15, 0.0, 0.12, 0.3, 0.6, 1.2, 3.0])
-        angle = np.linspace(0, 2 * np.pi, around + 1)
-        ring = np.stack([np.cos(angle), np.sin(angle)], 1)
-        p = np.zeros((len(rows), around + 1, 3))
-        p[..., :2], p[..., 2] = ring, rows[:, None]
-        p /= np.linalg.norm(p, axis=2, keepdims=True)
-        u = np.broadcast_to(np.linspace(0, 3, around + 1), p.shape[:2])
-        v = np.broadcast_to(np.clip(p[..., 2], 0.005, 0.97), p.shape[:2])
-        uv = np.stack([u, v], -1)
-
-        def around4(a: NDArray) -> NDArray:
-            return np.stack([a[:-1, :-1], a[:-1, 1:], a[1:, 1:], a[1:, :-1]], 2).reshape(-1, 4, a.shape[-1])
-
-        mesh = quads(around4(p * 200), uv=around4(uv))
-        colors = np.full((len(mesh.points), 3), 255, np.uint8)
-        return self.renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, ("", picture), 0)
-
     def surfaces(self, i: int) -> list[tuple[Actor, Surface]]:
         """Moving things that may be seen in frame i."""
-        return [(a, a.surface(i)) for a in self.actors if a.seen(i, self.ground_pose[i])]
-
-    def show(self, i: int) -> None:
-        """Shows the still things that are near enough in frame i."""
-        for handles, center, far in self._cells:
-            near = float(np.hypot(*(center - self.ground_pose[i, :2]))) < far
-            for handle in handles:
-                handle.unstash() if near else handle.stash()
+        return [(a, a.surface(i)) for a in self.actors if a.seen(i, self.ground_pose[i], self.half_view)]
 
     def _pose(self, i: int) -> None:
         for handle in self._moving:
             self.renderer.remove(handle)
         self._moving = []
         self._dome.set_pos(*(float(v) for v in self.poses[i, :3, 3]))
-        self.show(i)
+        self.stage.show(self.ground_pose[i, :2])
         seen = self.surfaces(i)
         if seen:
             points, normals, colors, codes, faces = _merge([s for _, s in seen])
@@ -191,13 +119,18 @@ class Scene:
             shaded = self.light.shade(points, normals, colors)
             self._moving.append(self.renderer.add("paint", points, shaded, uv, faces))
             self._moving.append(self.renderer.add("truth", points, codes, uv, faces))
-            flats = []
-            for actor, _ in seen:
-                x, y, turn = actor.place[i]
-                a, b = actor.shadow
-                flat = quads([[(-a, -b, 0), (a, -b, 0), (a, b, 0), (-a, b, 0)]], material="blob")
-                flats.append(flat.moved((x, y, 0), turn))
-            self._moving.append(self._shadow(join(flats), "blob", 0.7 if not self.light.night else 0.4))
+            self._moving.append(self.stage.shadow(self._shadows(i, [a for a, _ in seen]), "blob", 0.7))
+
+    def _shadows(self, i: int, actors: list[Actor]) -> Mesh:
+        """The patch under each actor."""
+        place = np.array([a.place[i] for a in actors])
+        half = np.array([a.shadow for a in actors])
+        unit = np.stack([np.cos(place[:, 2]), np.sin(place[:, 2])], 1)
+        along, aside = unit * half[:, :1], np.stack([-unit[:, 1], unit[:, 0]], 1) * half[:, 1:]
+        corners = np.zeros((len(actors), 4, 3))
+        for k, (x, y) in enumerate(((-1, -1), (1, -1), (1, 1), (-1, 1))):
+            corners[:, k, :2] = place[:, :2] + x * along + y * aside
+        return quads(corners)
 
     def render(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
         """Image, semantic and instance map of frame i; frames may be asked for in any order."""
@@ -219,20 +152,6 @@ class Scene:
         return truth.geometry(self, i)
 
 
-def _codes(mesh: Mesh, instance: int) -> NDArray[np.uint8]:
-    out = np.empty((len(mesh.points), 3), np.uint8)
-    out[:, 0], out[:, 1], out[:, 2] = mesh.classes + 1, instance >> 8, instance & 255
-    return out
-
-
-def _mask(picture: tuple[str, NDArray[np.uint8]]) -> tuple[str, NDArray[np.uint8]]:
-    """The cut-out of a texture, all white."""
-    name, pixels = picture
-    white = pixels.copy()
-    white[..., :3] = 255
-    return name + "_mask", white
-
-
 def _merge(surfaces: list[Surface]) -> Surface:
     counts = np.cumsum([0] + [len(s[0]) for s in surfaces])
     points, normals, colors, codes = (np.concatenate([s[k] for s in surfaces]) for k in range(4))
@@ -245,6 +164,3 @@ def _smooth(rng: Generator, n: int, width: float) -> NDArray:
     kernel = np.exp(-0.5 * (np.arange(-3 * width, 3 * width + 1) / width) ** 2)
     kernel /= np.sqrt((kernel**2).sum())
     return np.convolve(raw, kernel, "same")[int(3 * width) : int(3 * width) + n]
-
-
-__all__ = ["Scene", "code"]

@@ -6,17 +6,18 @@ import numpy as np
 from numpy.random import Generator
 
 from vps_ros.datasets.streets.mesh import Mesh, ball, box, disc, join, polygon, prism, quads
-from vps_ros.datasets.streets.textures import CROWNS, FACADES
+from vps_ros.datasets.streets.textures import CROWNS, crown_uv
 
 BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN = 2, 3, 4, 5, 6, 7, 8, 9
 
 
-def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool, lit: bool) -> list[Mesh]:
-    """A building with its front on the line y = 0 (x along it, y > 0 inside); a flat or a pitched roof."""
+def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool, facade: str) -> list[Mesh]:
+    """A building with its front on the line y = 0 (x along it, y > 0 inside); a flat or a pitched roof.
+
+    `facade` is the texture of its walls.
+    """
     storey = rng.uniform(2.9, 3.6)
     height = storeys * storey
-    variant = int(rng.integers(FACADES))
-    name = f"facade_lit{variant}" if lit else f"facade{variant}"
     bay = rng.uniform(2.4, 4.2)
     tint = rng.uniform(0.85, 1.0, 3)
     a = length / 2
@@ -33,8 +34,8 @@ def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool,
         n = max(int(span // 6), 1)
         xs, ys = np.linspace(x0, x1, n + 1), np.linspace(y0, y1, n + 1)
         us = np.linspace(0, bays, n + 1)
-        rows = [(base, height, 0.0, max(floors, 0.5), name)]
-        rows.append((0.0, base, 0.0, 1.0, "shop" + str(variant % 6) if shop else "plaster0"))
+        rows = [(base, height, 0.0, max(floors, 0.5), facade)]
+        rows.append((0.0, base, 0.0, 1.0, f"shop{rng.integers(3)}" if shop else "plaster0"))
         for z0, z1, v0, v1, material in rows:
             corners = np.stack(
                 [
@@ -256,11 +257,9 @@ def _card(rng: Generator, center: np.ndarray, angle: float, wide: float, high: f
     up = np.array((0, 0, high)) + lean
     shade = np.ones((1, 4, 3)) * tint
     shade[:, :2] *= 0.7
-    uv = np.array([(0, 0), (1, 0), (1, 1), (0, 1)])[:, :]
-    if rng.random() < 0.5:
-        uv = uv * (-1, 1)
+    uv = crown_uv(int(rng.integers(CROWNS)), bool(rng.random() < 0.5))
     mesh = quads([[center - d - up, center + d - up, center + d + up, center - d + up]], shade, uv,
-                 f"crown{rng.integers(CROWNS)}", VEGETATION)  # fmt: skip
+                 "crowns0", VEGETATION)  # fmt: skip
     mesh.normals[:] = (0, 0, 1)
     mesh.normals[2:] += (center / max(np.linalg.norm(center), 1e-6) * 0.5).astype(np.float32)
     mesh.normals[:] /= np.linalg.norm(mesh.normals, axis=1, keepdims=True)

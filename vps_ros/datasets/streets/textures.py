@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 FACADES = 40
 """How many facades there are: `facade0` ...; from `facade_lit0` on the same with lit windows."""
 CROWNS = 8
-"""How many pictures of foliage there are."""
+"""How many pictures of foliage stand in the texture `crowns`, four in a row."""
 
 
 @lru_cache(maxsize=None)
 def texture(name: str) -> NDArray[np.uint8]:
     """uint8 [h, w, 3] or, where parts are cut out or see-through, [h, w, 4]; raises KeyError for an unknown name."""
+    if name.startswith("mask:"):
+        white = texture(name[5:]).copy()
+        white[..., :3] = 255
+        return white
     stem = name.rstrip("0123456789")
     variant = int(name[len(stem) :] or 0)
     rng = np.random.default_rng([sum(stem.encode()), variant, 7])
@@ -110,6 +114,22 @@ def _crown(rng: Generator) -> NDArray[np.uint8]:
     out[..., :3] = np.clip(255 * color, 0, 255)
     out[..., 3] = 255 * (inside & ~holes)
     return out
+
+
+def _crowns(rng: Generator) -> NDArray[np.uint8]:
+    pictures = [_crown(rng) for _ in range(CROWNS)]
+    return np.concatenate([np.concatenate(pictures[i : i + 4], 1) for i in range(0, CROWNS, 4)])
+
+
+def crown_uv(k: int, mirrored: bool) -> NDArray[np.float64]:
+    """[4, 2] texture coordinates of a card with foliage k."""
+    u = np.array((1, 0, 0, 1) if mirrored else (0, 1, 1, 0))
+    return np.stack([(u + k % 4) / 4, (np.array((0, 0, 1, 1)) + k // 4) / (CROWNS / 4)], 1)
+
+
+def mask(name: str) -> NDArray[np.uint8]:
+    """The cut-out of a texture, all white."""
+    return texture("mask:" + name)
 
 
 def _hedge(rng: Generator) -> NDArray[np.uint8]:
@@ -235,6 +255,6 @@ def _sign(rng: Generator) -> NDArray[np.uint8]:
 
 _MAKERS = {
     "asphalt": _asphalt, "pavers": _pavers, "grass": _grass, "brick": _brick, "plaster": _plaster, "bark": _bark,
-    "crown": _crown, "hedge": _hedge, "facade": _facade, "facade_lit": lambda rng: _facade(rng, 0.35), "shop": _shop,
+    "crowns": _crowns, "hedge": _hedge, "facade": _facade, "facade_lit": lambda rng: _facade(rng, 0.35), "shop": _shop,
     "dapple": _dapple, "blob": _blob, "fence": _fence, "sign": _sign,
 }  # fmt: skip

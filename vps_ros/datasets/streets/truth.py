@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets.mesh import Mesh
+from vps_ros.datasets.streets.textures import mask
 
 if TYPE_CHECKING:
     from vps_ros.datasets.streets.scene import Scene
@@ -20,20 +20,16 @@ class Triangles:
     """The layer of triangle numbers; it costs nothing until depth or flow is asked for."""
 
     def __init__(self) -> None:
-        self._kept: list[tuple[Mesh, int | None, Any]] = []
         self._still: NDArray | None = None
-
-    def remember(self, mesh: Mesh, order: int | None, mask: Any) -> None:
-        """Keeps a still mesh; `mask` is the cut-out texture it is drawn through, or None."""
-        self._kept.append((mesh, order, mask))
 
     def still(self, scene: Scene) -> NDArray:
         """Corners [T, 3, 3] of all that stands still; built, and added to the renderer, on the first call."""
         if self._still is None:
             parts, count = [], 0
-            for mesh, order, mask in self._kept:
+            for mesh, order, cut, cell in scene.stage.stills:
                 corners = mesh.points[mesh.faces]
-                _draw(scene, corners, count, mesh.uv[mesh.faces], order, mask)
+                white = ("mask:" + cut, mask(cut)) if cut else None
+                scene.stage.keep(_draw(scene, corners, count, mesh.uv[mesh.faces], order, white), cell)
                 parts.append(corners)
                 count += len(corners)
             self._still = np.concatenate(parts).astype(np.float64)
@@ -41,17 +37,17 @@ class Triangles:
 
 
 def _draw(
-    scene: Scene, corners: NDArray, first: int, uv: NDArray | None = None, order: int | None = None, mask: Any = None
+    scene: Scene, corners: NDArray, first: int, uv: NDArray | None = None, order: int | None = None, white: Any = None
 ) -> Any:
     n = len(corners)
     number = first + np.arange(n)
     digits = np.stack([number // _BASE**2, number // _BASE % _BASE, number % _BASE], 1)
     # A texture takes one off each channel, even where it is white.
-    colors = (digits + (1 if mask is None else 2)).astype(np.uint8)
+    colors = (digits + (1 if white is None else 2)).astype(np.uint8)
     flat_uv = np.zeros((3 * n, 2)) if uv is None else uv.reshape(-1, 2)
     return scene.renderer.add(
-        "faces", corners.reshape(-1, 3), np.repeat(colors, 3, 0), flat_uv, np.arange(3 * n).reshape(-1, 3), mask, order,
-        cut=mask is not None,
+        "faces", corners.reshape(-1, 3), np.repeat(colors, 3, 0), flat_uv, np.arange(3 * n).reshape(-1, 3), white, order,
+        cut=white is not None,
     )  # fmt: skip
 
 
@@ -74,7 +70,7 @@ def geometry(scene: Scene, i: int) -> tuple[NDArray[np.float32], NDArray[np.floa
             for actor, _ in seen:
                 past = actor.surface(i - 1)
                 before.append(past[0][past[4]].astype(np.float64))
-    scene.show(i)
+    scene.stage.show(scene.ground_pose[i, :2])
     ids = scene.renderer.render("faces", scene.poses[i])[::2, ::2].astype(np.int64)
     if handle is not None:
         scene.renderer.remove(handle)

@@ -293,7 +293,9 @@ def _thin_wheel(x: float, radius: float, tyre: float, n: int = 14) -> list[Mesh]
     rim_a, rim_b = center + ring * radius + (0, 0.02, 0), center + ring * radius - (0, 0.02, 0)
     parts.append(quads(np.stack([rim_a[:-1], rim_b[:-1], rim_b[1:], rim_a[1:]], 1), _RUBBER))
     for k in range(0, n, 2):
-        parts.append(prism(center, center + ring[k] * radius, (0.007, 0.007), (0.35, 0.35, 0.36), 3))
+        across = 0.006 * np.array((-ring[k, 2], 0, ring[k, 0]))
+        tip = center + ring[k] * radius
+        parts.append(quads([[center - across, center + across, tip + across, tip - across]], (0.35, 0.35, 0.36)))
     return parts
 
 

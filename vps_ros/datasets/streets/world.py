@@ -13,6 +13,7 @@ from vps_ros.datasets.streets.light import Light
 from vps_ros.datasets.streets.mesh import Mesh, ball, box, quads
 from vps_ros.datasets.streets.road import Crossing, Path, Section
 from vps_ros.datasets.streets.scenario import Scenario
+from vps_ros.datasets.streets.textures import FACADES
 
 _MOODS = {
     # shares of block kinds: town houses, single houses, park, works, field
@@ -62,6 +63,8 @@ class Builder:
         crossings = self._crossings(path, corners)
         self.world = World(path, self.section, corners, crossings)
         self.world.ground = road.ground(rng, path, self.section, crossings, corners, self.first, self.last)
+        kind = "facade_lit" if self.night else "facade"
+        self._facades = [f"{kind}{k}" for k in rng.choice(FACADES, 7, replace=False)]
         self._trees = [scenery.tree(rng) for _ in range(5)]
 
     def _crossings(self, path: Path, corners: list[tuple[float, float, int]]) -> list[Crossing]:
@@ -127,6 +130,9 @@ class Builder:
                 return False
         return True
 
+    def facade(self) -> str:
+        return self._facades[self.rng.integers(len(self._facades))]
+
     def put(self, meshes: list[Mesh], xy: ArrayLike, heading: float, instance: int = 0) -> None:
         x, y = np.asarray(xy, float)
         self.world.solids += [(m.moved((x, y, 0), heading), instance) for m in meshes]
@@ -164,13 +170,13 @@ class Builder:
             return True
 
         if kind == 0:
-            put(scenery.house(rng, run - 0.1, rng.uniform(9, 14), int(rng.integers(2, 7)), rng.random() < 0.45, self.night),
+            put(scenery.house(rng, run - 0.1, rng.uniform(9, 14), int(rng.integers(2, 7)), rng.random() < 0.45, self.facade()),
                 middle, front, run, 9.0, True)  # fmt: skip
         elif kind == 1:
             self._border(put, s, run, near + 0.3)
             wide = min(run - 3, rng.uniform(8, 14))
             back = front + rng.uniform(2.5, 7)
-            put(scenery.house(rng, wide, rng.uniform(7, 10), int(rng.integers(1, 4)), False, self.night), middle, back, wide,
+            put(scenery.house(rng, wide, rng.uniform(7, 10), int(rng.integers(1, 4)), False, self.facade()), middle, back, wide,
                 8.0, True)  # fmt: skip
             for _ in range(rng.integers(1, 4)):
                 self._plant(
@@ -185,7 +191,7 @@ class Builder:
             self._border(put, s, run, near + 0.3, 0.9)
             if rng.random() < 0.6:
                 wide = max(run - 4, 6.0)
-                put(scenery.house(rng, wide, 12, int(rng.integers(2, 4)), False, self.night), middle,
+                put(scenery.house(rng, wide, 12, int(rng.integers(2, 4)), False, self.facade()), middle,
                     front + rng.uniform(3, 12), wide, 10.0, True)  # fmt: skip
         else:
             for _ in range(int(rng.integers(0, 3))):
@@ -381,7 +387,7 @@ class Builder:
         if self.clear([end], 25, c, 0):
             wide = c.half * 2 + 14
             turn = float(c.path.heading[0])
-            self.put(scenery.house(rng, wide, 10, int(rng.integers(2, 5)), False, self.night), end, turn - np.pi / 2)
+            self.put(scenery.house(rng, wide, 10, int(rng.integers(2, 5)), False, self.facade()), end, turn - np.pi / 2)
 
     def _background(self) -> None:
         """Far trees and buildings that close the view."""
@@ -393,7 +399,7 @@ class Builder:
             if self.clear([at + 8 * np.array((np.cos(turn), np.sin(turn)))], 6.0, None, 0):
                 if rng.random() < 0.5:
                     self.put(
-                        scenery.house(rng, 14, 10, int(rng.integers(2, 6)), False, self.night), at, turn - np.pi / 2
+                        scenery.house(rng, 14, 10, int(rng.integers(2, 6)), False, self.facade()), at, turn - np.pi / 2
                     )
                 else:
                     self._tree(at)
@@ -403,7 +409,7 @@ class Builder:
             if not self.clear([at, at + (6, 6), at - (6, 6), at + (6, -6), at - (6, -6)], 26, None, 8):
                 continue
             if rng.random() < 0.45:
-                self.put(scenery.house(rng, rng.uniform(10, 24), 12, int(rng.integers(2, 8)), False, self.night), at,
+                self.put(scenery.house(rng, rng.uniform(10, 24), 12, int(rng.integers(2, 8)), False, self.facade()), at,
                          float(rng.uniform(0, 6)))  # fmt: skip
             elif rng.random() < 0.5:
                 green = np.array((0.2, 0.28, 0.12)) * rng.uniform(0.7, 1.4)

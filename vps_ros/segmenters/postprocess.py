@@ -1,84 +1,220 @@
-"""Class and mask logits -> Segmentation."""
+"""Class and mask logits -> Segmentation at camera resolution.
+
+Class scores are the softmax over C + 1 logits; void is dropped before the maximum, and the rest is not normalised
+again. A query is a candidate when its best class scores at least the threshold of its kind. Candidates are ranked by
+class score^a * mask score^b, where the mask score is the mean probability over the nodes of the mask logits at which
+the mask exceeds the threshold. Which pixels a query claims is said in upsample.py.
+
+- mask_wise (kMaX-DeepLab): in the order of rank, a query gets those of its pixels that are still free, if these
+  are more than `overlap` of its pixels; otherwise it gets nothing.
+- pixel_wise: every pixel goes to one query. Softmax masks get all of these (Video-kMaX); sigmoid masks only if
+  they are more than `overlap` of the pixels that they claim (Mask2Former).
+
+Queries of the same stuff class become one segment, with the score and embedding of the highest-ranked. Segments smaller
+than their kind's area, in pixels of the network's input, are void.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.grid import grid
 from vps_ros.segmenters.preprocess import Fit
+from vps_ros.segmenters.upsample import Claims, sigmoid_claims, softmax_claims
 from vps_ros.taxonomy import Taxonomy
 
 
 def from_logits(
     outputs: Mapping[str, NDArray], where: Fit, taxonomy: Taxonomy, limits: Thresholds, activation: str
 ) -> Segmentation:
-    for name in ("class_logits", "mask_logits", "query_embeddings"):
-        if not np.isfinite(outputs[name]).all():
-            raise DroppedFrame(f"the network gave NaN or infinity in {name}; the frame is dropped")
-    c = outputs["class_logits"][0].astype(np.float32)
-    l = outputs["mask_logits"][0].astype(np.float32)
-    p = np.exp(c - c.max(1, keepdims=True))
-    p /= p.sum(1, keepdims=True)
-    column = p[:, :-1].argmax(1)
-    score = p[np.arange(len(p)), column]
-    thing = taxonomy.isthing[column]
-    keep = score >= np.where(thing, limits.thing, limits.stuff)
-    H, W = where.camera
-    up = np.empty((len(l), H, W), np.float32)
-    ys = np.arange(H) + 0.5
-    xs = np.arange(W) + 0.5
-    ys = np.clip(ys * where.resized[0] / H * l.shape[1] / where.input[0] - 0.5, 0, l.shape[1] - 1).astype(np.float32)
-    xs = np.clip(xs * where.resized[1] / W * l.shape[2] / where.input[1] - 0.5, 0, l.shape[2] - 1).astype(np.float32)
-    for i in range(len(l)):
-        up[i] = cv2.remap(l[i], np.tile(xs, (H, 1)), np.tile(ys[:, None], (1, W)), cv2.INTER_LINEAR)
+    """Segmentation of one frame.
+
+    Args:
+        outputs: class_logits [1, N, C + 1], mask_logits [1, N, h, w], query_embeddings [1, N, D].
+        where: how the camera image lies in the network's input.
+        activation: softmax_queries or sigmoid.
+
+    Raises DroppedFrame when an output holds NaN or infinity.
+    """
+    class_logits, masks, embeddings = (
+        _finite(outputs, name)[0] for name in ("class_logits", "mask_logits", "query_embeddings")
+    )
+    column, score = classify(class_logits)
+    is_thing = taxonomy.isthing[column]
+    chosen = np.flatnonzero(score >= np.where(is_thing, limits.thing, limits.stuff))
+    rank = score[chosen].astype(np.float64) ** limits.class_exponent
+    if limits.mask_exponent:
+        rank = rank * mask_scores(masks, chosen, limits.mask, activation) ** limits.mask_exponent
+    order = np.argsort(-rank, kind="stable")
+    chosen, rank = chosen[order], rank[order]
+    if not len(chosen):
+        return _nothing(where, embeddings.shape[1])
+    exclusive = limits.mode == "pixel_wise"
+    over = grid(where, masks.shape[1:])
     if activation == "sigmoid":
-        up = 1 / (1 + np.exp(-up))
+        claims = sigmoid_claims(masks, chosen, over, limits.mask, exclusive, score[chosen])
     else:
-        up = np.exp(up - up.max(0))
-        up /= up.sum(0)
-    out = np.zeros((H, W), np.uint8)
-    found = []
-    of_class = {}
-    for q in np.argsort(-score, kind="stable"):
-        if not keep[q]:
-            continue
-        m = up[q] > limits.mask
-        new = m & (out == 0)
-        if new.sum() == 0 or new.sum() <= limits.overlap * m.sum():
-            continue
-        if not thing[q] and column[q] in of_class:
-            out[new] = of_class[column[q]]
-            continue
-        found.append(q)
-        out[new] = len(found)
-        if not thing[q]:
-            of_class[column[q]] = len(found)
-    areas = np.bincount(out.ravel(), minlength=len(found) + 1)[1:]
-    ok = areas >= np.where(thing[found], limits.thing_area, limits.stuff_area) * where.pixels_per_input_pixel
-    lut = np.zeros(len(found) + 1, np.uint8)
-    lut[1:][ok] = np.arange(1, ok.sum() + 1)
-    out = lut[out]
-    found = np.array(found, int)[ok]
-    boxes = np.zeros((len(found), 4), np.float32)
-    for k in range(len(found)):
-        yy, xx = np.nonzero(out == k + 1)
-        boxes[k] = xx.min(), yy.min(), xx.max() + 1, yy.max() + 1
+        claims = softmax_claims(masks, chosen, over, limits.mask, exclusive)
+    if exclusive:
+        owner = owners_by_pixel(claims, limits.overlap if activation == "sigmoid" else None)
+    else:
+        owner = owners_by_rank(claims, limits.overlap)
+    smallest = np.where(is_thing[chosen], limits.thing_area, limits.stuff_area) * where.pixels_per_input_pixel
+    label, first = _merge(claims, owner, column[chosen], is_thing[chosen], smallest)
+    painted = label[owner].astype(np.uint8 if len(first) < 256 else np.uint16)
+    picture = claims.paint(painted)
+    source = chosen[first]
     return Segmentation(
-        out,
-        taxonomy.ids[column[found]],
-        thing[found],
-        score[found],
-        areas[ok].astype(np.int64),
-        boxes,
-        outputs["query_embeddings"][0][found].astype(np.float32),
+        picture,
+        taxonomy.ids[column[source]],
+        is_thing[source],
+        rank[first].astype(np.float32),
+        np.bincount(painted, claims.weight, len(first) + 1)[1:].astype(np.int64),
+        claims.boxes(painted, picture, len(first)),
+        embeddings[source],
+    )
+
+
+def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Column and score of the best class of each query; `logits` is [N, C + 1], the last being void."""
+    power = np.exp(logits - logits.max(1, keepdims=True))
+    column = logits[:, :-1].argmax(1)
+    return column, power[np.arange(len(power)), column] / power.sum(1)
+
+
+def mask_scores(
+    masks: NDArray[np.float32], chosen: NDArray[np.int64], threshold: float, activation: str
+) -> NDArray[np.float64]:
+    """[Q] mean probability of each chosen mask over the nodes where it exceeds the threshold; 0 where none does."""
+    flat = masks.reshape(len(masks), -1)
+    if activation == "sigmoid":
+        with np.errstate(over="ignore"):
+            p = 1 / (1 + np.exp(-flat[chosen]))
+    else:
+        p = np.exp(flat - flat.max(0))
+        p = p[chosen] / p.sum(0)
+    inside = p > threshold
+    return (p * inside).sum(1, dtype=np.float64) / np.maximum(inside.sum(1), 1)
+
+
+def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:
+    """[E] candidate that gets each entry, Q where none does; candidates choose in order (mask_wise)."""
+    owner = np.full(len(claims.weight), len(claims.member))
+    free = claims.weight.copy()
+    for q, member in enumerate(claims.member):
+        left = float(member @ free)
+        if left > overlap * claims.mask_area[q]:
+            mine = member & (owner == len(claims.member))
+            owner[mine] = q
+            free[mine] = 0
+    return owner
+
+
+def owners_by_pixel(claims: Claims, overlap: float | None) -> NDArray[np.int64]:
+    """[E] candidate that gets each entry, Q where none does; of claims that exclude each other (pixel_wise)."""
+    member = claims.member
+    if overlap is not None:
+        won = member @ claims.weight
+        member = member & (won > overlap * claims.mask_area)[:, None]
+    return np.where(member.any(0), member.argmax(0), len(member))
+
+
+def _merge(claims: Claims, owner, column, is_thing, smallest):
+    """Label of each candidate (and 0 for none, last), and the candidate that gives each label its facts."""
+    queries = len(column)
+    area = np.bincount(owner, claims.weight, queries + 1)[:-1]
+    leader = np.arange(queries)
+    first_of_class: dict[int, int] = {}
+    for q in np.flatnonzero(~is_thing & (area > 0)):
+        leader[q] = first_of_class.setdefault(int(column[q]), int(q))
+    merged = np.bincount(leader, area, queries)
+    kept = (merged > 0) & (merged >= smallest)
+    number = np.cumsum(kept) * kept
+    return np.append(number[leader], 0), np.flatnonzero(kept)
+
+
+def _finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:
+    values = np.asarray(outputs[name], np.float32)
+    if not np.isfinite(values).all():
+        raise DroppedFrame(f"the network gave NaN or infinity in {name}; the frame is dropped")
+    return values
+
+
+def _nothing(where: Fit, dimensions: int) -> Segmentation:
+    return Segmentation(
+        np.zeros(where.camera, np.uint8),
+        np.zeros(0, np.int32),
+        np.zeros(0, bool),
+        np.zeros(0, np.float32),
+        np.zeros(0, np.int64),
+        np.zeros((0, 4), np.float32),
+        np.zeros((0, dimensions), np.float32),
     )
 
 
 def from_slots(outputs: Mapping[str, NDArray], where: Fit, taxonomy: Taxonomy) -> Segmentation:
-    raise DroppedFrame("segment_map models are read from the next change on")
+    """Segmentation of a model with its post-processing inside the graph.
+
+    Args:
+        outputs: segment_map uint8 [1, h, w] over the network's whole input, each pixel a slot, 255 void; slot_class
+            int32 [1, N] (place in the taxonomy, -1 for none), slot_score [1, N], query_embeddings [1, N, D].
+
+    Raises DroppedFrame when a score or embedding is NaN or infinity, or a pixel names a slot without a class.
+    """
+    small = outputs["segment_map"][0]
+    column = outputs["slot_class"][0].astype(np.int64)
+    score, embeddings = (_finite(outputs, name)[0] for name in ("slot_score", "query_embeddings"))
+    rows, columns = (
+        np.minimum((np.arange(n) + 0.5) * (seen / n * size / whole), size - 1).astype(np.int64)
+        for n, seen, size, whole in zip(where.camera, where.resized, small.shape, where.input, strict=True)
+    )
+    slots = small.take(columns, axis=1)
+    used = np.flatnonzero(np.bincount(slots.take(np.unique(rows), axis=0).ravel(), minlength=256)[:255])
+    classless = np.append((column < 0) | (column >= len(taxonomy)), np.ones(256, bool))
+    if classless[used].any():
+        raise DroppedFrame("segment_map names a slot to which slot_class gives no class; the frame is dropped")
+    used = used[np.argsort(-score[used], kind="stable")]
+    source: list[int] = []
+    of_stuff: dict[int, int] = {}
+    label = np.zeros(256, np.uint8)
+    for slot in used.tolist():
+        known = None if taxonomy.isthing[column[slot]] else of_stuff.setdefault(int(column[slot]), len(source) + 1)
+        if known is None or known > len(source):
+            source.append(slot)
+        label[slot] = known or len(source)
+    picture = label.take(slots).take(rows, axis=0)
+    chosen = np.array(source, np.int64)
+    area, boxes = measure(label.take(slots), rows, len(source))
+    return Segmentation(
+        picture,
+        taxonomy.ids[column[chosen]],
+        taxonomy.isthing[column[chosen]],
+        score[chosen],
+        area,
+        boxes,
+        embeddings[chosen],
+    )
+
+
+def measure(
+    labels: NDArray[np.uint8], rows: NDArray[np.int64], count: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Areas int64 [count] and boxes float32 [count, 4] of the labels 1..count in `labels.take(rows, axis=0)`."""
+    height, width = labels.shape
+    there = np.zeros((count + 1, width), bool)
+    per_row = np.zeros((height, count + 1), np.int64)
+    for y in np.unique(rows):
+        there[labels[y], np.arange(width)] = True
+        per_row[y] = np.bincount(labels[y], minlength=count + 1)
+    per_row = per_row[rows]
+    area = per_row.sum(0)[1:]
+    boxes = np.zeros((count, 4), np.float32)
+    for k, (x, y) in enumerate(zip(there[1:], (per_row > 0).T[1:], strict=True)):
+        boxes[k] = x.argmax(), y.argmax(), width - x[::-1].argmax(), len(rows) - y[::-1].argmax()
+    return area, boxes

@@ -56,12 +56,20 @@ def prepare(image: NDArray[np.uint8], where: Fit, fill: tuple[int, int, int]) ->
         fill: colour of the padding.
     """
     if where.camera != where.resized:
-        height, width = where.resized
-        shrink = max(where.camera[0] / height, where.camera[1] / width)
-        image = cv2.resize(
-            image, (width, height), interpolation=cv2.INTER_AREA if shrink > _AREA_FROM else cv2.INTER_LINEAR
-        )
+        image = _resize(image, *where.resized)
     if where.resized != where.input:
         below, right = where.input[0] - where.resized[0], where.input[1] - where.resized[1]
         image = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT, value=fill)
     return np.ascontiguousarray(image)[None]
+
+
+def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    # OpenCV averages whole 2x2 blocks several times faster than fractional areas, to the same result.
+    while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
+        half = (image.shape[1] // 2, image.shape[0] // 2)
+        image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)
+    if image.shape[:2] == (height, width):
+        return image
+    shrink = max(image.shape[0] / height, image.shape[1] / width)
+    method = cv2.INTER_AREA if shrink > _AREA_FROM else cv2.INTER_LINEAR
+    return cv2.resize(image, (width, height), interpolation=method)

@@ -55,7 +55,8 @@ class Session:
         # ONNX Runtime's exceptions share no base below Exception, and any of them means that the file is no use.
         except Exception as error:
             raise InputError(
-                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); give an ONNX file made by `vps-ros export`"
+                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); "
+                "give an ONNX file made by `vps-ros export`"
             ) from None
         self.providers = self._in_use(wanted, config.allow_fallback)
         self.card = self._read_card()
@@ -135,8 +136,8 @@ class Session:
         """Symbolic dimensions, and None in `expected`, agree with anything."""
         for have, want in zip(shape, expected, strict=True):
             if isinstance(have, int) and want is not None and have != want:
-                expected = [n if n is not None else "N" for n in expected]
-                raise InputError(f"{self.path}: {what} has shape {list(shape)}, not {expected}; {_AGAIN}")
+                wanted = ", ".join("any" if n is None else str(n) for n in expected)
+                raise InputError(f"{self.path}: {what} has shape {list(shape)}, not [{wanted}]; {_AGAIN}")
 
     def _check_states(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         outputs = {o.name: o for o in self._session.get_outputs()}

@@ -1,0 +1,312 @@
+"""Each rule of post-processing on masks small enough to work out by hand."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vps_ros.errors import DroppedFrame
+from vps_ros.segmenters import postprocess
+from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.preprocess import fit
+from vps_ros.taxonomy import ClassInfo, Taxonomy
+
+ROAD, SKY, CAR = range(3)
+TAXONOMY = Taxonomy(
+    "small",
+    (
+        ClassInfo(7, "road", False, (1, 2, 3)),
+        ClassInfo(8, "sky", False, (4, 5, 6)),
+        ClassInfo(26, "car", True, (7, 8, 9)),
+    ),
+)
+VOID = 3
+HIGH = 30.0
+LIMITS = Thresholds(thing=0.5, stuff=0.3, overlap=0.8, mask=0.4)
+SQUARE = fit(InputSpec(8, 8), 8, 8)
+
+
+def class_logits(*queries):
+    """One row a query: {class: probability}; what is left goes to void."""
+    rows = []
+    for probabilities in queries:
+        p = np.full(len(TAXONOMY) + 1, 1e-9)
+        for column, value in probabilities.items():
+            p[column] = value
+        p[VOID] += max(1 - p.sum(), 1e-9)
+        rows.append(np.log(p / p.sum()))
+    return np.array([rows], np.float32)
+
+
+def outputs(classes, masks):
+    """Outputs of a network for masks [N, h, w] given as logits; embeddings are the number of the query."""
+    masks = np.array([masks], np.float32)
+    embeddings = np.arange(masks.shape[1], dtype=np.float32)[None, :, None] * np.ones(3, np.float32)
+    return {"class_logits": classes, "mask_logits": masks, "query_embeddings": embeddings}
+
+
+def columns(*ranges, size=8):
+    """Mask logits that are HIGH in columns first..last-1 of a size x size map and low elsewhere."""
+    masks = np.full((len(ranges), size, size), -HIGH)
+    for mask, (first, last) in zip(masks, ranges, strict=True):
+        mask[:, first:last] = HIGH
+    return masks
+
+
+def run(given, where=SQUARE, activation="softmax_queries", **changes):
+    limits = dataclasses.replace(LIMITS, **changes)
+    return postprocess.from_logits(given, where, TAXONOMY, limits, activation)
+
+
+def test_every_fact_of_a_segment():
+    result = run(outputs(class_logits({ROAD: 0.9}, {CAR: 0.8}, {}), columns((0, 5), (5, 8), (0, 0))))
+    assert result.map.dtype == np.uint8
+    assert result.map.tolist() == [[1] * 5 + [2] * 3] * 8
+    assert result.class_ids.tolist() == [7, 26]
+    assert result.is_thing.tolist() == [False, True]
+    np.testing.assert_allclose(result.scores, [0.9, 0.8], rtol=1e-5)
+    assert result.areas.tolist() == [40, 24]
+    assert result.boxes.tolist() == [[0, 0, 5, 8], [5, 0, 8, 8]]
+    assert result.embeddings.tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert (result.scores.dtype, result.areas.dtype, result.boxes.dtype) == (np.float32, np.int64, np.float32)
+
+
+def test_void_is_dropped_without_normalising_the_rest():
+    """Void 0.6, car 0.35: the car's score is 0.35, not 0.875, and below the threshold of things."""
+    column, score = postprocess.classify(class_logits({CAR: 0.35, ROAD: 0.05})[0])
+    assert column.tolist() == [CAR]
+    np.testing.assert_allclose(score, [0.35], rtol=1e-5)
+    result = run(outputs(class_logits({CAR: 0.35, ROAD: 0.05}), columns((0, 8))))
+    assert len(result) == 0
+    assert not result.map.any()
+
+
+def test_things_and_stuff_have_thresholds_of_their_own():
+    given = outputs(class_logits({ROAD: 0.4}, {CAR: 0.4}), columns((0, 4), (4, 8)))
+    assert run(given).class_ids.tolist() == [7]
+    assert run(given, thing=0.4 - 1e-6).class_ids.tolist() == [7, 26]
+    assert run(given, stuff=0.41).class_ids.tolist() == []
+
+
+def test_queries_that_are_no_candidates_still_take_part_in_the_softmax():
+    given = outputs(class_logits({ROAD: 0.9}, {}), columns((0, 8), (4, 8)))
+    given["mask_logits"][0, 1, :, 4:] += 1
+    result = run(given)
+    assert result.areas.tolist() == [32]
+    assert run(given, activation="sigmoid").areas.tolist() == [64]
+
+
+def test_mask_probability_must_exceed_the_threshold():
+    """Three equal masks have a third of the probability each."""
+    given = outputs(class_logits({ROAD: 0.9}, {SKY: 0.8}, {CAR: 0.7}), np.zeros((3, 8, 8)))
+    assert len(run(given)) == 0
+    assert run(given, mask=0.33).class_ids.tolist() == [7]
+
+
+def test_the_better_class_is_pasted_first():
+    """Both claim columns 3 and 4 with a half each; the car is surer and keeps them, the road has 3 of 5 left."""
+    given = outputs(class_logits({ROAD: 0.8}, {CAR: 0.9}), columns((0, 5), (3, 8)))
+    result = run(given, overlap=0.59)
+    assert result.class_ids.tolist() == [26, 7]
+    assert result.map.tolist() == [[2] * 3 + [1] * 5] * 8
+    assert result.areas.tolist() == [40, 24]
+
+
+def test_a_mask_too_much_covered_gets_nothing():
+    """The road has exactly 3 of 5 columns left, and must have more than the threshold."""
+    given = outputs(class_logits({ROAD: 0.8}, {CAR: 0.9}), columns((0, 5), (3, 8)))
+    assert run(given, overlap=0.61).class_ids.tolist() == [26]
+    assert run(given, overlap=0.6).class_ids.tolist() == [26]
+    assert run(given, overlap=0.599).class_ids.tolist() == [26, 7]
+
+
+def test_pixels_of_a_refused_mask_go_to_the_next():
+    """The sky loses to the car and is refused; the road then gets what the sky had claimed."""
+    classes = class_logits({CAR: 0.9}, {SKY: 0.8}, {ROAD: 0.7})
+    given = outputs(classes, columns((0, 5), (0, 7), (5, 8)))
+    result = run(given, activation="sigmoid", overlap=0.5)
+    assert result.class_ids.tolist() == [26, 7]
+    assert result.map.tolist() == [[1] * 5 + [2] * 3] * 8
+
+
+def test_the_mask_score_decides_the_order_where_its_exponent_says_so():
+    """Car 0.8 with a mask of 0.6, road 0.7 with a mask of 0.9: by class the car leads, by the product the road."""
+    masks = np.full((2, 8, 8), -HIGH)
+    masks[0, :, 0:5], masks[1, :, 3:8] = np.log(0.6 / 0.4), np.log(0.9 / 0.1)
+    given = outputs(class_logits({CAR: 0.8}, {ROAD: 0.7}), masks)
+    by_class = run(given, activation="sigmoid", overlap=0.5)
+    assert by_class.class_ids.tolist() == [26, 7]
+    np.testing.assert_allclose(by_class.scores, [0.8, 0.7], rtol=1e-5)
+    by_product = run(given, activation="sigmoid", overlap=0.5, mask_exponent=1.0)
+    assert by_product.class_ids.tolist() == [7, 26]
+    np.testing.assert_allclose(by_product.scores, [0.63, 0.48], rtol=1e-5)
+    by_squares = run(given, activation="sigmoid", overlap=0.5, class_exponent=2.0, mask_exponent=0.5)
+    np.testing.assert_allclose(by_squares.scores, [0.49 * 0.9**0.5, 0.64 * 0.6**0.5][::-1], rtol=1e-5)
+
+
+def test_mask_score_of_softmax_masks_is_their_mean_where_they_exceed_the_threshold():
+    masks = np.array([np.log([[0.9, 0.5, 0.3]]), np.log([[0.1, 0.5, 0.7]])], np.float32)
+    scores = postprocess.mask_scores(masks, np.array([1, 0]), 0.4, "softmax_queries")
+    np.testing.assert_allclose(scores, [0.6, 0.7], rtol=1e-6)
+    assert postprocess.mask_scores(masks, np.array([0]), 0.95, "softmax_queries").tolist() == [0]
+
+
+def test_stuff_of_one_class_becomes_one_segment_things_do_not():
+    classes = class_logits({ROAD: 0.6}, {ROAD: 0.9}, {CAR: 0.8}, {CAR: 0.7})
+    result = run(outputs(classes, columns((0, 2), (6, 8), (2, 4), (4, 6))))
+    assert result.class_ids.tolist() == [7, 26, 26]
+    assert result.map.tolist() == [[1, 1, 2, 2, 3, 3, 1, 1]] * 8
+    assert result.areas.tolist() == [32, 16, 16]
+    assert result.boxes.tolist() == [[0, 0, 8, 8], [2, 0, 4, 8], [4, 0, 6, 8]]
+    np.testing.assert_allclose(result.scores, [0.9, 0.8, 0.7], rtol=1e-5)
+    assert result.embeddings[:, 0].tolist() == [1, 2, 3]
+
+
+def test_small_segments_become_void():
+    """16 pixels of car, 16 + 16 of road: the parts of stuff count together."""
+    classes = class_logits({ROAD: 0.6}, {ROAD: 0.9}, {CAR: 0.8}, {SKY: 0.7})
+    given = outputs(classes, columns((0, 2), (6, 8), (2, 4), (4, 6)))
+    result = run(given, stuff_area=17, thing_area=16)
+    assert result.class_ids.tolist() == [7, 26]
+    assert result.map.tolist() == [[1, 1, 2, 2, 0, 0, 1, 1]] * 8
+    assert run(given, stuff_area=33, thing_area=17).class_ids.tolist() == []
+
+
+def test_areas_are_in_pixels_of_the_network_input():
+    """A camera of 16 x 24 over an input of 8 x 8: one input pixel is six camera pixels."""
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.8}), columns((0, 5), (5, 8)))
+    where = fit(InputSpec(8, 8), 16, 24)
+    assert where.pixels_per_input_pixel == 6
+    assert run(given, where, thing_area=24).areas.tolist() == [15 * 16, 9 * 16]
+    assert run(given, where, thing_area=25).class_ids.tolist() == [7]
+
+
+def test_pixel_wise_softmax_gives_each_pixel_to_its_largest_query():
+    """The pixels where the largest is no candidate are void, though a candidate claims them too."""
+    masks = np.array([columns((0, 8))[0], columns((4, 8))[0] + 0.2])
+    classes = class_logits({ROAD: 0.9}, {})
+    assert run(outputs(classes, masks), mode="pixel_wise").areas.tolist() == [32]
+    assert run(outputs(classes, masks), overlap=0.5).areas.tolist() == [64]
+    both = run(outputs(class_logits({ROAD: 0.9}, {CAR: 0.6}), masks), mode="pixel_wise", overlap=1.0)
+    assert both.map.tolist() == [[1] * 4 + [2] * 4] * 8
+
+
+def test_pixel_wise_sigmoid_weighs_masks_by_class_score():
+    """In columns 3 and 4 the road's 0.9 * 0.7 beats the car's 0.6 * 0.9; the car keeps 3 of 5."""
+    masks = np.full((2, 8, 8), -HIGH)
+    masks[0, :, 0:5], masks[1, :, 3:8] = np.log(0.7 / 0.3), np.log(0.9 / 0.1)
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.6}), masks)
+    result = run(given, activation="sigmoid", mode="pixel_wise", overlap=0.5)
+    assert result.map.tolist() == [[1] * 5 + [2] * 3] * 8
+    refused = run(given, activation="sigmoid", mode="pixel_wise", overlap=0.6)
+    assert refused.map.tolist() == [[1] * 5 + [0] * 3] * 8
+
+
+def test_padding_of_the_input_is_no_part_of_the_picture():
+    """A camera of 8 x 4 fills the left half of the input; the car lies in the padding alone."""
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.9}), columns((0, 4), (4, 8)))
+    where = fit(InputSpec(8, 8, keep_aspect=True), 8, 4)
+    result = run(given, where)
+    assert result.map.tolist() == [[1] * 4] * 8
+    assert result.class_ids.tolist() == [7]
+
+
+def test_more_segments_than_a_byte_holds():
+    n = 18 * 18
+    masks = np.full((n, 18, 18), -HIGH)
+    masks[np.arange(n), np.arange(n) // 18, np.arange(n) % 18] = HIGH
+    where = fit(InputSpec(18, 18), 18, 18)
+    result = run(outputs(np.tile(class_logits({CAR: 0.9}), (1, n, 1)), masks), where)
+    assert len(result) == n
+    assert result.map.dtype == np.uint16
+    np.testing.assert_array_equal(np.unique(result.map), np.arange(1, n + 1))
+    assert (result.areas == 1).all()
+
+
+@pytest.mark.parametrize("name", ["class_logits", "mask_logits", "query_embeddings"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_drops_the_frame(name, value):
+    given = outputs(class_logits({ROAD: 0.9}), columns((0, 8)))
+    given[name].reshape(-1)[-1] = value
+    with pytest.raises(DroppedFrame, match=f"NaN or infinity in {name}"):
+        run(given)
+
+
+def test_half_precision_outputs():
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.8}), columns((0, 5), (5, 8)))
+    result = run({name: values.astype(np.float16) for name, values in given.items()})
+    assert result.areas.tolist() == [40, 24]
+    assert result.embeddings.dtype == np.float32
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from(["softmax_queries", "sigmoid"]),
+    st.sampled_from(["mask_wise", "pixel_wise"]),
+    st.booleans(),
+)
+def test_the_arrays_describe_the_map(seed, activation, mode, keep_aspect):
+    rng = np.random.default_rng(seed)
+    queries, size = int(rng.integers(1, 12)), rng.integers(2, 12, 2)
+    given = outputs(
+        rng.normal(size=(1, queries, 4)).astype(np.float32) * 3,
+        np.kron(rng.normal(size=(queries, *size)) * 8, np.ones((2, 2))),
+    )
+    where = fit(
+        InputSpec(int(size[0]) * 8, int(size[1]) * 8, keep_aspect=keep_aspect), *rng.integers(1, 150, 2).tolist()
+    )
+    result = run(given, where, activation, mode=mode, overlap=0.5, thing_area=6, stuff_area=9)
+    assert result.map.shape == where.camera
+    np.testing.assert_array_equal(result.areas, np.bincount(result.map.ravel(), minlength=len(result) + 1)[1:])
+    for k, box in enumerate(result.boxes):
+        rows, cols = np.nonzero(result.map == k + 1)
+        assert box.tolist() == [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
+    stuff = result.class_ids[~result.is_thing].tolist()
+    assert len(set(stuff)) == len(stuff)
+    smallest = np.where(result.is_thing, 6, 9) * where.pixels_per_input_pixel
+    assert (result.areas >= smallest).all()
+    assert ((result.scores > 0) & (result.scores <= 1)).all()
+
+
+class TestSlots:
+    """Models with post-processing inside the graph."""
+
+    def slots(self, segment_map, classes, scores):
+        return {
+            "segment_map": np.array([segment_map], np.uint8),
+            "slot_class": np.array([classes], np.int32),
+            "slot_score": np.array([scores], np.float32),
+            "query_embeddings": np.arange(len(classes), dtype=np.float32)[None, :, None] * np.ones(2, np.float32),
+        }
+
+    def test_slots_become_segments(self):
+        given = self.slots([[0, 0, 255, 2], [3, 3, 3, 2]], [ROAD, -1, CAR, ROAD], [0.5, 0, 0.9, 0.7])
+        result = postprocess.from_slots(given, fit(InputSpec(2, 4), 4, 12), TAXONOMY)
+        assert result.class_ids.tolist() == [26, 7]
+        assert result.map[0].tolist() == [2] * 6 + [0] * 3 + [1] * 3
+        assert result.map[3].tolist() == [2] * 9 + [1] * 3
+        assert result.areas.tolist() == [12, 12 + 18]
+        assert result.boxes.tolist() == [[9, 0, 12, 4], [0, 0, 9, 4]]
+        np.testing.assert_allclose(result.scores, [0.9, 0.7])
+        assert result.embeddings[:, 0].tolist() == [2, 3]
+
+    def test_padding_is_cut_off(self):
+        given = self.slots([[0, 0, 1, 1]] * 4, [ROAD, CAR], [0.5, 0.5])
+        result = postprocess.from_slots(given, fit(InputSpec(4, 4, keep_aspect=True), 8, 4), TAXONOMY)
+        assert result.class_ids.tolist() == [7]
+        assert result.areas.tolist() == [32]
+
+    @pytest.mark.parametrize("classes", [[ROAD, -1], [ROAD], [ROAD, 3]])
+    def test_a_slot_without_class_drops_the_frame(self, classes):
+        given = self.slots([[0, 1]], classes, [0.5] * len(classes))
+        with pytest.raises(DroppedFrame, match="no class"):
+            postprocess.from_slots(given, fit(InputSpec(1, 2), 1, 2), TAXONOMY)
+
+    def test_nothing_but_void(self):
+        result = postprocess.from_slots(self.slots([[255, 255]], [ROAD], [0.5]), fit(InputSpec(1, 2), 3, 3), TAXONOMY)
+        assert len(result) == 0
+        assert result.boxes.shape == (0, 4)
+        assert not result.map.any()

@@ -1,0 +1,500 @@
+"""Which queries claim which camera pixels: bilinear upsampling of mask logits, evaluated only where it can matter.
+
+What is computed is defined densely. Let l_q be the logits of query q upsampled bilinearly (half-pixel centres, as
+torch's interpolate with align_corners=False) to camera resolution, without the padding's part, and
+
+    p_q = softmax over all queries of l        (`softmax_claims`, kMaX-DeepLab), or
+    p_q = sigmoid(l_q)                         (`sigmoid_claims`, Mask2Former).
+
+Query q claims a pixel where p_q > threshold. With `exclusive`, a pixel goes to one query at most: of softmax masks to
+the one with the largest p_q over all queries, if that one claims it; of sigmoid masks to the one with the largest
+class score * p_q among those that claim it.
+
+Most pixels need no evaluation. A pixel's logits are a convex combination of those at the four nodes around it, so
+
+- l_q > l_r at the four nodes implies the same at every pixel between them, and so does l_q < l_r;
+- log sum_r exp(l_r - l_q) is convex, so that p_q > s at the four nodes implies p_q > s at every pixel between them;
+  with s = max(threshold, 1 - threshold) no other query can then claim any of these pixels.
+
+Cells where this decides are certain. Elsewhere few queries matter: two in most cells, where one interpolated
+difference decides. What the others may add to the softmax is bounded from above, since log sum exp of interpolated
+logits is at most the interpolated log sum exp; pixels at which that bound could change the outcome are evaluated with
+every query. The result equals the dense one up to the rounding of float32 (test/test_upsampling.py).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.segmenters.blocks import Blocks
+from vps_ros.segmenters.grid import Grid
+
+_NEGLIGIBLE = 25.0
+"""A query that stays this far below the largest logit at every node is left out, and bounded with the rest."""
+_LOOSE = 0.1
+"""Largest bound on what queries besides the first two add, relative to those two, to treat a cell as theirs alone."""
+_NAMED = 4
+"""Queries evaluated by name in a cell where two do not suffice; the others are bounded together."""
+_COMPARED = 6
+"""Sigmoid masks evaluated by name in one cell; where there are more, each pixel is an entry of its own."""
+_CHUNK = 1 << 14
+
+
+@dataclass
+class Claims:
+    """Who claims what, as a table of entries: sets of pixels that the same queries claim.
+
+    Attributes:
+        member: bool [Q, E], whether candidate q claims the pixels of entry e.
+        weight: float64 [E], pixels of each entry.
+        mask_area: float64 [Q], pixels that each candidate claims, whoever gets them.
+        cell_entry: int64 [cells], entry of a cell's pixels; -1 where they differ.
+        blocks: cells whose pixels differ, each group with the number of its first entry.
+        pixels: row, column and entry of single pixels.
+    """
+
+    grid: Grid
+    member: NDArray[np.bool_]
+    weight: NDArray[np.float64]
+    mask_area: NDArray[np.float64]
+    cell_entry: NDArray[np.int64]
+    blocks: list[tuple[Blocks, int]]
+    pixels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+
+    def paint(self, labels: NDArray) -> NDArray:
+        """[H, W] of the type of `labels` [E], the label of each entry; 0 is void."""
+        shape = tuple(n + 1 for n in self.grid.nodes)
+        # Entry -1 reads the zero that stands last.
+        cells = np.append(labels, labels.dtype.type(0)).take(self.cell_entry, mode="wrap").reshape(shape)
+        picture = self.grid.expand(cells)
+        for block, entries in self._block_entries():
+            block.paint(picture, labels.take(entries))
+        rows, columns, entry = self.pixels
+        picture[rows, columns] = labels.take(entry)
+        return picture
+
+    def boxes(self, labels: NDArray, picture: NDArray, count: int) -> NDArray[np.float32]:
+        """float32 [count, 4] x0 y0 x1 y1 of the labels 1..count in `picture`, which `paint(labels)` gave.
+
+        The cells say where a label begins and ends to a cell; the picture is searched only within these cells.
+        """
+        shape = tuple(n + 1 for n in self.grid.nodes)
+        certain = self.cell_entry >= 0
+        whole_label = np.where(certain, labels.take(self.cell_entry, mode="wrap"), 0).reshape(shape)
+        whole_label[self.grid.area == 0] = 0
+        part_label, part_row, part_column = [], [], []
+        for block, entries in self._block_entries():
+            some = self.weight.take(entries) > 0
+            part_label.append(labels.take(entries)[some])
+            part_row.append(np.broadcast_to(block.row, some.shape)[some])
+            part_column.append(np.broadcast_to(block.column, some.shape)[some])
+        rows, columns, entry = self.pixels
+        part_label.append(labels.take(entry))
+        part_row.append(self.grid.y.cell.take(rows))
+        part_column.append(self.grid.x.cell.take(columns))
+        parts = np.concatenate(part_label)
+        spans = []
+        for axis, part_cell in enumerate((part_row, part_column)):
+            whole = np.zeros((count + 1, shape[axis]), bool)
+            cell = np.arange(shape[axis])
+            whole[whole_label, cell[:, None] if axis == 0 else cell] = True
+            touched = whole.copy()
+            touched[parts, np.concatenate(part_cell)] = True
+            spans.append(_Span(self.grid.y if axis == 0 else self.grid.x, touched, whole))
+        return np.array([_box(picture, label, *spans) for label in range(1, count + 1)], np.float32).reshape(-1, 4)
+
+    def _block_entries(self):
+        for block, first in self.blocks:
+            sets = len(block.subsets)
+            yield block, first + np.arange(sets * len(block)).reshape(sets, len(block))
+
+
+class _Span:
+    """First and last cell of each label along one axis, and whether they hold it over their whole breadth."""
+
+    def __init__(self, axis, touched: NDArray[np.bool_], whole: NDArray[np.bool_]) -> None:
+        label = np.arange(len(touched))
+        first = touched.argmax(1)
+        last = touched.shape[1] - 1 - touched[:, ::-1].argmax(1)
+        self.low = axis.start[first].tolist()
+        self.high = (axis.start + axis.count)[last].tolist()
+        self.low_end = (axis.start + axis.count)[first].tolist()
+        self.high_start = axis.start[last].tolist()
+        self.low_exact = whole[label, first].tolist()
+        self.high_exact = whole[label, last].tolist()
+
+
+def _box(picture: NDArray, label: int, y: _Span, x: _Span) -> tuple[int, int, int, int]:
+    x0, x1, y0, y1 = x.low[label], x.high[label], y.low[label], y.high[label]
+    if not x.low_exact[label]:
+        x0 += int((picture[y0:y1, x0 : x.low_end[label]] == label).any(0).argmax())
+    if not x.high_exact[label]:
+        x1 -= int((picture[y0:y1, x.high_start[label] : x1] == label).any(0)[::-1].argmax())
+    if not y.low_exact[label]:
+        y0 += int((picture[y0 : y.low_end[label], x0:x1] == label).any(1).argmax())
+    if not y.high_exact[label]:
+        y1 -= int((picture[y.high_start[label] : y1, x0:x1] == label).any(1)[::-1].argmax())
+    return x0, y0, x1, y1
+
+
+@dataclass
+class _Table:
+    """Entries of Claims while they are collected. `rows`: candidate of a query, or Q for one that is none."""
+
+    candidates: int
+    members: list[NDArray[np.bool_]] = field(default_factory=list)
+    weights: list[NDArray[np.float64]] = field(default_factory=list)
+    blocks: list[tuple[Blocks, int]] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, member: NDArray[np.bool_], weight: NDArray[np.float64]) -> int:
+        """`member` is [Q, E]; gives the number of the first of these entries."""
+        self.members.append(member)
+        self.weights.append(weight)
+        first, self.size = self.size, self.size + len(weight)
+        return first
+
+    def add_blocks(self, block: Blocks, local: NDArray[np.int64], always: NDArray[np.bool_] | None = None) -> None:
+        """`local`: int [k, U], candidates of the cell's local queries; `always`: bool [Q, U] that claim every pixel."""
+        subsets, cells = block.subsets, np.arange(len(block))
+        member = np.zeros((self.candidates + 1, len(subsets), len(block)), bool)
+        if always is not None:
+            member[:-1] = always[:, None]
+        for s, subset in enumerate(subsets):
+            for i in subset:
+                member[local[i], s, cells] = True
+        self.blocks.append(
+            (block, self.add(member[:-1].reshape(self.candidates, len(subsets) * len(block)), block.count().ravel()))
+        )
+
+    def claims(self, grid: Grid, cell_entry, rows, columns, entry, mask_area=None) -> Claims:
+        member = np.concatenate(self.members, axis=1)
+        weight = np.concatenate(self.weights)
+        area = member @ weight if mask_area is None else mask_area
+        return Claims(grid, member, weight, area, cell_entry, self.blocks, (rows, columns, entry))
+
+
+def softmax_claims(
+    logits: NDArray[np.float32], candidates: NDArray[np.int64], grid: Grid, threshold: float, exclusive: bool
+) -> Claims:
+    """Claims of softmax masks.
+
+    Args:
+        logits: float32 [N, h, w], finite.
+        candidates: int [Q] queries whose claims are wanted; the others take part in the softmax only.
+        threshold: least probability.
+        exclusive: see the module.
+    """
+    field_ = _SoftmaxField(logits, candidates)
+    bound = threshold if exclusive else max(threshold, 1 - threshold)
+    winner = np.where(field_.total * bound < 1, field_.winner, -1)
+    around = winner.take(grid.corners)
+    certain = (around[0] >= 0) & (around[0] == around[1]) & (around[0] == around[2]) & (around[0] == around[3])
+    area = grid.area.ravel()
+    queries = len(field_.rows)
+    table = _Table(len(candidates))
+    of_winner = np.bincount(around[0, certain], area[certain], queries)
+    table.add(field_.rows == np.arange(len(candidates))[:, None], of_winner)
+    cell_entry = np.where(certain, around[0], -1)
+    open_cells = np.flatnonzero(~certain & (area > 0))
+    doubtful: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
+    if len(open_cells):
+        corners = _Corners(field_, grid, open_cells)
+        pair = corners.pair()
+        if len(pair):
+            doubtful.append(_claim_pairs(table, corners, pair, threshold, exclusive))
+        others, local = corners.others()
+        if len(others):
+            doubtful.append(_claim_groups(table, corners, others, local, threshold, exclusive))
+    rows, columns = (np.concatenate([d[i] for d in doubtful]) if doubtful else np.zeros(0, np.int64) for i in (0, 1))
+    first = table.add(field_.at_pixels(grid, rows, columns, threshold, exclusive), np.ones(len(rows)))
+    return table.claims(grid, cell_entry, rows, columns, first + np.arange(len(rows)))
+
+
+class _SoftmaxField:
+    """Mask logits at the nodes, without the queries that matter at none.
+
+    Attributes:
+        logits: float32 [n, nodes] of the queries that matter.
+        rows: int64 [n], candidate of each of them; Q for those that are none.
+        winner: int16 [nodes], the query with the largest logit.
+        total: float32 [nodes], sum over queries of exp(logit - largest logit).
+        log_sum: float32 [nodes], log sum exp.
+        unnamed: at most what the queries left out add to the softmax at any node.
+    """
+
+    def __init__(self, logits: NDArray[np.float32], candidates: NDArray[np.int64]) -> None:
+        self._all = logits.reshape(len(logits), -1)
+        self._all_rows = np.full(len(logits), len(candidates))
+        self._all_rows[candidates] = np.arange(len(candidates))
+        self.candidates = len(candidates)
+        largest = self._all.max(0)
+        below = self._all - largest
+        nearest = below.max(1)
+        alive = nearest > -_NEGLIGIBLE
+        self.logits, self.rows = self._all, self._all_rows
+        if not alive.all():
+            self.logits, self.rows, below = self._all[alive], self._all_rows[alive], below[alive]
+        self.unnamed = float(np.exp(nearest[~alive]).sum()) + float(np.finfo(np.float32).tiny)
+        self.winner = np.zeros(below.shape[1], np.int16)
+        # Backwards, so that of equals the first stays; several times faster than argmax over the slow axis.
+        for q in range(len(below) - 1, -1, -1):
+            self.winner[below[q] == 0] = q
+        self.total = np.exp(below, out=below).sum(0)
+        self.log_sum = largest + np.log(self.total)
+
+    def at_pixels(self, grid: Grid, rows, columns, threshold: float, exclusive: bool) -> NDArray[np.bool_]:
+        """bool [Q, P]: claims of the candidates at single pixels, with every query in the softmax."""
+        claims = np.zeros((self.candidates + 1, len(rows)), bool)
+        for start in range(0, len(rows), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            value = _at_pixels(self._all, grid, rows[part], columns[part])
+            value -= value.max(0)
+            power = np.exp(value)
+            claimed = power > threshold * power.sum(0)
+            if exclusive:
+                claimed &= np.arange(len(value))[:, None] == value.argmax(0)
+            claims[self._all_rows, part] = claimed
+        return claims[:-1]
+
+
+def _at_pixels(nodes: NDArray[np.float32], grid: Grid, rows, columns) -> NDArray[np.float32]:
+    """[n, P] bilinear values of `nodes` [n, h * w] at pixels."""
+    y, x = grid.y.cell[rows], grid.x.cell[columns]
+    around = nodes.take(grid.corners.take(y * (grid.nodes[1] + 1) + x, axis=1), axis=1)
+    fy, fx = grid.y.at[rows], grid.x.at[columns]
+    top = around[:, 0] + fx * (around[:, 1] - around[:, 0])
+    bottom = around[:, 2] + fx * (around[:, 3] - around[:, 2])
+    return top + fy * (bottom - top)
+
+
+class _Corners:
+    """Log probabilities at the corners of U cells, and which queries matter in each cell.
+
+    Attributes:
+        log_p: float32 [n, 4, U].
+        order: int64 [k, U], the queries with the largest probability at any corner, descending.
+        needed: int64 [U], how many of them are to be evaluated by name; 2 where one difference decides.
+        slack: float32 [U], for cells of pairs: what the others add at most, relative to the pair.
+    """
+
+    def __init__(self, field_: _SoftmaxField, grid: Grid, cells: NDArray[np.int64]) -> None:
+        self.field, self.grid, self.cells = field_, grid, cells
+        nodes = grid.corners.take(cells, axis=1)
+        self.log_p = field_.logits.take(nodes, axis=1)
+        self.log_p -= field_.log_sum.take(nodes)
+        self.p = np.exp(self.log_p)
+        self._highest = self.p.max(1)
+        self._everyone = np.arange(len(cells))
+        queries = len(self.p)
+        self.order = np.stack([self._next(self._highest, self._everyone) for _ in range(min(2, queries))])
+        self.needed = np.full(len(cells), min(3, queries))
+        self.slack = np.zeros(len(cells), np.float32)
+        if queries >= 2:
+            self._find_pairs()
+
+    @staticmethod
+    def _next(highest: NDArray[np.float32], everyone: NDArray[np.int64]) -> NDArray[np.int64]:
+        best = highest.argmax(0)
+        highest[best, everyone] = -1
+        return best
+
+    def _find_pairs(self) -> None:
+        """Cells in which two queries outweigh the rest at every pixel.
+
+        With e = exp(log p): the rest is at most exp(interpolated log rest), the two together are at least
+        2 sqrt(e_a e_b), so that log(rest / two) is at most an interpolated value, hence at most its largest corner.
+        """
+        first, second = self.order
+        a, b = self.log_p[first, :, self._everyone].T, self.log_p[second, :, self._everyone].T
+        others = self.p.copy()
+        others[first, :, self._everyone] = 0
+        others[second, :, self._everyone] = 0
+        rest = others.sum(0) + self.field.unnamed
+        with np.errstate(over="ignore"):
+            self.slack = np.exp((np.log(rest) - (a + b) / 2).max(0)) / 2
+        self.needed[self.slack < _LOOSE] = 2
+        self.difference = a - b
+
+    def pair(self) -> NDArray[np.int64]:
+        """Places in `cells` of those of pairs."""
+        return np.flatnonzero(self.needed == 2) if len(self.p) >= 2 else np.zeros(0, np.int64)
+
+    def others(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Places in `cells` of the others, and int [k, places] the queries to evaluate there, ascending."""
+        left = np.flatnonzero(self.needed != 2) if len(self.p) >= 2 else self._everyone
+        k = min(_NAMED, len(self.p))
+        highest, among = self._highest[:, left], np.arange(len(left))
+        ranks = [order[left] for order in self.order]
+        ranks += [self._next(highest, among) for _ in range(k - len(ranks))]
+        return left, np.sort(ranks, axis=0)
+
+
+def _claim_pairs(table: _Table, corners: _Corners, places, threshold: float, exclusive: bool):
+    """Cells of two queries: a and b claim where l_a - l_b exceeds a bound; gives the pixels in doubt."""
+    local = np.stack([corners.order[i, places] for i in (0, 1)])
+    difference = corners.difference[:, places]
+    swap = local[0] > local[1]
+    local[:, swap] = local[::-1, swap]
+    difference = np.where(swap, -difference, difference)
+    # With p_a = 1 / (1 + exp(-d) + rest / e_a): claimed at most where the rest is nothing, surely where it is `slack`.
+    low, high = _logit(threshold), _logits(threshold * (1 + corners.slack[places]))
+    if exclusive:
+        low, high = max(low, 0.0), np.maximum(high, 0)
+    block = Blocks(corners.grid, corners.cells[places])
+    d = block.interpolate(difference)
+    low, high = np.float32(low), high.astype(np.float32)
+    # Of equals the first gets the pixel.
+    first_low, first_high = (_just_below(low), _just_below(high)) if exclusive else (low, high)
+    first, second = d > first_high, d < -high
+    doubt = (d > first_low) ^ first
+    doubt |= (d < -low) ^ second
+    block.claim([first, second], 1 if exclusive else _together(threshold))
+    return _settle(table, block, corners.field.rows[local], doubt)
+
+
+def _claim_groups(table: _Table, corners: _Corners, places, local, threshold: float, exclusive: bool):
+    """Cells of k queries by name and a bound for the rest; gives the pixels in doubt."""
+    k = len(local)
+    named = corners.log_p[local, :, places].transpose(0, 2, 1)
+    others = corners.p[:, :, places]
+    others[local, :, np.arange(len(places))] = 0
+    rest = np.log(others.sum(0) + corners.field.unnamed)
+    block = Blocks(corners.grid, corners.cells[places])
+    value = np.exp(block.interpolate(np.concatenate([named, rest[None]])))
+    most, bound = value[:k], value[k]
+    total = most.sum(0)
+    doubt = bound * (1 - threshold) >= threshold * total
+    doubt |= total < 1e-30
+    largest = most.max(0) if exclusive else None
+    if exclusive:
+        doubt |= bound >= largest
+        taken = np.zeros(doubt.shape, bool)
+    at_most = threshold * total
+    at_least = threshold * (total + bound)
+    claims = []
+    for i in range(k):
+        claimed = most[i] > at_least
+        differs = (most[i] > at_most) ^ claimed
+        if exclusive:
+            best = (most[i] == largest) & ~taken
+            taken |= best
+            claimed &= best
+            differs &= best
+        doubt |= differs
+        claims.append(claimed)
+    block.claim(claims, 1 if exclusive else _together(threshold))
+    return _settle(table, block, corners.field.rows[local], doubt)
+
+
+def _settle(table: _Table, block: Blocks, local, doubt: NDArray[np.bool_]):
+    """Adds the block's entries; pixels in doubt are taken out of them and given back."""
+    if not doubt.any():
+        table.add_blocks(block, local)
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    block.release(doubt)
+    table.add_blocks(block, local)
+    return block.pick(doubt)
+
+
+def _together(threshold: float) -> int:
+    """How many probabilities that sum to one can exceed the threshold."""
+    return int(1 / threshold) if threshold > 1e-3 else 1000
+
+
+def _just_below(value):
+    return np.nextafter(value, np.float32(-np.inf))
+
+
+def _logit(p: float) -> float:
+    return -math.inf if p <= 0 else math.inf if p >= 1 else math.log(p / (1 - p))
+
+
+def _logits(p: NDArray) -> NDArray:
+    with np.errstate(divide="ignore"):
+        p = np.clip(p.astype(np.float64), 0, 1)
+        return np.log(p) - np.log1p(-p)
+
+
+def sigmoid_claims(
+    logits: NDArray[np.float32],
+    candidates: NDArray[np.int64],
+    grid: Grid,
+    threshold: float,
+    exclusive: bool,
+    scores: NDArray[np.float32],
+) -> Claims:
+    """Claims of sigmoid masks.
+
+    Args:
+        logits: float32 [N, h, w], finite.
+        candidates: int [Q] queries whose claims are wanted.
+        threshold: least probability.
+        exclusive: see the module.
+        scores: float32 [Q] class scores, which decide between masks when `exclusive`.
+    """
+    height, width = grid.nodes
+    limit = np.float32(_logit(threshold))
+    chosen = logits[candidates]
+    above = np.pad(chosen > limit, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    around = (above[:, :-1, :-1], above[:, :-1, 1:], above[:, 1:, :-1], above[:, 1:, 1:])
+    shape = (len(chosen), grid.corners.shape[1])
+    everywhere = (around[0] & around[1] & around[2] & around[3]).reshape(shape)
+    somewhere = (around[0] | around[1] | around[2] | around[3]).reshape(shape)
+    flat = chosen.reshape(len(chosen), height * width)
+    area = grid.area.ravel()
+    # Where a pixel goes to one of several claimants, all of them must be compared; else only those that are not sure.
+    unsure = somewhere & ~everywhere
+    evaluated = np.where(somewhere.sum(0) > 1, somewhere, unsure) if exclusive else unsure
+    needed = np.where(area > 0, evaluated.sum(0), 0)
+    certain = needed == 0
+    table = _Table(len(candidates))
+    cells = np.flatnonzero(certain)
+    cell_entry = np.full(len(area), -1)
+    cell_entry[cells] = np.arange(len(cells))
+    table.add(everywhere[:, cells], area[cells])
+    mask_area = everywhere[:, cells] @ area[cells] if exclusive else None
+    for k in np.unique(needed[(needed > 0) & (needed <= _COMPARED)]):
+        places = np.flatnonzero(needed == k)
+        local = np.nonzero(evaluated[:, places].T)[1].reshape(-1, k).T
+        block = Blocks(grid, places)
+        around = flat[local[:, None], grid.corners.take(places, axis=1)]
+        value = block.interpolate(around)
+        claims = value > limit
+        if exclusive:
+            for i, claimed in enumerate(claims):
+                mask_area += np.bincount(local[i], block.count_of(claimed), len(candidates))
+            claims = _largest_product(value, claims, scores[local])
+        block.claim(claims, 1 if exclusive else k)
+        table.add_blocks(block, local, None if exclusive else everywhere[:, places])
+    rows, columns = _pixels_of(grid, np.flatnonzero(needed > _COMPARED))
+    value = _at_pixels(flat, grid, rows, columns)
+    member = value > limit
+    if exclusive:
+        mask_area += member.sum(1)
+        member = _largest_product(value, member, np.broadcast_to(scores[:, None], value.shape))
+    first = table.add(member, np.ones(len(rows)))
+    return table.claims(grid, cell_entry, rows, columns, first + np.arange(len(rows)), mask_area)
+
+
+def _largest_product(value, claims, scores) -> NDArray[np.bool_]:
+    """Claims, like `claims`, left to the claimant with the largest score * sigmoid(value); of equals to the first."""
+    best, winner = np.zeros(value.shape[1:], np.float32), np.full(value.shape[1:], -1, np.int16)
+    for i, claimed in enumerate(claims):
+        with np.errstate(over="ignore"):
+            product = np.where(claimed, scores[i] / (1 + np.exp(-value[i])), 0)
+        better = product > best
+        np.copyto(best, product, where=better)
+        winner[better] = i
+    return winner == np.arange(len(claims)).reshape(-1, *[1] * winner.ndim)
+
+
+def _pixels_of(grid: Grid, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows and columns of every pixel of the cells."""
+    wanted = np.zeros(grid.area.shape, bool)
+    wanted.ravel()[cells] = True
+    return np.nonzero(grid.expand(wanted)) if len(cells) else (np.zeros(0, np.int64), np.zeros(0, np.int64))

@@ -1,4 +1,4 @@
-"""Models of the ONNX contract through ONNX Runtime: what they give, and how those that break the contract are refused."""
+"""Models of the ONNX contract through ONNX Runtime: what they give, and how faulty ones are refused."""
 
 import dataclasses
 import json

@@ -88,7 +88,7 @@ scenes = st.fixed_dictionaries(
         "camera": st.tuples(st.integers(1, 90), st.integers(1, 120)),
         "height": st.sampled_from([0.3, 2.0, 8.0, 60.0, 400.0]),
         "blur": st.integers(0, 3),
-        "threshold": st.sampled_from([0.0, 0.1, 0.3, 0.4, 0.5, 0.7, 1.0]),
+        "threshold": st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.4, 0.5, 0.7, 1.0]),
         "exclusive": st.booleans(),
         "keep_aspect": st.booleans(),
     }

@@ -203,7 +203,9 @@ def softmax_claims(
     open_cells = np.flatnonzero(~certain & (area > 0))
     doubtful: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
     if len(open_cells):
-        corners = _Corners(field_, grid, open_cells)
+        # With at most this slack, none of the others reaches the threshold itself.
+        loose = _LOOSE if exclusive else min(_LOOSE, threshold)
+        corners = _Corners(field_, grid, open_cells, loose)
         pair = corners.pair()
         if len(pair):
             doubtful.append(_claim_pairs(table, corners, pair, threshold, exclusive))
@@ -278,11 +280,12 @@ class _Corners:
     Attributes:
         log_p: float32 [n, 4, U].
         order: int64 [k, U], the queries with the largest probability at any corner, descending.
-        needed: int64 [U], how many of them are to be evaluated by name; 2 where one difference decides.
+        is_pair: bool [U], where two queries outweigh the rest so far that their difference decides.
         slack: float32 [U], for cells of pairs: what the others add at most, relative to the pair.
     """
 
-    def __init__(self, field_: _SoftmaxField, grid: Grid, cells: NDArray[np.int64]) -> None:
+    def __init__(self, field_: _SoftmaxField, grid: Grid, cells: NDArray[np.int64], loose: float) -> None:
+        """`loose`: largest slack of a pair."""
         self.field, self.grid, self.cells = field_, grid, cells
         nodes = grid.corners.take(cells, axis=1)
         self.log_p = field_.logits.take(nodes, axis=1)
@@ -292,10 +295,10 @@ class _Corners:
         self._everyone = np.arange(len(cells))
         queries = len(self.p)
         self.order = np.stack([self._next(self._highest, self._everyone) for _ in range(min(2, queries))])
-        self.needed = np.full(len(cells), min(3, queries))
+        self.is_pair = np.zeros(len(cells), bool)
         self.slack = np.zeros(len(cells), np.float32)
         if queries >= 2:
-            self._find_pairs()
+            self._find_pairs(loose)
 
     @staticmethod
     def _next(highest: NDArray[np.float32], everyone: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -303,7 +306,7 @@ class _Corners:
         highest[best, everyone] = -1
         return best
 
-    def _find_pairs(self) -> None:
+    def _find_pairs(self, loose: float) -> None:
         """Cells in which two queries outweigh the rest at every pixel.
 
         With e = exp(log p): the rest is at most exp(interpolated log rest), the two together are at least
@@ -317,16 +320,16 @@ class _Corners:
         rest = others.sum(0) + self.field.unnamed
         with np.errstate(over="ignore"):
             self.slack = np.exp((np.log(rest) - (a + b) / 2).max(0)) / 2
-        self.needed[self.slack < _LOOSE] = 2
+        self.is_pair = self.slack < loose
         self.difference = a - b
 
     def pair(self) -> NDArray[np.int64]:
         """Places in `cells` of those of pairs."""
-        return np.flatnonzero(self.needed == 2) if len(self.p) >= 2 else np.zeros(0, np.int64)
+        return np.flatnonzero(self.is_pair)
 
     def others(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places in `cells` of the others, and int [k, places] the queries to evaluate there, ascending."""
-        left = np.flatnonzero(self.needed != 2) if len(self.p) >= 2 else self._everyone
+        left = np.flatnonzero(~self.is_pair)
         k = min(_NAMED, len(self.p))
         highest, among = self._highest[:, left], np.arange(len(left))
         ranks = [order[left] for order in self.order]

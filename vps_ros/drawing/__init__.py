@@ -1,1 +1,1 @@
-"""Overlays, video and plots."""
+"""Overlays, video and contact sheets."""

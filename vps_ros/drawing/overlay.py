@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -26,19 +27,31 @@ class Overlay:
         opacity: share of the colour over the image, 0..1.
         labels: write class and id at each object.
         lost: show remembered objects as a faint dashed box where the tracker believes them.
+        min_height: pictures of images lower than this are enlarged by a whole factor, for room to write; 0: never.
     """
 
-    def __init__(self, taxonomy: Taxonomy, opacity: float = 0.5, labels: bool = True, lost: bool = True) -> None:
+    def __init__(
+        self,
+        taxonomy: Taxonomy,
+        opacity: float = 0.5,
+        labels: bool = True,
+        lost: bool = True,
+        min_height: int = 0,
+    ) -> None:
         self._taxonomy = taxonomy
         self._opacity = opacity
         self._labels = labels
         self._lost = lost
+        self._min_height = min_height
         self._stuff = np.zeros(THING_BASE, np.uint32)
         for info in taxonomy.classes:
             self._stuff[1 + info.id] = pack(info.color)
 
     def __call__(self, image: NDArray[np.uint8], frame: PanopticFrame) -> NDArray[np.uint8]:
         """The picture, RGB uint8 [H, W, 3], of `image`, RGB uint8 [H, W, 3], which stays as it is."""
+        factor = -(-self._min_height // image.shape[0])
+        if factor > 1:
+            image, frame = _enlarged(image, frame, factor)
         picture = self._paint(image, frame)
         tracks = [t for t in frame.tracks if self._lost or t.state != TrackState.LOST]
         # The nearest objects are drawn last, over those behind them.
@@ -91,6 +104,13 @@ class Overlay:
             x0, y0, x1, y1 = place
             cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), color, cv2.FILLED)
             cv2.putText(picture, text, (x0 + 2, y0 + high + 1), _FONT, scale, ink_on(color), weight, cv2.LINE_AA)
+
+
+def _enlarged(image: NDArray[np.uint8], frame: PanopticFrame, factor: int) -> tuple[NDArray[np.uint8], PanopticFrame]:
+    size = image.shape[1] * factor, image.shape[0] * factor
+    tracks = tuple(t._replace(box=tuple(v * factor for v in t.box), area=t.area * factor**2) for t in frame.tracks)
+    segment_ids = cv2.resize(frame.map, size, interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), replace(frame, map=segment_ids, tracks=tracks)
 
 
 def _thing_edges(segment_ids: NDArray[np.uint16]) -> NDArray[np.uint8]:

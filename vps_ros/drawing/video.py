@@ -118,11 +118,11 @@ class VideoWriter:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """A full disk, as the OSError that names the file."""
+        """What the system says, a full disk for one, as the OSError that names the file."""
         try:
             yield
         except av.error.FFmpegError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno in errno.errorcode:
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
             raise
 

@@ -108,7 +108,7 @@ class Report:
         """One sentence where SQ is lower than the classes' mean IoU, since people take the two for the same."""
         if not self.sq < self.miou:
             return ""
-        return "SQ counts predicted void on labelled pixels as one more class, of IoU 0, as deeplab2 does; mIoU does not."
+        return "SQ counts predicted void on labelled pixels as one more class, of IoU 0, as deeplab2 does; mIoU not."
 
     def to_json(self) -> dict:
         """The `--json` of `vps-ros evaluate`."""

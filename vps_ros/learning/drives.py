@@ -47,7 +47,7 @@ class Drive:
 
 def render(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int, int]) -> Path:
     """The folder of one drive, rendered unless it is there already; whole or not at all."""
-    place = folder / f"{scenario}-{seed}-{frames}-{size[0]}x{size[1]}"
+    place = _place(folder, scenario, seed, frames, size)
     if place.is_dir():
         return place
     cv2.setNumThreads(1)
@@ -61,6 +61,10 @@ def render(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int,
         for part, array in zip(PARTS, (image, semantic, instance), strict=True):
             np.save(draft / f"{part}.npy", array)
     return place
+
+
+def _place(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int, int]) -> Path:
+    return folder / f"{scenario}-{seed}-{frames}-{size[0]}x{size[1]}"
 
 
 def load(place: Path) -> Drive:
@@ -89,18 +93,19 @@ def _drives(data: Data, seeds: range, frames: int, label: str) -> list[Drive]:
     folder = Path(data.folder)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, scenario, seed, frames, data.size) for seed in seeds for scenario in data.scenarios]
-    # Spawned: a forked copy of a process with torch's threads may hang.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, data.processes), mp_context=context) as pool:
-        futures = {pool.submit(render, *job): i for i, job in enumerate(jobs)}
-        places: dict[int, Path] = {}
-        try:
-            for future in progress(as_completed(futures), label, total=len(jobs)):
-                places[futures[future]] = future.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    return [load(places[i]) for i in range(len(jobs))]
+    missing = [job for job in jobs if not _place(*job).is_dir()]
+    if missing:
+        # Spawned: a forked copy of a process with torch's threads may hang.
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max(1, data.processes), mp_context=context) as pool:
+            try:
+                waiting = as_completed([pool.submit(render, *job) for job in missing])
+                for future in progress(waiting, f"rendering {label}", total=len(missing)):
+                    future.result()
+            except BaseException:
+                pool.shutdown(wait=True, cancel_futures=True)
+                raise
+    return [load(_place(*job)) for job in jobs]
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of training: up to which share of all steps, image size (width, height), pairs of frames in a batch."""
+    """A part of training: up to which share of all steps, image size (width, height), pairs of frames in a batch.
+
+    The pairs are shared out among the workers.
+    """
 
     until: float
     size: tuple[int, int]
@@ -66,8 +69,8 @@ class Schedule:
         ema: decay of the averaged weights, which are what is exported.
         clip: largest norm of the gradient.
         bfloat16: automatic mixed precision.
-        compile: fuse with torch.compile (needs a C++ compiler).
-        threads: of torch; 0 leaves its default.
+        workers: processes that share each batch.
+        threads: of each worker.
         log_every, validate_every: in steps.
         save_minutes: between checkpoints.
     """
@@ -80,8 +83,8 @@ class Schedule:
     ema: float = 0.999
     clip: float = 1.0
     bfloat16: bool = True
-    compile: bool = False
-    threads: int = 0
+    workers: int = 2
+    threads: int = 1
     log_every: int = 20
     validate_every: int = 500
     save_minutes: float = 3.0
@@ -136,6 +139,11 @@ class Recipe:
         if sorted(p.until for p in s.phases) != [p.until for p in s.phases]:
             raise InputError("schedule: phases must be in the order of their `until`")
         for p in s.phases:
+            if s.workers < 1 or s.threads < 1 or p.pairs % s.workers:
+                raise InputError(
+                    f"schedule: {s.workers} workers of {s.threads} threads share {p.pairs} pairs; make workers and "
+                    "threads at least 1, and pairs a multiple of workers"
+                )
             if p.pairs < 1 or any(side < SIZE_MULTIPLE or side % SIZE_MULTIPLE for side in p.size):
                 raise InputError(
                     f"schedule: a phase of size {p.size[0]}x{p.size[1]} with {p.pairs} pairs; "

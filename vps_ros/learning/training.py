@@ -7,7 +7,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +23,7 @@ from vps_ros.learning import checkpoint
 from vps_ros.learning.drives import Batch, Drive, training_batch, training_drives, validation_drives
 from vps_ros.learning.losses import total_loss
 from vps_ros.learning.model import KMeansMaskTransformer
+from vps_ros.learning.parallel import Team, team_of
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
 from vps_ros.learning.validation import LIMITS, spread, validate
 from vps_ros.taxonomy import CITYSCAPES
@@ -80,13 +81,13 @@ def normalised(images: Tensor) -> Tensor:
 class Run:
     """One training run in its folder. `interrupt` makes it stop after the current step, with a checkpoint."""
 
-    def __init__(self, recipe: Recipe, folder: Path, resume: bool) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, resume: bool, team: Team | None = None) -> None:
         """Raises InputError when the folder holds a run and `resume` is off, or another recipe's run and it is on."""
-        self.recipe, self.folder = recipe, folder
+        self.recipe, self.folder, self.team = recipe, folder, team or Team()
         self.path = folder / checkpoint.FILE
         s = recipe.schedule
-        if s.threads:
-            torch.set_num_threads(s.threads)
+        torch.set_num_threads(s.threads)
+        torch.set_flush_denormal(True)
         torch.manual_seed(recipe.seed)
         self.model = KMeansMaskTransformer(recipe.model).to(memory_format=torch.channels_last)
         self.average = Average(self.model, s.ema)
@@ -96,8 +97,6 @@ class Run:
             self._restore()
         elif self.path.exists():
             raise InputError(f"{folder}: holds a run already; pass --resume to go on with it, or choose another folder")
-        folder.mkdir(parents=True, exist_ok=True)
-        self.forward = torch.compile(self.model, dynamic=False) if s.compile else self.model
 
     def _restore(self) -> None:
         content = checkpoint.load(self.path)
@@ -128,11 +127,12 @@ class Run:
         s = self.recipe.schedule
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(s, self.step)
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + self.step)
+        generator = torch.Generator().manual_seed((self.recipe.seed * 1009 + self.team.rank) * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=s.bfloat16):
-            output = self.forward(normalised(batch.images))
+            output = self.model(normalised(batch.images))
         total, parts = total_loss(output, batch.targets, self.recipe.losses, generator)
         total.backward()
+        self.interrupted = self.team.mean_gradients(self.model, self.interrupted)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -145,11 +145,18 @@ class Run:
         """Goes on to the last step, or until interrupted; a checkpoint is there either way."""
         s, r = self.recipe.schedule, self.recipe
         self.model.train()
+        if self.team.rank:
+            for batch in self._batches(drives, range(self.step, s.steps)):
+                self.learn(batch)
+                if self.interrupted:
+                    return
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.log = [entry for entry in self.log if entry["step"] <= self.step]
         (self.folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
         saved = started = time.monotonic()
         first, sums, count = self.step, {}, 0
-        for batch in self._batches(drives):
+        for batch in self._batches(drives, progress(range(self.step, s.steps), "training")):
             for name, value in self.learn(batch).items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
@@ -187,18 +194,18 @@ class Run:
         with open(self.folder / LOG, "a") as file:
             file.write(json.dumps(entry) + "\n")
 
-    def _batches(self, drives: list[Drive]) -> Iterator[Batch]:
-        r = self.recipe
+    def _batches(self, drives: list[Drive], steps: Iterable[int]) -> Iterator[Batch]:
+        r, team = self.recipe, self.team
 
         def load(step: int) -> Batch:
             phase = phase_of(r.schedule, step)
-            return training_batch(
-                drives, phase.size, phase.pairs, r.model.queries, CITYSCAPES, r.augmentation, (r.seed, step)
-            )
+            pairs = phase.pairs // team.size
+            seed = (r.seed, step, team.rank)
+            return training_batch(drives, phase.size, pairs, r.model.queries, CITYSCAPES, r.augmentation, seed)
 
         with ThreadPoolExecutor(1) as pool:
             ahead = pool.submit(load, self.step)
-            for step in progress(range(self.step, r.schedule.steps), "training"):
+            for step in steps:
                 batch = ahead.result()
                 ahead = pool.submit(load, step + 1)
                 yield batch
@@ -224,10 +231,17 @@ def stops_on_signals(run: Run) -> Iterator[None]:
 
 def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Run:
     """Renders the drives that are missing, trains, and returns the finished or interrupted run."""
-    run = Run(recipe, Path(folder), resume)
+    folder = Path(folder)
+    run = Run(recipe, folder, resume)
     drives = training_drives(recipe.data)
     validation = spread(validation_drives(recipe.data), recipe.data.validation_frames)
     cv2.setNumThreads(1)
-    with stops_on_signals(run):
+    with team_of(recipe.schedule.workers, _help, recipe, folder, resume) as team, stops_on_signals(run):
+        run.team = team
         run.train(drives, validation)
     return run
+
+
+def _help(team: Team, recipe: Recipe, folder: Path, resume: bool) -> None:
+    cv2.setNumThreads(1)
+    Run(recipe, folder, resume, team).train(training_drives(recipe.data), [])

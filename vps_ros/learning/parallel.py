@@ -1,0 +1,86 @@
+"""Several processes that learn together, one thread each: each takes a part of the batch, all take the mean gradient.
+
+On CPUs that are shared with other work, two threads inside one operator wait for each other many times in a step; two
+processes meet once. Every process makes the same update, so that only the first needs to be saved.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, distributed, multiprocessing, nn
+
+PATIENCE = timedelta(hours=2)
+"""For the others: the first process validates and writes checkpoints meanwhile, and may be paused."""
+
+
+class Team:
+    """This process among `size`; the first has rank 0. A team of one does nothing."""
+
+    def __init__(self, rank: int = 0, size: int = 1) -> None:
+        self.rank, self.size = rank, size
+
+    def mean_gradients(self, model: nn.Module, stop: bool) -> bool:
+        """Replaces every gradient by its mean over the team; whether any member wants to stop after this step."""
+        if self.size == 1:
+            return stop
+        parameters = [p for p in model.parameters() if p.grad is not None]
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [torch.tensor([float(stop)])])
+        distributed.all_reduce(flat)
+        flat[:-1] /= self.size
+        for p, part in zip(parameters, _split(flat, parameters), strict=True):
+            p.grad.copy_(part)
+        return bool(flat[-1] > 0)
+
+
+def _split(flat: Tensor, parameters: list[nn.Parameter]) -> Iterator[Tensor]:
+    start = 0
+    for p in parameters:
+        yield flat[start : start + p.numel()].view_as(p)
+        start += p.numel()
+
+
+@contextmanager
+def team_of(size: int, work: Any, *args: Any) -> Iterator[Team]:
+    """The first member of a team; the others run `work(team, *args)` in processes of their own until it returns.
+
+    Raises RuntimeError when another member failed.
+    """
+    if size == 1:
+        yield Team()
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = str(Path(folder) / "meeting")
+        others = multiprocessing.start_processes(
+            _member, (size, meeting, work, args), nprocs=size - 1, join=False, daemon=True, start_method="spawn"
+        )
+        _meet(meeting, 0, size)
+        try:
+            yield Team(0, size)
+            others.join()
+        finally:
+            for process in others.processes:
+                process.terminate()
+            distributed.destroy_process_group()
+
+
+def _meet(meeting: str, rank: int, size: int) -> None:
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=PATIENCE
+    )
+
+
+def _member(index: int, size: int, meeting: str, work: Any, args: tuple) -> None:
+    # Ctrl-C reaches every process of a session: only the first member may hear it, and tells the others when to stop.
+    os.setsid()
+    os.environ["OMP_NUM_THREADS"] = "1"
+    _meet(meeting, index + 1, size)
+    work(Team(index + 1, size), *args)
+    distributed.destroy_process_group()

@@ -27,6 +27,7 @@ class Actor:
     limbs: [F, P, 4, 4] poses of the parts in the object's frame, or None for a single rigid part.
     shadow: half length and half width of its shadow.
     far: metres beyond which it is not drawn.
+    coarse: simpler parts for when it is farther than half of that.
     """
 
     meshes: list[Mesh]
@@ -36,12 +37,14 @@ class Actor:
     limbs: NDArray | None
     shadow: tuple[float, float]
     far: float
+    coarse: list[Mesh] | None = None
 
     def __post_init__(self) -> None:
-        mesh = join(self.meshes)
-        self._mesh = mesh
-        self._part = np.repeat(np.arange(len(self.meshes)), [len(m.points) for m in self.meshes])
-        self._codes = code(mesh.classes, self.instance)
+        self._details = []
+        for meshes in (self.meshes, self.coarse or self.meshes):
+            mesh = join(meshes)
+            part = np.repeat(np.arange(len(meshes)), [len(m.points) for m in meshes])
+            self._details.append((mesh, part, code(mesh.classes, self.instance)))
         self._radius = float(np.hypot(*self.shadow)) + 1.0
 
     def seen(self, frame: int, camera: NDArray, half_view: float) -> bool:
@@ -55,39 +58,59 @@ class Actor:
         reach = self._radius
         return ahead > -reach and dx * dx + dy * dy < self.far**2 and aside < max(ahead, 0) * half_view + 1.6 * reach
 
-    def surface(self, frame: int) -> Surface:
+    def distant(self, frame: int, camera: NDArray) -> bool:
+        dx, dy = self.place[frame, :2] - camera[:2]
+        return bool(dx * dx + dy * dy > (0.45 * self.far) ** 2)
+
+    def surface(self, frame: int, distant: bool = False) -> Surface:
+        """Its skin in a frame, in the simpler shape if it is `distant`."""
+        mesh, part, codes = self._details[int(distant)]
         x, y, turn = self.place[frame]
         c, s = np.cos(turn), np.sin(turn)
         pose = np.array([[c, -s, 0, x], [s, c, 0, y], [0, 0, 1, 0], [0, 0, 0, 1.0]])
-        m = self._mesh
+        m = mesh
         if self.limbs is None:
             points = m.points @ pose[:3, :3].T.astype(np.float32) + pose[:3, 3].astype(np.float32)
             normals = m.normals @ pose[:3, :3].T.astype(np.float32)
         else:
-            each = (pose @ self.limbs[frame]).astype(np.float32)[self._part]
+            each = (pose @ self.limbs[frame]).astype(np.float32)[part]
             points = np.einsum("vij,vj->vi", each[:, :3, :3], m.points) + each[:, :3, 3]
             normals = np.einsum("vij,vj->vi", each[:, :3, :3], m.normals)
-        return points, normals, m.colors, self._codes, m.faces
+        return points, normals, m.colors, codes, m.faces
+
+
+_WIDE = (vehicles.CAR, vehicles.TRUCK, vehicles.BUS, vehicles.TRAIN)
 
 
 class Cast:
-    """Makes the moving things of one drive; `time` [F] seconds, `ego` [F] metres along the way."""
+    """Makes the moving things of one drive.
+
+    `time` [F] seconds, `ego` [F] metres along the way, `camera` [F, 3] x, y, heading.
+    """
 
     def __init__(
         self, rng: Generator, scenario: Scenario, world: World, time: NDArray, ego: NDArray, lane: float, lights: bool,
-        reach: tuple[float, float],
+        reach: tuple[float, float], camera: NDArray,
     ) -> None:  # fmt: skip
-        self.rng, self.scenario, self.world, self.time, self.ego = rng, scenario, world, time, ego
+        self.camera = camera
+        self._taken: list[tuple[NDArray, tuple[float, float]]] = []
+        self.rng, self.scenario, self.world, self.time, self.ego = (
+            rng,
+            scenario,
+            world,
+            time,
+            ego,
+        )
         self.lane, self.lights = lane, lights
         self.far_cars, self.far_people = reach
         self.actors: list[Actor] = []
         self.first, self.last = -20.0, float(ego[-1]) + self.far_cars + 5
 
     def make(self) -> list[Actor]:
+        self._tram()
         self._same_way()
         self._oncoming()
         self._across()
-        self._tram()
         self._walkers()
         self._crossers()
         return self.actors
@@ -109,7 +132,7 @@ class Cast:
         rng = self.rng
         kind = rng.random() if kind is None else kind
         if kind < 0.74:
-            mesh, (length, width, _) = vehicles.car(rng, self.lights)
+            mesh, (length, width, _) = vehicles.any_car(rng, self.lights)
             class_id = vehicles.CAR
         elif kind < 0.88:
             mesh, (length, width, _) = vehicles.truck(rng, self.lights)
@@ -119,17 +142,52 @@ class Cast:
             class_id = vehicles.BUS
         self._add([mesh], class_id, place, None, (length * 0.56, width * 0.62), self.far_cars)
 
-    def _add(self, meshes, class_id, place, limbs, shadow, far) -> None:  # noqa: ANN001
-        number = self.world.new_instance()
-        self.actors.append(Actor(meshes, class_id, number, place, limbs, shadow, far))
+    def _add(
+        self, meshes: list[Mesh], class_id: int, place: NDArray, limbs: NDArray | None, shadow: tuple[float, float],
+        far: float, coarse: list[Mesh] | None = None,
+    ) -> None:  # fmt: skip
+        """Takes the actor unless it would run into the camera or, being a vehicle, into another."""
+        if self._hits_camera(place, shadow):
+            return
+        wide = class_id in _WIDE
+        if wide:
+            if any(_clash(place, shadow, *other) for other in self._taken):
+                return
+            self._taken.append((place, shadow))
+        self.actors.append(
+            Actor(
+                meshes,
+                class_id,
+                self.world.new_instance(),
+                place,
+                limbs,
+                shadow,
+                far,
+                coarse,
+            )
+        )
+
+    def _hits_camera(self, place: NDArray, half: tuple[float, float]) -> bool:
+        dx, dy = (place[:, :2] - self.camera[:, :2]).T
+        c, s = np.cos(self.camera[:, 2]), np.sin(self.camera[:, 2])
+        ahead, aside = dx * c + dy * s, np.abs(dy * c - dx * s)
+        along = np.abs(np.cos(place[:, 2] - self.camera[:, 2]))
+        long = half[0] * along + half[1] * (1 - along)
+        wide = half[1] * along + half[0] * (1 - along)
+        return bool(np.any((np.abs(ahead) < long + 2.2) & (aside < wide + 0.6)))
 
     def _two_wheeler(self, place: NDArray, speed: float) -> None:
         """A bicycle or motorcycle and its rider, two objects."""
         rng = self.rng
         motor = rng.random() < 0.35
-        mesh = vehicles.motorcycle(rng, self.lights) if motor else vehicles.bicycle(rng)
+        mesh = vehicles.any_two_wheeler(rng, motor, self.lights)
         self._add(
-            [mesh], vehicles.MOTORCYCLE if motor else vehicles.BICYCLE, place, None, (0.9, 0.3), self.far_people * 1.1
+            [mesh],
+            vehicles.MOTORCYCLE if motor else vehicles.BICYCLE,
+            place,
+            None,
+            (0.9, 0.3),
+            self.far_people * 1.1,
         )
         wear = people.dress(rng) | {"skirt": False, "coat": False}
         body = people.body(rng, wear, people.RIDER, helmet=motor or rng.random() < 0.5, child=0.0)
@@ -139,8 +197,14 @@ class Cast:
             angles[:, :5] = (0.12, 1.2, 1.2, 1.25, 1.25)
         else:
             beat = self.time * (2 * np.pi * 1.1) + rng.uniform(0, 6)
-            angles[:, 1], angles[:, 2] = 0.95 + 0.4 * np.sin(beat), 0.95 - 0.4 * np.sin(beat)
-            angles[:, 3], angles[:, 4] = 0.95 + 0.4 * np.cos(beat), 0.95 - 0.4 * np.cos(beat)
+            angles[:, 1], angles[:, 2] = (
+                0.95 + 0.4 * np.sin(beat),
+                0.95 - 0.4 * np.sin(beat),
+            )
+            angles[:, 3], angles[:, 4] = (
+                0.95 + 0.4 * np.cos(beat),
+                0.95 - 0.4 * np.cos(beat),
+            )
         limbs = people.limb_poses(angles, body.width)
         limbs[..., 0, 3] -= 0.1 if motor else 0.24
         limbs[..., 2, 3] -= 0.05 if motor else -0.08
@@ -173,7 +237,11 @@ class Cast:
                 for _ in range(int(rng.integers(1, 4))):
                     pace = rng.uniform(2.5, 6)
                     self._two_wheeler(
-                        self._along(rng.uniform(4, 30) + self.ego[-1] * rng.random() + pace * t, edge), pace
+                        self._along(
+                            rng.uniform(4, 30) + self.ego[-1] * rng.random() + pace * t,
+                            edge,
+                        ),
+                        pace,
                     )
 
     def _oncoming(self) -> None:
@@ -185,13 +253,18 @@ class Cast:
             density = max(rng.uniform(*self.scenario.traffic), 0.2)
             while s < self.last + pace * t[-1]:
                 self._vehicle(self._along(s - pace * t, d, True))
-                s += 10 + rng.exponential(100 / density)
+                s += 14 + rng.exponential(100 / density)
         if sec.lanes[1] and rng.random() < 0.5:
             edge = float(sec.d(1, sec.lanes[1] * sec.lane - 0.45))
             pace = rng.uniform(2.5, 7)
             for _ in range(int(rng.integers(1, 4))):
                 self._two_wheeler(
-                    self._along(rng.uniform(5, 30) + (self.ego[-1] + 15) * rng.random() - pace * t, edge, True), pace
+                    self._along(
+                        rng.uniform(5, 30) + (self.ego[-1] + 15) * rng.random() - pace * t,
+                        edge,
+                        True,
+                    ),
+                    pace,
                 )
 
     def _across(self) -> None:
@@ -204,7 +277,7 @@ class Cast:
             if rng.random() < 0.6:
                 stop = self.world.section.edge(0) + rng.uniform(3.5, 8)
                 for i in range(int(rng.integers(1, 3))):
-                    xy = c.path.xy[0] + unit * (stop + 7 * i) + left * c.half * 0.5
+                    xy = c.path.xy[0] + unit * (stop + 8 * i) + left * c.half * 0.5
                     place = np.tile((*xy, h + np.pi), (len(t), 1))
                     self._vehicle(place)
             near = np.nonzero((c.s - self.ego > 11) & (c.s - self.ego < 45))[0]
@@ -231,9 +304,13 @@ class Cast:
             mesh, (length, width, _) = vehicles.tram(rng, self.lights)
             start = rng.uniform(25, 60)
             s = start - pace * t * 0.5 if side else start + pace * t
-            self.actors = [a for a in self.actors if not _near(a.place, self._along(s, d), length / 2 + 5)]
             self._add(
-                [mesh], vehicles.TRAIN, self._along(s, d, bool(side)), None, (length * 0.5, width * 0.6), self.far_cars
+                [mesh],
+                vehicles.TRAIN,
+                self._along(s, d, bool(side)),
+                None,
+                (length * 0.5, width * 0.6),
+                self.far_cars,
             )
 
     def _person(self, place: NDArray, wear: dict, pace: NDArray, class_id: int = people.PERSON) -> None:
@@ -248,7 +325,8 @@ class Cast:
         if rng.random() < 0.12:
             angles[:, 6], angles[:, 8] = 0.5, 1.9
         limbs = np.diag([size, size, size, 1]) @ people.limb_poses(angles, body.width)
-        self._add([body.limbs[p] for p in people.PARTS], class_id, place, limbs, (0.35, 0.3), self.far_people)
+        parts = [[level[p] for p in people.PARTS] for level in (body.limbs, body.coarse)]
+        self._add(parts[0], class_id, place, limbs, (0.35, 0.3), self.far_people, parts[1])
 
     def _walkers(self) -> None:
         rng, sec, t = self.rng, self.world.section, self.time
@@ -306,7 +384,18 @@ class Cast:
                 self._person(place, same or people.dress(rng), pace)
 
 
-def _near(one: NDArray, other: NDArray, apart: float) -> bool:
-    """Whether two things come nearer than `apart` in any frame."""
-    gap = np.hypot(*(one[:, :2] - other[:, :2]).T)
-    return bool(np.nanmin(np.where(np.isfinite(gap), gap, np.inf)) < apart)
+def _clash(
+    one: NDArray,
+    half: tuple[float, float],
+    other: NDArray,
+    half_other: tuple[float, float],
+) -> bool:
+    """Whether two vehicles overlap in some frame: three discs along each."""
+    reach = half[1] + half_other[1]
+    for a in (-0.65, 0.0, 0.65):
+        p = one[:, :2] + a * half[0] * np.stack([np.cos(one[:, 2]), np.sin(one[:, 2])], 1)
+        for b in (-0.65, 0.0, 0.65):
+            q = other[:, :2] + b * half_other[0] * np.stack([np.cos(other[:, 2]), np.sin(other[:, 2])], 1)
+            if np.any(((p - q) ** 2).sum(1) < reach**2):
+                return True
+    return False

@@ -31,8 +31,8 @@ class Sensor:
 def draw_sensor(rng: Generator, night: bool) -> Sensor:
     return Sensor(
         gamma=float(rng.uniform(0.8, 1.25)),
-        contrast=float(rng.uniform(0.9, 1.35)),
-        saturation=float(rng.uniform(0.55, 1.2)),
+        contrast=float(rng.uniform(0.9, 1.2)),
+        saturation=float(rng.uniform(0.5, 1.1)),
         balance=1 + rng.normal(0, 0.035, 3),
         vignette=float(rng.uniform(0, 0.3)),
         noise=float(rng.uniform(0.5, 3.0)) * (2.2 if night else 1.0),
@@ -46,7 +46,14 @@ def draw_sensor(rng: Generator, night: bool) -> Sensor:
 class Camera:
     """Develops the painted picture of each frame into what the camera delivers."""
 
-    def __init__(self, rng: Generator, light: Light, size: tuple[int, int], focal: float, horizon: float) -> None:
+    def __init__(
+        self,
+        rng: Generator,
+        light: Light,
+        size: tuple[int, int],
+        focal: float,
+        horizon: float,
+    ) -> None:
         self.light, self.size, self.focal = light, size, focal
         self.sensor = draw_sensor(rng, light.night > 0.5)
         w, h = size
@@ -86,7 +93,11 @@ class Camera:
         self._tone(float(np.clip(aim / mean, 0.6, 3.0)))
 
     def develop(
-        self, rng: Generator, painted: NDArray[np.uint8], yaw: float, depth: NDArray | None
+        self,
+        rng: Generator,
+        painted: NDArray[np.uint8],
+        yaw: float,
+        depth: NDArray | None,
     ) -> NDArray[np.uint8]:
         """uint8 [H, W, 3] from the painted picture, larger or equal; `yaw` rad/s; `depth` only in fog."""
         s, light, (w, h) = self.sensor, self.light, self.size
@@ -98,7 +109,7 @@ class Camera:
             image = self._rain(rng, image)
         if self._shade is not None:
             image = np.clip(image * self._shade, 0, 255).astype(np.uint8)
-        if light.night:
+        if light.night > 0.5:
             bright = np.maximum(image.astype(np.int16) - 215, 0).astype(np.uint8) * 4
             image = cv2.add(image, cv2.GaussianBlur(bright, (0, 0), w / 130))
         image = cv2.LUT(image, self._lut)
@@ -111,7 +122,13 @@ class Camera:
         if s.blur:
             image = cv2.GaussianBlur(image, (0, 0), s.blur)
         if s.sharpen:
-            image = cv2.addWeighted(image, 1 + s.sharpen, cv2.GaussianBlur(image, (0, 0), 1.0), -s.sharpen, 0)
+            image = cv2.addWeighted(
+                image,
+                1 + s.sharpen,
+                cv2.GaussianBlur(image, (0, 0), 1.0),
+                -s.sharpen,
+                0,
+            )
         y, x = rng.integers(0, 64, 2)
         image = cv2.add(image, self._grain[y : y + h, x : x + w], dtype=cv2.CV_8U)
         if s.jpeg:
@@ -123,7 +140,17 @@ class Camera:
         w, h = self.size
         veil = np.zeros((h, w), np.uint8)
         for x, y, n in zip(
-            rng.integers(0, w, 120), rng.integers(-10, h, 120), rng.integers(4, h // 8 + 5, 120), strict=True
+            rng.integers(0, w, 90),
+            rng.integers(-10, h, 90),
+            rng.integers(3, h // 10 + 5, 90),
+            strict=True,
         ):
-            cv2.line(veil, (int(x), int(y)), (int(x + n // 8), int(y + n)), int(rng.integers(15, 60)), 1, cv2.LINE_AA)
+            cv2.line(
+                veil,
+                (int(x), int(y)),
+                (int(x + n // 8), int(y + n)),
+                int(rng.integers(8, 40)),
+                1,
+                cv2.LINE_AA,
+            )
         return cv2.add(image, cv2.cvtColor(veil, cv2.COLOR_GRAY2RGB))

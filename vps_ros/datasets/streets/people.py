@@ -11,10 +11,36 @@ from numpy.typing import NDArray
 from vps_ros.datasets.streets.mesh import Mesh, ball, box, join, prism
 
 PERSON, RIDER = 11, 12
-PARTS = ("trunk", "thigh_l", "thigh_r", "shin_l", "shin_r", "arm_l", "arm_r", "fore_l", "fore_r")
+PARTS = (
+    "trunk",
+    "thigh_l",
+    "thigh_r",
+    "shin_l",
+    "shin_r",
+    "arm_l",
+    "arm_r",
+    "fore_l",
+    "fore_r",
+)
 _HIP, _KNEE, _SHOULDER, _ELBOW = 0.93, 0.5, 1.43, 0.3
-_SKIN = np.array([(0.75, 0.55, 0.44), (0.65, 0.45, 0.34), (0.5, 0.33, 0.23), (0.3, 0.19, 0.13), (0.8, 0.62, 0.52)])
-_HAIR = np.array([(0.04, 0.03, 0.03), (0.16, 0.1, 0.06), (0.4, 0.28, 0.14), (0.45, 0.44, 0.42), (0.1, 0.08, 0.07)])
+_SKIN = np.array(
+    [
+        (0.75, 0.55, 0.44),
+        (0.65, 0.45, 0.34),
+        (0.5, 0.33, 0.23),
+        (0.3, 0.19, 0.13),
+        (0.8, 0.62, 0.52),
+    ]
+)
+_HAIR = np.array(
+    [
+        (0.04, 0.03, 0.03),
+        (0.16, 0.1, 0.06),
+        (0.4, 0.28, 0.14),
+        (0.45, 0.44, 0.42),
+        (0.1, 0.08, 0.07),
+    ]
+)
 _CLOTH = np.array(
     [
         (0.05, 0.05, 0.06), (0.08, 0.1, 0.18), (0.25, 0.25, 0.27), (0.8, 0.8, 0.78), (0.5, 0.08, 0.08),
@@ -22,17 +48,25 @@ _CLOTH = np.array(
         (0.1, 0.4, 0.42), (0.75, 0.3, 0.08), (0.5, 0.52, 0.55),
     ]
 )  # fmt: skip
-_TROUSERS = np.array([(0.05, 0.05, 0.06), (0.1, 0.13, 0.22), (0.16, 0.2, 0.3), (0.3, 0.28, 0.25), (0.45, 0.38, 0.28)])
+_TROUSERS = np.array(
+    [
+        (0.05, 0.05, 0.06),
+        (0.1, 0.13, 0.22),
+        (0.16, 0.2, 0.3),
+        (0.3, 0.28, 0.25),
+        (0.45, 0.38, 0.28),
+    ]
+)
 
 
 @dataclass(frozen=True)
 class Body:
-    """Limb meshes, each in the frame of its own joint, for a person 1.75 m tall."""
+    """Limb meshes, each in the frame of its own joint, for a person 1.75 m tall; `coarse` ones for far away."""
 
     limbs: dict[str, Mesh]
+    coarse: dict[str, Mesh]
     height: float
     width: float
-    skirt: bool
 
 
 def dress(rng: Generator) -> dict:
@@ -55,57 +89,115 @@ def dress(rng: Generator) -> dict:
     }
 
 
-def body(rng: Generator, wear: dict, class_id: int = PERSON, helmet: bool = False, child: float = 0.1) -> Body:
+def body(
+    rng: Generator,
+    wear: dict,
+    class_id: int = PERSON,
+    helmet: bool = False,
+    child: float = 0.1,
+) -> Body:
     """A body in these clothes; height and girth vary."""
     height = rng.uniform(1.05, 1.4) if rng.random() < child else float(np.clip(rng.normal(1.73, 0.09), 1.5, 1.98))
     w = float(np.clip(rng.normal(1.0, 0.1), 0.85, 1.35))
+    fine, coarse = (_limbs(wear, w, helmet, detail) for detail in (True, False))
+    return Body(
+        {k: m.of_class(class_id) for k, m in fine.items()},
+        {k: m.of_class(class_id) for k, m in coarse.items()},
+        height,
+        w,
+    )
+
+
+def _limbs(wear: dict, w: float, helmet: bool, fine: bool) -> dict[str, Mesh]:
     top, legs, skin = wear["top"], wear["legs"], wear["skin"]
+    many, few, round_ = (8, 6, 7) if fine else (5, 4, 4)
     z = -_HIP
+    shape = (0.155, 0.15, 0.14, 0.165, 0.19, 0.1) if fine else (0.155, 0.14, 0.19, 0.1)
     trunk = [
-        prism((0, 0, _HIP + z - 0.08), (0, 0, _SHOULDER + z + 0.05), (0.155, 0.15, 0.14, 0.165, 0.19, 0.1), top, 8,
-              flat=1.0),
-        prism((0, 0, 1.44 + z), (0, 0, 1.56 + z), (0.06, 0.055), skin, 6),
-        ball((0.01, 0, 1.635 + z), (0.1, 0.078, 0.12), skin, sides=8),
-        ball((-0.02, 0, 1.665 + z), (0.105, 0.086, 0.11), wear["hair"], sides=8),
-    ]  # fmt: skip
-    trunk[0] = trunk[0].moved(scale=(0.72, 1.15 * w, 1))
-    hips = prism((0, 0, _HIP + z - 0.12), (0, 0, _HIP + z + 0.08), (0.13, 0.165, 0.15), legs, 8)
-    trunk.append(hips.moved(scale=(0.8, 1.08 * w, 1)))
+        prism((0, 0, _HIP + z - 0.08), (0, 0, _SHOULDER + z + 0.05), shape, top, many).moved(scale=(0.72, 1.15 * w, 1)),
+        ball((0.01, 0, 1.635 + z), (0.1, 0.078, 0.12), skin, sides=round_),
+        ball((-0.02, 0, 1.665 + z), (0.105, 0.086, 0.11), wear["hair"], sides=round_),
+        prism(
+            (0, 0, _HIP + z - 0.12),
+            (0, 0, _HIP + z + 0.08),
+            (0.13, 0.165, 0.15),
+            legs,
+            many,
+        ).moved(scale=(0.8, 1.08 * w, 1)),
+    ]
+    if fine:
+        trunk.append(prism((0, 0, 1.44 + z), (0, 0, 1.56 + z), (0.06, 0.055), skin, 5))
+        collar = wear["second"] if wear["coat"] else top * 0.8
+        trunk.append(prism((0, 0, 1.43 + z), (0, 0, 1.5 + z), (0.09, 0.075), collar, 6))
     if wear["coat"]:
-        coat = prism((0, 0, 0.62 + z), (0, 0, 1.2 + z), (0.2, 0.185, 0.17), top, 8).moved(scale=(0.85, 1.08 * w, 1))
-        trunk.append(coat)
+        coat = prism((0, 0, 0.62 + z), (0, 0, 1.2 + z), (0.2, 0.185, 0.17), top, many)
+        trunk.append(coat.moved(scale=(0.85, 1.08 * w, 1)))
     if wear["skirt"]:
-        cone = prism((0, 0, 0.52 + z), (0, 0, 1.02 + z), (0.27, 0.22, 0.16), legs, 8).moved(scale=(0.9, w, 1))
-        trunk.append(cone)
+        cone = prism((0, 0, 0.52 + z), (0, 0, 1.02 + z), (0.27, 0.22, 0.16), legs, many)
+        trunk.append(cone.moved(scale=(0.9, w, 1)))
     if wear["long_hair"]:
-        trunk.append(ball((-0.06, 0, 1.53 + z), (0.06, 0.085, 0.16), wear["hair"], sides=6))
+        trunk.append(ball((-0.06, 0, 1.53 + z), (0.06, 0.085, 0.16), wear["hair"], sides=5))
     if wear["backpack"]:
-        trunk.append(box((-0.32, -0.15, 1.02 + z), (-0.12, 0.15, 1.45 + z), wear["second"] * 0.8, bottom=True))
+        trunk.append(
+            box(
+                (-0.32, -0.15, 1.02 + z),
+                (-0.12, 0.15, 1.45 + z),
+                wear["second"] * 0.8,
+                bottom=True,
+            )
+        )
     if wear["bag"]:
-        trunk.append(box((-0.08, 0.22 * w, 0.7 + z), (0.16, 0.32 * w, 0.98 + z), wear["second"] * 0.7, bottom=True))
+        trunk.append(
+            box(
+                (-0.08, 0.22 * w, 0.7 + z),
+                (0.16, 0.32 * w, 0.98 + z),
+                wear["second"] * 0.7,
+                bottom=True,
+            )
+        )
     if helmet:
-        trunk.append(ball((0, 0, 1.69 + z), (0.13, 0.11, 0.11), wear["second"], sides=8))
+        trunk.append(ball((0, 0, 1.69 + z), (0.13, 0.11, 0.11), wear["second"], sides=round_))
     elif wear["hat"]:
-        trunk.append(ball((0, 0, 1.71 + z), (0.12, 0.105, 0.08), wear["second"], sides=8))
+        trunk.append(ball((0, 0, 1.71 + z), (0.12, 0.105, 0.08), wear["second"], sides=round_))
     bare = wear["skirt"] or wear["shorts"]
-    thigh = prism((0, 0, 0.02), (0, 0, _KNEE - _HIP), (0.095, 0.088, 0.062), skin if wear["skirt"] else legs, 6)
-    shin = join(
-        [
-            prism((0, 0, 0), (0, 0, -0.43), (0.062, 0.058, 0.042), skin if bare else legs, 6),
-            box((-0.07, -0.045, -0.5), (0.19, 0.045, -0.42), wear["shoes"], bottom=True),
-        ]
+    stations = (0.095, 0.088, 0.062) if fine else (0.095, 0.062)
+    thigh = prism(
+        (0, 0, 0.02),
+        (0, 0, _KNEE - _HIP),
+        stations,
+        skin if wear["skirt"] else legs,
+        few,
     )
-    arm = prism((0, 0, 0.02), (0, 0, -0.3), (0.065, 0.055, 0.045), top, 6)
-    fore = join(
-        [
-            prism((0, 0, 0), (0, 0, -0.25), (0.045, 0.038), top if wear["sleeves"] else skin, 5),
-            ball((0.01, 0, -0.29), (0.045, 0.03, 0.06), skin, sides=5),
-        ]
-    )
+    shin = [
+        prism(
+            (0, 0, 0),
+            (0, 0, -0.43),
+            (0.062, 0.058, 0.042)[:: 1 if fine else 2],
+            skin if bare else legs,
+            few,
+        )
+    ]
+    shin.append(box((-0.07, -0.045, -0.5), (0.19, 0.045, -0.42), wear["shoes"]))
+    arm = prism((0, 0, 0.02), (0, 0, -0.3), (0.065, 0.055, 0.045)[:: 1 if fine else 2], top, few)
+    fore = [
+        prism(
+            (0, 0, 0),
+            (0, 0, -0.25),
+            (0.045, 0.038),
+            top if wear["sleeves"] else skin,
+            few - 1,
+        )
+    ]
+    fore.append(prism((0.01, 0, -0.24), (0.01, 0, -0.36), (0.04, 0.045, 0.02), skin, 4))
     limbs = {"trunk": join(trunk)}
     for side in ("_l", "_r"):
-        limbs |= {"thigh" + side: thigh, "shin" + side: shin, "arm" + side: arm, "fore" + side: fore}
-    return Body({k: m.of_class(class_id) for k, m in limbs.items()}, height, w, bool(wear["skirt"]))
+        limbs |= {
+            "thigh" + side: thigh,
+            "shin" + side: join(shin),
+            "arm" + side: arm,
+            "fore" + side: join(fore),
+        }
+    return limbs
 
 
 def walking(phase: NDArray, stride: NDArray) -> NDArray:

@@ -92,7 +92,12 @@ class Renderer:
         asked.set_rgba_bits(8, 8, 8, 8)
         asked.set_depth_bits(24)
         buffer = _shared["engine"].make_output(
-            _shared["pipe"], "street", 0, asked, core.WindowProperties.size(*size), core.GraphicsPipe.BF_refuse_window
+            _shared["pipe"],
+            "street",
+            0,
+            asked,
+            core.WindowProperties.size(*size),
+            core.GraphicsPipe.BF_refuse_window,
         )
         if buffer is None:
             raise RuntimeError("Panda3D made no off-screen buffer; its software rasteriser p3tinydisplay is missing")

@@ -32,7 +32,10 @@ class Scene:
         self.focal = w * float(rng.uniform(0.5, 0.68))
         self.half_view = w / 2 / self.focal + 0.03
         reach = self.focal / 371
-        self.far_cars, self.far_people = float(np.clip(70 * reach, 30, 110)), float(np.clip(45 * reach, 22, 75))
+        self.far_cars, self.far_people = (
+            float(np.clip(70 * reach, 30, 110)),
+            float(np.clip(45 * reach, 22, 75)),
+        )
         # The rasteriser's column 2j and row 2i show the ray through (j + 0.25, i + 0.5), measured from the corner.
         self.intrinsics = np.array([[self.focal, 0, w / 2 - 0.25], [0, self.focal, h / 2 - 0.5], [0, 0, 1.0]])
         rate = float(rng.uniform(*scenario.rate))
@@ -49,7 +52,15 @@ class Scene:
         self._place(rng, world.path, ego, lane)
         lights = night or light.night > 0 or rng.random() < 0.15
         self.actors: list[Actor] = Cast(
-            rng, scenario, world, self.time, ego, lane, bool(lights), (self.far_cars, self.far_people)
+            rng,
+            scenario,
+            world,
+            self.time,
+            ego,
+            lane,
+            bool(lights),
+            (self.far_cars, self.far_people),
+            self.ground_pose,
         ).make()
         horizon = h / 2 - self.focal * np.tan(self.pitch)
         self.camera = Camera(rng, self.light, size, self.focal, horizon)
@@ -92,19 +103,29 @@ class Scene:
             right0 = np.array((sy, -cy, 0.0))
             up0 = np.cross(right0, forward)
             right, up = cr * right0 + sr * up0, cr * up0 - sr * right0
-            self.poses[i, :3, 0], self.poses[i, :3, 1], self.poses[i, :3, 2] = right, forward, up
+            self.poses[i, :3, 0], self.poses[i, :3, 1], self.poses[i, :3, 2] = (
+                right,
+                forward,
+                up,
+            )
             self.poses[i, :3, 3] = (*xy[i], height + bounce[i] * moving[i])
 
     def optical_pose(self, i: int) -> NDArray:
         """[4, 4] camera (right, down, forward) to world."""
         p = self.poses[i]
         out = np.eye(4)
-        out[:3, 0], out[:3, 1], out[:3, 2], out[:3, 3] = p[:3, 0], -p[:3, 2], p[:3, 1], p[:3, 3]
+        out[:3, 0], out[:3, 1], out[:3, 2], out[:3, 3] = (
+            p[:3, 0],
+            -p[:3, 2],
+            p[:3, 1],
+            p[:3, 3],
+        )
         return out
 
     def surfaces(self, i: int) -> list[tuple[Actor, Surface]]:
         """Moving things that may be seen in frame i."""
-        return [(a, a.surface(i)) for a in self.actors if a.seen(i, self.ground_pose[i], self.half_view)]
+        here = self.ground_pose[i]
+        return [(a, a.surface(i, a.distant(i, here))) for a in self.actors if a.seen(i, here, self.half_view)]
 
     def _pose(self, i: int) -> None:
         for handle in self._moving:
@@ -126,7 +147,10 @@ class Scene:
         place = np.array([a.place[i] for a in actors])
         half = np.array([a.shadow for a in actors])
         unit = np.stack([np.cos(place[:, 2]), np.sin(place[:, 2])], 1)
-        along, aside = unit * half[:, :1], np.stack([-unit[:, 1], unit[:, 0]], 1) * half[:, 1:]
+        along, aside = (
+            unit * half[:, :1],
+            np.stack([-unit[:, 1], unit[:, 0]], 1) * half[:, 1:],
+        )
         corners = np.zeros((len(actors), 4, 3))
         for k, (x, y) in enumerate(((-1, -1), (1, -1), (1, 1), (-1, 1))):
             corners[:, k, :2] = place[:, :2] + x * along + y * aside
@@ -155,7 +179,13 @@ class Scene:
 def _merge(surfaces: list[Surface]) -> Surface:
     counts = np.cumsum([0] + [len(s[0]) for s in surfaces])
     points, normals, colors, codes = (np.concatenate([s[k] for s in surfaces]) for k in range(4))
-    return points, normals, colors, codes, np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)])
+    return (
+        points,
+        normals,
+        colors,
+        codes,
+        np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)]),
+    )
 
 
 def _smooth(rng: Generator, n: int, width: float) -> NDArray:

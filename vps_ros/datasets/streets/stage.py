@@ -39,7 +39,8 @@ class Stage:
             x, y = mesh.points[0, :2] // _CELL
             cell = (bool(instance), float(x), float(y))
             painted.setdefault((None, mesh.material, cell), []).append(mesh)
-            cut = mesh.material if mesh.material.rstrip("0123456789") in _CUT else None
+            # As annotators do, what is seen through a fence counts as the fence.
+            cut = mesh.material if mesh.material.startswith("crowns") else None
             true.setdefault((cell, cut), []).append((mesh, instance))
         for key, meshes in painted.items():
             self._paint(join(meshes), key[0], key[2] if len(key) > 2 else None)
@@ -59,16 +60,43 @@ class Stage:
         colors = self._light.shade(mesh.points, mesh.normals, mesh.colors)
         cut = order is None and mesh.material.rstrip("0123456789") in _CUT
         place = None if order is None else _FIRST + order
-        self.keep(self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, place, cut=cut), cell)
+        self.keep(
+            self._renderer.add(
+                "paint",
+                mesh.points,
+                colors,
+                mesh.uv,
+                mesh.faces,
+                picture,
+                place,
+                cut=cut,
+            ),
+            cell,
+        )
 
-    def _truth(self, members: list[tuple[Mesh, int]], order: int | None, cut: str | None, cell: tuple | None) -> None:
+    def _truth(
+        self,
+        members: list[tuple[Mesh, int]],
+        order: int | None,
+        cut: str | None,
+        cell: tuple | None,
+    ) -> None:
         mesh = join([m for m, _ in members])
         codes = np.concatenate([code(m.classes, i) for m, i in members])
         if cut:
             # A texture takes one off each channel, even where it is white; only stuff is cut out.
             codes[:, 0] += 1
         white = ("mask:" + cut, mask(cut)) if cut else None
-        handle = self._renderer.add("truth", mesh.points, codes, mesh.uv, mesh.faces, white, order, cut=bool(cut))
+        handle = self._renderer.add(
+            "truth",
+            mesh.points,
+            codes,
+            mesh.uv,
+            mesh.faces,
+            white,
+            order,
+            cut=bool(cut),
+        )
         self.keep(handle, cell)
         self.stills.append((mesh, order, cut, cell))
 
@@ -91,7 +119,14 @@ class Stage:
         colors[:, 3] = 255 * depth
         picture = None if material == PLAIN else (material, texture(material))
         return self._renderer.add(
-            "paint", mesh.points, colors, mesh.uv, mesh.faces, picture, _FIRST + SHADOWS, blend=True
+            "paint",
+            mesh.points,
+            colors,
+            mesh.uv,
+            mesh.faces,
+            picture,
+            _FIRST + SHADOWS,
+            blend=True,
         )
 
 

@@ -53,7 +53,14 @@ def _asphalt(rng: Generator) -> NDArray[np.uint8]:
         base[y : y + h // 3 + 8, x : x + w // 3 + 8] *= rng.uniform(0.82, 1.08)
     for _ in range(rng.integers(0, 5)):
         line = np.cumsum(rng.integers(-6, 7, (14, 2)), axis=0) * 2 + rng.integers(0, 256, 2)
-        cv2.polylines(base, [line.astype(np.int32)], False, float(rng.choice([0.4, 0.5, 0.95])), 1, cv2.LINE_AA)
+        cv2.polylines(
+            base,
+            [line.astype(np.int32)],
+            False,
+            float(rng.choice([0.4, 0.5, 0.95])),
+            1,
+            cv2.LINE_AA,
+        )
     return _grey(base)
 
 
@@ -188,7 +195,11 @@ def _shop(rng: Generator) -> NDArray[np.uint8]:
             out[34:56, x : x + int(rng.integers(4, 9))] = rng.choice([0.95, 0.1])
     for a, b in ((8, 90), (96, 150), (158, 248)):
         pane = np.array((0.14, 0.15, 0.17)) * rng.uniform(0.6, 2.5)
-        out[82:236, a:b] = pane * (1 + 0.4 * noise(rng, 256, (8, 16))[82:236, a:b, None])
+        glass = 1.35 - 0.6 * np.linspace(0, 1, 154)[:, None, None] + 0.1 * noise(rng, 256, (4, 8))[82:236, a:b, None]
+        out[82:236, a:b] = pane * glass
+        for _ in range(rng.integers(1, 5)):
+            x, y = int(rng.integers(a, b - 8)), int(rng.integers(120, 215))
+            out[y:232, x : x + int(rng.integers(5, 20))] = np.clip(rng.uniform(0.1, 0.6, 3), 0, 1)
     return np.clip(255 * out, 0, 255).astype(np.uint8)
 
 

@@ -14,6 +14,7 @@ RUNTIME = [
     "av>=12",
     "pyyaml>=6",
     "rich>=13",
+    "panda3d>=1.10.14",
 ]
 EXTRAS = {
     "live": ["cyclonedds"],

@@ -1,0 +1,142 @@
+"""`vps-ros synth`: generated street drives with exact ground truth."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from vps_ros.commands.console import note, progress
+from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
+from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
+from vps_ros.errors import InputError
+from vps_ros.messages.images import array_to_image
+from vps_ros.messages.panoptic import CLASS_DIVISOR, make_header
+from vps_ros.messages.typestore import BagMessages
+from vps_ros.output import whole, write_json
+from vps_ros.recording.writer import BagWriter
+
+DESCRIPTION = (
+    "Generate drives through streets, with the class and the lasting identity of everything in every pixel. "
+    "kitti-step: OUT/images, OUT/panoptic_maps and OUT/calib; bag: images, camera info and ground truth. Scenarios: "
+    + "; ".join(f"{name}: {s.meaning}" for name, s in SCENARIOS.items())
+    + "; mixed: each drive the next of these."
+)
+EXAMPLES = [
+    "vps-ros synth -o streets/ --sequences 12 --frames 100",
+    "vps-ros synth -o night.mcap --format bag --scenario night --seed 7",
+    "vps-ros synth -o bags/ --format bag --sequences 3 --size 1242x376",
+]
+IMAGE_TOPIC, INFO_TOPIC, TRUTH_TOPIC = "/camera/image_raw", "/camera/camera_info", "/ground_truth/panoptic_ids"
+_MIXED = "mixed"
+_FIRST_BAG = "0000.mcap"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="OUT", help="folder, or OUT.mcap for one drive as a bag"
+    )
+    parser.add_argument("--format", choices=("kitti-step", "bag"), default="kitti-step", help="default: kitti-step")
+    parser.add_argument("--sequences", type=int, default=1, metavar="N", help="how many drives (default: 1)")
+    parser.add_argument("--frames", type=int, default=100, metavar="N", help="frames in each (default: 100)")
+    parser.add_argument("--size", default="640x192", metavar="WxH", help="pixels (default: 640x192)")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="drive k has seed S + k (default: 0)")
+    parser.add_argument("--scenario", default=_MIXED, metavar="NAME", help=f"default: {_MIXED}")
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+def run(args: argparse.Namespace) -> int:
+    size = _size(args.size)
+    if args.sequences < 1 or args.frames < 1:
+        raise InputError(f"--sequences {args.sequences} --frames {args.frames}: both must be at least 1")
+    if args.scenario not in (*SCENARIOS, _MIXED):
+        raise InputError(f"--scenario {args.scenario!r} is unknown; choose one of {', '.join((*SCENARIOS, _MIXED))}")
+    names = list(SCENARIOS) if args.scenario == _MIXED else [args.scenario]
+    plan = [(names[k % len(names)], args.seed + k) for k in range(args.sequences)]
+    drives = [(name, seed, drive(name, seed, args.frames, size)) for name, seed in plan]
+    if args.format == "kitti-step":
+        _write_folder(Path(args.output), drives, args.frames, args.force)
+    elif args.sequences == 1:
+        name, _, frames = drives[0]
+        write_bag(args.output, progress(frames, name, args.frames), args.force)
+    else:
+        if args.output.endswith(".mcap"):
+            raise InputError(f"{args.output}: one bag holds one drive; name a folder, or leave --sequences at 1")
+        with whole(args.output, args.force, _FIRST_BAG) as draft:
+            draft.mkdir()
+            for k, (name, _, frames) in enumerate(drives):
+                write_bag(draft / f"{k:04d}.mcap", progress(frames, f"{k:04d} {name}", args.frames))
+    note(f"{args.output}: {args.sequences} x {args.frames} frames of {size[0]}x{size[1]}")
+    return 0
+
+
+def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = False) -> None:
+    """One drive as a bag: raw images, camera info, and ground truth as 32SC1 (class * 1000000 + instance).
+
+    Raises InputError as BagWriter does.
+    """
+    messages = BagMessages()
+    # Camera images hardly shrink: compression would cost time at every replay, and save nothing.
+    with BagWriter(path, force, compress=False) as bag:
+        for f in frames:
+            stamp = f.frame.stamp
+            header = make_header(stamp, f.frame.frame_id, messages)
+            ids = f.semantic.astype(np.int32) * CLASS_DIVISOR + f.instance
+            bag.write(IMAGE_TOPIC, array_to_image(f.frame.image, "rgb8", header, messages), stamp)
+            bag.write(INFO_TOPIC, _camera_info(f, header, messages), stamp)
+            bag.write(TRUTH_TOPIC, array_to_image(ids, "32SC1", header, messages), stamp)
+
+
+def _camera_info(f: StreetFrame, header: Any, messages: BagMessages) -> Any:
+    height, width = f.semantic.shape
+    projection = np.zeros((3, 4))
+    projection[:, :3] = f.camera
+    roi = messages.make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return messages.make(
+        "sensor_msgs/msg/CameraInfo",
+        header=header,
+        height=height,
+        width=width,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=f.camera.ravel(),
+        r=np.eye(3).ravel(),
+        p=projection.ravel(),
+        binning_x=0,
+        binning_y=0,
+        roi=roi,
+    )
+
+
+def _write_folder(output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool) -> None:
+    with whole(output, force, MAPS) as draft:
+        for k, (name, seed, frames) in enumerate(drives):
+            sequence = f"{k:04d}"
+            stamps = []
+            for i, f in enumerate(progress(frames, f"{sequence} {name}", count)):
+                image = image_path(draft, sequence, f"{i:06d}")
+                image.parent.mkdir(parents=True, exist_ok=True)
+                image.write_bytes(cv2.imencode(".png", f.frame.image[..., ::-1])[1].tobytes())
+                save_map(map_path(draft, sequence, f"{i:06d}"), f.semantic, f.instance)
+                stamps.append(f.frame.stamp)
+            calibration = {
+                "scenario": name,
+                "seed": seed,
+                "width": f.semantic.shape[1],
+                "height": f.semantic.shape[0],
+                "camera_matrix": f.camera,
+                "stamps_ns": stamps,
+            }
+            write_json(draft / "calib" / f"{sequence}.json", calibration)
+
+
+def _size(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d+)x(\d+)", text.strip())
+    if not found:
+        raise InputError(f"--size {text!r}: write it as WIDTHxHEIGHT, for example 640x192")
+    return int(found[1]), int(found[2])

@@ -1,0 +1,162 @@
+"""The network, its export, and the file that ships."""
+
+import json
+from dataclasses import replace
+from importlib.resources import files
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from vps_ros.commands.main import main
+from vps_ros.errors import InputError
+from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard
+from vps_ros.taxonomy import CITYSCAPES
+
+torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
+pytest.importorskip("onnx", reason="onnx is of the [train] extra")
+
+from vps_ros.learning import checkpoint  # noqa: E402
+from vps_ros.learning import export as exporting  # noqa: E402
+from vps_ros.learning.model import Architecture, KMeansMaskTransformer, assign  # noqa: E402
+from vps_ros.learning.recipe import Data, Phase, Recipe, Schedule  # noqa: E402
+
+SMALL = Architecture(queries=8, channels=(16, 16, 16, 16), depths=(1, 1, 1, 1), query_dim=16, mask_dim=16, heads=2)
+CARD = ModelCard("small", CITYSCAPES, InputSpec(64, 96))
+
+
+def weights(path):
+    """The metadata and the outputs of a model file for one random image."""
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    image = np.random.default_rng(0).integers(0, 256, session.get_inputs()[0].shape).astype(np.uint8)
+    names = [o.name for o in session.get_outputs()]
+    outputs = dict(zip(names, session.run(names, {"image": image}), strict=True))
+    return session.get_modelmeta().custom_metadata_map[METADATA_KEY], outputs
+
+
+def test_every_prediction_has_its_stride():
+    a = replace(SMALL, layers=(1, 2, 1))
+    output = KMeansMaskTransformer(a)(torch.randn(2, 3, 64, 96))
+    assert output.final.classes.shape == (2, 8, 20) and output.final.masks.shape == (2, 8, 16, 24)
+    assert [tuple(p.masks.shape[2:]) for p in output.layers] == [(2, 3), (4, 6), (4, 6), (8, 12)]
+    assert output.embeddings.shape == (2, 8, 64) and output.semantic.shape == (2, 19, 16, 24)
+    assert torch.allclose(output.pixels.norm(dim=1), torch.ones(2, 16, 24), atol=1e-4)
+
+
+def test_each_pixel_goes_to_one_query_even_when_two_are_equal():
+    masks = torch.tensor([[[[3.0, 1.0, 2.0]], [[3.0, 5.0, 0.0]]]])
+    assert assign(masks).tolist() == [[[1, 0, 1], [0, 1, 0]]]
+
+
+def test_every_weight_learns():
+    torch.manual_seed(0)
+    model = KMeansMaskTransformer(SMALL)
+    output = model(torch.randn(2, 3, 64, 96))
+    terms = [output.final.classes, output.final.masks, output.embeddings, output.semantic]
+    terms += [t for p in output.layers for t in p]
+    sum(t.square().sum() for t in terms).backward()
+    assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
+
+
+def test_export_computes_what_torch_does_and_carries_its_card(tmp_path):
+    torch.manual_seed(0)
+    model = KMeansMaskTransformer(SMALL).eval()
+    path = tmp_path / "small.onnx"
+    assert exporting.export(model, CARD, path) <= exporting.TOLERANCE
+    text, outputs = weights(path)
+    assert ModelCard.from_json(text, "test") == CARD
+    assert {n: v.shape for n, v in outputs.items()} == {
+        "class_logits": (1, 8, 20),
+        "mask_logits": (1, 8, 16, 24),
+        "query_embeddings": (1, 8, 64),
+    }
+
+
+def test_a_model_that_computes_something_else_is_not_written(tmp_path, monkeypatch):
+    path = tmp_path / "small.onnx"
+    path.write_bytes(b"before")
+    monkeypatch.setattr(exporting, "compare", lambda *_: 0.5)
+    with pytest.raises(RuntimeError, match="differs from torch by 0.5"):
+        exporting.export(KMeansMaskTransformer(SMALL), CARD, path)
+    assert path.read_bytes() == b"before" and [p.name for p in tmp_path.iterdir()] == ["small.onnx"]
+
+
+@pytest.mark.parametrize(
+    "card, message",
+    [
+        (replace(CARD, input=InputSpec(65, 96)), "96x65: both sides must be multiples of 32"),
+        (replace(CARD, taxonomy=replace(CITYSCAPES, classes=CITYSCAPES.classes[:5])), "5 classes in the card, 19"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(card, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        exporting.export(KMeansMaskTransformer(SMALL), card, tmp_path / "m.onnx")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A checkpoint of a small model with random weights."""
+    recipe = Recipe(
+        "small",
+        Data(("cruise",), size=(96, 64)),
+        Schedule(1, (Phase(1.0, (96, 64), 2),)),
+        model=SMALL,
+    )
+    model = KMeansMaskTransformer(SMALL)
+    state = model.state_dict()
+    path = tmp_path / "run" / checkpoint.FILE
+    checkpoint.save(path, recipe=recipe.to_mapping(), step=3, model=state, ema=state, optimizer={}, log=[])
+    return path
+
+
+def test_export_command(saved, tmp_path, capsys):
+    path = tmp_path / "m.onnx"
+    assert main(["export", str(saved.parent), "-o", str(path)]) == 0
+    card = ModelCard.from_json(weights(path)[0], "test")
+    source = json.loads(card.source)
+    assert (card.name, card.input.height, card.input.width) == ("small", 64, 96)
+    assert source["step"] == 3 and source["recipe"]["model"]["queries"] == 8
+    assert main(["export", str(saved), "-o", str(path)]) == 2
+    assert "--force" in capsys.readouterr().err
+    assert main(["export", str(saved), "-o", str(path), "--force", "--size", "128x64"]) == 0
+    assert weights(path)[1]["mask_logits"].shape == (1, 8, 16, 32)
+
+
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda p: p.unlink(), "no such checkpoint"),
+        (lambda p: p.write_bytes(p.read_bytes()[:500]), "not a readable checkpoint"),
+        (lambda p: torch.save({"weights": 1}, p), "not a checkpoint of `vps-ros train`"),
+        (lambda p: torch.save({**torch.load(p), "format": 99}, p), "format 99, this release reads 1"),
+        (lambda p: torch.save({**torch.load(p), "ema": {}}, p), "weights do not fit its recipe"),
+        (lambda p: torch.save({**torch.load(p), "recipe": {"name": "x"}}, p), "lacks 'data'"),
+    ],
+)
+def test_a_bad_checkpoint_is_one_line(saved, tmp_path, capsys, damage, message):
+    damage(saved)
+    assert main(["export", str(saved), "-o", str(tmp_path / "m.onnx")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "m.onnx").exists()
+
+
+def test_bad_size(saved, tmp_path, capsys):
+    for text in ("640", "axb", "96x65"):
+        assert main(["export", str(saved), "-o", str(tmp_path / "m.onnx"), "--size", text]) == 2
+    assert capsys.readouterr().err.count("\n") == 3
+
+
+def test_the_shipped_model_keeps_its_promises():
+    path = files("vps_ros") / "weights" / "streets-s.onnx"
+    assert path.stat().st_size <= 16_000_000
+    text, outputs = weights(path)
+    card = ModelCard.from_json(text, str(path))
+    assert (card.name, card.taxonomy, card.mask_activation) == ("streets-s", CITYSCAPES, "softmax_queries")
+    assert {n: v.shape for n, v in outputs.items()} == {
+        "class_logits": (1, 64, 20),
+        "mask_logits": (1, 64, 48, 160),
+        "query_embeddings": (1, 64, 64),
+    }
+    assert all(np.isfinite(v).all() for v in outputs.values())
+    assert sum(p.numel() for p in KMeansMaskTransformer().parameters()) <= 5_000_000

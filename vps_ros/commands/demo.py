@@ -1,0 +1,113 @@
+"""`vps-ros demo`: the whole line on a generated street drive."""
+
+from __future__ import annotations
+
+import argparse
+import zlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.commands.console import note, progress
+from vps_ros.commands.evaluate import show as show_report
+from vps_ros.commands.replay import replay_bag
+from vps_ros.commands.replay import show as show_figures
+from vps_ros.commands.synth import write_bag
+from vps_ros.config import Config
+from vps_ros.datasets.streets import StreetFrame, drive
+from vps_ros.drawing.overlay import Overlay
+from vps_ros.drawing.palette import paint_map
+from vps_ros.errors import InputError
+from vps_ros.evaluation.evaluator import Evaluator
+from vps_ros.evaluation.report import Picture, write_html
+from vps_ros.frame import Frame, PanopticFrame
+from vps_ros.messages.panoptic import class_and_track_maps
+from vps_ros.output import refuse_existing, write_json
+from vps_ros.recording.reader import BagReader
+from vps_ros.taxonomy import CITYSCAPES, Taxonomy
+
+DESCRIPTION = """Generate a street drive as a bag, replay it, evaluate it against its exact ground truth.
+Writes drive.mcap, tracked.mcap, overlay.mp4, report.html and metrics.json."""
+EXAMPLES = ["vps-ros demo", "vps-ros demo -o out/ --frames 300"]
+SCENARIO, SEED, SIZE = "cruise", 900_100, (640, 192)
+PICTURES = 6
+"""How many frames the report shows."""
+FILES = ("drive.mcap", "tracked.mcap", "overlay.mp4", "report.html", "metrics.json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="folder of the results (default: demo)")
+    parser.add_argument("--frames", type=int, default=100, metavar="N", help="length of the drive (default: 100)")
+    parser.add_argument("--force", action="store_true", help="replace results that exist")
+
+
+def run(args: argparse.Namespace) -> int:
+    if args.frames < 2:
+        raise InputError(f"--frames {args.frames}: a drive that can be tracked has at least 2 frames")
+    folder = Path(args.output)
+    drive_bag, tracked_bag, video, page, metrics = (refuse_existing(folder / f, args.force) for f in FILES)
+    truth = _Truth()
+    frames = drive(SCENARIO, seed=SEED, frames=args.frames, size=SIZE)
+    write_bag(drive_bag, progress(truth.remember(frames), "generate", args.frames), args.force)
+
+    judge = _Judge(truth, args.frames)
+    with BagReader(drive_bag, "/camera/image_raw") as bag:
+        summary = replay_bag(bag, Config(), tracked_bag, video, args.force, (judge,))
+    report, figures = judge.evaluator.result(), summary.to_json()
+    write_json(metrics, {**report.to_json(), "fps": figures["fps"]})
+    write_html(
+        page,
+        report,
+        judge.pictures,
+        "A generated street drive",
+        {"frames/s": f"{figures['fps']:.1f}", "latency, median": f"{figures['latency_ms']['p50']:.1f} ms"},
+        {SCENARIO: judge.timeline},
+    )
+    show_report(report)
+    show_figures(figures, f"{drive_bag} -> {tracked_bag}")
+    note(f"look at {video} and {page}")
+    return 0
+
+
+class _Truth:
+    """Ground truth of the drive by stamp, compressed, so that a drive of any length fits in memory."""
+
+    def __init__(self) -> None:
+        self._packed: dict[int, tuple[bytes, bytes]] = {}
+
+    def remember(self, frames: Iterable[StreetFrame]) -> Iterator[StreetFrame]:
+        for street in frames:
+            self._packed[street.frame.stamp] = tuple(zlib.compress(m, 1) for m in (street.semantic, street.instance))
+            yield street
+
+    def at(self, stamp: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+        semantic, instance = (zlib.decompress(packed) for packed in self._packed[stamp])
+        shape = SIZE[::-1]
+        return np.frombuffer(semantic, np.uint8).reshape(shape), np.frombuffer(instance, np.uint16).reshape(shape)
+
+
+class _Judge:
+    """Compares each panoptic frame with the truth at its stamp."""
+
+    def __init__(self, truth: _Truth, frames: int, taxonomy: Taxonomy = CITYSCAPES) -> None:
+        self.evaluator = Evaluator(taxonomy)
+        self.timeline: list[float] = []
+        self.pictures: list[Picture] = []
+        self._truth = truth
+        self._every = max(frames // PICTURES, 1)
+        self._draw = Overlay(taxonomy)
+
+    def __call__(self, frame: Frame, result: PanopticFrame) -> None:
+        semantic, instance = self._truth.at(result.stamp)
+        quality = self.evaluator.update(SCENARIO, semantic, instance, *class_and_track_maps(result))
+        if len(self.timeline) % self._every == 0 and len(self.pictures) < PICTURES:
+            rows = (
+                frame.image,
+                paint_map(self.evaluator.taxonomy, semantic, instance),
+                self._draw(frame.image, result),
+            )
+            caption = f"frame {len(self.timeline)}: PQ {100 * quality.pq:.1f}; from above: camera, truth, result"
+            self.pictures.append(Picture(np.concatenate(rows), caption))
+        self.timeline.append(quality.pq)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,14 +45,15 @@ class Bag:
         located = locate(self.path)
         self._expected = located.expected
         self._losses = list(located.losses)
-        self.files = located.parts
+        self._broken: Counter[tuple[str, str]] = Counter()
         self._stack = ExitStack()
         with self._stack:
-            self._parts = [self._open(file) for file in located.parts]
+            self._parts = self._open_all(located.parts)
             self._stack = self._stack.pop_all()
-        self.storage = self._parts[0].storage
+        self.files = tuple(self._parts)
+        self.storage = next(iter(self._parts.values())).storage
         self.topics = self._merge()
-        times = [time for part in self._parts for time in part.span]
+        times = [time for part in self._parts.values() for time in part.span]
         self.start, self.end = (min(times), max(times)) if times else (0, 0)
 
     def __enter__(self) -> Bag:
@@ -66,21 +68,26 @@ class Bag:
     @property
     def losses(self) -> tuple[Loss, ...]:
         """What could not be read so far; damage inside a file shows when it is read."""
-        return (*self._losses, *(loss for part in self._parts for loss in part.losses))
+        broken = (
+            Loss(f"{count} messages on {topic} cannot be uncompressed", where, count, topic)
+            for (where, topic), count in self._broken.items()
+        )
+        return (*self._losses, *(loss for part in self._parts.values() for loss in part.losses), *broken)
 
     def lost(self, topic: str) -> int:
         """Messages of a topic that the recording once had and that cannot be read; 0 where nobody can know."""
         if topic in self._expected:
-            here = sum(part.topics[topic][1] for part in self._parts if topic in part.topics)
+            here = sum(part.topics[topic][1] for part in self._parts.values() if topic in part.topics)
             return max(self._expected[topic][1] - here, 0)
-        return sum(part.lost.get(topic, 0) for part in self._parts)
+        return sum(part.lost.get(topic, 0) for part in self._parts.values())
 
     def messages(self, topics: Collection[str] | None = None) -> Iterator[Message]:
         """Messages of these topics (default: all), by time within each file, file after file.
 
         A message whose own compression is broken is left out and counted as a loss.
         """
-        for part, file in zip(self._parts, self.files, strict=True):
+        self._broken.clear()
+        for file, part in self._parts.items():
             for message in part.messages(topics):
                 data = message.data
                 # Compression per message is declared in metadata.yaml alone, which single files lose; but CDR
@@ -88,10 +95,22 @@ class Bag:
                 if data[:4] == ZSTD_MAGIC:
                     try:
                         message = message._replace(data=decompress(data, "zstd"))
-                    except Damaged as error:
-                        self._losses.append(Loss(f"a message on {message.topic}: {error}", str(file), 1))
+                    except Damaged:
+                        self._broken[str(file), message.topic] += 1
                         continue
                 yield message
+
+    def _open_all(self, files: tuple[Path, ...]) -> dict[Path, Part]:
+        parts, refusals = {}, []
+        for file in files:
+            try:
+                parts[file] = self._open(file)
+            except InputError as error:
+                refusals.append(error)
+                self._losses.append(Loss(str(error).removeprefix(f"{file}: "), str(file)))
+        if not parts:
+            raise refusals[0]
+        return parts
 
     def _open(self, file: Path) -> Part:
         kind = kind_of(file)
@@ -108,7 +127,7 @@ class Bag:
 
     def _merge(self) -> tuple[Topic, ...]:
         counts: dict[str, Topic] = {}
-        for part in self._parts:
+        for part in self._parts.values():
             for name, (kind, count) in part.topics.items():
                 before = counts.get(name, Topic(name, kind, 0))
                 counts[name] = before._replace(count=before.count + count)

@@ -13,11 +13,13 @@ class Loss:
         what: what is missing, in words.
         where: file or topic.
         count: messages known to be lost; 0 where nobody can know.
+        topic: whose messages they are; "" where several topics may have lost some.
     """
 
     what: str
     where: str
     count: int = 0
+    topic: str = ""
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +14,7 @@ from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
 from vps_ros.recording.loss import Loss
 from vps_ros.recording.message import Message
-from vps_ros.recording.salvage_mcap import SalvagedMcap
+from vps_ros.recording.salvage_mcap import SalvagedMcap, has_summary
 from vps_ros.recording.salvage_sqlite import SalvagedSqlite
 
 
@@ -51,6 +52,10 @@ class Part:
         self._salvage: Salvage | None = None
         self._reader: Reader | None = None
         try:
+            if storage == "mcap" and not has_summary(file):
+                # rosbags takes messages without an index as they come, and gives up where their time jumps back.
+                self._fall_back()
+                return
             reader = Reader(file)
             reader.open()
             self._reader = reader
@@ -80,10 +85,10 @@ class Part:
         if self._salvage is not None:
             yield from self._salvage.messages(topics)
             return
-        last, same = -1, 0
+        given: Counter[tuple[str, int]] = Counter()
         try:
             for message in self._whole(topics):
-                last, same = message.time, same + 1 if message.time == last else 1
+                given[message.topic, message.time] += 1
                 yield message
             return
         except (GeneratorExit, InputError):
@@ -91,12 +96,10 @@ class Part:
         except Exception:
             self._fall_back()
         for message in self._salvage.messages(topics):
-            if message.time < last:
-                continue
-            if message.time == last and same:
-                same -= 1
-                continue
-            yield message
+            if given[message.topic, message.time]:
+                given[message.topic, message.time] -= 1
+            else:
+                yield message
 
     def _whole(self, topics: Collection[str] | None) -> Iterator[Message]:
         chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]

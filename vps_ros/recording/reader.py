@@ -91,15 +91,18 @@ class BagReader:
     @property
     def losses(self) -> tuple[Loss, ...]:
         """What could not be read so far; complete once frames() is through. `count` is of frames of this topic."""
-        lost = self._bag.lost(self.topic)
-        whole = [dataclasses.replace(loss, count=0) for loss in self._bag.losses]
-        if whole:
-            whole[0] = dataclasses.replace(whole[0], count=lost)
-        skipped = [
-            Loss(f"{count} frame{'s' if count > 1 else ''} skipped: {reason}", self.topic, count)
-            for reason, count in self._skipped.items()
-        ]
-        return (*whole, *skipped)
+        known = self._bag.lost(self.topic)
+        told = []
+        for loss in self._bag.losses:
+            if not loss.topic:
+                # What the files lost of this topic together stands with the first of them.
+                loss, known = dataclasses.replace(loss, count=known), 0
+            if loss.topic in ("", self.topic):
+                told.append(loss)
+        for reason, count in self._skipped.items():
+            what = f"{count} frame{'s' if count > 1 else ''} skipped: {reason}"
+            told.append(Loss(what, self.topic, count, self.topic))
+        return tuple(told)
 
 
 def choose_image_topic(bag: Bag, topic: str | None) -> Topic:

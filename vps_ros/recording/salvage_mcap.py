@@ -7,6 +7,7 @@ half are read too; a chunk whose checksum is wrong is left out.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import zlib
 from collections import Counter
@@ -27,6 +28,7 @@ _HEADER, _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _DATA_END
 _RECORD = struct.Struct("<BQ")
 _MESSAGE_HEAD = struct.Struct("<HIQQ")
 _CHUNK_HEAD = struct.Struct("<QQQII")
+_FOOTER_BODY = struct.Struct("<QQI")
 
 
 class _Channel(NamedTuple):
@@ -179,6 +181,20 @@ class SalvagedMcap:
         _, length = _RECORD.unpack_from(self._data, at)
         begin, end = at + _RECORD.size, at + _RECORD.size + length
         return memoryview(self._content(begin, min(end, len(self._data)), end <= len(self._data))[0])
+
+
+def has_summary(file: Path) -> bool:
+    """Whether an MCAP file is whole and ends with an index."""
+    length = _RECORD.size + _FOOTER_BODY.size + len(MCAP_MAGIC)
+    with file.open("rb") as data:
+        if data.seek(0, os.SEEK_END) < length:
+            return False
+        data.seek(-length, os.SEEK_END)
+        tail = data.read()
+    kind, size = _RECORD.unpack_from(tail)
+    if (kind, size) != (_FOOTER, _FOOTER_BODY.size) or not tail.endswith(MCAP_MAGIC):
+        return False
+    return _FOOTER_BODY.unpack_from(tail, _RECORD.size)[0] != 0
 
 
 def _string(data: memoryview, at: int, end: int) -> tuple[str, int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -30,13 +33,14 @@ class SalvagedSqlite:
         self._where = where
         self.losses: list[Loss] = []
         self.lost: Counter[str] = Counter()
-        self._database = sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
+        self._room = tempfile.TemporaryDirectory(prefix="vps-ros-")
+        self._database = _connect(_whole_pages(file, Path(self._room.name)))
         try:
             # Without this SQLite refuses a file that is shorter than its header says.
             self._database.execute("PRAGMA writable_schema=ON")
             listed = self._database.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
         except sqlite3.Error as error:
-            self._database.close()
+            self.close()
             raise InputError(f"{where}: not readable as an SQLite3 bag ({error})") from None
         self._names = {number: (name, full_name(kind)) for number, name, kind, form in listed if form == "cdr"}
         self._rows = sorted(row for row in self._scan() if row.topic in self._names)
@@ -44,11 +48,12 @@ class SalvagedSqlite:
         self.topics = {name: (kind, counts[name]) for name, kind in self._names.values()}
         self.span = (self._rows[0].time, self._rows[-1].time) if self._rows else ()
         if not self._rows and self.losses:
-            self._database.close()
+            self.close()
             raise InputError(f"{where}: cut off or damaged, and no message can be read")
 
     def close(self) -> None:
         self._database.close()
+        self._room.cleanup()
 
     def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
         """By log time."""
@@ -60,11 +65,13 @@ class SalvagedSqlite:
 
     def _scan(self) -> Iterator[_Row]:
         # The last byte of a message is on the last of its pages: who can read it can read the message.
-        query = "SELECT id, topic_id, timestamp, substr(data, -1) FROM messages WHERE id {} ORDER BY id"
+        query = "SELECT id, topic_id, timestamp, substr(data, -1) FROM messages WHERE id > ? ORDER BY id"
         last, unreadable = 0, 0
         while unreadable < _PATIENCE:
             try:
-                for number, topic, time, _ in self._database.execute(query.format("> ?"), (last,)):
+                for number, topic, time, _ in self._database.execute(query, (last,)):
+                    if number <= last:
+                        raise sqlite3.DatabaseError("rows are out of order")
                     yield _Row(time, number, topic)
                     last, unreadable = number, 0
                 break
@@ -72,3 +79,25 @@ class SalvagedSqlite:
                 last, unreadable = last + 1, unreadable + 1
                 if unreadable == 1:
                     self.losses.append(Loss("cut off or damaged; the messages that are whole are read", self._where))
+
+
+def _whole_pages(file: Path, room: Path) -> Path:
+    """The file, or, where it ends within a page, a copy without that page.
+
+    SQLite would fill the page up with zeros, and give messages that nobody has recorded.
+    """
+    size = file.stat().st_size
+    with file.open("rb") as head:
+        page = int.from_bytes(head.read(18)[16:18], "big")
+    # By the file format, 1 stands for 65536, which does not fit.
+    page = 65536 if page == 1 else page
+    if page < 512 or size % page == 0:
+        return file
+    copy = room / "whole.db3"
+    shutil.copyfile(file, copy)
+    os.truncate(copy, size - size % page)
+    return copy
+
+
+def _connect(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)

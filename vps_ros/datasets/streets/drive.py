@@ -85,7 +85,7 @@ def _frames(name: str, seed: int, frames: int, size: tuple[int, int]) -> Iterato
     if not frames:
         return
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
-    scene = Scene(rng, SCENARIOS[name], frames, size)
+    scene = Scene(rng, SCENARIOS[name], max(frames, 2), size)
     for i in range(frames):
         image, semantic, instance = scene.render(i)
         stamp = START + round(float(scene.time[i]) * 1e9)

@@ -82,7 +82,7 @@ class Renderer:
             _PAINT: self._view(_PAINT, (size[0] * samples, size[1] * samples)),
             _TRUTH: self._view(_TRUTH, (size[0] * samples, size[1] * samples)),
         }
-        self._moving: dict[int, Any] = {}
+        self._count = 0
         buffers = [v[0] for v in self._views.values()]
         weakref.finalize(self, _close, buffers)
 
@@ -126,8 +126,12 @@ class Renderer:
         path.show_through(core.BitMask32(mask))
         if texture is not None:
             path.set_texture(_texture(*texture))
-        if order is not None:
-            path.set_bin("background", order)
+        # Left to itself, Panda3D draws in the order of addresses in memory, which decides ties of depth at random.
+        self._count += 1
+        if order is None:
+            path.set_bin("fixed", self._count)
+        else:
+            path.set_bin("background", order * 100_000 + self._count)
             path.set_depth_test(False)
             path.set_depth_write(False)
         if blend:

@@ -95,7 +95,7 @@ def geometry(scene: Scene, i: int) -> tuple[NDArray[np.float32], NDArray[np.floa
     reach = ((corners[:, 0] - origin) * normal).sum(1) / _nonzero((rays * normal).sum(1))
     # A border pixel's ray may pass just beside its triangle, whose corners the rasteriser moves to whole pixels.
     depths = (corners - origin) @ turn[:, 2]
-    reach = np.clip(reach, np.maximum(depths.min(1), 0.05), np.maximum(depths.max(1), 0.05))
+    reach = np.clip(reach, np.maximum(0.9 * depths.min(1), 0.05), np.maximum(1.1 * depths.max(1), 0.05))
     depth = np.full((h, w), np.inf, np.float32)
     depth[hit] = reach
 

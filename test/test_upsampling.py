@@ -58,7 +58,8 @@ def check(nodes, where, candidates, threshold, exclusive, scores=None):
         claims = softmax_claims(nodes, candidates, over, threshold, exclusive)
     else:
         claims = sigmoid_claims(nodes, candidates, over, threshold, exclusive, scores)
-    entry = claims.paint(np.arange(1, len(claims.weight) + 1, dtype=np.uint32))
+    entries = len(claims.weight)
+    entry, _ = claims.paint(np.arange(1, entries + 1, dtype=np.uint32), entries)
     assert entry.shape == where.camera and entry.min() > 0
     expected, mask_area, tie = dense(nodes, where, candidates, threshold, exclusive, scores)
     differs = (claims.member[:, entry - 1] != expected).any(0) & ~tie
@@ -134,15 +135,11 @@ def test_boxes_are_those_of_the_painted_labels(scene):
     nodes, where, candidates, rng = arrange(scene)
     claims = softmax_claims(nodes, candidates, grid(where, nodes.shape[1:]), 0.4, scene["exclusive"])
     labels = rng.integers(0, 5, len(claims.weight)).astype(np.uint8)
-    labels[~claims.member.any(0)] = 0
-    labels[claims.weight == 0] = 0
-    picture = claims.paint(labels)
-    present = np.unique(labels[labels > 0])
-    labels = np.searchsorted(np.append(0, present), labels).astype(np.uint8)
-    boxes = claims.boxes(labels, claims.paint(labels), len(present))
-    for label, box in zip(present, boxes, strict=True):
+    picture, boxes = claims.paint(labels, 6)
+    for label in range(1, 7):
         rows, columns = np.nonzero(picture == label)
-        assert box.tolist() == [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
+        expected = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1] if len(rows) else [0] * 4
+        assert boxes[label - 1].tolist() == expected
 
 
 def test_far_apart_logits_meet_in_the_middle():

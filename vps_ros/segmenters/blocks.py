@@ -29,6 +29,7 @@ class Blocks:
         self.cells = cells
         self.row, self.column = np.divmod(cells, grid.nodes[1] + 1)
         self._masks: dict[Members, NDArray[np.bool_]] = {}
+        self._released: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.cells)
@@ -66,7 +67,8 @@ class Blocks:
         self._masks = masks
 
     def release(self, pixels: NDArray[np.bool_]) -> None:
-        """Nobody claims these pixels any more, bool [Sy, Sx, U]."""
+        """These pixels, bool [Sy, Sx, U], belong to no set of the cell any more, not even to the empty one."""
+        self._released = pixels
         for mask in self._masks.values():
             mask &= ~pixels
 
@@ -78,6 +80,8 @@ class Blocks:
     def count(self) -> NDArray[np.float64]:
         """[subsets, U] pixels of each cell that exactly these local queries claim."""
         at_least = {(): self.grid.area.ravel()[self.cells]}
+        if self._released is not None:
+            at_least[()] = at_least[()] - self.count_of(self._released)
         for members, mask in self._masks.items():
             at_least[members] = self.count_of(mask)
         exactly = list(at_least.values())
@@ -90,8 +94,8 @@ class Blocks:
         """[U] pixels of each cell that are marked in bool [Sy, Sx, U]."""
         return _per_cell(mask if self._inside is None else mask & self._inside)
 
-    def paint(self, picture: NDArray, labels: NDArray) -> None:
-        """Writes the cells' pixels.
+    def paint(self, picture: NDArray, labels: NDArray) -> NDArray:
+        """Writes the cells' pixels into the picture, released ones as 0, and gives them as [Sy, Sx, U].
 
         Args:
             picture: unsigned [H, W], contiguous.
@@ -110,7 +114,10 @@ class Blocks:
             if term.any():
                 # 0 - 1 wraps to all ones.
                 inside ^= np.negative(self._masks[members].view(np.uint8).astype(picture.dtype, copy=False)) & term
+        if self._released is not None and terms[0].any():
+            inside[self._released] = 0
         picture.reshape(-1)[self.positions()] = inside
+        return inside
 
     def positions(self) -> NDArray[np.int64]:
         """[Sy, Sx, U] place of each pixel in the flattened image."""

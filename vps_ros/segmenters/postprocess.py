@@ -68,7 +68,7 @@ def from_logits(
     smallest = np.where(is_thing[chosen], limits.thing_area, limits.stuff_area) * where.pixels_per_input_pixel
     label, first = _merge(claims, owner, column[chosen], is_thing[chosen], smallest)
     painted = label[owner].astype(np.uint8 if len(first) < 256 else np.uint16)
-    picture = claims.paint(painted)
+    picture, boxes = claims.paint(painted, len(first))
     source = chosen[first]
     return Segmentation(
         picture,
@@ -76,7 +76,7 @@ def from_logits(
         is_thing[source],
         rank[first].astype(np.float32),
         np.bincount(painted, claims.weight, len(first) + 1)[1:].astype(np.int64),
-        claims.boxes(painted, picture, len(first)),
+        boxes,
         embeddings[source],
     )
 
@@ -105,14 +105,18 @@ def mask_scores(
 
 def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:
     """[E] candidate that gets each entry, Q where none does; candidates choose in order (mask_wise)."""
-    owner = np.full(len(claims.weight), len(claims.member))
-    free = claims.weight.copy()
-    for q, member in enumerate(claims.member):
-        left = float(member @ free)
-        if left > overlap * claims.mask_area[q]:
-            mine = member & (owner == len(claims.member))
-            owner[mine] = q
-            free[mine] = 0
+    nobody = len(claims.member)
+    owner = np.full(len(claims.weight), nobody)
+    some = np.flatnonzero(claims.weight)
+    free, mine = claims.weight[some], owner[some]
+    members = claims.member[:, some]
+    areas = members.astype(np.float64)
+    for q in range(nobody):
+        if areas[q] @ free > overlap * claims.mask_area[q]:
+            got = members[q] & (free > 0)
+            mine[got] = q
+            free[got] = 0
+    owner[some] = mine
     return owner
 
 

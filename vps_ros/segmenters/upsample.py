@@ -31,9 +31,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.segmenters.blocks import Blocks
+from vps_ros.segmenters.extent import Extent
 from vps_ros.segmenters.grid import Grid
 
-_NEGLIGIBLE = 25.0
+_NEGLIGIBLE = 15.0
 """A query that stays this far below the largest logit at every node is left out, and bounded with the rest."""
 _LOOSE = 0.1
 """Largest bound on what queries besides the first two add, relative to those two, to treat a cell as theirs alone."""
@@ -65,80 +66,34 @@ class Claims:
     blocks: list[tuple[Blocks, int]]
     pixels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
 
-    def paint(self, labels: NDArray) -> NDArray:
-        """[H, W] of the type of `labels` [E], the label of each entry; 0 is void."""
+    def paint(self, labels: NDArray, count: int) -> tuple[NDArray, NDArray[np.float32]]:
+        """The picture, and the boxes of its labels.
+
+        Args:
+            labels: unsigned integers [E], label of each entry, 0 being void.
+            count: labels go up to this.
+
+        Returns:
+            [H, W] of the type of `labels`, and float32 [count, 4] x0 y0 x1 y1, half-open; zeros for a label that
+            no pixel has.
+        """
         shape = tuple(n + 1 for n in self.grid.nodes)
         # Entry -1 reads the zero that stands last.
         cells = np.append(labels, labels.dtype.type(0)).take(self.cell_entry, mode="wrap").reshape(shape)
         picture = self.grid.expand(cells)
-        for block, entries in self._block_entries():
-            block.paint(picture, labels.take(entries))
-        rows, columns, entry = self.pixels
-        picture[rows, columns] = labels.take(entry)
-        return picture
-
-    def boxes(self, labels: NDArray, picture: NDArray, count: int) -> NDArray[np.float32]:
-        """float32 [count, 4] x0 y0 x1 y1 of the labels 1..count in `picture`, which `paint(labels)` gave.
-
-        The cells say where a label begins and ends to a cell; the picture is searched only within these cells.
-        """
-        shape = tuple(n + 1 for n in self.grid.nodes)
-        certain = self.cell_entry >= 0
-        whole_label = np.where(certain, labels.take(self.cell_entry, mode="wrap"), 0).reshape(shape)
-        whole_label[self.grid.area == 0] = 0
-        part_label, part_row, part_column = [], [], []
-        for block, entries in self._block_entries():
-            some = self.weight.take(entries) > 0
-            part_label.append(labels.take(entries)[some])
-            part_row.append(np.broadcast_to(block.row, some.shape)[some])
-            part_column.append(np.broadcast_to(block.column, some.shape)[some])
-        rows, columns, entry = self.pixels
-        part_label.append(labels.take(entry))
-        part_row.append(self.grid.y.cell.take(rows))
-        part_column.append(self.grid.x.cell.take(columns))
-        parts = np.concatenate(part_label)
-        spans = []
-        for axis, part_cell in enumerate((part_row, part_column)):
-            whole = np.zeros((count + 1, shape[axis]), bool)
-            cell = np.arange(shape[axis])
-            whole[whole_label, cell[:, None] if axis == 0 else cell] = True
-            touched = whole.copy()
-            touched[parts, np.concatenate(part_cell)] = True
-            spans.append(_Span(self.grid.y if axis == 0 else self.grid.x, touched, whole))
-        return np.array([_box(picture, label, *spans) for label in range(1, count + 1)], np.float32).reshape(-1, 4)
-
-    def _block_entries(self):
+        extent = Extent(self.grid, count)
+        extent.add_cells(cells)
         for block, first in self.blocks:
             sets = len(block.subsets)
-            yield block, first + np.arange(sets * len(block)).reshape(sets, len(block))
-
-
-class _Span:
-    """First and last cell of each label along one axis, and whether they hold it over their whole breadth."""
-
-    def __init__(self, axis, touched: NDArray[np.bool_], whole: NDArray[np.bool_]) -> None:
-        label = np.arange(len(touched))
-        first = touched.argmax(1)
-        last = touched.shape[1] - 1 - touched[:, ::-1].argmax(1)
-        self.low = axis.start[first].tolist()
-        self.high = (axis.start + axis.count)[last].tolist()
-        self.low_end = (axis.start + axis.count)[first].tolist()
-        self.high_start = axis.start[last].tolist()
-        self.low_exact = whole[label, first].tolist()
-        self.high_exact = whole[label, last].tolist()
-
-
-def _box(picture: NDArray, label: int, y: _Span, x: _Span) -> tuple[int, int, int, int]:
-    x0, x1, y0, y1 = x.low[label], x.high[label], y.low[label], y.high[label]
-    if not x.low_exact[label]:
-        x0 += int((picture[y0:y1, x0 : x.low_end[label]] == label).any(0).argmax())
-    if not x.high_exact[label]:
-        x1 -= int((picture[y0:y1, x.high_start[label] : x1] == label).any(0)[::-1].argmax())
-    if not y.low_exact[label]:
-        y0 += int((picture[y0 : y.low_end[label], x0:x1] == label).any(1).argmax())
-    if not y.high_exact[label]:
-        y1 -= int((picture[y.high_start[label] : y1, x0:x1] == label).any(1)[::-1].argmax())
-    return x0, y0, x1, y1
+            entries = slice(first, first + sets * len(block))
+            mine = labels[entries].reshape(sets, -1)
+            inside = block.paint(picture, mine)
+            extent.add_block(block, inside, np.where(self.weight[entries].reshape(mine.shape) > 0, mine, 0))
+        rows, columns, entry = self.pixels
+        alone = labels.take(entry)
+        picture[rows, columns] = alone
+        extent.add_pixels(rows, columns, alone)
+        return picture, extent.boxes()
 
 
 @dataclass

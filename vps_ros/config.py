@@ -76,7 +76,7 @@ class Config:
     # tracker
     tracker: str = _parameter("hierarchical", "how segments get identities", choices=TRACKERS)
     flow_preset: str = _parameter(
-        "fast", "fineness of the optical flow (OpenCV DIS)", choices=("ultrafast", "fast", "medium")
+        "ultrafast", "fineness of the optical flow (OpenCV DIS)", choices=("ultrafast", "fast", "medium")
     )
     flow_height: int = _parameter(
         192,

@@ -37,11 +37,14 @@ class DisFlow:
             image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
         return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
 
-    def __call__(self, source: NDArray[np.uint8], target: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(
+        self, source: NDArray[np.uint8], target: NDArray[np.uint8], guess: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
         """float32 [h, w, 2] (x, y): how far each pixel of `source` lies from its place in `target`.
 
-        Images too small to search have no motion.
+        The search starts from `guess`, a flow of that shape, or from no motion. Images too small to search have no
+        motion.
         """
         if min(source.shape) < _SMALLEST_SIDE:
             return np.zeros((*source.shape, 2), np.float32)
-        return self._dis.calc(source, target, None)
+        return self._dis.calc(source, target, None if guess is None else guess.copy())

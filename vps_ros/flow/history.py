@@ -11,9 +11,15 @@ from numpy.typing import NDArray
 from vps_ros.flow.dis import DisFlow
 from vps_ros.flow.warp import compose
 
+_MOST = 4.0
+"""No guess is stretched further: after a short step its noise would grow with it."""
+
 
 class FlowHistory:
     """Backward flow from the newest image to one or two images before it.
+
+    The search for a flow starts from the one before, scaled by the time between the frames: a steady motion may
+    then be larger than what the search finds from nothing.
 
     Attributes:
         milliseconds: time spent since the last `push`.
@@ -22,11 +28,12 @@ class FlowHistory:
     def __init__(self, flow: DisFlow) -> None:
         self._flow = flow
         self._images: deque[NDArray[np.uint8]] = deque(maxlen=3)
+        self._stamps: deque[int] = deque(maxlen=3)
         self._steps: deque[NDArray[np.float32] | None] = deque(maxlen=2)
         self.milliseconds = 0.0
 
-    def push(self, image: NDArray[np.uint8]) -> tuple[int, int]:
-        """Takes the next camera image, uint8 [H, W, 3] RGB; gives (h, w) of the working image.
+    def push(self, image: NDArray[np.uint8], stamp: int = 0) -> tuple[int, int]:
+        """Takes the next camera image, uint8 [H, W, 3] RGB, and its time in nanoseconds; gives the working (h, w).
 
         An image of another size starts afresh.
         """
@@ -35,12 +42,14 @@ class FlowHistory:
         if self._images and self._images[-1].shape != grey.shape:
             self.reset()
         self._images.append(grey)
+        self._stamps.append(stamp)
         self._steps.append(None)
         self.milliseconds = (perf_counter() - began) * 1e3
         return grey.shape
 
     def reset(self) -> None:
         self._images.clear()
+        self._stamps.clear()
         self._steps.clear()
         self.milliseconds = 0.0
 
@@ -59,5 +68,15 @@ class FlowHistory:
         """Flow from the image `back - 1` before the newest to the one before that."""
         known = self._steps[-back]
         if known is None:
-            known = self._steps[-back] = self._flow(self._images[-back], self._images[-back - 1])
+            known = self._flow(self._images[-back], self._images[-back - 1], self._guess() if back == 1 else None)
+            self._steps[-back] = known
         return known
+
+    def _guess(self) -> NDArray[np.float32] | None:
+        """The newest flow, as the one before lets expect it."""
+        if len(self._images) < 3 or self._steps[-2] is None:
+            return None
+        first, second, third = self._stamps
+        if second <= first or third <= second:
+            return self._steps[-2]
+        return self._steps[-2] * np.float32(min((third - second) / (second - first), _MOST))

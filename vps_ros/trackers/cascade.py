@@ -15,7 +15,7 @@ from vps_ros.trackers.pixels import PixelHistory
 from vps_ros.trackers.stages import Stage
 from vps_ros.trackers.things import Things
 
-_STATES = tuple(TrackState)
+_TENTATIVE, _CONFIRMED, _LOST = TrackState
 _EVIDENCE = tuple(AssociatedBy)
 
 
@@ -89,33 +89,31 @@ class CascadeTracker(Tracker):
     def _tracks(self, segmentation: Segmentation, stamp: int) -> tuple[Track, ...]:
         rows = self._memory.rows
         height, width = segmentation.map.shape
-        seen = rows["index"] >= 0
+        index, hits = rows["index"].tolist(), rows["hits"].tolist()
         boxes = np.empty((len(rows), 4))
+        seen, lost = np.flatnonzero(rows["index"] >= 0), np.flatnonzero(rows["index"] < 0)
         boxes[seen] = segmentation.boxes[rows["index"][seen]]
-        lost = np.flatnonzero(~seen)
         if len(lost):
             boxes[lost] = self._memory.predict(stamp, lost) * (width, height, width, height)
-        sides = rows["velocity"]
-        velocity = (sides[:, :2] + sides[:, 2:]) * (width / 2, height / 2)
-        state = np.where(
-            seen,
-            np.where(self._lifecycle.confirmed(rows), int(TrackState.CONFIRMED), int(TrackState.TENTATIVE)),
-            int(TrackState.LOST),
-        )
+        velocity = self._memory.centre_velocity(np.arange(len(rows))) * (width, height)
+        confirmed = self._lifecycle.confirm_hits
         columns = (
             rows["id"].tolist(),
             rows["slot"].tolist(),
-            rows["index"].tolist(),
+            index,
             rows["class_id"].tolist(),
             rows["score"].tolist(),
-            [_STATES[s] for s in state.tolist()],
+            [
+                _LOST if i < 0 else _CONFIRMED if h >= confirmed else _TENTATIVE
+                for i, h in zip(index, hits, strict=True)
+            ],
             [_EVIDENCE[e] for e in rows["associated_by"].tolist()],
             rows["association"].tolist(),
-            map(tuple, boxes.tolist()),
-            map(tuple, velocity.tolist()),
+            zip(*boxes.T.tolist(), strict=True),
+            zip(*velocity.T.tolist(), strict=True),
             rows["area"].tolist(),
             rows["first_seen"].tolist(),
             rows["last_seen"].tolist(),
-            rows["hits"].tolist(),
+            hits,
         )
-        return tuple(map(Track, *columns))
+        return tuple(map(Track._make, zip(*columns, strict=True)))

@@ -30,8 +30,6 @@ ROW = np.dtype(
 `index` is the segment it has in the current frame (-1: none); `last_frame` counts the frames of the tracker;
 `described` says whether its appearance is known."""
 
-_FARTHEST = 1e4
-"""Image sizes; predicted boxes end here, so that no wild velocity overflows."""
 _SHORTEST = 1_000_000
 """Nanoseconds; no camera's frames are closer, so a smaller step is a stamp that stands still."""
 
@@ -74,15 +72,22 @@ class Memory:
         The velocity is per second, so frames may come unevenly; at a steady rate the step is the difference of the
         last two boxes, as in the paper. A side does not run through the opposite one.
         """
-        rows = self.rows[which]
-        seconds = np.maximum(stamp - rows["last_seen"], 0) * 1e-9
-        boxes = np.clip(rows["box"] + rows["velocity"] * seconds[:, None], -_FARTHEST, _FARTHEST)
+        rows = self.rows
+        seconds = np.maximum(stamp - rows["last_seen"][which], 0) * 1e-9
+        boxes = rows["velocity"][which]
+        boxes *= seconds[:, None]
+        boxes += rows["box"][which]
         crossed = boxes[:, 2:] < boxes[:, :2]
         if crossed.any():
             middle = (boxes[:, :2] + boxes[:, 2:]) / 2
             boxes[:, :2] = np.where(crossed, middle, boxes[:, :2])
             boxes[:, 2:] = np.where(crossed, middle, boxes[:, 2:])
         return boxes
+
+    def centre_velocity(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 [R, 2], (x, y) of the rows `which` in sizes of the image per second."""
+        sides = self.rows["velocity"][which]
+        return (sides[:, :2] + sides[:, 2:]) / 2
 
     def see(self, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int, frame: int) -> None:
         """Known objects `rows` [R] are the things `which` [R] of this frame (equations 3 and 4).

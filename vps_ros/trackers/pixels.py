@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -14,18 +15,28 @@ from vps_ros.trackers.similarity import dice, overlap
 from vps_ros.trackers.things import Things
 
 
-class PixelHistory:
-    """Thing masks of the last frames as label maps on the flow's working grid, and whose they are.
+@dataclass(frozen=True)
+class Masks:
+    """Thing masks of one frame on the flow's working grid.
 
-    One label map holds 1 + k where thing k is, 0 elsewhere; beside it stand the track ids of the things.
+    Attributes:
+        labels: uint16 [h, w], 1 + k where thing k is, 0 elsewhere.
+        ids: int64 [K], track ids of the things.
+        stamp: nanoseconds.
     """
+
+    labels: NDArray[np.uint16]
+    ids: NDArray[np.int64]
+    stamp: int
+
+
+class PixelHistory:
+    """Masks of the current frame and of the two before it."""
 
     def __init__(self, flow: FlowHistory) -> None:
         self._flow = flow
-        self._past: deque[tuple[NDArray[np.uint16], NDArray[np.int64]]] = deque(maxlen=2)
-        self._labels = np.zeros((0, 0), np.uint16)
-        self._count = 0
-        self._open = False
+        self._past: deque[Masks] = deque(maxlen=2)
+        self._now: Masks | None = None
 
     @property
     def milliseconds(self) -> float:
@@ -35,40 +46,56 @@ class PixelHistory:
     def reset(self) -> None:
         self._flow.reset()
         self._past.clear()
-        self._open = False
+        self._now = None
 
     def push(self, frame: Frame, segmentation: Segmentation, things: Things) -> None:
-        """Takes the current frame; one whose tracks were never told counts as one without things."""
-        if self._open:
-            self.remember(np.empty(0, np.int64))
-        grid = self._flow.push(frame.image)
-        if self._past and self._past[-1][0].shape != grid:
+        """Takes the current frame."""
+        if self._now is not None:
+            self._past.append(self._now)
+        grid = self._flow.push(frame.image, frame.stamp)
+        if self._past and self._past[-1].labels.shape != grid:
             self._past.clear()
         table = np.zeros(max(len(segmentation) + 1, 256), np.uint16)
         table[things.index + 1] = np.arange(1, len(things) + 1)
-        self._labels = _on_grid(segmentation.map, grid, table)
-        self._count = len(things)
-        self._open = True
-
-    def similarity(self, steps: int) -> tuple[NDArray[np.int64], NDArray[np.float64]] | None:
-        """Track ids [M] of the things `steps` (1 or 2) frames ago, and Dice [M, K] of their moved masks with the
-        current ones; None when that frame is not known or either frame has no thing.
-        """
-        if len(self._past) < steps or not self._count:
-            return None
-        labels, ids = self._past[-steps]
-        if not len(ids):
-            return None
-        flow = self._flow.backward(steps)
-        if flow is None:
-            return None
-        moved = warp_labels(labels, flow)
-        return ids, dice(overlap(moved, self._labels, len(ids), self._count))
+        # No track has id 0: a frame whose tracks are never told is one of strangers.
+        self._now = Masks(_on_grid(segmentation.map, grid, table), np.zeros(len(things), np.int64), frame.stamp)
 
     def remember(self, ids: NDArray[np.int64]) -> None:
         """The things of the current frame are the tracks `ids` [K]."""
-        self._past.append((self._labels, ids))
-        self._open = False
+        self._now = replace(self._now, ids=ids)
+
+    def before(self, steps: int) -> Masks | None:
+        """The masks `steps` (1 or 2) frames ago; None where there are none to compare with the current ones."""
+        if len(self._past) < steps or not len(self._now.ids) or not len(self._past[-steps].ids):
+            return None
+        return self._past[-steps]
+
+    def flow_dice(self, steps: int) -> NDArray[np.float64]:
+        """Dice [M, K] of the masks `before(steps)`, moved by the optical flow, with the current ones."""
+        past, now = self._past[-steps], self._now
+        moved = warp_labels(past.labels, self._flow.backward(steps))
+        return dice(overlap(moved, now.labels, len(past.ids), len(now.ids)))
+
+    def motion_dice(self, steps: int, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Dice [M, K] of the masks `before(steps)`, each moved as a whole, with the current ones.
+
+        `shifts` [M, 2] are (x, y) in sizes of the image.
+        """
+        past, now = self._past[-steps], self._now
+        height, width = now.labels.shape
+        by = np.zeros((len(past.ids) + 1, 2), np.int64)
+        by[1:] = np.rint(np.clip(shifts, -1, 1) * (width, height))
+        place = np.flatnonzero(past.labels)
+        label = past.labels.ravel()[place]
+        y, x = np.divmod(place, width)
+        x += by[label, 0]
+        y += by[label, 1]
+        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
+        found = now.labels.ravel()[y[inside] * width + x[inside]]
+        joint = overlap(label[inside], found, len(past.ids), len(now.ids))
+        # Only pixels of the past were visited: what they did not reach of the current masks is counted here.
+        joint[0] = np.bincount(now.labels.ravel(), minlength=joint.shape[1]) - joint[1:].sum(axis=0)
+        return dice(joint)
 
 
 def _on_grid(labels: NDArray, grid: tuple[int, int], table: NDArray[np.uint16]) -> NDArray[np.uint16]:

@@ -13,14 +13,13 @@ def location_similarity(
 
     Video-kMaX equation 5, first factor.
     """
-    square = np.zeros((len(boxes), len(predicted)), np.float32)
-    boxes, predicted = boxes.astype(np.float32), predicted.astype(np.float32)
-    for side in range(4):
-        gap = boxes[:, side, None] - predicted[:, side]
-        gap *= gap
-        square += gap
-    square *= np.float32(-1.0 / temperature)
-    return np.exp(square, out=square)
+    # -|b - c|^2 = 2 b.c - |b|^2 - |c|^2, as one product of matrices.
+    left, right = np.empty((len(boxes), 6)), np.empty((6, len(predicted)))
+    left[:, :4], left[:, 4], left[:, 5] = boxes * 2, (boxes * boxes).sum(axis=1), 1
+    right[:4], right[4], right[5] = predicted.T, -1, -(predicted * predicted).sum(axis=1)
+    right *= 1 / temperature
+    exponent = (left @ right).astype(np.float32)
+    return np.exp(exponent, out=exponent)
 
 
 def appearance_similarity(
@@ -33,8 +32,12 @@ def appearance_similarity(
 
     Video-kMaX equation 5, second factor; an object of unknown appearance is judged by its place alone.
     """
-    scale = np.outer(lengths, stored_lengths)
-    return np.divide(vectors @ stored.T, scale, out=np.ones_like(scale), where=scale > 0)
+    cosine = vectors @ stored.T
+    scale = lengths[:, None] * stored_lengths
+    if scale.all():
+        cosine /= scale
+        return cosine
+    return np.divide(cosine, scale, out=np.ones_like(scale), where=scale > 0)
 
 
 def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> NDArray[np.int64]:

@@ -40,20 +40,24 @@ class PixelStage:
     steps: int
     threshold: float
     class_change: float
+    motion: bool = True
     evidence: AssociatedBy = AssociatedBy.PIXELS
 
     def pair(self, memory, rows, things, which, stamp):
-        found = self.history.similarity(self.steps)
-        if found is None:
+        past = self.history.before(self.steps)
+        if past is None:
             return _NOTHING
-        ids, similarity = found
-        known, place = _find(memory.rows["id"][rows], ids)
+        known, place = _find(memory.rows["id"][rows], past.ids)
         if not len(known):
             return _NOTHING
         rows = rows[place]
-        similarity = similarity[np.ix_(known, which)]
+        similarity = self.history.flow_dice(self.steps)[np.ix_(known, which)]
+        if self.motion:
+            shifts = np.zeros((len(past.ids), 2))
+            shifts[known] = memory.centre_velocity(rows) * (max(stamp - past.stamp, 0) * 1e-9)
+            np.maximum(similarity, self.history.motion_dice(self.steps, shifts)[np.ix_(known, which)], out=similarity)
         same = memory.rows["class_id"][rows][:, None] == things.class_ids[which]
-        similarity = np.where(same | (similarity > self.class_change), similarity, 0.0)
+        similarity[~same & (similarity <= self.class_change)] = 0
         r, c = mutual_best(similarity, self.threshold)
         return rows[r], which[c], similarity[r, c]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import heapq
+import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,6 +35,8 @@ FORMATS = {"kitti-step": KITTI_STEP}
 """Format -> the taxonomy of its benchmark."""
 WORST = 6
 """Frames that the report shows."""
+STRETCH = 10
+"""Frames of a video of which it shows the worst at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,8 +72,9 @@ def run(args: argparse.Namespace) -> int:
     done = evaluate_pairs(pairs, evaluator, args.jobs or os.cpu_count() or 1)
     for pair, quality in progress(done, "evaluate", len(pairs)):
         if args.html:
-            worst.offer(pair, quality)
-            timeline.setdefault(pair.sequence, []).append(quality.pq)
+            values = timeline.setdefault(pair.sequence, [])
+            worst.offer(pair, len(values), quality)
+            values.append(quality.pq)
     report = evaluator.result()
     if args.json:
         write_json(args.json, report.to_json())
@@ -112,24 +115,23 @@ def _percent(*values: float) -> tuple[float | None, ...]:
 
 
 class _Worst:
-    """Keeps the frames of lowest PQ."""
+    """Keeps frames of lowest PQ, at most one of each STRETCH: the next frame of a video mostly looks the same."""
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._heap: list[tuple[float, int, FramePair]] = []
-        self._count = 0
+        self._of_stretch: dict[tuple[str, int], tuple[float, FramePair]] = {}
 
-    def offer(self, pair: FramePair, quality: FrameQuality) -> None:
-        if quality.pq != quality.pq:
-            return
-        self._count += 1
-        # The earlier frame stays among equals; the count also keeps pairs from being compared.
-        heapq.heappush(self._heap, (-quality.pq, -self._count, pair))
-        if len(self._heap) > self._size:
-            heapq.heappop(self._heap)
+    def offer(self, pair: FramePair, index: int, quality: FrameQuality) -> None:
+        """`index` counts the frames of the sequence."""
+        stretch = pair.sequence, index // STRETCH
+        # Written so that NaN, a frame where nothing is labelled, is never the worst.
+        if quality.pq < self._of_stretch.get(stretch, (math.inf, pair))[0]:
+            self._of_stretch[stretch] = quality.pq, pair
+            if len(self._of_stretch) > self._size:
+                del self._of_stretch[max(self._of_stretch, key=lambda s: self._of_stretch[s][0])]
 
     def taken(self) -> list[tuple[float, FramePair]]:
-        return [(-quality, pair) for quality, _, pair in sorted(self._heap, reverse=True)]
+        return sorted(self._of_stretch.values(), key=lambda one: one[0])
 
 
 def _pictures(

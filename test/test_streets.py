@@ -73,15 +73,16 @@ def test_night_is_dark_and_turning_turns():
 
     assert brightness("night") < 0.6 * brightness("cruise")
 
-    def heading_change(name: str) -> float:
+    def rotation(name: str) -> float:
+        """Degrees that the optical axis sweeps in six seconds."""
         total = 0.0
         for seed in range(3):
-            first, *_, last = drive(name, seed, 60, (32, 32))
-            between = first.pose[:3, 2] @ last.pose[:3, 2]
-            total += float(np.degrees(np.arccos(np.clip(between, -1, 1))))
+            axes = np.stack([f.pose[:3, 2] for f in drive(name, seed, 60, (32, 32))])
+            total += float(np.degrees(np.arccos(np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1))).sum())
         return total / 3
 
-    assert heading_change("turning") > 30
+    turning = rotation("turning")
+    assert turning > 60 and turning > 2 * rotation("cruise")
 
 
 def test_an_instance_keeps_its_class_and_some_leave_and_return():

@@ -10,8 +10,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets.scene import Scene
 from vps_ros.datasets.streets.scenario import SCENARIOS
+from vps_ros.datasets.streets.scene import Scene
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame
 
@@ -27,7 +27,8 @@ class StreetFrame:
     Attributes:
         frame: RGB image, stamp in nanoseconds, frame_id "camera".
         semantic: uint8 [H, W], Cityscapes train id 0..18.
-        instance: uint16 [H, W], 0 for stuff; an object keeps its number for the whole drive, also when it leaves and returns.
+        instance: uint16 [H, W], 0 for stuff; an object keeps its number for the whole drive, also when it
+            leaves and returns.
         camera: float64 [3, 3] intrinsics; pixel (0, 0) has its centre at (0, 0).
         pose: float64 [4, 4], camera (x right, y down, z forward) to world (z up) in metres.
     """

@@ -58,7 +58,7 @@ class Camera:
         self.sensor = draw_sensor(rng, light.night > 0.5)
         w, h = size
         s = self.sensor
-        self._aim = float(rng.uniform(28, 60) if light.night > 0.5 else rng.uniform(80, 125))
+        self._aim = float(rng.uniform(38, 78) if light.night > 0.5 else rng.uniform(80, 125))
         self._tone(1.0)
         yy, xx = np.mgrid[0:h, 0:w]
         away = ((xx - w / 2) / (w / 2)) ** 2 + ((yy - h / 2) / (h / 2)) ** 2
@@ -90,7 +90,9 @@ class Camera:
         metered = painted[painted.shape[0] // 3 :: 4, ::4]
         mean = max(float(np.minimum(metered, 235).mean()), 4.0)
         aim = 255 * (self._aim / 255) ** (1 / self.sensor.gamma)
-        self._tone(float(np.clip(aim / mean, 0.6, 3.0)))
+        # Fog is as bright as the sky and fills the picture: it must not be blown out as the sky may be.
+        most = 0.92 / float(self.light.horizon.max()) if self.light.fog else 3.0
+        self._tone(float(np.clip(aim / mean, 0.6, most)))
 
     def develop(
         self,

@@ -100,12 +100,8 @@ def body(
     height = rng.uniform(1.05, 1.4) if rng.random() < child else float(np.clip(rng.normal(1.73, 0.09), 1.5, 1.98))
     w = float(np.clip(rng.normal(1.0, 0.1), 0.85, 1.35))
     fine, coarse = (_limbs(wear, w, helmet, detail) for detail in (True, False))
-    return Body(
-        {k: m.of_class(class_id) for k, m in fine.items()},
-        {k: m.of_class(class_id) for k, m in coarse.items()},
-        height,
-        w,
-    )
+    levels = [{k: m.worn(rng, 0.08, 0.15).of_class(class_id) for k, m in limbs.items()} for limbs in (fine, coarse)]
+    return Body(levels[0], levels[1], height, w)
 
 
 def _limbs(wear: dict, w: float, helmet: bool, fine: bool) -> dict[str, Mesh]:

@@ -309,13 +309,13 @@ def ground(
             section.d(0, section.edge(0) - section.parking[0]),
         )
         out.append((JUNCTIONS, ribbon(path, s0, s1, *strip, paver, stone * 0.8, ROAD, 3.0)))
-    out += _marks(rng, path, section, crossings, corners, s0, s1, white)
+    out += _marks(rng, path, section, crossings, corners, s0, s1, white, grey)
     return out
 
 
 def _marks(
     rng: Generator, path: Path, section: Section, crossings: list[Crossing], corners: list[tuple[float, float, int]],
-    s0: float, s1: float, white: NDArray,
+    s0: float, s1: float, white: NDArray, grey: NDArray,
 ) -> list[tuple[int, Mesh]]:  # fmt: skip
     """Lane lines that pause at junctions, zebra crossings, stop lines, arrows, patches, rails."""
     out = []
@@ -395,7 +395,7 @@ def _marks(
                 )
     for _ in range(int((s1 - s0) / 14)):
         a, d = rng.uniform(s0, s1 - 6), rng.uniform(-right + 0.5, max(left, 0.5) - 0.8)
-        tone = float(rng.choice([0.3, 0.36, 0.45, 0.55])) * rng.uniform(0.8, 1.1)
+        tone = grey * rng.uniform(0.68, 1.15)
         e = float(section.d(1, d))
         size = (rng.uniform(0.4, 4.5), rng.uniform(0.3, 1.4)) if rng.random() < 0.6 else (0.6, 0.6)
         out.append(

@@ -37,8 +37,8 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "cruise": Scenario("an ordinary drive along streets"),
     "crowd": Scenario(
-        "many people, whole groups of whom look alike", speed=(0.5, 4.0), walkers=(4.0, 9.0), alike=0.75, parked=(0.0, 0.4),
-        traffic=(0.3, 1.5),
+        "many people, whole groups of whom look alike", speed=(0.5, 4.0), walkers=(4.0, 9.0), alike=0.75,
+        parked=(0.0, 0.4), traffic=(0.3, 1.5),
     ),
     "occlusion": Scenario(
         "poles, parked cars and traffic hide people and cars again and again", speed=(2.0, 6.0), walkers=(1.5, 4.0),

@@ -12,7 +12,6 @@ from vps_ros.datasets.streets.mesh import (
     ball,
     box,
     disc,
-    join,
     polygon,
     prism,
     quads,
@@ -190,8 +189,8 @@ def lamp_post(rng: Generator, night: bool, reach: float = 0.0) -> list[Mesh]:
         prism((0, 0, 0), (0, 0, height), (0.1, 0.08, 0.06), grey, 8, POLE),
         prism((0, 0, height), (0, reach, height + 0.3), (0.05, 0.04), grey, 5, POLE),
         box((-0.15, reach - 0.2, height + 0.2), (0.15, reach + 0.5, height + 0.32), grey * 0.9, POLE),
-        quads([[(-0.13, reach - 0.2, height + 0.19), (0.13, reach - 0.2, height + 0.19), (0.13, reach + 0.5, height + 0.19),
-                (-0.13, reach + 0.5, height + 0.19)]], glow, class_id=POLE),
+        quads([[(-0.13, reach - 0.2, height + 0.19), (0.13, reach - 0.2, height + 0.19),
+                (0.13, reach + 0.5, height + 0.19), (-0.13, reach + 0.5, height + 0.19)]], glow, class_id=POLE),
     ]  # fmt: skip
 
 
@@ -413,8 +412,8 @@ def bush(rng: Generator, size: float) -> list[Mesh]:
         7,
     )
     cards = [
-        _card(rng, np.array((0, 0, size * 0.45)) + rng.normal(0, 0.25, 3) * (size, size, 0.1), np.pi * i / 3, size, size * 0.6,
-              green * rng.uniform(0.8, 1.2)) for i in range(4)
+        _card(rng, np.array((0, 0, size * 0.45)) + rng.normal(0, 0.25, 3) * (size, size, 0.1), np.pi * i / 3, size,
+              size * 0.6, green * rng.uniform(0.8, 1.2)) for i in range(4)
     ]  # fmt: skip
     return [core, *cards]
 
@@ -447,12 +446,13 @@ def hedge(rng: Generator, length: float) -> list[Mesh]:
     shade[: 2 * n, :2] *= 0.5
     u = xs / 2
     v = height / 2
-    uv = np.concatenate([np.stack([np.stack([u[:-1], 0 * u[1:]], 1), np.stack([u[1:], 0 * u[1:]], 1),
-                                   np.stack([u[1:], 0 * u[1:] + v], 1), np.stack([u[:-1], 0 * u[1:] + v], 1)], 1)] * 3)  # fmt: skip
+    low, high = np.zeros(n), np.full(n, v)
+    around = np.stack([np.stack([u[:-1], u[1:], u[1:], u[:-1]], 1), np.stack([low, low, high, high], 1)], -1)
+    uv = np.concatenate([around] * 3)
     mesh = quads(corners, shade, uv, name, VEGETATION)
     mesh.normals[: 4 * n] = (0, -1, 0)
     mesh.normals[4 * n : 8 * n] = (0, 1, 0)
     mesh.normals[8 * n :] = (0, 0, 1)
-    ends = [quads([[(x, -depth / 2, 0), (x, depth / 2, 0), (x, depth / 2, height), (x, -depth / 2, height)]], green * 0.6,
-                  [(0, 0), (0.5, 0), (0.5, v), (0, v)], name, VEGETATION) for x in (-a, a)]  # fmt: skip
+    ends = [quads([[(x, -depth / 2, 0), (x, depth / 2, 0), (x, depth / 2, height), (x, -depth / 2, height)]],
+                  green * 0.6, [(0, 0), (0.5, 0), (0.5, v), (0, v)], name, VEGETATION) for x in (-a, a)]  # fmt: skip
     return [mesh, *ends]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ CROWNS = 8
 """How many pictures of foliage stand in the texture `crowns`, four in a row."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def texture(name: str) -> NDArray[np.uint8]:
     """uint8 [h, w, 3] or, where parts are cut out or see-through, [h, w, 4]; raises KeyError for an unknown name."""
     if name.startswith("mask:"):
@@ -148,8 +148,9 @@ def _facade(rng: Generator, lit: float = 0.0) -> NDArray[np.uint8]:
     """One storey by one bay, 2 x 2 of them: wall, window with frame, sill, perhaps curtains or balcony."""
     n, half = 256, 128
     wall = np.array(
-        [(0.85, 0.8, 0.68), (0.75, 0.72, 0.68), (0.9, 0.88, 0.84), (0.6, 0.36, 0.28), (0.8, 0.65, 0.5), (0.62, 0.6, 0.57),
-         (0.7, 0.55, 0.42), (0.85, 0.76, 0.55), (0.55, 0.5, 0.45), (0.72, 0.76, 0.78)][rng.integers(10)]
+        [(0.85, 0.8, 0.68), (0.75, 0.72, 0.68), (0.9, 0.88, 0.84), (0.6, 0.36, 0.28), (0.8, 0.65, 0.5),
+         (0.62, 0.6, 0.57), (0.7, 0.55, 0.42), (0.85, 0.76, 0.55), (0.55, 0.5, 0.45),
+         (0.72, 0.76, 0.78)][rng.integers(10)]
     ) * rng.uniform(0.8, 1.08)  # fmt: skip
     out = np.ones((n, n, 3)) * wall
     out *= (1 + 0.04 * noise(rng, n, (4, 16)) + 0.02 * rng.standard_normal((n, n)))[..., None]

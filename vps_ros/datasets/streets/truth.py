@@ -54,8 +54,8 @@ def _draw(
     colors = (digits + (1 if white is None else 2)).astype(np.uint8)
     flat_uv = np.zeros((3 * n, 2)) if uv is None else uv.reshape(-1, 2)
     return scene.renderer.add(
-        "faces", corners.reshape(-1, 3), np.repeat(colors, 3, 0), flat_uv, np.arange(3 * n).reshape(-1, 3), white, order,
-        cut=white is not None,
+        "faces", corners.reshape(-1, 3), np.repeat(colors, 3, 0), flat_uv, np.arange(3 * n).reshape(-1, 3), white,
+        order, cut=white is not None,
     )  # fmt: skip
 
 

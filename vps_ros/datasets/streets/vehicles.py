@@ -183,7 +183,7 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
                 paint * 0.7,
             )
         )
-    return join(parts).of_class(CAR), (length, width, float(roof.max()))
+    return join(parts).worn(rng).of_class(CAR), (length, width, float(roof.max()))
 
 
 def _inset(rings: np.ndarray, i: int, k: int, margin: float) -> np.ndarray:
@@ -280,7 +280,7 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
         red = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
         parts.append(_plate(back - 0.02, s * w * 0.65, s * w * 0.95, 0.7, 0.95, red, 0))
     parts.append(box((back, -w * 0.9, 0.5), (cab, w * 0.9, 0.95), (0.06, 0.06, 0.06)))
-    style = rng.choice(["box", "box", "flat", "tank"])
+    style = rng.choice(["box", "flat", "tank"], p=[0.62, 0.26, 0.12])
     if style == "box":
         parts.append(box((back, -w, 0.95), (cab - 0.12, w, height), cargo))
         band = np.clip(cargo * rng.uniform(0.4, 1.5, 3), 0, 1)
@@ -314,7 +314,7 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
     r = 0.48
     for at in (front - 0.9, back + 1.0, back + 2.1):
         parts += _wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
-    return join(parts).of_class(TRUCK), (length, width, height)
+    return join(parts).worn(rng).of_class(TRUCK), (length, width, height)
 
 
 def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
@@ -323,7 +323,7 @@ def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     parts = _coach(rng, length, width, height, 0.35, lights)
     for at in (length / 2 - 2.4, -length / 2 + 2.6):
         parts += _wheels(at, width, 0.48, np.array((0.4, 0.4, 0.42)))
-    return join(parts).of_class(BUS), (length, width, height)
+    return join(parts).worn(rng).of_class(BUS), (length, width, height)
 
 
 def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
@@ -359,7 +359,7 @@ def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float
                 )
             )
     parts.append(prism((-0.6, 0, height), (0.6, 0, height + 0.9), (0.03, 0.03), (0.2, 0.2, 0.2), 4))
-    return join(parts).of_class(TRAIN), (cars * (length + 0.5), width, height)
+    return join(parts).worn(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
 
 
 def _coach(rng: Generator, length: float, width: float, height: float, low: float, lights: bool) -> list[Mesh]:
@@ -446,7 +446,7 @@ def bicycle(rng: Generator) -> Mesh:
         parts.append(box((0.4, -0.18, 0.8), (0.7, 0.18, 1.02), (0.12, 0.1, 0.08)))
     if rng.random() < 0.4:
         parts.append(box((-0.75, -0.07, 0.72), (-0.3, 0.07, 0.76), (0.1, 0.1, 0.1)))
-    return join(parts).of_class(BICYCLE)
+    return join(parts).worn(rng).of_class(BICYCLE)
 
 
 def _thin_wheel(x: float, radius: float, tyre: float, n: int = 14) -> list[Mesh]:
@@ -528,4 +528,4 @@ def motorcycle(rng: Generator, lights: bool = False) -> Mesh:
             0,
         )
     )
-    return join(parts).of_class(MOTORCYCLE)
+    return join(parts).worn(rng).of_class(MOTORCYCLE)

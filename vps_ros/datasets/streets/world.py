@@ -76,7 +76,6 @@ class Builder:
 
     def _crossings(self, path: Path, corners: list[tuple[float, float, int]]) -> list[Crossing]:
         rng, out = self.rng, []
-        half = float(np.mean([self.section.edge(0), self.section.edge(1)]))
 
         def side_street(s: float, heading: float, length: float = 75.0) -> None:
             out.append(
@@ -92,7 +91,6 @@ class Builder:
             side_street(a + 1, float(path.turn(a)), 90.0)
             if rng.random() < 0.8:
                 side_street(b - 1, float(path.turn(b)) + np.pi)
-            _ = half
         s = float(rng.uniform(15, 50))
         while s < self.last - 10:
             if all(s < a - 30 or s > b + 30 for a, b, _ in corners):
@@ -109,7 +107,7 @@ class Builder:
         rng = self.rng
         self._furniture()
         for side in (0, 1):
-            mood = _MOODS[str(rng.choice(list(_MOODS), p=[0.3, 0.2, 0.2, 0.1, 0.2]))]
+            mood = _MOODS[str(rng.choice(list(_MOODS), p=[0.25, 0.2, 0.27, 0.08, 0.2]))]
             s = self.first
             while s < self.last:
                 run = float(rng.uniform(12, 30))
@@ -193,7 +191,6 @@ class Builder:
                 max(sec.front(0), sec.front(1)) * 0.8,
             )
         middle = s + run / 2
-        heading = float(path.turn(middle)) + (0 if sign > 0 else np.pi)
 
         def put(
             meshes: list[Mesh],
@@ -219,14 +216,15 @@ class Builder:
             return True
 
         if kind == 0:
-            put(scenery.house(rng, run - 0.1, rng.uniform(9, 14), int(rng.integers(2, 7)), rng.random() < 0.45, self.facade()),
-                middle, front, run, 9.0, True)  # fmt: skip
+            shop = bool(rng.random() < 0.45)
+            town = scenery.house(rng, run - 0.1, rng.uniform(9, 14), int(rng.integers(2, 7)), shop, self.facade())
+            put(town, middle, front, run, 9.0, True)
         elif kind == 1:
             self._border(put, s, run, near + 0.3)
             wide = min(run - 3, rng.uniform(8, 14))
             back = front + rng.uniform(2.5, 7)
-            put(scenery.house(rng, wide, rng.uniform(7, 10), int(rng.integers(1, 4)), False, self.facade()), middle, back, wide,
-                8.0, True)  # fmt: skip
+            home = scenery.house(rng, wide, rng.uniform(7, 10), int(rng.integers(1, 4)), False, self.facade())
+            put(home, middle, back, wide, 8.0, True)
             for _ in range(rng.integers(1, 4)):
                 self._plant(
                     path,
@@ -264,7 +262,6 @@ class Builder:
                     apart,
                     own,
                 )
-        _ = heading
 
     def _border(self, put: object, s: float, run: float, away: float, chance: float = 0.75) -> None:
         """A hedge, wall or fence before a block."""
@@ -343,7 +340,7 @@ class Builder:
         rng, sec = self.rng, self.section
         sign = float(sec.d(side, 1.0))
         away = sec.edge(side) + 0.3 + max(sec.verge[side] * 0.5, 0.35)
-        if rng.random() < (0.75 if sec.verge[side] else 0.3):
+        if rng.random() < (0.8 if sec.verge[side] else 0.38):
             step, s = rng.uniform(6, 16), self.first + rng.uniform(0, 8)
             while s < self.last:
                 at = self.world.path.at(s, sign * away)

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -97,17 +98,17 @@ class _Judge:
         self.pictures: list[Picture] = []
         self._truth = truth
         self._every = max(frames // PICTURES, 1)
-        self._draw = Overlay(taxonomy)
+        self._draw = Overlay(taxonomy, min_height=360)
 
     def __call__(self, frame: Frame, result: PanopticFrame) -> None:
         semantic, instance = self._truth.at(result.stamp)
         quality = self.evaluator.update(SCENARIO, semantic, instance, *class_and_track_maps(result))
         if len(self.timeline) % self._every == 0 and len(self.pictures) < PICTURES:
-            rows = (
-                frame.image,
-                paint_map(self.evaluator.taxonomy, semantic, instance),
-                self._draw(frame.image, result),
-            )
+            picture = self._draw(frame.image, result)
+            truth = paint_map(self.evaluator.taxonomy, semantic, instance)
+            rows = [
+                cv2.resize(row, picture.shape[1::-1], None, 0, 0, cv2.INTER_NEAREST) for row in (frame.image, truth)
+            ]
             caption = f"frame {len(self.timeline)}: PQ {100 * quality.pq:.1f}; from above: camera, truth, result"
-            self.pictures.append(Picture(np.concatenate(rows), caption))
+            self.pictures.append(Picture(np.concatenate([*rows, picture]), caption))
         self.timeline.append(quality.pq)

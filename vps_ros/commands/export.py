@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vps_ros.commands.console import note
 from vps_ros.errors import InputError
+from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_existing
 
 DESCRIPTION = "Writes a trained model as ONNX, after checking that ONNX Runtime computes what torch does."
@@ -26,11 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     path = refuse_existing(args.output, args.force)
     size = _size(args.size) if args.size else None
-    try:
-        import onnx  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'exporting needs {error.name}; pip install "vps_ros[train]"') from None
+    require_training("exporting")
     from vps_ros.learning.checkpoint import restore
     from vps_ros.learning.export import export, model_card
 

@@ -67,7 +67,7 @@ def replay_bag(
         every: list[Sink] = [lambda frame, result: writer.write_frame(result, pipeline.taxonomy), *sinks]
         if overlay is not None:
             video = outputs.enter_context(VideoWriter(overlay, force=force))
-            draw = Overlay(pipeline.taxonomy)
+            draw = Overlay(pipeline.taxonomy, min_height=360)
             every.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
         summary = replay(progress(bag.frames(), "replay", bag.count), pipeline, every)
     for loss in bag.losses:

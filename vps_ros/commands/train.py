@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vps_ros.errors import InputError
+from vps_ros.learning.extra import require_training
 
 DESCRIPTION = "Trains a k-means mask transformer on generated street drives; what it needs of them is rendered first."
 EXAMPLES = [
@@ -21,10 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    try:
-        import torch  # noqa: F401
-    except ImportError:
-        raise InputError('training needs torch; pip install "vps_ros[train]"') from None
+    require_training("training")
     from vps_ros.learning.recipe import Recipe
     from vps_ros.learning.training import train
 

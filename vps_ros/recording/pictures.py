@@ -89,6 +89,8 @@ class Video:
                 self.cut = f"{self.path}: only the first {index + 1} frames can be decoded ({error.strerror})"
             if index < 0:
                 raise InputError(f"{self.path}: holds no frames")
+            if self.count and index + 1 < self.count and self.cut is None:
+                self.cut = f"{self.path}: only {index + 1} of its {self.count} frames are there"
 
     def _open(self) -> Any:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -70,8 +72,14 @@ class BagWriter:
             writer = Writer(folder, version=_VERSION, storage_plugin=STORAGES[self._storage])
             if self._compress and self._storage == "mcap":
                 writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
-            with writer:
-                yield writer
+            try:
+                with writer:
+                    yield writer
+            except sqlite3.OperationalError as error:
+                # SQLite tells neither the file nor the system's reason.
+                if "full" in str(error):
+                    raise OSError(errno.ENOSPC, str(error), str(self.path)) from None
+                raise InputError(f"{self.path}: cannot be written ({error}); check the disk and its limits") from None
             if self._single:
                 (folder / f"{folder.name}.mcap").rename(draft)
 

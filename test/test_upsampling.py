@@ -104,14 +104,14 @@ def arrange(scene):
     return nodes, fit(spec, *scene["camera"]), rng.permutation(some if len(some) else [0]), rng
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scenes)
 def test_softmax_claims_equal_the_dense_ones(scene):
     nodes, where, candidates, _ = arrange(scene)
     check(nodes, where, candidates, scene["threshold"], scene["exclusive"])
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(scenes)
 def test_sigmoid_claims_equal_the_dense_ones(scene):
     nodes, where, candidates, rng = arrange(scene)

@@ -1,0 +1,53 @@
+"""Writes docs/benchmarks.md from benchmarks/results/*.json: `python docs/make_benchmarks.py`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from vps_ros.commands.bench import load, tables  # noqa: E402
+
+HEAD = """# Benchmarks
+
+Made by `docs/make_benchmarks.py` from `benchmarks/results/*.json`, which `vps-ros bench NAME --json FILE` writes.
+Each figure stands beside a named alternative on the same input in the same run.
+"""
+
+
+def page() -> str:
+    parts = [HEAD]
+    for path in sorted((ROOT / "benchmarks" / "results").glob("*.json")):
+        result = json.loads(path.read_text())
+        module = load(result["benchmark"])
+        parts += [f"## {result['benchmark']}\n", module.__doc__.strip() + "\n", _machine(result["machine"])]
+        for title, columns, rows in tables(module, result):
+            parts.append(_markdown(title, columns, rows))
+    return "\n".join(parts)
+
+
+def _machine(facts: dict) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    return f"Measured on: {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {packages}.\n"
+
+
+def _markdown(title: str, columns: list[str], rows: list[list[object]]) -> str:
+    lines = [f"### {title[0].upper()}{title[1:]}", "", _row(columns), "|---" * len(columns) + "|"]
+    return "\n".join([*lines, *(_row(row) for row in rows)]) + "\n"
+
+
+def _row(values: list[object]) -> str:
+    return "| " + " | ".join(_cell(value) for value in values) + " |"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+if __name__ == "__main__":
+    (ROOT / "docs" / "benchmarks.md").write_text(page())

@@ -1,0 +1,108 @@
+"""`vps-ros bench`: finding benchmarks, running one, and the page made of its JSON."""
+
+import importlib.util
+import json
+import math
+
+import numpy as np
+import pytest
+
+from vps_ros.commands import bench, main
+from vps_ros.segmenters import postprocess
+from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.preprocess import fit
+from vps_ros.taxonomy import CITYSCAPES
+
+QUICK = '''"""Counting beside counting twice."""
+DESCRIPTION = "how far one counts"
+
+def run(progress):
+    return {"counts": [len(list(progress(range(n), "counting", n))) for n in (3, 4)]}
+
+def rows(figures):
+    return ["count"], [[n] for n in figures["counts"]]
+'''
+
+
+@pytest.fixture
+def source_tree(tmp_path, monkeypatch):
+    """A source tree with one quick benchmark in place of the real ones."""
+    folder = tmp_path / "benchmarks"
+    folder.mkdir()
+    (folder / "quick.py").write_text(QUICK)
+    (folder / "_helper.py").write_text("")
+    spec = importlib.util.spec_from_file_location("quick", folder / "quick.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    monkeypatch.setattr(bench, "load", lambda name: {"quick": module}[name])
+    return tmp_path
+
+
+def test_without_a_name_they_are_listed(source_tree, capsys):
+    assert main.main(["bench"]) == 0
+    listed = capsys.readouterr().out
+    assert "quick" in listed and "how far one counts" in listed
+    assert "helper" not in listed
+
+
+def test_figures_as_table_and_json(source_tree, capsys):
+    path = source_tree / "out" / "quick.json"
+    assert main.main(["bench", "quick", "--json", str(path)]) == 0
+    assert "count" in capsys.readouterr().out
+    result = json.loads(path.read_text())
+    assert result["benchmark"] == "quick"
+    assert result["counts"] == [3, 4]
+    assert result["machine"]["cores"] >= 1
+    assert result["machine"]["packages"]["numpy"] == np.__version__
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["bench", "slow"], "no benchmark 'slow'; there is quick"),
+        (["bench", "_helper"], "no benchmark '_helper'"),
+        (["bench", "--json", "x.json"], "--json needs the name"),
+    ],
+)
+def test_what_is_not_there(source_tree, capsys, arguments, expected):
+    assert main.main(arguments) == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_an_installed_package_has_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "ROOT", tmp_path)
+    assert main.main(["bench", "pipeline"]) == 2
+    assert "come with the source tree" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", bench.names(bench.ROOT / "benchmarks"))
+def test_committed_figures_fit_their_tables(name):
+    path = bench.ROOT / "benchmarks" / "results" / f"{name}.json"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not there")
+    tables = bench.tables(bench.load(name), json.loads(path.read_text()))
+    assert tables
+    for title, columns, rows in tables:
+        assert title and rows
+        for row in rows:
+            assert len(row) == len(columns)
+            assert all(math.isfinite(value) for value in row if isinstance(value, float))
+
+
+def test_the_street_of_the_benchmark_is_one():
+    """26 queries live, most of them found, at both camera sizes alike."""
+    bench.load("pipeline")
+    from benchmarks._scene import street
+
+    tensors = street((48, 160))
+    found = [
+        postprocess.from_logits(
+            tensors, fit(InputSpec(192, 640), *size), CITYSCAPES, Thresholds(overlap=0.5), "softmax_queries"
+        )
+        for size in ((375, 1242), (1080, 1920))
+    ]
+    assert len(found[0]) >= 20
+    assert found[0].class_ids.tolist() == found[1].class_ids.tolist()
+    shares = [segmentation.areas / segmentation.map.size for segmentation in found]
+    np.testing.assert_allclose(shares[0], shares[1], atol=0.002)

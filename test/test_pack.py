@@ -1,5 +1,6 @@
 """`vps-ros pack`: folders and videos as bags that replay reads."""
 
+import re
 import shutil
 
 import av
@@ -199,7 +200,7 @@ def test_a_video_cut_off_gives_its_beginning(pack, tmp_path):
     assert "warning" in said
     count = len(read(tmp_path / "out.mcap")[1])
     assert 3 < count < 60
-    assert f"only {count} of its 60 frames" in " ".join(said.split())
+    assert re.search(rf"only (the first )?{count} ", " ".join(said.split()))
 
 
 def test_sound_is_no_video(pack, tmp_path):

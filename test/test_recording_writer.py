@@ -68,9 +68,9 @@ def test_rosbags_reads_what_was_written(tmp_path, name, options):
         assert found["/vps/detections"][k][1].detections[0].id == "5"
 
 
-@pytest.mark.parametrize(("name", "options"), FORMS)
-def test_label_info_reaches_late_subscribers(tmp_path, name, options):
-    with Reader(write(tmp_path / name, **options)) as bag:
+@pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
+def test_label_info_reaches_late_subscribers(tmp_path, storage):
+    with Reader(write(tmp_path / "bag", storage=storage)) as bag:
         profiles = {c.topic: c.ext.offered_qos_profiles for c in bag.connections}
     (labels,), (image,) = profiles["/vps/label_info"], profiles["/vps/panoptic"]
     assert (labels.durability, labels.reliability) == (QosDurability.TRANSIENT_LOCAL, QosReliability.RELIABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rosbags.serde import SerdeError
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from rosbags.typesys.store import Typestore
 
-from vps_ros.errors import InputError
+from vps_ros.errors import DroppedFrame, InputError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DEFINITIONS = _PACKAGE / "messages" / "definitions"
@@ -47,6 +49,18 @@ def _places() -> Iterator[Path]:
     # colcon puts the modules in PREFIX/lib/pythonX.Y/site-packages and the definitions in PREFIX/share.
     for prefix in _PACKAGE.parents:
         yield prefix / "share" / "vps_ros" / "msg"
+
+
+def read_message(data: bytes | memoryview, kind: str) -> Any:
+    """The message of full type name `kind` in CDR bytes; arrays in it are views of `data`.
+
+    Raises DroppedFrame when the bytes are no such message.
+    """
+    try:
+        return typestore().deserialize_cdr(memoryview(data), kind)
+    # Releases of rosbags differ in what they raise for bytes that end too early.
+    except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError) as error:
+        raise DroppedFrame(f"message is not a {kind} ({error})") from None
 
 
 class BagMessages:

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.serde import SerdeError
-
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame
 from vps_ros.messages.images import DECODERS
 from vps_ros.messages.panoptic import nanoseconds
-from vps_ros.messages.typestore import typestore
+from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.recording.loss import Loss
 
@@ -72,10 +70,8 @@ class BagReader:
         decoded = 0
         for message in self._bag.messages([self.topic]):
             try:
-                content = typestore().deserialize_cdr(memoryview(message.data), self._type)
+                content = read_message(message.data, self._type)
                 image = self._decode(content)
-            except SerdeError as error:
-                self._skipped[f"message is not a {self._type} ({error})"] += 1
             except DroppedFrame as reason:
                 self._skipped[str(reason)] += 1
             else:

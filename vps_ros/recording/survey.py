@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rosbags.serde import SerdeError
-
 from vps_ros.errors import DroppedFrame
 from vps_ros.messages.images import DECODERS
-from vps_ros.messages.typestore import typestore
+from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 
 
@@ -91,11 +89,11 @@ def _first_picture(bag: Bag, topic: Topic) -> str:
         return ""
     for message in bag.messages([topic.name]):
         try:
-            content: Any = typestore().deserialize_cdr(memoryview(message.data), topic.type)
+            content = read_message(message.data, topic.type)
             if hasattr(content, "encoding"):
                 return f"{content.width}x{content.height} {content.encoding}"
             height, width = DECODERS[topic.type](content).shape[:2]
             return f"{width}x{height} {content.format}"
-        except (SerdeError, DroppedFrame) as error:
+        except DroppedFrame as error:
             return str(error)
     return ""

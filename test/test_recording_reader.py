@@ -212,6 +212,12 @@ def test_no_image_topic(tmp_path):
     assert "/chatter (std_msgs/msg/String, 1)" in told
 
 
+def test_hundreds_of_topics_do_not_fill_the_screen(tmp_path):
+    told = refuse(write(tmp_path / "bag", [(f"/t{k:03}", START, string("a")) for k in range(200)]))
+    assert "and 188 more" in told
+    assert len(told) < 1000
+
+
 def test_a_silent_camera_is_no_choice(tmp_path):
     folder = tmp_path / "bag"
     with Writer(folder, version=9, storage_plugin=MCAP) as bag:

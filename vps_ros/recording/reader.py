@@ -18,6 +18,10 @@ from vps_ros.recording.bag import Bag, Topic
 from vps_ros.recording.loss import Loss
 
 
+_LISTED = 12
+"""Topics named in a message; vehicles record hundreds."""
+
+
 @dataclass(frozen=True)
 class RecordedFrame(Frame):
     """A Frame out of a bag. `received`: nanoseconds at which the recorder got it."""
@@ -125,7 +129,9 @@ def choose_image_topic(bag: Bag, topic: str | None) -> Topic:
 
 
 def _listing(topics: Any) -> str:
-    return ", ".join(f"{t.name} ({t.type}, {t.count})" for t in topics)
+    named = [f"{t.name} ({t.type}, {t.count})" for t in topics]
+    more = [f"and {len(named) - _LISTED} more (`vps-ros inspect` lists them)"] if len(named) > _LISTED else []
+    return ", ".join(named[:_LISTED] + more)
 
 
 def _image_listing(bag: Bag) -> str:

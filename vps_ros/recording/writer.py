@@ -35,7 +35,7 @@ class BagWriter:
         path: `*.mcap` becomes one file, any other name a rosbag2 folder.
         force: replace what is there.
         storage: "mcap", or "sqlite3" for a folder.
-        compress: zstd chunks (mcap only). Segment maps shrink about fiftyfold, camera images hardly.
+        compress: zstd chunks (mcap only). Segment maps shrink to a small part, camera images hardly.
 
     Use as a context manager: the bag appears at `path` when the block ends without an error.
     Raises InputError when `path` exists (without `force`), cannot be written, or does not fit the storage.

@@ -15,7 +15,7 @@ from vps_ros.messages.typestore import full_name
 from vps_ros.recording.loss import Loss
 from vps_ros.recording.message import Message
 from vps_ros.recording.salvage_mcap import SalvagedMcap, has_summary
-from vps_ros.recording.salvage_sqlite import SalvagedSqlite
+from vps_ros.recording.salvage_sqlite import SalvagedSqlite, has_log
 
 
 class Salvage(Protocol):
@@ -54,6 +54,10 @@ class Part:
         try:
             if storage == "mcap" and not has_summary(file):
                 # rosbags takes messages without an index as they come, and gives up where their time jumps back.
+                self._fall_back()
+                return
+            if storage == "sqlite3" and has_log(file):
+                # rosbags does not look into it.
                 self._fall_back()
                 return
             reader = Reader(file)

@@ -17,7 +17,6 @@ from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.recording.loss import Loss
 
-
 _LISTED = 12
 """Topics named in a message; vehicles record hundreds."""
 

@@ -16,7 +16,7 @@ from vps_ros.messages.typestore import full_name
 from vps_ros.recording.loss import Loss
 from vps_ros.recording.message import Message
 
-_PATIENCE = 1000
+_PATIENCE = 200
 """Unreadable rows in a row after which the rest of the file is given up."""
 
 
@@ -34,7 +34,7 @@ class SalvagedSqlite:
         self.losses: list[Loss] = []
         self.lost: Counter[str] = Counter()
         self._room = tempfile.TemporaryDirectory(prefix="vps-ros-")
-        self._database = _connect(_whole_pages(file, Path(self._room.name)))
+        self._database = self._connect(file)
         try:
             # Without this SQLite refuses a file that is shorter than its header says.
             self._database.execute("PRAGMA writable_schema=ON")
@@ -50,6 +50,18 @@ class SalvagedSqlite:
         if not self._rows and self.losses:
             self.close()
             raise InputError(f"{where}: cut off or damaged, and no message can be read")
+
+    def _connect(self, file: Path) -> sqlite3.Connection:
+        if has_log(file):
+            database = _open(file, "mode=ro")
+            try:
+                # SQLite looks into the log only now.
+                database.execute("SELECT count(*) FROM topics").fetchone()
+                return database
+            except sqlite3.Error as error:
+                database.close()
+                self.losses.append(Loss(f"its log {file.name}-wal cannot be used ({error})", self._where))
+        return _open(_whole_pages(file, Path(self._room.name)), "immutable=1")
 
     def close(self) -> None:
         self._database.close()
@@ -81,6 +93,12 @@ class SalvagedSqlite:
                     self.losses.append(Loss("cut off or damaged; the messages that are whole are read", self._where))
 
 
+def has_log(file: Path) -> bool:
+    """Whether a recorder that crashed left its newest messages in a write-ahead log beside the file."""
+    log = file.with_name(f"{file.name}-wal")
+    return log.is_file() and log.stat().st_size > 0
+
+
 def _whole_pages(file: Path, room: Path) -> Path:
     """The file, or, where it ends within a page, a copy without that page.
 
@@ -99,5 +117,5 @@ def _whole_pages(file: Path, room: Path) -> Path:
     return copy
 
 
-def _connect(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.resolve().as_uri()}?immutable=1", uri=True, check_same_thread=False)
+def _open(file: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{file.resolve().as_uri()}?{how}", uri=True, check_same_thread=False)

@@ -69,20 +69,15 @@ def test_every_scenario_renders_what_it_promises(name):
 
 def test_night_is_dark_and_turning_turns():
     def brightness(name: str) -> float:
-        return float(np.mean([next(drive(name, s, 1, SMALL)).frame.image.mean() for s in range(4)]))
+        return float(np.mean([next(drive(name, s, 1, SMALL)).frame.image.mean() for s in range(3)]))
 
     assert brightness("night") < 0.6 * brightness("cruise")
 
-    def rotation(name: str) -> float:
-        """Degrees that the optical axis sweeps in six seconds."""
-        total = 0.0
-        for seed in range(3):
-            axes = np.stack([f.pose[:3, 2] for f in drive(name, seed, 60, (32, 32))])
-            total += float(np.degrees(np.arccos(np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1))).sum())
-        return total / 3
-
-    turning = rotation("turning")
-    assert turning > 60 and turning > 2 * rotation("cruise")
+    swept = 0.0
+    for seed in range(2):
+        axes = np.stack([f.pose[:3, 2] for f in drive("turning", seed, 45, (32, 32))])
+        swept += float(np.degrees(np.arccos(np.clip((axes[1:] * axes[:-1]).sum(1), -1, 1))).sum())
+    assert swept / 2 > 60
 
 
 def test_an_instance_keeps_its_class_and_some_leave_and_return():
@@ -90,7 +85,7 @@ def test_an_instance_keeps_its_class_and_some_leave_and_return():
     for seed in (0, 1):
         classes: dict[int, int] = {}
         seen: dict[int, list[int]] = {}
-        for i, f in enumerate(drive("occlusion", seed, 40, (320, 96))):
+        for i, f in enumerate(drive("occlusion", seed, 30, (256, 80))):
             pairs = np.unique(np.stack([f.instance[f.instance > 0], f.semantic[f.instance > 0]]), axis=1).T
             for number, kind in pairs.tolist():
                 assert classes.setdefault(number, kind) == kind
@@ -103,10 +98,10 @@ def test_every_class_occurs_often_enough_to_be_learnt():
     drives = np.zeros(19, int)
     n = 0
     for name in ("cruise", "crowd", "occlusion", "turning"):
-        for seed in range(10, 15):
+        for seed in range(10, 14):
             n += 1
             found = np.zeros(19, bool)
-            for f in drive(name, seed, 2, (320, 96)):
+            for f in drive(name, seed, 1, (320, 96)):
                 found[np.unique(f.semantic)] = True
             drives += found
     shares = {c.name: round(float(drives[c.id] / n), 2) for c in CITYSCAPES.classes}
@@ -118,7 +113,7 @@ def test_every_class_occurs_often_enough_to_be_learnt():
 def test_picture_and_truth_are_aligned():
     """Where the class changes, the picture has more contrast than two pixels away from there."""
     ratio = []
-    for seed in range(4):
+    for seed in range(3):
         f = next(drive("cruise", seed, 1, (640, 192)))
         grey = f.frame.image.astype(float).mean(-1)
         step = np.abs(grey[:, 1:] - grey[:, :-1])

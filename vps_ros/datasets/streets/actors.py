@@ -94,13 +94,7 @@ class Cast:
     ) -> None:  # fmt: skip
         self.camera = camera
         self._taken: list[tuple[NDArray, tuple[float, float]]] = []
-        self.rng, self.scenario, self.world, self.time, self.ego = (
-            rng,
-            scenario,
-            world,
-            time,
-            ego,
-        )
+        self.rng, self.scenario, self.world, self.time, self.ego = (rng, scenario, world, time, ego)
         self.lane, self.lights = lane, lights
         self.far_cars, self.far_people = reach
         self.actors: list[Actor] = []
@@ -154,18 +148,7 @@ class Cast:
             if any(_clash(place, shadow, *other) for other in self._taken):
                 return
             self._taken.append((place, shadow))
-        self.actors.append(
-            Actor(
-                meshes,
-                class_id,
-                self.world.new_instance(),
-                place,
-                limbs,
-                shadow,
-                far,
-                coarse,
-            )
-        )
+        self.actors.append(Actor(meshes, class_id, self.world.new_instance(), place, limbs, shadow, far, coarse))
 
     def _hits_camera(self, place: NDArray, half: tuple[float, float]) -> bool:
         dx, dy = (place[:, :2] - self.camera[:, :2]).T
@@ -182,12 +165,7 @@ class Cast:
         motor = rng.random() < 0.35
         mesh = vehicles.any_two_wheeler(rng, motor, self.lights)
         self._add(
-            [mesh],
-            vehicles.MOTORCYCLE if motor else vehicles.BICYCLE,
-            place,
-            None,
-            (0.9, 0.3),
-            self.far_people * 1.1,
+            [mesh], vehicles.MOTORCYCLE if motor else vehicles.BICYCLE, place, None, (0.9, 0.3), self.far_people * 1.1
         )
         wear = people.dress(rng) | {"skirt": False, "coat": False}
         body = people.body(rng, wear, people.RIDER, helmet=motor or rng.random() < 0.5, child=0.0)
@@ -197,14 +175,8 @@ class Cast:
             angles[:, :5] = (0.12, 1.2, 1.2, 1.25, 1.25)
         else:
             beat = self.time * (2 * np.pi * 1.1) + rng.uniform(0, 6)
-            angles[:, 1], angles[:, 2] = (
-                0.95 + 0.4 * np.sin(beat),
-                0.95 - 0.4 * np.sin(beat),
-            )
-            angles[:, 3], angles[:, 4] = (
-                0.95 + 0.4 * np.cos(beat),
-                0.95 - 0.4 * np.cos(beat),
-            )
+            angles[:, 1], angles[:, 2] = (0.95 + 0.4 * np.sin(beat), 0.95 - 0.4 * np.sin(beat))
+            angles[:, 3], angles[:, 4] = (0.95 + 0.4 * np.cos(beat), 0.95 - 0.4 * np.cos(beat))
         limbs = people.limb_poses(angles, body.width)
         limbs[..., 0, 3] -= 0.1 if motor else 0.24
         limbs[..., 2, 3] -= 0.05 if motor else -0.08
@@ -237,11 +209,7 @@ class Cast:
                 for _ in range(int(rng.integers(1, 4))):
                     pace = rng.uniform(2.5, 6)
                     self._two_wheeler(
-                        self._along(
-                            rng.uniform(4, 30) + self.ego[-1] * rng.random() + pace * t,
-                            edge,
-                        ),
-                        pace,
+                        self._along(rng.uniform(4, 30) + self.ego[-1] * rng.random() + pace * t, edge), pace
                     )
 
     def _oncoming(self) -> None:
@@ -259,12 +227,7 @@ class Cast:
             pace = rng.uniform(2.5, 7)
             for _ in range(int(rng.integers(1, 4))):
                 self._two_wheeler(
-                    self._along(
-                        rng.uniform(5, 30) + (self.ego[-1] + 15) * rng.random() - pace * t,
-                        edge,
-                        True,
-                    ),
-                    pace,
+                    self._along(rng.uniform(5, 30) + (self.ego[-1] + 15) * rng.random() - pace * t, edge, True), pace
                 )
 
     def _across(self) -> None:
@@ -305,12 +268,7 @@ class Cast:
             start = rng.uniform(25, 60)
             s = start - pace * t * 0.5 if side else start + pace * t
             self._add(
-                [mesh],
-                vehicles.TRAIN,
-                self._along(s, d, bool(side)),
-                None,
-                (length * 0.5, width * 0.6),
-                self.far_cars,
+                [mesh], vehicles.TRAIN, self._along(s, d, bool(side)), None, (length * 0.5, width * 0.6), self.far_cars
             )
 
     def _person(self, place: NDArray, wear: dict, pace: NDArray, class_id: int = people.PERSON) -> None:
@@ -384,12 +342,7 @@ class Cast:
                 self._person(place, same or people.dress(rng), pace)
 
 
-def _clash(
-    one: NDArray,
-    half: tuple[float, float],
-    other: NDArray,
-    half_other: tuple[float, float],
-) -> bool:
+def _clash(one: NDArray, half: tuple[float, float], other: NDArray, half_other: tuple[float, float]) -> bool:
     """Whether two vehicles overlap in some frame: three discs along each."""
     reach = half[1] + half_other[1]
     for a in (-0.65, 0.0, 0.65):

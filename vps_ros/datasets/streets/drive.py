@@ -91,11 +91,5 @@ def _frames(name: str, seed: int, frames: int, size: tuple[int, int]) -> Iterato
         image, semantic, instance = scene.render(i)
         stamp = START + round(float(scene.time[i]) * 1e9)
         yield StreetFrame(
-            Frame(image, stamp, "camera"),
-            semantic,
-            instance,
-            scene.intrinsics.copy(),
-            scene.optical_pose(i),
-            scene,
-            i,
+            Frame(image, stamp, "camera"), semantic, instance, scene.intrinsics.copy(), scene.optical_pose(i), scene, i
         )

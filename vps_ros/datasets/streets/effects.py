@@ -46,14 +46,7 @@ def draw_sensor(rng: Generator, night: bool) -> Sensor:
 class Camera:
     """Develops the painted picture of each frame into what the camera delivers."""
 
-    def __init__(
-        self,
-        rng: Generator,
-        light: Light,
-        size: tuple[int, int],
-        focal: float,
-        horizon: float,
-    ) -> None:
+    def __init__(self, rng: Generator, light: Light, size: tuple[int, int], focal: float, horizon: float) -> None:
         self.light, self.size, self.focal = light, size, focal
         self.sensor = draw_sensor(rng, light.night > 0.5)
         w, h = size
@@ -95,15 +88,11 @@ class Camera:
         self._tone(float(np.clip(aim / mean, 0.6, most)))
 
     def develop(
-        self,
-        rng: Generator,
-        painted: NDArray[np.uint8],
-        yaw: float,
-        depth: NDArray | None,
+        self, rng: Generator, painted: NDArray[np.uint8], yaw: float, depth: NDArray | None
     ) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] from the painted picture, larger or equal; `yaw` rad/s; `depth` only in fog."""
+        """uint8 [H, W, 3] from the painted picture [H, W, 3]; `yaw` rad/s; `depth` only in fog."""
         s, light, (w, h) = self.sensor, self.light, self.size
-        image = cv2.resize(painted, (w, h), interpolation=cv2.INTER_AREA)
+        image = painted
         if depth is not None and light.fog > 0:
             clear = np.exp(-np.minimum(depth, 300.0) * (0.008 + 0.035 * light.fog))[..., None]
             image = (image * clear + 255 * light.horizon * (1 - clear)).clip(0, 255).astype(np.uint8)
@@ -124,13 +113,7 @@ class Camera:
         if s.blur:
             image = cv2.GaussianBlur(image, (0, 0), s.blur)
         if s.sharpen:
-            image = cv2.addWeighted(
-                image,
-                1 + s.sharpen,
-                cv2.GaussianBlur(image, (0, 0), 1.0),
-                -s.sharpen,
-                0,
-            )
+            image = cv2.addWeighted(image, 1 + s.sharpen, cv2.GaussianBlur(image, (0, 0), 1.0), -s.sharpen, 0)
         y, x = rng.integers(0, 64, 2)
         image = cv2.add(image, self._grain[y : y + h, x : x + w], dtype=cv2.CV_8U)
         if s.jpeg:
@@ -142,17 +125,7 @@ class Camera:
         w, h = self.size
         veil = np.zeros((h, w), np.uint8)
         for x, y, n in zip(
-            rng.integers(0, w, 90),
-            rng.integers(-10, h, 90),
-            rng.integers(3, h // 10 + 5, 90),
-            strict=True,
+            rng.integers(0, w, 90), rng.integers(-10, h, 90), rng.integers(3, h // 10 + 5, 90), strict=True
         ):
-            cv2.line(
-                veil,
-                (int(x), int(y)),
-                (int(x + n // 8), int(y + n)),
-                int(rng.integers(8, 40)),
-                1,
-                cv2.LINE_AA,
-            )
+            cv2.line(veil, (int(x), int(y)), (int(x + n // 8), int(y + n)), int(rng.integers(8, 40)), 1, cv2.LINE_AA)
         return cv2.add(image, cv2.cvtColor(veil, cv2.COLOR_GRAY2RGB))

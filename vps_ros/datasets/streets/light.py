@@ -58,23 +58,14 @@ def draw_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Lig
     lamps = np.zeros((0, 3)) if lamps is None else lamps
     height = np.deg2rad(rng.uniform(14, 65))
     round_ = rng.uniform(0, 2 * np.pi)
-    sun = np.array(
-        (
-            np.cos(height) * np.cos(round_),
-            np.cos(height) * np.sin(round_),
-            np.sin(height),
-        )
-    )
+    sun = np.array((np.cos(height) * np.cos(round_), np.cos(height) * np.sin(round_), np.sin(height)))
     none = np.zeros(3)
     if night:
         dark = rng.uniform(0.1, 0.28) * np.array((0.85, 0.92, 1.15))
         sky = rng.uniform(0.01, 0.09) * np.array((0.8, 0.9, 1.3))
         wet = 1.0 if rng.random() < 0.25 else 0.0
         return Light(sun, none, dark, lamps, 1.0, 0.0, wet, sky, sky * 1.8 + 0.02, 0.3)
-    kind = rng.choice(
-        ["clear", "partly", "overcast", "rain", "fog", "dusk"],
-        p=[0.42, 0.2, 0.2, 0.06, 0.06, 0.06],
-    )
+    kind = rng.choice(["clear", "partly", "overcast", "rain", "fog", "dusk"], p=[0.42, 0.2, 0.2, 0.06, 0.06, 0.06])
     if kind in ("clear", "partly"):
         warm = np.array((1.0, 0.97, 0.92)) if height > 0.5 else np.array((1.0, 0.9, 0.75))
         direct = rng.uniform(0.5, 0.85) * warm
@@ -91,18 +82,7 @@ def draw_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Lig
     grey = rng.uniform(0.6, 1.0) * np.array((0.97, 0.99, 1.02))
     ambient = rng.uniform(0.7, 0.98) * np.array((0.98, 1.0, 1.03))
     fog = rng.uniform(0.3, 1.0) if kind == "fog" else 0.0
-    return Light(
-        sun,
-        0.08 * np.ones(3),
-        ambient,
-        lamps,
-        0.0,
-        fog,
-        float(kind == "rain"),
-        grey,
-        grey * 1.04,
-        0.95,
-    )
+    return Light(sun, 0.08 * np.ones(3), ambient, lamps, 0.0, fog, float(kind == "rain"), grey, grey * 1.04, 0.95)
 
 
 def sky_picture(rng: Generator, light: Light) -> NDArray[np.uint8]:

@@ -35,12 +35,7 @@ class Mesh:
     classes: NDArray[np.uint8]
     material: str = PLAIN
 
-    def moved(
-        self,
-        position: ArrayLike = (0, 0, 0),
-        heading: float = 0.0,
-        scale: ArrayLike = 1.0,
-    ) -> Mesh:
+    def moved(self, position: ArrayLike = (0, 0, 0), heading: float = 0.0, scale: ArrayLike = 1.0) -> Mesh:
         """Scaled, then turned about z by `heading` (radians), then shifted."""
         c, s = np.cos(heading), np.sin(heading)
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
@@ -61,15 +56,7 @@ class Mesh:
 
     def of_class(self, class_id: int) -> Mesh:
         classes = np.full(len(self.points), class_id, np.uint8)
-        return Mesh(
-            self.points,
-            self.normals,
-            self.colors,
-            self.uv,
-            self.faces,
-            classes,
-            self.material,
-        )
+        return Mesh(self.points, self.normals, self.colors, self.uv, self.faces, classes, self.material)
 
 
 def cross(a: NDArray, b: NDArray) -> NDArray:
@@ -138,25 +125,14 @@ _BOX = np.array(
 )
 
 
-def box(
-    low: ArrayLike,
-    high: ArrayLike,
-    color: ArrayLike = (1, 1, 1),
-    class_id: int = 0,
-    bottom: bool = False,
-) -> Mesh:
+def box(low: ArrayLike, high: ArrayLike, color: ArrayLike = (1, 1, 1), class_id: int = 0, bottom: bool = False) -> Mesh:
     """An upright box between two corners; its underside only if asked for."""
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     sides = _BOX if bottom else _BOX[:5]
     return quads(low + sides * (high - low), color, class_id=class_id)
 
 
-def loft(
-    rings: ArrayLike,
-    colors: ArrayLike = (1, 1, 1),
-    class_id: int = 0,
-    caps: bool = True,
-) -> Mesh:
+def loft(rings: ArrayLike, colors: ArrayLike = (1, 1, 1), class_id: int = 0, caps: bool = True) -> Mesh:
     """A skin over R rings of K points: rings [R, K, 3]; colors [3] or one for each side quad [R-1, K, 3].
 
     Rings run counter-clockwise as seen from the far end (last ring), so that normals point outward.
@@ -165,23 +141,14 @@ def loft(
     nxt = np.roll(r, -1, axis=1)
     sides = np.stack([r[:-1], nxt[:-1], nxt[1:], r[1:]], axis=2)
     color = np.asarray(colors, np.float32)
-    skin = quads(
-        sides.reshape(-1, 4, 3),
-        color.reshape(-1, 3) if color.ndim > 1 else color,
-        class_id=class_id,
-    )
+    skin = quads(sides.reshape(-1, 4, 3), color.reshape(-1, 3) if color.ndim > 1 else color, class_id=class_id)
     if not caps:
         return skin
     tint = color if color.ndim == 1 else color.reshape(-1, 3)[0]
     return join([skin, polygon(r[-1], tint, class_id), polygon(r[0, ::-1], tint, class_id)])
 
 
-def polygon(
-    points: ArrayLike,
-    color: ArrayLike = (1, 1, 1),
-    class_id: int = 0,
-    material: str = PLAIN,
-) -> Mesh:
+def polygon(points: ArrayLike, color: ArrayLike = (1, 1, 1), class_id: int = 0, material: str = PLAIN) -> Mesh:
     """A flat convex polygon [K, 3]."""
     p = np.asarray(points, np.float32)
     normal = cross(p[1] - p[0], p[2] - p[0])
@@ -211,7 +178,7 @@ def prism(
     start: Sequence[float], end: Sequence[float], radii: Sequence[float], color: ArrayLike, sides: int = 6,
     class_id: int = 0, flat: float = 1.0, material: str = PLAIN,
 ) -> Mesh:  # fmt: skip
-    """A smooth round limb from `start` to `end`; radii at evenly spaced stations; `flat` squeezes its y axis."""
+    """A smooth round limb from `start`, open, to `end`, closed; radii at evenly spaced stations; `flat` squeezes it."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     axis = (b - a) / max(float(np.linalg.norm(b - a)), 1e-9)
     side = cross(axis, _Y if abs(axis[1]) < 0.9 else _X)
@@ -228,20 +195,11 @@ def prism(
     faces = []
     for r in range(k - 1):
         low, high = r * sides, (r + 1) * sides
-        faces += [
-            np.stack([low + i, low + j, high + j], 1),
-            np.stack([low + i, high + j, high + i], 1),
-        ]
+        faces += [np.stack([low + i, low + j, high + j], 1), np.stack([low + i, high + j, high + i], 1)]
     top = (k - 1) * sides
     fan = np.arange(1, sides - 1)
-    faces += [
-        np.stack([0 * fan + top, top + fan, top + fan + 1], 1),
-        np.stack([0 * fan, fan + 1, fan], 1),
-    ]
-    uv = np.stack(
-        np.broadcast_arrays(i / sides * 2, t[:, :, 0] * float(np.linalg.norm(b - a))),
-        -1,
-    )
+    faces += [np.stack([0 * fan + top, top + fan, top + fan + 1], 1), np.stack([0 * fan, fan + 1, fan], 1)]
+    uv = np.stack(np.broadcast_arrays(i / sides * 2, t[:, :, 0] * float(np.linalg.norm(b - a))), -1)
     return Mesh(
         points.reshape(-1, 3).astype(np.float32),
         normals.reshape(-1, 3).astype(np.float32),
@@ -253,31 +211,19 @@ def prism(
     )
 
 
-def ball(
-    center: Sequence[float],
-    radii: ArrayLike,
-    color: ArrayLike,
-    class_id: int = 0,
-    sides: int = 8,
-) -> Mesh:
+def ball(center: Sequence[float], radii: ArrayLike, color: ArrayLike, class_id: int = 0, sides: int = 8) -> Mesh:
     """A smooth ellipsoid of `sides` meridians and half as many parallels."""
     rows = max(sides // 2 + 1, 3)
     lat = np.linspace(-np.pi / 2, np.pi / 2, rows)[:, None]
     lon = np.linspace(0, 2 * np.pi, sides, endpoint=False)[None]
-    unit = np.stack(
-        np.broadcast_arrays(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)),
-        -1,
-    )
+    unit = np.stack(np.broadcast_arrays(np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)), -1)
     points = unit * np.asarray(radii, float) + np.asarray(center, float)
     i = np.arange(sides)
     j = (i + 1) % sides
     faces = []
     for r in range(rows - 1):
         low, high = r * sides, (r + 1) * sides
-        faces += [
-            np.stack([low + i, low + j, high + j], 1),
-            np.stack([low + i, high + j, high + i], 1),
-        ]
+        faces += [np.stack([low + i, low + j, high + j], 1), np.stack([low + i, high + j, high + i], 1)]
     n = rows * sides
     return Mesh(
         points.reshape(-1, 3).astype(np.float32),
@@ -289,14 +235,7 @@ def ball(
     )
 
 
-def disc(
-    center: Sequence[float],
-    radius: float,
-    color: ArrayLike,
-    side: float,
-    class_id: int = 0,
-    n: int = 12,
-) -> Mesh:
+def disc(center: Sequence[float], radius: float, color: ArrayLike, side: float, class_id: int = 0, n: int = 12) -> Mesh:
     """A round plate in the x-z plane that faces y = `side` (1 or -1)."""
     angle = np.linspace(0, 2 * np.pi, n, endpoint=False) * -side
     rim = np.stack([np.cos(angle), np.zeros(n), np.sin(angle)], 1) * radius + np.asarray(center)

@@ -11,36 +11,10 @@ from numpy.typing import NDArray
 from vps_ros.datasets.streets.mesh import Mesh, ball, box, join, prism
 
 PERSON, RIDER = 11, 12
-PARTS = (
-    "trunk",
-    "thigh_l",
-    "thigh_r",
-    "shin_l",
-    "shin_r",
-    "arm_l",
-    "arm_r",
-    "fore_l",
-    "fore_r",
-)
+PARTS = ("trunk", "thigh_l", "thigh_r", "shin_l", "shin_r", "arm_l", "arm_r", "fore_l", "fore_r")
 _HIP, _KNEE, _SHOULDER, _ELBOW = 0.93, 0.5, 1.43, 0.3
-_SKIN = np.array(
-    [
-        (0.75, 0.55, 0.44),
-        (0.65, 0.45, 0.34),
-        (0.5, 0.33, 0.23),
-        (0.3, 0.19, 0.13),
-        (0.8, 0.62, 0.52),
-    ]
-)
-_HAIR = np.array(
-    [
-        (0.04, 0.03, 0.03),
-        (0.16, 0.1, 0.06),
-        (0.4, 0.28, 0.14),
-        (0.45, 0.44, 0.42),
-        (0.1, 0.08, 0.07),
-    ]
-)
+_SKIN = np.array([(0.75, 0.55, 0.44), (0.65, 0.45, 0.34), (0.5, 0.33, 0.23), (0.3, 0.19, 0.13), (0.8, 0.62, 0.52)])
+_HAIR = np.array([(0.04, 0.03, 0.03), (0.16, 0.1, 0.06), (0.4, 0.28, 0.14), (0.45, 0.44, 0.42), (0.1, 0.08, 0.07)])
 _CLOTH = np.array(
     [
         (0.05, 0.05, 0.06), (0.08, 0.1, 0.18), (0.25, 0.25, 0.27), (0.8, 0.8, 0.78), (0.5, 0.08, 0.08),
@@ -48,15 +22,7 @@ _CLOTH = np.array(
         (0.1, 0.4, 0.42), (0.75, 0.3, 0.08), (0.5, 0.52, 0.55),
     ]
 )  # fmt: skip
-_TROUSERS = np.array(
-    [
-        (0.05, 0.05, 0.06),
-        (0.1, 0.13, 0.22),
-        (0.16, 0.2, 0.3),
-        (0.3, 0.28, 0.25),
-        (0.45, 0.38, 0.28),
-    ]
-)
+_TROUSERS = np.array([(0.05, 0.05, 0.06), (0.1, 0.13, 0.22), (0.16, 0.2, 0.3), (0.3, 0.28, 0.25), (0.45, 0.38, 0.28)])
 
 
 @dataclass(frozen=True)
@@ -89,13 +55,7 @@ def dress(rng: Generator) -> dict:
     }
 
 
-def body(
-    rng: Generator,
-    wear: dict,
-    class_id: int = PERSON,
-    helmet: bool = False,
-    child: float = 0.1,
-) -> Body:
+def body(rng: Generator, wear: dict, class_id: int = PERSON, helmet: bool = False, child: float = 0.1) -> Body:
     """A body in these clothes; height and girth vary."""
     height = rng.uniform(1.05, 1.4) if rng.random() < child else float(np.clip(rng.normal(1.73, 0.09), 1.5, 1.98))
     w = float(np.clip(rng.normal(1.0, 0.1), 0.85, 1.35))
@@ -113,13 +73,9 @@ def _limbs(wear: dict, w: float, helmet: bool, fine: bool) -> dict[str, Mesh]:
         prism((0, 0, _HIP + z - 0.08), (0, 0, _SHOULDER + z + 0.05), shape, top, many).moved(scale=(0.72, 1.15 * w, 1)),
         ball((0.01, 0, 1.635 + z), (0.1, 0.078, 0.12), skin, sides=round_),
         ball((-0.02, 0, 1.665 + z), (0.105, 0.086, 0.11), wear["hair"], sides=round_),
-        prism(
-            (0, 0, _HIP + z - 0.12),
-            (0, 0, _HIP + z + 0.08),
-            (0.13, 0.165, 0.15),
-            legs,
-            many,
-        ).moved(scale=(0.8, 1.08 * w, 1)),
+        prism((0, 0, _HIP + z - 0.12), (0, 0, _HIP + z + 0.08), (0.13, 0.165, 0.15), legs, many).moved(
+            scale=(0.8, 1.08 * w, 1)
+        ),
     ]
     if fine:
         trunk.append(prism((0, 0, 1.44 + z), (0, 0, 1.56 + z), (0.06, 0.055), skin, 5))
@@ -134,65 +90,24 @@ def _limbs(wear: dict, w: float, helmet: bool, fine: bool) -> dict[str, Mesh]:
     if wear["long_hair"]:
         trunk.append(ball((-0.06, 0, 1.53 + z), (0.06, 0.085, 0.16), wear["hair"], sides=5))
     if wear["backpack"]:
-        trunk.append(
-            box(
-                (-0.32, -0.15, 1.02 + z),
-                (-0.12, 0.15, 1.45 + z),
-                wear["second"] * 0.8,
-                bottom=True,
-            )
-        )
+        trunk.append(box((-0.32, -0.15, 1.02 + z), (-0.12, 0.15, 1.45 + z), wear["second"] * 0.8, bottom=True))
     if wear["bag"]:
-        trunk.append(
-            box(
-                (-0.08, 0.22 * w, 0.7 + z),
-                (0.16, 0.32 * w, 0.98 + z),
-                wear["second"] * 0.7,
-                bottom=True,
-            )
-        )
+        trunk.append(box((-0.08, 0.22 * w, 0.7 + z), (0.16, 0.32 * w, 0.98 + z), wear["second"] * 0.7, bottom=True))
     if helmet:
         trunk.append(ball((0, 0, 1.69 + z), (0.13, 0.11, 0.11), wear["second"], sides=round_))
     elif wear["hat"]:
         trunk.append(ball((0, 0, 1.71 + z), (0.12, 0.105, 0.08), wear["second"], sides=round_))
     bare = wear["skirt"] or wear["shorts"]
     stations = (0.095, 0.088, 0.062) if fine else (0.095, 0.062)
-    thigh = prism(
-        (0, 0, 0.02),
-        (0, 0, _KNEE - _HIP),
-        stations,
-        skin if wear["skirt"] else legs,
-        few,
-    )
-    shin = [
-        prism(
-            (0, 0, 0),
-            (0, 0, -0.43),
-            (0.062, 0.058, 0.042)[:: 1 if fine else 2],
-            skin if bare else legs,
-            few,
-        )
-    ]
+    thigh = prism((0, 0, 0.02), (0, 0, _KNEE - _HIP), stations, skin if wear["skirt"] else legs, few)
+    shin = [prism((0, 0, 0), (0, 0, -0.43), (0.062, 0.058, 0.042)[:: 1 if fine else 2], skin if bare else legs, few)]
     shin.append(box((-0.07, -0.045, -0.5), (0.19, 0.045, -0.42), wear["shoes"]))
     arm = prism((0, 0, 0.02), (0, 0, -0.3), (0.065, 0.055, 0.045)[:: 1 if fine else 2], top, few)
-    fore = [
-        prism(
-            (0, 0, 0),
-            (0, 0, -0.25),
-            (0.045, 0.038),
-            top if wear["sleeves"] else skin,
-            few - 1,
-        )
-    ]
+    fore = [prism((0, 0, 0), (0, 0, -0.25), (0.045, 0.038), top if wear["sleeves"] else skin, few - 1)]
     fore.append(prism((0.01, 0, -0.24), (0.01, 0, -0.36), (0.04, 0.045, 0.02), skin, 4))
     limbs = {"trunk": join(trunk)}
     for side in ("_l", "_r"):
-        limbs |= {
-            "thigh" + side: thigh,
-            "shin" + side: join(shin),
-            "arm" + side: arm,
-            "fore" + side: join(fore),
-        }
+        limbs |= {"thigh" + side: thigh, "shin" + side: join(shin), "arm" + side: arm, "fore" + side: join(fore)}
     return limbs
 
 

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 _PAINT, _TRUTH, _FACES = 1, 2, 4
 _VERTEX = np.dtype([("point", "<f4", 3), ("color", "u1", 4), ("uv", "<f4", 2)])
 
+_STEP = 10_000_000
+"""Places in the order of drawing that one layer of the ground takes."""
+
 _shared: dict[str, Any] = {}
 
 
@@ -82,7 +85,7 @@ class Renderer:
             _PAINT: self._view(_PAINT, (size[0] * samples, size[1] * samples)),
             _TRUTH: self._view(_TRUTH, (size[0] * samples, size[1] * samples)),
         }
-        self._count = 0
+        self._count = _STEP // 2
         buffers = [v[0] for v in self._views.values()]
         weakref.finalize(self, _close, buffers)
 
@@ -92,18 +95,13 @@ class Renderer:
         asked.set_rgba_bits(8, 8, 8, 8)
         asked.set_depth_bits(24)
         buffer = _shared["engine"].make_output(
-            _shared["pipe"],
-            "street",
-            0,
-            asked,
-            core.WindowProperties.size(*size),
-            core.GraphicsPipe.BF_refuse_window,
+            _shared["pipe"], "street", 0, asked, core.WindowProperties.size(*size), core.GraphicsPipe.BF_refuse_window
         )
         if buffer is None:
             raise RuntimeError("Panda3D made no off-screen buffer; its software rasteriser p3tinydisplay is missing")
         texture = core.Texture()
         buffer.add_render_texture(texture, core.GraphicsOutput.RTM_copy_ram)
-        buffer.set_clear_color((0, 0, 0, 0) if layer != _PAINT else (1, 1, 1, 1))
+        buffer.set_clear_color((0, 0, 0, 0))
         camera = core.Camera("camera", self._lens)
         camera.set_camera_mask(core.BitMask32(layer))
         path = self._root.attach_new_node(camera)
@@ -116,7 +114,7 @@ class Renderer:
         texture: tuple[str, NDArray[np.uint8]] | None = None, order: int | None = None, blend: bool = False,
         cut: bool = False,
     ) -> Any:  # fmt: skip
-        """Triangles of one texture; `order` paints flat ground back to front without depth. Returns a handle."""
+        """Triangles of one texture; `order` > 0 paints flat ground back to front, behind all solids; gives a handle."""
         core = _core()
         node = core.GeomNode(layer)
         node.add_geom(self._geom(points, colors, uv, faces))
@@ -127,12 +125,10 @@ class Renderer:
         if texture is not None:
             path.set_texture(_texture(*texture))
         # Left to itself, Panda3D draws in the order of addresses in memory, which decides ties of depth at random.
+        # What is solid comes first: whatever it hides of ground and sky is then never filled.
         self._count += 1
-        if order is None:
-            path.set_bin("fixed", self._count)
-        else:
-            path.set_bin("background", order * 100_000 + self._count)
-            path.set_depth_test(False)
+        path.set_bin("fixed", self._count % _STEP if order is None else _STEP * order + self._count % _STEP)
+        if order is not None:
             path.set_depth_write(False)
         if blend:
             path.set_transparency(core.TransparencyAttrib.M_alpha)
@@ -166,11 +162,22 @@ class Renderer:
         geom.add_primitive(triangles)
         return geom
 
+    def background(self, color: NDArray) -> None:
+        """Colour 0..1 of the picture where nothing is."""
+        self._views[_PAINT][0].set_clear_color((*(min(float(v), 1.0) for v in color), 1))
+
     def remove(self, handle: Any) -> None:
         handle.remove_node()
 
+    def rank(self, handle: Any, place: int) -> None:
+        """Draws a solid at this place in the order; near ones first save the filling of what they hide."""
+        handle.set_bin("fixed", place)
+
     def render(self, layer: str, pose: NDArray) -> NDArray[np.uint8]:
-        """uint8 [h, w, 4] RGBA seen from `pose` (4x4: columns right, forward, up, position in the world)."""
+        """uint8 [h, w, 4] BGRA seen from `pose` (4x4: columns right, forward, up, position in the world).
+
+        A view of the rasteriser's own memory, in its order of channels: most callers need only a part of it.
+        """
         core = _core()
         mask = {"paint": _PAINT, "truth": _TRUTH, "faces": _FACES}[layer]
         if mask not in self._views:
@@ -183,7 +190,7 @@ class Renderer:
         buffer.set_active(False)
         w, h = texture.get_x_size(), texture.get_y_size()
         raw = np.frombuffer(texture.get_ram_image(), np.uint8).reshape(h, w, -1)
-        return raw[::-1, :, [2, 1, 0, 3]]
+        return raw[::-1]
 
 
 def _close(buffers: list[Any]) -> None:

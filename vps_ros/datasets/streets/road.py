@@ -26,11 +26,7 @@ class Path:
 
     @classmethod
     def of_bends(
-        cls,
-        bend: NDArray,
-        start: float = 0.0,
-        origin: ArrayLike = (0, 0),
-        heading: float = np.pi / 2,
+        cls, bend: NDArray, start: float = 0.0, origin: ArrayLike = (0, 0), heading: float = np.pi / 2
     ) -> Path:
         """The curve with this curvature (1/m, left positive) in each metre."""
         turn = heading + np.concatenate([[0], np.cumsum(bend)[:-1]])
@@ -96,10 +92,7 @@ class Crossing:
 
 
 def draw_section(rng: Generator, crowded: bool) -> Section:
-    lanes = (
-        int(rng.choice([1, 2], p=[0.65, 0.35])),
-        int(rng.choice([1, 2], p=[0.7, 0.3])),
-    )
+    lanes = (int(rng.choice([1, 2], p=[0.65, 0.35])), int(rng.choice([1, 2], p=[0.7, 0.3])))
     if rng.random() < 0.12:
         lanes = (lanes[0], 0)
     park = [float(rng.uniform(2.0, 2.4)) if rng.random() < 0.6 else 0.0 for _ in range(2)]
@@ -118,7 +111,8 @@ def draw_way(rng: Generator, length: float, turns: float) -> tuple[Path, list[tu
     behind, n = 40, int(length) + 60
     bend = np.zeros(n + behind)
     corners = []
-    i = behind + int(rng.integers(4, 30))
+    often = turns > 0.9
+    i = behind + int(rng.integers(3, 12 if often else 30))
     while i < n + behind:
         if rng.random() < turns:
             radius = rng.uniform(8, 14)
@@ -128,7 +122,7 @@ def draw_way(rng: Generator, length: float, turns: float) -> tuple[Path, list[tu
                 side = -side
             bend[i : i + arc] = side * np.pi / 2 / arc
             corners.append((float(i - behind), float(i + arc - behind), side))
-            i += arc + int(rng.integers(18, 45))
+            i += arc + int(rng.integers(10, 26) if often else rng.integers(18, 45))
         else:
             run = int(rng.integers(25, 80))
             curve = 0.0 if rng.random() < 0.4 else rng.normal(0, 1 / 130)
@@ -175,14 +169,7 @@ def lawn(rng: Generator, path: Path, tint: ArrayLike) -> Mesh:
 
     corners = around(p)
     up = np.broadcast_to(np.array((0, 0, 1.0)), corners.shape)
-    return quads(
-        corners,
-        around(color),
-        corners[..., :2] / 5.0,
-        f"grass{rng.integers(4)}",
-        TERRAIN,
-        up,
-    )
+    return quads(corners, around(color), corners[..., :2] / 5.0, f"grass{rng.integers(4)}", TERRAIN, up)
 
 
 def ground(
@@ -203,54 +190,16 @@ def ground(
         white *= (1.0, 0.85, 0.35)
 
     def kerbs(where: Path, a: float, b: float, edge: float, side: float, order: int) -> None:
-        out.append(
-            (
-                order,
-                ribbon(
-                    where,
-                    a,
-                    b,
-                    side * (edge + 0.16),
-                    side * (edge + 0.3),
-                    PLAIN,
-                    kerb,
-                    SIDEWALK,
-                ),
-            )
-        )
-        out.append(
-            (
-                order,
-                ribbon(
-                    where,
-                    a,
-                    b,
-                    side * edge,
-                    side * (edge + 0.16),
-                    PLAIN,
-                    kerb * 0.55,
-                    SIDEWALK,
-                ),
-            )
-        )
+        out.append((order, ribbon(where, a, b, side * (edge + 0.16), side * (edge + 0.3), PLAIN, kerb, SIDEWALK)))
+        out.append((order, ribbon(where, a, b, side * edge, side * (edge + 0.16), PLAIN, kerb * 0.55, SIDEWALK)))
 
     for c in crossings:
         end = float(c.path.s[-1])
         for side in (1.0, -1.0):
             span = (side * (c.half + 0.3), side * (c.half + 0.3 + c.sidewalk))
-            out.append(
-                (
-                    SIDE_PAVING,
-                    ribbon(c.path, 0, end, *span, paver, stone, SIDEWALK, 3.0, 5.0),
-                )
-            )
+            out.append((SIDE_PAVING, ribbon(c.path, 0, end, *span, paver, stone, SIDEWALK, 3.0, 5.0)))
             kerbs(c.path, 0, end, c.half, side, SIDE_ROADS)
-        out.append(
-            (
-                ROADS,
-                ribbon(c.path, 0, end, -c.half, c.half, asphalt, grey, ROAD, 6.0, 5.0, 2),
-            )
-        )
+        out.append((ROADS, ribbon(c.path, 0, end, -c.half, c.half, asphalt, grey, ROAD, 6.0, 5.0, 2)))
         for a in np.arange(14, end - 3, 7.0):
             out.append((MARKS, ribbon(c.path, a, a + 3, -0.07, 0.07, PLAIN, white * 0.9, ROAD)))
     for side in (0, 1):
@@ -260,54 +209,18 @@ def ground(
         if section.verge[side] > 0:
             green = season * rng.uniform(0.8, 1.2)
             mesh = ribbon(
-                path,
-                s0,
-                s1,
-                sign * (edge + 0.3),
-                sign * near,
-                f"grass{rng.integers(4)}",
-                green,
-                TERRAIN,
-                3.0,
+                path, s0, s1, sign * (edge + 0.3), sign * near, f"grass{rng.integers(4)}", green, TERRAIN, 3.0
             )
             out.append((PAVING, mesh))
-        out.append(
-            (
-                PAVING,
-                ribbon(path, s0, s1, sign * near, sign * far, paver, stone, SIDEWALK, 3.0),
-            )
-        )
+        out.append((PAVING, ribbon(path, s0, s1, sign * near, sign * far, paver, stone, SIDEWALK, 3.0)))
         if section.setback[side] < 4 and section.setback[side] > 0:
-            out.append(
-                (
-                    PAVING,
-                    ribbon(
-                        path,
-                        s0,
-                        s1,
-                        sign * far,
-                        sign * front,
-                        paver,
-                        stone * 0.93,
-                        SIDEWALK,
-                        3.0,
-                    ),
-                )
-            )
+            out.append((PAVING, ribbon(path, s0, s1, sign * far, sign * front, paver, stone * 0.93, SIDEWALK, 3.0)))
         kerbs(path, s0, s1, edge, sign, SIDE_ROADS)
     right, left = section.d(0, section.edge(0)), section.d(1, section.edge(1))
     across = max(int(abs(right - left) // 3.5), 2)
-    out.append(
-        (
-            ROADS,
-            ribbon(path, s0, s1, right, left, asphalt, grey, ROAD, 6.0, 3.0, across),
-        )
-    )
+    out.append((ROADS, ribbon(path, s0, s1, right, left, asphalt, grey, ROAD, 6.0, 3.0, across)))
     if section.parking[0] and rng.random() < 0.4:
-        strip = (
-            section.d(0, section.edge(0)),
-            section.d(0, section.edge(0) - section.parking[0]),
-        )
+        strip = (section.d(0, section.edge(0)), section.d(0, section.edge(0) - section.parking[0]))
         out.append((JUNCTIONS, ribbon(path, s0, s1, *strip, paver, stone * 0.8, ROAD, 3.0)))
     out += _marks(rng, path, section, crossings, corners, s0, s1, white, grey)
     return out
@@ -332,12 +245,7 @@ def _marks(
     for side in (0, 1):
         lines += [(float(section.d(side, k * section.lane)), False) for k in range(1, section.lanes[side])]
         if rng.random() < 0.4 or section.parking[side]:
-            lines.append(
-                (
-                    float(section.d(side, section.lanes[side] * section.lane - 0.12)),
-                    bool(rng.random() < 0.6),
-                )
-            )
+            lines.append((float(section.d(side, section.lanes[side] * section.lane - 0.12)), bool(rng.random() < 0.6)))
     plain = rng.random() < 0.12
     for d, solid in lines if not plain else []:
         length, gap = (8.0, 0.0) if solid else (dash, pause)
@@ -345,20 +253,7 @@ def _marks(
         for a in np.arange(s0, s1 - length, length + gap):
             if free(a, a + length):
                 out.append(
-                    (
-                        MARKS,
-                        ribbon(
-                            path,
-                            a,
-                            a + length,
-                            d - w / 2,
-                            d + w / 2,
-                            PLAIN,
-                            white * wear,
-                            ROAD,
-                            step=2.0,
-                        ),
-                    )
+                    (MARKS, ribbon(path, a, a + length, d - w / 2, d + w / 2, PLAIN, white * wear, ROAD, step=2.0))
                 )
     right, left = section.edge(0), section.edge(1)
     for g0, g1 in gaps:
@@ -368,54 +263,20 @@ def _marks(
                 for d in np.arange(-right + 0.4, left - 0.5, 1.0):
                     e = float(section.d(1, d))
                     a, b = sorted((at, at + back * 3.2))
-                    out.append(
-                        (
-                            MARKS,
-                            ribbon(
-                                path,
-                                a,
-                                b,
-                                e,
-                                e + 0.5,
-                                PLAIN,
-                                white * 0.95,
-                                ROAD,
-                                step=4.0,
-                            ),
-                        )
-                    )
+                    out.append((MARKS, ribbon(path, a, b, e, e + 0.5, PLAIN, white * 0.95, ROAD, step=4.0)))
             elif style < 0.75:
                 a, b = sorted((at, at + back * 0.4))
                 d0, d1 = (section.d(0, right), 0.0) if back < 0 else (0.0, section.d(1, left))
-                out.append(
-                    (
-                        MARKS,
-                        ribbon(path, a, b, float(d0), float(d1), PLAIN, white * 0.95, ROAD),
-                    )
-                )
+                out.append((MARKS, ribbon(path, a, b, float(d0), float(d1), PLAIN, white * 0.95, ROAD)))
     for _ in range(int((s1 - s0) / 14)):
         a, d = rng.uniform(s0, s1 - 6), rng.uniform(-right + 0.5, max(left, 0.5) - 0.8)
         tone = grey * rng.uniform(0.68, 1.15)
         e = float(section.d(1, d))
         size = (rng.uniform(0.4, 4.5), rng.uniform(0.3, 1.4)) if rng.random() < 0.6 else (0.6, 0.6)
-        out.append(
-            (
-                JUNCTIONS,
-                ribbon(path, a, a + size[0], e, e + size[1], "asphalt0", tone, ROAD, 3.0),
-            )
-        )
+        out.append((JUNCTIONS, ribbon(path, a, a + size[0], e, e + size[1], "asphalt0", tone, ROAD, 3.0)))
     if section.tram:
         for center in (section.d(0, section.lane / 2), section.d(1, section.lane / 2)):
             for rail in (-0.72, 0.72):
-                mesh = ribbon(
-                    path,
-                    s0,
-                    s1,
-                    float(center) + rail - 0.05,
-                    float(center) + rail + 0.05,
-                    PLAIN,
-                    0.3,
-                    ROAD,
-                )
+                mesh = ribbon(path, s0, s1, float(center) + rail - 0.05, float(center) + rail + 0.05, PLAIN, 0.3, ROAD)
                 out.append((MARKS, mesh))
     return out

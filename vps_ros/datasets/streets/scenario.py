@@ -44,7 +44,7 @@ SCENARIOS: dict[str, Scenario] = {
         "poles, parked cars and traffic hide people and cars again and again", speed=(2.0, 6.0), walkers=(1.5, 4.0),
         parked=(0.75, 1.0), traffic=(3.0, 6.0), clutter=3.0,
     ),
-    "turning": Scenario("junction after junction, fast rotation of the camera", speed=(4.0, 7.5), turns=1.0),
+    "turning": Scenario("junction after junction, fast rotation of the camera", speed=(5.0, 8.0), turns=1.0),
     "low_rate": Scenario("two to five frames a second, large motion between them", rate=(2.0, 5.0), speed=(3.0, 9.0)),
     "night": Scenario("darkness, street lamps and head lights", night=1.0),
 }  # fmt: skip

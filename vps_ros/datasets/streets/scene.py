@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
@@ -17,6 +18,9 @@ from vps_ros.datasets.streets.render import Renderer
 from vps_ros.datasets.streets.scenario import Scenario
 from vps_ros.datasets.streets.stage import Stage, dome
 from vps_ros.datasets.streets.world import Builder
+
+_SKY = 10
+_CLASS_OF_CODE = np.concatenate([[_SKY], np.arange(255)]).astype(np.uint8)
 
 
 class Scene:
@@ -32,10 +36,7 @@ class Scene:
         self.focal = w * float(rng.uniform(0.5, 0.68))
         self.half_view = w / 2 / self.focal + 0.03
         reach = self.focal / 371
-        self.far_cars, self.far_people = (
-            float(np.clip(70 * reach, 30, 110)),
-            float(np.clip(45 * reach, 22, 75)),
-        )
+        self.far_cars, self.far_people = (float(np.clip(70 * reach, 30, 110)), float(np.clip(45 * reach, 22, 75)))
         # The rasteriser's column 2j and row 2i show the ray through (j + 0.25, i + 0.5), measured from the corner.
         self.intrinsics = np.array([[self.focal, 0, w / 2 - 0.25], [0, self.focal, h / 2 - 0.5], [0, 0, 1.0]])
         rate = float(rng.uniform(*scenario.rate))
@@ -52,15 +53,7 @@ class Scene:
         self._place(rng, world.path, ego, lane)
         lights = night or light.night > 0 or rng.random() < 0.15
         self.actors: list[Actor] = Cast(
-            rng,
-            scenario,
-            world,
-            self.time,
-            ego,
-            lane,
-            bool(lights),
-            (self.far_cars, self.far_people),
-            self.ground_pose,
+            rng, scenario, world, self.time, ego, lane, bool(lights), (self.far_cars, self.far_people), self.ground_pose
         ).make()
         horizon = h / 2 - self.focal * np.tan(self.pitch)
         self.camera = Camera(rng, self.light, size, self.focal, horizon)
@@ -68,6 +61,7 @@ class Scene:
         self.noise_seed = int(rng.integers(2**31))
         self.triangles = truth.Triangles()
         self.stage = Stage(self.renderer, world, self.light, self.far_cars)
+        self.renderer.background(self.light.horizon)
         self._dome = dome(self.renderer, sky_picture(rng, self.light))
         self._moving: list[Any] = []
         self.camera.expose(self._paint(0))
@@ -76,7 +70,7 @@ class Scene:
         base = rng.uniform(*scenario.speed)
         t = self.time
         v = base * (1 + 0.25 * np.sin(t * rng.uniform(0.1, 0.6) + rng.uniform(0, 6)))
-        if rng.random() < 0.25:
+        if rng.random() < (0.08 if scenario.turns > 0.9 else 0.25):
             at, hold = rng.uniform(0, max(t[-1], 1)), rng.uniform(1, 3)
             gap = np.maximum(np.abs(t - at) - hold, 0)
             v *= np.clip(gap / 2.0, 0, 1)
@@ -103,23 +97,14 @@ class Scene:
             right0 = np.array((sy, -cy, 0.0))
             up0 = np.cross(right0, forward)
             right, up = cr * right0 + sr * up0, cr * up0 - sr * right0
-            self.poses[i, :3, 0], self.poses[i, :3, 1], self.poses[i, :3, 2] = (
-                right,
-                forward,
-                up,
-            )
+            self.poses[i, :3, 0], self.poses[i, :3, 1], self.poses[i, :3, 2] = (right, forward, up)
             self.poses[i, :3, 3] = (*xy[i], height + bounce[i] * moving[i])
 
     def optical_pose(self, i: int) -> NDArray:
         """[4, 4] camera (right, down, forward) to world."""
         p = self.poses[i]
         out = np.eye(4)
-        out[:3, 0], out[:3, 1], out[:3, 2], out[:3, 3] = (
-            p[:3, 0],
-            -p[:3, 2],
-            p[:3, 1],
-            p[:3, 3],
-        )
+        out[:3, 0], out[:3, 1], out[:3, 2], out[:3, 3] = (p[:3, 0], -p[:3, 2], p[:3, 1], p[:3, 3])
         return out
 
     def surfaces(self, i: int) -> list[tuple[Actor, Surface]]:
@@ -147,10 +132,7 @@ class Scene:
         place = np.array([a.place[i] for a in actors])
         half = np.array([a.shadow for a in actors])
         unit = np.stack([np.cos(place[:, 2]), np.sin(place[:, 2])], 1)
-        along, aside = (
-            unit * half[:, :1],
-            np.stack([-unit[:, 1], unit[:, 0]], 1) * half[:, 1:],
-        )
+        along, aside = (unit * half[:, :1], np.stack([-unit[:, 1], unit[:, 0]], 1) * half[:, 1:])
         corners = np.zeros((len(actors), 4, 3))
         for k, (x, y) in enumerate(((-1, -1), (1, -1), (1, 1), (-1, 1))):
             corners[:, k, :2] = place[:, :2] + x * along + y * aside
@@ -160,8 +142,8 @@ class Scene:
         """Image, semantic and instance map of frame i; frames may be asked for in any order."""
         painted = self._paint(i)
         ids = self.renderer.render("truth", self.poses[i])[::2, ::2]
-        semantic = np.where(ids[..., 0] == 0, 10, ids[..., 0] - 1).astype(np.uint8)
-        instance = ids[..., 1].astype(np.uint16) << 8 | ids[..., 2]
+        semantic = _CLASS_OF_CODE[ids[..., 2]]
+        instance = ids[..., 1].astype(np.uint16) << 8 | ids[..., 0]
         depth = self.geometry(i)[0] if self.light.fog else None
         rng = np.random.default_rng([self.noise_seed, i])
         image = self.camera.develop(rng, painted, float(self.yaw_rate[i]), depth)
@@ -169,7 +151,9 @@ class Scene:
 
     def _paint(self, i: int) -> NDArray[np.uint8]:
         self._pose(i)
-        return np.ascontiguousarray(self.renderer.render("paint", self.poses[i])[..., :3])
+        seen = self.renderer.render("paint", self.poses[i])
+        small = cv2.resize(np.ascontiguousarray(seen), self.size, interpolation=cv2.INTER_AREA)
+        return cv2.cvtColor(small, cv2.COLOR_BGRA2RGB)
 
     def geometry(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Depth and backward flow of frame i."""
@@ -179,13 +163,7 @@ class Scene:
 def _merge(surfaces: list[Surface]) -> Surface:
     counts = np.cumsum([0] + [len(s[0]) for s in surfaces])
     points, normals, colors, codes = (np.concatenate([s[k] for s in surfaces]) for k in range(4))
-    return (
-        points,
-        normals,
-        colors,
-        codes,
-        np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)]),
-    )
+    return (points, normals, colors, codes, np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)]))
 
 
 def _smooth(rng: Generator, n: int, width: float) -> NDArray:

@@ -7,15 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.random import Generator
 
-from vps_ros.datasets.streets.mesh import (
-    Mesh,
-    ball,
-    box,
-    disc,
-    polygon,
-    prism,
-    quads,
-)
+from vps_ros.datasets.streets.mesh import Mesh, ball, box, disc, polygon, prism, quads
 from vps_ros.datasets.streets.textures import CROWNS, crown_uv
 
 BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN = 2, 3, 4, 5, 6, 7, 8, 9
@@ -40,10 +32,7 @@ def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool,
         ((a, depth), (-a, depth)),
     ):
         span = float(np.hypot(x1 - x0, y1 - y0))
-        bays, floors = (
-            max(round(span / bay), 1) / 2,
-            round((height - base) / storey) / 2,
-        )
+        bays, floors = (max(round(span / bay), 1) / 2, round((height - base) / storey) / 2)
         n = max(int(span // 6), 1)
         xs, ys = np.linspace(x0, x1, n + 1), np.linspace(y0, y1, n + 1)
         us = np.linspace(0, bays, n + 1)
@@ -80,42 +69,19 @@ def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool,
                            roof, class_id=BUILDING))  # fmt: skip
         for x in (-a, a):
             parts.append(
-                polygon(
-                    [(x, 0, height), (x, depth, height), (x, depth / 2, height + rise)],
-                    tint * 0.6,
-                    BUILDING,
-                )
+                polygon([(x, 0, height), (x, depth, height), (x, depth / 2, height + rise)], tint * 0.6, BUILDING)
             )
         if rng.random() < 0.6:
             x = rng.uniform(-0.6, 0.6) * a
             parts.append(
-                box(
-                    (x, depth * 0.3, height),
-                    (x + 0.7, depth * 0.3 + 0.7, height + rise + 0.7),
-                    roof * 1.2,
-                    BUILDING,
-                )
+                box((x, depth * 0.3, height), (x + 0.7, depth * 0.3 + 0.7, height + rise + 0.7), roof * 1.2, BUILDING)
             )
     else:
-        parts.append(
-            box(
-                (-a, 0, height),
-                (a, depth, height + rng.uniform(0.2, 0.7)),
-                tint * 0.7,
-                BUILDING,
-            )
-        )
+        parts.append(box((-a, 0, height), (a, depth, height + rng.uniform(0.2, 0.7)), tint * 0.7, BUILDING))
     if storeys > 1 and rng.random() < 0.3:
         for z in np.arange(base + storey, height - 1, storey):
             for x in np.arange(-a + bay, a - bay, bay * 2):
-                parts.append(
-                    box(
-                        (x, -1.0, z),
-                        (x + bay * 0.8, 0, z + 0.95),
-                        tint * rng.uniform(0.5, 0.9),
-                        BUILDING,
-                    )
-                )
+                parts.append(box((x, -1.0, z), (x + bay * 0.8, 0, z + 0.95), tint * rng.uniform(0.5, 0.9), BUILDING))
     if shop and rng.random() < 0.5:
         awning = rng.uniform(0.1, 0.8, 3)
         parts.append(quads([[(-a * 0.8, -1.4, 2.4), (a * 0.8, -1.4, 2.4), (a * 0.8, 0, 3.0), (-a * 0.8, 0, 3.0)]],
@@ -142,13 +108,7 @@ def wall(rng: Generator, length: float) -> list[Mesh]:
     a = length / 2
     uv = np.array([(0, 0), (length / 3, 0), (length / 3, height / 3), (0, height / 3)])
     parts = [
-        quads(
-            [[(-a, y, 0), (a, y, 0), (a, y, height), (-a, y, height)]],
-            tint,
-            uv,
-            material,
-            WALL,
-        )
+        quads([[(-a, y, 0), (a, y, 0), (a, y, height), (-a, y, height)]], tint, uv, material, WALL)
         for y in (-0.12, 0.12)
     ]
     parts[0].normals[:] = (0, -1, 0)
@@ -168,13 +128,7 @@ def fence(rng: Generator, length: float) -> list[Mesh]:
     variant = int(rng.integers(9))
     tint = np.array([(0.5, 0.38, 0.26), (0.9, 0.9, 0.88), (0.2, 0.22, 0.22), (0.35, 0.42, 0.33)])[rng.integers(4)]
     uv = np.array([(0, 0), (length / height, 0), (length / height, 1), (0, 1)])
-    panel = quads(
-        [[(-a, 0, 0), (a, 0, 0), (a, 0, height), (-a, 0, height)]],
-        tint,
-        uv,
-        f"fence{variant}",
-        FENCE,
-    )
+    panel = quads([[(-a, 0, 0), (a, 0, 0), (a, 0, height), (-a, 0, height)]], tint, uv, f"fence{variant}", FENCE)
     posts = [box((x, -0.04, 0), (x + 0.08, 0.04, height + 0.08), tint * 0.8, FENCE) for x in np.arange(-a, a, 2.4)]
     return [panel, *posts]
 
@@ -196,11 +150,9 @@ def lamp_post(rng: Generator, night: bool, reach: float = 0.0) -> list[Mesh]:
 
 def pole(rng: Generator) -> list[Mesh]:
     """A bollard, a mast or a wooden pole."""
-    height, radius = [
-        (0.9, 0.07),
-        (rng.uniform(3, 5), 0.05),
-        (rng.uniform(7, 10), 0.14),
-    ][rng.choice(3, p=[0.3, 0.3, 0.4])]
+    height, radius = [(0.9, 0.07), (rng.uniform(3, 5), 0.05), (rng.uniform(7, 10), 0.14)][
+        rng.choice(3, p=[0.3, 0.3, 0.4])
+    ]
     color = np.array([(0.5, 0.5, 0.5), (0.3, 0.3, 0.3), (0.38, 0.3, 0.22), (0.6, 0.58, 0.55)])[rng.integers(4)]
     return [prism((0, 0, 0), (0, 0, height), (radius, radius * 0.85), color, 8, POLE)]
 
@@ -216,15 +168,7 @@ def traffic_light(rng: Generator, reach: float) -> list[Mesh]:
         parts.append(prism((0, 0, 5.5), (-reach, 0, 5.7), (0.07, 0.05), grey, 6, POLE))
         heads.append((-reach, 4.9))
     for x, z in heads:
-        parts.append(
-            box(
-                (x - 0.19, -0.3, z),
-                (x + 0.19, -0.08, z + 1.0),
-                (0.04, 0.05, 0.045),
-                LIGHT,
-                bottom=True,
-            )
-        )
+        parts.append(box((x - 0.19, -0.3, z), (x + 0.19, -0.08, z + 1.0), (0.04, 0.05, 0.045), LIGHT, bottom=True))
         for i, color in enumerate([(0.1, 1.7, 0.7), (1.8, 1.1, 0.1), (1.9, 0.12, 0.08)]):
             on = color if i == state else np.asarray(color) * 0.08
             parts.append(disc((x, -0.32, z + 0.2 + 0.3 * i), 0.12, on, -1, LIGHT, 8))
@@ -240,32 +184,16 @@ def sign(rng: Generator) -> list[Mesh]:
     back = disc((0, 0.02, z), r, (0.5, 0.5, 0.5), 1, SIGN, 10)
     red, white, blue = (0.75, 0.06, 0.06), (0.93, 0.93, 0.92), (0.06, 0.2, 0.6)
     if kind == "ring":
-        face = [
-            disc((0, -0.06, z), r, red, -1, SIGN, 14),
-            disc((0, -0.08, z), r * 0.7, white, -1, SIGN, 14),
-        ]
+        face = [disc((0, -0.06, z), r, red, -1, SIGN, 14), disc((0, -0.08, z), r * 0.7, white, -1, SIGN, 14)]
         if rng.random() < 0.6:
-            face.append(
-                box(
-                    (-r * 0.35, -0.1, z - r * 0.3),
-                    (r * 0.35, -0.1, z + r * 0.3),
-                    (0.1, 0.1, 0.1),
-                    SIGN,
-                )
-            )
+            face.append(box((-r * 0.35, -0.1, z - r * 0.3), (r * 0.35, -0.1, z + r * 0.3), (0.1, 0.1, 0.1), SIGN))
     elif kind == "disc":
         first = blue if rng.random() < 0.5 else red
         face = [disc((0, -0.06, z), r, first, -1, SIGN, 14),
                 box((-r * 0.6, -0.08, z - r * 0.15), (r * 0.6, -0.08, z + r * 0.15), white, SIGN)]  # fmt: skip
     elif kind == "triangle":
         flip = -1 if rng.random() < 0.3 else 1
-        tri = np.array(
-            [
-                (-r, -0.06, z - flip * r * 0.7),
-                (r, -0.06, z - flip * r * 0.7),
-                (0, -0.06, z + flip * r),
-            ]
-        )
+        tri = np.array([(-r, -0.06, z - flip * r * 0.7), (r, -0.06, z - flip * r * 0.7), (0, -0.06, z + flip * r)])
         small = (tri - (0, 0, z)) * 0.62 + (0, -0.02, z)
         face = [polygon(tri, red, SIGN), polygon(small, white, SIGN)]
     else:
@@ -310,17 +238,7 @@ def tree(rng: Generator, kind: str = "") -> tuple[list[Mesh], float]:
     parts = []
     if kind == "conifer":
         height, radius = rng.uniform(6, 14), rng.uniform(1.4, 2.4)
-        parts.append(
-            prism(
-                (0, 0, 0),
-                (0, 0, height * 0.3),
-                (0.2, 0.15),
-                brown,
-                7,
-                VEGETATION,
-                material=bark,
-            )
-        )
+        parts.append(prism((0, 0, 0), (0, 0, height * 0.3), (0.2, 0.15), brown, 7, VEGETATION, material=bark))
         name = f"hedge{rng.integers(3)}"
         for z0, z1, r in ((0.1, 0.45, 1.0), (0.32, 0.7, 0.75), (0.55, 1.0, 0.5)):
             cone = prism((0, 0, z0 * height), (0, 0, z1 * height), (radius * r, radius * r * 0.5, 0.05), green * 0.8, 9,
@@ -333,58 +251,22 @@ def tree(rng: Generator, kind: str = "") -> tuple[list[Mesh], float]:
     thick = rng.uniform(0.1, 0.34)
     lean = rng.normal(0, 0.12, 2)
     fork = (lean[0], lean[1], trunk)
-    parts.append(
-        prism(
-            (0, 0, 0),
-            fork,
-            (thick * 1.25, thick, thick * 0.85),
-            brown,
-            8,
-            VEGETATION,
-            material=bark,
-        )
-    )
+    parts.append(prism((0, 0, 0), fork, (thick * 1.25, thick, thick * 0.85), brown, 7, VEGETATION, material=bark))
     middle = np.array((lean[0] * 1.5, lean[1] * 1.5, trunk + rise * 0.75))
     for _ in range(3):
         tip = middle + rng.normal(0, 0.4, 3) * (radius, radius, 0.3 * rise)
-        parts.append(
-            prism(
-                fork,
-                tip,
-                (thick * 0.7, thick * 0.25),
-                brown,
-                5,
-                VEGETATION,
-                material=bark,
-            )
-        )
+        parts.append(prism(fork, tip, (thick * 0.7, thick * 0.25), brown, 3, VEGETATION, material=bark))
     cards = []
     for i in range(9):
         offset = rng.normal(0, 0.38, 3) * (radius, radius, rise)
         offset *= min(1.0, 0.8 / max(np.linalg.norm(offset / (radius, radius, rise)), 1e-6))
         angle = np.pi * i / 4.5 + rng.normal(0, 0.2)
         scale = rng.uniform(0.6, 0.85)
-        cards.append(
-            _card(
-                rng,
-                middle + offset,
-                angle,
-                radius * scale,
-                rise * scale,
-                green * rng.uniform(0.75, 1.2),
-            )
-        )
+        cards.append(_card(rng, middle + offset, angle, radius * scale, rise * scale, green * rng.uniform(0.75, 1.2)))
     return parts + cards, radius
 
 
-def _card(
-    rng: Generator,
-    center: np.ndarray,
-    angle: float,
-    wide: float,
-    high: float,
-    tint: np.ndarray,
-) -> Mesh:
+def _card(rng: Generator, center: np.ndarray, angle: float, wide: float, high: float, tint: np.ndarray) -> Mesh:
     d = np.array((np.cos(angle), np.sin(angle), 0)) * wide
     lean = np.array((-np.sin(angle), np.cos(angle), 0)) * wide * rng.normal(0, 0.25)
     up = np.array((0, 0, high)) + lean
@@ -404,13 +286,7 @@ def bush(rng: Generator, size: float) -> list[Mesh]:
     green = np.array([(0.18, 0.28, 0.1), (0.28, 0.34, 0.12), (0.14, 0.22, 0.1)])[rng.integers(3)] * rng.uniform(
         1.6, 2.6
     )
-    core = ball(
-        (0, 0, size * 0.35),
-        (size * 0.75, size * 0.75, size * 0.5),
-        green * 0.35,
-        VEGETATION,
-        7,
-    )
+    core = ball((0, 0, size * 0.35), (size * 0.75, size * 0.75, size * 0.5), green * 0.35, VEGETATION, 7)
     cards = [
         _card(rng, np.array((0, 0, size * 0.45)) + rng.normal(0, 0.25, 3) * (size, size, 0.1), np.pi * i / 3, size,
               size * 0.6, green * rng.uniform(0.8, 1.2)) for i in range(4)
@@ -430,15 +306,8 @@ def hedge(rng: Generator, length: float) -> list[Mesh]:
     top = height + rng.normal(0, 0.06, n + 1)
     name = f"hedge{rng.integers(3)}"
     rows = []
-    front, back = (
-        rng.normal(0, 0.05, n + 1) - depth / 2,
-        rng.normal(0, 0.05, n + 1) + depth / 2,
-    )
-    for y0, y1, z0, z1 in (
-        (front, front, 0 * xs, top),
-        (back, back, 0 * xs, top),
-        (front, back, top, top),
-    ):
+    front, back = (rng.normal(0, 0.05, n + 1) - depth / 2, rng.normal(0, 0.05, n + 1) + depth / 2)
+    for y0, y1, z0, z1 in ((front, front, 0 * xs, top), (back, back, 0 * xs, top), (front, back, top, top)):
         p = np.stack([np.stack([xs, y0, z0], 1), np.stack([xs, y1, z1], 1)], 1)
         rows.append(np.stack([p[:-1, 0], p[1:, 0], p[1:, 1], p[:-1, 1]], 1))
     corners = np.concatenate(rows)

@@ -15,7 +15,7 @@ from vps_ros.datasets.streets.textures import mask, texture
 from vps_ros.datasets.streets.world import World
 
 _CELL = 40.0
-_FIRST = 10
+_FIRST = 1
 _CUT = ("crowns", "fence")
 
 Still = tuple[Mesh, "int | None", "str | None", "tuple | None"]
@@ -60,57 +60,36 @@ class Stage:
         colors = self._light.shade(mesh.points, mesh.normals, mesh.colors)
         cut = order is None and mesh.material.rstrip("0123456789") in _CUT
         place = None if order is None else _FIRST + order
-        self.keep(
-            self._renderer.add(
-                "paint",
-                mesh.points,
-                colors,
-                mesh.uv,
-                mesh.faces,
-                picture,
-                place,
-                cut=cut,
-            ),
-            cell,
-        )
+        self.keep(self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, place, cut=cut), cell)
 
-    def _truth(
-        self,
-        members: list[tuple[Mesh, int]],
-        order: int | None,
-        cut: str | None,
-        cell: tuple | None,
-    ) -> None:
+    def _truth(self, members: list[tuple[Mesh, int]], order: int | None, cut: str | None, cell: tuple | None) -> None:
         mesh = join([m for m, _ in members])
         codes = np.concatenate([code(m.classes, i) for m, i in members])
         if cut:
             # A texture takes one off each channel, even where it is white; only stuff is cut out.
             codes[:, 0] += 1
         white = ("mask:" + cut, mask(cut)) if cut else None
-        handle = self._renderer.add(
-            "truth",
-            mesh.points,
-            codes,
-            mesh.uv,
-            mesh.faces,
-            white,
-            order,
-            cut=bool(cut),
-        )
+        handle = self._renderer.add("truth", mesh.points, codes, mesh.uv, mesh.faces, white, order, cut=bool(cut))
         self.keep(handle, cell)
         self.stills.append((mesh, order, cut, cell))
 
     def keep(self, handle: Any, cell: tuple | None) -> None:
-        """Lets `show` hide this when its cell is far away and holds things."""
-        if cell is not None and cell[0]:
+        """Lets `show` order this by its cell, and hide it when that is far away and holds things."""
+        if cell is not None:
             self._cells.setdefault(cell, []).append(handle)
 
     def show(self, place: NDArray) -> None:
-        """Shows the still things that are near enough to a camera at `place` (x, y)."""
-        for (_, x, y), handles in self._cells.items():
-            gap = np.abs((np.array((x, y)) + 0.5) * _CELL - place) - _CELL / 2
-            near = float(np.hypot(*np.maximum(gap, 0))) < self._far
-            for handle in handles:
+        """Shows the still things that are near enough to a camera at `place` (x, y), and draws near cells first."""
+        gaps = {}
+        for cell in self._cells:
+            gap = np.abs((np.array(cell[1:]) + 0.5) * _CELL - place) - _CELL / 2
+            gaps[cell] = float(np.hypot(*np.maximum(gap, 0)))
+        count = 0
+        for cell in sorted(gaps, key=lambda c: (gaps[c], c)):
+            near = gaps[cell] < self._far or not cell[0]
+            for handle in self._cells[cell]:
+                count += 1
+                self._renderer.rank(handle, count)
                 handle.unstash() if near else handle.stash()
 
     def shadow(self, mesh: Mesh, material: str, depth: float) -> Any:
@@ -119,14 +98,7 @@ class Stage:
         colors[:, 3] = 255 * depth
         picture = None if material == PLAIN else (material, texture(material))
         return self._renderer.add(
-            "paint",
-            mesh.points,
-            colors,
-            mesh.uv,
-            mesh.faces,
-            picture,
-            _FIRST + SHADOWS,
-            blend=True,
+            "paint", mesh.points, colors, mesh.uv, mesh.faces, picture, _FIRST + SHADOWS, blend=True
         )
 
 
@@ -139,7 +111,7 @@ def code(classes: NDArray, instance: int) -> NDArray[np.uint8]:
 
 def dome(renderer: Renderer, picture: NDArray[np.uint8]) -> Any:
     """The sky, a handle to be moved with the camera."""
-    around, rows = 24, np.array([-0.15, 0.0, 0.12, 0.3, 0.6, 1.2, 3.0])
+    around, rows = 24, np.array([0.0, 0.06, 0.14, 0.3, 0.6, 1.2, 3.0])
     angle = np.linspace(0, 2 * np.pi, around + 1)
     p = np.zeros((len(rows), around + 1, 3))
     p[..., :2], p[..., 2] = np.stack([np.cos(angle), np.sin(angle)], 1), rows[:, None]
@@ -152,4 +124,4 @@ def dome(renderer: Renderer, picture: NDArray[np.uint8]) -> Any:
 
     mesh = quads(corners(p * 200), uv=corners(uv))
     white = np.full((len(mesh.points), 3), 255, np.uint8)
-    return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), 0)
+    return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), SHADOWS + 20)

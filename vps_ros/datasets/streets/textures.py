@@ -53,14 +53,7 @@ def _asphalt(rng: Generator) -> NDArray[np.uint8]:
         base[y : y + h // 3 + 8, x : x + w // 3 + 8] *= rng.uniform(0.82, 1.08)
     for _ in range(rng.integers(0, 5)):
         line = np.cumsum(rng.integers(-6, 7, (14, 2)), axis=0) * 2 + rng.integers(0, 256, 2)
-        cv2.polylines(
-            base,
-            [line.astype(np.int32)],
-            False,
-            float(rng.choice([0.4, 0.5, 0.95])),
-            1,
-            cv2.LINE_AA,
-        )
+        cv2.polylines(base, [line.astype(np.int32)], False, float(rng.choice([0.4, 0.5, 0.95])), 1, cv2.LINE_AA)
     return _grey(base)
 
 

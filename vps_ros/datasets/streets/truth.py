@@ -29,10 +29,7 @@ class Triangles:
             for mesh, order, cut, cell in scene.stage.stills:
                 corners = mesh.points[mesh.faces]
                 white = ("mask:" + cut, mask(cut)) if cut else None
-                scene.stage.keep(
-                    _draw(scene, corners, count, mesh.uv[mesh.faces], order, white),
-                    cell,
-                )
+                scene.stage.keep(_draw(scene, corners, count, mesh.uv[mesh.faces], order, white), cell)
                 parts.append(corners)
                 count += len(corners)
             self._still = np.concatenate(parts).astype(np.float64)
@@ -40,12 +37,7 @@ class Triangles:
 
 
 def _draw(
-    scene: Scene,
-    corners: NDArray,
-    first: int,
-    uv: NDArray | None = None,
-    order: int | None = None,
-    white: Any = None,
+    scene: Scene, corners: NDArray, first: int, uv: NDArray | None = None, order: int | None = None, white: Any = None
 ) -> Any:
     n = len(corners)
     number = first + np.arange(n)
@@ -79,7 +71,7 @@ def geometry(scene: Scene, i: int) -> tuple[NDArray[np.float32], NDArray[np.floa
                 past = actor.surface(i - 1, actor.distant(i, scene.ground_pose[i]))
                 before.append(past[0][past[4]].astype(np.float64))
     scene.stage.show(scene.ground_pose[i, :2])
-    ids = scene.renderer.render("faces", scene.poses[i])[::2, ::2].astype(np.int64)
+    ids = scene.renderer.render("faces", scene.poses[i])[::2, ::2, 2::-1].astype(np.int64)
     if handle is not None:
         scene.renderer.remove(handle)
     number = ((ids[..., 0] - 1) * _BASE + ids[..., 1] - 1) * _BASE + ids[..., 2] - 1
@@ -117,11 +109,7 @@ def _nonzero(a: NDArray) -> NDArray:
 
 def _carry(points: NDArray, corners: NDArray, old: NDArray) -> NDArray:
     """Where points [N, 3] of triangles [N, 3, 3] were when the triangles were `old`."""
-    a, b, p = (
-        corners[:, 1] - corners[:, 0],
-        corners[:, 2] - corners[:, 0],
-        points - corners[:, 0],
-    )
+    a, b, p = (corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0], points - corners[:, 0])
     aa, ab, bb = (a * a).sum(1), (a * b).sum(1), (b * b).sum(1)
     pa, pb = (p * a).sum(1), (p * b).sum(1)
     area = _nonzero(aa * bb - ab * ab)

@@ -121,46 +121,13 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     parts.append(quads(np.array(panes), sheen))
     shine = 2.2 if lights else 0.9
     front, rear = x[-2], x[1]
-    lamp_z, tail_z = (
-        0.66 * tall * (1.25 if kind == "suv" else 1),
-        (0.85 if kind != "suv" else 1.0) * tall,
-    )
+    lamp_z, tail_z = (0.66 * tall * (1.25 if kind == "suv" else 1), (0.85 if kind != "suv" else 1.0) * tall)
     for side in (1, -1):
         a, b = side * width * 0.27, side * width * 0.44
-        parts.append(
-            _plate(
-                front + 0.03,
-                a,
-                b,
-                lamp_z - 0.07,
-                lamp_z + 0.06,
-                (shine, shine, shine * 0.93),
-                0.06,
-            )
-        )
+        parts.append(_plate(front + 0.03, a, b, lamp_z - 0.07, lamp_z + 0.06, (shine, shine, shine * 0.93), 0.06))
         tail = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
-        parts.append(
-            _plate(
-                rear - 0.04,
-                side * width * 0.3,
-                side * width * 0.46,
-                tail_z - 0.16,
-                tail_z,
-                tail,
-                0,
-            )
-        )
-    parts.append(
-        _plate(
-            x[-1] + 0.01,
-            -width * 0.25,
-            width * 0.25,
-            0.4 * tall,
-            0.52 * tall,
-            (0.04, 0.04, 0.045),
-            0,
-        )
-    )
+        parts.append(_plate(rear - 0.04, side * width * 0.3, side * width * 0.46, tail_z - 0.16, tail_z, tail, 0))
+    parts.append(_plate(x[-1] + 0.01, -width * 0.25, width * 0.25, 0.4 * tall, 0.52 * tall, (0.04, 0.04, 0.045), 0))
     for at in (x[-1] + 0.02, x[0] - 0.02):
         parts.append(_plate(at, -0.26, 0.26, 0.42 * tall, 0.53 * tall, (0.8, 0.8, 0.76), 0))
     radius = (0.36 if kind == "suv" else 0.31) * rng.uniform(0.97, 1.04)
@@ -170,16 +137,8 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     for side in (1, -1):
         parts.append(
             box(
-                (
-                    0.16 * length,
-                    side * width * 0.5 + (0 if side > 0 else -0.16),
-                    0.93 * tall,
-                ),
-                (
-                    0.16 * length + 0.12,
-                    side * width * 0.5 + (0.16 if side > 0 else 0),
-                    1.06 * tall,
-                ),
+                (0.16 * length, side * width * 0.5 + (0 if side > 0 else -0.16), 0.93 * tall),
+                (0.16 * length + 0.12, side * width * 0.5 + (0.16 if side > 0 else 0), 1.06 * tall),
                 paint * 0.7,
             )
         )
@@ -205,47 +164,26 @@ def _wheels(x: float, width: float, radius: float, hub: np.ndarray) -> list[Mesh
     parts = []
     for side in (1, -1):
         y = side * width / 2
+        inner, outer = (x, y - side * 0.2, radius), (x, y + side * 0.015, radius)
         parts += [
-            disc(
-                (x, y + side * 0.005, radius * 1.08),
-                radius * 1.2,
-                (0.02, 0.02, 0.02),
-                side,
-            ),
-            prism(
-                (x, y + side * 0.015, radius),
-                (x, y - side * 0.2, radius),
-                (radius, radius),
-                _TYRE,
-                12,
-            ),
-            disc((x, y + side * 0.02, radius), radius, _TYRE, side),
-            disc((x, y + side * 0.03, radius), radius * 0.66, hub, side),
-            disc((x, y + side * 0.04, radius), radius * 0.2, hub * 0.4, side, n=6),
+            disc((x, y + side * 0.005, radius * 1.08), radius * 1.2, (0.02, 0.02, 0.02), side, n=10),
+            prism(inner, outer, (radius, radius), _TYRE, 10),
+            disc((x, y + side * 0.03, radius), radius * 0.66, hub, side, n=10),
+            disc((x, y + side * 0.04, radius), radius * 0.2, hub * 0.4, side, n=4),
         ]
     return parts
 
 
 def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
     """A lorry: cab and box, tarpaulin, flat bed or tank."""
-    length, width, height = (
-        rng.uniform(6.0, 11),
-        rng.uniform(2.2, 2.5),
-        rng.uniform(2.9, 3.8),
-    )
+    length, width, height = (rng.uniform(6.0, 11), rng.uniform(2.2, 2.5), rng.uniform(2.9, 3.8))
     cab_length, cab_height = rng.uniform(1.7, 2.2), min(height, rng.uniform(2.4, 3.1))
     paint = _PAINTS[rng.integers(len(_PAINTS))] * rng.uniform(0.9, 1.3)
     cargo = rng.choice([0.85, 0.7, 0.3]) * np.array((1, 1, 1)) if rng.random() < 0.5 else rng.uniform(0.15, 0.8, 3)
     front, back = length / 2, -length / 2
     cab = front - cab_length
     w = width / 2
-    side = [
-        (0.5, 0),
-        (1.1, 0.02),
-        (1.55, 0.05),
-        (cab_height - 0.1, 0.25),
-        (cab_height, 0.45),
-    ]
+    side = [(0.5, 0), (1.1, 0.02), (1.55, 0.05), (cab_height - 0.1, 0.25), (cab_height, 0.45)]
     rings = [[(cab, y, z) for y in (w, -w) for z in (0.5, cab_height)][i] for i in (0, 1, 3, 2)]
     nose = np.array([[(front - d, w, z), (front - d, -w, z)] for z, d in side])
     tail = np.array([[(cab, w, z), (cab, -w, z)] for z, _ in side])
@@ -262,19 +200,7 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
                          (front - 0.2, -w * 0.9, z1)]], g))  # fmt: skip
     for s in (1, -1):
         y = s * (w + 0.015)
-        parts.append(
-            quads(
-                [
-                    [
-                        (cab + 0.5, y, z0),
-                        (front - 0.25, y, z0),
-                        (front - 0.4, y, z1),
-                        (cab + 0.5, y, z1),
-                    ]
-                ],
-                g,
-            )
-        )
+        parts.append(quads([[(cab + 0.5, y, z0), (front - 0.25, y, z0), (front - 0.4, y, z1), (cab + 0.5, y, z1)]], g))
         lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
         parts.append(_plate(front + 0.02, s * w * 0.6, s * w * 0.9, 0.65, 0.85, lamp, 0))
         red = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
@@ -294,23 +220,9 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
             parts.append(box((back, y - 0.04, 0.95), (cab - 0.1, y + 0.04, 1.5), cargo))
         parts.append(box((back, -w, 0.95), (back + 0.06, w, 1.5), cargo))
         load = rng.uniform(0.15, 0.6, 3)
-        parts.append(
-            box(
-                (back + 0.6, -w * 0.8, 0.95),
-                (cab - 0.8, w * 0.8, rng.uniform(1.4, 2.6)),
-                load,
-            )
-        )
+        parts.append(box((back + 0.6, -w * 0.8, 0.95), (cab - 0.8, w * 0.8, rng.uniform(1.4, 2.6)), load))
     else:
-        parts.append(
-            prism(
-                (back + 0.1, 0, 1.95),
-                (cab - 0.2, 0, 1.95),
-                (0.7, 1.0, 1.0, 0.7),
-                cargo,
-                12,
-            )
-        )
+        parts.append(prism((cab - 0.2, 0, 1.95), (back + 0.1, 0, 1.95), (0.7, 1.0, 1.0, 0.7), cargo, 12))
     r = 0.48
     for at in (front - 0.9, back + 1.0, back + 2.1):
         parts += _wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
@@ -328,50 +240,23 @@ def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
 
 def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
     """A tram of two or three cars."""
-    cars, length, width, height = (
-        int(rng.integers(2, 4)),
-        rng.uniform(8, 10),
-        2.4,
-        rng.uniform(3.2, 3.6),
-    )
+    cars, length, width, height = (int(rng.integers(2, 4)), rng.uniform(8, 10), 2.4, rng.uniform(3.2, 3.6))
     seed = int(rng.integers(2**31))
     parts = []
     for i in range(cars):
         at = (i - (cars - 1) / 2) * (length + 0.5)
-        shell = join(
-            _coach(
-                np.random.default_rng(seed),
-                length,
-                width,
-                height,
-                0.22,
-                lights and i in (0, cars - 1),
-            )
-        )
+        shell = join(_coach(np.random.default_rng(seed), length, width, height, 0.22, lights and i in (0, cars - 1)))
         parts.append(shell.moved((at, 0, 0)))
         if i:
             back = at - length / 2
-            parts.append(
-                box(
-                    (back - 0.5, -width * 0.42, 0.3),
-                    (back, width * 0.42, height * 0.93),
-                    (0.1, 0.1, 0.1),
-                )
-            )
+            parts.append(box((back - 0.5, -width * 0.42, 0.3), (back, width * 0.42, height * 0.93), (0.1, 0.1, 0.1)))
     parts.append(prism((-0.6, 0, height), (0.6, 0, height + 0.9), (0.03, 0.03), (0.2, 0.2, 0.2), 4))
     return join(parts).worn(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
 
 
 def _coach(rng: Generator, length: float, width: float, height: float, low: float, lights: bool) -> list[Mesh]:
     paint = np.array(
-        [
-            (0.75, 0.08, 0.08),
-            (0.85, 0.85, 0.85),
-            (0.8, 0.65, 0.1),
-            (0.1, 0.25, 0.5),
-            (0.15, 0.45, 0.3),
-            (0.4, 0.1, 0.3),
-        ]
+        [(0.75, 0.08, 0.08), (0.85, 0.85, 0.85), (0.8, 0.65, 0.1), (0.1, 0.25, 0.5), (0.15, 0.45, 0.3), (0.4, 0.1, 0.3)]
     )[rng.integers(6)] * rng.uniform(0.7, 1.1)
     second = np.array([(0.85, 0.85, 0.83), (0.1, 0.1, 0.12), (0.7, 0.7, 0.7)])[rng.integers(3)]
     w, a, b = width / 2, -length / 2, length / 2
@@ -379,11 +264,7 @@ def _coach(rng: Generator, length: float, width: float, height: float, low: floa
     parts = [
         box((a, -w, low), (b, w, 1.05), paint),
         box((a, -w, 1.05), (b, w, height - 0.12), second),
-        box(
-            (a + 0.15, -w * 0.9, height - 0.12),
-            (b - 0.15, w * 0.9, height),
-            second * 0.8,
-        ),
+        box((a + 0.15, -w * 0.9, height - 0.12), (b - 0.15, w * 0.9, height), second * 0.8),
         box((a + 1.5, -w * 0.6, height), (a + 3.5, w * 0.6, height + 0.22), second * 0.7),
     ]
     n = max(int(length // 1.5), 3)
@@ -394,19 +275,7 @@ def _coach(rng: Generator, length: float, width: float, height: float, low: floa
             door = s < 0 and i in (1, n - 1)
             z0 = low + 0.12 if door else 1.15
             p, q = edges[i] + 0.07, edges[i + 1] - 0.07
-            parts.append(
-                quads(
-                    [
-                        [
-                            (p, y, z0),
-                            (q, y, z0),
-                            (q, y, height - 0.5),
-                            (p, y, height - 0.5),
-                        ]
-                    ],
-                    glass,
-                )
-            )
+            parts.append(quads([[(p, y, z0), (q, y, z0), (q, y, height - 0.5), (p, y, height - 0.5)]], glass))
     for x, z0 in ((b + 0.02, 1.0), (a - 0.02, 1.3)):
         parts.append(_plate(x, -w * 0.9, w * 0.9, z0, height - 0.55, tuple(glass), 0))
         glow = (1.6, 1.1, 0.3) if lights else (0.35, 0.28, 0.1)
@@ -433,15 +302,7 @@ def bicycle(rng: Generator) -> Mesh:
     for (x0, z0), (x1, z1) in tubes:
         parts.append(prism((x0, 0, z0), (x1, 0, z1), (0.028, 0.028), paint, 4))
     parts.append(box((-0.36, -0.07, 0.92), (-0.1, 0.07, 0.98), (0.05, 0.05, 0.05)))
-    parts.append(
-        prism(
-            (0.33, -0.28, 1.02),
-            (0.33, 0.28, 1.02),
-            (0.022, 0.022),
-            (0.08, 0.08, 0.08),
-            4,
-        )
-    )
+    parts.append(prism((0.33, -0.28, 1.02), (0.33, 0.28, 1.02), (0.022, 0.022), (0.08, 0.08, 0.08), 4))
     if rng.random() < 0.4:
         parts.append(box((0.4, -0.18, 0.8), (0.7, 0.18, 1.02), (0.12, 0.1, 0.08)))
     if rng.random() < 0.4:
@@ -449,31 +310,20 @@ def bicycle(rng: Generator) -> Mesh:
     return join(parts).worn(rng).of_class(BICYCLE)
 
 
-def _thin_wheel(x: float, radius: float, tyre: float, n: int = 14) -> list[Mesh]:
+def _thin_wheel(x: float, radius: float, tyre: float, n: int = 10) -> list[Mesh]:
     angle = np.linspace(0, 2 * np.pi, n + 1)
     ring = np.stack([np.cos(angle), 0 * angle, np.sin(angle)], 1)
     center = np.array((x, 0, radius))
     parts = []
     for y in (0.018, -0.018):
-        outer, inner = (
-            center + ring * radius + (0, y, 0),
-            center + ring * (radius - tyre) + (0, y, 0),
-        )
+        outer, inner = (center + ring * radius + (0, y, 0), center + ring * (radius - tyre) + (0, y, 0))
         parts.append(quads(np.stack([inner[:-1], outer[:-1], outer[1:], inner[1:]], 1), _RUBBER))
-    rim_a, rim_b = (
-        center + ring * radius + (0, 0.02, 0),
-        center + ring * radius - (0, 0.02, 0),
-    )
+    rim_a, rim_b = (center + ring * radius + (0, 0.02, 0), center + ring * radius - (0, 0.02, 0))
     parts.append(quads(np.stack([rim_a[:-1], rim_b[:-1], rim_b[1:], rim_a[1:]], 1), _RUBBER))
     for k in range(0, n, 2):
         across = 0.006 * np.array((-ring[k, 2], 0, ring[k, 0]))
         tip = center + ring[k] * radius
-        parts.append(
-            quads(
-                [[center - across, center + across, tip + across, tip - across]],
-                (0.35, 0.35, 0.36),
-            )
-        )
+        parts.append(quads([[center - across, center + across, tip + across, tip - across]], (0.35, 0.35, 0.36)))
     return parts
 
 
@@ -487,10 +337,7 @@ def motorcycle(rng: Generator, lights: bool = False) -> Mesh:
     for x in (-0.66, 0.66):
         parts.append(prism((x, -0.07, r), (x, 0.07, r), (r, r), _TYRE, 12))
         for s in (1, -1):
-            parts += [
-                disc((x, s * 0.072, r), r, _TYRE, s),
-                disc((x, s * 0.08, r), r * 0.6, (0.35, 0.35, 0.36), s),
-            ]
+            parts += [disc((x, s * 0.072, r), r, _TYRE, s), disc((x, s * 0.08, r), r * 0.6, (0.35, 0.35, 0.36), s)]
     parts += [
         box((-0.35, -0.15, 0.25), (0.3, 0.15, 0.6), dark),
         prism((0.66, 0, r), (0.42, 0, 1.0), (0.05, 0.05), (0.4, 0.4, 0.42), 5),
@@ -501,31 +348,9 @@ def motorcycle(rng: Generator, lights: bool = False) -> Mesh:
         prism((-0.9, -0.14, 0.3), (-0.1, -0.14, 0.3), (0.06, 0.05), (0.45, 0.45, 0.46), 6),
     ]
     if scooter:
-        parts.append(
-            quads(
-                [
-                    [
-                        (0.38, -0.22, 0.3),
-                        (0.38, 0.22, 0.3),
-                        (0.3, 0.2, 1.0),
-                        (0.3, -0.2, 1.0),
-                    ]
-                ],
-                paint,
-            )
-        )
+        parts.append(quads([[(0.38, -0.22, 0.3), (0.38, 0.22, 0.3), (0.3, 0.2, 1.0), (0.3, -0.2, 1.0)]], paint))
         parts.append(box((-0.35, -0.17, 0.2), (0.4, 0.17, 0.32), paint))
     lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
     parts.append(disc((0.0, 0, 0), 0.09, lamp, 1).moved((0.56, 0, 0.9), -np.pi / 2))
-    parts.append(
-        _plate(
-            -0.92,
-            -0.07,
-            0.07,
-            0.7,
-            0.8,
-            (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03),
-            0,
-        )
-    )
+    parts.append(_plate(-0.92, -0.07, 0.07, 0.7, 0.8, (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03), 0))
     return join(parts).worn(rng).of_class(MOTORCYCLE)

@@ -52,14 +52,7 @@ class World:
 class Builder:
     """Places things from one random stream."""
 
-    def __init__(
-        self,
-        rng: Generator,
-        scenario: Scenario,
-        length: float,
-        sun: Light,
-        reach: float,
-    ) -> None:
+    def __init__(self, rng: Generator, scenario: Scenario, length: float, sun: Light, reach: float) -> None:
         self.rng, self.scenario, self.light, self.reach = rng, scenario, sun, reach
         self.night = sun.night > 0.5
         crowded = scenario.walkers[0] > 2
@@ -80,10 +73,7 @@ class Builder:
         def side_street(s: float, heading: float, length: float = 75.0) -> None:
             out.append(
                 Crossing(
-                    Path.straight(path.at(s), heading, length),
-                    s,
-                    float(rng.uniform(2.8, 5.0)),
-                    rng.uniform(1.5, 3),
+                    Path.straight(path.at(s), heading, length), s, float(rng.uniform(2.8, 5.0)), rng.uniform(1.5, 3)
                 )
             )
 
@@ -121,13 +111,7 @@ class Builder:
         self._background()
         return self.world
 
-    def clear(
-        self,
-        points: ArrayLike,
-        apart: float,
-        own: Crossing | None = None,
-        streets: float = 0.0,
-    ) -> bool:
+    def clear(self, points: ArrayLike, apart: float, own: Crossing | None = None, streets: float = 0.0) -> bool:
         """Whether none of the points [N, 2] is within `apart` of the main way's centre or on a side street."""
         p = np.asarray(points, float).reshape(-1, 2)
         way = self.world.path.xy[::2]
@@ -151,54 +135,27 @@ class Builder:
         x, y = np.asarray(xy, float)
         self.world.solids += [(m.moved((x, y, 0), heading), instance) for m in meshes]
 
-    def shade(
-        self,
-        xy: ArrayLike,
-        heading: float,
-        half: tuple[float, float],
-        kind: str,
-        depth: float,
-    ) -> None:
+    def shade(self, xy: ArrayLike, heading: float, half: tuple[float, float], kind: str, depth: float) -> None:
         """A shadow on the ground: kind `blob` or `dapple`; depth is its darkness."""
         x, y = np.asarray(xy, float)
         a, b = half
         flat = quads([[(-a, -b, 0), (a, -b, 0), (a, b, 0), (-a, b, 0)]], (0, 0, 0), material=kind)
         self.world.shadows.append((flat.moved((x, y, 0), heading), depth))
 
-    def _block(
-        self,
-        path: Path,
-        s: float,
-        run: float,
-        side: int,
-        kind: int,
-        own: Crossing | None = None,
-    ) -> None:
+    def _block(self, path: Path, s: float, run: float, side: int, kind: int, own: Crossing | None = None) -> None:
         rng, sec = self.rng, self.section
         if run < 6:
             return
         if own is None:
-            sign, near, front = (
-                float(sec.d(side, 1.0)),
-                sec.walk(side)[1],
-                sec.front(side),
-            )
+            sign, near, front = (float(sec.d(side, 1.0)), sec.walk(side)[1], sec.front(side))
             apart = sec.walk(side)[0]
         else:
             sign, near = (1.0 if side else -1.0), own.half + 0.3 + own.sidewalk
-            front, apart = (
-                near + float(rng.choice([0.0, 2.0])),
-                max(sec.front(0), sec.front(1)) * 0.8,
-            )
+            front, apart = (near + float(rng.choice([0.0, 2.0])), max(sec.front(0), sec.front(1)) * 0.8)
         middle = s + run / 2
 
         def put(
-            meshes: list[Mesh],
-            at: float,
-            away: float,
-            length: float,
-            depth: float = 0.3,
-            lot: bool = False,
+            meshes: list[Mesh], at: float, away: float, length: float, depth: float = 0.3, lot: bool = False
         ) -> bool:
             ends = [path.at(a, sign * e) for a in (at - length / 2, at, at + length / 2) for e in (away, away + depth)]
             if not self.clear(ends, apart if own is None else apart, own, 1.5 if lot else 0.5):
@@ -206,13 +163,7 @@ class Builder:
             centre = path.at(at, sign * away)
             self.put(meshes, centre, float(path.turn(at)) + (0 if sign > 0 else np.pi))
             if lot and self.light.sunny:
-                self._house_shadow(
-                    centre,
-                    float(path.turn(at)) + (0 if sign > 0 else np.pi),
-                    length,
-                    depth,
-                    meshes,
-                )
+                self._house_shadow(centre, float(path.turn(at)) + (0 if sign > 0 else np.pi), length, depth, meshes)
             return True
 
         if kind == 0:
@@ -227,25 +178,13 @@ class Builder:
             put(home, middle, back, wide, 8.0, True)
             for _ in range(rng.integers(1, 4)):
                 self._plant(
-                    path,
-                    s + rng.uniform(0, run),
-                    sign,
-                    near + rng.uniform(1.5, max(back - near - 1, 1.6)),
-                    apart,
-                    own,
+                    path, s + rng.uniform(0, run), sign, near + rng.uniform(1.5, max(back - near - 1, 1.6)), apart, own
                 )
         elif kind == 2:
             if rng.random() < 0.5:
                 self._border(put, s, run, near + 0.3)
             for _ in range(int(run / 3.2)):
-                self._plant(
-                    path,
-                    s + rng.uniform(0, run),
-                    sign,
-                    near + rng.gamma(2.0, 4.0) + 1.2,
-                    apart,
-                    own,
-                )
+                self._plant(path, s + rng.uniform(0, run), sign, near + rng.gamma(2.0, 4.0) + 1.2, apart, own)
         elif kind == 3:
             self._border(put, s, run, near + 0.3, 0.9)
             if rng.random() < 0.6:
@@ -254,14 +193,7 @@ class Builder:
                     front + rng.uniform(3, 12), wide, 10.0, True)  # fmt: skip
         else:
             for _ in range(int(rng.integers(0, 3))):
-                self._plant(
-                    path,
-                    s + rng.uniform(0, run),
-                    sign,
-                    near + rng.uniform(4, 40),
-                    apart,
-                    own,
-                )
+                self._plant(path, s + rng.uniform(0, run), sign, near + rng.uniform(4, 40), apart, own)
 
     def _border(self, put: object, s: float, run: float, away: float, chance: float = 0.75) -> None:
         """A hedge, wall or fence before a block."""
@@ -276,15 +208,7 @@ class Builder:
             length = run / pieces
             put(make(rng, length), s + (i + 0.5) * length, away, length)  # type: ignore[operator]
 
-    def _plant(
-        self,
-        path: Path,
-        s: float,
-        sign: float,
-        away: float,
-        apart: float,
-        own: Crossing | None,
-    ) -> None:
+    def _plant(self, path: Path, s: float, sign: float, away: float, apart: float, own: Crossing | None) -> None:
         rng = self.rng
         at = path.at(s, sign * away)
         if rng.random() < 0.35:
@@ -306,24 +230,11 @@ class Builder:
             away = np.asarray(at) - throw * self.light.sun[:2] / np.linalg.norm(self.light.sun[:2])
             long = radius * min(1 / max(self.light.sun[2], 0.3), 2.0)
             turn = float(np.arctan2(self.light.sun[1], self.light.sun[0]))
-            self.shade(
-                away,
-                turn,
-                (long * 1.25, radius * 1.25),
-                f"dapple{rng.integers(4)}",
-                0.62,
-            )
+            self.shade(away, turn, (long * 1.25, radius * 1.25), f"dapple{rng.integers(4)}", 0.62)
         else:
             self.shade(at, 0, (radius, radius), "blob", 0.18)
 
-    def _house_shadow(
-        self,
-        centre: NDArray,
-        heading: float,
-        length: float,
-        depth: float,
-        meshes: list[Mesh],
-    ) -> None:
+    def _house_shadow(self, centre: NDArray, heading: float, length: float, depth: float, meshes: list[Mesh]) -> None:
         height = max(float(m.points[:, 2].max()) for m in meshes)
         throw = -self.light.sun[:2] / max(self.light.sun[2], 0.15) * height
         throw *= min(1.0, 16 / max(float(np.linalg.norm(throw)), 1e-6))
@@ -373,16 +284,7 @@ class Builder:
                 elif kind < 0.9:
                     tint = rng.uniform(0.1, 0.6, 3)
                     self.put(
-                        [
-                            box(
-                                (-0.25, -0.25, 0),
-                                (0.25, 0.25, rng.uniform(0.8, 1.2)),
-                                tint,
-                                scenery.WALL,
-                            )
-                        ],
-                        at,
-                        turn,
+                        [box((-0.25, -0.25, 0), (0.25, 0.25, rng.uniform(0.8, 1.2)), tint, scenery.WALL)], at, turn
                     )
                 else:
                     self.put(scenery.bush(rng, 0.5), at, turn)
@@ -431,10 +333,7 @@ class Builder:
             else:
                 mesh, (length, _, _) = vehicles.any_car(rng)
             at = self.world.path.at(s + length / 2, sign * away)
-            ends = [
-                self.world.path.at(s, sign * away),
-                self.world.path.at(s + length, sign * away),
-            ]
+            ends = [self.world.path.at(s, sign * away), self.world.path.at(s + length, sign * away)]
             if self.clear(ends, away - 1.6, None, 2.0):
                 turn = float(self.world.path.turn(s + length / 2)) + (np.pi if side == 1 else 0) + rng.normal(0, 0.02)
                 if rng.random() < 0.15:
@@ -447,10 +346,7 @@ class Builder:
             count = int(rng.integers(1, 6)) if rng.random() < 0.5 else 0
             for i in range(count):
                 moto = rng.random() < 0.3
-                at = self.world.path.at(
-                    s + i * (0.9 if moto else 0.6),
-                    sign * rng.uniform(near + 0.5, near + 0.9),
-                )
+                at = self.world.path.at(s + i * (0.9 if moto else 0.6), sign * rng.uniform(near + 0.5, near + 0.9))
                 if self.clear([at], sec.edge(side) + 0.6, None, 0.5):
                     turn = (
                         float(self.world.path.turn(s))
@@ -481,28 +377,14 @@ class Builder:
                     if rng.random() < 0.45:
                         mesh, (length, _, _) = vehicles.any_car(rng)
                         at = c.path.at(s, sign * (c.half - 1.0))
-                        if self.clear(
-                            [at],
-                            max(self.section.front(0), self.section.front(1)) * 0.8,
-                            c,
-                            1.0,
-                        ):
-                            self._vehicle(
-                                mesh,
-                                at,
-                                float(c.path.heading[0]) + (np.pi if side else 0),
-                                length,
-                            )
+                        if self.clear([at], max(self.section.front(0), self.section.front(1)) * 0.8, c, 1.0):
+                            self._vehicle(mesh, at, float(c.path.heading[0]) + (np.pi if side else 0), length)
                     s += rng.uniform(5.5, 9)
         end = c.path.at(c.path.s[-1])
         if self.clear([end], 25, c, 0):
             wide = c.half * 2 + 14
             turn = float(c.path.heading[0])
-            self.put(
-                scenery.house(rng, wide, 10, int(rng.integers(2, 5)), False, self.facade()),
-                end,
-                turn - np.pi / 2,
-            )
+            self.put(scenery.house(rng, wide, 10, int(rng.integers(2, 5)), False, self.facade()), end, turn - np.pi / 2)
 
     def _background(self) -> None:
         """Far trees and buildings that close the view."""
@@ -514,17 +396,12 @@ class Builder:
             if self.clear([at + 8 * np.array((np.cos(turn), np.sin(turn)))], 6.0, None, 0):
                 if rng.random() < 0.5:
                     self.put(
-                        scenery.house(rng, 14, 10, int(rng.integers(2, 6)), False, self.facade()),
-                        at,
-                        turn - np.pi / 2,
+                        scenery.house(rng, 14, 10, int(rng.integers(2, 6)), False, self.facade()), at, turn - np.pi / 2
                     )
                 else:
                     self._tree(at)
         for _ in range(int(self.length / 5)):
-            s, d = (
-                rng.uniform(self.first, self.last),
-                rng.uniform(28, 110) * rng.choice([-1, 1]),
-            )
+            s, d = (rng.uniform(self.first, self.last), rng.uniform(28, 110) * rng.choice([-1, 1]))
             at = path.at(s, 0) + d * np.array((-np.sin(path.turn(s)), np.cos(path.turn(s))))
             if not self.clear([at, at + (6, 6), at - (6, 6), at + (6, -6), at - (6, -6)], 26, None, 8):
                 continue

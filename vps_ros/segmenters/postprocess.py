@@ -105,28 +105,34 @@ def mask_scores(
 
 def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:
     """[E] candidate that gets each entry, Q where none does; candidates choose in order (mask_wise)."""
-    nobody = len(claims.member)
-    owner = np.full(len(claims.weight), nobody)
     some = np.flatnonzero(claims.weight)
-    free, mine = claims.weight[some], owner[some]
     members = claims.member[:, some]
-    areas = members.astype(np.float64)
-    for q in range(nobody):
-        if areas[q] @ free > overlap * claims.mask_area[q]:
-            got = members[q] & (free > 0)
-            mine[got] = q
-            free[got] = 0
-    owner[some] = mine
+    free = claims.weight[some]
+    kept = np.zeros(len(members), bool)
+    for q, member in enumerate(members.astype(np.float64)):
+        kept[q] = member @ free > overlap * claims.mask_area[q]
+        if kept[q]:
+            free -= free * member
+    owner = np.full(len(claims.weight), len(members))
+    owner[some] = _first(members[kept], np.append(np.flatnonzero(kept), len(members)))
     return owner
 
 
 def owners_by_pixel(claims: Claims, overlap: float | None) -> NDArray[np.int64]:
     """[E] candidate that gets each entry, Q where none does; of claims that exclude each other (pixel_wise)."""
-    member = claims.member
+    queries = np.arange(len(claims.member) + 1)
     if overlap is not None:
-        won = member @ claims.weight
-        member = member & (won > overlap * claims.mask_area)[:, None]
-    return np.where(member.any(0), member.argmax(0), len(member))
+        kept = claims.member @ claims.weight > overlap * claims.mask_area
+        return _first(claims.member[kept], queries[np.append(kept, True)])
+    return _first(claims.member, queries)
+
+
+def _first(members: NDArray[np.bool_], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """[E] number of the first of `members` [Q, E] in each entry; the last of `numbers` [Q + 1] where there is none."""
+    if not len(members):
+        return np.full(members.shape[1], numbers[-1])
+    first = members.argmax(0)
+    return np.where(members[first, np.arange(members.shape[1])], numbers[first], numbers[-1])
 
 
 def _merge(claims: Claims, owner, column, is_thing, smallest):

@@ -34,9 +34,9 @@ from vps_ros.segmenters.blocks import Blocks
 from vps_ros.segmenters.extent import Extent
 from vps_ros.segmenters.grid import Grid
 
-_NEGLIGIBLE = 15.0
+_NEGLIGIBLE = 10.0
 """A query that stays this far below the largest logit at every node is left out, and bounded with the rest."""
-_LOOSE = 0.1
+_LOOSE = 0.06
 """Largest bound on what queries besides the first two add, relative to those two, to treat a cell as theirs alone."""
 _NAMED = 4
 """Queries evaluated by name in a cell where two do not suffice; the others are bounded together."""
@@ -178,7 +178,7 @@ class _SoftmaxField:
     Attributes:
         logits: float32 [n, nodes] of the queries that matter.
         rows: int64 [n], candidate of each of them; Q for those that are none.
-        winner: int16 [nodes], the query with the largest logit.
+        winner: int64 [nodes], the query with the largest logit.
         total: float32 [nodes], sum over queries of exp(logit - largest logit).
         log_sum: float32 [nodes], log sum exp.
         unnamed: at most what the queries left out add to the softmax at any node.
@@ -197,26 +197,45 @@ class _SoftmaxField:
         if not alive.all():
             self.logits, self.rows, below = self._all[alive], self._all_rows[alive], below[alive]
         self.unnamed = float(np.exp(nearest[~alive]).sum()) + float(np.finfo(np.float32).tiny)
-        self.winner = np.zeros(below.shape[1], np.int16)
-        # Backwards, so that of equals the first stays; several times faster than argmax over the slow axis.
-        for q in range(len(below) - 1, -1, -1):
-            self.winner[below[q] == 0] = q
+        # Much faster than argmax over the slow axis; backwards, so that of equals the first stays.
+        query, node = np.divmod(np.flatnonzero(below == 0)[::-1], below.shape[1])
+        self.winner = np.empty(below.shape[1], np.int64)
+        self.winner[node] = query
         self.total = np.exp(below, out=below).sum(0)
         self.log_sum = largest + np.log(self.total)
 
     def at_pixels(self, grid: Grid, rows, columns, threshold: float, exclusive: bool) -> NDArray[np.bool_]:
         """bool [Q, P]: claims of the candidates at single pixels, with every query in the softmax."""
         claims = np.zeros((self.candidates + 1, len(rows)), bool)
+        pruned = len(self.logits) < len(self._all)
         for start in range(0, len(rows), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            value = _at_pixels(self._all, grid, rows[part], columns[part])
-            value -= value.max(0)
-            power = np.exp(value)
-            claimed = power > threshold * power.sum(0)
-            if exclusive:
-                claimed &= np.arange(len(value))[:, None] == value.argmax(0)
-            claims[self._all_rows, part] = claimed
+            part = np.arange(start, min(start + _CHUNK, len(rows)))
+            value, top = _exp_at(self.logits, grid, rows[part], columns[part])
+            total = value.sum(0)
+            log_sum = _at_pixels(self.log_sum[None], grid, rows[part], columns[part])[0]
+            # Far above the largest logit, any bound says no more than that every query has to be asked.
+            extra = pruned * self.unnamed * np.exp(np.minimum(log_sum - top, 80))
+            claimed, at_most = value > threshold * (total + extra), value > threshold * total
+            doubt = (claimed != at_most).any(0) | (extra * (1 - threshold) >= threshold * total) | (extra >= 1)
+            claims[self.rows[:, None], part] = _largest(claimed, value) if exclusive else claimed
+            if pruned and doubt.any():
+                part = part[doubt]
+                value, _ = _exp_at(self._all, grid, rows[part], columns[part])
+                claimed = value > threshold * value.sum(0)
+                claims[self._all_rows[:, None], part] = _largest(claimed, value) if exclusive else claimed
         return claims[:-1]
+
+
+def _exp_at(nodes: NDArray[np.float32], grid: Grid, rows, columns) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """[n, P] exponentials of the values at pixels, relative to the largest, and [P] the largest."""
+    value = _at_pixels(nodes, grid, rows, columns)
+    top = value.max(0)
+    value -= top
+    return np.exp(value, out=value), top
+
+
+def _largest(claimed: NDArray[np.bool_], value: NDArray[np.float32]) -> NDArray[np.bool_]:
+    return claimed & (np.arange(len(value))[:, None] == value.argmax(0))
 
 
 def _at_pixels(nodes: NDArray[np.float32], grid: Grid, rows, columns) -> NDArray[np.float32]:

@@ -140,19 +140,41 @@ def test_equation_5_product_decides():
     memory = Memory()
     rows = stored(memory, things([[0.2, 0.2, 0.3, 0.4], [0.3, 0.2, 0.4, 0.4]], [[0.5, math.sqrt(0.75)], [1, 0]]), 0)
     now = things([[0.1, 0.2, 0.2, 0.4]], [[1, 0]])
-    nearer, alike = math.exp(-0.02 / 0.5) * 0.5, math.exp(-0.08 / 0.5)
-    r, k, similarity = MemoryStage(0.5, 0.5).pair(memory, rows, now, np.array([0]), SECOND)
+    r, k, similarity = MemoryStage(0.8, 1.0, 0.5).pair(memory, rows, now, np.array([0]), SECOND)
     assert (r.tolist(), k.tolist()) == ([1], [0])
-    assert similarity[0] == pytest.approx(alike, rel=1e-5)
-    assert nearer < alike
-    assert not len(MemoryStage(0.86, 0.5).pair(memory, rows, now, np.array([0]), SECOND)[0])
+    assert similarity[0] == pytest.approx(math.exp(-0.08 / 0.5), rel=1e-5)
+    assert not len(MemoryStage(0.86, 0.0, 0.5).pair(memory, rows, now, np.array([0]), SECOND)[0])
+
+
+def test_place_alone_decides_where_no_appearance_is_known():
+    memory = Memory()
+    rows = stored(memory, things([[0.2, 0.2, 0.3, 0.4]]), 0)
+    for now in (things([[0.1, 0.2, 0.2, 0.4]]), things([[0.1, 0.2, 0.2, 0.4]], [[1, 0]])):
+        assert len(MemoryStage(1.0, 0.96, 0.5).pair(memory, rows, now, np.array([0]), SECOND)[0]) == 1
+        assert len(MemoryStage(0.0, 0.97, 0.5).pair(memory, rows, now, np.array([0]), SECOND)[0]) == 0
+    seen = things([[0.2, 0.2, 0.3, 0.4], [0.6, 0.2, 0.7, 0.4]], [[1, 0], [np.nan, 1]])
+    rows = stored(memory, seen, 0)
+    both = things([[0.2, 0.2, 0.3, 0.4], [0.6, 0.2, 0.7, 0.4]], [[0, 1], [0, 1]])
+    r, k, similarity = MemoryStage(0.5, 0.5, 0.5).pair(memory, rows, both, np.array([0, 1]), SECOND)
+    assert (r.tolist(), k.tolist(), similarity.tolist()) == ([rows[1]], [1], [1.0])
+
+
+def test_distance_counts_alike_in_both_directions_or_as_in_the_paper():
+    """An image twice as wide as high: 0.1 of its height is 0.05 of its width, on each of two sides."""
+    memory = Memory()
+    rows = stored(memory, things([[0.2, 0.2, 0.3, 0.4]], size=(100, 200)), 0)
+    now = things([[0.2, 0.3, 0.3, 0.5]], size=(100, 200))
+    *_, paper = MemoryStage(0, 0, 0.02, isotropic=False).pair(memory, rows, now, np.array([0]), 0)
+    *_, alike = MemoryStage(0, 0, 0.02, isotropic=True).pair(memory, rows, now, np.array([0]), 0)
+    assert paper[0] == pytest.approx(math.exp(-1), rel=1e-5)
+    assert alike[0] == pytest.approx(math.exp(-0.25), rel=1e-5)
 
 
 def test_memory_pairs_one_class_only():
     memory = Memory()
     box = [[0.1, 0.2, 0.2, 0.4]]
     rows = stored(memory, things(box, class_ids=[13]), 0)
-    stage = MemoryStage(0.0, 1.0)
+    stage = MemoryStage(0.0, 0.0, 1.0)
     assert len(stage.pair(memory, rows, things(box, class_ids=[13]), np.array([0]), 1)[0]) == 1
     assert len(stage.pair(memory, rows, things(box, class_ids=[11]), np.array([0]), 1)[0]) == 0
 

@@ -69,27 +69,30 @@ def test_mutual_best_refuses_one_sided_pairs():
     assert (rows.tolist(), columns.tolist()) == ([0], [0])
 
 
-def test_hungarian_takes_the_best_sum_above_the_threshold():
-    rows, columns = hungarian(np.array([[0.9, 0.8], [0.8, 0.1]]), 0.3)
-    assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [(0, 1), (1, 0)]
-    rows, columns = hungarian(np.array([[0.9, 0.2], [0.2, 0.1]]), 0.3)
-    assert (rows.tolist(), columns.tolist()) == ([0], [0])
-    assert not len(hungarian(np.zeros((0, 3)), 0.1)[0])
+def test_hungarian_takes_the_best_sum_of_allowed_pairs():
+    def pairs(*rows, above):
+        matrix = np.array(rows)
+        r, c = hungarian(matrix, matrix > above)
+        return sorted(zip(r.tolist(), c.tolist(), strict=True))
+
+    assert pairs([0.9, 0.8], [0.8, 0.1], above=0.3) == [(0, 1), (1, 0)]
+    assert pairs([0.9, 0.2], [0.2, 0.1], above=0.3) == [(0, 0)]
+    assert pairs([0.9, 0.6], [0.6, 0.1], above=0.7) == [(0, 0)], "0.9 is not given up for two that are not allowed"
+    assert not len(hungarian(np.zeros((0, 3)), np.zeros((0, 3), bool))[0])
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6), st.floats(-0.5, 0.9))
+@given(st.integers(1, 5), st.integers(1, 5), st.integers(0, 10**6), st.floats(0, 0.9))
 def test_hungarian_equals_trying_everything(rows, columns, seed, threshold):
     matrix = np.random.default_rng(seed).uniform(-1, 1, (rows, columns))
-    r, c = hungarian(matrix, threshold)
+    r, c = hungarian(matrix, matrix > threshold)
     assert len(set(r.tolist())) == len(r) and len(set(c.tolist())) == len(c)
     assert (matrix[r, c] > threshold).all()
-    # Both shifted alike: a pair below zero is still better than none.
-    worth = np.where(matrix > threshold, matrix - min(threshold, 0), 0)
+    worth = np.where(matrix > threshold, matrix, 0)
     worth = worth if rows <= columns else worth.T
     places = range(worth.shape[1])
     best = max(sum(row[p] for row, p in zip(worth, pick, strict=True)) for pick in permutations(places, len(worth)))
-    assert (matrix[r, c] - min(threshold, 0)).sum() == pytest.approx(best)
+    assert matrix[r, c].sum() == pytest.approx(best)
 
 
 # Identities
@@ -161,12 +164,12 @@ def test_object_that_first_appears_later_is_stored():
 def test_two_frames_ago_counts():
     """Hidden for one frame and seen in one only: its motion is unknown, but pixels of two frames ago know it."""
     things = [Thing((20, 20, 50, 50), (2, 0), name=1, hidden=frozenset({1}))]
-    track = tracker(memory_threshold=1.0)
+    track = tracker(location_threshold=1.0)
     for f in range(3):
         frame, segmentation, _ = shot(things, f * RATE, f)
         tracks = track.step(frame, segmentation)
     assert [(t.track_id, t.associated_by) for t in tracks] == [(1, AssociatedBy.PIXELS)]
-    without = tracker(memory_threshold=1.0, temporal_consistency=False)
+    without = tracker(location_threshold=1.0, temporal_consistency=False)
     assert drive(without, things, 3)[2] == {1: 2}
 
 
@@ -223,7 +226,7 @@ def test_slot_of_a_remembered_object_is_not_given_away():
 
 
 def test_frames_without_objects_age_the_memory():
-    track = tracker(memory_tau=4)
+    track = tracker(memory_tau=4, confirm_hits=1)
     track.step(*shot([Thing((10, 10, 30, 40), name=1)])[:2])
     counts = [len(track.step(*empty(f * RATE))) for f in range(1, 7)]
     assert counts == [1, 1, 1, 1, 0, 0]

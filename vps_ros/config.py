@@ -93,10 +93,11 @@ class Config:
     )
     temporal_consistency: bool = _parameter(True, "compare what is unmatched with the masks two frames ago as well")
     memory_threshold: float = _parameter(
-        0.7, "least similarity (appearance times location) to an object in memory; alpha", low=0, high=1
+        0.5, "least similarity (appearance times location) to an object in memory; alpha", low=0, high=1
     )
+    location_threshold: float = _parameter(0.8, "least location similarity where no appearance is known", low=0, high=1)
     location_temperature: float = _parameter(
-        1.0, "squared distance of boxes, in image sizes, at which location similarity is 1/e; T", low=1e-6, high=1e6
+        0.03, "squared distance of boxes, in image widths, at which location similarity is 1/e; T", low=1e-6, high=1e6
     )
     appearance_weight: float = _parameter(
         0.8, "share of the newest embedding in an object's appearance; lambda", low=0, high=1
@@ -110,7 +111,7 @@ class Config:
     memory_unit: str = _parameter("frames", "what memory_tau and tentative_tau count", choices=("frames", "seconds"))
     confirm_hits: int = _parameter(2, "frames in which an object is seen before it is confirmed", low=1, high=1000)
     tentative_tau: float = _parameter(
-        10.0, "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", low=0, high=1e6
+        3.0, "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", low=0, high=1e6
     )
 
     def __post_init__(self) -> None:

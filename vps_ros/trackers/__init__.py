@@ -42,7 +42,7 @@ def _pixel_stage(config: Config, pixels: PixelHistory, steps: int) -> PixelStage
 
 
 def _memory_stage(config: Config) -> MemoryStage:
-    return MemoryStage(config.memory_threshold, config.location_temperature)
+    return MemoryStage(config.memory_threshold, config.location_threshold, config.location_temperature)
 
 
 def _memory(config: Config) -> Memory:

@@ -23,28 +23,25 @@ def mutual_best(similarity: NDArray[np.floating], threshold: float) -> Pairs:
     return rows[keep], column[keep]
 
 
-def hungarian(similarity: NDArray[np.floating], threshold: float) -> Pairs:
-    """The pairs above `threshold` with the greatest sum of similarities (Hungarian matching).
+def hungarian(similarity: NDArray[np.floating], allowed: NDArray[np.bool_]) -> Pairs:
+    """The `allowed` pairs with the greatest sum of similarities (Hungarian matching); both matrices [R, C].
 
-    Pairs not above it never take part, so that a good pair is not given up for two that would be thrown away
-    afterwards.
+    The others never take part, so that a good pair is not given up for two that would be thrown away afterwards.
+    Allowed similarities are greater than 0.
     """
-    if similarity.size == 0:
-        return _NONE
-    allowed = similarity > threshold
-    per_row, per_column = allowed.sum(axis=1), allowed.sum(axis=0)
     rows, columns = np.nonzero(allowed)
+    if not len(rows):
+        return rows, columns
     # Most objects have one candidate that has no other: there is nothing to weigh.
-    alone = (per_row[rows] == 1) & (per_column[columns] == 1)
+    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
     if alone.all():
         return rows, columns
-    contested_rows = np.unique(rows[~alone])
-    contested_columns = np.unique(columns[~alone])
-    inside = np.ix_(contested_rows, contested_columns)
-    # Shifted so that a forbidden pair, at 0, is never worth more than an allowed one.
-    worth = np.where(allowed[inside], similarity[inside] - min(threshold, 0.0), 0.0)
+    contested_rows, r = np.unique(rows[~alone], return_inverse=True)
+    contested_columns, c = np.unique(columns[~alone], return_inverse=True)
+    worth = np.zeros((len(contested_rows), len(contested_columns)))
+    worth[r, c] = similarity[rows[~alone], columns[~alone]]
     r, c = linear_sum_assignment(worth, maximize=True)
-    kept = allowed[inside][r, c]
+    kept = worth[r, c] > 0
     return (
         np.concatenate([rows[alone], contested_rows[r[kept]]]),
         np.concatenate([columns[alone], contested_columns[c[kept]]]),

@@ -66,25 +66,42 @@ class PixelStage:
 class MemoryStage:
     """HiLA-MB: appearance times location at the predicted place, Hungarian, threshold (Video-kMaX equation 5).
 
-    Only objects of one class are paired. Without embeddings the location decides alone.
+    Only objects of one class are paired.
+
+    Attributes:
+        threshold: alpha, for pairs whose appearance is known.
+        location_threshold: for pairs of which one has no appearance, so that the place decides alone.
+        temperature: T.
+        isotropic: a pixel counts as much down as across: both are divided by the image's width. The paper divides
+            by width and height, which in a wide image weighs the bounces and cut feet of a box heaviest.
     """
 
     threshold: float
+    location_threshold: float
     temperature: float
+    isotropic: bool = True
     evidence: AssociatedBy = AssociatedBy.MEMORY
 
     def pair(self, memory, rows, things, which, stamp):
-        similarity = location_similarity(things.boxes[which], memory.predict(stamp, rows), self.temperature)
-        if things.embeddings is not None and memory.appearance is not None:
-            stored = memory.appearance[rows]
-            if stored.shape[1] == things.embeddings.shape[1]:
-                similarity *= appearance_similarity(
-                    things.embeddings[which], things.lengths[which], stored, lengths(stored)
-                )
-        same = things.class_ids[which][:, None] == memory.rows["class_id"][rows]
-        # Below every threshold, so that two classes are never weighed against each other.
-        similarity[~same] = -1.0
-        r, c = hungarian(similarity, self.threshold)
+        boxes, predicted = things.boxes[which], memory.predict(stamp, rows)
+        if self.isotropic:
+            aspect = things.size[0] / things.size[1]
+            boxes[:, 1::2] *= aspect
+            predicted[:, 1::2] *= aspect
+        similarity = location_similarity(boxes, predicted, self.temperature)
+        allowed = things.class_ids[which][:, None] == memory.rows["class_id"][rows]
+        stored = None if memory.appearance is None else memory.appearance[rows]
+        if things.embeddings is None or stored is None or stored.shape[1] != things.embeddings.shape[1]:
+            allowed &= similarity > self.location_threshold
+        else:
+            new, old = things.lengths[which], lengths(stored)
+            similarity *= appearance_similarity(things.embeddings[which], new, stored, old)
+            if new.all() and old.all():
+                allowed &= similarity > self.threshold
+            else:
+                known = (new > 0)[:, None] & (old > 0)
+                allowed &= similarity > np.where(known, self.threshold, self.location_threshold)
+        r, c = hungarian(similarity, allowed)
         return rows[c], which[r], similarity[r, c]
 
 

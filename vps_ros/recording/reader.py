@@ -75,8 +75,8 @@ class BagReader:
             try:
                 content = read_message(message.data, self._type)
                 image = self._decode(content)
-            except DroppedFrame as reason:
-                self._skipped[str(reason)] += 1
+            except DroppedFrame as error:
+                self._skipped[str(error)] += 1
             else:
                 header = content.header
                 # A driver that sets no stamp leaves it zero; the recorder's clock is then all there is.

@@ -16,6 +16,7 @@ from vps_ros.learning.losses import (  # noqa: E402
     discrimination_loss,
     mask_losses,
     match,
+    offset_loss,
     overlaps,
     total_loss,
 )
@@ -36,11 +37,12 @@ def targets_of(classes, tracks=None):
 def test_targets_keep_the_largest_segments_and_leave_crowds_void():
     semantic = np.array([[ROAD] * 6, [CAR] * 4 + [PERSON] * 2, [CAR] * 2 + [255] * 2 + [SKY, PERSON]], np.uint8)
     instance = np.array([[0] * 6, [7] * 4 + [0] * 2, [7, 7, 0, 0, 0, 0]], np.uint16)
+    semantic, instance = np.repeat(semantic, 2, 1), np.repeat(instance, 2, 1)
     t = make_targets(semantic, instance, CITYSCAPES, 4)
-    assert t.classes.tolist() == [ROAD, CAR, -1, -1]  # same size: in the order of class; one cell of sky is too small
+    assert t.classes.tolist() == [ROAD, CAR, -1, -1]  # as large as each other: in order of class; two cells of sky go
     assert t.tracks.tolist() == [0, 7, 0, 0]
-    assert t.segments.tolist() == [[0] * 6, [1] * 4 + [-1] * 2, [1, 1, -1, -1, -1, -1]]
-    assert t.semantic.tolist() == [[ROAD] * 6, [CAR] * 4 + [PERSON] * 2, [CAR] * 2 + [-1] * 2 + [SKY, PERSON]]
+    assert t.segments.tolist() == [[0] * 12, [1] * 8 + [-1] * 4, [1] * 4 + [-1] * 8]
+    assert t.semantic[2].tolist() == [CAR] * 4 + [-1] * 4 + [SKY, SKY, PERSON, PERSON]
     assert make_targets(semantic, instance, CITYSCAPES, 1).classes.tolist() == [ROAD]
 
 
@@ -114,6 +116,17 @@ def test_ids_of_different_drives_are_different_objects():
     assert track.item() == pytest.approx(math.log(1 + math.exp(-16)), abs=1e-6) and aux.item() == 0
 
 
+def test_offsets_point_at_centres_of_things_only():
+    truth = torch.zeros(1, 2, 1, 4)
+    truth[0, 0, 0, :3], truth[0, 1, 0, 3] = 1, 1  # a car on cells 0..2, its centre in 1; road on cell 3
+    t = Targets(truth.argmax(1), torch.tensor([[CAR, ROAD]]), torch.tensor([[1, 0]]), truth.argmax(1))
+    isthing = torch.from_numpy(CITYSCAPES.isthing)
+    assert offset_loss(torch.zeros(1, 2, 1, 4), truth, t, isthing).item() == pytest.approx(2 / 3 / 16)
+    right = torch.zeros(1, 2, 1, 4)
+    right[0, 0, 0] = torch.tensor([1.0, 0, -1, 99]) / 16
+    assert offset_loss(right, truth, t, isthing).item() == 0
+
+
 def test_discrimination_wants_pixels_near_their_own_segment():
     truth = torch.zeros(1, 2, 2, 8)
     truth[0, 0, 0], truth[0, 1, 1] = 1, 1
@@ -142,6 +155,7 @@ def test_the_order_of_segments_changes_no_loss(seed):
     back = torch.cat([torch.argsort(full), torch.tensor([-1])])
     shuffled = Targets(back[t.segments], t.classes[:, full], t.tracks[:, full], t.semantic)
     weights = LossWeights(discrimination=0.0)  # the only term that draws at random
-    a, _ = total_loss(output, t, weights, torch.Generator())
-    b, _ = total_loss(output, shuffled, weights, torch.Generator())
+    isthing = torch.from_numpy(CITYSCAPES.isthing)
+    a, _ = total_loss(output, t, isthing, weights, torch.Generator())
+    b, _ = total_loss(output, shuffled, isthing, weights, torch.Generator())
     assert a.item() == pytest.approx(b.item(), rel=1e-4)

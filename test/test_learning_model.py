@@ -52,7 +52,7 @@ def test_every_weight_learns():
     torch.manual_seed(0)
     model = KMeansMaskTransformer(SMALL)
     output = model(torch.randn(2, 3, 64, 96))
-    terms = [output.final.classes, output.final.masks, output.embeddings, output.semantic]
+    terms = [output.final.classes, output.final.masks, output.embeddings, output.semantic, output.offsets]
     terms += [t for p in output.layers for t in p]
     sum(t.square().sum() for t in terms).backward()
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vps_ros.commands import console
 from vps_ros.learning.extra import require_training
 
 DESCRIPTION = "Trains a k-means mask transformer on generated street drives; what it needs of them is rendered first."
@@ -24,7 +25,9 @@ def run(args: argparse.Namespace) -> int:
     require_training("training")
     from vps_ros.learning.recipe import Recipe
     from vps_ros.learning.training import train
+    from vps_ros.learning.voice import Voice
 
-    finished = train(Recipe.from_yaml(args.config), Path(args.output), args.resume)
+    recipe = Recipe.from_yaml(args.config)
+    finished = train(recipe, Path(args.output), args.resume, Voice(console.progress, console.note))
     # As a shell reports a process that a signal ended.
     return 130 if finished.interrupted else 0

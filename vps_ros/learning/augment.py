@@ -33,15 +33,15 @@ def random_view(
     source: tuple[int, int], size: tuple[int, int], options: Augmentation, rng: np.random.Generator
 ) -> View:
     """A scaled, cropped, rotated, mirrored view, by the chances of `options`."""
-    matrix = np.vstack([plain_view(source, size).matrix, [0, 0, 1]])
     w, h = size
     if rng.random() < options.zoom:
         low, high = np.log(options.zoom_range)
-        zoom = np.exp(rng.uniform(low, high))
-        zx, zy = zoom * np.exp(rng.uniform(-0.08, 0.08, 2))
-        # Where there is room to choose, any crop; where the view is larger than the source, any place within it.
-        dx, dy = rng.uniform(0, 1, 2) * ((1 - zx) * w, (1 - zy) * h)
-        matrix = np.array([[zx, 0, dx], [0, zy, dy], [0, 0, 1]]) @ matrix
+        zx, zy = np.exp(rng.uniform(low, high)) * np.exp(rng.uniform(-0.08, 0.08, 2))
+        # Where the source is larger, any crop; where it is smaller, any place within the view.
+        dx, dy = rng.uniform(0, 1, 2) * (w - zx * source[0], h - zy * source[1])
+        matrix = np.array([[zx, 0, dx + 0.5 * zx - 0.5], [0, zy, dy + 0.5 * zy - 0.5], [0, 0, 1]])
+    else:
+        matrix = np.vstack([plain_view(source, size).matrix, [0, 0, 1]])
     if rng.random() < options.rotate:
         angle = rng.normal(0, 2.0)
         turn = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), float(angle), 1.0)

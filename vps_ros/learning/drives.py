@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vps_ros.commands.console import progress
 from vps_ros.datasets.streets import SCENARIOS, drive
 from vps_ros.errors import InputError
 from vps_ros.learning.augment import (
@@ -27,6 +26,7 @@ from vps_ros.learning.augment import (
 )
 from vps_ros.learning.recipe import Augmentation, Data
 from vps_ros.learning.targets import Targets, make_targets, stack
+from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.output import whole
 from vps_ros.taxonomy import Taxonomy
 
@@ -75,18 +75,18 @@ def load(place: Path) -> Drive:
         raise InputError(f"{place}: a rendered drive that cannot be read ({error}); delete this folder") from None
 
 
-def training_drives(data: Data) -> list[Drive]:
+def training_drives(data: Data, voice: Voice = SILENT) -> list[Drive]:
     """Every training drive of the recipe, in a fixed order, rendered as needed."""
-    return _drives(data, range(data.seed, data.seed + data.drives), data.frames, "training drives")
+    return _drives(data, range(data.seed, data.seed + data.drives), data.frames, "training drives", voice)
 
 
-def validation_drives(data: Data) -> list[Drive]:
+def validation_drives(data: Data, voice: Voice = SILENT) -> list[Drive]:
     """Every validation drive of the recipe."""
     seeds = range(data.validation_seed, data.validation_seed + data.validation_drives)
-    return _drives(data, seeds, data.frames, "validation drives")
+    return _drives(data, seeds, data.frames, "validation drives", voice)
 
 
-def _drives(data: Data, seeds: range, frames: int, label: str) -> list[Drive]:
+def _drives(data: Data, seeds: range, frames: int, label: str, voice: Voice) -> list[Drive]:
     for name in data.scenarios:
         if name not in SCENARIOS:
             raise InputError(f"data.scenarios: unknown scenario {name!r}; there are {', '.join(SCENARIOS)}")
@@ -100,7 +100,7 @@ def _drives(data: Data, seeds: range, frames: int, label: str) -> list[Drive]:
         with ProcessPoolExecutor(max(1, data.processes), mp_context=context) as pool:
             try:
                 waiting = as_completed([pool.submit(render, *job) for job in missing])
-                for future in progress(waiting, f"rendering {label}", total=len(missing)):
+                for future in voice.progress(waiting, f"rendering {label}", total=len(missing)):
                     future.result()
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
@@ -137,7 +137,10 @@ def training_batch(
         source = (one.image.shape[2], one.image.shape[1])
         view = random_view(source, size, options, rng)
         colours = random_colours(options.colour, rng)
+        apart = rng.random() < options.apart
         for f in (first, second):
+            if apart and f == second:
+                view, colours = random_view(source, size, options, rng), random_colours(options.colour, rng)
             image = view_image(np.asarray(one.image[f]), view)
             images.append(degrade(recolour(image, colours), options, rng))
             labels = view_labels(np.asarray(one.semantic[f]), np.asarray(one.instance[f]), view)

@@ -20,7 +20,8 @@ from vps_ros.learning.targets import Targets
 
 TEMPERATURE = 0.3
 SAMPLED_PIXELS = 1024
-LAYER_WEIGHT = 0.5
+OFFSET_UNIT = 16.0
+LAYER_WEIGHT = 0.3
 """Of a k-means layer's prediction beside the final one."""
 
 
@@ -34,6 +35,7 @@ class LossWeights:
     void: float = 1e-5
     semantic: float = 1.0
     discrimination: float = 1.0
+    offset: float = 1.0
     track: float = 0.25
     track_aux: float = 1.0
 
@@ -120,6 +122,30 @@ def discrimination_loss(pixels: Tensor, truth: Tensor, targets: Targets, generat
     return F.cross_entropy(similarity, row.gather(1, sample))
 
 
+def offset_loss(offsets: Tensor, truth: Tensor, targets: Targets, isthing: Tensor) -> Tensor:
+    """L1 distance of each pixel of a thing from pointing at the thing's centre, averaged over pixels, then things.
+
+    Panoptic-DeepLab's regression (Cheng et al., 2020), here only a dense teacher of what belongs together.
+
+    Args:
+        offsets: [B, 2, h, w], x and y, in units of OFFSET_UNIT cells.
+        truth: [B, M, h, w].
+        isthing: bool [C].
+    """
+    h, w = offsets.shape[2:]
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    places = torch.stack([x.flatten(), y.flatten()], 1).to(offsets) / OFFSET_UNIT
+    members = truth.flatten(2)
+    areas = members.sum(2)
+    centres = (members @ places) / areas.clamp(min=1)[:, :, None]
+    row = targets.segments.flatten(1).clamp(min=0)
+    wanted = centres.gather(1, row[:, :, None].expand(-1, -1, 2)) - places
+    distance = (offsets.flatten(2).transpose(1, 2) - wanted).abs().sum(2)
+    things = isthing[targets.classes.clamp(min=0)] & (targets.classes >= 0)
+    each = (members @ distance[:, :, None])[:, :, 0] / areas.clamp(min=1)
+    return (each * things).sum() / things.sum().clamp(min=1)
+
+
 def association_losses(embeddings: Tensor, matching: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
     """Video K-Net's equations 1 and 2 on a batch of pairs: images 2i and 2i + 1 are two frames of one drive.
 
@@ -154,7 +180,7 @@ def _contrast(products: Tensor, positive: Tensor) -> Tensor:
 
 
 def total_loss(
-    output: Output, targets: Targets, weights: LossWeights, generator: torch.Generator
+    output: Output, targets: Targets, isthing: Tensor, weights: LossWeights, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
     # Most batches use a fraction of the rows: the products below cost what is kept.
@@ -183,6 +209,7 @@ def total_loss(
         "mask_id": mask_id,
         "semantic": F.cross_entropy(output.semantic, targets.semantic, ignore_index=-1),
         "discrimination": discrimination_loss(output.pixels, truth, targets, generator),
+        "offset": offset_loss(output.offsets, truth, targets, isthing),
         "track": track,
         "track_aux": track_aux,
     }

@@ -54,7 +54,8 @@ class Output(NamedTuple):
 
     `final` is at stride 4, `layers` holds one prediction for each k-means layer, at its own stride. `embeddings`
     [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit length.
-    `semantic` [B, C, h, w] is the auxiliary head's. Export leaves out what is for training only.
+    `semantic` [B, C, h, w] and `offsets` [B, 2, h, w] (x, y, in mask cells over 16, to the object's centre)
+    are the auxiliary heads'. Export leaves out what is for training only.
     """
 
     final: MaskOutput
@@ -62,6 +63,7 @@ class Output(NamedTuple):
     layers: list[MaskOutput]
     pixels: Tensor
     semantic: Tensor
+    offsets: Tensor
 
 
 class Predictor(nn.Module):
@@ -141,6 +143,7 @@ class KMeansMaskTransformer(nn.Module):
             nn.Linear(a.query_dim, a.embedding_dim),
         )
         self.semantic_head = nn.Conv2d(a.channels[0], a.classes, 1)
+        self.offset_head = nn.Conv2d(a.channels[0], 2, 1)
 
     def forward(self, image: Tensor) -> Output:
         features = self.pixel_decoder(self.backbone(image))
@@ -152,4 +155,5 @@ class KMeansMaskTransformer(nn.Module):
         pixels = self.predictor.pixels(features[3])
         final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
         semantic = self.semantic_head(features[3]).float()
-        return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic)
+        offsets = self.offset_head(features[3]).float()
+        return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets)

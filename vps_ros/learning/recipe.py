@@ -95,18 +95,21 @@ class Augmentation:
     """Chances and ranges of what is done to a pair of frames.
 
     Attributes:
-        flip, zoom, rotate: chances. A zoomed pair is scaled by a factor out of `zoom_range` and cropped.
+        flip, zoom, rotate: chances. A zoomed frame is the source scaled by a factor out of `zoom_range`, cropped to the
+            size of the phase; any other is the whole source resized to it.
+        apart: chance that the frames of a pair have views and colours of their own, which shows the network more.
         colour: strength of changes of brightness, contrast, gamma, saturation and white balance; 0 is none.
         blur, noise, jpeg: chances for each frame.
     """
 
     flip: float = 0.5
-    zoom: float = 0.6
-    zoom_range: tuple[float, float] = (0.8, 1.7)
-    rotate: float = 0.2
-    colour: float = 0.8
+    zoom: float = 0.7
+    zoom_range: tuple[float, float] = (0.7, 1.5)
+    rotate: float = 0.1
+    apart: float = 0.5
+    colour: float = 0.4
     blur: float = 0.1
-    noise: float = 0.2
+    noise: float = 0.1
     jpeg: float = 0.1
 
 

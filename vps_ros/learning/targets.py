@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
-LEAST_CELLS = 2
+LEAST_CELLS = 4
 """Segments smaller than this, in cells of the mask stride, are void: nothing at that stride can find them."""
 
 

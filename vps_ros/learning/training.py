@@ -17,18 +17,20 @@ import cv2
 import torch
 from torch import Tensor, nn
 
-from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
 from vps_ros.learning.drives import Batch, Drive, training_batch, training_drives, validation_drives
 from vps_ros.learning.losses import total_loss
 from vps_ros.learning.model import KMeansMaskTransformer
+from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.parallel import Team, team_of
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
 from vps_ros.learning.validation import LIMITS, spread, validate
+from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.taxonomy import CITYSCAPES
 
 LOG = "log.jsonl"
+ISTHING = torch.from_numpy(CITYSCAPES.isthing)
 
 
 def learning_rate(schedule: Schedule, step: int) -> float:
@@ -65,14 +67,6 @@ class Average:
             mine[k].copy_(theirs[k])
 
 
-def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.AdamW:
-    """AdamW; vectors (biases, normalisation) and the queries do not decay."""
-    decay = [p for n, p in model.named_parameters() if p.ndim > 1 and n != "queries"]
-    rest = [p for n, p in model.named_parameters() if p.ndim <= 1 or n == "queries"]
-    groups = [{"params": decay, "weight_decay": schedule.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=schedule.learning_rate, betas=(0.9, 0.98), fused=True)
-
-
 def normalised(images: Tensor) -> Tensor:
     """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in -1..1, channels last in memory."""
     return (images.permute(0, 3, 1, 2).float() - 127.5) / 127.5
@@ -91,8 +85,9 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.model = KMeansMaskTransformer(recipe.model).to(memory_format=torch.channels_last)
         self.average = Average(self.model, s.ema)
-        self.optimizer = make_optimizer(self.model, s)
-        self.step, self.log, self.interrupted = 0, [], False
+        self.optimizer = Optimizers(self.model, s.learning_rate, s.weight_decay)
+        self.step, self.log = 0, []
+        self.asked, self.interrupted = False, False
         if resume:
             self._restore()
         elif self.path.exists():
@@ -120,28 +115,27 @@ class Run:
         )
 
     def interrupt(self) -> None:
-        self.interrupted = True
+        self.asked = True
 
     def learn(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; the loss terms before weighting, as tensors to be read when needed."""
         s = self.recipe.schedule
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(s, self.step)
         generator = torch.Generator().manual_seed((self.recipe.seed * 1009 + self.team.rank) * 1_000_003 + self.step)
         with torch.autocast("cpu", torch.bfloat16, enabled=s.bfloat16):
             output = self.model(normalised(batch.images))
-        total, parts = total_loss(output, batch.targets, self.recipe.losses, generator)
+        total, parts = total_loss(output, batch.targets, ISTHING, self.recipe.losses, generator)
         total.backward()
-        self.interrupted = self.team.mean_gradients(self.model, self.interrupted)
+        # A signal may come at any moment: the whole team stops after the step in which all have heard of it.
+        self.interrupted = self.team.mean_gradients(self.model, self.asked)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
         if torch.isfinite(norm):
-            self.optimizer.step()
+            self.optimizer.step(learning_rate(s, self.step))
         self.optimizer.zero_grad()
         self.average.update(self.model, self.step)
         self.step += 1
         return parts | {"total": total.detach(), "gradient": norm}
 
-    def train(self, drives: list[Drive], validation: list[tuple[Drive, int]]) -> None:
+    def train(self, drives: list[Drive], validation: list[tuple[Drive, int]], voice: Voice = SILENT) -> None:
         """Goes on to the last step, or until interrupted; a checkpoint is there either way."""
         s, r = self.recipe.schedule, self.recipe
         self.model.train()
@@ -156,7 +150,7 @@ class Run:
         (self.folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
         saved = started = time.monotonic()
         first, sums, count = self.step, {}, 0
-        for batch in self._batches(drives, progress(range(self.step, s.steps), "training")):
+        for batch in self._batches(drives, voice.progress(range(self.step, s.steps), "training")):
             for name, value in self.learn(batch).items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
@@ -169,7 +163,7 @@ class Run:
                     {"step": self.step, "lr": learning_rate(s, self.step - 1), "seconds": round(pace, 4)} | means
                 )
                 left = pace * (s.steps - self.step) / 60
-                note(
+                voice.note(
                     f"step {self.step}/{s.steps}  loss {means['total']:.3f}  dice {means['final_dice']:.3f}  "
                     f"class {means['classes']:.3f}  {pace:.2f} s/step, {left:.0f} min left"
                 )
@@ -181,12 +175,12 @@ class Run:
                     c.name: round(float(v), 4) for c, v in zip(CITYSCAPES.classes, quality.pq, strict=True) if v == v
                 }
                 self._write({"step": self.step, "validation": scores, "pq_of": classes})
-                note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+                voice.note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
             if last or self.interrupted or time.monotonic() - saved > 60 * s.save_minutes:
                 self.save()
                 saved = time.monotonic()
             if self.interrupted:
-                note(f"stopped at step {self.step}; go on with --resume")
+                voice.note(f"stopped at step {self.step}; go on with --resume")
                 return
 
     def _write(self, entry: dict[str, Any]) -> None:
@@ -229,16 +223,16 @@ def stops_on_signals(run: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False) -> Run:
+def train(recipe: Recipe, folder: str | Path, resume: bool = False, voice: Voice = SILENT) -> Run:
     """Renders the drives that are missing, trains, and returns the finished or interrupted run."""
     folder = Path(folder)
     run = Run(recipe, folder, resume)
-    drives = training_drives(recipe.data)
-    validation = spread(validation_drives(recipe.data), recipe.data.validation_frames)
+    drives = training_drives(recipe.data, voice)
+    validation = spread(validation_drives(recipe.data, voice), recipe.data.validation_frames)
     cv2.setNumThreads(1)
     with team_of(recipe.schedule.workers, _help, recipe, folder, resume) as team, stops_on_signals(run):
         run.team = team
-        run.train(drives, validation)
+        run.train(drives, validation, voice)
     return run
 
 

@@ -1,0 +1,268 @@
+"""Recipes, rendered drives, augmentation, validation, and real training runs that stop and go on."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+
+from vps_ros.commands.main import main
+from vps_ros.errors import InputError
+from vps_ros.taxonomy import CITYSCAPES
+
+torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
+
+from vps_ros.learning import checkpoint  # noqa: E402
+from vps_ros.learning import training as loop  # noqa: E402
+from vps_ros.learning.augment import plain_view, random_view, view_image, view_labels  # noqa: E402
+from vps_ros.learning.drives import Drive, render, training_batch  # noqa: E402
+from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
+from vps_ros.learning.training import Run, learning_rate, phase_of  # noqa: E402
+from vps_ros.learning.validation import Counter, truth_segments  # noqa: E402
+
+ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
+ROOT = Path(__file__).resolve().parent.parent
+SIZE = (128, 64)
+
+
+def recipe_of(folder, **schedule):
+    """A recipe of a very small model on one scenario, as YAML would hold it."""
+    return {
+        "name": "small",
+        "data": {"scenarios": ["cruise"], "drives": 1, "frames": 3, "size": list(SIZE), "folder": str(folder)}
+        | {"validation_frames": 2, "processes": 1},
+        "schedule": {"steps": 6, "phases": [{"until": 1.0, "size": list(SIZE), "pairs": 2}], "workers": 1}
+        | {"log_every": 2, "validate_every": 3}
+        | schedule,
+        "model": {"queries": 16, "channels": [16, 16, 16, 16], "depths": [0, 1, 1, 1], "query_dim": 16, "mask_dim": 16}
+        | {"heads": 2},
+    }
+
+
+def painted(name, offset):
+    """A drive of five frames: sky over road, and a bright and a dark box that move."""
+    w, h = SIZE
+    image = np.empty((5, h, w, 3), np.uint8)
+    semantic, instance = np.empty((5, h, w), np.uint8), np.zeros((5, h, w), np.uint16)
+    for i in range(5):
+        image[i, : h // 2], image[i, h // 2 :] = (120, 170, 230), (90, 80, 90)
+        semantic[i, : h // 2], semantic[i, h // 2 :] = SKY, ROAD
+        for number, (x, width, class_id, colour) in enumerate([(8, 40, CAR, 220), (80, 16, PERSON, 20)], 1):
+            box = np.s_[i, 20:52, x + offset + 2 * i : x + offset + 2 * i + width]
+            image[box], semantic[box], instance[box] = colour, class_id, number
+    return Drive(name, image, semantic, instance)
+
+
+@pytest.fixture
+def drives():
+    return [painted(str(i), 4 * i) for i in range(4)]
+
+
+def test_the_shipped_recipe_is_read_back_as_it_was_written():
+    recipe = Recipe.from_yaml(ROOT / "config" / "train" / "streets-s.yaml")
+    assert recipe.name == "streets-s" and recipe.model.queries == 64
+    assert Recipe.from_mapping(json.loads(json.dumps(recipe.to_mapping())), "again") == recipe
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"name": 3}, "name: 3 is not of type str"),
+        ({"nam": "x"}, "unknown entry 'nam'; did you mean name?"),
+        ({"data": {}}, "data: lacks 'scenarios'"),
+        ({"data": {"scenarios": ["cruise"], "seed": 899_999, "drives": 2}}, "held out for evaluation"),
+        ({"data": {"scenarios": ["cruise"], "seed": 799_990}}, "training and validation share seeds"),
+        ({"data": {"scenarios": ["cruise"], "size": [640]}}, "data.size: [640] has 1 entries, not 2"),
+        ({"schedule": {"steps": 5, "phases": []}}, "the last phase must have `until: 1.0`"),
+        (
+            {"schedule": {"steps": 5, "phases": [{"until": 1.0, "size": [100, 64], "pairs": 2}]}},
+            "size 100x64 with 2 pairs; sides are multiples of 32",
+        ),
+        (
+            {"schedule": {"steps": 5, "phases": [{"until": 1.0, "size": [64, 64], "pairs": 3}]}},
+            "2 workers of 1 threads share 3 pairs",
+        ),
+        ({"losses": {"void": "1e-5"}}, "losses.void: '1e-5' is not of type float; YAML reads 1e-3 as text"),
+        ({"losses": [1]}, "losses: holds no mapping"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(tmp_path, capsys, change, message):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(recipe_of(tmp_path) | change))
+    assert main(["train", "--config", str(path), "-o", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and str(path) in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_scenario_names_those_there_are(tmp_path, capsys):
+    path = tmp_path / "r.yaml"
+    recipe = recipe_of(tmp_path / "drives")
+    recipe["data"]["scenarios"] = ["moon"]
+    path.write_text(yaml.safe_dump(recipe))
+    assert main(["train", "--config", str(path), "-o", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "'moon'" in error and "cruise" in error
+    assert main(["train", "--config", str(tmp_path / "none.yaml"), "-o", str(tmp_path / "run")]) == 2
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_schedule_by_hand():
+    phases = [{"until": 0.5, "size": [64, 32], "pairs": 2}, {"until": 1.0, "size": [128, 64], "pairs": 2}]
+    s = Recipe.from_mapping(recipe_of("x", steps=100, phases=phases, warmup=0.1, learning_rate=1.0), "test").schedule
+    assert [learning_rate(s, i) for i in (0, 9, 10)] == pytest.approx([0.1, 1.0, 1.0])
+    assert learning_rate(s, 55) == pytest.approx(0.01 + 0.99 * 0.5)
+    assert learning_rate(s, 100) == pytest.approx(0.01)
+    assert [phase_of(s, i).size for i in (0, 49, 50, 99)] == [(64, 32), (64, 32), (128, 64), (128, 64)]
+
+
+def test_labels_stay_on_their_pixels_in_every_view(drives):
+    """Colours and labels of a drive painted by class agree after any change of view, away from edges."""
+    one = drives[0]
+    flat = np.stack([one.semantic[0]] * 3, 2)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        view = random_view(SIZE, (96, 64), Augmentation(rotate=1.0), rng)
+        image = view_image(flat, view)
+        labels, numbers = view_labels(one.semantic[0], one.instance[0], view)
+        centre = image[2::4, 2::4, 0].astype(int)
+        inside = labels != 255
+        # Interpolation mixes at edges: most cells are not there.
+        assert (np.abs(centre - labels)[inside] <= 1).mean() > 0.85
+        assert ((numbers > 0) == np.isin(labels, (CAR, PERSON))).all()
+        far = cv2.erode((~inside).astype(np.uint8), np.ones((3, 3))) > 0
+        assert (centre[far] == 127).all()
+
+
+def test_a_plain_view_of_the_same_size_changes_nothing(drives):
+    one = drives[0]
+    assert (view_image(one.image[0], plain_view(SIZE, SIZE)) == one.image[0]).all()
+
+
+def test_the_batch_of_a_step_is_always_the_same(drives):
+    def batch(seed):
+        return training_batch(drives, (96, 64), 2, 8, CITYSCAPES, Augmentation(), seed)
+
+    a, b, other = batch((0, 5, 0)), batch((0, 5, 0)), batch((0, 5, 1))
+    assert torch.equal(a.images, b.images) and torch.equal(a.targets.segments, b.targets.segments)
+    assert not torch.equal(a.images, other.images)
+    assert a.images.shape == (4, 64, 96, 3) and a.targets.segments.shape == (4, 16, 24)
+
+
+def test_a_drive_is_rendered_once(tmp_path):
+    place = render(tmp_path, "cruise", 3, 2, SIZE)
+    before = (place / "image.npy").stat().st_mtime_ns
+    assert render(tmp_path, "cruise", 3, 2, SIZE) == place
+    assert (place / "image.npy").stat().st_mtime_ns == before
+    assert np.load(place / "semantic.npy").shape == (2, 64, 128)
+    (place / "image.npy").write_bytes(b"cut off")
+    with pytest.raises(InputError, match="delete this folder"):
+        from vps_ros.learning.drives import load
+
+        load(place)
+
+
+def test_panoptic_quality_by_hand():
+    """Sky found whole; of two cars one is found with IoU 3/4 and one missed; one person is invented."""
+    semantic = np.array([[SKY] * 8, [CAR] * 8], np.uint8)
+    instance = np.array([[0] * 8, [1] * 4 + [2] * 4], np.uint16)
+    truth, classes = truth_segments(semantic, instance, CITYSCAPES)
+    assert classes.tolist() == [SKY, CAR, CAR] and truth.tolist() == [[1] * 8, [2] * 4 + [3] * 4]
+    predicted = np.array([[1] * 8, [2] * 3 + [0] + [3] * 4])
+    counter = Counter(CITYSCAPES)
+    counter.add(truth, classes, predicted, np.array([SKY, CAR, PERSON]))
+    q = counter.quality()
+    assert q.pq[[SKY, CAR, PERSON]].tolist() == pytest.approx([1, 0.75 * 1 / 1.5, 0])
+    assert np.isnan(q.pq[ROAD]) and q.summary()["pq"] == pytest.approx((1 + 0.5 + 0) / 3)
+    assert q.iou[[SKY, CAR]].tolist() == pytest.approx([1, 3 / 8])
+    assert np.isnan(q.iou[PERSON])  # it is in no truth
+
+
+def test_predictions_on_void_are_nobodys_mistake():
+    truth = np.array([[0] * 6, [1] * 6])
+    counter = Counter(CITYSCAPES)
+    counter.add(truth, np.array([ROAD]), np.array([[1] * 6, [2] * 6]), np.array([CAR, ROAD]))
+    assert np.isnan(counter.quality().pq[CAR]) and counter.quality().pq[ROAD] == 1
+
+
+def small_run(folder, resume=False, **schedule):
+    return Run(Recipe.from_mapping(recipe_of("x", **schedule), "test"), folder, resume)
+
+
+def test_training_learns(tmp_path, drives):
+    run = small_run(tmp_path / "run", steps=60, log_every=10, learning_rate=5e-3)
+    torch.set_num_threads(1)
+    run.train(drives, [])
+    totals = [e["total"] for e in run.log]
+    assert totals[-1] < 0.75 * totals[0]
+    assert [json.loads(line) for line in (tmp_path / "run" / loop.LOG).read_text().splitlines()] == run.log
+
+
+def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, drives):
+    whole = small_run(tmp_path / "a")
+    whole.train(drives, [(drives[0], 2)])
+    part = small_run(tmp_path / "b")
+    learn = part.learn
+
+    def learn_and_stop(batch):
+        if part.step == 3:
+            part.interrupt()
+        return learn(batch)
+
+    part.learn = learn_and_stop
+    part.train(drives, [(drives[0], 2)])
+    assert part.step == 4 and part.interrupted
+    again = small_run(tmp_path / "b", resume=True)
+    again.train(drives, [(drives[0], 2)])
+    for name, value in whole.average.model.state_dict().items():
+        assert torch.equal(value, again.average.model.state_dict()[name]), name
+    assert [e["step"] for e in again.log] == [2, 3, 4, 6, 6]
+    model, recipe, step = checkpoint.restore(tmp_path / "b")
+    assert step == 6 and recipe == again.recipe
+
+
+def test_a_run_is_not_overwritten_nor_mixed_up(tmp_path, drives):
+    small_run(tmp_path / "run", steps=1).train(drives, [])
+    with pytest.raises(InputError, match="holds a run already; pass --resume"):
+        small_run(tmp_path / "run")
+    other = recipe_of("x")
+    other["model"]["queries"] = 24
+    with pytest.raises(InputError, match="was trained with another model"):
+        Run(Recipe.from_mapping(other, "test"), tmp_path / "run", True)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        small_run(tmp_path / "none", resume=True)
+
+
+def start(config, run, *more):
+    command = [sys.executable, "-m", "vps_ros.commands.main", "train", "--config", str(config), "-o", str(run), *more]
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.slow
+def test_two_workers_stop_on_a_signal_and_go_on(tmp_path):
+    config, run = tmp_path / "r.yaml", tmp_path / "run"
+    config.write_text(yaml.safe_dump(recipe_of(tmp_path / "drives", steps=100_000, workers=2)))
+    process = start(config, run)
+    deadline = time.monotonic() + 240
+    while not (run / loop.LOG).exists() or len((run / loop.LOG).read_text().splitlines()) < 2:
+        assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
+        time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(120) == 130 and "go on with --resume" in process.stderr.read()
+    stopped = checkpoint.load(run)["step"]
+    assert stopped >= 2
+    config.write_text(yaml.safe_dump(recipe_of(tmp_path / "drives", steps=stopped + 2, workers=2)))
+    process = start(config, run, "--resume")
+    _, error = process.communicate(timeout=240)
+    assert process.returncode == 0, error
+    assert checkpoint.load(run)["step"] == stopped + 2
+    last = json.loads((run / loop.LOG).read_text().splitlines()[-1])
+    assert last["step"] == stopped + 2 and set(last["validation"]) == {"pq", "pq_things", "pq_stuff", "miou"}

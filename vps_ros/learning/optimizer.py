@@ -1,0 +1,82 @@
+"""Muon for matrices and convolutions, AdamW for the rest.
+
+Muon (Jordan et al., 2024) replaces the momentum of a weight matrix by the nearest orthogonal matrix, so that rare
+directions are learned as fast as common ones; scaled to AdamW's step size (Liu et al., 2025), it shares its learning
+rate and decay. It costs some matrix products a step, and pays where few steps can be afforded.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+"""Of Jordan et al.: five iterations bring every singular value to 0.7..1.2."""
+ADAMW_SCALE = 0.2
+"""Root mean square of AdamW's usual step, which an orthogonal matrix is scaled to (Liu et al.)."""
+
+
+def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
+    """About U V^T of a matrix U S V^T."""
+    a, b, c = NEWTON_SCHULZ
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = (matrix.T if tall else matrix).to(torch.bfloat16)
+    x = x / (x.norm() + 1e-7)
+    for _ in range(iterations):
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return (x.T if tall else x).to(matrix.dtype)
+
+
+class Muon(torch.optim.Optimizer):
+    """Parameters of two or more dimensions; a convolution counts as a matrix with one row for each output channel."""
+
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
+                update = p.grad.lerp(average, group["momentum"]).flatten(1)
+                scale = ADAMW_SCALE * max(update.shape) ** 0.5
+                p.mul_(1 - group["lr"] * group["weight_decay"])
+                p.add_(orthogonal(update).view_as(p), alpha=-group["lr"] * scale)
+
+
+class Optimizers:
+    """Muon and AdamW as one: step, zero_grad, learning rate, state."""
+
+    def __init__(self, model: nn.Module, learning_rate: float, weight_decay: float) -> None:
+        named = dict(model.named_parameters())
+        # Queries and the rows of classifiers are single vectors side by side, not maps from one space to another.
+        single = {n for n, p in named.items() if p.ndim < 2 or n == "queries" or "class_head" in n or "semantic" in n}
+        self.parts: list[torch.optim.Optimizer] = [
+            Muon([p for n, p in named.items() if n not in single], learning_rate, weight_decay),
+            torch.optim.AdamW(
+                [named[n] for n in named if n in single], learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+            ),
+        ]
+
+    def step(self, learning_rate: float) -> None:
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = learning_rate
+            part.step()
+
+    def zero_grad(self) -> None:
+        for part in self.parts:
+            part.zero_grad()
+
+    def state_dict(self) -> list[dict]:
+        return [part.state_dict() for part in self.parts]
+
+    def load_state_dict(self, states: list[dict]) -> None:
+        for part, state in zip(self.parts, states, strict=True):
+            part.load_state_dict(state)

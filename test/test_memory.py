@@ -126,13 +126,20 @@ def test_equation_5_location():
     assert location_similarity(boxes, predicted, 1.0)[0] == pytest.approx([math.exp(-0.02), 1])
 
 
-def test_equation_5_appearance():
-    vectors = np.float32([[2, 0], [1, 1], [-3, 0], [np.nan, 1]])
-    stored_vectors = np.float32([[5, 0], [0, 0]])
-    vectors[3] = 0
-    cosine = appearance_similarity(vectors, lengths(vectors), stored_vectors, lengths(stored_vectors))
-    assert cosine[:, 0] == pytest.approx([1, math.sqrt(0.5), -1, 1])
-    assert cosine[:, 1] == pytest.approx([1, 1, 1, 1]), "unknown appearance leaves the place to decide"
+@pytest.mark.parametrize("copies", [1, 60])
+def test_equation_5_appearance(copies):
+    """Also among so many others that only the wanted pairs are computed."""
+    vectors = np.float32([[2, 0], [1, 1], [-3, 0], [0, 0]] * copies)
+    stored_vectors = np.float32([[5, 0], [0, 0]] * copies)
+    pairs = np.repeat([0, 1, 2, 3], 2), np.tile([0, 1], 4)
+    cosine = appearance_similarity(vectors, lengths(vectors), stored_vectors, lengths(stored_vectors), pairs)
+    assert cosine[0::2] == pytest.approx([1, math.sqrt(0.5), -1, 1])
+    assert cosine[1::2] == pytest.approx([1, 1, 1, 1]), "unknown appearance leaves the place to decide"
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38, 1e-30, 0])
+def test_unusable_embeddings_have_no_length(bad):
+    assert lengths(np.float32([[3, 4], [bad, bad]])).tolist() == [5, 0]
 
 
 def test_equation_5_product_decides():

@@ -95,9 +95,11 @@ class Config:
     memory_threshold: float = _parameter(
         0.5, "least similarity (appearance times location) to an object in memory; alpha", low=0, high=1
     )
-    location_threshold: float = _parameter(0.8, "least location similarity where no appearance is known", low=0, high=1)
+    location_threshold: float = _parameter(
+        0.87, "least location similarity where no appearance is known", low=0, high=1
+    )
     location_temperature: float = _parameter(
-        0.03, "squared distance of boxes, in image widths, at which location similarity is 1/e; T", low=1e-6, high=1e6
+        0.05, "squared distance of boxes, in image widths, at which location similarity is 1/e; T", low=1e-6, high=1e6
     )
     appearance_weight: float = _parameter(
         0.8, "share of the newest embedding in an object's appearance; lambda", low=0, high=1

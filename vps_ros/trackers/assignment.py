@@ -1,4 +1,4 @@
-"""From a similarity matrix to pairs of which no row and no column occurs twice."""
+"""From similarities to pairs of which no row and no column occurs twice."""
 
 from __future__ import annotations
 
@@ -23,26 +23,27 @@ def mutual_best(similarity: NDArray[np.floating], threshold: float) -> Pairs:
     return rows[keep], column[keep]
 
 
-def hungarian(similarity: NDArray[np.floating], allowed: NDArray[np.bool_]) -> Pairs:
-    """The `allowed` pairs with the greatest sum of similarities (Hungarian matching); both matrices [R, C].
+def hungarian(
+    rows: NDArray[np.int64], columns: NDArray[np.int64], similarity: NDArray[np.floating]
+) -> NDArray[np.int64]:
+    """Which of the candidate pairs [P] make the greatest sum of similarities (Hungarian matching), ascending.
 
-    The others never take part, so that a good pair is not given up for two that would be thrown away afterwards.
-    Allowed similarities are greater than 0.
+    Candidates are those above the threshold, and more alike than 0: pairs that would be thrown away afterwards never
+    take part, so that no good pair is given up for two of them.
     """
-    rows, columns = np.nonzero(allowed)
     if not len(rows):
-        return rows, columns
+        return np.empty(0, np.int64)
     # Most objects have one candidate that has no other: there is nothing to weigh.
-    alone = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
-    if alone.all():
-        return rows, columns
-    contested_rows, r = np.unique(rows[~alone], return_inverse=True)
-    contested_columns, c = np.unique(columns[~alone], return_inverse=True)
-    worth = np.zeros((len(contested_rows), len(contested_columns)))
-    worth[r, c] = similarity[rows[~alone], columns[~alone]]
-    r, c = linear_sum_assignment(worth, maximize=True)
-    kept = worth[r, c] > 0
-    return (
-        np.concatenate([rows[alone], contested_rows[r[kept]]]),
-        np.concatenate([columns[alone], contested_columns[c[kept]]]),
-    )
+    contested = np.flatnonzero((np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1))
+    if not len(contested):
+        return np.arange(len(rows))
+    r_names, r = np.unique(rows[contested], return_inverse=True)
+    c_names, c = np.unique(columns[contested], return_inverse=True)
+    worth = np.zeros((len(r_names), len(c_names)))
+    worth[r, c] = similarity[contested]
+    partner = np.full(len(r_names), -1)
+    best_r, best_c = linear_sum_assignment(worth, maximize=True)
+    partner[best_r] = best_c
+    wanted = np.ones(len(rows), bool)
+    wanted[contested] = partner[r] == c
+    return np.flatnonzero(wanted)

@@ -84,6 +84,10 @@ class Memory:
             boxes[:, 2:] = np.where(crossed, middle, boxes[:, 2:])
         return boxes
 
+    def described(self, width: int) -> bool:
+        """Whether appearances of that length are known."""
+        return self.appearance is not None and self.appearance.shape[1] == width
+
     def centre_velocity(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 [R, 2], (x, y) of the rows `which` in sizes of the image per second."""
         sides = self.rows["velocity"][which]
@@ -151,7 +155,7 @@ class Memory:
         if things.embeddings is None or len(rows) == 0:
             return
         width = things.embeddings.shape[1]
-        if self.appearance is None or self.appearance.shape[1] != width:
+        if not self.described(width):
             self.appearance = np.zeros((len(self.rows), width), np.float32)
             self.rows["described"] = False
         old, new = self.appearance[rows], things.embeddings[which]

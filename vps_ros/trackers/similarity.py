@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+_GATHERING = 12
+"""How many times more one pair costs when its vectors are gathered than within a product of matrices."""
+
 
 def location_similarity(
     boxes: NDArray[np.float64], predicted: NDArray[np.float64], temperature: float
@@ -27,17 +30,20 @@ def appearance_similarity(
     lengths: NDArray[np.float32],
     stored: NDArray[np.float32],
     stored_lengths: NDArray[np.float32],
+    pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.float32]:
-    """Cosine, float [K, M], of vectors [K, D] and [M, D] and their lengths; 1 where a length is 0: unknown.
+    """Cosine, float [P], of the `pairs` of vectors [K, D] and [M, D]; 1 where one has length 0, that is, is unknown.
 
     Video-kMaX equation 5, second factor; an object of unknown appearance is judged by its place alone.
     """
-    cosine = vectors @ stored.T
-    scale = lengths[:, None] * stored_lengths
-    if scale.all():
-        cosine /= scale
-        return cosine
-    return np.divide(cosine, scale, out=np.ones_like(scale), where=scale > 0)
+    k, m = pairs
+    scale = lengths[k] * stored_lengths[m]
+    # A product of matrices costs less for each pair than gathering the two vectors, but knows only all pairs.
+    if len(k) * _GATHERING < len(vectors) * len(stored):
+        product = np.einsum("pd,pd->p", vectors[k], stored[m])
+    else:
+        product = (vectors @ stored.T)[k, m]
+    return np.divide(product, scale, out=np.ones_like(scale), where=scale > 0)
 
 
 def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> NDArray[np.int64]:

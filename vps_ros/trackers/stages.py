@@ -88,21 +88,21 @@ class MemoryStage:
             aspect = things.size[0] / things.size[1]
             boxes[:, 1::2] *= aspect
             predicted[:, 1::2] *= aspect
-        similarity = location_similarity(boxes, predicted, self.temperature)
-        allowed = things.class_ids[which][:, None] == memory.rows["class_id"][rows]
-        stored = None if memory.appearance is None else memory.appearance[rows]
-        if things.embeddings is None or stored is None or stored.shape[1] != things.embeddings.shape[1]:
-            allowed &= similarity > self.location_threshold
-        else:
+        place = location_similarity(boxes, predicted, self.temperature)
+        allowed = place > min(self.threshold, self.location_threshold)
+        allowed &= things.class_ids[which][:, None] == memory.rows["class_id"][rows]
+        k, m = np.nonzero(allowed)
+        similarity, threshold = place[k, m], self.location_threshold
+        if things.embeddings is not None and memory.described(things.embeddings.shape[1]):
+            stored = memory.appearance[rows]
             new, old = things.lengths[which], lengths(stored)
-            similarity *= appearance_similarity(things.embeddings[which], new, stored, old)
-            if new.all() and old.all():
-                allowed &= similarity > self.threshold
-            else:
-                known = (new > 0)[:, None] & (old > 0)
-                allowed &= similarity > np.where(known, self.threshold, self.location_threshold)
-        r, c = hungarian(similarity, allowed)
-        return rows[c], which[r], similarity[r, c]
+            # No cosine is greater than 1: pairs too far apart were right to be left out.
+            similarity = similarity * appearance_similarity(things.embeddings[which], new, stored, old, (k, m))
+            threshold = np.where((new[k] > 0) & (old[m] > 0), self.threshold, self.location_threshold)
+        good = similarity > threshold
+        k, m, similarity = k[good], m[good], similarity[good]
+        best = hungarian(k, m, similarity)
+        return rows[m[best]], which[k[best]], similarity[best]
 
 
 _NOTHING = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))

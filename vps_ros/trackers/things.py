@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from vps_ros.frame import Segmentation
 
+_SMALLEST = 1e-24
+"""Square of the length below which an embedding has no direction."""
+
 
 @dataclass(frozen=True)
 class Things:
@@ -47,7 +50,9 @@ class Things:
         index = np.flatnonzero(segmentation.is_thing)
         index = index[_canonical(segmentation, index)]
         height, width = segmentation.map.shape
-        boxes = segmentation.boxes[index].astype(np.float64) / (width, height, width, height)
+        boxes = segmentation.boxes[index].astype(np.float64)
+        boxes[:, 0::2] *= 1 / width
+        boxes[:, 1::2] *= 1 / height
         embeddings, lengths = _usable(segmentation.embeddings, index)
         return cls(
             index,
@@ -65,8 +70,9 @@ def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Euclidean lengths [K] of rows [K, D]; 0 for a row without a direction: not finite, or all but zero."""
     with np.errstate(over="ignore", invalid="ignore"):
         square = np.einsum("kd,kd->k", vectors, vectors)
-        # NaN compares false with everything.
-        return np.sqrt(np.where((square > 1e-24) & (square < np.inf), square, np.float32(0)))
+    # NaN compares false with everything.
+    good = (square > _SMALLEST) & (square < np.inf)
+    return np.sqrt(square if good.all() else np.where(good, square, np.float32(0)))
 
 
 def _usable(

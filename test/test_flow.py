@@ -127,3 +127,19 @@ def test_composed_flow_equals_two_moves_of_the_labels(x1, y1, x2, y2, seed):
     at_once = warp_labels(labels, compose(newest, older))
     stepwise = warp_labels(warp_labels(labels, older), newest)
     assert (at_once == stepwise).all()
+
+
+def test_sizes_may_change_from_call_to_call():
+    rng = np.random.default_rng(0)
+    flow = DisFlow()
+    for i, shape in enumerate([(64, 96), (128, 192), (32, 48), (192, 640), (192, 256)] * 4):
+        source, target = (rng.integers(0, 255, shape).astype(np.uint8) for _ in range(2))
+        guess = rng.normal(0, 3, (*shape, 2)).astype(np.float32) if i % 2 else None
+        assert flow(source, target, guess).shape == (*shape, 2)
+
+
+def test_a_wild_guess_does_no_harm():
+    rng = np.random.default_rng(0)
+    source = rng.integers(0, 255, (64, 96)).astype(np.uint8)
+    wild = rng.normal(0, 1e4, (64, 96, 2)).astype(np.float32)
+    assert np.isfinite(DisFlow()(source, source, wild)).all()

@@ -22,7 +22,8 @@ class DisFlow:
 
     def __init__(self, preset: str = "fast", height: int = 192) -> None:
         self._height = height
-        self._dis = cv2.DISOpticalFlow.create(PRESETS.index(preset))
+        self._preset = PRESETS.index(preset)
+        self._shape: tuple[int, ...] | None = None
 
     def working_size(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) of the working image for a camera of that size."""
@@ -47,4 +48,8 @@ class DisFlow:
         """
         if min(source.shape) < _SMALLEST_SIDE:
             return np.zeros((*source.shape, 2), np.float32)
+        if source.shape != self._shape:
+            # OpenCV's object keeps buffers of the first size, and a guess of another size writes past them.
+            self._dis = cv2.DISOpticalFlow.create(self._preset)
+            self._shape = source.shape
         return self._dis.calc(source, target, None if guess is None else guess.copy())

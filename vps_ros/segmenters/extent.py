@@ -45,8 +45,8 @@ class Extent:
         places = (block.row, block.column)
         axes = (self._grid.y, self._grid.x)
         low, high = self._low.copy(), self._high.copy()
-        cell = np.broadcast_to(np.arange(len(block)), labels.shape)[labels > 0]
-        label = labels[labels > 0].astype(np.int64)
+        seen = np.flatnonzero(labels)
+        cell, label = seen % len(block), labels.take(seen).astype(np.int64)
         for i, axis in enumerate(axes):
             np.minimum.at(low[i], label, (axis.start + axis.count - 1)[places[i][cell]])
             np.maximum.at(high[i], label, (axis.start + 1)[places[i][cell]])
@@ -57,9 +57,9 @@ class Extent:
             end = axis.start[at] + axis.count[at]
             outer |= (end > self._high[i, label]) & (end >= high[i, label])
         cell, label = cell[outer], label[outer]
-        found = inside[:, :, cell] == label
+        found = (inside.take(cell, axis=2) == label).view(np.uint8)
         for i, axis in enumerate(axes):
-            along = found.any(1 - i)
+            along = np.bitwise_or.reduce(found, axis=1 - i)
             at, this = places[i][cell], np.arange(len(cell))
             np.minimum.at(self._low[i], label, axis.pixel[along.argmax(0), at[this]])
             last = len(along) - 1 - along[::-1].argmax(0)

@@ -23,10 +23,12 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
+from vps_ros.segmenters.claims import Claims
 from vps_ros.segmenters.contract import Thresholds
 from vps_ros.segmenters.grid import grid
 from vps_ros.segmenters.preprocess import Fit
-from vps_ros.segmenters.upsample import Claims, sigmoid_claims, softmax_claims
+from vps_ros.segmenters.sigmoid import sigmoid_claims
+from vps_ros.segmenters.upsample import softmax_claims
 from vps_ros.taxonomy import Taxonomy
 
 
@@ -105,34 +107,27 @@ def mask_scores(
 
 def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:
     """[E] candidate that gets each entry, Q where none does; candidates choose in order (mask_wise)."""
-    some = np.flatnonzero(claims.weight)
-    members = claims.member[:, some]
-    free = claims.weight[some]
-    kept = np.zeros(len(members), bool)
-    for q, member in enumerate(members.astype(np.float64)):
-        kept[q] = member @ free > overlap * claims.mask_area[q]
-        if kept[q]:
-            free -= free * member
-    owner = np.full(len(claims.weight), len(members))
-    owner[some] = _first(members[kept], np.append(np.flatnonzero(kept), len(members)))
+    owner = np.full(len(claims.weight), len(claims.mask_area))
+    free = claims.weight.copy()
+    for q, (entries, area) in enumerate(zip(claims.of_query, claims.mask_area.tolist(), strict=True)):
+        left = free.take(entries)
+        if left.sum() > overlap * area:
+            mine = entries[left > 0]
+            owner[mine] = q
+            free[mine] = 0
     return owner
 
 
 def owners_by_pixel(claims: Claims, overlap: float | None) -> NDArray[np.int64]:
     """[E] candidate that gets each entry, Q where none does; of claims that exclude each other (pixel_wise)."""
-    queries = np.arange(len(claims.member) + 1)
+    owner = np.full(len(claims.weight), len(claims.mask_area))
+    query, entry = claims.query, claims.entry
     if overlap is not None:
-        kept = claims.member @ claims.weight > overlap * claims.mask_area
-        return _first(claims.member[kept], queries[np.append(kept, True)])
-    return _first(claims.member, queries)
-
-
-def _first(members: NDArray[np.bool_], numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[E] number of the first of `members` [Q, E] in each entry; the last of `numbers` [Q + 1] where there is none."""
-    if not len(members):
-        return np.full(members.shape[1], numbers[-1])
-    first = members.argmax(0)
-    return np.where(members[first, np.arange(members.shape[1])], numbers[first], numbers[-1])
+        won = np.bincount(query, claims.weight.take(entry), len(claims.mask_area))
+        kept = (won > overlap * claims.mask_area).take(query)
+        query, entry = query[kept], entry[kept]
+    owner[entry] = query
+    return owner
 
 
 def _merge(claims: Claims, owner, column, is_thing, smallest):

@@ -76,7 +76,7 @@ def _judged(
 
 def _replay(source: Path, target: Path) -> dict:
     pipeline = OnlinePanoptic(Config())
-    with BagReader(source, "/camera/image_raw") as bag, BagWriter(target) as out:
+    with BagReader(source) as bag, BagWriter(target) as out:
         frames, taxonomy = bag.frames(), pipeline.taxonomy
         return replay(frames, pipeline, [lambda _, result: out.write_frame(result, taxonomy)]).to_json()
 

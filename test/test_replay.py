@@ -136,6 +136,19 @@ def test_several_image_topics_need_a_choice(replay, tmp_path):
     refused(replay(bag, "--topic", "/up/image", "--force"), "/up/image", "/left/image")
 
 
+def test_depth_and_label_images_are_no_choice(replay, tmp_path):
+    labels = [
+        ("/truth", time, raw(np.zeros((64, 96), np.int32).view(np.uint8), time, "32SC1")) for _, time, _ in drive(2)
+    ]
+    depth = [
+        ("/depth", time, raw(np.zeros((64, 96), np.float32).view(np.uint8), time, "32FC1")) for _, time, _ in drive(2)
+    ]
+    for _, _, message in (*labels, *depth):
+        message.width = 96
+    assert replay(write(tmp_path / "bag", labels + depth + drive(2)))[0] == 0
+    assert len(read(tmp_path / "out.mcap")["/vps/tracks"]) == 2
+
+
 def test_a_bag_cut_off_in_the_middle(replay, tmp_path):
     bag = write(tmp_path / "bag", drive(40))
     (part,) = bag.glob("*.mcap")

@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     write_bag(drive_bag, progress(truth.remember(frames), "generate", args.frames), args.force)
 
     judge = _Judge(truth, args.frames)
-    with BagReader(drive_bag, "/camera/image_raw") as bag:
+    with BagReader(drive_bag) as bag:
         summary = replay_bag(bag, Config(), tracked_bag, video, args.force, (judge,))
     report, figures = judge.evaluator.result(), summary.to_json()
     write_json(metrics, {**report.to_json(), "fps": figures["fps"]})

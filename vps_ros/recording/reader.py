@@ -123,8 +123,22 @@ def choose_image_topic(bag: Bag, topic: str | None) -> Topic:
     if not filled:
         raise InputError(f"{bag.path}: {images[0].name} holds no messages{_because(bag)}")
     if len(filled) > 1:
+        # Depth and label images share the type of pictures; only what can be seen is a choice to ask for.
+        filled = [t for t in filled if _is_picture(bag, t)] or filled
+    if len(filled) > 1:
         raise InputError(f"{bag.path}: several image topics; choose one with --topic: {_listing(filled)}")
     return filled[0]
+
+
+def _is_picture(bag: Bag, topic: Topic) -> bool:
+    message = next(bag.messages([topic.name]), None)
+    if message is None:
+        return False
+    try:
+        DECODERS[topic.type](read_message(message.data, topic.type))
+    except DroppedFrame:
+        return False
+    return True
 
 
 def _listing(topics: Any) -> str:

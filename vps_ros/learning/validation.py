@@ -16,7 +16,9 @@ from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import Fit
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
-LIMITS = Thresholds(thing=0.5, stuff=0.3, overlap=0.5, mask=0.4, thing_area=16, stuff_area=64)
+LIMITS = Thresholds(
+    thing=0.5, stuff=0.3, overlap=0.6, mask=0.35, mask_exponent=1.0, thing_area=32, stuff_area=128, mode="mask_wise"
+)
 """Of the post-processing, for validation and for the exported model."""
 
 

@@ -22,7 +22,16 @@ EXAMPLES = [
     "vps-ros bench pipeline --json benchmarks/results/pipeline.json",
 ]
 ROOT = Path(__file__).resolve().parents[2]
-PACKAGES = ("numpy", "scipy", "opencv-python-headless", "onnxruntime", "onnxruntime-gpu", "torch", "transformers")
+PACKAGES = (
+    "numpy",
+    "scipy",
+    "opencv-python-headless",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "panda3d",
+    "torch",
+    "transformers",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ from vps_ros.trackers.similarity import dice, overlap
 from vps_ros.trackers.things import Things
 
 
-@dataclass(frozen=True)
+@dataclass
 class Masks:
     """Thing masks of one frame on the flow's working grid.
 
@@ -28,6 +29,18 @@ class Masks:
     labels: NDArray[np.uint16]
     ids: NDArray[np.int64]
     stamp: int
+
+    @cached_property
+    def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """Places in the flattened map where a thing is, and its label there."""
+        flat = self.labels.ravel()
+        place = np.flatnonzero(flat != 0)
+        return place, flat[place]
+
+    @cached_property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each label, int64 [K + 1]; nothing itself counts none."""
+        return np.bincount(self.pixels[1], minlength=len(self.ids) + 1)
 
 
 class PixelHistory:
@@ -62,7 +75,7 @@ class PixelHistory:
 
     def remember(self, ids: NDArray[np.int64]) -> None:
         """The things of the current frame are the tracks `ids` [K]."""
-        self._now = replace(self._now, ids=ids)
+        self._now.ids = ids
 
     def before(self, steps: int) -> Masks | None:
         """The masks `steps` (1 or 2) frames ago; None where there are none to compare with the current ones."""
@@ -85,8 +98,7 @@ class PixelHistory:
         height, width = now.labels.shape
         by = np.zeros((len(past.ids) + 1, 2), np.int64)
         by[1:] = np.rint(np.clip(shifts, -1, 1) * (width, height))
-        place = np.flatnonzero(past.labels)
-        label = past.labels.ravel()[place]
+        place, label = past.pixels
         y, x = np.divmod(place, width)
         x += by[label, 0]
         y += by[label, 1]
@@ -94,7 +106,7 @@ class PixelHistory:
         found = now.labels.ravel()[y[inside] * width + x[inside]]
         joint = overlap(label[inside], found, len(past.ids), len(now.ids))
         # Only pixels of the past were visited: what they did not reach of the current masks is counted here.
-        joint[0] = np.bincount(now.labels.ravel(), minlength=joint.shape[1]) - joint[1:].sum(axis=0)
+        joint[0] = now.areas - joint[1:].sum(axis=0)
         return dice(joint)
 
 
@@ -103,7 +115,7 @@ def _on_grid(labels: NDArray, grid: tuple[int, int], table: NDArray[np.uint16]) 
     if labels.dtype not in (np.uint8, np.uint16):
         labels = labels.astype(np.uint16)
     if labels.shape != grid:
-        labels = cv2.resize(labels, grid[::-1], interpolation=cv2.INTER_NEAREST)
+        labels = cv2.resize(labels, grid[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
     if labels.dtype == np.uint8:
         return cv2.LUT(labels, table[:256])
     return np.take(table, labels)

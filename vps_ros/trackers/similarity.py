@@ -51,11 +51,16 @@ def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> N
 
     Both maps [h, w] hold 0 (nothing) and 1..count; the joint histogram is one pass, whatever the number of objects.
     """
-    pairs = labels.astype(np.int32).ravel()
-    pairs *= other_count + 1
-    pairs += others.ravel()
-    joint = np.bincount(pairs, minlength=(count + 1) * (other_count + 1))
-    return joint.reshape(count + 1, other_count + 1)
+    width = other_count + 1
+    cells = (count + 1) * width
+    # The narrowest type that holds a pair's number; pixels where both are nothing are only counted, not sorted in.
+    pairs = labels.astype(np.uint16 if cells <= 2**16 else np.int64).ravel()
+    pairs *= pairs.dtype.type(width)
+    pairs += others.ravel().astype(pairs.dtype, copy=False)
+    some = pairs[pairs != 0]
+    joint = np.bincount(some, minlength=cells)
+    joint[0] = pairs.size - some.size
+    return joint.reshape(count + 1, width)
 
 
 def dice(joint: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -1,4 +1,7 @@
-"""Draws docs/images/training.png from docs/training-log.jsonl: `python docs/make_training.py`."""
+"""Draws docs/images/training.png and fills the figures of docs/training.md from docs/training-log.jsonl.
+
+`python docs/make_training.py`
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
 
 DOCS = Path(__file__).resolve().parent
+BEGIN, END = "<!-- figures -->", "<!-- end of figures -->"
 SMOOTHED = 10
 """Entries of the log that each drawn point of a loss averages."""
 LOSSES = {
@@ -41,6 +45,28 @@ def draw(log: list[dict], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
+def figures(log: list[dict]) -> str:
+    """Tables of the validation over the run, and of its last one by class, in percent."""
+    checks = [e for e in log if "validation" in e]
+    lines = ["| step | PQ | things | stuff | mIoU |", "|---|---|---|---|---|"]
+    for e in [*checks[:-1:2], checks[-1]]:
+        cells = (f"{100 * e['validation'][k]:.1f}" for k in ("pq", "pq_things", "pq_stuff", "miou"))
+        lines.append(f"| {e['step']} | {' | '.join(cells)} |")
+    classes = checks[-1]["pq_of"]
+    lines += ["", "PQ by class at the end: " + ", ".join(f"{c} {100 * v:.0f}" for c, v in classes.items()) + "."]
+    return "\n".join(lines)
+
+
+def fill(page: str, text: str) -> str:
+    """The page with the text between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
 if __name__ == "__main__":
     lines = (DOCS / "training-log.jsonl").read_text().splitlines()
-    draw([json.loads(line) for line in lines], DOCS / "images" / "training.png")
+    entries = [json.loads(line) for line in lines]
+    draw(entries, DOCS / "images" / "training.png")
+    document = DOCS / "training.md"
+    document.write_text(fill(document.read_text(), figures(entries)))

@@ -25,7 +25,8 @@ from vps_ros.learning.augment import plain_view, random_view, view_image, view_l
 from vps_ros.learning.drives import Drive, render, training_batch  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
 from vps_ros.learning.training import Run, learning_rate, phase_of  # noqa: E402
-from vps_ros.learning.validation import Counter, truth_segments  # noqa: E402
+from vps_ros.learning.validation import LIMITS, Prediction, judge, summary, tune  # noqa: E402
+from vps_ros.segmenters.preprocess import Fit  # noqa: E402
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,27 +170,35 @@ def test_a_drive_is_rendered_once(tmp_path):
         load(place)
 
 
-def test_panoptic_quality_by_hand():
-    """Sky found whole; of two cars one is found with IoU 3/4 and one missed; one person is invented."""
-    semantic = np.array([[SKY] * 8, [CAR] * 8], np.uint8)
-    instance = np.array([[0] * 8, [1] * 4 + [2] * 4], np.uint16)
-    truth, classes = truth_segments(semantic, instance, CITYSCAPES)
-    assert classes.tolist() == [SKY, CAR, CAR] and truth.tolist() == [[1] * 8, [2] * 4 + [3] * 4]
-    predicted = np.array([[1] * 8, [2] * 3 + [0] + [3] * 4])
-    counter = Counter(CITYSCAPES)
-    counter.add(truth, classes, predicted, np.array([SKY, CAR, PERSON]))
-    q = counter.quality()
-    assert q.pq[[SKY, CAR, PERSON]].tolist() == pytest.approx([1, 0.75 * 1 / 1.5, 0])
-    assert np.isnan(q.pq[ROAD]) and q.summary()["pq"] == pytest.approx((1 + 0.5 + 0) / 3)
-    assert q.iou[[SKY, CAR]].tolist() == pytest.approx([1, 3 / 8])
-    assert np.isnan(q.iou[PERSON])  # it is in no truth
+def certain(one, frame, wrong=()):
+    """The outputs of a network that knows the truth of a frame, at full resolution, but for the classes of `wrong`."""
+    semantic, instance = one.semantic[frame], one.instance[frame]
+    masks, classes = np.full((1, 4, *semantic.shape), -20.0, np.float32), np.zeros((1, 4, 20), np.float32)
+    for q, (class_id, number) in enumerate([(SKY, 0), (ROAD, 0), (CAR, 1), (PERSON, 2)]):
+        masks[0, q][(semantic == class_id) & (instance == number)] = 20
+        classes[0, q, dict(wrong).get(class_id, class_id)] = 20
+    return {"class_logits": classes, "mask_logits": masks, "query_embeddings": np.zeros((1, 4, 8), np.float32)}
 
 
-def test_predictions_on_void_are_nobodys_mistake():
-    truth = np.array([[0] * 6, [1] * 6])
-    counter = Counter(CITYSCAPES)
-    counter.add(truth, np.array([ROAD]), np.array([[1] * 6, [2] * 6]), np.array([CAR, ROAD]))
-    assert np.isnan(counter.quality().pq[CAR]) and counter.quality().pq[ROAD] == 1
+def predictions_of(drives, wrong=()):
+    size = (SIZE[1], SIZE[0])
+    return [Prediction(certain(d, 1, wrong), Fit(size, size, size), d.semantic[1], d.instance[1]) for d in drives]
+
+
+def test_a_network_that_knows_everything_is_perfect_and_one_wrong_class_is_seen(drives):
+    assert summary(judge(predictions_of(drives), LIMITS)) == {"pq": 1, "pq_things": 1, "pq_stuff": 1, "miou": 1}
+    report = judge(predictions_of(drives, [(PERSON, CAR)]), LIMITS)
+    # Four classes; person is missed everywhere, and half of the cars are invented: 1 / (1 + 1 / 2).
+    assert report.pq.all == pytest.approx((1 + 1 + 2 / 3 + 0) / 4)
+
+
+def test_thresholds_are_tuned_to_what_is_best(drives):
+    predictions = predictions_of(drives)
+    for p in predictions:  # unsure of everything: each class scores about .45
+        p.outputs["class_logits"][:] = np.where(p.outputs["class_logits"] > 0, np.log(15.5), 0)
+    assert judge(predictions, LIMITS).pq.things == 0
+    limits, report = tune(predictions)
+    assert limits.thing < 0.45 and report.pq.all == 1
 
 
 def small_run(folder, resume=False, **schedule):

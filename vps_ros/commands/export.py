@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from vps_ros.commands.console import note
+from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_existing
 
 DESCRIPTION = "Writes a trained model as ONNX, after checking that ONNX Runtime computes what torch does."
-EXAMPLES = ["vps-ros export runs/streets-s -o streets-s.onnx", "vps-ros inspect streets-s.onnx"]
+EXAMPLES = ["vps-ros export runs/streets-s -o streets-s.onnx --tune", "vps-ros inspect streets-s.onnx"]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--from", dest="origin", default="vps", choices=("vps",), help="what wrote the checkpoint (default: vps)"
     )
     parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
+    parser.add_argument(
+        "--tune", action="store_true", help="search the thresholds with the best PQ on the recipe's validation drives"
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
@@ -29,10 +32,19 @@ def run(args: argparse.Namespace) -> int:
     size = _size(args.size) if args.size else None
     require_training("exporting")
     from vps_ros.learning.checkpoint import restore
+    from vps_ros.learning.drives import validation_drives
     from vps_ros.learning.export import export, model_card
+    from vps_ros.learning.validation import LIMITS, predict, spread, tune
+    from vps_ros.learning.voice import Voice
 
     model, recipe, step = restore(Path(args.checkpoint))
-    difference = export(model, model_card(recipe, step, size), path)
+    limits, voice = LIMITS, Voice(progress, note)
+    if args.tune:
+        drives = validation_drives(recipe.data, voice)
+        frames = predict(model, spread(drives, recipe.data.validation_frames), size or recipe.data.size)
+        limits, report = tune(list(frames), voice)
+        note(f"PQ {report.pq.all:.3f} on validation drives, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
+    difference = export(model, model_card(recipe, step, size, limits), path)
     megabytes = path.stat().st_size / 1e6
     note(f"{path}: {megabytes:.1f} MB; largest difference from torch {difference:.1e} of the outputs' range")
     return 0

@@ -18,7 +18,7 @@ from vps_ros.learning.model import SIZE_MULTIPLE, KMeansMaskTransformer
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.validation import LIMITS
 from vps_ros.output import whole
-from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard
+from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomy import CITYSCAPES
 
 OPSET = 17
@@ -96,12 +96,10 @@ def compare(deployed: Deployed, path: Path, image: Tensor) -> float:
     return worst
 
 
-def model_card(recipe: Recipe, step: int, size: tuple[int, int] | None = None) -> ModelCard:
+def model_card(
+    recipe: Recipe, step: int, size: tuple[int, int] | None = None, limits: Thresholds = LIMITS
+) -> ModelCard:
     """What a model of this recipe says of itself; `size` is width and height, that of the data by default."""
     width, height = size or recipe.data.size
-    source = {
-        "trained_by": f"vps-ros {__version__}",
-        "step": step,
-        "recipe": recipe.to_mapping(),
-    }
-    return ModelCard(recipe.name, CITYSCAPES, InputSpec(height, width), "softmax_queries", LIMITS, json.dumps(source))
+    source = {"trained_by": f"vps-ros {__version__}", "step": step, "recipe": recipe.to_mapping()}
+    return ModelCard(recipe.name, CITYSCAPES, InputSpec(height, width), "softmax_queries", limits, json.dumps(source))

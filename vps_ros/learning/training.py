@@ -25,7 +25,7 @@ from vps_ros.learning.model import KMeansMaskTransformer
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.parallel import Team, team_of
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
-from vps_ros.learning.validation import LIMITS, spread, validate
+from vps_ros.learning.validation import LIMITS, judge, predict, spread, summary
 from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -169,11 +169,9 @@ class Run:
                 )
                 sums, count = {}, 0
             if validation and (self.step % s.validate_every == 0 or last):
-                quality = validate(self.average.model, validation, r.data.size, CITYSCAPES, LIMITS)
-                scores = {k: round(v, 4) for k, v in quality.summary().items()}
-                classes = {
-                    c.name: round(float(v), 4) for c, v in zip(CITYSCAPES.classes, quality.pq, strict=True) if v == v
-                }
+                report = judge(predict(self.average.model, validation, r.data.size), LIMITS)
+                scores = summary(report)
+                classes = {name: round(float(c.pq), 4) for name, c in report.classes.items() if c.pq == c.pq}
                 self._write({"step": self.step, "validation": scores, "pq_of": classes})
                 voice.note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
             if last or self.interrupted or time.monotonic() - saved > 60 * s.save_minutes:

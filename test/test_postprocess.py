@@ -11,6 +11,7 @@ from vps_ros.errors import DroppedFrame
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.contract import InputSpec, Thresholds
 from vps_ros.segmenters.preprocess import fit
+from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 ROAD, SKY, CAR = range(3)
@@ -148,9 +149,10 @@ def test_the_mask_score_decides_the_order_where_its_exponent_says_so():
 
 def test_mask_score_of_softmax_masks_is_their_mean_where_they_exceed_the_threshold():
     masks = np.array([np.log([[0.9, 0.5, 0.3]]), np.log([[0.1, 0.5, 0.7]])], np.float32)
-    scores = postprocess.mask_scores(masks, np.array([1, 0]), 0.4, "softmax_queries")
+    field = SoftmaxField(masks)
+    scores = field.mask_scores(np.array([1, 0]), 0.4)
     np.testing.assert_allclose(scores, [0.6, 0.7], rtol=1e-6)
-    assert postprocess.mask_scores(masks, np.array([0]), 0.95, "softmax_queries").tolist() == [0]
+    assert field.mask_scores(np.array([0]), 0.95).tolist() == [0]
 
 
 def test_stuff_of_one_class_becomes_one_segment_things_do_not():

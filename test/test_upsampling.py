@@ -9,6 +9,7 @@ from vps_ros.segmenters.contract import InputSpec
 from vps_ros.segmenters.grid import grid
 from vps_ros.segmenters.preprocess import Fit, fit
 from vps_ros.segmenters.sigmoid import sigmoid_claims
+from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.segmenters.upsample import softmax_claims
 
 
@@ -59,7 +60,7 @@ def dense(nodes, where, candidates, threshold, exclusive, scores=None):
 def check(nodes, where, candidates, threshold, exclusive, scores=None):
     over = grid(where, nodes.shape[1:])
     if scores is None:
-        claims = softmax_claims(nodes, candidates, over, threshold, exclusive)
+        claims = softmax_claims(SoftmaxField(nodes), candidates, over, threshold, exclusive)
     else:
         claims = sigmoid_claims(nodes, candidates, over, threshold, exclusive, scores)
     entries = len(claims.weight)
@@ -139,7 +140,7 @@ def test_a_street_of_many_queries(camera, exclusive):
 @given(scenes)
 def test_boxes_are_those_of_the_painted_labels(scene):
     nodes, where, candidates, rng = arrange(scene)
-    claims = softmax_claims(nodes, candidates, grid(where, nodes.shape[1:]), 0.4, scene["exclusive"])
+    claims = softmax_claims(SoftmaxField(nodes), candidates, grid(where, nodes.shape[1:]), 0.4, scene["exclusive"])
     labels = rng.integers(0, 5, len(claims.weight)).astype(np.uint8)
     picture, boxes = claims.paint(labels, 6)
     for label in range(1, 7):
@@ -157,7 +158,7 @@ def test_far_apart_logits_meet_in_the_middle():
 
 def test_equal_logits_go_to_the_first_query():
     nodes = np.zeros((3, 2, 2), np.float32)
-    claims = softmax_claims(nodes, np.arange(3), grid(Fit((9, 9), (8, 8), (8, 8)), (2, 2)), 0.3, True)
+    claims = softmax_claims(SoftmaxField(nodes), np.arange(3), grid(Fit((9, 9), (8, 8), (8, 8)), (2, 2)), 0.3, True)
     assert claims.mask_area.tolist() == [81, 0, 0]
 
 

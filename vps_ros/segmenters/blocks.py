@@ -47,18 +47,20 @@ class Blocks:
         return inside
 
     def claim(self, claims: Sequence[NDArray[np.bool_]], together: int) -> None:
-        """Keeps who claims which pixel.
+        """Keeps who claims which pixel, by the sets of local queries that do so together anywhere.
 
         Args:
             claims: k of bool [Sy, Sx, U].
             together: at most so many claim one pixel.
         """
-        masks = {(i,): mask for i, mask in enumerate(claims)}
+        masks = {(i,): mask for i, mask in enumerate(claims) if mask.any()}
         smaller = list(masks)
         for _ in range(2, min(together, len(claims)) + 1):
             larger = {}
             for members in smaller:
                 for i in range(members[-1] + 1, len(claims)):
+                    if (i,) not in masks:
+                        continue
                     both = masks[members] & claims[i]
                     if both.any():
                         larger[(*members, i)] = both

@@ -104,8 +104,9 @@ class ClaimTable:
             always: candidate and cell (0..U-1) of those that claim every pixel of a cell besides.
         """
         subsets, cells = block.subsets, np.arange(len(block))
-        query = [local[i] for subset in subsets for i in subset]
-        entry = [s * len(block) + cells for s, subset in enumerate(subsets) for _ in subset]
+        nothing = np.zeros(0, np.int64)
+        query = [nothing, *(local[i] for subset in subsets for i in subset)]
+        entry = [nothing, *(s * len(block) + cells for s, subset in enumerate(subsets) for _ in subset)]
         if always is not None:
             for s in range(len(subsets)):
                 query.append(always[0])

@@ -27,7 +27,8 @@ from vps_ros.segmenters.claims import Claims
 from vps_ros.segmenters.contract import Thresholds
 from vps_ros.segmenters.grid import grid
 from vps_ros.segmenters.preprocess import Fit
-from vps_ros.segmenters.sigmoid import sigmoid_claims
+from vps_ros.segmenters.sigmoid import sigmoid_claims, sigmoid_mask_scores
+from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.segmenters.upsample import softmax_claims
 from vps_ros.taxonomy import Taxonomy
 
@@ -51,18 +52,22 @@ def from_logits(
     is_thing = taxonomy.isthing[column]
     chosen = np.flatnonzero(score >= np.where(is_thing, limits.thing, limits.stuff))
     rank = score[chosen].astype(np.float64) ** limits.class_exponent
-    if limits.mask_exponent:
-        rank = rank * mask_scores(masks, chosen, limits.mask, activation) ** limits.mask_exponent
-    order = np.argsort(-rank, kind="stable")
-    chosen, rank = chosen[order], rank[order]
     if not len(chosen):
         return _nothing(where, embeddings.shape[1])
+    field = None if activation == "sigmoid" else SoftmaxField(masks)
+    if limits.mask_exponent:
+        quality = (
+            sigmoid_mask_scores(masks[chosen], limits.mask) if field is None else field.mask_scores(chosen, limits.mask)
+        )
+        rank = rank * quality**limits.mask_exponent
+    order = np.argsort(-rank, kind="stable")
+    chosen, rank = chosen[order], rank[order]
     exclusive = limits.mode == "pixel_wise"
     over = grid(where, masks.shape[1:])
-    if activation == "sigmoid":
+    if field is None:
         claims = sigmoid_claims(masks, chosen, over, limits.mask, exclusive, score[chosen])
     else:
-        claims = softmax_claims(masks, chosen, over, limits.mask, exclusive)
+        claims = softmax_claims(field, chosen, over, limits.mask, exclusive)
     if exclusive:
         owner = owners_by_pixel(claims, limits.overlap if activation == "sigmoid" else None)
     else:
@@ -88,21 +93,6 @@ def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
     power = np.exp(logits - logits.max(1, keepdims=True))
     column = logits[:, :-1].argmax(1)
     return column, power[np.arange(len(power)), column] / power.sum(1)
-
-
-def mask_scores(
-    masks: NDArray[np.float32], chosen: NDArray[np.int64], threshold: float, activation: str
-) -> NDArray[np.float64]:
-    """[Q] mean probability of each chosen mask over the nodes where it exceeds the threshold; 0 where none does."""
-    flat = masks.reshape(len(masks), -1)
-    if activation == "sigmoid":
-        with np.errstate(over="ignore"):
-            p = 1 / (1 + np.exp(-flat[chosen]))
-    else:
-        p = np.exp(flat - flat.max(0))
-        p = p[chosen] / p.sum(0)
-    inside = p > threshold
-    return (p * inside).sum(1, dtype=np.float64) / np.maximum(inside.sum(1), 1)
 
 
 def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:

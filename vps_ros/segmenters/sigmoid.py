@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vps_ros.segmenters.blocks import Blocks
 from vps_ros.segmenters.claims import Claims, ClaimTable, logit, values_at
 from vps_ros.segmenters.grid import Grid
+from vps_ros.segmenters.softmax import mean_above
 
 _COMPARED = 6
 """Masks evaluated by name in one cell; where there are more, each pixel is an entry of its own."""
@@ -71,6 +72,12 @@ def sigmoid_claims(
         member = _largest_product(value, member, np.broadcast_to(scores[:, None], value.shape))
     first = table.add(*np.nonzero(member), np.ones(len(rows)))
     return table.claims(cell_entry, (rows, columns, first + np.arange(len(rows))), mask_area)
+
+
+def sigmoid_mask_scores(logits: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+    """[Q] mean probability of masks [Q, h, w] where it exceeds the threshold; 0 where it does nowhere."""
+    with np.errstate(over="ignore"):
+        return mean_above(1 / (1 + np.exp(-logits.reshape(len(logits), -1))), threshold)
 
 
 def _largest_product(value, claims, scores) -> NDArray[np.bool_]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property, lru_cache
 
 import numpy as np
@@ -22,13 +21,17 @@ class Blocks:
 
     Args:
         cells: int64 [U], numbers of the cells in the grid (row-major over [h + 1, w + 1]).
+
+    Attributes:
+        subsets: sets of local queries that claim a pixel together anywhere, the empty set first, smaller before larger.
     """
 
     def __init__(self, grid: Grid, cells: NDArray[np.int64]) -> None:
         self.grid = grid
         self.cells = cells
         self.row, self.column = np.divmod(cells, grid.nodes[1] + 1)
-        self._masks: dict[Members, NDArray[np.bool_]] = {}
+        self.subsets: tuple[Members, ...] = ((),)
+        self._masks = np.zeros((0, len(grid.y.pixel), len(grid.x.pixel), len(cells)), bool)
         self._released: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
@@ -46,55 +49,49 @@ class Blocks:
         inside += top[..., None, :, :]
         return inside
 
-    def claim(self, claims: Sequence[NDArray[np.bool_]], together: int) -> None:
-        """Keeps who claims which pixel, by the sets of local queries that do so together anywhere.
+    def claim(self, claims: NDArray[np.bool_], together: int, released: NDArray[np.bool_] | None = None) -> None:
+        """Keeps who claims which pixel.
 
         Args:
-            claims: k of bool [Sy, Sx, U].
+            claims: bool [k, Sy, Sx, U].
             together: at most so many claim one pixel.
+            released: bool [Sy, Sx, U], pixels that belong to no set of their cell, not even to the empty one.
         """
-        masks = {(i,): mask for i, mask in enumerate(claims) if mask.any()}
-        smaller = list(masks)
-        for _ in range(2, min(together, len(claims)) + 1):
-            larger = {}
-            for members in smaller:
-                for i in range(members[-1] + 1, len(claims)):
-                    if (i,) not in masks:
-                        continue
-                    both = masks[members] & claims[i]
-                    if both.any():
-                        larger[(*members, i)] = both
-            masks.update(larger)
-            smaller = list(larger)
-        self._masks = masks
-
-    def release(self, pixels: NDArray[np.bool_]) -> None:
-        """These pixels, bool [Sy, Sx, U], belong to no set of the cell any more, not even to the empty one."""
-        self._released = pixels
-        for mask in self._masks.values():
-            mask &= ~pixels
-
-    @property
-    def subsets(self) -> list[Members]:
-        """Sets of local queries that may claim a pixel together, the empty set first, smaller before larger."""
-        return [(), *self._masks]
+        if released is not None:
+            claims &= ~released
+            self._released = released
+        alone = np.flatnonzero(_any(claims)).tolist()
+        members: list[Members] = [(i,) for i in alone]
+        masks = claims[alone] if len(alone) < len(claims) else claims
+        levels, sets = [masks], list(members)
+        for _ in range(1, together):
+            larger = [(m, i) for m in range(len(members)) for i in alone if i > members[m][-1]]
+            if not larger:
+                break
+            masks = masks[[m for m, _ in larger]] & claims[[i for _, i in larger]]
+            there = np.flatnonzero(_any(masks))
+            masks = masks[there]
+            members = [(*members[m], i) for m, i in (larger[t] for t in there)]
+            levels.append(masks)
+            sets += members
+        self._masks = np.concatenate(levels) if len(levels) > 1 else levels[0]
+        self.subsets = ((), *sets)
 
     def count(self) -> NDArray[np.float64]:
         """[subsets, U] pixels of each cell that exactly these local queries claim."""
-        at_least = {(): self.grid.area.ravel()[self.cells]}
+        everyone = self.grid.area.ravel()[self.cells]
         if self._released is not None:
-            at_least[()] = at_least[()] - self.count_of(self._released)
-        for members, mask in self._masks.items():
-            at_least[members] = self.count_of(mask)
-        exactly = list(at_least.values())
-        # Whoever is claimed by a larger set is claimed by its subsets too: take the larger ones off, largest first.
-        for larger, smaller in reversed(_inclusions(tuple(at_least))):
-            exactly[smaller] = exactly[smaller] - exactly[larger]
-        return np.stack(exactly)
+            everyone = everyone - self.count_of(self._released)
+        return _exactly(self.subsets) @ np.concatenate([everyone[None], self.count_of(self._masks)])
 
-    def count_of(self, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """[U] pixels of each cell that are marked in bool [Sy, Sx, U]."""
-        return _per_cell(mask if self._inside is None else mask & self._inside)
+    def count_of(self, masks: NDArray[np.bool_]) -> NDArray[np.float64]:
+        """[..., U] pixels of each cell that are marked in bool [..., Sy, Sx, U]."""
+        if self._inside is not None:
+            masks = masks & self._inside
+        # Adding bytes to bytes is what NumPy does fastest; a column of a cell is seldom higher than a byte can count.
+        counter = np.uint8 if masks.shape[-3] < 256 else np.uint32
+        columns = np.add.reduce(masks.view(np.uint8), axis=-3, dtype=counter)
+        return np.add.reduce(columns, axis=-2, dtype=np.float64)
 
     def paint(self, picture: NDArray, labels: NDArray) -> NDArray:
         """Writes the cells' pixels into the picture, released ones as 0, and gives them as [Sy, Sx, U].
@@ -103,19 +100,15 @@ class Blocks:
             picture: unsigned [H, W], contiguous.
             labels: [subsets, U] of the picture's type, label of a pixel that exactly these local queries claim.
         """
-        subsets = self.subsets
         # XOR is its own inverse: with each set's label brought to what its subsets do not say already, a pixel's
         # label is the XOR over all the sets that claim it, without a look-up per pixel.
-        terms = [label.copy() for label in labels]
-        for larger, smaller in _inclusions(tuple(subsets)):
-            terms[larger] ^= terms[smaller]
-        shape = (len(self.grid.y.pixel), len(self.grid.x.pixel), len(self))
-        inside = np.empty(shape, picture.dtype)
-        inside[:] = terms[0]
-        for members, term in zip(subsets[1:], terms[1:], strict=True):
-            if term.any():
-                # 0 - 1 wraps to all ones.
-                inside ^= np.negative(self._masks[members].view(np.uint8).astype(picture.dtype, copy=False)) & term
+        padded = np.concatenate([labels, np.zeros((1, len(self)), labels.dtype)])
+        terms = np.bitwise_xor.reduce(padded[_within(self.subsets)], axis=1)
+        # 0 - 1 wraps to all ones.
+        inside = np.negative(self._masks.view(np.uint8).astype(picture.dtype, copy=False))
+        inside &= terms[1:, None, None]
+        inside = np.bitwise_xor.reduce(inside, axis=0)
+        inside ^= terms[0]
         if self._released is not None and terms[0].any():
             inside[self._released] = 0
         picture.reshape(-1)[self.positions()] = inside
@@ -143,19 +136,20 @@ class Blocks:
         return rows[:, None] & self.grid.x.valid.take(self.column, axis=1)
 
 
+def _any(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    return masks.reshape(len(masks), -1).any(1) if masks.size else np.zeros(len(masks), bool)
+
+
 @lru_cache(256)
-def _inclusions(subsets: tuple[Members, ...]) -> list[tuple[int, int]]:
-    """Places (larger, smaller) of every set and each of its proper subsets, ascending by the larger."""
-    return [
-        (i, j)
-        for i, larger in enumerate(subsets)
-        for j, smaller in enumerate(subsets[:i])
-        if set(smaller) < set(larger)
-    ]
+def _exactly(subsets: tuple[Members, ...]) -> NDArray[np.float64]:
+    """Matrix from counts of pixels that at least a set claims to counts of those that exactly it claims."""
+    at_least = np.array([[set(small) <= set(large) for large in subsets] for small in subsets], np.float64)
+    return np.linalg.inv(at_least).round()
 
 
-def _per_cell(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    # Adding bytes to bytes is what NumPy does fastest; a column of a cell is seldom higher than a byte can count.
-    counter = np.uint8 if len(mask) < 256 else np.uint32
-    columns = np.add.reduce(mask.view(np.uint8), axis=0, dtype=counter)
-    return np.add.reduce(columns, axis=0, dtype=np.float64)
+@lru_cache(256)
+def _within(subsets: tuple[Members, ...]) -> NDArray[np.int64]:
+    """[subsets, most] places of the subsets of each set, itself included; filled up with len(subsets)."""
+    inside = [[i for i, small in enumerate(subsets) if set(small) <= set(large)] for large in subsets]
+    most = max(len(places) for places in inside)
+    return np.array([places + [len(subsets)] * (most - len(places)) for places in inside])

@@ -103,14 +103,13 @@ class ClaimTable:
             local: int [k, U], candidates that the cells' local queries are.
             always: candidate and cell (0..U-1) of those that claim every pixel of a cell besides.
         """
-        subsets, cells = block.subsets, np.arange(len(block))
-        nothing = np.zeros(0, np.int64)
-        query = [nothing, *(local[i] for subset in subsets for i in subset)]
-        entry = [nothing, *(s * len(block) + cells for s, subset in enumerate(subsets) for _ in subset)]
+        sets, cells = len(block.subsets), np.arange(len(block))
+        member = [(s, i) for s, subset in enumerate(block.subsets) for i in subset]
+        which, who = np.array(member, np.int64).reshape(-1, 2).T
+        query, entry = [local[who].ravel()], [(which[:, None] * len(block) + cells).ravel()]
         if always is not None:
-            for s in range(len(subsets)):
-                query.append(always[0])
-                entry.append(s * len(block) + always[1])
+            query.append(np.tile(always[0], sets))
+            entry.append((np.arange(sets)[:, None] * len(block) + always[1]).ravel())
         first = self.add(np.concatenate(query), np.concatenate(entry), block.count().ravel())
         self._blocks.append((block, first))
 

@@ -59,8 +59,7 @@ def sigmoid_claims(
         value = block.interpolate(flat[local[:, None], grid.corners.take(places, axis=1)])
         claims = value > limit
         if exclusive:
-            for i, claimed in enumerate(claims):
-                mask_area += np.bincount(local[i], block.count_of(claimed), len(candidates))
+            mask_area += np.bincount(local.ravel(), block.count_of(claims).ravel(), len(candidates))
             claims = _largest_product(value, claims, scores[local])
         block.claim(claims, 1 if exclusive else k)
         table.add_blocks(block, local, None if exclusive else np.nonzero(everywhere[:, places]))

@@ -92,10 +92,10 @@ class SoftmaxField:
         return claims[:-1]
 
 
-def mean_above(p: NDArray[np.float32], threshold: float) -> NDArray[np.float64]:
+def mean_above(p: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
     """[Q] mean of each row of `p` over the values above the threshold; 0 where there is none."""
-    inside = p > threshold
-    return (p * inside).sum(1, dtype=np.float64) / np.maximum(np.count_nonzero(inside, axis=1), 1)
+    inside = (p > threshold).astype(np.float32)
+    return np.einsum("qn,qn->q", p, inside) / np.maximum(inside.sum(1), 1)
 
 
 def _exp_at(nodes: NDArray[np.float32], grid: Grid, rows, columns) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -229,11 +229,10 @@ def _claim_pairs(table: ClaimTable, corners: _Corners, rows, threshold: float, e
     low, high = np.float32(low), high.astype(np.float32)
     # Of equals the first gets the pixel.
     first_low, first_high = (_just_below(low), _just_below(high)) if exclusive else (low, high)
-    first, second = d > first_high, d < -high
-    doubt = (d > first_low) ^ first
-    doubt |= (d < -low) ^ second
-    block.claim([first, second], 1 if exclusive else _together(threshold))
-    return _settle(table, block, rows.take(local), doubt)
+    claims = np.stack([d > first_high, d < -high])
+    doubt = (d > first_low) ^ claims[0]
+    doubt |= (d < -low) ^ claims[1]
+    return _settle(table, block, rows.take(local), claims, 1 if exclusive else _together(threshold), doubt)
 
 
 def _claim_group(table: ClaimTable, corners: _Corners, rows, group: _Group, threshold: float, exclusive: bool):
@@ -248,37 +247,32 @@ def _claim_group(table: ClaimTable, corners: _Corners, rows, group: _Group, thre
     if not group.complete:
         doubt |= rest * (1 - threshold) >= threshold * total
     if exclusive:
-        largest = named.max(0)
-        taken = np.zeros(doubt.shape, bool)
+        best = named == named.max(0)
+        # Of equals the first gets the pixel.
+        best[1:] &= ~np.logical_or.accumulate(best, axis=0)[:-1]
         if not group.complete:
-            doubt |= rest >= largest
+            doubt |= (rest >= named).all(0)
     rest += total
     rest *= threshold
     least += total
     least *= threshold
-    claims = []
-    for one in named:
-        claimed = one > rest
-        differs = (one > least) ^ claimed
-        if exclusive:
-            best = (one == largest) & ~taken
-            taken |= best
-            claimed &= best
-            differs &= best
-        doubt |= differs
-        claims.append(claimed)
-    block.claim(claims, 1 if exclusive else _together(threshold))
-    return _settle(table, block, rows.take(group.named), doubt)
+    claims = named > rest
+    differs = (named > least) ^ claims
+    if exclusive:
+        claims &= best
+        differs &= best
+    doubt |= np.bitwise_or.reduce(differs, axis=0)
+    return _settle(table, block, rows.take(group.named), claims, 1 if exclusive else _together(threshold), doubt)
 
 
-def _settle(table: ClaimTable, block: Blocks, local, doubt: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Adds the block's entries; pixels in doubt are taken out of them, and their rows and columns given back."""
-    if not doubt.any():
-        table.add_blocks(block, local)
-        return np.zeros((2, 0), np.int64)
-    block.release(doubt)
+def _settle(
+    table: ClaimTable, block: Blocks, local, claims: NDArray[np.bool_], together: int, doubt: NDArray[np.bool_]
+) -> NDArray[np.int64]:
+    """Adds the block's entries without the pixels in doubt, and gives the rows and columns of these."""
+    some = bool(doubt.any())
+    block.claim(claims, together, doubt if some else None)
     table.add_blocks(block, local)
-    return np.stack(block.pick(doubt))
+    return np.stack(block.pick(doubt)) if some else np.zeros((2, 0), np.int64)
 
 
 def _together(threshold: float) -> int:

@@ -466,3 +466,17 @@ def test_hidden_on_a_straight_path(data, x, y, embedded, uneven):
     if 1 in ids[-1]:
         assert ids[-1][1] == ids[0][1]
     assert {i[2] for i in ids if 2 in i} == {ids[0][2]}
+
+
+def test_memory_is_bounded_by_tau():
+    """Objects that come and go for ever: what is remembered depends on tau, not on how long the run was."""
+    track = tracker(memory_tau=5, confirm_hits=1)
+    rng = np.random.default_rng(0)
+    most = 0
+    for f in range(300):
+        x, y = rng.integers(0, WIDTH - 8), rng.integers(0, HEIGHT - 8)
+        frame, segmentation, _ = shot([Thing((x, y, x + 8, y + 8), class_id=11 + f % 8)], f * RATE)
+        tracks = track.step(frame, segmentation)
+        most = max(most, len(tracks), *(t.slot + 1 for t in tracks))
+    assert most <= 6
+    assert max(t.track_id for t in tracks) > 100

@@ -60,22 +60,20 @@ class Blocks:
         if released is not None:
             claims &= ~released
             self._released = released
-        alone = np.flatnonzero(_any(claims)).tolist()
-        members: list[Members] = [(i,) for i in alone]
-        masks = claims[alone] if len(alone) < len(claims) else claims
-        levels, sets = [masks], list(members)
+        masks = {(i,): mask for i, mask in enumerate(claims) if mask.any()}
+        alone = [members[0] for members in masks]
+        level = list(masks)
         for _ in range(1, together):
-            larger = [(m, i) for m in range(len(members)) for i in alone if i > members[m][-1]]
-            if not larger:
-                break
-            masks = masks[[m for m, _ in larger]] & claims[[i for _, i in larger]]
-            there = np.flatnonzero(_any(masks))
-            masks = masks[there]
-            members = [(*members[m], i) for m, i in (larger[t] for t in there)]
-            levels.append(masks)
-            sets += members
-        self._masks = np.concatenate(levels) if len(levels) > 1 else levels[0]
-        self.subsets = ((), *sets)
+            larger = {}
+            for members in level:
+                for i in alone:
+                    if i > members[-1] and (both := masks[members] & claims[i]).any():
+                        larger[(*members, i)] = both
+            masks.update(larger)
+            level = list(larger)
+        self.subsets = ((), *masks)
+        if masks:
+            self._masks = np.stack(list(masks.values()))
 
     def count(self) -> NDArray[np.float64]:
         """[subsets, U] pixels of each cell that exactly these local queries claim."""
@@ -134,10 +132,6 @@ class Blocks:
             return None
         rows = self.grid.y.valid.take(self.row, axis=1)
         return rows[:, None] & self.grid.x.valid.take(self.column, axis=1)
-
-
-def _any(masks: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return masks.reshape(len(masks), -1).any(1) if masks.size else np.zeros(len(masks), bool)
 
 
 @lru_cache(256)

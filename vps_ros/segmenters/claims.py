@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.segmenters.blocks import Blocks
-from vps_ros.segmenters.extent import Extent
+from vps_ros.segmenters.extent import Part, bounding_boxes
 from vps_ros.segmenters.grid import Grid
 
 
@@ -58,19 +58,17 @@ class Claims:
         # Entry -1 reads the zero that stands last.
         cells = np.append(labels, labels.dtype.type(0)).take(self.cell_entry, mode="wrap").reshape(shape)
         picture = self.grid.expand(cells)
-        extent = Extent(self.grid, count)
-        extent.add_cells(cells)
+        parts = []
         for block, first in self.blocks:
             sets = len(block.subsets)
             entries = slice(first, first + sets * len(block))
             mine = labels[entries].reshape(sets, -1)
             inside = block.paint(picture, mine)
-            extent.add_block(block, inside, np.where(self.weight[entries].reshape(mine.shape) > 0, mine, 0))
+            parts.append(Part(block, inside, np.where(self.weight[entries].reshape(mine.shape) > 0, mine, 0)))
         rows, columns, entry = self.pixels
         alone = labels.take(entry)
         picture[rows, columns] = alone
-        extent.add_pixels(rows, columns, alone)
-        return picture, extent.boxes()
+        return picture, bounding_boxes(self.grid, count, cells, parts, (rows, columns, alone))
 
 
 @dataclass

@@ -2,76 +2,111 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.segmenters.blocks import Blocks
-from vps_ros.segmenters.grid import Grid
+from vps_ros.segmenters.grid import Axis, Grid
 
 
-class Extent:
-    """First and last row and column of each label 0..count while the picture is painted; 0 is void.
+class Part(NamedTuple):
+    """Cells whose pixels differ.
 
-    Cells of one label extend it by their whole size. Of the others, only those are searched pixel by pixel that lie in
-    a row or column of cells beyond which the label has not been seen.
+    Attributes:
+        inside: [Sy, Sx, U] labels of their pixels.
+        labels: [sets, U] the labels that occur in each cell, and 0.
     """
 
-    def __init__(self, grid: Grid, count: int) -> None:
-        self._grid = grid
-        self._low = np.full((2, count + 1), np.iinfo(np.int64).max)
-        self._high = np.zeros((2, count + 1), np.int64)
+    block: Blocks
+    inside: NDArray
+    labels: NDArray
 
-    def add_cells(self, labels: NDArray) -> None:
-        """Whole cells; `labels` is [h + 1, w + 1], void where a cell's pixels differ."""
-        there = np.zeros((2, self._low.shape[1], max(labels.shape)), bool)
-        labels = np.where(self._grid.area > 0, labels, 0)
-        rows, columns = (np.arange(n) for n in labels.shape)
-        there[0, labels, rows[:, None]] = True
-        there[1, labels, columns] = True
-        for i, axis in enumerate((self._grid.y, self._grid.x)):
-            filled = there[i, :, : len(axis.count)]
-            seen = np.flatnonzero(filled.any(1))
-            self._low[i, seen] = axis.start[filled[seen].argmax(1)]
-            last = len(axis.count) - 1 - filled[seen, ::-1].argmax(1)
-            self._high[i, seen] = axis.start[last] + axis.count[last]
 
-    def add_block(self, block: Blocks, inside: NDArray, labels: NDArray) -> None:
-        """Cells whose pixels differ.
+def bounding_boxes(
+    grid: Grid,
+    count: int,
+    cells: NDArray,
+    parts: Sequence[Part],
+    pixels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray],
+) -> NDArray[np.float32]:
+    """float32 [count, 4] x0 y0 x1 y1, half-open, of the labels 1..count; zeros for one that no pixel has.
 
-        Args:
-            inside: [Sy, Sx, U] labels of their pixels.
-            labels: [sets, U] the labels that occur in each cell.
-        """
-        places = (block.row, block.column)
-        axes = (self._grid.y, self._grid.x)
-        low, high = self._low.copy(), self._high.copy()
-        seen = np.flatnonzero(labels)
-        cell, label = seen % len(block), labels.take(seen).astype(np.int64)
-        for i, axis in enumerate(axes):
-            np.minimum.at(low[i], label, (axis.start + axis.count - 1)[places[i][cell]])
-            np.maximum.at(high[i], label, (axis.start + 1)[places[i][cell]])
+    Cells of one label extend it by their whole size. Of the others, only those are searched pixel by pixel that lie in
+    the first or last row or column of cells that the label touches.
+
+    Args:
+        cells: [h + 1, w + 1] labels of the cells of one label, 0 for the others.
+        pixels: row, column and label of single pixels that no part holds.
+    """
+    cells = np.where(grid.area > 0, cells, 0)
+    seen = [np.flatnonzero(part.labels) for part in parts]
+    found = [
+        (part, places % len(part.block), part.labels.take(places).astype(np.int64))
+        for part, places in zip(parts, seen, strict=True)
+    ]
+    spans = []
+    for i, axis in enumerate((grid.y, grid.x)):
+        span = _Span(axis, count, cells if i == 0 else cells.T)
+        for part, cell, label in found:
+            span.touched[label, _place(part.block, i)[cell]] = True
+        span.touched[pixels[2], axis.cell.take(pixels[i])] = True
+        span.settle()
+        spans.append(span)
+    for part, cell, label in found:
         outer = np.zeros(len(cell), bool)
-        for i, axis in enumerate(axes):
-            at = places[i][cell]
-            outer |= (axis.start[at] < self._low[i, label]) & (axis.start[at] <= low[i, label])
-            end = axis.start[at] + axis.count[at]
-            outer |= (end > self._high[i, label]) & (end >= high[i, label])
+        for i, span in enumerate(spans):
+            outer |= span.is_outer(label, _place(part.block, i)[cell])
         cell, label = cell[outer], label[outer]
-        found = (inside.take(cell, axis=2) == label).view(np.uint8)
-        for i, axis in enumerate(axes):
-            along = np.bitwise_or.reduce(found, axis=1 - i)
-            at, this = places[i][cell], np.arange(len(cell))
-            np.minimum.at(self._low[i], label, axis.pixel[along.argmax(0), at[this]])
-            last = len(along) - 1 - along[::-1].argmax(0)
-            np.maximum.at(self._high[i], label, axis.pixel[last, at[this]] + 1)
+        same = (part.inside.take(cell, axis=2) == label).view(np.uint8)
+        for i, span in enumerate(spans):
+            span.search(label, _place(part.block, i)[cell], np.bitwise_or.reduce(same, axis=1 - i))
+    for i, span in enumerate(spans):
+        np.minimum.at(span.low, pixels[2], pixels[i])
+        np.maximum.at(span.high, pixels[2], pixels[i] + 1)
+    y, x = spans
+    boxes = np.stack([x.low, y.low, x.high, y.high], axis=1)[1:]
+    return np.where(boxes[:, 2:3] > 0, boxes, 0).astype(np.float32)
 
-    def add_pixels(self, rows: NDArray[np.int64], columns: NDArray[np.int64], labels: NDArray) -> None:
-        """Single pixels."""
-        for i, place in enumerate((rows, columns)):
-            np.minimum.at(self._low[i], labels, place)
-            np.maximum.at(self._high[i], labels, place + 1)
 
-    def boxes(self) -> NDArray[np.float32]:
-        """float32 [count, 4] x0 y0 x1 y1, half-open."""
-        low = np.where(self._high > 0, self._low, 0)
-        return np.stack([low[1], low[0], self._high[1], self._high[0]], axis=1)[1:].astype(np.float32)
+def _place(block: Blocks, axis: int) -> NDArray[np.int64]:
+    return block.column if axis else block.row
+
+
+class _Span:
+    """First pixel and end of each label along one axis.
+
+    Attributes:
+        touched: bool [labels, cells of the axis], filled in before `settle`.
+        low, high: int64 [labels], exact once every outer cell has been searched.
+    """
+
+    def __init__(self, axis: Axis, count: int, cells: NDArray) -> None:
+        self._axis = axis
+        self._whole = np.zeros((count + 1, len(axis.count)), bool)
+        self._whole[cells, np.arange(len(axis.count))[:, None]] = True
+        self.touched = self._whole.copy()
+
+    def settle(self) -> None:
+        """Takes over what whole cells decide."""
+        axis, labels = self._axis, np.arange(len(self.touched))
+        self._first = self.touched.argmax(1)
+        self._last = self.touched.shape[1] - 1 - self.touched[:, ::-1].argmax(1)
+        begins, ends = self._whole[labels, self._first], self._whole[labels, self._last]
+        self.low = np.where(begins, axis.start[self._first], np.iinfo(np.int64).max)
+        self.high = np.where(ends, (axis.start + axis.count)[self._last], 0)
+        # What a whole cell has settled needs no search.
+        self._first[begins] = -1
+        self._last[ends] = -1
+
+    def is_outer(self, label: NDArray[np.int64], place: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether a label may begin or end in a cell of the axis."""
+        return (place == self._first[label]) | (place == self._last[label])
+
+    def search(self, label: NDArray[np.int64], place: NDArray[np.int64], there: NDArray) -> None:
+        """`there`: [S, n] whether the label has a pixel at each step of the cell."""
+        pixel = self._axis.pixel
+        np.minimum.at(self.low, label, pixel[there.argmax(0), place])
+        np.maximum.at(self.high, label, pixel[len(there) - 1 - there[::-1].argmax(0), place] + 1)

@@ -244,14 +244,13 @@ def _claim_group(table: ClaimTable, corners: _Corners, rows, group: _Group, thre
     named, rest, least = value[:k], value[k], value[k + 1]
     total = named.sum(0)
     doubt = total + least < 1e-30
-    if not group.complete:
-        doubt |= rest * (1 - threshold) >= threshold * total
     if exclusive:
         best = named == named.max(0)
         # Of equals the first gets the pixel.
         best[1:] &= ~np.logical_or.accumulate(best, axis=0)[:-1]
-        if not group.complete:
-            doubt |= (rest >= named).all(0)
+    if not group.complete:
+        # Another query claims it, or in a row of rivals is ahead of them, only where the rest allows it.
+        doubt |= (rest >= named).all(0) if exclusive else rest * (1 - threshold) >= threshold * total
     rest += total
     rest *= threshold
     least += total

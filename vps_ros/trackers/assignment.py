@@ -37,13 +37,21 @@ def hungarian(
     contested = np.flatnonzero((np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1))
     if not len(contested):
         return np.arange(len(rows))
-    r_names, r = np.unique(rows[contested], return_inverse=True)
-    c_names, c = np.unique(columns[contested], return_inverse=True)
-    worth = np.zeros((len(r_names), len(c_names)))
+    r, r_count = _dense(rows[contested])
+    c, c_count = _dense(columns[contested])
+    worth = np.zeros((r_count, c_count))
     worth[r, c] = similarity[contested]
-    partner = np.full(len(r_names), -1)
+    partner = np.full(r_count, -1)
     best_r, best_c = linear_sum_assignment(worth, maximize=True)
     partner[best_r] = best_c
     wanted = np.ones(len(rows), bool)
     wanted[contested] = partner[r] == c
     return np.flatnonzero(wanted)
+
+
+def _dense(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    """The numbers renamed to 0, 1, ... in their order, and how many there are."""
+    there = np.zeros(numbers.max() + 1, bool)
+    there[numbers] = True
+    names = np.cumsum(there)
+    return names[numbers] - 1, int(names[-1])

@@ -95,7 +95,7 @@ class CascadeTracker(Tracker):
         boxes[seen] = segmentation.boxes[rows["index"][seen]]
         if len(lost):
             boxes[lost] = self._memory.predict(stamp, lost) * (width, height, width, height)
-        velocity = self._memory.centre_velocity(np.arange(len(rows))) * (width, height)
+        velocity = self._memory.centre_velocity(slice(None)) * (width, height)
         confirmed = self._lifecycle.confirm_hits
         columns = (
             rows["id"].tolist(),

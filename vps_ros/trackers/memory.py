@@ -88,7 +88,7 @@ class Memory:
         """Whether appearances of that length are known."""
         return self.appearance is not None and self.appearance.shape[1] == width
 
-    def centre_velocity(self, which: NDArray[np.int64]) -> NDArray[np.float64]:
+    def centre_velocity(self, which: NDArray[np.int64] | slice) -> NDArray[np.float64]:
         """float64 [R, 2], (x, y) of the rows `which` in sizes of the image per second."""
         sides = self.rows["velocity"][which]
         return (sides[:, :2] + sides[:, 2:]) / 2
@@ -105,9 +105,11 @@ class Memory:
         step = stamp - table["last_seen"][rows]
         moved = step >= _SHORTEST
         newest = (boxes - table["box"][rows]) / (np.maximum(step, _SHORTEST) * 1e-9)[:, None]
-        known = table["velocity"][rows]
-        weight = np.where(table["hits"][rows] > 1, self._velocity_weight, 1.0)[:, None]
-        table["velocity"][rows] = np.where(moved[:, None], known + weight * (newest - known), known)
+        if self._velocity_weight < 1:
+            known = table["velocity"][rows]
+            moving = (table["hits"][rows] > 1)[:, None]
+            newest = np.where(moving, known + self._velocity_weight * (newest - known), newest)
+        table["velocity"][rows] = newest if moved.all() else np.where(moved[:, None], newest, table["velocity"][rows])
         table["box"][rows] = boxes
         table["last_seen"][rows] = stamp
         table["last_frame"][rows] = frame

@@ -81,7 +81,6 @@ class Run:
         self.path = folder / checkpoint.FILE
         s = recipe.schedule
         torch.set_num_threads(s.threads)
-        torch.set_flush_denormal(True)
         torch.manual_seed(recipe.seed)
         self.model = KMeansMaskTransformer(recipe.model).to(memory_format=torch.channels_last)
         self.average = Average(self.model, s.ema)
@@ -137,6 +136,14 @@ class Run:
 
     def train(self, drives: list[Drive], validation: list[tuple[Drive, int]], voice: Voice = SILENT) -> None:
         """Goes on to the last step, or until interrupted; a checkpoint is there either way."""
+        # Numbers near zero cost many times what others do. The flag is the whole process's, so it is taken back.
+        torch.set_flush_denormal(True)
+        try:
+            self._train(drives, validation, voice)
+        finally:
+            torch.set_flush_denormal(False)
+
+    def _train(self, drives: list[Drive], validation: list[tuple[Drive, int]], voice: Voice) -> None:
         s, r = self.recipe.schedule, self.recipe
         self.model.train()
         if self.team.rank:

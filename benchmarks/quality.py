@@ -1,6 +1,6 @@
 """What the shipped model and the default tracker reach on drives they never saw: PQ, STQ, frames/s from bag to bag.
 
-Beside them, on the same segments: the memory alone, which is the online tracker of Video-kMaX.
+Beside them, on the same segments: HiLA-MB with the paper's values, which is the online tracker of Video-kMaX.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.tracking import memory_of_the_paper
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
@@ -21,21 +22,19 @@ from vps_ros.recording.reader import BagReader
 from vps_ros.recording.replay import replay
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES
+from vps_ros.trackers import make_tracker
 
 DESCRIPTION = "PQ and STQ on 8 held-out drives, and frames/s from bag to bag"
 SCENARIOS = ("cruise", "crowd", "occlusion", "turning", "low_rate", "night", "cruise", "crowd")
 FIRST_SEED = 900_000
 """Seeds from here on are never trained on."""
 FRAMES, SIZE = 100, (640, 192)
-TRACKERS = {
-    "hierarchical": Config(),
-    "memory alone (HiLA-MB)": Config(pixel_threshold=1.0, class_change_threshold=1.0, temporal_consistency=False),
-}
+TRACKERS = {"hierarchical": lambda: make_tracker(Config()), "memory (paper)": memory_of_the_paper}
 
 
 def run(progress) -> dict:
     """Figures by tracker; `progress(items, label, total)` shows how far it is."""
-    pipelines = {name: OnlinePanoptic(config) for name, config in TRACKERS.items()}
+    pipelines = {name: OnlinePanoptic(tracker=make()) for name, make in TRACKERS.items()}
     judges = {name: Evaluator(CITYSCAPES) for name in TRACKERS}
     speeds: list[dict] = []
     with tempfile.TemporaryDirectory() as room:
@@ -75,7 +74,7 @@ def _judged(
 
 
 def _replay(source: Path, target: Path) -> dict:
-    pipeline = OnlinePanoptic(Config())
+    pipeline = OnlinePanoptic()
     with BagReader(source) as bag, BagWriter(target) as out:
         frames, taxonomy = bag.frames(), pipeline.taxonomy
         return replay(frames, pipeline, [lambda _, result: out.write_frame(result, taxonomy)]).to_json()

@@ -23,14 +23,17 @@ class OnlinePanoptic:
     Args:
         config: every parameter; its defaults run the shipped model on the CPU.
         segmenter: use this one instead of loading `config.model` (several cameras may share one that keeps no state).
+        tracker: use this one instead of the one that `config.tracker` names.
 
     Raises InputError when the model or a parameter cannot be used.
     """
 
-    def __init__(self, config: Config | None = None, segmenter: Segmenter | None = None) -> None:
+    def __init__(
+        self, config: Config | None = None, segmenter: Segmenter | None = None, tracker: Tracker | None = None
+    ) -> None:
         self.config = config or Config()
         self.segmenter = segmenter or load_segmenter(self.config)
-        self.tracker: Tracker = make_tracker(self.config)
+        self.tracker: Tracker = tracker or make_tracker(self.config)
         self._sequence = SequenceWatch(self.config)
 
     @property

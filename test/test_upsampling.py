@@ -111,14 +111,14 @@ def arrange(scene):
     return nodes, fit(spec, *scene["camera"]), rng.permutation(some if len(some) else [0]), rng
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(scenes)
 def test_softmax_claims_equal_the_dense_ones(scene):
     nodes, where, candidates, _ = arrange(scene)
     check(nodes, where, candidates, scene["threshold"], scene["exclusive"])
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(scenes)
 def test_sigmoid_claims_equal_the_dense_ones(scene):
     nodes, where, candidates, rng = arrange(scene)
@@ -136,7 +136,7 @@ def test_a_street_of_many_queries(camera, exclusive):
     check(nodes, where, np.arange(0, 40, 2), 0.5, exclusive, rng.uniform(0.2, 1, 20).astype(np.float32))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(scenes)
 def test_boxes_are_those_of_the_painted_labels(scene):
     nodes, where, candidates, rng = arrange(scene)

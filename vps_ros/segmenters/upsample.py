@@ -46,6 +46,7 @@ _ROUNDING = 3e-7
 """More than a difference of float32 probabilities can be wrong by."""
 _MARGIN = 1e-4
 """Kept from bounds of logits, so that rounding excludes nobody."""
+_FIRST = np.float32(1e4)
 _FOUR = np.arange(4)[:, None]
 
 
@@ -72,12 +73,10 @@ def softmax_claims(
     open_cells = np.flatnonzero(~certain & (area > 0))
     doubtful: list[NDArray[np.int64]] = []
     if len(open_cells):
-        # With at most this slack, none of the others reaches the threshold itself.
-        loose = _LOOSE if exclusive else min(_LOOSE, threshold)
-        corners = _Corners(masks, rows < len(candidates), grid, open_cells, loose)
+        corners = _Corners(masks, rows < len(candidates), grid, open_cells, threshold, exclusive)
         if corners.is_pair.any():
             doubtful.append(_claim_pairs(table, corners, rows, threshold, exclusive))
-        for group in corners.groups(threshold, exclusive):
+        for group in corners.groups():
             doubtful.append(_claim_group(table, corners, rows, group, threshold, exclusive))
     y, x = np.concatenate([np.zeros((2, 0), np.int64), *doubtful], axis=1)
     alone = np.nonzero(masks.at_pixels(grid, y, x, candidates, threshold, exclusive))
@@ -91,17 +90,23 @@ class _Corners:
     Attributes:
         log_p: float32 [n, 4, U].
         is_pair: bool [U], where two queries outweigh the rest so far that their difference decides.
-        pair: int64 [2, U], the two queries with the largest probability at any corner.
+        pair: int64 [2, U], the two queries with the largest probability at any corner, of those that can claim first.
         difference: float32 [4, U], log probability of the first minus that of the second.
         slack: float32 [U], what the others add at most, relative to the two.
     """
 
     def __init__(
-        self, masks: SoftmaxField, candidate: NDArray[np.bool_], grid: Grid, cells: NDArray[np.int64], loose: float
+        self,
+        masks: SoftmaxField,
+        candidate: NDArray[np.bool_],
+        grid: Grid,
+        cells: NDArray[np.int64],
+        threshold: float,
+        exclusive: bool,
     ) -> None:
-        """`candidate`: bool [n], whether a query is one; `loose`: largest slack of a pair."""
+        """`candidate`: bool [n], whether a query is one."""
         self.masks, self.grid, self.cells = masks, grid, cells
-        self._candidate = candidate
+        self._candidate, self._threshold, self._exclusive = candidate, threshold, exclusive
         nodes = grid.corners.take(cells, axis=1)
         self.log_p = masks.logits.take(nodes, axis=1)
         self.log_p -= masks.log_sum.take(nodes)
@@ -109,65 +114,78 @@ class _Corners:
         self.is_pair = np.zeros(len(cells), bool)
         self.pair = np.zeros((0, len(cells)), np.int64)
         if len(self.log_p) >= 2:
-            self._find_pairs(loose)
+            highest = self._highest.copy()
+            self.pair = np.stack([_next(highest), _next(highest)])
+        self._can = self._can_claim()
+        if len(self.log_p) >= 2:
+            if exclusive:
+                highest = self._preferred(np.arange(len(cells)))
+                self.pair = np.stack([_next(highest), _next(highest)])
+            self._find_pairs()
 
-    def _find_pairs(self, loose: float) -> None:
-        """Cells in which two queries outweigh the rest at every pixel.
+    def _find_pairs(self) -> None:
+        """Cells in which two queries outweigh the rest at every pixel, or nobody else can win one.
 
         With e = exp(log p): the rest is at most exp(interpolated log rest), the two together are at least
         2 sqrt(e_a e_b), so that log(rest / two) is at most an interpolated value, hence at most its largest corner.
         """
-        highest = self._highest.copy()
-        self.pair = np.stack([_next(highest), _next(highest)])
         first, second = self.of(self.pair, np.arange(len(self.cells)))
         rest = np.maximum(1 - np.exp(first) - np.exp(second), 0) + np.float32(self.masks.unnamed + _ROUNDING)
         with np.errstate(over="ignore"):
             self.slack = np.exp((np.log(rest) - (first + second) / 2).max(0)) / 2
-        self.is_pair = self.slack < loose
         self.difference = first - second
+        if not self._exclusive:
+            # With at most this slack, none of the others reaches the threshold itself.
+            self.is_pair = self.slack < min(_LOOSE, self._threshold)
+            return
+        self.is_pair = self.slack < _LOOSE
+        # The larger of two has at least half of what is theirs, which with this slack exceeds the threshold.
+        enough = 0.5 / self._threshold - 1 if self._threshold > 0 else np.inf
+        self.is_pair |= (self._can.sum(0) == 2) & (self.slack < enough)
 
     def of(self, queries: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.float32]:
         """[k, 4, places] log probabilities of `queries` [k, places]."""
         return self.log_p[queries[:, None], _FOUR, places]
 
-    def groups(self, threshold: float, exclusive: bool) -> Iterator[_Group]:
+    def groups(self) -> Iterator[_Group]:
         """The cells where two queries do not suffice, by the number of queries to evaluate."""
         places = np.flatnonzero(~self.is_pair)
         if not len(places):
             return
-        log_p = self.log_p.take(places, axis=2)
-        can = self._can_claim(log_p, places, threshold, exclusive)
-        count = can.sum(0)
-        sizes = np.unique(np.minimum(_NAMED, len(log_p)))
-        preferred = self._highest.take(places, axis=0)
-        preferred += np.where(can.T, np.float32(1000), np.float32(0))
+        count = self._can.take(places, axis=1).sum(0)
+        sizes = np.unique(np.minimum(_NAMED, len(self.log_p)))
+        preferred = self._preferred(places)
         wanted = sizes[np.minimum(np.searchsorted(sizes, count), len(sizes) - 1)]
         for k in sizes.tolist():
             which = np.flatnonzero(wanted == k)
             if len(which):
                 ranking = preferred.take(which, axis=0)
                 named = np.stack([_next(ranking) for _ in range(k)])
-                if exclusive:
+                if self._exclusive:
                     # Of equals the first gets the pixel.
                     named.sort(axis=0)
-                at_most, at_least = self._rest(log_p.take(which, axis=2), named)
-                complete = bool((count.take(which) <= k).all())
                 there = places.take(which)
+                at_most, at_least = self._rest(self.log_p.take(there, axis=2), named)
+                complete = bool((count.take(which) <= k).all())
                 yield _Group(there, named, self.of(named, there), at_most, at_least, complete)
 
-    def _can_claim(self, log_p: NDArray[np.float32], places, threshold: float, exclusive: bool) -> NDArray[np.bool_]:
-        """bool [n, places]: whether a query can claim any pixel of a cell; none is left out that can."""
-        least = logit(threshold)
-        if exclusive:
+    def _preferred(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
+        """[places, n] largest log probability at any corner, those that can claim before all others."""
+        return self._highest.take(places, axis=0) + np.where(self._can.take(places, axis=1).T, _FIRST, np.float32(0))
+
+    def _can_claim(self) -> NDArray[np.bool_]:
+        """bool [n, U]: whether a query can claim any pixel of a cell; none is left out that can."""
+        least = logit(self._threshold)
+        if self._exclusive:
             least = max(least, 0.0)
-        everyone = np.arange(len(places))
-        can = np.ones((len(log_p), len(places)), bool)
-        for reference in self.pair.take(places, axis=1):
-            ahead = (log_p - log_p[reference, _FOUR, everyone]).max(1) > least - _MARGIN
+        everyone = np.arange(len(self.cells))
+        can = np.ones((len(self.log_p), len(everyone)), bool)
+        for reference in self.pair:
+            ahead = (self.log_p - self.log_p[reference, _FOUR, everyone]).max(1) > least - _MARGIN
             ahead[reference, everyone] = True
             can &= ahead
         # Rivals for a pixel matter also where they are no candidates; where masks may overlap, they do not.
-        return can if exclusive else can & self._candidate[:, None]
+        return can if self._exclusive else can & self._candidate[:, None]
 
     def _rest(self, log_p: NDArray[np.float32], named: NDArray[np.int64]) -> tuple[NDArray, NDArray]:
         """Bounds of the log probability of all queries but the named: [4, places] to be interpolated, each.

@@ -32,7 +32,7 @@ GOAL_MS = {"1242x375": 5.0, "1920x1080": 10.0}
 DISTINCT, WARM_UP, MEASURED = 40, 20, 120
 POST_PROCESSING, MASKS = InputSpec(192, 640), (48, 160)
 REPEATS, REPEATS_THEIRS = 100, 10
-MEMORY_FRAMES, MEMORY_EVERY = 2000, 100
+MEMORY_FRAMES, MEMORY_EVERY, MEMORY_SHOWN = 2000, 100, 500
 LIMITS = {
     "softmax_queries": Thresholds(overlap=0.5),
     "sigmoid": Thresholds(mask=0.5, overlap=0.8, mode="pixel_wise"),
@@ -63,7 +63,8 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
         for kind, one in figure["here"].items()
     ]
     memory = figures["memory"]
-    of_memory = [[frames, mib] for frames, mib in zip(memory["frames"], memory["rss_mib"], strict=True)]
+    marks = zip(memory["frames"], memory["rss_mib"], strict=True)
+    of_memory = [[frames, mib] for frames, mib in marks if frames % MEMORY_SHOWN == 0]
     return [
         (
             f"median milliseconds per stage, {figures['model']} on the CPU",

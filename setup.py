@@ -14,6 +14,7 @@ RUNTIME = [
     "av>=12",
     "pyyaml>=6",
     "rich>=13",
+    "threadpoolctl>=3.1",
     "panda3d>=1.10.14",
 ]
 EXTRAS = {

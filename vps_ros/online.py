@@ -7,6 +7,7 @@ from time import perf_counter
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame
@@ -18,7 +19,7 @@ from vps_ros.trackers import Tracker, make_tracker
 
 
 class OnlinePanoptic:
-    """Segmenter and tracker together; the same in every host.
+    """Segmenter and tracker together; the same in every host. Sets NumPy's BLAS to one thread in the whole process.
 
     Args:
         config: every parameter; its defaults run the shipped model on the CPU.
@@ -35,6 +36,8 @@ class OnlinePanoptic:
         self.segmenter = segmenter or load_segmenter(self.config)
         self.tracker: Tracker = tracker or make_tracker(self.config)
         self._sequence = SequenceWatch(self.config)
+        # BLAS threads go on spinning after each small product, on the cores that the network needs next.
+        threadpool_limits(limits=1, user_api="blas")
 
     @property
     def taxonomy(self) -> Taxonomy:

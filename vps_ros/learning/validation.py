@@ -20,13 +20,14 @@ from vps_ros.segmenters.preprocess import Fit
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
 
 LIMITS = Thresholds(
-    thing=0.5, stuff=0.3, overlap=0.6, mask=0.35, mask_exponent=1.0, thing_area=32, stuff_area=128, mode="mask_wise"
+    thing=0.5, stuff=0.3, overlap=0.6, mask=0.0, mask_exponent=1.0, thing_area=32, stuff_area=128, mode="pixel_wise"
 )
-"""Of the post-processing, during training, and where a search begins."""
+"""Of the post-processing, during training, and where a search begins.
+
+Each pixel goes to its likeliest query, however unlikely: soft masks leave fewer pixels void so, and STQ counts void.
+"""
 SEARCHED = {
     "thing": (0.3, 0.4, 0.5, 0.6, 0.7),
-    "mask": (0.2, 0.25, 0.3, 0.35, 0.4),
-    "overlap": (0.4, 0.5, 0.6, 0.7, 0.8),
     "mask_exponent": (0.0, 1.0, 2.0),
     "thing_area": (16, 32, 48, 64),
     "stuff_area": (64, 128, 256),

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import yaml
 
-from vps_ros.config import Parameter, parameters
+from vps_ros.config import TRACKERS, Parameter, parameters
+from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -33,7 +34,24 @@ def table() -> str:
     for p in parameters():
         row = (p.name, p.type.__name__, _yaml(p.default), _allowed(p), p.unit, "yes" if p.live else "", p.meaning)
         lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _own_values()) + "\n"
+
+
+def _own_values() -> list[str]:
+    lines = [
+        "",
+        "## Each tracker's own values",
+        "",
+        "What a parameter of -1 stands for. A parameter that is missing here is not used by that tracker; those whose",
+        "default is not -1 hold for all. Each tracker is explained in [trackers.md](trackers.md).",
+        "",
+        "| tracker | parameter | value | from |",
+        "|---|---|---|---|",
+    ]
+    for tracker in TRACKERS:
+        for name, preset in PRESETS[tracker].items():
+            lines.append(f"| {tracker} | {name} | {preset.value:g} | {preset.source} |")
+    return lines
 
 
 def _facts(p: Parameter) -> str:
@@ -44,7 +62,9 @@ def _facts(p: Parameter) -> str:
 def _allowed(p: Parameter) -> str:
     if p.choices:
         return ", ".join(p.choices)
-    return "" if p.low is None and p.high is None else f"{p.low:g} to {p.high:g}"
+    if p.low is None or p.high is None:
+        return ""
+    return f"{p.low:g} to {p.high:g}" if p.least is None else f"-1, or {p.least:g} to {p.high:g}"
 
 
 def _yaml(value: object) -> str:

@@ -8,8 +8,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vps_ros.config import Config, check, parameters
+from vps_ros.config import TRACKERS, Config, check, parameters
 from vps_ros.errors import InputError
+from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -27,6 +28,8 @@ def test_every_default_is_within_its_own_range():
         ({"tracker": "magic"}, ["tracker", "magic", "hierarchical"]),
         ({"thing_threshold": 1.5}, ["thing_threshold", "1.5", "-1..1"]),
         ({"thing_threshold": float("nan")}, ["thing_threshold", "nan"]),
+        ({"pixel_threshold": -0.5}, ["pixel_threshold", "-0.5", "0..1", "-1, the tracker's own"]),
+        ({"location_temperature": 0.0}, ["location_temperature", "1e-06"]),
         ({"thing_threshold": "0.5"}, ["thing_threshold", "float"]),
         ({"threads": 1.5}, ["threads", "int"]),
         ({"threads": True}, ["threads", "int"]),
@@ -40,6 +43,18 @@ def test_a_bad_value_is_named(values, words):
     for word in ["drive.yaml", *words]:
         assert word in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("tracker", TRACKERS)
+def test_a_trackers_own_values_are_allowed_and_fill_in_what_was_not_given(tracker):
+    declared = {p.name: p for p in parameters()}
+    for name, preset in PRESETS[tracker].items():
+        assert declared[name].least is not None, f"{name} is not a parameter whose value is the tracker's own"
+        check(declared[name], preset.value)
+    settled = Config(tracker=tracker).settled()
+    assert {n: getattr(settled, n) for n in PRESETS[tracker]} == {n: p.value for n, p in PRESETS[tracker].items()}
+    assert Config(tracker=tracker, memory_tau=0.5).settled().memory_tau == 0.5
+    assert settled.settled() == settled
 
 
 def test_whole_numbers_are_taken_for_real_ones():
@@ -82,7 +97,8 @@ def test_a_config_written_as_yaml_reads_back_equal(data):
         elif p.choices:
             values[p.name] = data.draw(st.sampled_from(p.choices))
         elif p.type is float:
-            values[p.name] = data.draw(st.floats(p.low, p.high))
+            number = st.floats(p.low if p.least is None else p.least, p.high)
+            values[p.name] = data.draw(number if p.least is None else number | st.just(-1.0))
         elif p.type is int:
             values[p.name] = data.draw(st.integers(int(p.low), int(p.high)))
         elif p.type is bool:

@@ -359,7 +359,13 @@ def test_unknown_tracker_is_refused():
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"memory_tau": -1.0}, {"location_temperature": 0.0}, {"memory_unit": "hours"}, {"flow_preset": "best"}],
+    [
+        {"memory_tau": -2.0},
+        {"memory_tau": -0.5},
+        {"location_temperature": 0.0},
+        {"memory_unit": "hours"},
+        {"flow_preset": "best"},
+    ],
 )
 def test_parameters_out_of_range_are_refused(parameters):
     with pytest.raises(InputError, match=next(iter(parameters))):

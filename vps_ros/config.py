@@ -15,11 +15,18 @@ from typing import Any, get_type_hints
 import yaml
 
 from vps_ros.errors import InputError
+from vps_ros.presets import PRESETS
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """What is known of one field of Config. `live`: may change while a pipeline runs."""
+    """What is known of one field of Config.
+
+    Attributes:
+        low, high: range of the values; None where there is none.
+        least: smallest value besides -1, where -1 stands for the tracker's own value (presets.py); None elsewhere.
+        live: may change while a pipeline runs.
+    """
 
     name: str
     type: type
@@ -30,13 +37,19 @@ class Parameter:
     high: float | None = None
     choices: tuple[str, ...] = ()
     live: bool = False
+    least: float | None = None
 
 
 def _parameter(default: Any, meaning: str, **facts: Any) -> Any:
     return field(default=default, metadata={"meaning": meaning, **facts})
 
 
-TRACKERS = ("hierarchical",)
+def _tracker_value(meaning: str, least: float, high: float, **facts: Any) -> Any:
+    """A parameter whose best value depends on the tracker."""
+    return _parameter(-1.0, f"{meaning}; -1: the tracker's own", low=-1, high=high, least=least, **facts)
+
+
+TRACKERS = tuple(PRESETS)
 PROVIDERS = ("cpu", "cuda", "tensorrt")
 
 
@@ -44,7 +57,8 @@ PROVIDERS = ("cpu", "cuda", "tensorrt")
 class Config:
     """Parameters of the pipeline; raises InputError for a value out of its range.
 
-    Thresholds of the segmenter default to -1: the value that the model itself carries.
+    Thresholds of the segmenter default to -1: the value that the model itself carries. Those of the tracker default
+    to -1 where trackers differ: the tracker's own value, which `settled` fills in.
     """
 
     # segmenter
@@ -85,40 +99,49 @@ class Config:
         low=16,
         high=2160,
     )
-    pixel_threshold: float = _parameter(
-        0.3, "least Dice of a mask moved by the flow and a mask of the same class now", low=0, high=1
-    )
-    class_change_threshold: float = _parameter(
-        0.6, "least such Dice for an object whose class changed; 1: classes never change", low=0, high=1
+    pixel_threshold: float = _tracker_value("least Dice of a mask moved by the flow and a mask now", 0, 1)
+    class_change_threshold: float = _tracker_value(
+        "least such Dice for an object whose class changed (1: classes never change)", 0, 1
     )
     temporal_consistency: bool = _parameter(True, "compare what is unmatched with the masks two frames ago as well")
-    memory_threshold: float = _parameter(
-        0.5, "least similarity (appearance times location) to an object in memory; alpha", low=0, high=1
+    temporal_threshold: float = _tracker_value(
+        "least similarity to an object two frames ago; theta of HybridTracker", 0, 1
     )
-    location_threshold: float = _parameter(
-        0.87, "least location similarity where no appearance is known", low=0, high=1
+    iou_threshold: float = _tracker_value("least intersection over union with an object's mask or box", 0, 1)
+    instance_threshold: float = _tracker_value("least probability of a match of instances", 0, 1)
+    init_threshold: float = _parameter(0.35, "least score of a new object of the quasi-dense tracker", low=0, high=1)
+    object_threshold: float = _parameter(
+        0.3, "least score of a known object's sighting in the quasi-dense tracker", low=0, high=1
     )
-    location_temperature: float = _parameter(
-        0.05, "squared distance of boxes, in image widths, at which location similarity is 1/e; T", low=1e-6, high=1e6
+    match_threshold: float = _parameter(
+        0.5, "least bidirectional softmax of a match of the quasi-dense tracker", low=0, high=1
     )
-    appearance_weight: float = _parameter(
-        0.8, "share of the newest embedding in an object's appearance; lambda", low=0, high=1
+    memory_threshold: float = _tracker_value(
+        "least similarity (appearance times location) to an object in memory; alpha", 0, 1
     )
-    velocity_weight: float = _parameter(
-        1.0, "share of the newest velocity in an object's motion; 1: the last two boxes alone", low=0.01, high=1
+    location_threshold: float = _tracker_value("least location similarity where no appearance is known", 0, 1)
+    location_temperature: float = _tracker_value(
+        "squared distance of boxes, in sizes of the image, at which location similarity is 1/e; T", 1e-6, 1e6
     )
-    memory_tau: float = _parameter(
-        10.0, "how long an object that is not seen is remembered, in memory_unit; tau", low=0, high=1e6
+    appearance_weight: float = _tracker_value("share of the newest embedding in an object's appearance; lambda", 0, 1)
+    velocity_weight: float = _tracker_value(
+        "share of the newest velocity in an object's motion (1: the last two boxes alone)", 0.01, 1
     )
+    memory_tau: float = _tracker_value("how long an object that is not seen is remembered, in memory_unit; tau", 0, 1e6)
     memory_unit: str = _parameter("frames", "what memory_tau and tentative_tau count", choices=("frames", "seconds"))
     confirm_hits: int = _parameter(2, "frames in which an object is seen before it is confirmed", low=1, high=1000)
-    tentative_tau: float = _parameter(
-        3.0, "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", low=0, high=1e6
+    tentative_tau: float = _tracker_value(
+        "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", 0, 1e6
     )
 
     def __post_init__(self) -> None:
         for p in parameters():
             object.__setattr__(self, p.name, check(p, getattr(self, p.name)))
+
+    def settled(self) -> Config:
+        """This Config with the tracker's own values in place of -1; what the tracker does not use stays -1."""
+        own = {name: preset.value for name, preset in PRESETS[self.tracker].items() if getattr(self, name) == -1}
+        return dataclasses.replace(self, **own)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], where: str = "configuration") -> Config:
@@ -174,6 +197,8 @@ def check(parameter: Parameter, value: Any) -> Any:
     # Written so that NaN, which compares false with everything, is refused too.
     if (p.low is not None and not value >= p.low) or (p.high is not None and not value <= p.high):
         raise InputError(f"{p.name}: {value!r} is outside {p.low:g}..{p.high:g}")
+    if p.least is not None and value != -1 and value < p.least:
+        raise InputError(f"{p.name}: {value!r} is outside {p.least:g}..{p.high:g}, and not -1, the tracker's own")
     return value
 
 

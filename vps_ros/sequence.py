@@ -19,7 +19,7 @@ class SequenceWatch:
     """
 
     def __init__(self, config: Config) -> None:
-        self._tau = config.memory_tau
+        self._tau = config.settled().memory_tau
         self._in_seconds = config.memory_unit == "seconds"
         self._intervals: deque[int] = deque(maxlen=_INTERVALS)
         self._last: tuple[int, tuple[int, ...]] | None = None

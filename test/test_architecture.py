@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vps_ros"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "frame", "taxonomy", "config", "presets", "output"}
+GROUND = {"errors", "frame", "taxonomy", "config", "presets", "output", "shipped"}
 ALLOWED = {
     "flow": GROUND,
     "trackers": GROUND | {"flow"},
@@ -23,7 +23,7 @@ ALLOWED = {
     "datasets": GROUND,
     "evaluation": GROUND | {"datasets"},
     "recording": GROUND | {"online", "messages"},
-    "learning": GROUND | {"segmenters", "datasets", "evaluation", "online"},
+    "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "online"},
     **dict.fromkeys(GROUND, GROUND),
 }
 """Which parts of the package a part may import, besides itself."""

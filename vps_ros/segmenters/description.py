@@ -10,7 +10,7 @@ import onnxruntime as ort
 
 from vps_ros.errors import InputError
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
-from vps_ros.segmenters.model import model_path
+from vps_ros.shipped import model_path
 
 _QUIET = 3
 

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.config import Config
-from vps_ros.errors import DroppedFrame, InputError
+from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.contract import Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.session import Session
+from vps_ros.shipped import model_path
 from vps_ros.taxonomy import Taxonomy
 
-_WEIGHTS = Path(__file__).resolve().parent.parent / "weights"
 _OF_CONFIG = {
     "thing_threshold": "thing",
     "stuff_threshold": "stuff",
@@ -28,25 +28,6 @@ _OF_CONFIG = {
     "stuff_area": "stuff_area",
 }
 """Parameter of Config -> the field of Thresholds that it replaces when it is not negative."""
-
-
-def shipped_models() -> tuple[str, ...]:
-    """Names that Config.model may have besides a path."""
-    return tuple(sorted(path.stem for path in _WEIGHTS.glob("*.onnx")))
-
-
-def model_path(name: str) -> Path:
-    """The ONNX file of a shipped model's name, or of a path; raises InputError when there is none."""
-    shipped = _WEIGHTS / f"{name}.onnx"
-    if name in shipped_models():
-        return shipped
-    path = Path(name).expanduser()
-    if path.is_file():
-        return path
-    raise InputError(
-        f"model {name!r}: {'a folder, not an ONNX file' if path.is_dir() else 'no such file'}; "
-        f"give the path of an ONNX file or a shipped model ({', '.join(shipped_models()) or 'none is installed'})"
-    )
 
 
 def load_segmenter(config: Config) -> OnnxSegmenter:

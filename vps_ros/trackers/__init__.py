@@ -8,11 +8,21 @@ from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.trackers.contract import Tracker
 from vps_ros.trackers.hierarchical import hierarchical
+from vps_ros.trackers.quasi_dense import quasi_dense
+from vps_ros.trackers.step import iou, mask_propagation, sort
+from vps_ros.trackers.video_kmax import appearance, hila_mb, location
 
 __all__ = ["MAKERS", "Tracker", "make_tracker"]
 
 MAKERS: dict[str, Callable[[Config], Tracker]] = {
     "hierarchical": hierarchical,
+    "location": location,
+    "appearance": appearance,
+    "hila_mb": hila_mb,
+    "iou": iou,
+    "sort": sort,
+    "mask_propagation": mask_propagation,
+    "quasi_dense": quasi_dense,
 }
 """Each takes a settled Config."""
 

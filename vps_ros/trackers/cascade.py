@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, Frame, Segmentation, Track, TrackState
 from vps_ros.trackers.contract import Tracker
-from vps_ros.trackers.lifecycle import Lifecycle, Numbers
+from vps_ros.trackers.lifecycle import Numbers
 from vps_ros.trackers.memory import Memory
-from vps_ros.trackers.pixels import PixelHistory
 from vps_ros.trackers.stages import Stage
 from vps_ros.trackers.things import Things
 
 _TENTATIVE, _CONFIRMED, _LOST = TrackState
 _EVIDENCE = tuple(AssociatedBy)
+
+
+class History(Protocol):
+    """Masks of frames that have been. Attributes: milliseconds: time of the optical flow since `push`."""
+
+    milliseconds: float
+
+    def reset(self) -> None: ...
+
+    def push(self, frame: Frame, segmentation: Segmentation, things: Things) -> None:
+        """Takes the current frame."""
+
+    def remember(self, ids: NDArray[np.int64]) -> None:
+        """The things of the current frame are the tracks `ids` [K]."""
+
+
+class Rules(Protocol):
+    """Lifecycle, or what stands in for it."""
+
+    confirm_hits: int
+
+    def remembered(self, rows: NDArray, stamp: int, frame: int) -> NDArray[np.bool_]: ...
 
 
 class CascadeTracker(Tracker):
@@ -27,15 +50,22 @@ class CascadeTracker(Tracker):
         memory: empty.
         lifecycle: when objects are confirmed and forgotten.
         pixels: masks of the last frames, for the stages that look at them.
+        needs_embeddings: whether things without embeddings are an InputError.
     """
 
     def __init__(
-        self, stages: Sequence[Stage], memory: Memory, lifecycle: Lifecycle, pixels: PixelHistory | None = None
+        self,
+        stages: Sequence[Stage],
+        memory: Memory,
+        lifecycle: Rules,
+        pixels: History | None = None,
+        needs_embeddings: bool = False,
     ) -> None:
         self._stages = tuple(stages)
         self._memory = memory
         self._lifecycle = lifecycle
         self._pixels = pixels
+        self._needs_embeddings = needs_embeddings
         self._numbers = Numbers()
         self._frame = 0
         self.flow_milliseconds = 0.0
@@ -49,6 +79,12 @@ class CascadeTracker(Tracker):
     def step(self, frame: Frame, segmentation: Segmentation) -> tuple[Track, ...]:
         memory, stamp = self._memory, int(frame.stamp)
         things = Things.of(segmentation)
+        if self._needs_embeddings and len(things) and things.embeddings is None:
+            raise InputError(
+                f"frame at {stamp} ns: this tracker compares appearances and the things have none; take a model with "
+                "query embeddings, give `vps-ros track` --embeddings or let it make colour histograms, or take a "
+                "tracker that needs no appearance, such as location or hierarchical"
+            )
         if self._pixels is not None:
             self._pixels.push(frame, segmentation, things)
         self._frame += 1

@@ -9,8 +9,12 @@ from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.pixels import PixelHistory
 
 
+def dis(config: Config) -> DisFlow:
+    return DisFlow(config.flow_preset, config.flow_height)
+
+
 def flow(config: Config) -> FlowHistory:
-    return FlowHistory(DisFlow(config.flow_preset, config.flow_height))
+    return FlowHistory(dis(config))
 
 
 def pixels(config: Config) -> PixelHistory:

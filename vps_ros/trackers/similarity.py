@@ -70,3 +70,51 @@ def dice(joint: NDArray[np.int64]) -> NDArray[np.float64]:
     """
     total = joint.sum(axis=1)[1:, None] + joint.sum(axis=0)[1:]
     return 2.0 * joint[1:, 1:] / np.maximum(total, 1)
+
+
+def match_probability(
+    products: NDArray[np.floating], known: NDArray[np.bool_], others_known: NDArray[np.bool_]
+) -> NDArray[np.float64]:
+    """Probability of a match, [M, K], of the products of vectors: of j given i (HybridTracker equation 4) and of i
+    given j, their geometric mean.
+
+    The paper looks from the older frame only; seen from both, an object that is not there any more cannot give its
+    identity to one that has found its own. Rows and columns that are not known, bool [M] and [K], match nothing.
+    """
+    there = known[:, None] & others_known
+    masked = np.where(there, products, -np.inf)
+    logs = np.zeros(masked.shape)
+    for axis in (0, 1):
+        top = masked.max(axis=axis, keepdims=True, initial=-np.finfo(np.float32).max)
+        logs += masked - top - np.log(np.maximum(np.exp(masked - top).sum(axis=axis, keepdims=True), 1e-300))
+    return np.exp(logs / 2)
+
+
+def iou(joint: NDArray[np.int64]) -> NDArray[np.float64]:
+    """|P and G| / |P or G|, float [M, K], of a joint histogram as `dice` takes it."""
+    total = joint.sum(axis=1)[1:, None] + joint.sum(axis=0)[1:]
+    return joint[1:, 1:] / np.maximum(total - joint[1:, 1:], 1)
+
+
+def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union, float [M, K], of boxes [M, 4] and [K, 4], x0 y0 x1 y1; 0 where both are empty."""
+    a, b = boxes[:, None], others[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    both = np.maximum(sides, 0).prod(axis=2)
+    either = (a[..., 2:] - a[..., :2]).prod(axis=2) + (b[..., 2:] - b[..., :2]).prod(axis=2) - both
+    return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+
+
+def bidirectional_softmax(products: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Mean of the softmax over rows and of the softmax over columns, float [M, K], of products [M, K].
+
+    Quasi-dense tracking (Pang et al., CVPR 2021, equation 5): two objects are alike where each is the other's best.
+    """
+    if products.size == 0:
+        return np.zeros(products.shape)
+    return (_softmax(products, 0) + _softmax(products, 1)) / 2
+
+
+def _softmax(values: NDArray[np.floating], axis: int) -> NDArray[np.float64]:
+    powers = np.exp(values - values.max(axis=axis, keepdims=True))
+    return powers / powers.sum(axis=axis, keepdims=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
 
 _SMALLEST = 1e-24
@@ -53,6 +54,11 @@ class Things:
         boxes = segmentation.boxes[index].astype(np.float64)
         boxes[:, 0::2] *= 1 / width
         boxes[:, 1::2] *= 1 / height
+        if segmentation.embeddings is not None and len(segmentation.embeddings) != len(segmentation):
+            raise InputError(
+                f"{len(segmentation.embeddings)} embeddings were given for {len(segmentation)} segments; "
+                "give one row for each segment, or none at all"
+            )
         embeddings, lengths = _usable(segmentation.embeddings, index)
         return cls(
             index,

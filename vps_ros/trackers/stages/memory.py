@@ -1,0 +1,57 @@
+"""Evidence of the location-aware memory: appearance times place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vps_ros.frame import AssociatedBy
+from vps_ros.trackers.assignment import hungarian
+from vps_ros.trackers.similarity import appearance_similarity, location_similarity
+from vps_ros.trackers.things import lengths
+
+
+@dataclass(frozen=True)
+class MemoryStage:
+    """HiLA-MB: appearance times location at the predicted place, Hungarian, threshold (Video-kMaX equation 5).
+
+    Only objects of one class are paired.
+
+    Attributes:
+        threshold: alpha, for pairs whose appearance is known.
+        location_threshold: for pairs of which one has no appearance, so that the place decides alone.
+        temperature: T.
+        isotropic: a pixel counts as much down as across: both are divided by the image's width. The paper divides
+            by width and height, which in a wide image weighs the bounces and cut feet of a box heaviest.
+        by_appearance: False: place alone decides, whatever appearance is known.
+    """
+
+    threshold: float
+    location_threshold: float
+    temperature: float
+    isotropic: bool = True
+    by_appearance: bool = True
+    evidence: AssociatedBy = AssociatedBy.MEMORY
+
+    def pair(self, memory, rows, things, which, stamp):
+        boxes, predicted = things.boxes[which], memory.predict(stamp, rows)
+        if self.isotropic:
+            aspect = things.size[0] / things.size[1]
+            boxes[:, 1::2] *= aspect
+            predicted[:, 1::2] *= aspect
+        place = location_similarity(boxes, predicted, self.temperature)
+        allowed = place > min(self.threshold, self.location_threshold)
+        allowed &= things.class_ids[which][:, None] == memory.rows["class_id"][rows]
+        k, m = np.nonzero(allowed)
+        similarity, threshold = place[k, m], self.location_threshold
+        if self.by_appearance and things.embeddings is not None and memory.described(things.embeddings.shape[1]):
+            stored = memory.appearance[rows]
+            new, old = things.lengths[which], lengths(stored)
+            # No cosine is greater than 1: pairs too far apart were right to be left out.
+            similarity = similarity * appearance_similarity(things.embeddings[which], new, stored, old, (k, m))
+            threshold = np.where((new[k] > 0) & (old[m] > 0), self.threshold, self.location_threshold)
+        good = similarity > threshold
+        k, m, similarity = k[good], m[good], similarity[good]
+        best = hungarian(k, m, similarity)
+        return rows[m[best]], which[k[best]], similarity[best]

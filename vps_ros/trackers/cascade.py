@@ -50,6 +50,7 @@ class CascadeTracker(Tracker):
         memory: empty.
         lifecycle: when objects are confirmed and forgotten.
         pixels: masks of the last frames, for the stages that look at them.
+        uses_embeddings: False: appearance is not looked at, nor kept.
         needs_embeddings: whether things without embeddings are an InputError.
     """
 
@@ -59,12 +60,14 @@ class CascadeTracker(Tracker):
         memory: Memory,
         lifecycle: Rules,
         pixels: History | None = None,
+        uses_embeddings: bool = True,
         needs_embeddings: bool = False,
     ) -> None:
         self._stages = tuple(stages)
         self._memory = memory
         self._lifecycle = lifecycle
         self._pixels = pixels
+        self._uses_embeddings = uses_embeddings
         self._needs_embeddings = needs_embeddings
         self._numbers = Numbers()
         self._frame = 0
@@ -78,7 +81,7 @@ class CascadeTracker(Tracker):
 
     def step(self, frame: Frame, segmentation: Segmentation) -> tuple[Track, ...]:
         memory, stamp = self._memory, int(frame.stamp)
-        things = Things.of(segmentation)
+        things = Things.of(segmentation, self._uses_embeddings)
         if self._needs_embeddings and len(things) and things.embeddings is None:
             raise InputError(
                 f"frame at {stamp} ns: this tracker compares appearances and the things have none; take a model with "

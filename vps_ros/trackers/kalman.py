@@ -21,72 +21,73 @@ are diagonal and each quantity moves by its own rate alone, so the filter of 7 d
 """
 _LEAST = 1e-3
 
-STATE = np.dtype([(name, np.float64, 4) for name in ("mean", "rate", "variance", "covariance", "rate_variance")])
-"""One object: mean and rate (per FRAME) of each quantity, their variances, and their covariance."""
+_KINDS = 5
+_EMPTY = np.empty((_KINDS, 0, 4))
 
 
 class KalmanMemory(Memory):
     """Objects whose predicted boxes are those of a Kalman filter at constant velocity, all of them at once.
 
     Attributes:
-        states: STATE [M], beside `rows`.
+        states: float64 [5, M, 4]: mean and rate (per FRAME) of each quantity, their variance, covariance and the
+            variance of the rate, beside `rows`.
     """
 
     def clear(self) -> None:
         super().clear()
-        self.states = np.empty(0, STATE)
+        self.states = _EMPTY
         self._size = (1, 1)
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         super().keep(wanted)
-        self.states = self.states[wanted]
+        self.states = self.states[:, wanted]
 
     def predict(self, stamp: int, which: NDArray[np.int64]) -> NDArray[np.float64]:
         """Boxes of the rows `which` [R] at `stamp` (nanoseconds), float64 [R, 4], divided by the image's size."""
         height, width = self._size
-        boxes = _boxes(self._at(stamp, which)["mean"])
+        boxes = _boxes(self._at(stamp, which)[0])
         boxes[:, 0::2] /= width
         boxes[:, 1::2] /= height
         return boxes
 
     def centre_velocity(self, which: NDArray[np.int64] | slice) -> NDArray[np.float64]:
-        return self.states["rate"][which][:, :2] / (self._size[1], self._size[0]) / (FRAME * 1e-9)
+        return self.states[1, which, :2] / (self._size[1], self._size[0]) / (FRAME * 1e-9)
 
     def see(self, rows, things: Things, which, stamp: int, frame: int) -> None:
         self._resize(things.size)
         states = self._at(stamp, rows)
-        spread = states["variance"] + MEASURED
-        gain, rate_gain = states["variance"] / spread, states["covariance"] / spread
-        surprise = _measured(things, which) - states["mean"]
-        states["mean"] += gain * surprise
-        states["rate"] += rate_gain * surprise
-        states["rate_variance"] -= rate_gain * states["covariance"]
-        states["covariance"] *= 1 - gain
-        states["variance"] *= 1 - gain
-        self.states[rows] = states
+        mean, rate, variance, covariance, rate_variance = states
+        spread = variance + MEASURED
+        gain, rate_gain = variance / spread, covariance / spread
+        surprise = _measured(things, which) - mean
+        mean += gain * surprise
+        rate += rate_gain * surprise
+        rate_variance -= rate_gain * covariance
+        covariance *= 1 - gain
+        variance *= 1 - gain
+        self.states[:, rows] = states
         super().see(rows, things, which, stamp, frame)
 
     def add(self, things: Things, which, ids, slots, stamp: int, frame: int) -> NDArray[np.int64]:
         self._resize(things.size)
-        new = np.zeros(len(which), STATE)
-        new["mean"] = _measured(things, which)
-        new["variance"], new["rate_variance"] = START, START_RATE
-        self.states = np.concatenate([self.states, new])
+        new = np.zeros((_KINDS, len(which), 4))
+        new[0], new[2], new[4] = _measured(things, which), START, START_RATE
+        self.states = np.concatenate([self.states, new], axis=1)
         return super().add(things, which, ids, slots, stamp, frame)
 
     def _at(self, stamp: int, which: NDArray[np.int64]) -> NDArray:
         """The states of the rows `which` [R] at `stamp`, as so many steps of one frame would leave them."""
-        states = self.states[which]
+        states = self.states[:, which]
+        mean, rate, variance, covariance, rate_variance = states
         steps = (np.maximum(stamp - self.rows["last_seen"][which], 0) / FRAME)[:, None]
         # An area that would run out stays, as in SORT.
-        rate = states["rate"]
-        rate[:, 2] *= states["mean"][:, 2] + rate[:, 2] * steps[:, 0] > 0
+        rate[:, 2] *= mean[:, 2] + rate[:, 2] * steps[:, 0] > 0
         before = np.maximum(steps - 1, 0)
-        states["mean"] += steps * rate
-        states["variance"] += steps * (2 * states["covariance"] + steps * states["rate_variance"] + STEP)
-        states["variance"] += before * steps * (2 * steps - 1) / 6 * STEP_RATE
-        states["covariance"] += steps * (states["rate_variance"] + before / 2 * STEP_RATE)
-        states["rate_variance"] += steps * STEP_RATE
+        mean += steps * rate
+        variance += steps * (2 * covariance + steps * rate_variance + STEP)
+        variance += before * steps * (2 * steps - 1) / 6 * STEP_RATE
+        covariance += steps * (rate_variance + before / 2 * STEP_RATE)
+        rate_variance += steps * STEP_RATE
         return states
 
     def _resize(self, size: tuple[int, int]) -> None:
@@ -96,8 +97,8 @@ class KalmanMemory(Memory):
         y, x = size[0] / self._size[0], size[1] / self._size[1]
         self._size = size
         scale = np.array([x, y, x * y, x / y])
-        for name in STATE.names:
-            self.states[name] *= scale if name in ("mean", "rate") else scale**2
+        self.states[:2] *= scale
+        self.states[2:] *= scale**2
 
 
 def _measured(things: Things, which: NDArray[np.int64]) -> NDArray[np.float64]:

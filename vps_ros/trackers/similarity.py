@@ -72,24 +72,6 @@ def dice(joint: NDArray[np.int64]) -> NDArray[np.float64]:
     return 2.0 * joint[1:, 1:] / np.maximum(total, 1)
 
 
-def match_probability(
-    products: NDArray[np.floating], known: NDArray[np.bool_], others_known: NDArray[np.bool_]
-) -> NDArray[np.float64]:
-    """Probability of a match, [M, K], of the products of vectors: of j given i (HybridTracker equation 4) and of i
-    given j, their geometric mean.
-
-    The paper looks from the older frame only; seen from both, an object that is not there any more cannot give its
-    identity to one that has found its own. Rows and columns that are not known, bool [M] and [K], match nothing.
-    """
-    there = known[:, None] & others_known
-    masked = np.where(there, products, -np.inf)
-    logs = np.zeros(masked.shape)
-    for axis in (0, 1):
-        top = masked.max(axis=axis, keepdims=True, initial=-np.finfo(np.float32).max)
-        logs += masked - top - np.log(np.maximum(np.exp(masked - top).sum(axis=axis, keepdims=True), 1e-300))
-    return np.exp(logs / 2)
-
-
 def iou(joint: NDArray[np.int64]) -> NDArray[np.float64]:
     """|P and G| / |P or G|, float [M, K], of a joint histogram as `dice` takes it."""
     total = joint.sum(axis=1)[1:, None] + joint.sum(axis=0)[1:]
@@ -98,11 +80,19 @@ def iou(joint: NDArray[np.int64]) -> NDArray[np.float64]:
 
 def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union, float [M, K], of boxes [M, 4] and [K, 4], x0 y0 x1 y1; 0 where both are empty."""
-    a, b = boxes[:, None], others[None]
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    both = np.maximum(sides, 0).prod(axis=2)
-    either = (a[..., 2:] - a[..., :2]).prod(axis=2) + (b[..., 2:] - b[..., :2]).prod(axis=2) - both
-    return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
+    both = _shared(boxes, others, 0)
+    both *= _shared(boxes, others, 1)
+    areas, other_areas = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
+    either = areas[:, None] + other_areas
+    either -= both
+    return np.divide(both, either, out=both, where=either > 0)
+
+
+def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+    """Length, [M, K], that the sides along an axis have in common."""
+    length = np.minimum(boxes[:, 2 + axis, None], others[:, 2 + axis])
+    length -= np.maximum(boxes[:, axis, None], others[:, axis])
+    return np.maximum(length, 0, out=length)
 
 
 def bidirectional_softmax(products: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -23,10 +23,10 @@ def mask_propagation(config: Config) -> Tracker:
 
 def sort(config: Config) -> Tracker:
     """Box IoU with the box that a Kalman filter predicts (Bewley et al., ICIP 2016)."""
-    return CascadeTracker([BoxStage(config.iou_threshold)], KalmanMemory(), parts.lifecycle(config))
+    stage = BoxStage(config.iou_threshold)
+    return CascadeTracker([stage], KalmanMemory(), parts.lifecycle(config), uses_embeddings=False)
 
 
 def _by_masks(config: Config, masks: Propagation) -> Tracker:
-    return CascadeTracker(
-        [MaskStage(masks, config.iou_threshold)], parts.memory(config), parts.lifecycle(config), masks
-    )
+    stage = MaskStage(masks, config.iou_threshold)
+    return CascadeTracker([stage], parts.memory(config), parts.lifecycle(config), masks, uses_embeddings=False)

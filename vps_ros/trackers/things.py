@@ -42,11 +42,11 @@ class Things:
         return len(self.index)
 
     @classmethod
-    def of(cls, segmentation: Segmentation) -> Things:
+    def of(cls, segmentation: Segmentation, appearance: bool = True) -> Things:
         """Things of a segmentation, ordered by left side, then the rest of the box, area, class, score and first pixel.
 
         Masks do not overlap, so the order is complete: everything that follows, sums and ties included, is the
-        same however the segments were numbered.
+        same however the segments were numbered. Without `appearance` the embeddings are left out.
         """
         index = np.flatnonzero(segmentation.is_thing)
         index = index[_canonical(segmentation, index)]
@@ -59,7 +59,7 @@ class Things:
                 f"{len(segmentation.embeddings)} embeddings were given for {len(segmentation)} segments; "
                 "give one row for each segment, or none at all"
             )
-        embeddings, lengths = _usable(segmentation.embeddings, index)
+        embeddings, lengths = _usable(segmentation.embeddings if appearance else None, index)
         return cls(
             index,
             segmentation.class_ids[index].astype(np.int64),

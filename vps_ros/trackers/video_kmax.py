@@ -12,8 +12,8 @@ from vps_ros.trackers.stages import AppearanceStage, MemoryStage
 def location(config: Config) -> Tracker:
     """The location-aware memory without appearance: place decides alone."""
     alpha = config.location_threshold
-    stage = MemoryStage(alpha, alpha, config.location_temperature, isotropic=False, by_appearance=False)
-    return CascadeTracker([stage], parts.memory(config), parts.lifecycle(config))
+    stage = MemoryStage(alpha, alpha, config.location_temperature, isotropic=False)
+    return CascadeTracker([stage], parts.memory(config), parts.lifecycle(config), uses_embeddings=False)
 
 
 def appearance(config: Config) -> Tracker:

@@ -24,14 +24,12 @@ class MemoryStage:
         temperature: T.
         isotropic: a pixel counts as much down as across: both are divided by the image's width. The paper divides
             by width and height, which in a wide image weighs the bounces and cut feet of a box heaviest.
-        by_appearance: False: place alone decides, whatever appearance is known.
     """
 
     threshold: float
     location_threshold: float
     temperature: float
     isotropic: bool = True
-    by_appearance: bool = True
     evidence: AssociatedBy = AssociatedBy.MEMORY
 
     def pair(self, memory, rows, things, which, stamp):
@@ -45,7 +43,7 @@ class MemoryStage:
         allowed &= things.class_ids[which][:, None] == memory.rows["class_id"][rows]
         k, m = np.nonzero(allowed)
         similarity, threshold = place[k, m], self.location_threshold
-        if self.by_appearance and things.embeddings is not None and memory.described(things.embeddings.shape[1]):
+        if things.embeddings is not None and memory.described(things.embeddings.shape[1]):
             stored = memory.appearance[rows]
             new, old = things.lengths[which], lengths(stored)
             # No cosine is greater than 1: pairs too far apart were right to be left out.

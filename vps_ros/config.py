@@ -109,6 +109,13 @@ class Config:
     )
     iou_threshold: float = _tracker_value("least intersection over union with an object's mask or box", 0, 1)
     instance_threshold: float = _tracker_value("least probability of a match of instances", 0, 1)
+    instance_temperature: float = _tracker_value(
+        "temperature of the cosine of embeddings from which no head was learned", 1e-3, 1e3
+    )
+    tracker_weights: str = _parameter(
+        "model",
+        "what the instance and hybrid trackers have learned: a file, none, or model (the file beside it, if any)",
+    )
     init_threshold: float = _parameter(0.35, "least score of a new object of the quasi-dense tracker", low=0, high=1)
     object_threshold: float = _parameter(
         0.3, "least score of a known object's sighting in the quasi-dense tracker", low=0, high=1

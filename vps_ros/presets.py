@@ -86,12 +86,14 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "instance": {
         "instance_threshold": Preset(1e-5, f"{_HYBRID} III-D"),
+        "instance_temperature": Preset(0.1, _MEASURED),
         "temporal_threshold": Preset(0.005, f"{_HYBRID} table VII"),
         "memory_tau": Preset(2.0, f"{_HYBRID} III-E: one frame further back"),
         "tentative_tau": _NO_SOONER,
     },
     "hybrid": {
         "instance_threshold": Preset(1e-5, f"{_HYBRID} III-D"),
+        "instance_temperature": Preset(0.1, _MEASURED),
         "temporal_threshold": Preset(0.01, f"{_HYBRID} table VII"),
         "memory_tau": Preset(2.0, f"{_HYBRID} III-E: one frame further back"),
         "tentative_tau": _NO_SOONER,

@@ -16,7 +16,7 @@ _MOST = 4.0
 
 
 class FlowHistory:
-    """Backward flow from the newest image to one or two images before it.
+    """Flow between the newest image and the one or two before it, both ways.
 
     The search for a flow starts from the one before, scaled by the time between the frames: a steady motion may
     then be larger than what the search finds from nothing.
@@ -30,6 +30,7 @@ class FlowHistory:
         self._images: deque[NDArray[np.uint8]] = deque(maxlen=3)
         self._stamps: deque[int] = deque(maxlen=3)
         self._steps: deque[NDArray[np.float32] | None] = deque(maxlen=2)
+        self._ahead: deque[NDArray[np.float32] | None] = deque(maxlen=2)
         self.milliseconds = 0.0
 
     def push(self, image: NDArray[np.uint8], stamp: int = 0) -> tuple[int, int]:
@@ -44,6 +45,7 @@ class FlowHistory:
         self._images.append(grey)
         self._stamps.append(stamp)
         self._steps.append(None)
+        self._ahead.append(None)
         self.milliseconds = (perf_counter() - began) * 1e3
         return grey.shape
 
@@ -51,6 +53,7 @@ class FlowHistory:
         self._images.clear()
         self._stamps.clear()
         self._steps.clear()
+        self._ahead.clear()
         self.milliseconds = 0.0
 
     def backward(self, steps: int = 1) -> NDArray[np.float32] | None:
@@ -64,12 +67,32 @@ class FlowHistory:
         self.milliseconds += (perf_counter() - began) * 1e3
         return flow
 
+    def forward(self, steps: int = 1) -> NDArray[np.float32] | None:
+        """float32 [h, w, 2] from the image `steps` (1 or 2) before the newest to the newest; None where there is none."""
+        if len(self._images) <= steps:
+            return None
+        began = perf_counter()
+        flow = self._step_ahead(steps)
+        if steps == 2:
+            flow = compose(flow, self._step_ahead(1))
+        self.milliseconds += (perf_counter() - began) * 1e3
+        return flow
+
     def _step(self, back: int) -> NDArray[np.float32]:
         """Flow from the image `back - 1` before the newest to the one before that."""
         known = self._steps[-back]
         if known is None:
             known = self._flow(self._images[-back], self._images[-back - 1], self._guess() if back == 1 else None)
             self._steps[-back] = known
+        return known
+
+    def _step_ahead(self, back: int) -> NDArray[np.float32]:
+        """Flow from the image `back` before the newest to the one after that."""
+        known = self._ahead[-back]
+        if known is None:
+            # What moves little lies at about the same place in both: there the way on is the way back, reversed.
+            known = self._flow(self._images[-back - 1], self._images[-back], -self._step(back))
+            self._ahead[-back] = known
         return known
 
     def _guess(self) -> NDArray[np.float32] | None:

@@ -8,6 +8,7 @@ from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.trackers.contract import Tracker
 from vps_ros.trackers.hierarchical import hierarchical
+from vps_ros.trackers.hybrid import hybrid, instance, pixel
 from vps_ros.trackers.quasi_dense import quasi_dense
 from vps_ros.trackers.step import iou, mask_propagation, sort
 from vps_ros.trackers.video_kmax import appearance, hila_mb, location
@@ -23,6 +24,9 @@ MAKERS: dict[str, Callable[[Config], Tracker]] = {
     "sort": sort,
     "mask_propagation": mask_propagation,
     "quasi_dense": quasi_dense,
+    "pixel": pixel,
+    "instance": instance,
+    "hybrid": hybrid,
 }
 """Each takes a settled Config."""
 

@@ -89,6 +89,12 @@ class PixelHistory:
         moved = warp_labels(past.labels, self._flow.backward(steps))
         return dice(overlap(moved, now.labels, len(past.ids), len(now.ids)))
 
+    def flow_dice_back(self, steps: int) -> NDArray[np.float64]:
+        """Dice [M, K] of the masks `before(steps)` with the current ones, moved back in time by the optical flow."""
+        past, now = self._past[-steps], self._now
+        moved = warp_labels(now.labels, self._flow.forward(steps))
+        return dice(overlap(past.labels, moved, len(past.ids), len(now.ids)))
+
     def motion_dice(self, steps: int, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
         """Dice [M, K] of the masks `before(steps)`, each moved as a whole, with the current ones.
 

@@ -5,7 +5,8 @@ from vps_ros.trackers.stages.boxes import BoxStage
 from vps_ros.trackers.stages.contract import Stage
 from vps_ros.trackers.stages.masks import MaskStage
 from vps_ros.trackers.stages.memory import MemoryStage
+from vps_ros.trackers.stages.pair import PairStage
 from vps_ros.trackers.stages.pixel import PixelStage
 from vps_ros.trackers.stages.quasi_dense import QuasiDense
 
-__all__ = ["AppearanceStage", "BoxStage", "MaskStage", "MemoryStage", "PixelStage", "QuasiDense", "Stage"]
+__all__ = ["AppearanceStage", "BoxStage", "MaskStage", "MemoryStage", "PairStage", "PixelStage", "QuasiDense", "Stage"]

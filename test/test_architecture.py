@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vps_ros"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "frame", "taxonomy", "config", "presets", "output", "shipped"}
+GROUND = {"errors", "frame", "taxonomy", "config", "presets", "output", "shipped", "naming", "parallel"}
 ALLOWED = {
     "flow": GROUND,
     "trackers": GROUND | {"flow"},
@@ -22,6 +22,7 @@ ALLOWED = {
     "drawing": GROUND,
     "datasets": GROUND,
     "evaluation": GROUND | {"datasets"},
+    "offline": GROUND | {"trackers", "datasets", "recording"},
     "recording": GROUND | {"online", "messages"},
     "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "online"},
     **dict.fromkeys(GROUND, GROUND),

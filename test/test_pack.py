@@ -10,8 +10,9 @@ import pytest
 
 from vps_ros.commands.main import main
 from vps_ros.messages.typestore import typestore
+from vps_ros.naming import natural
 from vps_ros.recording.bag import Bag
-from vps_ros.recording.pictures import natural, stamp_of
+from vps_ros.recording.pictures import stamp_of
 from vps_ros.recording.reader import BagReader
 
 SECOND = 1_000_000_000

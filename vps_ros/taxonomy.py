@@ -112,3 +112,5 @@ CITYSCAPES = _street("cityscapes", set(range(11, 19)))
 """19 classes; things are 11..18 (Cityscapes-VPS, the generated streets)."""
 KITTI_STEP = _street("kitti-step", {11, 13})
 """The same 19 classes; only person and car are things (STEP benchmark)."""
+TAXONOMIES = {t.name: t for t in (KITTI_STEP, CITYSCAPES)}
+"""Those that commands know by name."""

@@ -22,7 +22,7 @@ from vps_ros.evaluation.folders import FramePair, evaluate_pairs, load_pair, pai
 from vps_ros.evaluation.report import Picture, write_html
 from vps_ros.evaluation.stq import PROTOCOLS
 from vps_ros.output import refuse_existing, write_json
-from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, Taxonomy
+from vps_ros.taxonomy import KITTI_STEP, TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, AQ, SQ, PQ and mIoU."
 EXAMPLES = [
@@ -30,7 +30,6 @@ EXAMPLES = [
     "vps-ros evaluate --format kitti-step --taxonomy cityscapes --gt streets/ --pred tracked/ --json figures.json",
     "vps-ros evaluate --format kitti-step --gt kitti-step/panoptic_maps/val --pred mine/ --html report.html --jobs 8",
 ]
-TAXONOMIES = {t.name: t for t in (KITTI_STEP, CITYSCAPES)}
 FORMATS = {"kitti-step": KITTI_STEP}
 """Format -> the taxonomy of its benchmark."""
 WORST = 6

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.naming import natural
 from vps_ros.taxonomy import VOID_ID
 
 MAX_INSTANCE = 65535
@@ -24,7 +26,7 @@ SPLITS = ("train", "val", "test", "training", "testing")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Sequences = dict[str, dict[str, Path]]
-"""Sequence name -> frame name (file name without suffix) -> file, both sorted."""
+"""Sequence name -> frame name (file name without suffix) -> file; sequences by name, frames in natural order."""
 
 
 def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: str | Path = "map") -> NDArray[np.uint8]:
@@ -117,6 +119,31 @@ def list_images(root: str | Path, split: str | None = None) -> Sequences:
     return _list(Path(root), (IMAGES, "image_02"), IMAGE_SUFFIXES, split, "images")
 
 
+def list_embeddings(root: str | Path, split: str | None = None) -> Sequences:
+    """As `list_maps`, for embeddings (NPZ) laid out as the maps are, or beside them."""
+    return _list(Path(root), (MAPS,), (".npz",), split, "embeddings")
+
+
+def list_without_split(
+    listing: Callable[[str | Path, str | None], Sequences], root: str | Path, split: str | None
+) -> Sequences:
+    """As `listing`, for a folder that may not be laid out in splits: where it is not, `split` asks for nothing."""
+    try:
+        return listing(root, split)
+    except InputError:
+        return listing(root, None)
+
+
+def name_frames(wanted: set[tuple[str, str]], among: Sequences) -> str:
+    """A few of the (sequence, frame) `wanted` for an error: whole sequences of `among` by their names alone."""
+    names = []
+    for sequence in sorted({s for s, _ in wanted}):
+        frames = sorted(f for s, f in wanted if s == sequence)
+        every = len(frames) == len(among[sequence])
+        names += [f"all of {sequence}"] if every else [f"{sequence}/{f}" for f in frames]
+    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+
+
 def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
     if not root.is_dir():
         raise InputError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; give the data set's folder")
@@ -127,7 +154,7 @@ def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: 
     for base in dict.fromkeys(bases):
         for folder in _folders(base):
             # Listing by name alone: asking the disk about each of many thousand frames is slow.
-            for path in sorted(folder.iterdir()):
+            for path in sorted(folder.iterdir(), key=natural):
                 if path.suffix.lower() not in suffixes or path.name.startswith("."):
                     continue
                 frames = found.setdefault(folder.name, {})

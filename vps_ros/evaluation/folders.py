@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.kitti_step import Sequences, list_maps, load_map
+from vps_ros.datasets.kitti_step import Sequences, list_maps, list_without_split, load_map, name_frames
 from vps_ros.errors import InputError
 from vps_ros.evaluation.evaluator import Evaluator, FrameQuality
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
+from vps_ros.parallel import in_order
 from vps_ros.taxonomy import VOID_ID
-
-_AHEAD = 4
-"""Frames read ahead for each job."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,7 @@ def pair_frames(
     Raises:
         InputError: as `list_maps`, or frames are missing on either side, or the two have no frame in common.
     """
-    ours, theirs = list_maps(gt, split), _list_predictions(pred, split)
+    ours, theirs = list_maps(gt, split), list_without_split(list_maps, pred, split)
     keys = [{(s, f) for s, frames in side.items() for f in frames} for side in (ours, theirs)]
     if not keys[0] & keys[1]:
         raise InputError(
@@ -70,21 +66,9 @@ def evaluate_pairs(
 
     Raises InputError for a map that cannot be read or used; it names the file.
     """
-    pairs = iter(pairs)
-    waiting: deque[tuple[FramePair, Future[Overlaps]]] = deque()
-    pool = ThreadPoolExecutor(max(1, jobs))
-    try:
-        while True:
-            for pair in pairs:
-                waiting.append((pair, pool.submit(table_of, pair, evaluator.classes)))
-                if len(waiting) >= max(1, jobs) * _AHEAD:
-                    break
-            if not waiting:
-                return
-            pair, table = waiting.popleft()
-            yield pair, evaluator.add(pair.sequence, table.result())
-    finally:
-        pool.shutdown(cancel_futures=True)
+    work = in_order(lambda pair: (pair, table_of(pair, evaluator.classes)), pairs, jobs)
+    for pair, table in work:
+        yield pair, evaluator.add(pair.sequence, table)
 
 
 def table_of(pair: FramePair, classes: Classes) -> Overlaps:
@@ -101,23 +85,10 @@ def load_pair(pair: FramePair) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, 
     return gt or void, pred or void
 
 
-def _list_predictions(root: str | Path, split: str | None) -> Sequences:
-    """Predictions are seldom laid out in splits; where they are not, `split` asks for nothing."""
-    try:
-        return list_maps(root, split)
-    except InputError:
-        return list_maps(root)
-
-
 def _refuse_missing(missing: set[tuple[str, str]], where: Sequences, what: str, remedy: str) -> None:
     if not missing:
         return
-    names = []
-    for sequence in sorted({s for s, _ in missing}):
-        frames = sorted(f for s, f in missing if s == sequence)
-        every = len(frames) == len(where[sequence])
-        names += [f"all of {sequence}"] if every else [f"{sequence}/{f}" for f in frames]
-    listed = ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    listed = name_frames(missing, where)
     raise InputError(
         f"{what} {len(missing)} frame(s): {listed}; {remedy}, or pass --allow-missing to count them as void"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.messages.images import is_cut_jpeg
+from vps_ros.naming import natural
 
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first frame, nanoseconds: one second, since zero means "not set" in ROS."""
@@ -109,8 +109,8 @@ class Video:
 def open_pictures(path: str | Path, hz: float | None = None) -> ImageFolder | Video:
     """The images of a folder or the frames of a video; raises InputError when there is neither."""
     path = Path(path)
-    if hz is not None and not 1e-3 <= hz <= 1e6:
-        raise InputError(f"--hz {hz:g}: give frames per second between 0.001 and 1000000")
+    if hz is not None:
+        check_hz(hz)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a folder of images or a video file")
     if path.is_dir() or path.suffix.lower() in FORMATS:
@@ -118,15 +118,15 @@ def open_pictures(path: str | Path, hz: float | None = None) -> ImageFolder | Vi
     return Video(path, hz)
 
 
+def check_hz(hz: float) -> None:
+    """Raises InputError for a rate that no camera has."""
+    if not 1e-3 <= hz <= 1e6:
+        raise InputError(f"--hz {hz:g}: give frames per second between 0.001 and 1000000")
+
+
 def stamp_of(index: int, hz: float) -> int:
     """Nanoseconds of frame `index` (from 0), without the drift that adding up rounded steps would have."""
     return FIRST_STAMP + round(index * 1_000_000_000 / Fraction(hz))
-
-
-def natural(path: Path) -> tuple[list[tuple[int, int, str]], str]:
-    """Sorting key by which numbers in names count as numbers; equal ones (1, 01) go by the name itself."""
-    parts = re.findall(r"\d+|\D+", path.name)
-    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path.name
 
 
 def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -22,13 +22,14 @@ class Summary:
     """What a replay did; grows frame by frame."""
 
     milliseconds: list[tuple[float, ...]] = field(default_factory=list)
-    track_ids: set[int] = field(default_factory=set)
+    tracks: set[Hashable] = field(default_factory=set)
     dropped: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
 
-    def add(self, result: PanopticFrame) -> None:
-        self.milliseconds.append(tuple(result.milliseconds[stage] for stage in STAGES))
-        self.track_ids.update(track.track_id for track in result.tracks)
+    def add(self, milliseconds: Mapping[str, float], tracks: Iterable[Hashable]) -> None:
+        """A frame's time in each of STAGES, and the objects known after it, by whatever tells them apart."""
+        self.milliseconds.append(tuple(milliseconds[stage] for stage in STAGES))
+        self.tracks.update(tracks)
 
     def to_json(self) -> dict:
         """The `--json` of `replay` and `track`: latencies are of the pipeline's step, fps of the whole command."""
@@ -36,7 +37,7 @@ class Summary:
         p50, p99 = np.percentile(times.sum(1), [50, 99])
         return {
             "frames": len(times),
-            "tracks": len(self.track_ids),
+            "tracks": len(self.tracks),
             "fps": len(times) / self.seconds,
             "latency_ms": {"p50": p50, "p99": p99, **dict(zip(STAGES, np.median(times, axis=0), strict=True))},
             "dropped": self.dropped.total(),
@@ -56,7 +57,7 @@ def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Si
         except DroppedFrame as reason:
             summary.dropped[str(reason)] += 1
             continue
-        summary.add(result)
+        summary.add(result.milliseconds, (track.track_id for track in result.tracks))
         for sink in sinks:
             sink(frame, result)
     summary.seconds = perf_counter() - began

@@ -34,7 +34,7 @@ def hungarian(
     if not len(rows):
         return np.empty(0, np.int64)
     # Most objects have one candidate that has no other: there is nothing to weigh.
-    contested = np.flatnonzero((np.bincount(rows)[rows] > 1) | (np.bincount(columns)[columns] > 1))
+    contested = ((np.bincount(rows).take(rows) > 1) | (np.bincount(columns).take(columns) > 1)).nonzero()[0]
     if not len(contested):
         return np.arange(len(rows))
     r, r_count = _dense(rows[contested])

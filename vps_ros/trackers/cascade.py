@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -16,8 +17,10 @@ from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.stages import Stage
 from vps_ros.trackers.things import Things
 
-_TENTATIVE, _CONFIRMED, _LOST = TrackState
-_EVIDENCE = tuple(AssociatedBy)
+_STATES, _EVIDENCE = tuple(TrackState), tuple(AssociatedBy)
+_TENTATIVE, _CONFIRMED, _LOST = map(int, TrackState)
+_TRACK = partial(tuple.__new__, Track)
+"""Track._make without its check of the length, which zip makes already."""
 
 
 class History(Protocol):
@@ -108,13 +111,13 @@ class CascadeTracker(Tracker):
         score = np.zeros(len(things))
         taken = np.zeros(len(memory), bool)
         for stage in self._stages:
-            which, rows = np.flatnonzero(owner < 0), np.flatnonzero(~taken)
+            which, rows = (owner < 0).nonzero()[0], (~taken).nonzero()[0]
             if not len(which) or not len(rows):
                 break
             r, k, similarity = stage.pair(memory, rows, things, which, stamp)
             owner[k], evidence[k], score[k] = r, int(stage.evidence), similarity
             taken[r] = True
-        known, new = np.flatnonzero(owner >= 0), np.flatnonzero(owner < 0)
+        known, new = (owner >= 0).nonzero()[0], (owner < 0).nonzero()[0]
         slots = self._numbers.slots(memory.rows["slot"], len(new))
         memory.rows["index"] = -1
         if len(known):
@@ -128,24 +131,25 @@ class CascadeTracker(Tracker):
     def _tracks(self, segmentation: Segmentation, stamp: int) -> tuple[Track, ...]:
         rows = self._memory.rows
         height, width = segmentation.map.shape
-        index, hits = rows["index"].tolist(), rows["hits"].tolist()
+        index, hits = rows["index"], rows["hits"]
         boxes = np.empty((len(rows), 4))
-        seen, lost = np.flatnonzero(rows["index"] >= 0), np.flatnonzero(rows["index"] < 0)
-        boxes[seen] = segmentation.boxes[rows["index"][seen]]
+        unseen = index < 0
+        lost = unseen.nonzero()[0]
         if len(lost):
+            seen = (~unseen).nonzero()[0]
+            boxes[seen] = segmentation.boxes.take(index[seen], axis=0)
             boxes[lost] = self._memory.predict(stamp, lost) * (width, height, width, height)
+        else:
+            boxes[:] = segmentation.boxes.take(index, axis=0)
         velocity = self._memory.centre_velocity(slice(None)) * (width, height)
-        confirmed = self._lifecycle.confirm_hits
+        state = np.where(unseen, _LOST, np.where(hits >= self._lifecycle.confirm_hits, _CONFIRMED, _TENTATIVE))
         columns = (
             rows["id"].tolist(),
             rows["slot"].tolist(),
-            index,
+            index.tolist(),
             rows["class_id"].tolist(),
             rows["score"].tolist(),
-            [
-                _LOST if i < 0 else _CONFIRMED if h >= confirmed else _TENTATIVE
-                for i, h in zip(index, hits, strict=True)
-            ],
+            [_STATES[s] for s in state.tolist()],
             [_EVIDENCE[e] for e in rows["associated_by"].tolist()],
             rows["association"].tolist(),
             zip(*boxes.T.tolist(), strict=True),
@@ -153,6 +157,6 @@ class CascadeTracker(Tracker):
             rows["area"].tolist(),
             rows["first_seen"].tolist(),
             rows["last_seen"].tolist(),
-            hits,
+            hits.tolist(),
         )
-        return tuple(map(Track._make, zip(*columns, strict=True)))
+        return tuple(map(_TRACK, zip(*columns, strict=True)))

@@ -33,7 +33,9 @@ class Lifecycle:
     def remembered(self, rows: NDArray, stamp: int, frame: int) -> NDArray[np.bool_]:
         """bool [M]: which rows of the memory the frame numbered `frame`, at `stamp` (nanoseconds), may still meet."""
         age = (stamp - rows["last_seen"]) * 1e-9 if self.in_seconds else frame - rows["last_frame"]
-        return age <= np.where(self.confirmed(rows), self.tau, min(self.tau, self.tentative_tau))
+        if self.tentative_tau >= self.tau:
+            return age <= self.tau
+        return age <= np.where(self.confirmed(rows), self.tau, self.tentative_tau)
 
     def confirmed(self, rows: NDArray) -> NDArray[np.bool_]:
         return rows["hits"] >= self.confirm_hits
@@ -55,11 +57,13 @@ class Numbers:
 
         Raises InputError when a slot would not fit into a panoptic map, whose pixels are 16 bits wide.
         """
+        if not count:
+            return np.empty(0, np.int64)
         reach = len(taken) + count
         free = np.ones(reach, bool)
         free[taken[taken < reach]] = False
-        slots = np.flatnonzero(free)[:count]
-        if count and slots[-1] > _LAST_SLOT:
+        slots = free.nonzero()[0][:count]
+        if slots[-1] > _LAST_SLOT:
             raise InputError(
                 f"{reach} objects are remembered at once, a panoptic map has numbers for {_LAST_SLOT + 1}; "
                 "lower memory_tau, or raise the segmenter's thing_threshold or thing_area"

@@ -91,7 +91,9 @@ class Memory:
     def centre_velocity(self, which: NDArray[np.int64] | slice) -> NDArray[np.float64]:
         """float64 [R, 2], (x, y) of the rows `which` in sizes of the image per second."""
         sides = self.rows["velocity"][which]
-        return (sides[:, :2] + sides[:, 2:]) / 2
+        velocity = sides[:, :2] + sides[:, 2:]
+        velocity *= 0.5
+        return velocity
 
     def see(self, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int, frame: int) -> None:
         """Known objects `rows` [R] are the things `which` [R] of this frame (equations 3 and 4).
@@ -150,7 +152,7 @@ class Memory:
             ("score", things.scores),
             ("area", things.areas),
         ):
-            self.rows[name][rows] = values[which]
+            self.rows[name][rows] = values.take(which)
 
     def _average(self, rows, things: Things, which) -> None:
         """Equation 3; an unusable embedding changes nothing, a first one is taken whole."""
@@ -160,11 +162,13 @@ class Memory:
         if not self.described(width):
             self.appearance = np.zeros((len(self.rows), width), np.float32)
             self.rows["described"] = False
-        old, new = self.appearance[rows], things.embeddings[which]
-        usable = things.lengths[which] > 0
-        share = np.where(self.rows["described"][rows], self._appearance_weight, np.float32(1)) * usable
+        old, new = self.appearance.take(rows, axis=0), things.embeddings.take(which, axis=0)
+        usable, described = things.lengths.take(which) > 0, self.rows["described"][rows]
         new -= old
-        new *= share[:, None]
+        if usable.all() and described.all():
+            new *= self._appearance_weight
+        else:
+            new *= (np.where(described, self._appearance_weight, np.float32(1)) * usable)[:, None]
+            self.rows["described"][rows] = described | usable
         new += old
         self.appearance[rows] = new
-        self.rows["described"][rows] |= usable

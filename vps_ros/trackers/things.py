@@ -48,10 +48,10 @@ class Things:
         Masks do not overlap, so the order is complete: everything that follows, sums and ties included, is the
         same however the segments were numbered. Without `appearance` the embeddings are left out.
         """
-        index = np.flatnonzero(segmentation.is_thing)
-        index = index[_canonical(segmentation, index)]
+        index = segmentation.is_thing.nonzero()[0]
+        index = index.take(_canonical(segmentation, index))
         height, width = segmentation.map.shape
-        boxes = segmentation.boxes[index].astype(np.float64)
+        boxes = segmentation.boxes.take(index, axis=0).astype(np.float64)
         boxes[:, 0::2] *= 1 / width
         boxes[:, 1::2] *= 1 / height
         if segmentation.embeddings is not None and len(segmentation.embeddings) != len(segmentation):
@@ -62,9 +62,9 @@ class Things:
         embeddings, lengths = _usable(segmentation.embeddings if appearance else None, index)
         return cls(
             index,
-            segmentation.class_ids[index].astype(np.int64),
-            segmentation.scores[index].astype(np.float64),
-            segmentation.areas[index].astype(np.int64),
+            segmentation.class_ids.take(index).astype(np.int64),
+            segmentation.scores.take(index).astype(np.float64),
+            segmentation.areas.take(index).astype(np.int64),
             boxes,
             embeddings,
             lengths,
@@ -86,7 +86,7 @@ def _usable(
 ) -> tuple[NDArray[np.float32] | None, NDArray[np.float32]]:
     if embeddings is None or embeddings.ndim != 2 or embeddings.shape[1] == 0:
         return None, np.zeros(len(index), np.float32)
-    vectors = embeddings[index].astype(np.float32, copy=False)
+    vectors = embeddings.take(index, axis=0).astype(np.float32, copy=False)
     length = lengths(vectors)
     if not length.all():
         vectors[length == 0] = 0
@@ -94,24 +94,35 @@ def _usable(
 
 
 def _canonical(segmentation: Segmentation, index: NDArray[np.int64]) -> NDArray[np.int64]:
-    left = segmentation.boxes[index, 0]
-    order = np.argsort(left, kind="stable")
-    if (left[order[1:]] > left[order[:-1]]).all():
+    boxes = segmentation.boxes.take(index, axis=0)
+    order = boxes[:, 0].argsort(kind="stable")
+    left = boxes[:, 0].take(order)
+    equal = left[1:] == left[:-1]
+    if not equal.any():
         return order
-    keys = np.column_stack(
-        [
-            segmentation.scores[index],
-            segmentation.class_ids[index],
-            segmentation.areas[index],
-            segmentation.boxes[index][:, 1:],
-            left,
-        ]
+    # Those of equal left sides stand in a row: the other keys need only put them in order among themselves.
+    tied = np.zeros(len(index), bool)
+    tied[1:] = equal
+    tied[:-1] |= equal
+    tied = tied.nonzero()[0]
+    which = order.take(tied)
+    boxes, index = boxes.take(which, axis=0), index.take(which)
+    keys = (
+        segmentation.scores.take(index),
+        segmentation.class_ids.take(index),
+        segmentation.areas.take(index),
+        *boxes.T[1:],
+        boxes[:, 0],
     )
-    order = np.lexsort(keys.T)
-    ordered = keys[order]
-    if (ordered[1:] == ordered[:-1]).all(axis=1).any():
+    among = np.lexsort(keys)
+    alike = np.ones(len(among) - 1, bool)
+    for key in keys:
+        ordered = key.take(among)
+        alike &= ordered[1:] == ordered[:-1]
+    if alike.any():
         numbers, first = np.unique(segmentation.map, return_index=True)
         place = np.full(int(max(numbers.max(), index.max() + 1)) + 1, segmentation.map.size)
         place[numbers] = first
-        order = np.lexsort(np.column_stack([place[index + 1], keys]).T)
+        among = np.lexsort((place[index + 1], *keys))
+    order[tied] = which[among]
     return order

@@ -36,8 +36,9 @@ def find(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> tuple[NDAr
     """Which of `wanted` occur in `sorted_ids`, and at which places: int64 [F] each, by place."""
     if not len(sorted_ids) or not len(wanted):
         return NOTHING[:2]
-    place = np.searchsorted(sorted_ids, wanted)
+    place = sorted_ids.searchsorted(wanted)
     place[place == len(sorted_ids)] = 0
-    known = np.flatnonzero(sorted_ids[place] == wanted)
-    known = known[np.argsort(place[known])]
-    return known, place[known]
+    known = (sorted_ids.take(place) == wanted).nonzero()[0]
+    place = place.take(known)
+    order = place.argsort()
+    return known.take(order), place.take(order)

@@ -26,7 +26,7 @@ class MaskStage:
         if not len(known):
             return NOTHING
         rows = rows[place]
-        similarity = self.masks.iou()[np.ix_(known, which)]
+        similarity = self.masks.iou().take(known, axis=0).take(which, axis=1)
         m, k = np.nonzero((similarity > self.threshold) & same_class(memory, rows, things, which))
         similarity = similarity[m, k]
         best = hungarian(m, k, similarity)

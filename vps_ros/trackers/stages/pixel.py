@@ -35,11 +35,12 @@ class PixelStage:
         if not len(known):
             return NOTHING
         rows = rows[place]
-        similarity = self.history.flow_dice(self.steps)[np.ix_(known, which)]
+        similarity = self.history.flow_dice(self.steps).take(known, axis=0).take(which, axis=1)
         if self.motion:
             shifts = np.zeros((len(past.ids), 2))
             shifts[known] = memory.centre_velocity(rows) * (max(stamp - past.stamp, 0) * 1e-9)
-            np.maximum(similarity, self.history.motion_dice(self.steps, shifts)[np.ix_(known, which)], out=similarity)
-        similarity[~same_class(memory, rows, things, which) & (similarity <= self.class_change)] = 0
+            by_motion = self.history.motion_dice(self.steps, shifts).take(known, axis=0).take(which, axis=1)
+            np.maximum(similarity, by_motion, out=similarity)
+        similarity *= same_class(memory, rows, things, which) | (similarity > self.class_change)
         r, c = mutual_best(similarity, self.threshold)
         return rows[r], which[c], similarity[r, c]

@@ -80,10 +80,13 @@ class KalmanMemory(Memory):
         states = self.states[:, which]
         mean, rate, variance, covariance, rate_variance = states
         steps = (np.maximum(stamp - self.rows["last_seen"][which], 0) / FRAME)[:, None]
-        # An area that would run out stays, as in SORT.
-        rate[:, 2] *= mean[:, 2] + rate[:, 2] * steps[:, 0] > 0
         before = np.maximum(steps - 1, 0)
+        area, growth = mean[:, 2].copy(), rate[:, 2]
         mean += steps * rate
+        # An area shrinks while something is left, as in SORT.
+        gone = np.flatnonzero(mean[:, 2] <= 0)
+        mean[gone, 2] = area[gone] + growth[gone] * np.maximum(np.ceil(-area[gone] / growth[gone]) - 1, 0)
+        growth[gone] = 0
         variance += steps * (2 * covariance + steps * rate_variance + STEP)
         variance += before * steps * (2 * steps - 1) / 6 * STEP_RATE
         covariance += steps * (rate_variance + before / 2 * STEP_RATE)

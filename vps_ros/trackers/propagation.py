@@ -22,10 +22,11 @@ class Propagation:
 
     Args:
         working_size: (height, width) of the grid for a camera of that height and width.
-        flow: moves the masks from frame to frame; None: they stay where they were.
+        flow: moves the masks from frame to frame, on its own grid; None: they stay where they were.
 
     Attributes:
-        ids: int64 [M], track ids of the masks; label m + 1 is the mask of ids[m].
+        ids: int64 [M], track ids of the masks.
+        maps: uint16 [h, w] each, label m + 1 where the mask of ids[m] is; each mask is on one of them.
     """
 
     def __init__(self, working_size: Callable[[int, int], tuple[int, int]], flow: FlowHistory | None = None) -> None:
@@ -40,7 +41,7 @@ class Propagation:
 
     def reset(self) -> None:
         self.ids = np.empty(0, np.int64)
-        self._maps: list[NDArray[np.uint16]] = []
+        self.maps: list[NDArray[np.uint16]] = []
         self._now = np.zeros((0, 0), np.uint16)
         self._count = 0
         if self._flow is not None:
@@ -48,14 +49,15 @@ class Propagation:
 
     def push(self, frame: Frame, segmentation: Segmentation, things: Things) -> None:
         """Takes the current frame and moves what is known into it; masks of an image of another size are lost."""
-        grid = self._working_size(*segmentation.map.shape)
-        if self._maps and self._maps[0].shape != grid:
-            self.ids, self._maps = self.ids[:0], []
-        if self._flow is not None:
-            self._flow.push(frame.image, frame.stamp)
-            if self._maps:
-                flow = self._flow.backward(1)
-                self._maps = [warp_labels(labels, flow) for labels in self._maps]
+        if self._flow is None:
+            grid = self._working_size(*segmentation.map.shape)
+        else:
+            grid = self._flow.push(frame.image, frame.stamp)
+        if self.maps and self.maps[0].shape != grid:
+            self.ids, self.maps = self.ids[:0], []
+        if self._flow is not None and self.maps:
+            flow = self._flow.backward(1)
+            self.maps = [warp_labels(labels, flow) for labels in self.maps]
         self._now, self._count = thing_labels(segmentation, things, grid), len(things)
 
     def keep(self, ids: NDArray[np.int64]) -> None:
@@ -63,12 +65,12 @@ class Propagation:
         wanted = np.isin(self.ids, ids)
         if not wanted.all():
             self._renumber(wanted, 0)
-            self._maps = [labels for labels in self._maps if labels.any()]
+            self.maps = [labels for labels in self.maps if labels.any()]
 
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union [M, K] of the known masks with the things of the current frame."""
         joint = np.zeros((len(self.ids) + 1, self._count + 1), np.int64)
-        for labels in self._maps:
+        for labels in self.maps:
             joint[1:] += overlap(labels, self._now, len(self.ids), self._count)[1:]
         areas = np.bincount(self._now.ravel(), minlength=self._count + 1)
         # The row of nothing completes the sums over columns: pixels of a thing that no known mask covers.
@@ -79,17 +81,17 @@ class Propagation:
         """The things of the current frame are the tracks `ids` [K]."""
         self._renumber(~np.isin(self.ids, ids), len(ids))
         self.ids = np.concatenate([ids, self.ids])
-        newest, older = self._maps[:1], self._maps[1:]
+        newest, older = self.maps[:1], self.maps[1:]
         for lost in newest:
             older = _laid(lost, older)
-        self._maps = [self._now, *(labels for labels in older if labels.any())]
+        self.maps = [self._now, *(labels for labels in older if labels.any())]
 
     def _renumber(self, wanted: NDArray[np.bool_], before: int) -> None:
         """Keeps the `wanted` masks [M]; their labels follow after `before` others."""
         table = np.zeros(len(wanted) + 1, np.uint16)
         table[1:][wanted] = before + 1 + np.arange(wanted.sum())
         self.ids = self.ids[wanted]
-        self._maps = [np.take(table, labels) for labels in self._maps]
+        self.maps = [np.take(table, labels) for labels in self.maps]
 
 
 def _laid(lost: NDArray[np.uint16], maps: list[NDArray[np.uint16]]) -> list[NDArray[np.uint16]]:

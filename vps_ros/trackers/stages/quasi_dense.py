@@ -19,8 +19,8 @@ class QuasiDense:
 
     A thing that matches no object is one, if its score is above `init`; else it is a *backdrop*, which is remembered
     for one frame and takes part in the softmax, so that what matches it better than any object takes nobody's identity.
-    A thing that matches an object but whose score is not above `least` is a doubtful second look at it, and is
-    forgotten at once.
+    A thing that matches an object but whose score is not above `least` is a doubtful look at it, and is forgotten
+    at once.
 
     Args:
         match: least bidirectional softmax of a match.

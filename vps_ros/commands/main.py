@@ -14,6 +14,7 @@ COMMANDS = {
     "demo": "generate a street drive, replay it, evaluate it",
     "replay": "track every object of a recorded drive",
     "pack": "make a bag from a folder of images or a video",
+    "track": "give identities to per-frame panoptic maps",
     "evaluate": "measure predictions against ground truth",
     "synth": "generate street drives with exact ground truth",
     "train": "train a model",

@@ -1,0 +1,150 @@
+"""`vps-ros track`: identities for somebody else's per-frame panoptic maps."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from pathlib import Path
+from time import perf_counter
+
+from vps_ros.commands.console import note, progress, warn
+from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.replay import show
+from vps_ros.datasets.kitti_step import save_map
+from vps_ros.datasets.mapped import pair_maps
+from vps_ros.errors import InputError
+from vps_ros.offline import TrackedMap, load, track_maps
+from vps_ros.output import refuse_existing, whole, write_json
+from vps_ros.parallel import in_order
+from vps_ros.recording.pictures import DEFAULT_HZ, check_hz
+from vps_ros.recording.replay import Summary
+from vps_ros.taxonomy import KITTI_STEP, TAXONOMIES, Taxonomy
+
+DESCRIPTION = """\
+Give lasting identities to the objects of panoptic maps that were made frame by frame, by whatever segmenter.
+Reads SEGMENTATION/SEQUENCE/FRAME.png and IMAGES/SEQUENCE/FRAME.png (or .jpg), writes OUT/SEQUENCE/FRAME.png.
+
+kitti-step: 8-bit RGB PNG, R the class (255 void), G * 256 + B the instance. Instances tell the objects of one frame
+apart and mean nothing from frame to frame; in the output the same object has the same instance throughout its
+sequence, from 1 on in each. A thing with instance 0 is KITTI-STEP's crowd, objects that were not told apart: it is
+written as it came and not tracked. Void stays void; what is stuff has instance 0."""
+EXAMPLES = [
+    "vps-ros track --images kitti/image_02 --segmentation maps/ -o tracked/",
+    "vps-ros track --images images/ --segmentation maps/ --embeddings vectors/ -o tracked/ --json figures.json",
+    "vps-ros track --images streets/ --segmentation streets/ -o tracked/ --taxonomy cityscapes --memory-tau 20",
+]
+FORMATS = {"kitti-step": KITTI_STEP}
+"""Format -> the taxonomy of its benchmark."""
+MARKER = "track.json"
+"""File in the output folder that says how it was made, and that it may be replaced."""
+_MOST_THREADS = 4
+"""The tracker takes one frame after the other: more threads would only hold more frames."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--images", required=True, metavar="DIR", help="camera images: SEQUENCE/FRAME.png or .jpg")
+    parser.add_argument("--segmentation", required=True, metavar="DIR", help="panoptic maps: SEQUENCE/FRAME.png")
+    parser.add_argument("-o", "--output", required=True, metavar="DIR", help="folder for the maps with identities")
+    parser.add_argument("--format", choices=FORMATS, default="kitti-step", help="of the maps (default: kitti-step)")
+    parser.add_argument(
+        "--embeddings",
+        metavar="DIR",
+        help="appearance of the segments: SEQUENCE/FRAME.npz with ids [K] (class * 65536 + instance) and embeddings "
+        "[K, D]; without it, the colours of the image tell objects apart",
+    )
+    parser.add_argument(
+        "--taxonomy",
+        choices=TAXONOMIES,
+        help="which classes are things: kitti-step person and car (the benchmark's, the default), "
+        "cityscapes every road user (the generated streets)",
+    )
+    parser.add_argument("--split", help="take only this split of the data set (train, val)")
+    parser.add_argument(
+        "--hz", type=float, default=DEFAULT_HZ, help=f"frames per second of the images (default: {DEFAULT_HZ:g})"
+    )
+    parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help=f"threads that read and write; 0 takes one for each core, {_MOST_THREADS} at most (default)",
+    )
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    add_parameter_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    config = config_from(args)
+    check_hz(args.hz)
+    if args.jobs < 0:
+        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
+    jobs = args.jobs or min(os.cpu_count() or 1, _MOST_THREADS)
+    if args.json:
+        refuse_existing(args.json, args.force)
+    output = Path(args.output)
+    _refuse_inputs(output, args.images, args.segmentation, args.embeddings)
+    refuse_existing(output, args.force, MARKER)
+    taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else FORMATS[args.format]
+    frames, spare = pair_maps(args.segmentation, args.images, args.embeddings, args.split)
+    if spare:
+        note(f"{args.images}: {len(spare)} sequence(s) without maps left out: {', '.join(spare)}")
+
+    summary, odd = Summary(), _Oddities()
+    with whole(output, args.force, MARKER) as draft:
+
+        def write(tracked: TrackedMap) -> TrackedMap:
+            save_map(draft / tracked.files.sequence / f"{tracked.files.frame}.png", tracked.semantic, tracked.instance)
+            return tracked
+
+        began = perf_counter()
+        loaded = in_order(load, frames, jobs)
+        done = in_order(write, track_maps(loaded, config, taxonomy, args.hz), jobs)
+        for tracked in progress(done, "track", len(frames)):
+            summary.add(tracked.milliseconds, ((tracked.files.sequence, t.track_id) for t in tracked.tracks))
+            odd.add(tracked)
+        summary.seconds = perf_counter() - began
+        figures = summary.to_json()
+        made = {"tracker": config.tracker, "taxonomy": taxonomy.name, "embeddings": args.embeddings is not None}
+        write_json(draft / MARKER, {**made, "frames": figures["frames"], "tracks": figures["tracks"]})
+    if args.json:
+        write_json(args.json, figures)
+    odd.tell(taxonomy)
+    show(figures, f"{Path(args.segmentation).resolve().name} -> {args.output}, {config.tracker}")
+    return 0
+
+
+class _Oddities:
+    """Counts what the input says that is not tracked, so that nobody wonders where objects went."""
+
+    def __init__(self) -> None:
+        self._groups: Counter[int] = Counter()
+        self._stuff: Counter[int] = Counter()
+
+    def add(self, tracked: TrackedMap) -> None:
+        self._groups.update(tracked.segments.groups)
+        self._stuff.update(tracked.segments.numbered_stuff)
+
+    def tell(self, taxonomy: Taxonomy) -> None:
+        if self._groups:
+            warn(
+                f"things with instance 0 are crowd and were not tracked ({_listed(self._groups, taxonomy)}); "
+                "number objects from 1 if they are to be"
+            )
+        if self._stuff:
+            warn(
+                f"stuff had instances, which were dropped ({_listed(self._stuff, taxonomy)}); "
+                "choose a --taxonomy in which these classes are things if they are to be tracked"
+            )
+
+
+def _listed(frames: Counter[int], taxonomy: Taxonomy) -> str:
+    return ", ".join(f"{taxonomy.by_id[c].name} in {count} frame(s)" for c, count in sorted(frames.items()))
+
+
+def _refuse_inputs(output: Path, *inputs: str | None) -> None:
+    """The output replaces what is there: it must not be, or hold, what is read."""
+    for given in filter(None, inputs):
+        if output.resolve() in (Path(given).resolve(), *Path(given).resolve().parents):
+            raise InputError(f"{output}: holds the input {given}; choose another output")

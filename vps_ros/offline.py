@@ -1,0 +1,183 @@
+"""Identities for panoptic maps that somebody else made, frame by frame, from files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from vps_ros.config import Config
+from vps_ros.datasets.embeddings import Embeddings, load_embeddings
+from vps_ros.datasets.kitti_step import MAX_INSTANCE, load_map
+from vps_ros.datasets.mapped import MappedFrame
+from vps_ros.datasets.segments import MapSegments, segments_of
+from vps_ros.errors import InputError
+from vps_ros.frame import Frame, Track
+from vps_ros.recording.pictures import read_image, stamp_of
+from vps_ros.taxonomy import Taxonomy
+from vps_ros.trackers import Tracker, make_tracker
+from vps_ros.trackers.histogram import with_appearance
+
+
+@dataclass(frozen=True)
+class LoadedFrame:
+    """What the files of one frame hold; H and W are those of image and map."""
+
+    files: MappedFrame
+    image: NDArray[np.uint8]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+    embeddings: Embeddings | None
+
+
+@dataclass(frozen=True)
+class TrackedMap:
+    """A panoptic map whose instances are identities.
+
+    Attributes:
+        files: of the frame.
+        segments: of the map as it was given.
+        semantic: uint8 [H, W], as it was given.
+        instance: uint16 [H, W], 1 and up for tracked things, the same object the same number throughout its
+            sequence; 0 elsewhere.
+        tracks: every live track after the frame; their ids are the instances.
+        milliseconds: segment (segments out of the map, and their appearance), flow, track, other (painting).
+    """
+
+    files: MappedFrame
+    segments: MapSegments
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.uint16]
+    tracks: tuple[Track, ...]
+    milliseconds: dict[str, float]
+
+
+def load(files: MappedFrame) -> LoadedFrame:
+    """Reads one frame; raises InputError that names the file at fault, or both where their sizes differ."""
+    semantic, instance = load_map(files.map)
+    image = _rgb(read_image(files.image)[0])
+    if image.shape[:2] != semantic.shape:
+        raise InputError(
+            f"{files.map}: is {_size(semantic)}, its image {files.image} is {_size(image)}; "
+            "give both at the size of the camera"
+        )
+    embeddings = None if files.embeddings is None else load_embeddings(files.embeddings)
+    return LoadedFrame(files, image, semantic, instance, embeddings)
+
+
+def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy, hz: float) -> Iterator[TrackedMap]:
+    """Gives identities to frames, sequence by sequence; each sequence has a tracker of its own, and ids from 1.
+
+    Instances of the input say what belongs together within a frame and nothing else. Where there are no embeddings,
+    appearance is a histogram of the image's colours. Sets NumPy's BLAS to one thread in the whole process.
+
+    Args:
+        frames: in order; the frames of a sequence one after the other.
+        config: `tracker` and its parameters.
+        taxonomy: which classes are things.
+        hz: frames per second, for the stamps.
+
+    Raises:
+        InputError: names the frame whose size or embeddings do not fit the frames before, whose classes are unknown,
+            or which would need an identity beyond 65535.
+    """
+    # BLAS threads go on spinning after each small product, on the cores that read the next frames.
+    threadpool_limits(limits=1, user_api="blas")
+    sequence: _Sequence | None = None
+    for frame in frames:
+        if sequence is None or sequence.name != frame.files.sequence:
+            sequence = _Sequence(frame.files.sequence, make_tracker(config), taxonomy, hz)
+        yield sequence.step(frame)
+
+
+class _Sequence:
+    """The tracker of one sequence, and what its frames must have in common."""
+
+    def __init__(self, name: str, tracker: Tracker, taxonomy: Taxonomy, hz: float) -> None:
+        self.name = name
+        self._tracker, self._taxonomy, self._hz = tracker, taxonomy, hz
+        self._count = 0
+        self._first: LoadedFrame | None = None
+        self._described: Embeddings | None = None
+
+    def step(self, loaded: LoadedFrame) -> TrackedMap:
+        self._check(loaded)
+        began = perf_counter()
+        frame = Frame(loaded.image, stamp_of(self._count, self._hz))
+        self._count += 1
+        segments = segments_of(loaded.semantic, loaded.instance, self._taxonomy, loaded.files.map)
+        segments = self._with_embeddings(frame, segments, loaded.embeddings)
+        segmented = perf_counter()
+        try:
+            tracks = self._tracker.step(frame, segments.segmentation)
+        except InputError as error:
+            raise InputError(f"{loaded.files.map}: {error}") from None
+        tracked = perf_counter()
+        instance = _paint(segments, tracks, loaded.files)
+        flow = self._tracker.flow_milliseconds
+        times = {
+            "segment": (segmented - began) * 1e3,
+            "flow": flow,
+            "track": (tracked - segmented) * 1e3 - flow,
+            "other": (perf_counter() - tracked) * 1e3,
+        }
+        return TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, times)
+
+    def _check(self, loaded: LoadedFrame) -> None:
+        first = self._first = self._first or loaded
+        if loaded.semantic.shape != first.semantic.shape:
+            raise InputError(
+                f"{loaded.files.map}: is {_size(loaded.semantic)}, but {first.files.frame} of its sequence is "
+                f"{_size(first.semantic)}; frames of a sequence have one size"
+            )
+        if loaded.embeddings is None or not len(loaded.embeddings.ids):
+            return
+        known = self._described = self._described or loaded.embeddings
+        if loaded.embeddings.vectors.shape[1] != known.vectors.shape[1]:
+            raise InputError(
+                f"{loaded.embeddings.path}: embeddings have length {loaded.embeddings.vectors.shape[1]}, those of "
+                f"{known.path.name} have {known.vectors.shape[1]}; embeddings of a sequence have one length"
+            )
+
+    def _with_embeddings(self, frame: Frame, segments: MapSegments, given: Embeddings | None) -> MapSegments:
+        if given is None:
+            return replace(segments, segmentation=with_appearance(frame, segments.segmentation))
+        vectors = given.of(segments, self._taxonomy)
+        # A frame without things need not say how long embeddings are.
+        known = vectors if vectors.shape[1] else None
+        return replace(segments, segmentation=replace(segments.segmentation, embeddings=known))
+
+
+def _paint(segments: MapSegments, tracks: tuple[Track, ...], files: MappedFrame) -> NDArray[np.uint16]:
+    """uint16 [H, W]: the track's id where a tracked thing is, 0 elsewhere."""
+    table = np.zeros(max(len(segments.codes) + 1, 256), np.int64)
+    for track in tracks:
+        if track.index >= 0:
+            table[1 + track.index] = track.track_id
+    if table.max() > MAX_INSTANCE:
+        raise InputError(
+            f"{files.map}: object {table.max()} of its sequence cannot be written, KITTI-STEP holds {MAX_INSTANCE} "
+            f"in a sequence; split {files.sequence} in two, or let the tracker find more objects again"
+        )
+    labels = segments.segmentation.map
+    if labels.dtype == np.uint8:
+        return cv2.LUT(labels, table[:256].astype(np.uint16))
+    return np.take(table.astype(np.uint16), labels)
+
+
+def _rgb(image: NDArray) -> NDArray[np.uint8]:
+    """A picture as read, 8-bit colour or grey of 8 or 16 bits, as uint8 [H, W, 3]."""
+    if image.ndim == 3:
+        return image
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+
+
+def _size(array: NDArray) -> str:
+    return f"{array.shape[1]}x{array.shape[0]}"

@@ -6,12 +6,12 @@ from collections import deque
 from dataclasses import dataclass
 from functools import cached_property
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.flow import FlowHistory, warp_labels
 from vps_ros.frame import Frame, Segmentation
+from vps_ros.trackers.grid import thing_labels
 from vps_ros.trackers.similarity import dice, overlap
 from vps_ros.trackers.things import Things
 
@@ -68,10 +68,8 @@ class PixelHistory:
         grid = self._flow.push(frame.image, frame.stamp)
         if self._past and self._past[-1].labels.shape != grid:
             self._past.clear()
-        table = np.zeros(max(len(segmentation) + 1, 256), np.uint16)
-        table[things.index + 1] = np.arange(1, len(things) + 1)
         # No track has id 0: a frame whose tracks are never told is one of strangers.
-        self._now = Masks(_on_grid(segmentation.map, grid, table), np.zeros(len(things), np.int64), frame.stamp)
+        self._now = Masks(thing_labels(segmentation, things, grid), np.zeros(len(things), np.int64), frame.stamp)
 
     def remember(self, ids: NDArray[np.int64]) -> None:
         """The things of the current frame are the tracks `ids` [K]."""
@@ -114,14 +112,3 @@ class PixelHistory:
         # Only pixels of the past were visited: what they did not reach of the current masks is counted here.
         joint[0] = now.areas - joint[1:].sum(axis=0)
         return dice(joint)
-
-
-def _on_grid(labels: NDArray, grid: tuple[int, int], table: NDArray[np.uint16]) -> NDArray[np.uint16]:
-    """Labels [H, W] seen at the centres of the grid's cells, each replaced through `table`."""
-    if labels.dtype not in (np.uint8, np.uint16):
-        labels = labels.astype(np.uint16)
-    if labels.shape != grid:
-        labels = cv2.resize(labels, grid[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    if labels.dtype == np.uint8:
-        return cv2.LUT(labels, table[:256])
-    return np.take(table, labels)

@@ -17,7 +17,7 @@ class Preset(NamedTuple):
 
 _MEASURED = "measured on generated streets (docs/benchmarks.md)"
 _KMAX = "Video-kMaX"
-_STEP = "STEP, single-frame baselines (Video K-Net table 2)"
+_STEP = "STEP, released code of the baselines (Video K-Net table 2)"
 _QUASI = "Video K-Net, released code"
 _HYBRID = "HybridTracker"
 
@@ -65,7 +65,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
     },
     "sort": {
         "iou_threshold": Preset(0.3, "SORT, released code"),
-        "memory_tau": Preset(10.0, f"{_STEP}; SORT itself forgets after 1"),
+        "memory_tau": Preset(10.0, "as the other baselines of STEP; SORT itself forgets after 1"),
         "tentative_tau": _NO_SOONER,
     },
     "mask_propagation": {

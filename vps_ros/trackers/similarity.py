@@ -98,7 +98,7 @@ def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64], axis: int) 
 def bidirectional_softmax(products: NDArray[np.floating]) -> NDArray[np.float64]:
     """Mean of the softmax over rows and of the softmax over columns, float [M, K], of products [M, K].
 
-    Quasi-dense tracking (Pang et al., CVPR 2021, equation 5): two objects are alike where each is the other's best.
+    Quasi-dense tracking (Pang et al., CVPR 2021): two objects are alike where each is the other's best.
     """
     if products.size == 0:
         return np.zeros(products.shape)

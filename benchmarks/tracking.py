@@ -12,7 +12,7 @@ numbers), beside the same equations written straight, one Hungarian over all pai
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import perf_counter
 from typing import Any
 
@@ -20,10 +20,13 @@ import cv2
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from benchmarks._masks import segmentations
+from vps_ros.ablation.degrade import TRUE, Degradation, Degrader, visible_truth
+from vps_ros.ablation.relabel import relabelled, tracked, true_identities
+from vps_ros.ablation.sources import CLASSES, segment_table
 from vps_ros.config import Config
-from vps_ros.datasets.streets import drive
+from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.evaluation.evaluator import Evaluator
+from vps_ros.evaluation.overlaps import Overlaps
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import Tracker, make_tracker
@@ -35,7 +38,7 @@ from vps_ros.trackers.stages import MemoryStage
 DESCRIPTION = "AQ and id switches of the trackers on the same segments, and their time"
 SCENARIOS = ("cruise", "crowd", "occlusion", "turning", "low_rate", "night")
 SEED, FRAMES, SIZE = 700_500, 60, (640, 192)
-MASKS = {"true masks": {}, "poor masks": {"missed": 0.12, "ragged": 1.2, "flicker": 0.03}}
+MASKS = {"true masks": TRUE, "poor masks": Degradation(missed=0.12, ragged=1.2, flicker=0.03)}
 CAMERA = (1242, 375)
 
 
@@ -79,23 +82,20 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     return found
 
 
-def _judge(scenario: str, masks: dict) -> dict[str, dict]:
+def _judge(scenario: str, masks: Degradation) -> dict[str, dict]:
     trackers = {name: make() for name, make in TRACKERS.items()}
     judges = {name: Evaluator(CITYSCAPES) for name in [*TRACKERS, "true identity"]}
     last: dict[str, dict[int, int]] = {name: {} for name in judges}
     switches: dict[str, int] = defaultdict(int)
     sightings = 0
-    frames = drive(scenario, SEED, FRAMES, SIZE)
-    for street, segmentation, names in segmentations(frames, SEED, **masks):
-        sightings += len(names)
+    for frame, segmentation, table in _shots(drive(scenario, SEED, FRAMES, SIZE), masks):
+        names = true_identities(CLASSES, table, len(segmentation))
+        sightings += int((names > 0).sum())
         for name, judge in judges.items():
-            ids = names if name == "true identity" else _ids(trackers[name].step(street.frame, segmentation))
-            table = np.concatenate([[0], ids])
-            classes = street.semantic.copy()
-            things = segmentation.map > 0
-            classes[things] = segmentation.class_ids[segmentation.map[things].astype(np.int64) - 1]
-            judge.update(scenario, street.semantic, street.instance, classes, table[segmentation.map])
-            for one, track in zip(names.tolist(), ids.tolist(), strict=True):
+            true = name == "true identity"
+            ids = names & 0xFFFFFFFF if true else tracked(segmentation, trackers[name].step(frame, segmentation))
+            judge.add(scenario, relabelled(CLASSES, table, ids))
+            for one, track in zip(names[names > 0].tolist(), ids[names > 0].tolist(), strict=True):
                 switches[name] += last[name].get(one, track) != track
                 last[name][one] = track
     return {
@@ -104,9 +104,12 @@ def _judge(scenario: str, masks: dict) -> dict[str, dict]:
     }
 
 
-def _ids(tracks) -> np.ndarray:
-    seen = sorted((t.index, t.track_id) for t in tracks if t.index >= 0)
-    return np.array([track for _, track in seen], np.int64)
+def _shots(frames: Iterator[StreetFrame], how: Degradation) -> Iterator[tuple[Frame, Segmentation, Overlaps]]:
+    make = Degrader(how, SEED)
+    for street in frames:
+        truth = visible_truth(street.semantic, street.instance)
+        segmentation = make(*truth)
+        yield street.frame, segmentation, segment_table(truth, segmentation)
 
 
 def _association() -> dict[str, dict[str, float]]:
@@ -195,11 +198,11 @@ def _step() -> dict[str, float]:
     """A whole step at camera size: crowd, true masks."""
     tracker = make_tracker(Config())
     times: dict[str, list[float]] = {"flow": [], "all else": [], "objects": []}
-    for street, segmentation, _ in segmentations(drive("crowd", SEED, 40, CAMERA)):
+    for frame, segmentation, _ in _shots(drive("crowd", SEED, 40, CAMERA), TRUE):
         began = perf_counter()
-        tracker.step(street.frame, segmentation)
+        tracker.step(frame, segmentation)
         took = 1e3 * (perf_counter() - began)
         times["flow"].append(tracker.flow_milliseconds)
         times["all else"].append(took - tracker.flow_milliseconds)
-        times["objects"].append(len(segmentation))
+        times["objects"].append(int(segmentation.is_thing.sum()))
     return {name: float(np.median(ts)) for name, ts in times.items()}

@@ -23,6 +23,7 @@ ALLOWED = {
     "datasets": GROUND,
     "evaluation": GROUND | {"datasets"},
     "offline": GROUND | {"trackers", "datasets", "recording"},
+    "ablation": GROUND | {"trackers", "segmenters", "datasets", "evaluation"},
     "recording": GROUND | {"online", "messages"},
     "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "online"},
     **dict.fromkeys(GROUND, GROUND),

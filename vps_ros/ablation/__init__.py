@@ -1,0 +1,1 @@
+"""Trackers measured side by side on the same segmentations."""

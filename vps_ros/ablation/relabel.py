@@ -1,0 +1,43 @@
+"""Identities of segments put into the overlap table of a frame, without looking at its pixels again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.evaluation.overlaps import Classes, Overlaps
+from vps_ros.frame import Segmentation, Track
+
+
+def relabelled(classes: Classes, table: Overlaps, ids: NDArray[np.int64]) -> Overlaps:
+    """The table with each thing's number in the map, its instance there, replaced by its identity.
+
+    Args:
+        table: truth against segments, as `vps_ros.ablation.sources.Shot` has it.
+        ids: int64 [K], identity of each segment; those of stuff are ignored.
+    """
+    number = np.where(classes.is_thing[table.pred_class], table.pred & 0xFFFFFFFF, 0)
+    instance = np.append(0, ids)[number]
+    return Overlaps.add([Overlaps(table.gt, table.pred_class << 32 | instance, table.count)])
+
+
+def tracked(segmentation: Segmentation, tracks: Iterable[Track]) -> NDArray[np.int64]:
+    """int64 [K], the track of each segment; 0 for stuff."""
+    ids = np.zeros(len(segmentation), np.int64)
+    for track in tracks:
+        if track.index >= 0:
+            ids[track.index] = track.track_id
+    return ids
+
+
+def true_identities(classes: Classes, table: Overlaps, count: int) -> NDArray[np.int64]:
+    """int64 [K], code of the true thing that most pixels of each of `count` segments show; 0: none of them does."""
+    thing = classes.is_thing[table.gt_class] & (table.gt_instance > 0) & classes.is_thing[table.pred_class]
+    number, code, pixels = (table.pred & 0xFFFFFFFF)[thing], table.gt[thing], table.count[thing]
+    order = np.lexsort((-code, pixels))
+    found = np.zeros(count + 1, np.int64)
+    # Where a place is written more than once, the last writing stays.
+    found[number[order]] = code[order]
+    return found[1:]

@@ -19,8 +19,10 @@ def mutual_best(similarity: NDArray[np.floating], threshold: float) -> Pairs:
         return _NONE
     column = similarity.argmax(axis=1)
     rows = np.arange(len(column))
-    keep = (similarity.argmax(axis=0)[column] == rows) & (similarity[rows, column] > threshold)
-    return rows[keep], column[keep]
+    keep = similarity.argmax(axis=0).take(column) == rows
+    keep &= similarity[rows, column] > threshold
+    rows = keep.nonzero()[0]
+    return rows, column.take(rows)
 
 
 def hungarian(

@@ -33,9 +33,10 @@ class Lifecycle:
     def remembered(self, rows: NDArray, stamp: int, frame: int) -> NDArray[np.bool_]:
         """bool [M]: which rows of the memory the frame numbered `frame`, at `stamp` (nanoseconds), may still meet."""
         age = (stamp - rows["last_seen"]) * 1e-9 if self.in_seconds else frame - rows["last_frame"]
-        if self.tentative_tau >= self.tau:
-            return age <= self.tau
-        return age <= np.where(self.confirmed(rows), self.tau, self.tentative_tau)
+        sooner = min(self.tau, self.tentative_tau)
+        if age.max(initial=0) <= sooner:
+            return np.ones(len(rows), bool)
+        return age <= np.where(self.confirmed(rows), self.tau, sooner)
 
     def confirmed(self, rows: NDArray) -> NDArray[np.bool_]:
         return rows["hits"] >= self.confirm_hits

@@ -24,7 +24,8 @@ ROW = np.dtype(
         ("box", np.float64, 4),
         ("velocity", np.float64, 4),
         ("described", np.bool_),
-    ]
+    ],
+    align=True,
 )
 """One object. `box` is its last seen one, divided by the image's size, `velocity` that of its sides per second;
 `index` is the segment it has in the current frame (-1: none); `last_frame` counts the frames of the tracker;
@@ -74,15 +75,16 @@ class Memory:
         """
         rows = self.rows
         seconds = np.maximum(stamp - rows["last_seen"][which], 0) * 1e-9
-        boxes = rows["velocity"][which]
-        boxes *= seconds[:, None]
-        boxes += rows["box"][which]
-        crossed = boxes[:, 2:] < boxes[:, :2]
-        if crossed.any():
-            middle = (boxes[:, :2] + boxes[:, 2:]) / 2
-            boxes[:, :2] = np.where(crossed, middle, boxes[:, :2])
-            boxes[:, 2:] = np.where(crossed, middle, boxes[:, 2:])
-        return boxes
+        # One side after the other: NumPy's loops over two columns of a few rows cost more than what they do.
+        sides = rows["velocity"][which].T.copy()
+        sides *= seconds
+        sides += rows["box"][which].T
+        low, high = sides[:2], sides[2:]
+        middle = low + high
+        middle *= 0.5
+        np.minimum(low, middle, out=low)
+        np.maximum(high, middle, out=high)
+        return sides.T
 
     def described(self, width: int) -> bool:
         """Whether appearances of that length are known."""

@@ -62,9 +62,9 @@ class Things:
         embeddings, lengths = _usable(segmentation.embeddings if appearance else None, index)
         return cls(
             index,
-            segmentation.class_ids.take(index).astype(np.int64),
-            segmentation.scores.take(index).astype(np.float64),
-            segmentation.areas.take(index).astype(np.int64),
+            segmentation.class_ids.take(index).astype(np.int64, copy=False),
+            segmentation.scores.take(index).astype(np.float64, copy=False),
+            segmentation.areas.take(index).astype(np.int64, copy=False),
             boxes,
             embeddings,
             lengths,
@@ -74,11 +74,12 @@ class Things:
 
 def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """Euclidean lengths [K] of rows [K, D]; 0 for a row without a direction: not finite, or all but zero."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        square = np.einsum("kd,kd->k", vectors, vectors)
-    # NaN compares false with everything.
+    square = np.einsum("kd,kd->k", vectors, vectors)
+    # NaN compares false with everything, and is the smallest and largest of what it is among.
+    if len(square) and square.min() > _SMALLEST and square.max() < np.inf:
+        return np.sqrt(square, out=square)
     good = (square > _SMALLEST) & (square < np.inf)
-    return np.sqrt(square if good.all() else np.where(good, square, np.float32(0)))
+    return np.sqrt(np.where(good, square, np.float32(0)))
 
 
 def _usable(
@@ -88,8 +89,9 @@ def _usable(
         return None, np.zeros(len(index), np.float32)
     vectors = embeddings.take(index, axis=0).astype(np.float32, copy=False)
     length = lengths(vectors)
-    if not length.all():
-        vectors[length == 0] = 0
+    unusable = length == 0
+    if unusable.any():
+        vectors[unusable] = 0
     return vectors, length
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vps_ros.config import TRACKERS, Config, check, parameters
@@ -88,6 +88,7 @@ def test_an_empty_file_means_the_defaults(tmp_path):
     assert Config.from_yaml(tmp_path / "empty.yaml") == Config()
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_a_config_written_as_yaml_reads_back_equal(data):
     values = {}

@@ -375,17 +375,17 @@ def test_bidirectional_softmax_by_hand():
     assert bidirectional_softmax(np.empty((0, 3))).shape == (0, 3)
 
 
-def test_quasi_dense_multiplies_raw_products():
-    """Two objects, one thing: products 1 and 0.2 with unit vectors, nearly (0.69 + 1) / 2; ten times longer, 1."""
-    for length, expected in ((1.0, (1 / (1 + math.exp(0.2 - 1)) + 1) / 2), (10.0, 1.0)):
-        known = [at(10, embedding=(length, 0.0)), at(60, embedding=(0.2 * length, 0.9 * length), name=2)]
-        track = tracker("quasi_dense")
-        ids_of(track, [known], {1: 0.9, 2: 0.9})
-        frame, segmentation, _ = shot([at(10, embedding=(length, 0.0))])
-        seen = [t for t in track.step(replace(frame, stamp=RATE), segmentation) if t.index >= 0]
-        assert [t.track_id for t in seen] == [1]
-        assert seen[0].association_score == pytest.approx(expected, rel=1e-5)
-        assert seen[0].associated_by == AssociatedBy.INSTANCE
+@pytest.mark.parametrize(("length", "near", "far"), [(1.5, 2.25, 0.45), (10.0, 100, 20), (1.0, 10, 2)])
+def test_quasi_dense_multiplies(length, near, far):
+    """Two objects, one thing: (softmax over objects + 1) / 2 of the raw products, or of cosines over 0.1."""
+    known = [at(10, embedding=(length, 0.0)), at(60, embedding=(0.2 * length, math.sqrt(0.96) * length), name=2)]
+    track = tracker("quasi_dense")
+    ids_of(track, [known], {1: 0.9, 2: 0.9})
+    frame, segmentation, _ = shot([at(10, embedding=(length, 0.0))])
+    seen = [t for t in track.step(replace(frame, stamp=RATE), segmentation) if t.index >= 0]
+    assert [t.track_id for t in seen] == [1]
+    assert seen[0].association_score == pytest.approx((1 / (1 + math.exp(far - near)) + 1) / 2, rel=1e-5)
+    assert seen[0].associated_by == AssociatedBy.INSTANCE
 
 
 def test_quasi_dense_pairs_one_class_only():
@@ -454,14 +454,14 @@ def test_quasi_dense_remembers_for_five_frames():
 
 
 def test_quasi_dense_momentum():
-    """0.2 (3, 0) + 0.8 (1.8, 2.4) = (2.04, 1.92), not normalised: the product with (0, 1) is 1.92, with the other 0."""
+    """0.2 (3, 0) + 0.8 (1.8, 2.4) = (2.04, 1.92), not normalised: the product with (0, 2) is 3.84, with the other 0."""
     track = tracker("quasi_dense")
     other = at(60, embedding=look(3), name=2)
     ids_of(track, [[at(10, embedding=e), other] for e in (look(0), (1.8, 2.4, 0.0, 0.0))], {1: 0.9, 2: 0.9})
-    frame, segmentation, _ = shot([at(10, embedding=look(1, 1.0))])
+    frame, segmentation, _ = shot([at(10, embedding=look(1, 2.0))])
     (seen,) = [t for t in track.step(replace(frame, stamp=2 * RATE), segmentation) if t.index >= 0]
     assert (seen.track_id, seen.hits) == (1, 3)
-    assert seen.association_score == pytest.approx((1 / (1 + math.exp(-1.92)) + 1) / 2, rel=1e-5)
+    assert seen.association_score == pytest.approx((1 / (1 + math.exp(-3.84)) + 1) / 2, rel=1e-5)
 
 
 @settings(max_examples=40, deadline=None)

@@ -74,6 +74,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "tentative_tau": _NO_SOONER,
     },
     "quasi_dense": {
+        "instance_temperature": Preset(0.1, "as the instance tracker's; the paper's embeddings are not of length 1"),
         "appearance_weight": Preset(0.8, _QUASI),
         "memory_tau": Preset(5.0, _QUASI),
         "tentative_tau": _NO_SOONER,

@@ -10,5 +10,11 @@ from vps_ros.trackers.stages import QuasiDense
 
 
 def quasi_dense(config: Config) -> Tracker:
-    rules = QuasiDense(config.match_threshold, config.object_threshold, config.init_threshold, parts.lifecycle(config))
+    rules = QuasiDense(
+        config.match_threshold,
+        config.object_threshold,
+        config.init_threshold,
+        config.instance_temperature,
+        parts.lifecycle(config),
+    )
     return CascadeTracker([rules], parts.memory(config), rules, needs_embeddings=True)

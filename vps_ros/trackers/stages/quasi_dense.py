@@ -12,6 +12,7 @@ from vps_ros.trackers.stages.contract import NOTHING
 from vps_ros.trackers.things import lengths
 
 _BACKDROP_FRAMES = 1
+_ROUNDING = 1e-3
 
 
 class QuasiDense:
@@ -26,13 +27,15 @@ class QuasiDense:
         match: least bidirectional softmax of a match.
         least: least score with which a known object is seen again.
         init: least score of a new object.
+        temperature: of embeddings of length 1, whose products are divided by it; others are taken as they are. What
+            learned with raw products has lengths that say how sure it is, a cosine has not.
         lifecycle: of the objects.
     """
 
     evidence = AssociatedBy.INSTANCE
 
-    def __init__(self, match: float, least: float, init: float, lifecycle: Lifecycle) -> None:
-        self._match, self._least, self._init = match, least, init
+    def __init__(self, match: float, least: float, init: float, temperature: float, lifecycle: Lifecycle) -> None:
+        self._match, self._least, self._init, self._temperature = match, least, init, temperature
         self._lifecycle = lifecycle
         self._doubtful = np.empty(0, np.int64)
 
@@ -54,7 +57,10 @@ class QuasiDense:
         rows = rows[lengths(memory.appearance[rows]) > 0]
         if not len(rows):
             return NOTHING
-        alike = bidirectional_softmax(things.embeddings[which] @ memory.appearance[rows].T)
+        products = things.embeddings[which] @ memory.appearance[rows].T
+        if (np.abs(things.lengths[which] - 1) < _ROUNDING).all():
+            products /= np.float32(self._temperature)
+        alike = bidirectional_softmax(products)
         alike *= things.class_ids[which][:, None] == memory.rows["class_id"][rows]
         backdrop = self._backdrops(memory.rows[rows])
         k, m = np.nonzero(alike > self._match)

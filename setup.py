@@ -20,7 +20,7 @@ RUNTIME = [
 EXTRAS = {
     "live": ["cyclonedds"],
     "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
-    "report": ["matplotlib>=3.7"],
+    "report": ["matplotlib>=3.7", "trackeval>=1.3"],
     "test": ["pytest>=8", "hypothesis>=6.100"],
 }
 

@@ -1,0 +1,181 @@
+"""IDF1, HOTA, MOTA and id switches of things, by the reference implementation (TrackEval) on mask IoU.
+
+IDF1: Ristani et al., ECCV Workshops 2016. CLEAR MOT (MOTA, IDSW): Bernardin and Stiefelhagen, 2008. HOTA: Luiten et
+al., IJCV 2021; the mean over its 19 thresholds. Masks as in MOTS (Voigtlaender et al., CVPR 2019): IDF1 and CLEAR take
+two masks for the same from an IoU of 0.5 on.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
+
+_INSTANCE = 0xFFFFFFFF
+_NONE = -1
+"""Code of all that is no thing with an identity."""
+ALL = ("HOTA", "CLEAR", "Identity")
+
+
+@dataclass(frozen=True)
+class IdentityQuality:
+    """What was counted over one sequence, or several; parts of several sequences add up.
+
+    Attributes:
+        true_tubes: things with an identity of their own in the truth.
+        detections: true masks, one for each thing and frame.
+        counts: {"HOTA", "CLEAR", "Identity": TrackEval's fields}, of those that were asked for.
+    """
+
+    true_tubes: int
+    detections: int
+    counts: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def idf1(self) -> float:
+        """In 0..1, as `hota`, `deta` and `assa`; NaN without a true mask."""
+        return self._mean("Identity", "IDF1")
+
+    @property
+    def hota(self) -> float:
+        return self._mean("HOTA", "HOTA")
+
+    @property
+    def deta(self) -> float:
+        return self._mean("HOTA", "DetA")
+
+    @property
+    def assa(self) -> float:
+        return self._mean("HOTA", "AssA")
+
+    @property
+    def mota(self) -> float:
+        """At most 1, without a lower bound; NaN without a true mask."""
+        return self._mean("CLEAR", "MOTA")
+
+    @property
+    def switches(self) -> int:
+        """IDSW: how often a true thing is matched with another track than when it was matched last."""
+        return int(self.counts["CLEAR"]["IDSW"])
+
+    def _mean(self, metric: str, field: str) -> float:
+        return float(np.mean(self.counts[metric][field])) if self.detections else float("nan")
+
+    @classmethod
+    def add(cls, parts: Iterable[IdentityQuality]) -> IdentityQuality:
+        """Over several sequences; every mask counts the same. Raises InputError for none."""
+        parts = tuple(parts)
+        if not parts:
+            raise InputError("identities of no sequence at all cannot be added up")
+        counts = {
+            name: _metric(name).combine_sequences({str(i): p.counts[name] for i, p in enumerate(parts)})
+            for name in parts[0].counts
+        }
+        return cls(sum(p.true_tubes for p in parts), sum(p.detections for p in parts), counts)
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """Codes of the true [G] and predicted [P] masks of a frame; `iou` [N] of those `rows` and `columns` that meet."""
+
+    gt: NDArray[np.int64]
+    pred: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    iou: NDArray[np.float64]
+
+    def similarity(self) -> NDArray[np.float64]:
+        matrix = np.zeros((len(self.gt), len(self.pred)))
+        matrix[self.rows, self.columns] = self.iou
+        return matrix
+
+
+class Identity:
+    """Masks of one sequence and their overlaps. Streaming: update, merge, result; no pixels are kept.
+
+    Things of all classes count together, but only those of one class are compared, so that a track which changes its
+    class is another track, as in STQ. Crowds (true things with instance 0) and void are ignored, and with them every
+    predicted mask of which more than half lies on them. Predicted instance 0 is an identity like any other.
+
+    Args:
+        classes: decides what is a thing.
+        any_class: compare across classes; a track keeps its identity when its class changes.
+        metrics: which of ALL are wanted; HOTA takes most of the time.
+
+    Raises InputError where TrackEval is not installed.
+    """
+
+    def __init__(self, classes: Classes, any_class: bool = False, metrics: Iterable[str] = ALL) -> None:
+        self._classes = classes
+        self._any_class = any_class
+        self._metrics = {name: _metric(name) for name in metrics}
+        self._frames: list[_Frame] = []
+
+    def update(self, frame: Overlaps) -> None:
+        """Takes in the next frame by its overlap table."""
+        thing = self._classes.is_thing
+        gt_thing, pred_thing = thing[frame.gt_class], thing[frame.pred_class]
+        crowd = gt_thing & (frame.gt_instance == 0)
+        ignored = crowd | (frame.gt_class == self._classes.void)
+        gt_ids, gt_at = dense(np.where(gt_thing & ~crowd, frame.gt, _NONE))
+        track = frame.pred & _INSTANCE if self._any_class else frame.pred
+        pred_ids, pred_at = dense(np.where(pred_thing, track, _NONE))
+        gt_area, pred_area = sums(gt_at, frame.count, len(gt_ids)), sums(pred_at, frame.count, len(pred_ids))
+        lost = sums(pred_at, np.where(ignored, frame.count, 0), len(pred_ids))
+        gt_kept, pred_kept = gt_ids != _NONE, (pred_ids != _NONE) & (2 * lost <= pred_area)
+        pairs = gt_kept[gt_at] & pred_kept[pred_at]
+        if not self._any_class:
+            pairs &= frame.gt_class == frame.pred_class
+        # A track of several classes, compared whatever they are, shares pixels with a true thing more than once.
+        both = np.zeros((len(gt_ids), len(pred_ids)), np.int64)
+        np.add.at(both, (gt_at[pairs], pred_at[pairs]), frame.count[pairs])
+        both = both[np.ix_(gt_kept, pred_kept)]
+        g, p = np.nonzero(both)
+        iou = both[g, p] / (gt_area[gt_kept][g] + pred_area[pred_kept][p] - both[g, p])
+        self._frames.append(_Frame(gt_ids[gt_kept], pred_ids[pred_kept], g, p, iou))
+
+    def merge(self, later: Identity) -> None:
+        """Adds the part of the same sequence that follows this one."""
+        self._frames += later._frames
+
+    def result(self) -> IdentityQuality:
+        data = self._data()
+        counts = {name: metric.eval_sequence(data) for name, metric in self._metrics.items()}
+        return IdentityQuality(data["num_gt_ids"], data["num_gt_dets"], counts)
+
+    def _data(self) -> dict[str, Any]:
+        """The sequence as TrackEval takes it."""
+        empty = np.zeros(0, np.int64)
+        gt_names, gt_ids = dense(np.concatenate([empty, *(f.gt for f in self._frames)]))
+        pred_names, pred_ids = dense(np.concatenate([empty, *(f.pred for f in self._frames)]))
+        return {
+            "num_timesteps": len(self._frames),
+            "num_gt_ids": len(gt_names),
+            "num_tracker_ids": len(pred_names),
+            "num_gt_dets": len(gt_ids),
+            "num_tracker_dets": len(pred_ids),
+            "gt_ids": np.split(gt_ids, np.cumsum([len(f.gt) for f in self._frames])[:-1]),
+            "tracker_ids": np.split(pred_ids, np.cumsum([len(f.pred) for f in self._frames])[:-1]),
+            "similarity_scores": [f.similarity() for f in self._frames],
+        }
+
+
+@cache
+def _metric(name: str) -> Any:
+    """TrackEval's metric of that name."""
+    try:
+        # It says on stdout which of its data sets cannot be read here; none of them is used.
+        with redirect_stdout(io.StringIO()):
+            from trackeval import metrics
+    except ImportError as error:
+        raise InputError(f'IDF1, HOTA and MOTA need trackeval ({error}); pip install "vps_ros[report]"') from None
+    return getattr(metrics, name)() if name == "HOTA" else getattr(metrics, name)({"PRINT_CONFIG": False})

@@ -110,10 +110,12 @@ class CascadeTracker(Tracker):
         evidence = np.full(len(things), int(AssociatedBy.NEW))
         score = np.zeros(len(things))
         taken = np.zeros(len(memory), bool)
+        self.candidates = 0
         for stage in self._stages:
             which, rows = (owner < 0).nonzero()[0], (~taken).nonzero()[0]
             if not len(which) or not len(rows):
                 break
+            self.candidates += len(which) * len(rows)
             r, k, similarity = stage.pair(memory, rows, things, which, stamp)
             owner[k], evidence[k], score[k] = r, int(stage.evidence), similarity
             taken[r] = True

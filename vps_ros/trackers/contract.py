@@ -12,9 +12,12 @@ class Tracker(ABC):
 
     Attributes:
         flow_milliseconds: time of the optical flow within the last step; 0 where there was none.
+        candidates: pairs of a remembered object and a thing that the last step compared, summed over its stages; the
+            size of the matching space of Video-kMaX table 6.
     """
 
     flow_milliseconds: float = 0.0
+    candidates: int = 0
 
     @abstractmethod
     def step(self, frame: Frame, segmentation: Segmentation) -> tuple[Track, ...]:

@@ -16,15 +16,17 @@ _BINS = (16, 4, 4)
 """Bins of CIE L*, a* and b*: lightness finest, since most of a street is grey."""
 _LIMITS = ((0, 255), (108, 148), (108, 148))
 """First and last bin's centre in OpenCV's 8-bit Lab; stronger colours, which are rare, count to the nearest bin."""
-_FINER = 3
-"""Cells counted for each bin: pixels are counted hard and then shared between the two nearest bins of each axis, which
-costs one pass over the pixels instead of eight and keeps a colour on a bin's edge from jumping."""
-_CELLS = tuple(_FINER * n for n in _BINS)
+_FINER = (4, 2, 2)
+"""Cells counted for each bin of an axis: pixels are counted hard and then shared between the two nearest bins of each
+axis, which costs one pass over the pixels instead of eight and keeps a colour on a bin's edge from jumping."""
+_CELLS = tuple(cells * bins for cells, bins in zip(_FINER, _BINS, strict=True))
 _SURROUNDINGS = 0.5
 """Share of the image's own colours that is taken off: what all of the scene has in common tells nothing apart."""
 _SAMPLING = ((1, 1_000), (2, 10_000), (4, math.inf))
 """Of things of fewer pixels than the second number, every so many pixels across and down are looked at; the image's
 own colours are looked at as those of the largest things."""
+_BATCH = 256
+"""Things whose cells are held at a time."""
 
 SIZE = math.prod(_BINS)
 """D of the embeddings."""
@@ -65,18 +67,30 @@ def with_appearance(frame: Frame, segmentation: Segmentation) -> Segmentation:
         smallest = largest
         if not len(things):
             continue
-        rows = np.zeros(len(segmentation) + 1, np.int32)
-        rows[things + 1] = np.arange(1, len(things) + 1)
-        row = np.take(rows, segmentation.map[::step, ::step]).ravel()
-        # Comparing first: NumPy finds what is true five times as fast as what is not zero.
-        place = np.flatnonzero(row != 0)
-        pixels = np.take(frame.image[::step, ::step].reshape(-1, 3), place, axis=0)
-        own = _histograms(pixels, row[place] - 1, len(things))
-        seen = own.any(axis=1)
-        own -= scene
-        own[seen] /= np.linalg.norm(own[seen], axis=1, keepdims=True)
-        embeddings[things[seen]] = own[seen]
+        pixels, labels = frame.image[::step, ::step].reshape(-1, 3), segmentation.map[::step, ::step]
+        for some in np.split(things, range(_BATCH, len(things), _BATCH)):
+            embeddings[some] = _appearance(pixels, labels, some, len(segmentation), scene)
     return replace(segmentation, embeddings=embeddings)
+
+
+def _appearance(
+    pixels: NDArray[np.uint8],
+    labels: NDArray[np.unsignedinteger],
+    things: NDArray[np.int64],
+    count: int,
+    scene: NDArray,
+) -> NDArray[np.float32]:
+    """Embeddings [T, SIZE] of the segments `things` [T] of the `count` in a map [h, w] of pixels [h * w, 3]."""
+    rows = np.zeros(count + 1, np.int32)
+    rows[things + 1] = np.arange(1, len(things) + 1)
+    row = np.take(rows, labels).ravel()
+    # Comparing first: NumPy finds what is true five times as fast as what is not zero.
+    place = np.flatnonzero(row != 0)
+    own = _histograms(np.take(pixels, place, axis=0), row[place] - 1, len(things))
+    seen = own.any(axis=1)
+    own[seen] -= scene
+    own[seen] /= np.linalg.norm(own[seen], axis=1, keepdims=True)
+    return own
 
 
 def _histograms(colors: NDArray[np.uint8], rows: NDArray[np.int32], count: int) -> NDArray[np.float32]:

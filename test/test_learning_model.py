@@ -14,12 +14,13 @@ from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard
 from vps_ros.taxonomy import CITYSCAPES
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
-pytest.importorskip("onnx", reason="onnx is of the [train] extra")
+onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning import export as exporting  # noqa: E402
 from vps_ros.learning.model import Architecture, KMeansMaskTransformer, assign  # noqa: E402
 from vps_ros.learning.recipe import Data, Phase, Recipe, Schedule  # noqa: E402
+from vps_ros.learning.start import begin  # noqa: E402
 
 SMALL = Architecture(queries=8, channels=(16, 16, 16, 16), depths=(1, 1, 1, 1), query_dim=16, mask_dim=16, heads=2)
 CARD = ModelCard("small", CITYSCAPES, InputSpec(64, 96))
@@ -43,6 +44,17 @@ def test_every_prediction_has_its_stride():
     assert torch.allclose(output.pixels.norm(dim=1), torch.ones(2, 16, 24), atol=1e-4)
 
 
+def test_a_chosen_quarter_has_the_mask_that_stride_2_has_there():
+    torch.manual_seed(0)
+    model = KMeansMaskTransformer(replace(SMALL, detail=8)).eval()
+    image, choice = torch.randn(2, 3, 64, 96), torch.randint(0, 4, (2, 16, 24))
+    whole, part = model(image).final.masks, model(image, choice).final.masks
+    assert whole.shape == (2, 8, 32, 48) and part.shape == (2, 8, 16, 24)
+    for b, y, x in np.ndindex(2, 16, 24):
+        k = int(choice[b, y, x])
+        assert torch.allclose(part[b, :, y, x], whole[b, :, 2 * y + k // 2, 2 * x + k % 2], atol=1e-5)
+
+
 def test_each_pixel_goes_to_one_query_even_when_two_are_equal():
     masks = torch.tensor([[[[3.0, 1.0, 2.0]], [[3.0, 5.0, 0.0]]]])
     assert assign(masks).tolist() == [[[1, 0, 1], [0, 1, 0]]]
@@ -50,7 +62,7 @@ def test_each_pixel_goes_to_one_query_even_when_two_are_equal():
 
 def test_every_weight_learns():
     torch.manual_seed(0)
-    model = KMeansMaskTransformer(SMALL)
+    model = KMeansMaskTransformer(replace(SMALL, detail=8))
     output = model(torch.randn(2, 3, 64, 96))
     terms = [output.final.classes, output.final.masks, output.embeddings, output.semantic, output.offsets]
     terms += [t for p in output.layers for t in p]
@@ -58,16 +70,17 @@ def test_every_weight_learns():
     assert [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0] == []
 
 
-def test_export_computes_what_torch_does_and_carries_its_card(tmp_path):
+@pytest.mark.parametrize("detail", [0, 8])
+def test_export_computes_what_torch_does_and_carries_its_card(tmp_path, detail):
     torch.manual_seed(0)
-    model = KMeansMaskTransformer(SMALL).eval()
+    model = KMeansMaskTransformer(replace(SMALL, detail=detail)).eval()
     path = tmp_path / "small.onnx"
     assert exporting.export(model, CARD, path) <= exporting.TOLERANCE
     text, outputs = weights(path)
     assert ModelCard.from_json(text, "test") == CARD
     assert {n: v.shape for n, v in outputs.items()} == {
         "class_logits": (1, 8, 20),
-        "mask_logits": (1, 8, 16, 24),
+        "mask_logits": (1, 8, 32, 48) if detail else (1, 8, 16, 24),
         "query_embeddings": (1, 8, 64),
     }
 
@@ -99,7 +112,7 @@ def saved(tmp_path):
     recipe = Recipe(
         "small",
         Data(("cruise",), size=(96, 64)),
-        Schedule(1, (Phase(1.0, (96, 64), 2),)),
+        Schedule((Phase(1.0, (96, 64), 2),), steps=1),
         model=SMALL,
     )
     model = KMeansMaskTransformer(SMALL)
@@ -160,3 +173,69 @@ def test_the_shipped_model_keeps_its_promises():
     }
     assert all(np.isfinite(v).all() for v in outputs.values())
     assert sum(p.numel() for p in KMeansMaskTransformer().parameters()) <= 5_000_000
+
+
+@pytest.fixture
+def trained(saved):
+    """An exported file whose normalisation was not trivial, and the model it came from."""
+    torch.manual_seed(1)
+    content = checkpoint.load(saved)
+    model, recipe, step = checkpoint.restore(saved)
+    with torch.no_grad():
+        for p in model.parameters():
+            # As training leaves them: no two alike.
+            p.add_(0.1 * torch.randn_like(p))
+        for m in model.modules():
+            if isinstance(m, torch.nn.BatchNorm2d):
+                m.running_mean.normal_()
+                m.running_var.uniform_(0.5, 2)
+    path = saved.parent / "trained.onnx"
+    exporting.export(model, exporting.model_card(Recipe.from_mapping(content["recipe"], ""), step), path)
+    return path, model
+
+
+def test_a_model_file_is_read_back_into_a_model_that_learns_on(trained):
+    path, source = trained
+    images = [torch.randn(2, 3, 64, 96) for _ in range(3)]
+    model = KMeansMaskTransformer(replace(SMALL, detail=8))
+    torch.nn.init.zeros_(model.detail.out.weight)
+    fresh = begin(model, path, images)
+    assert {n.split(".")[0] for n in fresh} == {"detail", "semantic_head", "offset_head", "layers"}
+    assert all("class_head" in n for n in fresh if n.startswith("layers"))
+    with torch.no_grad():
+        wanted = source(images[0]).final
+        got = model.eval()(images[0]).final
+        # In training, normalisation takes the batch's own statistics: those it was given, when it is the same batch.
+        alone = KMeansMaskTransformer(SMALL)
+        begin(alone, path, images[:1])
+        learning = alone.train()(images[0]).final
+    assert torch.allclose(got.classes, wanted.classes, atol=2e-3)
+    assert torch.allclose(got.masks[..., ::2, ::2], wanted.masks, atol=2e-3)
+    assert torch.allclose(learning.masks, wanted.masks, atol=2e-2)
+
+
+def test_what_is_no_model_file_is_no_start(trained, tmp_path):
+    model = KMeansMaskTransformer(SMALL)
+    (tmp_path / "text.onnx").write_text("no model")
+    for name, message in (("text.onnx", "not a model file"), ("none.onnx", "no such file")):
+        with pytest.raises(InputError, match=message):
+            begin(model, tmp_path / name, [])
+    graph = onnx.load(str(trained[0]))
+    del graph.graph.node[5]
+    onnx.save(graph, str(tmp_path / "other.onnx"))
+    with pytest.raises(InputError, match="start from the run's checkpoint"):
+        begin(model, tmp_path / "other.onnx", [])
+
+
+def test_a_model_file_is_exported_again_for_another_size(trained, tmp_path):
+    path, model = trained
+    wide = tmp_path / "wide.onnx"
+    assert main(["export", str(path), "-o", str(wide), "--size", "160x96"]) == 0
+    text, outputs = weights(wide)
+    card, before = ModelCard.from_json(text, "test"), ModelCard.from_json(weights(path)[0], "test")
+    assert (card.input.width, card.input.height) == (160, 96) and outputs["mask_logits"].shape == (1, 8, 24, 40)
+    assert card.thresholds == before.thresholds and card.source == before.source
+    image = np.random.default_rng(0).integers(0, 256, (1, 96, 160, 3)).astype(np.uint8)
+    with torch.no_grad():
+        expected = exporting.Deployed(model, card.input).eval()(torch.from_numpy(image))
+    assert np.allclose(outputs["mask_logits"], expected[1], atol=5e-3)

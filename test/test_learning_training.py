@@ -82,6 +82,9 @@ def test_the_shipped_recipe_is_read_back_as_it_was_written():
         ({"data": {"scenarios": ["cruise"], "seed": 799_990}}, "training and validation share seeds"),
         ({"data": {"scenarios": ["cruise"], "size": [640]}}, "data.size: [640] has 1 entries, not 2"),
         ({"schedule": {"steps": 5, "phases": []}}, "the last phase must have `until: 1.0`"),
+        ({"schedule": {"phases": []}}, "give steps or minutes, one of them"),
+        ({"schedule": {"steps": 5, "minutes": 1, "phases": []}}, "give steps or minutes, one of them"),
+        ({"start": "nowhere.onnx"}, "nowhere.onnx: no such file; the recipe's `start` names weights to begin with"),
         (
             {"schedule": {"steps": 5, "phases": [{"until": 1.0, "size": [100, 64], "pairs": 2}]}},
             "size 100x64 with 2 pairs; sides are multiples of 32",
@@ -99,7 +102,8 @@ def test_a_bad_recipe_is_one_line(tmp_path, capsys, change, message):
     path.write_text(yaml.safe_dump(recipe_of(tmp_path) | change))
     assert main(["train", "--config", str(path), "-o", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
-    assert message in error and str(path) in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
+    assert str(path) in error or "start" in change
     assert not (tmp_path / "run").exists()
 
 
@@ -118,10 +122,10 @@ def test_an_unknown_scenario_names_those_there_are(tmp_path, capsys):
 def test_schedule_by_hand():
     phases = [{"until": 0.5, "size": [64, 32], "pairs": 2}, {"until": 1.0, "size": [128, 64], "pairs": 2}]
     s = Recipe.from_mapping(recipe_of("x", steps=100, phases=phases, warmup=0.1, learning_rate=1.0), "test").schedule
-    assert [learning_rate(s, i) for i in (0, 9, 10)] == pytest.approx([0.1, 1.0, 1.0])
-    assert learning_rate(s, 55) == pytest.approx(0.01 + 0.99 * 0.5)
-    assert learning_rate(s, 100) == pytest.approx(0.01)
-    assert [phase_of(s, i).size for i in (0, 49, 50, 99)] == [(64, 32), (64, 32), (128, 64), (128, 64)]
+    assert [learning_rate(s, i) for i in (0, 0.05, 0.1)] == pytest.approx([0.01, 0.5, 1.0])
+    assert learning_rate(s, 0.55) == pytest.approx(0.01 + 0.99 * 0.5)
+    assert learning_rate(s, 1) == pytest.approx(0.01)
+    assert [phase_of(s, i).size for i in (0, 0.49, 0.5, 1)] == [(64, 32), (64, 32), (128, 64), (128, 64)]
 
 
 def test_labels_stay_on_their_pixels_in_every_view(drives):
@@ -140,6 +144,15 @@ def test_labels_stay_on_their_pixels_in_every_view(drives):
         assert ((numbers > 0) == np.isin(labels, (CAR, PERSON))).all()
         far = cv2.erode((~inside).astype(np.uint8), np.ones((3, 3))) > 0
         assert (centre[far] == 127).all()
+
+
+def test_a_chosen_quarter_of_each_cell_is_what_stands_there(drives):
+    one, choice = drives[0], np.random.default_rng(0).integers(4, size=(16, 32))
+    labels, numbers = view_labels(one.semantic[0], one.instance[0], plain_view(SIZE, SIZE), choice)
+    for y, x in np.ndindex(16, 32):
+        # The boxes and the horizon lie on even rows and columns: a quarter, two pixels wide, has one label.
+        place = 4 * y + 2 * (choice[y, x] // 2), 4 * x + 2 * (choice[y, x] % 2)
+        assert labels[y, x] == one.semantic[0][place] and numbers[y, x] == one.instance[0][place]
 
 
 def test_a_plain_view_of_the_same_size_changes_nothing(drives):
@@ -235,6 +248,30 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, drives):
     assert [e["step"] for e in again.log] == [2, 3, 4, 6, 6]
     model, recipe, step = checkpoint.restore(tmp_path / "b")
     assert step == 6 and recipe == again.recipe
+
+
+def test_a_run_by_the_clock_ends_with_its_time_and_counts_what_it_spent_before(tmp_path, drives):
+    run = small_run(tmp_path / "a", steps=0, minutes=0.05)
+    run.train(drives, [(drives[0], 2)])
+    assert run.share == 1 and run.minutes >= 0.05 and run.step > 2
+    assert run.log[-1]["step"] == run.step and "validation" in run.log[-1]
+    assert run.log[-2]["lr"] == pytest.approx(0.01 * run.recipe.schedule.learning_rate)
+    again = small_run(tmp_path / "a", resume=True, steps=0, minutes=0.05)
+    assert again.share == 1 and again.minutes >= 0.05
+
+
+def test_a_run_begins_with_the_weights_of_another(tmp_path, drives):
+    first = small_run(tmp_path / "a", steps=3)
+    first.train(drives, [])
+    recipe = recipe_of("x", steps=1) | {"start": str(tmp_path / "a")}
+    recipe["model"]["detail"] = 8
+    second = Run(Recipe.from_mapping(recipe, "test"), tmp_path / "b", False)
+    second.begin(drives)
+    mine, theirs = second.model.state_dict(), first.average.model.state_dict()
+    assert all(torch.equal(mine[n], v) for n, v in theirs.items())
+    assert all(n.startswith("detail.") for n in mine.keys() - theirs.keys())
+    second.train(drives, [(drives[0], 2)])
+    assert np.isfinite(second.log[0]["total"])
 
 
 def test_a_run_is_not_overwritten_nor_mixed_up(tmp_path, drives):

@@ -11,11 +11,17 @@ from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_existing
 
 DESCRIPTION = "Writes a trained model as ONNX, after checking that ONNX Runtime computes what torch does."
-EXAMPLES = ["vps-ros export runs/streets-s -o streets-s.onnx --tune", "vps-ros inspect streets-s.onnx"]
+EXAMPLES = [
+    "vps-ros export runs/streets-s -o streets-s.onnx --tune",
+    "vps-ros export streets-s.onnx -o wide.onnx --size 960x256 --tune",
+    "vps-ros inspect streets-s.onnx",
+]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, or its checkpoint.pt")
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="a run's folder, its checkpoint.pt, or an exported model"
+    )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
     parser.add_argument(
         "--from", dest="origin", default="vps", choices=("vps",), help="what wrote the checkpoint (default: vps)"
@@ -31,14 +37,14 @@ def run(args: argparse.Namespace) -> int:
     path = refuse_existing(args.output, args.force)
     size = _size(args.size) if args.size else None
     require_training("exporting")
-    from vps_ros.learning.checkpoint import restore
     from vps_ros.learning.drives import validation_drives
     from vps_ros.learning.export import export, model_card
+    from vps_ros.learning.start import trained
     from vps_ros.learning.validation import LIMITS, predict, spread, tune
     from vps_ros.learning.voice import Voice
 
-    model, recipe, step = restore(Path(args.checkpoint))
-    limits, voice = LIMITS, Voice(progress, note)
+    model, recipe, step, chosen = trained(Path(args.checkpoint))
+    limits, voice = chosen or LIMITS, Voice(progress, note)
     if args.tune:
         drives = validation_drives(recipe.data, voice)
         frames = predict(model, spread(drives, recipe.data.validation_frames), size or recipe.data.size)

@@ -64,12 +64,27 @@ def view_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 
 def view_labels(
-    semantic: NDArray[np.uint8], instance: NDArray[np.uint16], view: View
+    semantic: NDArray[np.uint8], instance: NDArray[np.uint16], view: View, choice: NDArray[np.int64] | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The labels through the view at the mask stride, read at cell centres; void where the source has nothing."""
-    cell = np.array([[1 / MASK_STRIDE, 0, 0.5 / MASK_STRIDE - 0.5], [0, 1 / MASK_STRIDE, 0.5 / MASK_STRIDE - 0.5]])
+    """The labels through the view at the mask stride; void where the source has nothing.
+
+    Read at cell centres; with `choice` (int64 [h, w], 0..3: row * 2 + column) at the centre of that quarter of each.
+    """
+    if choice is not None:
+        halves = view_labels_at(semantic, instance, view, MASK_STRIDE // 2)
+        y, x = np.indices(choice.shape) * 2
+        place = (y + choice // 2, x + choice % 2)
+        return halves[0][place], halves[1][place]
+    return view_labels_at(semantic, instance, view, MASK_STRIDE)
+
+
+def view_labels_at(
+    semantic: NDArray[np.uint8], instance: NDArray[np.uint16], view: View, stride: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """The labels through the view at cell centres of any stride."""
+    cell = np.array([[1 / stride, 0, 0.5 / stride - 0.5], [0, 1 / stride, 0.5 / stride - 0.5]])
     matrix = cell @ np.vstack([view.matrix, [0, 0, 1]])
-    size = (view.size[0] // MASK_STRIDE, view.size[1] // MASK_STRIDE)
+    size = (view.size[0] // stride, view.size[1] // stride)
     options = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_CONSTANT}
     return (
         cv2.warpAffine(semantic, matrix, size, borderValue=VOID_ID, **options),

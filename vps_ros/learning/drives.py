@@ -24,6 +24,7 @@ from vps_ros.learning.augment import (
     view_image,
     view_labels,
 )
+from vps_ros.learning.model import MASK_STRIDE
 from vps_ros.learning.recipe import Augmentation, Data
 from vps_ros.learning.targets import Targets, make_targets, stack
 from vps_ros.learning.voice import SILENT, Voice
@@ -110,10 +111,14 @@ def _drives(data: Data, seeds: range, frames: int, label: str, voice: Voice) -> 
 
 @dataclass(frozen=True)
 class Batch:
-    """uint8 images [B, H, W, 3] and their targets; images 2i and 2i + 1 are a pair of one drive."""
+    """uint8 images [B, H, W, 3] and their targets; images 2i and 2i + 1 are a pair of one drive.
+
+    `choice` (int64 [B, h, w], or None) says at which quarter of each cell the targets were read.
+    """
 
     images: Tensor
     targets: Targets
+    choice: Tensor | None = None
 
 
 def training_batch(
@@ -123,11 +128,15 @@ def training_batch(
     rows: int,
     taxonomy: Taxonomy,
     options: Augmentation,
-    seed: tuple[int, int],
+    seed: tuple[int, ...],
+    quarters: bool = False,
 ) -> Batch:
-    """The batch that belongs to `seed` (of the run, step): the same each time, so that resuming changes nothing."""
+    """The batch that belongs to `seed` (of the run, step): the same each time, so that resuming changes nothing.
+
+    With `quarters`, labels are read at a random quarter of each cell, for a model with a detail branch.
+    """
     rng = np.random.default_rng(seed)
-    images, targets = [], []
+    images, targets, choices = [], [], []
     for d in rng.integers(len(drives), size=pairs):
         one = drives[d]
         first = int(rng.integers(len(one.image)))
@@ -143,9 +152,12 @@ def training_batch(
                 view, colours = random_view(source, size, options, rng), random_colours(options.colour, rng)
             image = view_image(np.asarray(one.image[f]), view)
             images.append(degrade(recolour(image, colours), options, rng))
-            labels = view_labels(np.asarray(one.semantic[f]), np.asarray(one.instance[f]), view)
+            choice = rng.integers(4, size=(size[1] // MASK_STRIDE, size[0] // MASK_STRIDE)) if quarters else None
+            labels = view_labels(np.asarray(one.semantic[f]), np.asarray(one.instance[f]), view, choice)
             targets.append(make_targets(*labels, taxonomy, rows))
-    return Batch(torch.from_numpy(np.stack(images)), stack(targets))
+            choices.append(choice)
+    choice = torch.from_numpy(np.stack(choices)) if quarters else None
+    return Batch(torch.from_numpy(np.stack(images)), stack(targets), choice)
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:

@@ -57,18 +57,7 @@ def export(model: KMeansMaskTransformer, card: ModelCard, path: str | Path) -> f
     shape = (1, spec.height, spec.width, 3)
     image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     with whole(path) as draft:
-        with torch.no_grad(), warnings.catch_warnings():
-            # The tracer warns of sizes it takes as constants, which they are, and of its own age.
-            warnings.simplefilter("ignore")
-            torch.onnx.export(
-                deployed,
-                (image,),
-                str(draft),
-                input_names=["image"],
-                output_names=list(OUTPUTS),
-                opset_version=OPSET,
-                dynamo=False,
-            )
+        trace(deployed, image, draft)
         graph = onnx.load(str(draft))
         graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
         onnx.checker.check_model(graph)
@@ -80,6 +69,22 @@ def export(model: KMeansMaskTransformer, card: ModelCard, path: str | Path) -> f
                 f"more than {TOLERANCE:g}; nothing was written"
             )
     return difference
+
+
+def trace(deployed: Deployed, image: Tensor, path: Path) -> None:
+    """Writes the graph that runs on images of this size, without its card."""
+    with torch.no_grad(), warnings.catch_warnings():
+        # The tracer warns of sizes it takes as constants, which they are, and of its own age.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            deployed,
+            (image,),
+            str(path),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamo=False,
+        )
 
 
 def compare(deployed: Deployed, path: Path, image: Tensor) -> float:

@@ -29,6 +29,7 @@ class Architecture:
         classes: without void.
         channels, depths: of the backbone's stages at strides 4, 8, 16 and 32.
         layers: number of k-means layers at strides 32, 16 and 8.
+        detail: channels of the branch that brings the final masks to stride 2; with 0 they stay at stride 4.
     """
 
     classes: int = 19
@@ -40,6 +41,7 @@ class Architecture:
     mask_dim: int = 64
     embedding_dim: int = 64
     heads: int = 4
+    detail: int = 0
 
 
 class MaskOutput(NamedTuple):
@@ -52,7 +54,8 @@ class MaskOutput(NamedTuple):
 class Output(NamedTuple):
     """What one forward pass gives.
 
-    `final` is at stride 4, `layers` holds one prediction for each k-means layer, at its own stride. `embeddings`
+    `final` is at stride 4, or at stride 2 where the model has a detail branch and no quarters were chosen. `layers`
+    holds one prediction for each k-means layer, at its own stride. `embeddings`
     [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit length.
     `semantic` [B, C, h, w] and `offsets` [B, 2, h, w] (x, y, in mask cells over 16, to the object's centre)
     are the auxiliary heads'. Export leaves out what is for training only.
@@ -64,6 +67,11 @@ class Output(NamedTuple):
     pixels: Tensor
     semantic: Tensor
     offsets: Tensor
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Pixel features [B, D, h, w] at unit length."""
+    return F.normalize(pixels.float(), dim=1, eps=1e-4).float()
 
 
 class Predictor(nn.Module):
@@ -83,7 +91,7 @@ class Predictor(nn.Module):
             self.class_head.bias[-1] = math.log(a.classes * 0.9 / 0.1)
 
     def pixels(self, feature: Tensor) -> Tensor:
-        return F.normalize(self.pixel_head(feature).float(), dim=1, eps=1e-4).float()
+        return unit(self.pixel_head(feature))
 
     def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
         b, _, h, w = pixels.shape
@@ -94,6 +102,37 @@ class Predictor(nn.Module):
 
     def classes(self, queries: Tensor) -> Tensor:
         return self.class_head(self.norm(queries)).float()
+
+
+class Detail(nn.Module):
+    """Pixel features at stride 2: those of stride 4, corrected in each quarter of a cell by what the image shows there.
+
+    A mask at stride 2 costs four times as much in every loss. So training looks at one quarter of each cell, drawn
+    anew each time (`choice`): the cost stays, and on average nothing is left out.
+    """
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.image = ConvNorm(3, a.detail, 5, 2, act=False)
+        self.context = ConvNorm(a.channels[0], 4 * a.detail, 1, act=False)
+        self.out = nn.Conv2d(a.detail, a.mask_dim, 1, bias=False)
+        # Begins as the masks of stride 4, nearly: what is coarse is learned first.
+        nn.init.normal_(self.out.weight, std=1e-3)
+
+    def forward(self, image: Tensor, feature: Tensor, coarse: Tensor, choice: Tensor | None) -> Tensor:
+        """Features before normalisation: [B, D, 2h, 2w], or with `choice` (int64 [B, h, w], 0..3) [B, D, h, w].
+
+        Args:
+            image: [B, 3, 4h, 4w].
+            feature: [B, C, h, w].
+            coarse: [B, D, h, w].
+        """
+        quarters = F.relu(F.pixel_unshuffle(self.image(image), 2) + self.context(feature))
+        if choice is None:
+            return self.out(F.pixel_shuffle(quarters, 2)) + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        quarters = quarters.unflatten(1, (-1, 4))
+        index = choice[:, None, None].expand(-1, quarters.shape[1], -1, -1, -1)
+        return self.out(quarters.gather(2, index)[:, :, 0]) + coarse
 
 
 class KMeansLayer(nn.Module):
@@ -144,15 +183,20 @@ class KMeansMaskTransformer(nn.Module):
         )
         self.semantic_head = nn.Conv2d(a.channels[0], a.classes, 1)
         self.offset_head = nn.Conv2d(a.channels[0], 2, 1)
+        self.detail = Detail(a) if a.detail else None
 
-    def forward(self, image: Tensor) -> Output:
+    def forward(self, image: Tensor, choice: Tensor | None = None) -> Output:
+        """`choice` (int64 [B, H / 4, W / 4], 0..3: row * 2 + column): see Detail."""
         features = self.pixel_decoder(self.backbone(image))
         queries = self.queries[None].expand(image.shape[0], -1, -1)
         predictions = []
         for level, layer in zip(self.levels, self.layers, strict=True):
             queries, prediction = layer(queries, features[level])
             predictions.append(prediction)
-        pixels = self.predictor.pixels(features[3])
+        if self.detail is None:
+            pixels = self.predictor.pixels(features[3])
+        else:
+            pixels = unit(self.detail(image, features[3], self.predictor.pixel_head(features[3]), choice))
         final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
         semantic = self.semantic_head(features[3]).float()
         offsets = self.offset_head(features[3]).float()

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vps_ros.learning.parallel import Team
+
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Of Jordan et al.: five iterations bring every singular value to 0.7..1.2."""
 ADAMW_SCALE = 0.2
@@ -29,7 +31,12 @@ def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
 
 
 class Muon(torch.optim.Optimizer):
-    """Parameters of two or more dimensions; a convolution counts as a matrix with one row for each output channel."""
+    """Parameters of two or more dimensions; a convolution counts as a matrix with one row for each output channel.
+
+    The members of a team, which all have the same gradients, share the matrix products out among themselves.
+    """
+
+    team = Team()
 
     def __init__(self, params, lr: float, weight_decay: float = 0.0, momentum: float = 0.95) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
@@ -37,21 +44,39 @@ class Muon(torch.optim.Optimizer):
     @torch.no_grad()
     def step(self, closure: None = None) -> None:
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is None:
-                    continue
+            learning = [p for p in group["params"] if p.grad is not None]
+            updates = []
+            for p in learning:
                 state = self.state[p]
                 if not state:
                     state["momentum"] = torch.zeros_like(p)
                 average = state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-                update = p.grad.lerp(average, group["momentum"]).flatten(1)
-                scale = ADAMW_SCALE * max(update.shape) ** 0.5
+                updates.append(p.grad.lerp(average, group["momentum"]).flatten(1))
+            mine = _shared_out([u.shape for u in updates], self.team.size)[self.team.rank]
+            parts = [orthogonal(u) if i in mine else None for i, u in enumerate(updates)]
+            for p, part in zip(learning, self.team.gathered(parts, updates), strict=True):
+                scale = ADAMW_SCALE * max(part.shape) ** 0.5
                 p.mul_(1 - group["lr"] * group["weight_decay"])
-                p.add_(orthogonal(update).view_as(p), alpha=-group["lr"] * scale)
+                p.add_(part.view_as(p), alpha=-group["lr"] * scale)
+
+
+def _shared_out(shapes: list[torch.Size], members: int) -> list[set[int]]:
+    """Which matrices each member takes, so that all have about as much to compute."""
+    cost = [m * n * min(m, n) for m, n in shapes]
+    shares, loads = [set() for _ in range(members)], [0] * members
+    for i in sorted(range(len(shapes)), key=lambda i: -cost[i]):
+        least = loads.index(min(loads))
+        shares[least].add(i)
+        loads[least] += cost[i]
+    return shares
 
 
 class Optimizers:
     """Muon and AdamW as one: step, zero_grad, learning rate, state."""
+
+    def join(self, team: Team) -> None:
+        """From now on this is one of several that make the same updates."""
+        self.parts[0].team = team
 
     def __init__(self, model: nn.Module, learning_rate: float, weight_decay: float) -> None:
         named = dict(model.named_parameters())

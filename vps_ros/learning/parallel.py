@@ -27,20 +27,46 @@ class Team:
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
-    def mean_gradients(self, model: nn.Module, stop: bool) -> bool:
-        """Replaces every gradient by its mean over the team; whether any member wants to stop after this step."""
+    def mean_gradients(self, model: nn.Module, stop: bool, share: float = 0.0) -> tuple[bool, float]:
+        """Replaces every gradient by its mean over the team.
+
+        Returns whether any member wants to stop after this step, and the first member's `share`.
+        """
         if self.size == 1:
-            return stop
+            return stop, share
         parameters = [p for p in model.parameters() if p.grad is not None]
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [torch.tensor([float(stop)])])
+        said = torch.tensor([float(stop), 0.0 if self.rank else share])
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [said])
         distributed.all_reduce(flat)
-        flat[:-1] /= self.size
+        flat[:-2] /= self.size
         for p, part in zip(parameters, _split(flat, parameters), strict=True):
             p.grad.copy_(part)
-        return bool(flat[-1] > 0)
+        return bool(flat[-2] > 0), float(flat[-1])
+
+    def same_weights(self, model: nn.Module) -> None:
+        """Gives every member the first one's weights and buffers."""
+        if self.size > 1:
+            for value in model.state_dict().values():
+                # A convolution's weights lie in memory in another order.
+                plain = value.contiguous()
+                distributed.broadcast(plain, 0)
+                value.copy_(plain)
+
+    def gathered(self, parts: list[Tensor | None], like: list[Tensor]) -> list[Tensor]:
+        """Every part, each made by one member (None elsewhere) with the shape of its `like`; kept to half precision."""
+        if self.size == 1:
+            return parts
+        flat = torch.cat(
+            [
+                torch.zeros(t.numel(), dtype=torch.half) if p is None else p.reshape(-1).half()
+                for p, t in zip(parts, like, strict=True)
+            ]
+        )
+        distributed.all_reduce(flat)
+        return [part.to(t.dtype) for part, t in zip(_split(flat, like), like, strict=True)]
 
 
-def _split(flat: Tensor, parameters: list[nn.Parameter]) -> Iterator[Tensor]:
+def _split(flat: Tensor, parameters: list[Tensor]) -> Iterator[Tensor]:
     start = 0
     for p in parameters:
         yield flat[start : start + p.numel()].view_as(p)

@@ -48,7 +48,7 @@ class Data:
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of training: up to which share of all steps, image size (width, height), pairs of frames in a batch.
+    """A part of training: up to which share of the run, image size (width, height), pairs of frames in a batch.
 
     The pairs are shared out among the workers.
     """
@@ -63,9 +63,11 @@ class Schedule:
     """Steps, optimiser and what is written when.
 
     Attributes:
-        steps: of the optimiser, in all.
         phases: in order; the last one's `until` is 1.
-        learning_rate: the peak of a linear warm-up over `warmup` (share of steps) and a cosine down to 1 % of it.
+        steps: of the optimiser, in all; or 0, and then
+        minutes: how long to learn, validation included, for machines whose pace is not known beforehand. Such a run
+            goes by the share of its time that has passed, so that it cannot be repeated exactly.
+        learning_rate: the peak of a linear warm-up over `warmup` (share of the run) and a cosine down to 1 % of it.
         ema: decay of the averaged weights, which are what is exported.
         clip: largest norm of the gradient.
         bfloat16: automatic mixed precision.
@@ -75,8 +77,9 @@ class Schedule:
         save_minutes: between checkpoints.
     """
 
-    steps: int
     phases: tuple[Phase, ...]
+    steps: int = 0
+    minutes: float = 0.0
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
@@ -115,12 +118,17 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run learns."""
+    """Everything that decides what a training run learns.
+
+    `start` names a run's folder, a checkpoint or an exported model, relative to the working folder, whose weights to
+    begin with; empty, the run begins with random ones.
+    """
 
     name: str
     data: Data
     schedule: Schedule
     seed: int = 0
+    start: str = ""
     model: Architecture = Architecture()
     augmentation: Augmentation = Augmentation()
     losses: LossWeights = LossWeights()
@@ -137,8 +145,10 @@ class Recipe:
             raise InputError("data: training and validation share seeds; set them apart")
         if d.frames < 2 or d.validation_frames < 1:
             raise InputError("data: frames must be at least 2 (pairs are learned from), validation_frames at least 1")
-        if s.steps < 1 or not s.phases or s.phases[-1].until != 1.0:
-            raise InputError("schedule: steps must be positive, and the last phase must have `until: 1.0`")
+        if (s.steps > 0) == (s.minutes > 0) or min(s.steps, s.minutes) < 0:
+            raise InputError("schedule: give steps or minutes, one of them and positive")
+        if not s.phases or s.phases[-1].until != 1.0:
+            raise InputError("schedule: the last phase must have `until: 1.0`")
         if sorted(p.until for p in s.phases) != [p.until for p in s.phases]:
             raise InputError("schedule: phases must be in the order of their `until`")
         for p in s.phases:
@@ -156,19 +166,13 @@ class Recipe:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Recipe:
         """Raises InputError that names the file and the entry that is missing, unknown or of the wrong type."""
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; give a training recipe, as config/train/streets-s.yaml") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-        return cls.from_mapping(content, str(path))
+        return cls.from_mapping(read_yaml(path), str(path))
 
     @classmethod
     def from_mapping(cls, content: Any, where: str) -> Recipe:
         """As from_yaml, from what was read; `where` stands in the message."""
         try:
-            return _read(cls, content, "")
+            return read_as(cls, content)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
@@ -185,8 +189,18 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
-    """The value as `kind`: a dataclass, a tuple, a number, a text or a switch."""
+def read_yaml(path: str | Path) -> Any:
+    """What a recipe's file holds; raises InputError when it cannot be read."""
+    try:
+        return yaml.safe_load(Path(path).read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; give a training recipe, as config/train/streets-s.yaml") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+
+
+def read_as(kind: Any, value: Any, where: str = "") -> Any:
+    """The value as `kind`: a dataclass, a tuple, a number, a text or a switch; raises InputError that says where."""
     place = where or "recipe"
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
@@ -201,16 +215,16 @@ def _read(kind: Any, value: Any, where: str) -> Any:
         for f in dataclasses.fields(kind):
             if f.default is dataclasses.MISSING and f.name not in value:
                 raise InputError(f"{place}: lacks {f.name!r}")
-        return kind(**{n: _read(hints[n], v, f"{where}.{n}".lstrip(".")) for n, v in value.items()})
+        return kind(**{n: read_as(hints[n], v, f"{where}.{n}".lstrip(".")) for n, v in value.items()})
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         if not isinstance(value, (list, tuple)):
             raise InputError(f"{place}: {value!r} is not a list")
         if kinds[-1] is Ellipsis:
-            return tuple(_read(kinds[0], v, f"{where}[{i}]") for i, v in enumerate(value))
+            return tuple(read_as(kinds[0], v, f"{where}[{i}]") for i, v in enumerate(value))
         if len(value) != len(kinds):
             raise InputError(f"{place}: {value!r} has {len(value)} entries, not {len(kinds)}")
-        return tuple(_read(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
+        return tuple(read_as(k, v, f"{where}[{i}]") for i, (k, v) in enumerate(zip(kinds, value, strict=True)))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is not kind:

@@ -379,7 +379,7 @@ def test_bidirectional_softmax_by_hand():
 def test_quasi_dense_multiplies(length, near, far):
     """Two objects, one thing: (softmax over objects + 1) / 2 of the raw products, or of cosines over 0.1."""
     known = [at(10, embedding=(length, 0.0)), at(60, embedding=(0.2 * length, math.sqrt(0.96) * length), name=2)]
-    track = tracker("quasi_dense")
+    track = tracker("quasi_dense", instance_temperature=0.1)
     ids_of(track, [known], {1: 0.9, 2: 0.9})
     frame, segmentation, _ = shot([at(10, embedding=(length, 0.0))])
     seen = [t for t in track.step(replace(frame, stamp=RATE), segmentation) if t.index >= 0]

@@ -95,12 +95,18 @@ class Propagation:
 
 
 def _laid(lost: NDArray[np.uint16], maps: list[NDArray[np.uint16]]) -> list[NDArray[np.uint16]]:
-    """`maps` with each mask of `lost` on the first of them where it covers nothing, or else on a new one."""
-    laid = []
+    """`maps`, written to, with each mask of `lost` on the first of them where it covers nothing, or on a new one."""
+    place = np.flatnonzero(lost)
+    label = lost.ravel()[place]
     for labels in maps:
-        covering = np.zeros(int(lost.max()) + 1, bool)
-        covering[lost[labels > 0]] = True
-        fits = ~covering[lost] & (lost > 0)
-        laid.append(np.where(fits, lost, labels))
-        lost = np.where(fits, 0, lost)
-    return [*laid, lost]
+        if not len(place):
+            return maps
+        flat = labels.reshape(-1)
+        covering = np.zeros(int(label.max()) + 1, bool)
+        covering[label[flat[place] > 0]] = True
+        stays = covering[label]
+        flat[place[~stays]] = label[~stays]
+        place, label = place[stays], label[stays]
+    rest = np.zeros_like(lost)
+    rest.reshape(-1)[place] = label
+    return [*maps, rest]

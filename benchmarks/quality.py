@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tracking import memory_of_the_paper
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
@@ -29,12 +28,14 @@ SCENARIOS = ("cruise", "crowd", "occlusion", "turning", "low_rate", "night", "cr
 FIRST_SEED = 900_000
 """Seeds from here on are never trained on."""
 FRAMES, SIZE = 100, (640, 192)
-TRACKERS = {"hierarchical": lambda: make_tracker(Config()), "memory (paper)": memory_of_the_paper}
+TRACKERS = {"hierarchical": "hierarchical", "memory (paper)": "hila_mb"}
 
 
 def run(progress) -> dict:
     """Figures by tracker; `progress(items, label, total)` shows how far it is."""
-    pipelines = {name: OnlinePanoptic(tracker=make()) for name, make in TRACKERS.items()}
+    pipelines = {
+        name: OnlinePanoptic(tracker=make_tracker(Config(tracker=tracker))) for name, tracker in TRACKERS.items()
+    }
     judges = {name: Evaluator(CITYSCAPES) for name in TRACKERS}
     speeds: list[dict] = []
     with tempfile.TemporaryDirectory() as room:

@@ -70,6 +70,19 @@ def test_what_is_not_there(source_tree, capsys, arguments, expected):
     assert expected in capsys.readouterr().err
 
 
+def test_what_cannot_be_measured_here_is_said_and_leaves_no_file(source_tree, capsys, monkeypatch):
+    monkeypatch.setattr(bench.load("quick"), "run", lambda progress: {"skipped": "no clip; get one"})
+    assert main.main(["bench", "quick", "--json", str(source_tree / "quick.json")]) == 0
+    assert "quick was not measured: no clip; get one" in capsys.readouterr().err
+    assert not (source_tree / "quick.json").exists()
+
+
+def test_without_the_real_drive_its_benchmark_is_skipped(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("VPS_ROS_REALDATA", str(tmp_path))
+    assert main.main(["bench", "real_frames"]) == 0
+    assert "VPS_ROS_REALDATA" in capsys.readouterr().err
+
+
 def test_an_installed_package_has_none(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bench, "ROOT", tmp_path)
     assert main.main(["bench", "pipeline"]) == 2

@@ -31,6 +31,8 @@ PACKAGES = (
     "panda3d",
     "torch",
     "transformers",
+    "trackers",
+    "trackeval",
 )
 
 
@@ -53,6 +55,9 @@ def run(args: argparse.Namespace) -> int:
     if on["load"] is not None and on["load"] > 0.5:
         note(f"the machine is busy (load {on['load']:.1f}): times will be longer than on a quiet one")
     figures = module.run(progress)
+    if "skipped" in figures:
+        note(f"{args.name} was not measured: {figures['skipped']}")
+        return 0
     for title, columns, rows in tables(module, figures):
         table(title, columns, rows)
     if args.json is not None:
@@ -71,7 +76,10 @@ def names(folder: Path) -> list[str]:
 
 
 def load(name: str) -> ModuleType:
-    """A benchmark: DESCRIPTION, run(progress) -> figures, and what `tables` asks for."""
+    """A benchmark: DESCRIPTION, run(progress) -> figures, and what `tables` asks for.
+
+    Figures that are {"skipped": why} say that it could not be measured here.
+    """
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     return importlib.import_module(f"benchmarks.{name}")

@@ -1,0 +1,70 @@
+"""The trackers of roboflow's package `trackers` (Apache-2.0), which see boxes alone, on our segmentations.
+
+They are an optional dependency of the benchmarks only: `pip install trackers`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.frame import Frame, Segmentation
+
+MISSING = "roboflow's trackers are not installed (pip install trackers), so they are left out"
+NAMES = {
+    "roboflow SORT": "SORTTracker",
+    "roboflow ByteTrack": "ByteTrackTracker",
+    "roboflow BoT-SORT": "BoTSORTTracker",
+}
+
+
+def there() -> bool:
+    return importlib.util.find_spec("trackers") is not None and importlib.util.find_spec("supervision") is not None
+
+
+class Roboflow:
+    """One of them with its own defaults, at the camera's rate.
+
+    Args:
+        name: key of NAMES.
+        rate: frames a second. Their buffer of lost tracks is told in frames at 30 a second, so 30 frames are a second.
+        camera_motion: BoT-SORT's compensation of the camera's motion, from the image.
+    """
+
+    def __init__(self, name: str, rate: float = 10.0, camera_motion: bool = False) -> None:
+        import trackers
+
+        parameters: dict[str, Any] = {"frame_rate": rate}
+        if name == "roboflow BoT-SORT":
+            parameters["enable_cmc"] = camera_motion
+        self._camera_motion = camera_motion
+        self.tracker = getattr(trackers, NAMES[name])(**parameters)
+
+    def see(self, frame: Frame, segmentation: Segmentation) -> Callable[[], NDArray[np.int64]]:
+        """A call that tracks the frame: int64 [K], the id of each segment from 1, 0 where the tracker gives none yet.
+
+        Their types are made before it, so that only the tracker is timed.
+        """
+        import supervision
+
+        image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2BGR) if self._camera_motion else None
+        detections = supervision.Detections(
+            xyxy=segmentation.boxes.astype(np.float64),
+            confidence=segmentation.scores,
+            class_id=segmentation.class_ids.astype(int),
+            data={"segment": np.arange(len(segmentation))},
+        )
+
+        def track() -> NDArray[np.int64]:
+            found = self.tracker.update(detections, image)
+            ids = np.zeros(len(segmentation), np.int64)
+            if len(found):
+                ids[found.data["segment"]] = found.tracker_id + 1
+            return ids
+
+        return track

@@ -1,0 +1,96 @@
+"""Tells optical flow and masks apart from the association: their calls are timed, or answered from a recording."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from vps_ros.flow import FlowHistory
+from vps_ros.trackers.pixels import PixelHistory
+from vps_ros.trackers.propagation import Propagation
+
+PIXELS = (FlowHistory, PixelHistory, Propagation)
+
+
+class Watch:
+    """Calls of the watched methods; one within another is a part of it.
+
+    Attributes:
+        milliseconds: time in them since `start`.
+        answers: what they returned since `start`, and what public attributes their object had then.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._replayed: deque[Any] | None = None
+        self.start()
+
+    def start(self, answers: list[Any] | None = None) -> None:
+        """A new step; with `answers`, the calls do nothing but give those, in their order."""
+        self.milliseconds = 0.0
+        self.answers: list[Any] = []
+        # A caller may write into what it gets.
+        self._replayed = None if answers is None else deque((_copied(a), _public(p)) for a, p in answers)
+
+    def over(self, method: Callable) -> Callable:
+        @functools.wraps(method)
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if self._replayed is not None:
+                answer, public = self._replayed.popleft()
+                if public:
+                    vars(args[0]).update(public)
+                return answer
+            if self._depth:
+                return method(*args, **kwargs)
+            self._depth += 1
+            began = perf_counter()
+            try:
+                answer = method(*args, **kwargs)
+            finally:
+                self.milliseconds += (perf_counter() - began) * 1e3
+                self._depth -= 1
+            self.answers.append((_copied(answer), _public(getattr(args[0], "__dict__", {}))))
+            return answer
+
+        return watched
+
+
+@contextmanager
+def watch(*owners: Any) -> Iterator[Watch]:
+    """Watches, while the context lasts, the public methods and properties of classes; of a pair, what it names.
+
+    A pair is (owner, name): a function where a module uses it, or one method.
+    """
+    one = Watch()
+    kept = []
+    for owner in owners:
+        owner, names = owner if isinstance(owner, tuple) else (owner, None)
+        for name, value in list(vars(owner).items()):
+            if name == names or (names is None and not name.startswith("_") and _runs(value)):
+                kept.append((owner, name, value))
+    try:
+        for owner, name, value in kept:
+            setattr(owner, name, property(one.over(value.fget)) if isinstance(value, property) else one.over(value))
+        yield one
+    finally:
+        for owner, name, value in kept:
+            setattr(owner, name, value)
+
+
+def _runs(value: Any) -> bool:
+    return isinstance(value, property) or (callable(value) and not isinstance(value, (classmethod, staticmethod)))
+
+
+def _public(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: _copied(value) for name, value in attributes.items() if not name.startswith("_")}
+
+
+def _copied(answer: Any) -> Any:
+    return answer.copy() if isinstance(answer, np.ndarray) else copy.copy(answer)

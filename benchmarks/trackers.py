@@ -1,0 +1,219 @@
+"""What tracking costs: association, flow and masks, and memory over a long run.
+
+A crowd wanders over a painted image of 1242x375, each object unseen in 10 % of the frames, with embeddings of 256
+numbers. `association` is a tracker's whole step but for the optical flow and the masks, on one BLAS thread; beside ours
+stand roboflow's trackers on the same boxes in the same run, BoT-SORT without its compensation of the camera's motion,
+which is set beside our flow instead. Flow and masks run on two cores. All figures are of the step as its caller sees
+it: segmentation in, tracks out.
+
+For the memory, ten objects are in view, all of them others after three frames; what is remembered must depend on tau,
+not on the run's length. `traced` is what Python and NumPy hold since the start of the run.
+"""
+
+from __future__ import annotations
+
+import gc
+import tracemalloc
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import cv2
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from benchmarks import _roboflow
+from benchmarks._crowd import INTERVAL, Shot, crowd, segmented
+from benchmarks._roboflow import Roboflow
+from benchmarks._watch import PIXELS, watch
+from vps_ros.commands.console import note
+from vps_ros.config import Config
+from vps_ros.frame import Frame, Segmentation
+from vps_ros.trackers import MAKERS, make_tracker
+
+DESCRIPTION = "ms a frame of association, and of flow and masks, beside roboflow's trackers; memory over 200,000 frames"
+CAMERA, COUNTS = (1242, 375), (50, 200)
+FRAMES, WARM_UP, REPEATS = 60, 15, 5
+PARTS = ("association", "step", "pixels", "flow")
+GOAL_MS = {50: 0.25, 200: 1.5}
+PIXELS_GOAL_MS, PIXELS_CORES = 6.0, 2
+CHURN = {"hierarchical": 200_000, **{name: 20_000 for name in MAKERS if name != "hierarchical"}}
+CHURN_THEIRS = {"roboflow ByteTrack": 20_000, "roboflow BoT-SORT": 20_000}
+CHURN_MARKS, CHURN_CYCLE, CHURN_OBJECTS, CHURN_LIFE, CHURN_SIZE = 10, 300, 10, 3, (96, 48)
+
+
+def run(progress: Any) -> dict:
+    """Figures by tracker: milliseconds a frame, rows of the memory and bytes."""
+    threads = cv2.getNumThreads()
+    theirs = _roboflow.there()
+    if not theirs:
+        note(_roboflow.MISSING)
+    try:
+        cv2.setNumThreads(PIXELS_CORES)
+        with threadpool_limits(1, "blas"):
+            times = {count: _times(progress, count, theirs) for count in COUNTS}
+            memory = _memory(progress, theirs)
+    finally:
+        cv2.setNumThreads(threads)
+    return {"camera": list(CAMERA), "frames": FRAMES, "repeats": REPEATS, "times_ms": times, "memory": memory}
+
+
+def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
+    found = []
+    for count, one in figures["times_ms"].items():
+        goal = GOAL_MS[int(count)]
+        rows = [[name, t["association"]["median"], t["association"]["p90"]] for name, t in one["trackers"].items()]
+        title = f"association of {count} objects (median seen {one['seen']:.0f}), ms a frame; goal {goal}"
+        found.append((title, ["tracker", "median", "p90"], rows))
+    for count, one in figures["times_ms"].items():
+        rows = [
+            [name, t["flow"]["median"], t["masks"]["median"], t["pixels"]["median"], t["pixels"]["p90"]]
+            for name, t in one["trackers"].items()
+            if t["pixels"]["median"] > 0
+        ]
+        title = f"flow and masks of {count} objects on {PIXELS_CORES} cores, ms a frame; goal {PIXELS_GOAL_MS}"
+        found.append((title, ["tracker", "flow", "masks", "both", "both, p90"], rows))
+    rows = []
+    for name, one in figures["memory"].items():
+        last = len(one["frames"]) - 1
+        for i in (0, last // 2, last):
+            rows.append([name, *(one[key][i] for key in ("frames", "rows", "most_rows", "traced_kib", "rss_mib"))])
+    columns = ["tracker", "frames", "objects in memory", "most so far", "traced KiB", "resident MiB"]
+    found.append(("memory while every object is another after three frames", columns, rows))
+    return found
+
+
+def _times(progress: Any, count: int, theirs: bool) -> dict:
+    shots = list(progress(crowd(count, FRAMES, CAMERA), f"crowd of {count}", FRAMES))
+    jobs = [(name, repeat) for repeat in range(REPEATS) for name in MAKERS]
+    samples: dict[str, dict[str, list[float]]] = {}
+    for name, _ in progress(jobs, f"trackers, {count} objects", len(jobs)):
+        _add(samples, name, _ours(name, shots))
+    if theirs:
+        jobs = [(name, repeat) for repeat in range(REPEATS) for name in _roboflow.NAMES]
+        for name, _ in progress(jobs, f"roboflow's, {count} objects", len(jobs)):
+            _add(samples, name, _theirs(name, shots))
+    return {
+        "seen": float(np.median([len(shot.segmentation) for shot in shots])),
+        "trackers": {
+            name: {part: {"median": _median(ms), "p90": float(np.percentile(ms, 90))} for part, ms in parts.items()}
+            for name, parts in samples.items()
+        },
+    }
+
+
+def _ours(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
+    """Twice the same drive: as it is, and with what flow and masks answered then, so that the association is alone."""
+    times: dict[str, list[float]] = {part: [] for part in PARTS}
+    answers = []
+    with watch(*PIXELS) as watched:
+        tracker = make_tracker(Config(tracker=name))
+        for shot in shots:
+            watched.start()
+            times["step"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
+            answers.append(watched.answers)
+            times["pixels"].append(watched.milliseconds)
+            times["flow"].append(tracker.flow_milliseconds)
+        tracker = make_tracker(Config(tracker=name))
+        for shot, answer in zip(shots, answers, strict=True):
+            watched.start(answer)
+            times["association"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
+    return {part: values[WARM_UP:] for part, values in times.items()}
+
+
+def _theirs(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
+    """Without the image, and BoT-SORT with it as well: `flow` is what its compensation of the camera's motion takes."""
+    import trackers
+
+    times: dict[str, list[float]] = {part: [] for part in PARTS}
+    tracker = Roboflow(name)
+    for shot in shots:
+        times["association"].append(_timed(tracker.see(shot.frame, shot.segmentation)))
+    if name == "roboflow BoT-SORT":
+        tracker = Roboflow(name, camera_motion=True)
+        with watch(trackers.CMC) as watched:
+            for shot in shots:
+                track = tracker.see(shot.frame, shot.segmentation)
+                watched.start()
+                times["step"].append(_timed(track))
+                times["flow"].append(watched.milliseconds)
+                times["pixels"].append(watched.milliseconds)
+    return {part: values[WARM_UP:] for part, values in times.items() if values}
+
+
+def _timed(call: Callable[[], Any]) -> float:
+    began = perf_counter()
+    call()
+    return (perf_counter() - began) * 1e3
+
+
+def _memory(progress: Any, theirs: bool) -> dict:
+    cycle = list(_churn())
+    found = {}
+    for name, frames in CHURN.items():
+        tracker = make_tracker(Config(tracker=name))
+        found[name] = _long_run(progress, name, frames, cycle, lambda f, s, t=tracker: len(t.step(f, s)))
+    for name, frames in CHURN_THEIRS.items() if theirs else ():
+        tracker = Roboflow(name)
+
+        def step(frame: Frame, segmentation: Segmentation, tracker: Roboflow = tracker) -> int:
+            tracker.see(frame, segmentation)()
+            return len(tracker.tracker.tracks)
+
+        found[name] = _long_run(progress, name, frames, cycle, step)
+    return found
+
+
+def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[Shot], step: Any) -> dict:
+    """What is remembered, and how many bytes Python and NumPy hold since the start, at so many marks."""
+    marks: dict[str, list] = {key: [] for key in ("frames", "rows", "most_rows", "traced_kib", "rss_mib")}
+    every, most = frames // CHURN_MARKS, 0
+    gc.collect()
+    tracemalloc.start()
+    began = perf_counter()
+    try:
+        for i in progress(range(frames), f"{name}, {frames:,} frames", frames):
+            shot = cycle[i % len(cycle)]
+            rows = step(Frame(shot.frame.image, i * INTERVAL), shot.segmentation)
+            most = max(most, rows)
+            if (i + 1) % every == 0:
+                gc.collect()
+                traced = tracemalloc.get_traced_memory()[0] / 1024
+                for key, value in zip(marks, (i + 1, rows, most, traced, _resident_mib()), strict=True):
+                    marks[key].append(value)
+    finally:
+        tracemalloc.stop()
+    return {**marks, "seconds": perf_counter() - began}
+
+
+def _churn() -> Iterator[Shot]:
+    """Frames whose objects are all others after CHURN_LIFE of them: other places, other looks, another class."""
+    width, height = CHURN_SIZE
+    rng = np.random.default_rng(0)
+    for i in range(CHURN_CYCLE):
+        if i % CHURN_LIFE == 0:
+            corner = rng.integers(0, (width - 12, height - 12), (CHURN_OBJECTS, 2))
+            # A class comes again only when its last objects are forgotten.
+            classes = np.full(CHURN_OBJECTS, 11 + i // CHURN_LIFE % 8, np.int32)
+            looks = rng.normal(size=(CHURN_OBJECTS, 32))
+        labels = np.zeros((height, width), np.int32)
+        for number, (x, y) in enumerate(corner, 1):
+            labels[y : y + 12, x : x + 12] = number
+        names = rng.permutation(np.flatnonzero(np.bincount(labels.ravel(), minlength=CHURN_OBJECTS + 1)[1:]))
+        image = rng.integers(0, 255, (height, width, 3), np.uint8)
+        yield Shot(Frame(image, 0), segmented(labels, names, classes[names], looks[names]), names)
+
+
+def _add(samples: dict, name: str, times: dict[str, list[float]]) -> None:
+    for part, values in times.items():
+        samples.setdefault(name, {}).setdefault(part, []).extend(values)
+
+
+def _median(values: list[float]) -> float:
+    return float(np.median(values))
+
+
+def _resident_mib() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024

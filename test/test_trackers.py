@@ -69,10 +69,10 @@ def test_mutual_best_refuses_one_sided_pairs():
     assert (rows.tolist(), columns.tolist()) == ([0], [0])
 
 
-def best_pairs(matrix, above):
+def best_pairs(matrix, above, groups=None):
     matrix = np.array(matrix)
     rows, columns = np.nonzero(matrix > above)
-    best = hungarian(rows, columns, matrix[rows, columns])
+    best = hungarian(rows, columns, matrix[rows, columns], None if groups is None else np.array(groups)[rows])
     return list(zip(rows[best].tolist(), columns[best].tolist(), strict=True))
 
 
@@ -95,6 +95,17 @@ def test_hungarian_equals_trying_everything(rows, columns, seed, threshold):
     best = max(sum(row[p] for row, p in zip(worth, pick, strict=True)) for pick in permutations(places, len(worth)))
     assert sum(matrix[r, c] for r, c in found) == pytest.approx(best)
     assert all(matrix[r, c] > threshold for r, c in found)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=7), st.lists(st.integers(1, 3), min_size=1, max_size=7), st.data()
+)
+def test_hungarian_of_groups_equals_that_of_all(rows, columns, data):
+    """Pairs of different groups are not candidates."""
+    matrix = np.random.default_rng(data.draw(st.integers(0, 10**6))).uniform(0, 1, (len(rows), len(columns)))
+    matrix[np.not_equal.outer(rows, columns)] = 0
+    assert best_pairs(matrix, 0.2, rows) == best_pairs(matrix, 0.2)
 
 
 # Identities

@@ -26,12 +26,16 @@ def mutual_best(similarity: NDArray[np.floating], threshold: float) -> Pairs:
 
 
 def hungarian(
-    rows: NDArray[np.int64], columns: NDArray[np.int64], similarity: NDArray[np.floating]
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    similarity: NDArray[np.floating],
+    groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
     """Which of the candidate pairs [P] make the greatest sum of similarities (Hungarian matching), ascending.
 
     Candidates are those above the threshold, and more alike than 0: pairs that would be thrown away afterwards never
-    take part, so that no good pair is given up for two of them.
+    take part, so that no good pair is given up for two of them. Pairs of different `groups` [P] (classes) share no row
+    and no column, and are matched apart, which costs less.
     """
     if not len(rows):
         return np.empty(0, np.int64)
@@ -39,16 +43,23 @@ def hungarian(
     contested = ((np.bincount(rows).take(rows) > 1) | (np.bincount(columns).take(columns) > 1)).nonzero()[0]
     if not len(contested):
         return np.arange(len(rows))
-    r, r_count = _dense(rows[contested])
-    c, c_count = _dense(columns[contested])
+    wanted = np.ones(len(rows), bool)
+    group = np.zeros(len(contested), np.int64) if groups is None else groups[contested]
+    for one in set(group.tolist()):
+        part = contested[group == one]
+        wanted[part] = _best(rows[part], columns[part], similarity[part])
+    return wanted.nonzero()[0]
+
+
+def _best(rows, columns, similarity) -> NDArray[np.bool_]:
+    r, r_count = _dense(rows)
+    c, c_count = _dense(columns)
     worth = np.zeros((r_count, c_count))
-    worth[r, c] = similarity[contested]
+    worth[r, c] = similarity
     partner = np.full(r_count, -1)
     best_r, best_c = linear_sum_assignment(worth, maximize=True)
     partner[best_r] = best_c
-    wanted = np.ones(len(rows), bool)
-    wanted[contested] = partner[r] == c
-    return np.flatnonzero(wanted)
+    return partner[r] == c
 
 
 def _dense(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:

@@ -51,5 +51,5 @@ class MemoryStage:
             threshold = np.where((new[k] > 0) & (old[m] > 0), self.threshold, self.location_threshold)
         good = similarity > threshold
         k, m, similarity = k[good], m[good], similarity[good]
-        best = hungarian(k, m, similarity)
+        best = hungarian(k, m, similarity, things.class_ids[which[k]])
         return rows[m[best]], which[k[best]], similarity[best]

@@ -50,7 +50,7 @@ class Degradation:
 
 
 TRUE = Degradation()
-DEGRADED = Degradation(missed=0.12, gap=2.0, split=0.05, merged=0.1, ragged=1.2, flicker=0.03)
+DEGRADED = Degradation(missed=0.12, gap=2.0, split=0.05, merged=0.1, ragged=0.5, flicker=0.03)
 
 
 def visible_truth(

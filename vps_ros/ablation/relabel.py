@@ -33,11 +33,17 @@ def tracked(segmentation: Segmentation, tracks: Iterable[Track]) -> NDArray[np.i
 
 
 def true_identities(classes: Classes, table: Overlaps, count: int) -> NDArray[np.int64]:
-    """int64 [K], code of the true thing that most pixels of each of `count` segments show; 0: none of them does."""
+    """int64 [K], code of the true thing that most pixels of each of `count` segments show; 0: none.
+
+    Of several segments that show one thing, the largest part of it has its identity and the others have none, since no
+    tracker gives one identity to two segments.
+    """
     thing = classes.is_thing[table.gt_class] & (table.gt_instance > 0) & classes.is_thing[table.pred_class]
     number, code, pixels = (table.pred & 0xFFFFFFFF)[thing], table.gt[thing], table.count[thing]
-    order = np.lexsort((-code, pixels))
-    found = np.zeros(count + 1, np.int64)
-    # Where a place is written more than once, the last writing stays.
-    found[number[order]] = code[order]
-    return found[1:]
+    # Where a key comes more than once in a dictionary, the last one stays: that of most pixels.
+    order = np.lexsort((-number, -code, pixels)).tolist()
+    shown = {int(number[i]): i for i in order}
+    owner = {int(code[i]): int(number[i]) for i in order if shown[int(number[i])] == i}
+    found = np.zeros(count, np.int64)
+    found[np.array(list(owner.values()), np.int64) - 1] = list(owner)
+    return found

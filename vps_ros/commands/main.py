@@ -16,6 +16,7 @@ COMMANDS = {
     "pack": "make a bag from a folder of images or a video",
     "track": "give identities to per-frame panoptic maps",
     "evaluate": "measure predictions against ground truth",
+    "ablate": "compare trackers on the same segmentations",
     "synth": "generate street drives with exact ground truth",
     "train": "train a model",
     "export": "write a trained model as ONNX",

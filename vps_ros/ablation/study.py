@@ -1,0 +1,257 @@
+"""All trackers on all segmentations: what is run, on how many processes, and the figures as one document."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import cv2
+from threadpoolctl import threadpool_limits
+
+from vps_ros.ablation import trial
+from vps_ros.ablation.degrade import DEGRADED, SMALLEST
+from vps_ros.ablation.shelf import Shelf
+from vps_ros.ablation.sources import MASKS, Drive, check_model, load, prepare
+from vps_ros.ablation.sweeps import SWEEPS
+from vps_ros.ablation.trial import Trial
+from vps_ros.config import TRACKERS, Config
+from vps_ros.datasets.streets import SCENARIOS
+from vps_ros.errors import InputError
+from vps_ros.evaluation.identity import Identity
+from vps_ros.trackers import make_tracker
+
+FORMAT = 1
+"""Of the document."""
+TRUTH = "true identity"
+SIZE = (640, 192)
+HELD_OUT = range(900_000, 901_000)
+"""Seeds of the drives by which the shipped model is judged: trackers are not chosen on them."""
+SWEPT_METRICS = ("CLEAR", "Identity")
+
+Progress = Callable[[Iterable[Any], str, int], Iterator[Any]]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure; raises InputError for what cannot be.
+
+    Attributes:
+        trackers, scenarios, masks: names.
+        seed: drive k of each scenario has seed + k.
+        drives: of each scenario.
+        frames: of each drive.
+        model: of the masks `model`.
+        sweeps: also vary the parameters of the papers' tables, on the first drive of each scenario.
+        jobs: processes; the figures do not depend on it, but for the times.
+        cache: folder where drives and segmentations are kept; None: nowhere.
+    """
+
+    trackers: tuple[str, ...] = TRACKERS
+    scenarios: tuple[str, ...] = tuple(SCENARIOS)
+    masks: tuple[str, ...] = tuple(MASKS)
+    seed: int = 910_000
+    drives: int = 2
+    frames: int = 60
+    size: tuple[int, int] = SIZE
+    model: str = Config.model
+    sweeps: bool = False
+    jobs: int = 1
+    cache: str | None = None
+
+    def __post_init__(self) -> None:
+        for what, known in (("trackers", TRACKERS), ("scenarios", SCENARIOS), ("masks", MASKS)):
+            names = getattr(self, what)
+            if not names or len(set(names)) < len(names):
+                raise InputError(f"{what}: {', '.join(names) or 'none'}; name each that is wanted once")
+            for name in names:
+                if name not in known:
+                    raise InputError(f"{what}: {name!r} is unknown; choose among {', '.join(known)}")
+        for what, least in (("drives", 1), ("frames", 2), ("jobs", 1), ("seed", 0)):
+            if getattr(self, what) < least:
+                raise InputError(f"{what}: {getattr(self, what)} is too small; give {least} or more")
+        if self.seed < HELD_OUT.stop and self.seed + self.drives > HELD_OUT.start:
+            raise InputError(
+                f"seed: {self.seed} .. {self.seed + self.drives - 1} meets {HELD_OUT.start} .. {HELD_OUT.stop - 1}, "
+                "the drives by which the shipped model is judged; choose others"
+            )
+
+    @property
+    def each_drive(self) -> list[Drive]:
+        seeds = range(self.seed, self.seed + self.drives)
+        return [Drive(scenario, seed, self.frames, self.size) for scenario in self.scenarios for seed in seeds]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Trackers, by the name of their row, to be run on the segmentations of one drive."""
+
+    shelf: str
+    drive: Drive
+    masks: str
+    model: str
+    configs: dict[str, Config]
+    metrics: Sequence[str]
+    truth: bool
+
+
+def study(plan: Plan, progress: Progress) -> dict:
+    """The figures, as docs/ablation.md describes them.
+
+    Raises InputError for a model that is not there or does not know the streets' classes, for a tracker that cannot use
+    the model, and where TrackEval is not installed.
+    """
+    _check(plan)
+    room = TemporaryDirectory(prefix="vps-ros-ablate-") if plan.cache is None else nullcontext(plan.cache)
+    with room as shelf, _workers(plan.jobs) as run:
+        drives = plan.each_drive
+        errands = [(shelf, drive, plan.masks, plan.model) for drive in drives]
+        for _ in progress(run(_prepare, errands), "drives", len(errands)):
+            pass
+        cells = _cells(plan, progress, run, shelf)
+        sweeps = _sweeps(plan, progress, run, shelf) if plan.sweeps else []
+    rows = list(dict.fromkeys(c["tracker"] for c in cells))
+    means = [
+        {
+            "masks": masks,
+            "tracker": row,
+            **trial.mean([c for c in cells if (c["masks"], c["tracker"]) == (masks, row)]),
+        }
+        for masks in plan.masks
+        for row in rows
+    ]
+    facts = asdict(plan)
+    facts.pop("cache")
+    return {
+        "format": FORMAT,
+        "plan": {**facts, "smallest": SMALLEST, "degradation": asdict(DEGRADED)},
+        "cells": cells,
+        "means": means,
+        "sweeps": sweeps,
+    }
+
+
+def _check(plan: Plan) -> None:
+    Identity(trial.CLASSES)
+    if "model" in plan.masks:
+        check_model(plan.model)
+    for masks in plan.masks:
+        for tracker in plan.trackers:
+            make_tracker(_config(plan, tracker, masks))
+
+
+def _config(plan: Plan, tracker: str, masks: str, **values: float) -> Config:
+    # What was learned for a model's embeddings says nothing about colour histograms.
+    weights = {} if masks == "model" else {"tracker_weights": "none"}
+    return Config(tracker=tracker, model=plan.model, **weights, **values)
+
+
+def _cells(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[dict]:
+    """One for each kind of masks, scenario and tracker."""
+    tasks = [
+        _Task(
+            shelf,
+            drive,
+            masks,
+            plan.model,
+            {tracker: _config(plan, tracker, masks) for tracker in plan.trackers},
+            ("HOTA", *SWEPT_METRICS),
+            True,
+        )
+        for masks in plan.masks
+        for drive in plan.each_drive
+    ]
+    return [
+        {"masks": masks, "scenario": scenario, "tracker": row, **found}
+        for (masks, scenario, row), found in _gathered(tasks, progress, run, "trackers")
+    ]
+
+
+def _sweeps(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[dict]:
+    """One for each kind of masks, sweep, tracker and setting: means over the scenarios."""
+    runs = [
+        (sweep, tracker, symbols, values)
+        for sweep in SWEEPS
+        for tracker in sweep.trackers
+        if tracker in plan.trackers
+        for symbols, values in sweep.settings(tracker)
+    ]
+    tasks = [
+        _Task(
+            shelf,
+            drive,
+            masks,
+            plan.model,
+            {str(i): _config(plan, tracker, masks, **values) for i, (_, tracker, _, values) in enumerate(runs)},
+            SWEPT_METRICS,
+            False,
+        )
+        for masks in plan.masks
+        for drive in plan.each_drive
+        if drive.seed == plan.seed
+    ]
+    found: dict[tuple[str, int], list[dict]] = {}
+    for (masks, _, row), cell in _gathered(tasks, progress, run, "sweeps"):
+        found.setdefault((masks, int(row)), []).append(cell)
+    rows = []
+    for (masks, i), cells in found.items():
+        sweep, tracker, symbols, values = runs[i]
+        mean = trial.mean(cells)
+        kept = {name: mean[name] for name in ("AQ", "STQ", "IDF1", "IDSW", "candidates", "candidates_max")}
+        about = {"sweep": sweep.name, "source": sweep.source, "masks": masks, "tracker": tracker}
+        rows.append({**about, "setting": symbols, "parameters": values, **kept})
+    return rows
+
+
+def _gathered(
+    tasks: Sequence[_Task], progress: Progress, run: Callable, label: str
+) -> Iterator[tuple[tuple[str, str, str], dict]]:
+    """((masks, scenario, row), figures over its drives), in the order of the tasks."""
+    trials: dict[tuple[str, str, str], list[Trial]] = {}
+    for task, done in zip(tasks, progress(run(_measure, tasks), label, len(tasks)), strict=True):
+        for row, one in done.items():
+            trials.setdefault((task.masks, task.drive.scenario, row), []).append(one)
+    for key, parts in trials.items():
+        yield key, trial.figures(parts)
+
+
+def _prepare(errand: tuple[str, Drive, Sequence[str], str]) -> None:
+    shelf, drive, masks, model = errand
+    for one in masks:
+        prepare(Shelf(shelf), drive, one, model)
+
+
+def _measure(task: _Task) -> dict[str, Trial]:
+    shots = load(Shelf(task.shelf), task.drive, task.masks, task.model)
+    done = {row: trial.run(make_tracker(config), shots, task.metrics) for row, config in task.configs.items()}
+    return done | ({TRUTH: trial.run_truth(shots)} if task.truth else {})
+
+
+class _workers:
+    """`run(function, items)` -> results in order, on so many processes, or in this one."""
+
+    def __init__(self, jobs: int) -> None:
+        self._jobs = jobs
+
+    def __enter__(self) -> Callable[[Callable, Sequence], Iterator]:
+        if self._jobs == 1:
+            _one_thread()
+            return map
+        # Fork would copy the threads' locks of a network that this process may have run.
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(self._jobs, context, _one_thread)
+        return self._pool.map
+
+    def __exit__(self, *_: object) -> None:
+        if self._jobs > 1:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    """A figure must not depend on how many cores there are."""
+    cv2.setNumThreads(1)
+    threadpool_limits(limits=1, user_api="blas")

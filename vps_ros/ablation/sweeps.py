@@ -1,0 +1,103 @@
+"""The papers' tables of parameters: Video-kMaX 7 to 9 and HybridTracker VII, for their trackers and for ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from vps_ros.presets import PRESETS
+
+OURS = "hierarchical"
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One parameter that is varied.
+
+    Attributes:
+        symbol: the paper's.
+        names: parameters of Config; those of them that a paper's tracker uses all take each value.
+        values: the paper's.
+        ours: what our tracker has instead, or `names`; the first that it uses is varied.
+        factors: by which its own value is varied, where that has another scale than the paper's.
+    """
+
+    symbol: str
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    ours: tuple[str, ...] = ()
+    factors: tuple[float, ...] = ()
+
+    def choices(self, tracker: str) -> tuple[list[str], Sequence[float]]:
+        """Parameters that the tracker uses, and the values that they take."""
+        own = PRESETS[tracker]
+        if tracker != OURS:
+            return [name for name in self.names if name in own], self.values
+        used = [name for name in self.ours or self.names if name in own][:1]
+        if used and self.factors:
+            return used, [round(own[used[0]].value * factor, 6) for factor in self.factors]
+        return used, self.values
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Attributes: name: of the sweep; source: the table; trackers: whose parameters; axes: every combination is run."""
+
+    name: str
+    source: str
+    trackers: tuple[str, ...]
+    axes: tuple[Axis, ...]
+
+    def settings(self, tracker: str) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
+        """(symbol -> value, parameter of Config -> value) of each run; none where the tracker lacks an axis."""
+        choices = []
+        for axis in self.axes:
+            used, values = axis.choices(tracker)
+            if not used:
+                return
+            choices.append([(axis.symbol, used, float(value)) for value in values])
+        for choice in product(*choices):
+            yield {s: v for s, _, v in choice}, {name: v for _, used, v in choice for name in used}
+
+
+_KMAX, _HYBRID = "Video-kMaX", "HybridTracker"
+_LEAST = ("association_threshold", "memory_threshold")
+SWEEPS = (
+    Sweep(
+        "tau and alpha",
+        f"{_KMAX} table 7",
+        ("appearance", "hila_mb", OURS),
+        (
+            Axis("tau", ("memory_tau",), (1, 3, 10, 20)),
+            Axis("alpha", ("memory_threshold", "location_threshold"), (0.6, 0.7, 0.8), _LEAST, (0.8, 1.0, 1.2)),
+        ),
+    ),
+    Sweep(
+        "T",
+        f"{_KMAX} table 8",
+        ("location", "hila_mb", OURS),
+        (Axis("T", ("location_temperature",), (0.5, 1.0, 1.5), factors=(0.5, 1.0, 1.5)),),
+    ),
+    Sweep(
+        "lambda",
+        f"{_KMAX} table 9",
+        ("appearance", "hila_mb", OURS),
+        (Axis("lambda", ("appearance_weight",), (0.0, 0.5, 0.7, 0.8, 0.9, 1.0)),),
+    ),
+    Sweep(
+        "theta",
+        f"{_HYBRID} table VII",
+        ("instance", "pixel", "hybrid", OURS),
+        (
+            Axis(
+                "theta",
+                ("temporal_threshold",),
+                (0.001, 0.005, 0.01, 0.015, 0.02),
+                ("association_threshold", "pixel_threshold"),
+                (0.6, 0.8, 1.0, 1.2, 1.4),
+            ),
+        ),
+    ),
+)
+"""A value of T or theta that the paper's tables do not have is ours: 0.5 to 1.5 times our tracker's own."""

@@ -397,6 +397,11 @@ def test_empty_folders(folders, capsys):
         (folders / "kept").rename(folders / name)
 
 
+def test_images_that_are_the_maps(folders, capsys):
+    assert main(["track", "--images", f"{folders}/maps", "--segmentation", f"{folders}/maps", "-o", "out"]) == 2
+    assert "maps/0002/000000.png: is both image and map" in complaint(capsys)
+
+
 def test_sizes_that_differ(folders, capsys):
     image, semantic, instance = (a[:-2] for a in street(2))
     save_image(folders / "images/0006/000002.png", image)

@@ -45,7 +45,7 @@ def pair_maps(
 
     Raises:
         InputError: as the listings; or a map lacks its image or its embeddings, an image of a sequence that has maps
-            lacks its map, or a folder for the maps of a sequence holds none.
+            lacks its map, a folder for the maps of a sequence holds none, or a file is both image and map.
     """
     maps = list_maps(segmentation, split)
     photos = list_without_split(list_images, images, split)
@@ -62,6 +62,9 @@ def pair_maps(
         for s, found in maps.items()
         for f, path in found.items()
     )
+    for frame in frames:
+        if frame.image.resolve() == frame.map.resolve():
+            raise InputError(f"{frame.map}: is both image and map; give images and maps folders of their own")
     return frames, spare
 
 

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
     parser.add_argument(
-        "--tune", action="store_true", help="search the thresholds with the best PQ on the recipe's validation drives"
+        "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation drives"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vps_ros.ablation import plots
 from vps_ros.ablation.sources import MASKS
 from vps_ros.ablation.study import Plan, study
 from vps_ros.ablation.tables import tables
@@ -12,7 +13,6 @@ from vps_ros.commands.bench import machine
 from vps_ros.commands.console import note, progress, table
 from vps_ros.config import TRACKERS
 from vps_ros.datasets.streets import SCENARIOS
-from vps_ros.errors import InputError
 from vps_ros.output import refuse_existing, write_json
 
 DESCRIPTION = (
@@ -68,26 +68,17 @@ def run(args: argparse.Namespace) -> int:
     for output in outputs:
         refuse_existing(output, args.force)
     if args.output:
-        _require_plots()
+        plots.require()
     document = {"machine": machine(), **study(plan, progress)}
     for output in outputs:
         write_json(output, document)
     for title, columns, rows in tables(document):
         table(title, columns, rows, digits=1)
     if args.output:
-        from vps_ros.ablation.plots import draw
-
-        for path in draw(document, Path(args.output)):
+        for path in plots.draw(document, Path(args.output)):
             note(f"look at {path}")
     return 0
 
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in text.split(","))
-
-
-def _require_plots() -> None:
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'--output draws plots, which needs {error.name}; pip install "vps_ros[report]"') from None

@@ -21,7 +21,7 @@ EXTRAS = {
     "live": ["cyclonedds"],
     "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
     "report": ["matplotlib>=3.7", "trackeval>=1.3"],
-    "test": ["pytest>=8", "hypothesis>=6.100"],
+    "test": ["pytest>=8", "hypothesis>=6.100", "onnx>=1.16"],
 }
 
 
@@ -49,7 +49,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.10",
     packages=find_packages(include=["vps_ros", "vps_ros.*"]),
-    package_data={"vps_ros": ["weights/*.onnx", "weights/*.json", "messages/definitions/*/*.msg"]},
+    package_data={"vps_ros": ["weights/*.onnx", "weights/*.npz", "weights/*.json", "messages/definitions/*/*.msg"]},
     cmdclass={"build_py": BuildWithMessages},
     install_requires=RUNTIME,
     extras_require=EXTRAS,

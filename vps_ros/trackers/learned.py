@@ -65,9 +65,9 @@ class Fusion:
         bias: of the sum.
     """
 
-    pixel: float = 6.0
-    instance: float = 6.0
-    bias: float = -3.0
+    pixel: float = 4.5
+    instance: float = 4.5
+    bias: float = -5.0
 
     def __call__(self, pixel: NDArray[np.floating], instance: NDArray[np.floating]) -> NDArray[np.float64]:
         """Probability that two segments are one object, [M, K], of the Dice and the instance matrix."""
@@ -80,8 +80,7 @@ class Learned:
 
     Attributes:
         about: of a file: model (name), sha256 (of the model's file), embedding (its length), recipe, step. Empty for
-            what was not learned: the embeddings as they are, and a fusion that weighs both matrices alike, one half
-            where their mean is 1/4.
+            what was not learned: the embeddings as they are, and a fusion that weighs both matrices alike.
         where: the file, for messages.
     """
 

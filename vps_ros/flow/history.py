@@ -68,7 +68,7 @@ class FlowHistory:
         return flow
 
     def forward(self, steps: int = 1) -> NDArray[np.float32] | None:
-        """float32 [h, w, 2] from the image `steps` (1 or 2) before the newest to the newest; None where there is none."""
+        """float32 [h, w, 2] to the newest image from the one `steps` (1 or 2) before; None where there is none."""
         if len(self._images) <= steps:
             return None
         began = perf_counter()

@@ -70,7 +70,7 @@ def test_reset_forgets_everything_but_ids_go_on(name):
 
 @every
 def test_frames_without_things_age_the_memory_away(name):
-    track = tracker(name)
+    track = tracker(name, memory_tau=5.0)
     drive(track, three(), 3)
     empty = segmented(GROUND, np.zeros((HEIGHT, WIDTH), int), [])[1]
     counts = [len(track.step(Frame(GROUND, f * RATE), empty)) for f in range(3, 20)]

@@ -177,7 +177,7 @@ def all_trackers(rate: float) -> dict[str, Callable[[Frame, Segmentation], NDArr
     """By name: frame and segments to the id of each segment, 0 for none."""
     found: dict[str, Callable[[Frame, Segmentation], NDArray[np.int64]]] = {}
     for name in MAKERS:
-        tracker = make_tracker(Config(tracker=name))
+        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
         found[name] = lambda frame, segments, one=tracker: _ids(one.step(frame, segments))
     for name in _roboflow.NAMES if _roboflow.there() else ():
         other = Roboflow(name, rate, camera_motion=name == "roboflow BoT-SORT")

@@ -108,14 +108,14 @@ def _ours(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     answers = []
     with watch(*PIXELS) as watched:
-        tracker = make_tracker(Config(tracker=name))
+        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
         for shot in shots:
             watched.start()
             times["step"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
             answers.append(watched.answers)
             times["pixels"].append(watched.milliseconds)
             times["flow"].append(tracker.flow_milliseconds)
-        tracker = make_tracker(Config(tracker=name))
+        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
         for shot, answer in zip(shots, answers, strict=True):
             watched.start(answer)
             times["association"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
@@ -152,7 +152,7 @@ def _memory(progress: Any, theirs: bool) -> dict:
     cycle = list(_churn())
     found = {}
     for name, frames in CHURN.items():
-        tracker = make_tracker(Config(tracker=name))
+        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
         found[name] = _long_run(progress, name, frames, cycle, lambda f, s, t=tracker: len(t.step(f, s)))
     for name, frames in CHURN_THEIRS.items() if theirs else ():
         tracker = Roboflow(name)

@@ -78,7 +78,7 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
 
     Args:
         frames: in order; the frames of a sequence one after the other.
-        config: `tracker` and its parameters.
+        config: `tracker` and its parameters. No model runs here: `tracker_weights: model` is none.
         taxonomy: which classes are things.
         hz: frames per second, for the stamps.
 
@@ -88,6 +88,8 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
     """
     # BLAS threads go on spinning after each small product, on the cores that read the next frames.
     threadpool_limits(limits=1, user_api="blas")
+    if config.tracker_weights == "model":
+        config = replace(config, tracker_weights="none")
     sequence: _Sequence | None = None
     for frame in frames:
         if sequence is None or sequence.name != frame.files.sequence:

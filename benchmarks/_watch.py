@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 import functools
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,13 +19,25 @@ from vps_ros.trackers.pixels import PixelHistory
 from vps_ros.trackers.propagation import Propagation
 
 PIXELS = (FlowHistory, PixelHistory, Propagation)
+_OF_THE_IMAGE = ("with_appearance", "camera_motion")
+"""Functions of trackers' modules that look at the image or the flow once more: colours, and the camera's motion."""
+
+
+def of_the_image() -> list[tuple[ModuleType, str]]:
+    """Those functions, in each module of the trackers that uses them."""
+    return [
+        (module, name)
+        for module_name, module in sys.modules.items()
+        for name in _OF_THE_IMAGE
+        if module_name.startswith("vps_ros.trackers.") and name in vars(module)
+    ]
 
 
 class Watch:
     """Calls of the watched methods; one within another is a part of it.
 
     Attributes:
-        milliseconds: time in them since `start`.
+        milliseconds: time in them since `start`, and `in_functions`: in those of them that are no methods.
         answers: what they returned since `start`, and what public attributes their object had then.
     """
 
@@ -34,12 +48,12 @@ class Watch:
 
     def start(self, answers: list[Any] | None = None) -> None:
         """A new step; with `answers`, the calls do nothing but give those, in their order."""
-        self.milliseconds = 0.0
+        self.milliseconds = self.in_functions = 0.0
         self.answers: list[Any] = []
         # A caller may write into what it gets.
         self._replayed = None if answers is None else deque((_copied(a), _public(p)) for a, p in answers)
 
-    def over(self, method: Callable) -> Callable:
+    def over(self, method: Callable, of_class: bool) -> Callable:
         @functools.wraps(method)
         def watched(*args: Any, **kwargs: Any) -> Any:
             if self._replayed is not None:
@@ -54,9 +68,11 @@ class Watch:
             try:
                 answer = method(*args, **kwargs)
             finally:
-                self.milliseconds += (perf_counter() - began) * 1e3
+                took = (perf_counter() - began) * 1e3
+                self.milliseconds += took
+                self.in_functions += 0 if of_class else took
                 self._depth -= 1
-            self.answers.append((_copied(answer), _public(getattr(args[0], "__dict__", {}))))
+            self.answers.append((_copied(answer), _public(vars(args[0])) if of_class else {}))
             return answer
 
         return watched
@@ -77,7 +93,11 @@ def watch(*owners: Any) -> Iterator[Watch]:
                 kept.append((owner, name, value))
     try:
         for owner, name, value in kept:
-            setattr(owner, name, property(one.over(value.fget)) if isinstance(value, property) else one.over(value))
+            of_class = isinstance(owner, type)
+            if isinstance(value, property):
+                setattr(owner, name, property(one.over(value.fget, of_class)))
+            else:
+                setattr(owner, name, one.over(value, of_class))
         yield one
     finally:
         for owner, name, value in kept:

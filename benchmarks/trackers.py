@@ -1,10 +1,10 @@
 """What tracking costs: association, flow and masks, and memory over a long run.
 
 A crowd wanders over a painted image of 1242x375, each object unseen in 10 % of the frames, with embeddings of 256
-numbers. `association` is a tracker's whole step but for the optical flow and the masks, on one BLAS thread; beside ours
-stand roboflow's trackers on the same boxes in the same run, BoT-SORT without its compensation of the camera's motion,
-which is set beside our flow instead. Flow and masks run on two cores. All figures are of the step as its caller sees
-it: segmentation in, tracks out.
+numbers. `association` is a tracker's whole step but for what looks at pixels, on one BLAS thread; beside ours stand
+roboflow's trackers on the same boxes in the same run, BoT-SORT without its compensation of the camera's motion, which
+is set beside our flow instead. Flow, masks and what else looks at the image run on two cores. All figures are of the
+step as its caller sees it: segmentation in, tracks out.
 
 For the memory, ten objects are in view, all of them others after three frames; what is remembered must depend on tau,
 not on the run's length. `traced` is what Python and NumPy hold since the start of the run.
@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from benchmarks import _roboflow
 from benchmarks._crowd import INTERVAL, Shot, crowd, segmented
 from benchmarks._roboflow import Roboflow
-from benchmarks._watch import PIXELS, watch
+from benchmarks._watch import PIXELS, of_the_image, watch
 from vps_ros.commands.console import note
 from vps_ros.config import Config
 from vps_ros.frame import Frame, Segmentation
@@ -35,11 +35,12 @@ from vps_ros.trackers import MAKERS, make_tracker
 DESCRIPTION = "ms a frame of association, and of flow and masks, beside roboflow's trackers; memory over 200,000 frames"
 CAMERA, COUNTS = (1242, 375), (50, 200)
 FRAMES, WARM_UP, REPEATS = 60, 15, 5
-PARTS = ("association", "step", "pixels", "flow")
+PARTS = ("association", "flow", "masks", "flow_and_masks", "image", "step")
 GOAL_MS = {50: 0.25, 200: 1.5}
 PIXELS_GOAL_MS, PIXELS_CORES = 6.0, 2
 CHURN = {"hierarchical": 200_000, **{name: 20_000 for name in MAKERS if name != "hierarchical"}}
 CHURN_THEIRS = {"roboflow ByteTrack": 20_000, "roboflow BoT-SORT": 20_000}
+MARKED = ("frames", "rows", "most_rows", "traced_kib", "rss_mib")
 CHURN_MARKS, CHURN_CYCLE, CHURN_OBJECTS, CHURN_LIFE, CHURN_SIZE = 10, 300, 10, 3, (96, 48)
 
 
@@ -62,23 +63,23 @@ def run(progress: Any) -> dict:
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     found = []
     for count, one in figures["times_ms"].items():
-        goal = GOAL_MS[int(count)]
+        seen = f"{count} objects ({one['seen']:.0f} seen in the median frame)"
         rows = [[name, t["association"]["median"], t["association"]["p90"]] for name, t in one["trackers"].items()]
-        title = f"association of {count} objects (median seen {one['seen']:.0f}), ms a frame; goal {goal}"
+        title = f"association of {seen}, ms a frame; goal {GOAL_MS[int(count)]} in the median"
         found.append((title, ["tracker", "median", "p90"], rows))
-    for count, one in figures["times_ms"].items():
         rows = [
-            [name, t["flow"]["median"], t["masks"]["median"], t["pixels"]["median"], t["pixels"]["p90"]]
+            [name, *(t[part]["median"] for part in PARTS[1:]), t["step"]["p90"]]
             for name, t in one["trackers"].items()
-            if t["pixels"]["median"] > 0
+            if t.get("flow_and_masks", {}).get("median", 0) > 0
         ]
-        title = f"flow and masks of {count} objects on {PIXELS_CORES} cores, ms a frame; goal {PIXELS_GOAL_MS}"
-        found.append((title, ["tracker", "flow", "masks", "both", "both, p90"], rows))
+        title = f"pixels of {seen} on {PIXELS_CORES} cores, ms a frame; goal {PIXELS_GOAL_MS} for flow and masks"
+        columns = ["tracker", "flow", "masks", "flow and masks", "colours, camera", "whole step", "whole step, p90"]
+        found.append((title, columns, rows))
     rows = []
     for name, one in figures["memory"].items():
         last = len(one["frames"]) - 1
         for i in (0, last // 2, last):
-            rows.append([name, *(one[key][i] for key in ("frames", "rows", "most_rows", "traced_kib", "rss_mib"))])
+            rows.append([name, *(one[key][i] for key in MARKED)])
     columns = ["tracker", "frames", "objects in memory", "most so far", "traced KiB", "resident MiB"]
     found.append(("memory while every object is another after three frames", columns, rows))
     return found
@@ -107,14 +108,16 @@ def _ours(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
     """Twice the same drive: as it is, and with what flow and masks answered then, so that the association is alone."""
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     answers = []
-    with watch(*PIXELS) as watched:
+    with watch(*PIXELS, *of_the_image()) as watched:
         tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
         for shot in shots:
             watched.start()
-            times["step"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
+            step = _timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation))
             answers.append(watched.answers)
-            times["pixels"].append(watched.milliseconds)
-            times["flow"].append(tracker.flow_milliseconds)
+            pixels, flow, image = watched.milliseconds, tracker.flow_milliseconds, watched.in_functions
+            values = (flow, pixels - flow - image, pixels - image, image, step)
+            for part, value in zip(PARTS[1:], values, strict=True):
+                times[part].append(value)
         tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
         for shot, answer in zip(shots, answers, strict=True):
             watched.start(answer)
@@ -136,9 +139,10 @@ def _theirs(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
             for shot in shots:
                 track = tracker.see(shot.frame, shot.segmentation)
                 watched.start()
-                times["step"].append(_timed(track))
-                times["flow"].append(watched.milliseconds)
-                times["pixels"].append(watched.milliseconds)
+                step = _timed(track)
+                motion = watched.milliseconds
+                for part, value in zip(PARTS[1:], (motion, 0.0, motion, 0.0, step), strict=True):
+                    times[part].append(value)
     return {part: values[WARM_UP:] for part, values in times.items() if values}
 
 
@@ -167,7 +171,7 @@ def _memory(progress: Any, theirs: bool) -> dict:
 
 def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[Shot], step: Any) -> dict:
     """What is remembered, and how many bytes Python and NumPy hold since the start, at so many marks."""
-    marks: dict[str, list] = {key: [] for key in ("frames", "rows", "most_rows", "traced_kib", "rss_mib")}
+    marks: dict[str, list] = {key: [] for key in MARKED}
     every, most = frames // CHURN_MARKS, 0
     gc.collect()
     tracemalloc.start()

@@ -1,6 +1,7 @@
 """The material of the trackers' benchmarks: crowds, the real drive, scores, and telling pixels from association."""
 
 import importlib.util
+import json
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ bench.load("trackers")
 from benchmarks import _roboflow, real_frames  # noqa: E402
 from benchmarks import trackers as trackers_benchmark  # noqa: E402
 from benchmarks._crowd import crowd  # noqa: E402
-from benchmarks._watch import PIXELS, watch  # noqa: E402
+from benchmarks._watch import PIXELS, of_the_image, watch  # noqa: E402
 
 
 def seen(tracks):
@@ -41,7 +42,7 @@ def test_segments_of_a_crowd_are_those_of_its_map():
 def test_association_without_pixels_is_the_same_association(name):
     """With what flow and masks answered before, a fresh tracker comes to the same tracks and looks at no pixel."""
     shots = list(crowd(15, 6, (320, 120), width=16, seed=1))
-    with watch(*PIXELS) as watched:
+    with watch(*PIXELS, *of_the_image()) as watched:
         first, tracker = [], make_tracker(Config(tracker=name))
         for shot in shots:
             watched.start()
@@ -54,6 +55,29 @@ def test_association_without_pixels_is_the_same_association(name):
     tracker = make_tracker(Config(tracker=name))
     assert [seen(tracker.step(shot.frame, shot.segmentation)) for shot in shots] == [tracks for tracks, _ in first]
     assert (pixels > 0) == any(answers for _, answers in first)
+
+
+def test_figures_of_a_small_run_fit_their_tables(monkeypatch):
+    small = {
+        "CAMERA": (200, 80),
+        "COUNTS": (50,),
+        "FRAMES": 6,
+        "WARM_UP": 2,
+        "REPEATS": 1,
+        "CHURN": dict.fromkeys(MAKERS, 40),
+        "CHURN_THEIRS": dict.fromkeys(trackers_benchmark.CHURN_THEIRS, 40),
+    }
+    for name, value in small.items():
+        monkeypatch.setattr(trackers_benchmark, name, value)
+    figures = json.loads(json.dumps(trackers_benchmark.run(lambda items, label, total: items)))
+    ours = figures["times_ms"]["50"]["trackers"]["mask_propagation"]
+    assert ours["flow"]["median"] > 0 and ours["masks"]["median"] > 0
+    association, pixels, memory = trackers_benchmark.tables(figures)
+    for _, columns, rows in (association, pixels, memory):
+        assert rows and all(len(row) == len(columns) for row in rows)
+    assert {row[0] for row in association[2]} >= set(MAKERS)
+    assert {row[0] for row in pixels[2]} >= {"hierarchical", "mask_propagation", "pixel", "hybrid"}
+    assert {row[1] for row in memory[2]} == {4, 20, 40}
 
 
 def test_churn_fills_the_memory_no_further_than_tau():

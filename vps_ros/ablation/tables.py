@@ -85,7 +85,7 @@ def goal(document: dict) -> list[dict]:
                     if (c["masks"], c["scenario"]) == (masks, scenario) and c["tracker"] != TRUTH
                 }
                 rival = max((t for t in row if t != OURS), key=lambda t: row[t])
-                if row[rival] >= row[OURS]:
+                if row[rival] > row[OURS]:
                     lost.append((scenario, rival, row[OURS], row[rival]))
             found.append(
                 {
@@ -126,8 +126,8 @@ def _goal(document: dict) -> Table | None:
         "which",
         "of its gap to 100",
         "of what is possible",
-        "scenarios won",
-        "not won",
+        "scenarios where none is better",
+        "where one is",
     ]
     return (f"{OURS} beside the best other", columns, rows) if rows else None
 

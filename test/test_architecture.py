@@ -25,7 +25,7 @@ ALLOWED = {
     "offline": GROUND | {"trackers", "datasets", "recording"},
     "ablation": GROUND | {"trackers", "segmenters", "datasets", "evaluation"},
     "recording": GROUND | {"online", "messages"},
-    "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "online"},
+    "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(GROUND, GROUND),
 }
 """Which parts of the package a part may import, besides itself."""

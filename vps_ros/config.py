@@ -100,10 +100,8 @@ class Config:
         high=2160,
     )
     pixel_threshold: float = _tracker_value("least Dice of a mask moved by the flow and a mask now", 0, 1)
-    class_change_threshold: float = _tracker_value(
-        "least such Dice for an object whose class changed (1: classes never change)", 0, 1
-    )
-    temporal_consistency: bool = _parameter(True, "compare what is unmatched with the masks two frames ago as well")
+    association_threshold: float = _tracker_value("least probability that a thing is an object in memory", 0, 1)
+    temporal_consistency: bool = _parameter(True, "compare with masks two frames ago as well (hierarchical: always)")
     temporal_threshold: float = _tracker_value(
         "least similarity to an object two frames ago; theta of HybridTracker", 0, 1
     )

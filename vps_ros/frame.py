@@ -78,6 +78,7 @@ class Track(NamedTuple):
         track_id: 1 and up, never reused within a run.
         slot: small number that stays with the track; free again once the track is forgotten.
         index: segment of this frame's Segmentation (0-based), or -1 while the object is not seen.
+        class_id: a thing class; that of the segment, or what the tracker holds the object to be after all it has seen.
         box: x0 y0 x1 y1 pixels; the predicted box while LOST.
         velocity: pixels per second of the box centre (x, y).
         first_seen, last_seen: nanoseconds.

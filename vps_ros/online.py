@@ -79,7 +79,7 @@ class OnlinePanoptic:
 
 
 def describe(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Segment, ...]:
-    """What each segment of the frame is, in the order of the segmentation's arrays."""
+    """What each segment of the frame is, in the order of the segmentation's arrays; things have their track's class."""
     seen = {track.index: track for track in tracks if track.index >= 0}
     rows = zip(
         segmentation.class_ids.tolist(),
@@ -89,7 +89,7 @@ def describe(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Seg
         strict=True,
     )
     return tuple(
-        Segment(THING_BASE + seen[i].slot, class_id, True, score, area, seen[i].track_id)
+        Segment(THING_BASE + seen[i].slot, seen[i].class_id, True, score, area, seen[i].track_id)
         if thing
         else Segment(1 + class_id, class_id, False, score, area, 0)
         for i, (class_id, thing, score, area) in enumerate(rows)

@@ -26,15 +26,11 @@ _LAST_BOXES = Preset(1.0, f"{_KMAX} equation 4: the last two boxes")
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "hierarchical": {
-        "pixel_threshold": Preset(0.3, _MEASURED),
-        "class_change_threshold": Preset(0.6, _MEASURED),
-        "memory_threshold": Preset(0.5, _MEASURED),
-        "location_threshold": Preset(0.87, _MEASURED),
-        "location_temperature": Preset(0.05, _MEASURED),
-        "appearance_weight": Preset(0.8, f"{_KMAX} equation 3, table 9"),
-        "velocity_weight": _LAST_BOXES,
-        "memory_tau": Preset(10.0, f"{_KMAX} table 7"),
-        "tentative_tau": Preset(3.0, _MEASURED),
+        "association_threshold": Preset(0.33, _MEASURED),
+        "appearance_weight": Preset(0.3, _MEASURED),
+        "velocity_weight": Preset(0.5, _MEASURED),
+        "memory_tau": Preset(30.0, _MEASURED),
+        "tentative_tau": Preset(6.0, _MEASURED),
     },
     "location": {
         "location_threshold": Preset(0.7, f"{_KMAX} table 7: alpha of HiLA-MB"),
@@ -74,7 +70,7 @@ PRESETS: dict[str, dict[str, Preset]] = {
         "tentative_tau": _NO_SOONER,
     },
     "quasi_dense": {
-        "instance_temperature": Preset(0.1, "as the instance tracker's; the paper's embeddings are not of length 1"),
+        "instance_temperature": Preset(0.02, "chosen for colour histograms; the paper's are not of length 1"),
         "appearance_weight": Preset(0.8, _QUASI),
         "memory_tau": Preset(5.0, _QUASI),
         "tentative_tau": _NO_SOONER,

@@ -117,7 +117,7 @@ class CascadeTracker(Tracker):
                 break
             self.candidates += len(which) * len(rows)
             r, k, similarity = stage.pair(memory, rows, things, which, stamp)
-            owner[k], evidence[k], score[k] = r, int(stage.evidence), similarity
+            owner[k], evidence[k], score[k] = r, stage.evidence, similarity
             taken[r] = True
         known, new = (owner >= 0).nonzero()[0], (owner < 0).nonzero()[0]
         slots = self._numbers.slots(memory.rows["slot"], len(new))

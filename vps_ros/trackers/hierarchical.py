@@ -1,4 +1,4 @@
-"""The default tracker: pixels of the previous frame, pixels of the one before, then the location-aware memory."""
+"""The default tracker: pixels, place, appearance and class of every object in memory, weighed in one assignment."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from vps_ros.config import Config
 from vps_ros.trackers import parts
 from vps_ros.trackers.cascade import CascadeTracker
 from vps_ros.trackers.contract import Tracker
-from vps_ros.trackers.stages import MemoryStage, PixelStage
+from vps_ros.trackers.judge import Judge, shipped
+from vps_ros.trackers.objects import ObjectMemory
+from vps_ros.trackers.scene import Scene
+from vps_ros.trackers.stages import WholeStage
 
 
-def hierarchical(config: Config) -> Tracker:
-    """The cascade of docs/tracking.md."""
-    pixels = parts.pixels(config)
-    stages = [
-        PixelStage(pixels, steps, config.pixel_threshold, config.class_change_threshold)
-        for steps in ((1, 2) if config.temporal_consistency else (1,))
-    ]
-    memory = MemoryStage(config.memory_threshold, config.location_threshold, config.location_temperature)
-    return CascadeTracker([*stages, memory], parts.memory(config), parts.lifecycle(config), pixels)
+def hierarchical(config: Config, judge: Judge | None = None) -> Tracker:
+    """The tracker of docs/tracking.md; `judge` stands in for the one in the package."""
+    memory = ObjectMemory(config.appearance_weight, config.velocity_weight)
+    scene = Scene(parts.flow(config), memory)
+    stage = WholeStage(scene.pixels, judge or shipped(), config.association_threshold)
+    return CascadeTracker([stage], memory, parts.lifecycle(config), scene)

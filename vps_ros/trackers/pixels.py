@@ -23,11 +23,13 @@ class Masks:
     Attributes:
         labels: uint16 [h, w], 1 + k where thing k is, 0 elsewhere.
         ids: int64 [K], track ids of the things.
+        centres: float64 [K, 2], (x, y) of their boxes, divided by the image's size.
         stamp: nanoseconds.
     """
 
     labels: NDArray[np.uint16]
     ids: NDArray[np.int64]
+    centres: NDArray[np.float64]
     stamp: int
 
     @cached_property
@@ -56,6 +58,11 @@ class PixelHistory:
         """Time of the optical flow since `push`."""
         return self._flow.milliseconds
 
+    @property
+    def now(self) -> Masks | None:
+        """Those of the current frame; None before the first."""
+        return self._now
+
     def reset(self) -> None:
         self._flow.reset()
         self._past.clear()
@@ -69,7 +76,8 @@ class PixelHistory:
         if self._past and self._past[-1].labels.shape != grid:
             self._past.clear()
         # No track has id 0: a frame whose tracks are never told is one of strangers.
-        self._now = Masks(thing_labels(segmentation, things, grid), np.zeros(len(things), np.int64), frame.stamp)
+        strangers, centres = np.zeros(len(things), np.int64), (things.boxes[:, :2] + things.boxes[:, 2:]) / 2
+        self._now = Masks(thing_labels(segmentation, things, grid), strangers, centres, frame.stamp)
 
     def remember(self, ids: NDArray[np.int64]) -> None:
         """The things of the current frame are the tracks `ids` [K]."""
@@ -83,9 +91,13 @@ class PixelHistory:
 
     def flow_dice(self, steps: int) -> NDArray[np.float64]:
         """Dice [M, K] of the masks `before(steps)`, moved by the optical flow, with the current ones."""
+        return dice(self.flow_overlap(steps))
+
+    def flow_overlap(self, steps: int) -> NDArray[np.int64]:
+        """Joint histogram [M + 1, K + 1] (trackers/similarity.py) of the same masks."""
         past, now = self._past[-steps], self._now
         moved = warp_labels(past.labels, self._flow.backward(steps))
-        return dice(overlap(moved, now.labels, len(past.ids), len(now.ids)))
+        return overlap(moved, now.labels, len(past.ids), len(now.ids))
 
     def flow_dice_back(self, steps: int) -> NDArray[np.float64]:
         """Dice [M, K] of the masks `before(steps)` with the current ones, moved back in time by the optical flow."""
@@ -93,8 +105,8 @@ class PixelHistory:
         moved = warp_labels(now.labels, self._flow.forward(steps))
         return dice(overlap(past.labels, moved, len(past.ids), len(now.ids)))
 
-    def motion_dice(self, steps: int, shifts: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Dice [M, K] of the masks `before(steps)`, each moved as a whole, with the current ones.
+    def motion_overlap(self, steps: int, shifts: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Joint histogram [M + 1, K + 1] of the masks `before(steps)`, each moved as a whole, with the current ones.
 
         `shifts` [M, 2] are (x, y) in sizes of the image.
         """
@@ -111,4 +123,4 @@ class PixelHistory:
         joint = overlap(label[inside], found, len(past.ids), len(now.ids))
         # Only pixels of the past were visited: what they did not reach of the current masks is counted here.
         joint[0] = now.areas - joint[1:].sum(axis=0)
-        return dice(joint)
+        return joint

@@ -6,7 +6,7 @@ from vps_ros.trackers.stages.contract import Stage
 from vps_ros.trackers.stages.masks import MaskStage
 from vps_ros.trackers.stages.memory import MemoryStage
 from vps_ros.trackers.stages.pair import PairStage
-from vps_ros.trackers.stages.pixel import PixelStage
 from vps_ros.trackers.stages.quasi_dense import QuasiDense
+from vps_ros.trackers.stages.whole import WholeStage
 
-__all__ = ["AppearanceStage", "BoxStage", "MaskStage", "MemoryStage", "PairStage", "PixelStage", "QuasiDense", "Stage"]
+__all__ = ["AppearanceStage", "BoxStage", "MaskStage", "MemoryStage", "PairStage", "QuasiDense", "Stage", "WholeStage"]

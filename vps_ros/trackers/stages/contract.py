@@ -16,9 +16,9 @@ NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 class Stage(Protocol):
-    """Attributes: evidence: what a pair of this stage is associated by."""
+    """Attributes: evidence: what a pair of this stage is associated by, or int64 [P], what each pair last found is."""
 
-    evidence: AssociatedBy
+    evidence: AssociatedBy | NDArray[np.int64]
 
     def pair(
         self, memory: Memory, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int

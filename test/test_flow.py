@@ -143,3 +143,13 @@ def test_a_wild_guess_does_no_harm():
     source = rng.integers(0, 255, (64, 96)).astype(np.uint8)
     wild = rng.normal(0, 1e4, (64, 96, 2)).astype(np.float32)
     assert np.isfinite(DisFlow()(source, source, wild)).all()
+
+
+def test_a_search_does_not_remember_those_before_it():
+    flow = DisFlow("ultrafast")
+    ground = cv2.cvtColor(texture(), cv2.COLOR_RGB2GRAY)
+    images = [ground, moved(ground, 3, 0), moved(ground, 7, 1)]
+    fresh = flow(images[1], images[0])
+    guessed = flow(images[2], images[1], fresh)
+    np.testing.assert_array_equal(flow(images[1], images[0]), fresh)
+    np.testing.assert_array_equal(flow(images[2], images[1], fresh), guessed)

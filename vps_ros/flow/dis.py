@@ -49,7 +49,10 @@ class DisFlow:
         if min(source.shape) < _SMALLEST_SIDE:
             return np.zeros((*source.shape, 2), np.float32)
         if source.shape != self._shape:
-            # OpenCV's object keeps buffers of the first size, and a guess of another size writes past them.
-            self._dis = cv2.DISOpticalFlow.create(self._preset)
+            # OpenCV's object keeps buffers of the first size, and a guess of another size writes past them. After a
+            # search from a guess, one without begins from what that left behind: each kind has an object of its own.
+            self._searches = [cv2.DISOpticalFlow.create(self._preset) for _ in range(2)]
             self._shape = source.shape
-        return self._dis.calc(source, target, None if guess is None else guess.copy())
+        if guess is None:
+            return self._searches[0].calc(source, target, None)
+        return self._searches[1].calc(source, target, guess.copy())

@@ -150,9 +150,17 @@ def test_the_mask_score_decides_the_order_where_its_exponent_says_so():
 def test_mask_score_of_softmax_masks_is_their_mean_where_they_exceed_the_threshold():
     masks = np.array([np.log([[0.9, 0.5, 0.3]]), np.log([[0.1, 0.5, 0.7]])], np.float32)
     field = SoftmaxField(masks)
-    scores = field.mask_scores(np.array([1, 0]), 0.4)
+    scores = field.mask_scores(np.array([1, 0]), 0.4, exclusive=False)
     np.testing.assert_allclose(scores, [0.6, 0.7], rtol=1e-6)
-    assert field.mask_scores(np.array([0]), 0.95).tolist() == [0]
+    assert field.mask_scores(np.array([0]), 0.95, exclusive=False).tolist() == [0]
+
+
+def test_pixel_wise_mask_score_does_not_depend_on_the_size_of_the_object():
+    """Without a threshold the mean over the whole image would be 0.47; the query wins the first two nodes."""
+    masks = np.array([np.log([[0.9, 0.7, 0.1, 0.18]]), np.log([[0.1, 0.3, 0.9, 0.82]])], np.float32)
+    field = SoftmaxField(masks)
+    np.testing.assert_allclose(field.mask_scores(np.array([0, 1]), 0.0, exclusive=True), [0.8, 0.86], rtol=1e-6)
+    np.testing.assert_allclose(field.mask_scores(np.array([0, 1]), 0.85, exclusive=True), [0.9, 0.9], rtol=1e-6)
 
 
 def test_stuff_of_one_class_becomes_one_segment_things_do_not():

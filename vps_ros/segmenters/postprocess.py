@@ -3,7 +3,8 @@
 Class scores are the softmax over C + 1 logits; void is dropped before the maximum, and the rest is not normalised
 again. A query is a candidate when its best class scores at least the threshold of its kind. Candidates are ranked by
 class score^a * mask score^b, where the mask score is the mean probability over the nodes of the mask logits at which
-the mask exceeds the threshold. Which pixels a query claims is said in upsample.py.
+the mask exceeds the threshold (for pixel_wise softmax masks, and is the largest). Which pixels a query claims is said
+in upsample.py.
 
 - mask_wise (kMaX-DeepLab): in the order of rank, a query gets those of its pixels that are still free, if these
   are more than `overlap` of its pixels; otherwise it gets nothing.
@@ -52,17 +53,18 @@ def from_logits(
     is_thing = taxonomy.isthing[column]
     chosen = np.flatnonzero(score >= np.where(is_thing, limits.thing, limits.stuff))
     rank = score[chosen].astype(np.float64) ** limits.class_exponent
+    exclusive = limits.mode == "pixel_wise"
     if not len(chosen):
         return _nothing(where, embeddings.shape[1])
     field = None if activation == "sigmoid" else SoftmaxField(masks)
     if limits.mask_exponent:
-        quality = (
-            sigmoid_mask_scores(masks[chosen], limits.mask) if field is None else field.mask_scores(chosen, limits.mask)
-        )
+        if field is None:
+            quality = sigmoid_mask_scores(masks[chosen], limits.mask)
+        else:
+            quality = field.mask_scores(chosen, limits.mask, exclusive)
         rank = rank * quality**limits.mask_exponent
     order = np.argsort(-rank, kind="stable")
     chosen, rank = chosen[order], rank[order]
-    exclusive = limits.mode == "pixel_wise"
     over = grid(where, masks.shape[1:])
     if field is None:
         claims = sigmoid_claims(masks, chosen, over, limits.mask, exclusive, score[chosen])

@@ -58,11 +58,19 @@ class SoftmaxField:
         rows[candidates] = np.arange(len(candidates))
         return rows
 
-    def mask_scores(self, chosen: NDArray[np.int64], threshold: float) -> NDArray[np.float64]:
-        """[len(chosen)] mean probability over the nodes where it exceeds the threshold; 0 where it does at none."""
+    def mask_scores(self, chosen: NDArray[np.int64], threshold: float, exclusive: bool) -> NDArray[np.float64]:
+        """[len(chosen)] mean probability over the nodes where it exceeds the threshold; 0 where it does at none.
+
+        With `exclusive` over those of them that the query wins: below a threshold of 1/2 others may own the rest, and
+        an object's score would fall with its share of the image.
+        """
         there = np.flatnonzero(np.isin(chosen, self.queries))
-        p = self._power.take(np.searchsorted(self.queries, chosen[there]), axis=0)
+        row = np.searchsorted(self.queries, chosen[there])
+        p = self._power.take(row, axis=0)
         p /= self.total
+        if exclusive:
+            p *= self.winner == row[:, None]
+            threshold = max(threshold, 0.0)
         scores = np.zeros(len(chosen))
         scores[there] = mean_above(p, threshold)
         return scores

@@ -87,7 +87,9 @@ def test_the_document(document):
 def test_segments_are_the_same_for_every_tracker(document):
     for masks in document["plan"]["masks"]:
         cells = [c for c in document["cells"] if c["masks"] == masks]
-        assert len({(c["SQ"], c["tubes"], c["detections"]) for c in cells}) == 1
+        assert len({(c["tubes"], c["detections"]) for c in cells}) == 1
+        # The hierarchical tracker may hold an object to be of another class than its segment.
+        assert len({c["SQ"] for c in cells if c["tracker"] != "hierarchical"}) == 1
         truth = next(c for c in cells if c["tracker"] == "true identity")
         assert truth["IDSW"] == 0
 
@@ -207,8 +209,8 @@ def test_a_trial_counts_what_the_evaluator_counts(cache, document):
     found = trial.figures([trial.run(make_tracker(Config(tracker="sort")), shots)])
     judge, tracker = Evaluator(CITYSCAPES), make_tracker(Config(tracker="sort"))
     for shot in shots:
-        ids = tracked(shot.segmentation, tracker.step(shot.frame, shot.segmentation))
-        judge.add("a", relabelled(CLASSES, shot.table, ids))
+        seen = tracked(shot.segmentation, tracker.step(shot.frame, shot.segmentation))
+        judge.add("a", relabelled(CLASSES, shot.table, *seen))
     report = judge.result()
     assert (found["AQ"], found["STQ"], found["SQ"]) == (report.aq, report.stq, report.sq)
 
@@ -222,6 +224,18 @@ def test_relabelling_is_counting_again():
     ids = np.array([70, 3, 0, 70])
     again = overlaps(CLASSES, *truth, classes[labels - 1], ids[labels - 1])
     found = relabelled(CLASSES, table, ids)
+    for name in ("gt", "pred", "count"):
+        assert (getattr(found, name) == getattr(again, name)).all()
+
+
+def test_things_have_the_class_of_their_track():
+    """A tracker that holds the person to be a car: the person's pixels count as car, road stays road."""
+    truth = np.full((1, 6), CAR), np.ones((1, 6), int)
+    labels = np.array([[1, 1, 2, 2, 3, 3]])
+    classes = np.array([CAR, PERSON, ROAD])
+    table = overlaps(CLASSES, *truth, classes[labels - 1], labels)
+    found = relabelled(CLASSES, table, np.array([5, 5, 0]), np.array([CAR, CAR, ROAD]))
+    again = overlaps(CLASSES, *truth, np.array([[CAR] * 4 + [ROAD] * 2]), np.array([[5] * 4 + [0] * 2]))
     for name in ("gt", "pred", "count"):
         assert (getattr(found, name) == getattr(again, name)).all()
 

@@ -11,25 +11,31 @@ from vps_ros.evaluation.overlaps import Classes, Overlaps
 from vps_ros.frame import Segmentation, Track
 
 
-def relabelled(classes: Classes, table: Overlaps, ids: NDArray[np.int64]) -> Overlaps:
+def relabelled(
+    classes: Classes, table: Overlaps, ids: NDArray[np.int64], class_ids: NDArray[np.int64] | None = None
+) -> Overlaps:
     """The table with each thing's number in the map, its instance there, replaced by its identity.
 
     Args:
         table: truth against segments, as `vps_ros.ablation.sources.Shot` has it.
         ids: int64 [K], identity of each segment; those of stuff are ignored.
+        class_ids: int64 [K], classes that the tracker holds things to be; without, they keep those of their segments.
     """
     number = np.where(classes.is_thing[table.pred_class], table.pred & 0xFFFFFFFF, 0)
     instance = np.append(0, ids)[number]
-    return Overlaps.add([Overlaps(table.gt, table.pred_class << 32 | instance, table.count)])
+    column = table.pred_class
+    if class_ids is not None:
+        column = np.where(number > 0, classes.column[np.append(0, class_ids)[number]], column)
+    return Overlaps.add([Overlaps(table.gt, column << 32 | instance, table.count)])
 
 
-def tracked(segmentation: Segmentation, tracks: Iterable[Track]) -> NDArray[np.int64]:
-    """int64 [K], the track of each segment; 0 for stuff."""
-    ids = np.zeros(len(segmentation), np.int64)
+def tracked(segmentation: Segmentation, tracks: Iterable[Track]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """int64 [K] each: the track of each segment, 0 for stuff, and its class, for things that of the track."""
+    ids, class_ids = np.zeros(len(segmentation), np.int64), segmentation.class_ids.astype(np.int64)
     for track in tracks:
         if track.index >= 0:
-            ids[track.index] = track.track_id
-    return ids
+            ids[track.index], class_ids[track.index] = track.track_id, track.class_id
+    return ids, class_ids
 
 
 def true_identities(classes: Classes, table: Overlaps, count: int) -> NDArray[np.int64]:

@@ -53,9 +53,9 @@ class Jury:
         self._any_class = Identity(CLASSES, any_class=True, metrics=("CLEAR",))
         self._tracks: set[int] = set()
 
-    def update(self, shot: Shot, ids: np.ndarray) -> None:
+    def update(self, shot: Shot, ids: np.ndarray, class_ids: np.ndarray | None = None) -> None:
         """Takes in the identities int64 [K] of the shot's segments."""
-        table = relabelled(CLASSES, shot.table, ids)
+        table = relabelled(CLASSES, shot.table, ids, class_ids)
         for part in (self._association, self._confusion, self._identity, self._any_class):
             part.update(table)
         self._tracks.update(ids[shot.segmentation.is_thing].tolist())
@@ -82,7 +82,7 @@ def run(tracker: Tracker, shots: Iterable[Shot], metrics: Iterable[str] = ALL) -
         times["association_ms"].append(took - tracker.flow_milliseconds)
         times["flow_ms"].append(tracker.flow_milliseconds)
         times["candidates"].append(tracker.candidates)
-        jury.update(shot, tracked(shot.segmentation, tracks))
+        jury.update(shot, *tracked(shot.segmentation, tracks))
     return jury.result(**times)
 
 

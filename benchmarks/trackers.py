@@ -38,8 +38,8 @@ FRAMES, WARM_UP, REPEATS = 60, 15, 5
 PARTS = ("association", "flow", "masks", "flow_and_masks", "image", "step")
 GOAL_MS = {50: 0.25, 200: 1.5}
 PIXELS_GOAL_MS, PIXELS_CORES = 6.0, 2
-CHURN = {"hierarchical": 200_000, **{name: 20_000 for name in MAKERS if name != "hierarchical"}}
-CHURN_THEIRS = {"roboflow ByteTrack": 20_000, "roboflow BoT-SORT": 20_000}
+CHURN = {"hierarchical": 200_000, **{name: 10_000 for name in MAKERS if name != "hierarchical"}}
+CHURN_THEIRS = {"roboflow ByteTrack": 10_000, "roboflow BoT-SORT": 10_000}
 MARKED = ("frames", "rows", "most_rows", "traced_kib", "rss_mib")
 CHURN_MARKS, CHURN_CYCLE, CHURN_OBJECTS, CHURN_LIFE, CHURN_SIZE = 10, 300, 10, 3, (96, 48)
 

@@ -124,6 +124,8 @@ def test_sweeps(document):
     own = next(r for r in kmax if r["setting"] == {"tau": 10, "alpha": 0.7})
     cell = next(c for c in document["cells"] if (c["masks"], c["tracker"]) == ("true", "hila_mb"))
     assert {k: own[k] for k in ("AQ", "STQ", "IDF1", "IDSW")} == {k: cell[k] for k in ("AQ", "STQ", "IDF1", "IDSW")}
+    space = {(r["tracker"], r["setting"]["tau"]): r["candidates"] for r in runs if r["sweep"] == "matching space"}
+    assert space["appearance", 1000] > space["appearance", -1]
     assert {r["tracker"] for r in runs if r["sweep"] == "theta"} >= {"instance", "pixel", "hybrid"}
 
 
@@ -141,7 +143,7 @@ def test_what_is_printed(result, document):
     folder, printed = result
     for tracker in (*TRACKERS, "true identity"):
         assert tracker in printed
-    assert "Video-kMaX table 9" in printed and "degraded masks" in printed
+    assert "Video-kMaX table 6" in printed and "Video-kMaX table 9" in printed and "degraded masks" in printed
     assert {p.name for p in folder.iterdir()} == {
         "ablation.json", "ablation-quality.png", "ablation-cost.png", "ablation-sweeps.png"
     }  # fmt: skip

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vps_ros.ablation.study import TRUTH
-from vps_ros.ablation.sweeps import OURS, SWEEPS
+from vps_ros.ablation.sweeps import OURS, SPACE, SWEEPS
 from vps_ros.errors import InputError
 from vps_ros.output import whole
 
@@ -24,7 +24,7 @@ _OURS, _OTHERS, _CEILING = "#c0392b", "#44546a", "#7f8c8d"
 def draw(document: dict, folder: Path) -> list[Path]:
     """Writes ablation-quality.png, ablation-cost.png and, where there are sweeps, ablation-sweeps.png."""
     pictures = {"quality": _quality(document), "cost": _cost(document)}
-    if document["sweeps"]:
+    if any(r["sweep"] != SPACE.name for r in document["sweeps"]):
         pictures["sweeps"] = _sweeps(document["sweeps"])
     paths = []
     for name, figure in pictures.items():
@@ -54,7 +54,8 @@ def _quality(document: dict) -> Figure:
             axes.axvline(100 * means[TRUTH], color=_CEILING, linestyle="--", linewidth=1)
             axes.set(title=f"{metric}, {kind} masks", xlim=(0, 101))
             axes.grid(axis="x", alpha=0.3)
-    grid[0, 0].legend(fontsize=7, loc="lower right")
+    handles, names = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside lower center", ncols=len(names))
     return figure
 
 
@@ -70,14 +71,16 @@ def _cost(document: dict) -> Figure:
         axes.annotate(tracker, (time, quality), xytext=(6, -3), textcoords="offset points", color=_color(tracker))
     width, height = document["plan"]["size"]
     axes.set(xscale="log", xlabel=f"ms a frame of {width}x{height}, flow included", ylabel="mean AQ")
-    axes.margins(x=0.2)
+    # Names stand to the right of their dots.
+    low, high = axes.get_xlim()
+    axes.set_xlim(low, high * (high / low) ** 0.3)
     axes.grid(alpha=0.3, which="both")
     return figure
 
 
 def _sweeps(runs: Sequence[dict]) -> Figure:
     """Mean AQ over all masks by each sweep's first parameter; a band where a second one was varied too."""
-    there = [s for s in SWEEPS if any(r["sweep"] == s.name for r in runs)]
+    there = [s for s in SWEEPS if s is not SPACE and any(r["sweep"] == s.name for r in runs)]
     figure = _figure(4.2 * len(there), 4)
     for axes, sweep in zip(figure.subplots(1, len(there), squeeze=False)[0], there, strict=True):
         of_sweep = [r for r in runs if r["sweep"] == sweep.name]
@@ -94,28 +97,16 @@ def _line(axes: Axes, runs: Sequence[dict], tracker: str) -> None:
     first, *second = runs[0]["setting"]
     places = sorted({r["setting"][first] for r in runs})
     others = sorted({tuple(r["setting"][s] for s in second) for r in runs})
-    table = np.array(
-        [
-            [
-                100
-                * np.mean(
-                    [
-                        r["AQ"]
-                        for r in runs
-                        if r["setting"][first] == place and tuple(r["setting"][s] for s in second) == other
-                    ]
-                )
-                for place in places
-            ]
-            for other in others
-        ]
-    )
+    values: dict[tuple, list[float]] = {}
+    for r in runs:
+        values.setdefault((tuple(r["setting"][s] for s in second), r["setting"][first]), []).append(100 * r["AQ"])
+    table = np.array([[np.mean(values[other, place]) for place in places] for other in others])
     # Trackers vary values of different scales: what they have in common is the place in the table.
     x = np.arange(len(places))
     label = f"{tracker}: {', '.join(f'{p:g}' for p in places)}"
-    axes.plot(x, table.mean(axis=0), marker=".", label=label, **({"color": _OURS} if tracker == OURS else {}))
+    (line,) = axes.plot(x, table.mean(axis=0), marker=".", label=label, color=_OURS if tracker == OURS else None)
     if second:
-        axes.fill_between(x, table.min(axis=0), table.max(axis=0), alpha=0.15)
+        axes.fill_between(x, table.min(axis=0), table.max(axis=0), alpha=0.15, color=line.get_color())
     axes.set_xticks(x)
 
 

@@ -192,7 +192,7 @@ def _sweeps(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[d
         )
         for masks in plan.masks
         for drive in plan.each_drive
-        if drive.seed == plan.seed
+        if drive.seed == plan.seed and runs
     ]
     found: dict[tuple[str, int], list[dict]] = {}
     for (masks, _, row), cell in _gathered(tasks, progress, run, "sweeps"):

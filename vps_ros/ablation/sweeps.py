@@ -1,4 +1,4 @@
-"""The papers' tables of parameters: Video-kMaX 7 to 9 and HybridTracker VII, for their trackers and for ours."""
+"""The papers' tables of parameters: Video-kMaX 6 to 9 and HybridTracker VII, for their trackers and for ours."""
 
 from __future__ import annotations
 
@@ -63,7 +63,15 @@ class Sweep:
 
 _KMAX, _HYBRID = "Video-kMaX", "HybridTracker"
 _LEAST = ("association_threshold", "memory_threshold")
+SPACE = Sweep(
+    "matching space",
+    f"{_KMAX} table 6",
+    ("appearance", "hila_mb", OURS),
+    (Axis("tau", ("memory_tau",), (1000, -1)),),
+)
+"""Told by the pairs that are compared; -1 is the tracker's own value."""
 SWEEPS = (
+    SPACE,
     Sweep(
         "tau and alpha",
         f"{_KMAX} table 7",

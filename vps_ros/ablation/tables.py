@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from vps_ros.ablation.study import TRUTH
-from vps_ros.ablation.sweeps import OURS, SWEEPS
+from vps_ros.ablation.sweeps import OURS, SPACE, SWEEPS
 
 Table = tuple[str, list[str], list[list[object]]]
 _COLUMNS = {
@@ -34,6 +34,8 @@ def tables(document: dict) -> list[Table]:
         found += [_by_scenario(document, masks, name) for name in ("AQ", "IDF1", "IDSW")]
     if ours := _goal(document):
         found.append(ours)
+    if document["sweeps"]:
+        found.append(_space(document["sweeps"]))
     return found + list(_sweeps(document["sweeps"]))
 
 
@@ -132,18 +134,29 @@ def _goal(document: dict) -> Table | None:
     return (f"{OURS} beside the best other", columns, rows) if rows else None
 
 
+def _space(runs: Sequence[dict]) -> Table:
+    rows: dict[tuple[str, str], list[object]] = {}
+    for r in runs:
+        if r["sweep"] == SPACE.name:
+            rows.setdefault((r["masks"], r["tracker"]), []).extend([r["candidates"], r["candidates_max"]])
+    columns = ["masks", "tracker", "pairs at tau 1000", "most", "pairs at its own tau", "most"]
+    return f"Pairs compared in a frame ({SPACE.source})", columns, [[*key, *row] for key, row in rows.items()]
+
+
 def _sweeps(runs: Sequence[dict]) -> Iterable[Table]:
     """One for each sweep and set of values; AQ, and its mean and deviation over them."""
     for sweep in SWEEPS:
+        if sweep is SPACE:
+            continue
         rows: dict[tuple[str, ...], list[list[object]]] = {}
         of_sweep = [r for r in runs if r["sweep"] == sweep.name]
         for masks, tracker in dict.fromkeys((r["masks"], r["tracker"]) for r in of_sweep):
             mine = [r for r in of_sweep if (r["masks"], r["tracker"]) == (masks, tracker)]
-            settings = tuple(" / ".join(f"{v:g}" for v in r["setting"].values()) for r in mine)
+            settings = tuple("/".join(f"{v:g}" for v in r["setting"].values()) for r in mine)
             values = [100 * r["AQ"] for r in mine]
             row = [masks, tracker, *values, float(np.mean(values)), float(np.std(values))]
             rows.setdefault(settings, []).append(row)
-        symbols = " / ".join(axis.symbol for axis in sweep.axes)
+        symbols = "/".join(axis.symbol for axis in sweep.axes)
         for settings, several in rows.items():
             title = f"AQ by {symbols} ({sweep.source})"
             yield title, ["masks", "tracker", *settings, "mean", "deviation"], several

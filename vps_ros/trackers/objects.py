@@ -120,9 +120,11 @@ class ObjectMemory(Memory):
             looks.add(count)
         return super().add(things, which, ids, slots, stamp, frame)
 
-    def share(self) -> NDArray[np.float64]:
-        """float64 [M, C]: share of each class id in an object's votes."""
-        return self.votes / np.maximum(self.votes.sum(axis=1, keepdims=True), 1e-9)
+    def share(self, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """float64 [P]: share of the class ids `classes` [P] in the votes of the rows [P]."""
+        votes = np.zeros((len(self), max(self.votes.shape[1], int(classes.max(initial=0)) + 1)))
+        votes[:, : self.votes.shape[1]] = self.votes
+        return votes[rows, classes] / np.maximum(votes.sum(axis=1), 1e-9)[rows]
 
     def _both(self):
         return (self.embeddings, self.unit_embeddings), (self.colours, self.unit_colours)

@@ -62,6 +62,13 @@ class _Described:
     ids: NDArray[np.int64]
 
 
+def _compare(past: _Described, now: _Described) -> NDArray[np.float64]:
+    similarity = np.zeros((len(past.ids), len(now.ids)))
+    products = past.vectors[past.known] @ now.vectors[now.known].T
+    similarity[np.ix_(past.known, now.known)] = bidirectional_softmax(products)
+    return similarity
+
+
 class InstanceEvidence:
     """Probability of a match by appearance (III-B, equation 4), the same in both directions."""
 
@@ -73,9 +80,11 @@ class InstanceEvidence:
 
     def reset(self):
         self._frames: deque[_Described] = deque(maxlen=3)
+        self._compared: dict[int, NDArray[np.floating]] = {}
 
     def push(self, frame, segmentation, things):
         vectors = self._learned.describe(things.embeddings, things.lengths) if len(things) else np.empty((0, 0))
+        self._compared.clear()
         self._frames.append(_Described(vectors, things.lengths > 0, np.zeros(len(things), np.int64)))
 
     def remember(self, ids):
@@ -88,11 +97,10 @@ class InstanceEvidence:
         return past.ids if past.vectors.shape[1] == self._frames[-1].vectors.shape[1] else None
 
     def similarity(self, steps, back=False):
-        past, now = self._frames[-1 - steps], self._frames[-1]
-        similarity = np.zeros((len(past.ids), len(now.ids)))
-        known = np.ix_(past.known, now.known)
-        similarity[known] = bidirectional_softmax(past.vectors[past.known] @ now.vectors[now.known].T)
-        return similarity
+        # Asked for once in each direction.
+        if steps not in self._compared:
+            self._compared[steps] = _compare(self._frames[-1 - steps], self._frames[-1])
+        return self._compared[steps]
 
 
 class FusedEvidence:

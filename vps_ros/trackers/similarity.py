@@ -78,12 +78,6 @@ def iou(joint: NDArray[np.int64]) -> NDArray[np.float64]:
     return joint[1:, 1:] / np.maximum(total - joint[1:, 1:], 1)
 
 
-def containment(joint: NDArray[np.int64]) -> NDArray[np.float64]:
-    """|P and G| / min(|P|, |G|), float [M, K], of a joint histogram as for `dice`: 1 where one lies in the other."""
-    smaller = np.minimum(joint.sum(axis=1)[1:, None], joint.sum(axis=0)[1:])
-    return joint[1:, 1:] / np.maximum(smaller, 1)
-
-
 def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union, float [M, K], of boxes [M, 4] and [K, 4], x0 y0 x1 y1; 0 where both are empty."""
     both = _shared(boxes, others, 0)

@@ -43,16 +43,16 @@ def test_association_without_pixels_is_the_same_association(name):
     """With what flow and masks answered before, a fresh tracker comes to the same tracks and looks at no pixel."""
     shots = list(crowd(15, 6, (320, 120), width=16, seed=1))
     with watch(*PIXELS, *of_the_image()) as watched:
-        first, tracker = [], make_tracker(Config(tracker=name))
+        first, tracker = [], make_tracker(Config(tracker=name, tracker_weights="none"))
         for shot in shots:
             watched.start()
             first.append((seen(tracker.step(shot.frame, shot.segmentation)), watched.answers))
-        pixels, tracker = watched.milliseconds, make_tracker(Config(tracker=name))
+        pixels, tracker = watched.milliseconds, make_tracker(Config(tracker=name, tracker_weights="none"))
         for shot, (tracks, answers) in zip(shots, first, strict=True):
             watched.start(answers)
             assert seen(tracker.step(shot.frame, shot.segmentation)) == tracks
             assert watched.milliseconds == 0
-    tracker = make_tracker(Config(tracker=name))
+    tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
     assert [seen(tracker.step(shot.frame, shot.segmentation)) for shot in shots] == [tracks for tracks, _ in first]
     assert (pixels > 0) == any(answers for _, answers in first)
 

@@ -2,7 +2,7 @@
 
 On frames of the validation drives; in training the network saw 640x192, with random zoom. STQ is that of single frames,
 as the search for thresholds sees it. The time is that of the network alone, on two threads. Beside them stands the PQ
-that the truth itself has after it was brought to the grid of the masks and back, at stride 4 (streets-s) and at stride 2.
+that the truth itself has after it was brought to the grid of the masks and back, at stride 4 (streets-s) and at 2.
 """
 
 from __future__ import annotations

@@ -10,13 +10,15 @@ from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
 
 DESCRIPTION = (
-    "Trains a k-means mask transformer on generated street drives or, for a recipe of kind tracker, the embedding head "
-    "and the fusion of the instance and hybrid trackers; what it needs of the drives is rendered first."
+    "Trains a k-means mask transformer on generated street drives; or, for a recipe of kind judge, the weights of the "
+    "hierarchical tracker; or, of kind tracker, the embedding head and the fusion of the instance and hybrid trackers. "
+    "What it needs of the drives is rendered first."
 )
 EXAMPLES = [
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s",
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s --resume",
     "vps-ros train --config config/train/streets-s-tracker.yaml -o runs/streets-s-tracker",
+    "vps-ros train --config config/train/hierarchical.yaml -o runs/hierarchical",
 ]
 
 
@@ -27,23 +29,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         required=True,
         metavar="RUN",
-        help="folder of checkpoint.pt or NAME.tracker.npz, and log.jsonl",
+        help="folder of checkpoint.pt and log.jsonl, or of the weights of a tracker",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
 
 
 def run(args: argparse.Namespace) -> int:
     require_training("training")
-    from vps_ros.learning.recipe import Recipe
-    from vps_ros.learning.tracker_training import TrackerRecipe, is_tracker_recipe, train_tracker
+    from vps_ros.learning.judging import JudgeRecipe, train_judge
+    from vps_ros.learning.recipe import Recipe, kind_of, read_recipe
+    from vps_ros.learning.tracker_training import TrackerRecipe, train_tracker
     from vps_ros.learning.training import train
     from vps_ros.learning.voice import Voice
 
     voice = Voice(console.progress, console.note)
-    if is_tracker_recipe(args.config):
+    trackers = {"tracker": (TrackerRecipe, train_tracker), "judge": (JudgeRecipe, train_judge)}
+    kind = kind_of(args.config)
+    if kind in trackers:
         if args.resume:
             raise InputError(f"{args.config}: a tracker's training takes minutes and is not resumed; drop --resume")
-        path = train_tracker(TrackerRecipe.from_yaml(args.config), args.output, voice)
+        recipe, teach = trackers[kind]
+        path = teach(read_recipe(recipe, args.config), args.output, voice)
         console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it beside the model")
         return 0
     recipe = Recipe.from_yaml(args.config)

@@ -23,6 +23,7 @@ from vps_ros.errors import InputError
 from vps_ros.learning.recipe import HELD_OUT_SEED
 from vps_ros.learning.teacher import Lesson, lessons
 from vps_ros.learning.voice import SILENT, Voice
+from vps_ros.output import refuse_existing
 from vps_ros.trackers.evidence import COLUMNS
 from vps_ros.trackers.judge import CERTAIN, FORMAT, RIVAL_SCALE, RIVALS, Judge, write
 
@@ -149,8 +150,13 @@ def _rivals(odds: Tensor, group: Tensor, count: int) -> Tensor:
     return torch.log1p((torch.zeros(count).index_add(0, group, powers)[group] - powers).clamp(min=0))
 
 
-def train(recipe: JudgeRecipe, output: Path, voice: Voice = SILENT) -> Path:
-    """Learns, and writes the weights and a log into `output`; gives the path of the weights."""
+def train_judge(recipe: JudgeRecipe, folder: str | Path, voice: Voice = SILENT) -> Path:
+    """Learns, and writes hierarchical.npz into the folder; gives the file.
+
+    Raises InputError when the folder is there already, or the model or the drives are no use.
+    """
+    folder = refuse_existing(folder, force=False)
+    torch.set_num_threads(1)
     learned, looked_at = collect(recipe, voice)
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
@@ -171,9 +177,9 @@ def train(recipe: JudgeRecipe, output: Path, voice: Voice = SILENT) -> Path:
     voice.note("loss on drives not learned from: " + ", ".join(f"{n} {v:.3f}" for n, v in losses.items()))
     facts = json.loads(json.dumps(dataclasses.asdict(recipe)))
     about = {"format": FORMAT, "columns": COLUMNS, "recipe": facts, "losses": losses, "version": __version__}
-    output.mkdir(parents=True, exist_ok=True)
-    write(output / WEIGHTS, network.judge(about))
-    return output / WEIGHTS
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / WEIGHTS, network.judge(about))
+    return folder / WEIGHTS
 
 
 @torch.no_grad()

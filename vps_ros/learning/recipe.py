@@ -199,6 +199,20 @@ def read_yaml(path: str | Path) -> Any:
         raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
 
 
+def kind_of(path: str | Path) -> str:
+    """What the recipe in a file is for: its entry `kind`, or "model"; raises InputError when it cannot be read."""
+    content = read_yaml(path)
+    return str(content.get("kind", "model")) if isinstance(content, Mapping) else "model"
+
+
+def read_recipe(kind: Any, path: str | Path) -> Any:
+    """The recipe in a file as a dataclass; raises InputError that names the file and the entry that is wrong."""
+    try:
+        return read_as(kind, read_yaml(path))
+    except InputError as error:
+        raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+
+
 def read_as(kind: Any, value: Any, where: str = "") -> Any:
     """The value as `kind`: a dataclass, a tuple, a number, a text or a switch; raises InputError that says where."""
     place = where or "recipe"

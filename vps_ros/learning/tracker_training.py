@@ -20,7 +20,7 @@ from vps_ros.evaluation.evaluator import Evaluator
 from vps_ros.learning.association import Lessons, judge, learn, pairs_of
 from vps_ros.learning.drives import training_drives
 from vps_ros.learning.matching import Matcher
-from vps_ros.learning.recipe import HELD_OUT_SEED, Data, read_as, read_yaml
+from vps_ros.learning.recipe import HELD_OUT_SEED, Data
 from vps_ros.learning.sightings import SeenDrive, see
 from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.output import refuse_existing, whole
@@ -65,20 +65,6 @@ class TrackerRecipe:
                 )
         if max(mine[0], others[0]) <= min(mine[-1], others[-1]):
             raise InputError("data: training and validation share seeds; set them apart")
-
-    @classmethod
-    def from_yaml(cls, path: str | Path) -> TrackerRecipe:
-        """Raises InputError that names the file and the entry that is missing, unknown or of the wrong type."""
-        try:
-            return read_as(cls, read_yaml(path))
-        except InputError as error:
-            raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
-
-
-def is_tracker_recipe(path: str | Path) -> bool:
-    """Whether the file says that it is of this kind; raises InputError when it cannot be read."""
-    content = read_yaml(path)
-    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def train_tracker(recipe: TrackerRecipe, folder: str | Path, voice: Voice = SILENT) -> Path:

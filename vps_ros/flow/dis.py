@@ -30,13 +30,13 @@ class DisFlow:
         scale = min(1.0, self._height / height)
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def prepare(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Grey working image, uint8 [h, w], of an RGB image, uint8 [H, W, 3]."""
+    def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Working image, uint8 [h, w, 3], of an RGB image, uint8 [H, W, 3]; the search takes it in grey."""
         height, width = image.shape[:2]
         h, w = self.working_size(height, width)
-        if (h, w) != (height, width):
-            image = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+        if (h, w) == (height, width):
+            return image
+        return cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
 
     def __call__(
         self, source: NDArray[np.uint8], target: NDArray[np.uint8], guess: NDArray[np.float32] | None = None

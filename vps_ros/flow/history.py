@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from time import perf_counter
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,6 +23,7 @@ class FlowHistory:
     then be larger than what the search finds from nothing.
 
     Attributes:
+        picture: uint8 [h, w, 3] RGB, the newest image at the working size; None before the first.
         milliseconds: time spent since the last `push`.
     """
 
@@ -31,6 +33,7 @@ class FlowHistory:
         self._stamps: deque[int] = deque(maxlen=3)
         self._steps: deque[NDArray[np.float32] | None] = deque(maxlen=2)
         self._ahead: deque[NDArray[np.float32] | None] = deque(maxlen=2)
+        self.picture: NDArray[np.uint8] | None = None
         self.milliseconds = 0.0
 
     def push(self, image: NDArray[np.uint8], stamp: int = 0) -> tuple[int, int]:
@@ -39,7 +42,8 @@ class FlowHistory:
         An image of another size starts afresh.
         """
         began = perf_counter()
-        grey = self._flow.prepare(image)
+        self.picture = self._flow.shrink(image)
+        grey = cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY)
         if self._images and self._images[-1].shape != grey.shape:
             self.reset()
         self._images.append(grey)

@@ -50,5 +50,11 @@ class Scene:
         camera = None
         if flow is not None and before is not None and before.labels.shape == now.labels.shape:
             camera = camera_motion(flow, (now.labels | before.labels) == 0)
-        colours = with_appearance(frame, segmentation).embeddings[things.index]
-        self._memory.move(camera, seconds, things, colours)
+        self._memory.move(camera, seconds, things, self._colours(things))
+
+    def _colours(self, things: Things) -> NDArray[np.float32]:
+        """float32 [K, D], colour histograms at the working size, where an image costs less and its noise is gone."""
+        now, count = self.pixels.now, len(things)
+        ones = np.ones(count, bool)
+        small = Segmentation(now.labels, things.class_ids, ones, things.scores, now.areas[1:], things.boxes)
+        return with_appearance(Frame(self._flow.picture, now.stamp), small).embeddings

@@ -104,7 +104,7 @@ def compare(
     (flow, motion, share), (flow_2, motion_2, share_2) = (meeting.at(m, thing) for meeting in masks)
     dice_2 = np.maximum(flow_2, motion_2)
     classes = things.class_ids[thing]
-    colour = memory.colours.cosine(memory.unit_colours)[row, thing]
+    colour = memory.colours.cosine(row, memory.unit_colours, thing)
     columns = (
         flow,
         motion,
@@ -217,4 +217,4 @@ def _embedding_ratio(memory: ObjectMemory, row: NDArray[np.int64], thing: NDArra
     if units is None:
         return np.zeros(len(row))
     known = vectors.any(axis=1)[row] & units.any(axis=1)[thing]
-    return np.where(known, memory.embeddings.ratio(memory.embeddings.cosine(units)[row, thing]), 0)
+    return np.where(known, memory.embeddings.ratio(memory.embeddings.cosine(row, units, thing)), 0)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.trackers.similarity import dots
+
 _SAME, _DIFFERENT = (0.9, 0.01), (0.6, 0.03)
 """Mean and variance of the cosine that are taken for true until objects have been seen."""
 _LEAST_SAME, _LEAST_DIFFERENT = 1e-4, 1e-3
 _SAME_RATE, _DIFFERENT_RATE = 0.02, 0.05
 _BOUNDS = (-6.0, 4.0)
+_COMPARED = 64
+"""Things of one frame, at most, that are compared with each other."""
 
 
 class Looks:
@@ -38,9 +42,11 @@ class Looks:
         if self.vectors is not None:
             self.vectors = self.vectors[wanted]
 
-    def cosine(self, units: NDArray[np.float32]) -> NDArray[np.float32]:
-        """[M, K] of the objects with unit vectors [K, D], 0 where one is unknown."""
-        return self.vectors @ units.T
+    def cosine(
+        self, rows: NDArray[np.int64], units: NDArray[np.float32], things: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """[P] of the objects `rows` [P] and the `things` [P] of unit vectors [K, D]; 0 where one is unknown."""
+        return dots(self.vectors, units, (rows, things))
 
     def ratio(self, cosine: NDArray[np.floating]) -> NDArray[np.float64]:
         """log p(cosine | one object) - log p(cosine | two objects), within bounds."""
@@ -78,9 +84,11 @@ class Looks:
 
     def differ(self, units: NDArray[np.float32], class_ids: NDArray[np.int64]) -> None:
         """Learns how alike different things [K, D] of one class are in one frame."""
+        # In a crowd some of them tell as much as all.
+        some = np.flatnonzero(units.any(axis=1))
+        some = some[:: -(-len(some) // _COMPARED) or 1]
+        units, class_ids = units[some], class_ids[some]
         alike = np.triu(class_ids[:, None] == class_ids, 1)
-        known = units.any(axis=1)
-        alike &= known[:, None] & known
         if not alike.any():
             return
         cosine = (units @ units.T)[alike].astype(np.float64)

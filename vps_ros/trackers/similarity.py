@@ -38,12 +38,18 @@ def appearance_similarity(
     """
     k, m = pairs
     scale = lengths[k] * stored_lengths[m]
+    return np.divide(dots(vectors, stored, pairs), scale, out=np.ones_like(scale), where=scale > 0)
+
+
+def dots(
+    vectors: NDArray[np.float32], others: NDArray[np.float32], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
+) -> NDArray[np.float32]:
+    """Products, float [P], of the `pairs` of vectors [K, D] and [M, D]."""
+    k, m = pairs
     # A product of matrices costs less for each pair than gathering the two vectors, but knows only all pairs.
-    if len(k) * _GATHERING < len(vectors) * len(stored):
-        product = np.einsum("pd,pd->p", vectors[k], stored[m])
-    else:
-        product = (vectors @ stored.T)[k, m]
-    return np.divide(product, scale, out=np.ones_like(scale), where=scale > 0)
+    if len(k) * _GATHERING < len(vectors) * len(others):
+        return np.einsum("pd,pd->p", vectors[k], others[m])
+    return (vectors @ others.T)[k, m]
 
 
 def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> NDArray[np.int64]:

@@ -20,7 +20,8 @@ RUNTIME = [
 EXTRAS = {
     "live": ["cyclonedds"],
     "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
-    "report": ["matplotlib>=3.7", "trackeval>=1.3"],
+    # TrackEval comes by `pip install --no-deps trackeval`: it asks for opencv-python, which overwrites ours.
+    "report": ["matplotlib>=3.7", "tabulate>=0.9"],
     "test": ["pytest>=8", "hypothesis>=6.100", "onnx>=1.16"],
 }
 

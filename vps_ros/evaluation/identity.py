@@ -177,5 +177,8 @@ def _metric(name: str) -> Any:
         with redirect_stdout(io.StringIO()):
             from trackeval import metrics
     except ImportError as error:
-        raise InputError(f'IDF1, HOTA and MOTA need trackeval ({error}); pip install "vps_ros[report]"') from None
+        raise InputError(
+            f"IDF1, HOTA and MOTA need TrackEval ({error}); pip install 'vps_ros[report]', "
+            "then pip install --no-deps trackeval"
+        ) from None
     return getattr(metrics, name)() if name == "HOTA" else getattr(metrics, name)({"PRINT_CONFIG": False})

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackers_scene import GROUND, HEIGHT, RATE, WIDTH, Thing, identities, segmented, shot
+from trackers_scene import GROUND, HEIGHT, RATE, WIDTH, Thing, identities, shot
 
 from vps_ros.config import Config
 from vps_ros.errors import InputError
@@ -150,20 +150,6 @@ def test_what_a_track_says():
     assert isinstance(back.track_id, int) and isinstance(back.box, tuple) and isinstance(back.box[0], float)
 
 
-def test_stuff_is_not_tracked():
-    frame, segmentation, _ = shot([Thing((10, 10, 30, 40), name=1), Thing((50, 10, 70, 40), name=2)])
-    mixed = Segmentation(
-        segmentation.map,
-        segmentation.class_ids,
-        np.array([False, True]),
-        segmentation.scores,
-        segmentation.areas,
-        segmentation.boxes,
-    )
-    (only,) = tracker().step(frame, mixed)
-    assert only.index == 1
-
-
 def test_object_that_first_appears_later_is_stored():
     """Video-kMaX's released code stores new objects of the first frame only."""
     things = [
@@ -245,16 +231,6 @@ def test_tentative_objects_are_dropped_sooner():
     assert alive == [[1, 2]] + [[1]] * 9 + [[]]
 
 
-def test_reset_forgets_everything_but_ids_go_on():
-    track = tracker()
-    things = [Thing((10, 10, 30, 40), name=1)]
-    assert drive(track, things, 2)[-1] == {1: 1}
-    track.reset()
-    frame, segmentation, names = shot(things)
-    (only,) = track.step(frame, segmentation)
-    assert (only.track_id, only.slot, only.state, only.hits) == (2, 0, TrackState.TENTATIVE, 1)
-
-
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, 0.0])
 def test_bad_embeddings_do_not_poison_the_memory(bad):
     """One frame of NaN, then hidden, then back with a good embedding."""
@@ -278,48 +254,6 @@ def test_embeddings_may_come_and_go_and_change_length():
         frame, segmentation, names = shot([Thing((10, 10, 30, 40), name=1, embedding=embedding)], f * RATE)
         ids.append(identities(track.step(frame, segmentation), names)[1])
     assert set(ids) == {1}
-
-
-def test_size_and_stamps_may_change_without_a_reset():
-    track = tracker()
-    things = [Thing((10, 10, 30, 40), name=1)]
-    track.step(*shot(things, 10**18)[:2])
-    frame, segmentation, names = shot(things, 10**18)
-    half = segmented(frame.image[::2, ::2].copy(), segmentation.map[::2, ::2].astype(int), things, 5)
-    (only,) = track.step(*half[:2])
-    assert only.track_id == 1, "the box is the same in sizes of the image"
-    (only,) = track.step(*shot(things, 0)[:2])
-    assert np.isfinite(only.velocity).all()
-
-
-def test_a_thousand_objects():
-    track = tracker()
-    side = 4
-    columns = 50
-    known = {}
-    for f in range(3):
-        mask = np.zeros((20 * side, columns * side), np.uint16)
-        order = np.random.default_rng(f).permutation(1000)
-        boxes = np.empty((1000, 4), np.float32)
-        for k, place in enumerate(order):
-            y, x = place // columns * side, place % columns * side
-            mask[y : y + side, x : x + side] = k + 1
-            boxes[k] = x, y, x + side, y + side
-        segmentation = Segmentation(
-            mask,
-            np.full(1000, 11, np.int32),
-            np.ones(1000, bool),
-            np.ones(1000, np.float32),
-            np.full(1000, side * side),
-            boxes,
-            np.random.default_rng(7).normal(size=(1000, 16)).astype(np.float32)[order],
-        )
-        image = np.random.default_rng(3).integers(0, 255, (*mask.shape, 3), np.uint8)
-        tracks = track.step(Frame(image, f * RATE), segmentation)
-        ids = {order[t.index]: t.track_id for t in tracks}
-        assert len(tracks) == len(ids) == 1000
-        known = known or ids
-        assert ids == known
 
 
 def test_more_objects_than_numbers_is_refused_and_nothing_is_lost(monkeypatch):
@@ -376,78 +310,6 @@ def test_parameters_out_of_range_are_refused(parameters):
 # Properties
 
 
-@st.composite
-def scenes(draw, embedded):
-    """A handful of rectangles with whole-pixel motion, hidden now and then; some look alike, some overlap."""
-    things = []
-    for name in range(draw(st.integers(1, 6))):
-        x, y = draw(st.integers(-5, WIDTH - 10)), draw(st.integers(0, HEIGHT - 10))
-        size = draw(st.sampled_from([(8, 8), (12, 20), (30, 16)]))
-        things.append(
-            Thing(
-                (x, y, x + size[0], y + size[1]),
-                (draw(st.integers(-6, 6)), draw(st.integers(-3, 3))),
-                draw(st.sampled_from([11, 13])),
-                (float(draw(st.integers(-2, 2))), float(draw(st.integers(-2, 2))), 1.0) if embedded else None,
-                frozenset(draw(st.sets(st.integers(0, 7), max_size=4))),
-                name,
-            )
-        )
-    return things
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data(), st.booleans())
-def test_order_of_segments_changes_no_identity(data, embedded):
-    things = data.draw(scenes(embedded))
-    one, other = tracker(), tracker()
-    for f in range(8):
-        order = data.draw(st.permutations(range(len(things))))
-        a, b = shot(things, f * RATE, f), shot(things, f * RATE, f, order)
-        assert identities(one.step(*a[:2]), a[2]) == identities(other.step(*b[:2]), b[2])
-
-
-@settings(max_examples=25, deadline=None)
-@given(st.integers(2, 8), st.permutations(range(8)))
-def test_order_does_not_decide_between_equals(count, order):
-    """Interleaved masks with one box, area, score and class: only their first pixels differ."""
-    mask = np.zeros((HEIGHT, WIDTH), int)
-    corner = np.arange(count * count).reshape(count, count)
-    mask[10 : 10 + count, 10 : 10 + count] = (corner // count + corner % count) % count + 1
-    things = [Thing((0, 0, 1, 1), name=n) for n in range(count)]
-
-    def first(order):
-        frame, segmentation, names = segmented(GROUND, mask, things, 0, order)
-        segmentation.scores[:] = 1
-        return identities(tracker().step(frame, segmentation), names)
-
-    assert first(None) == first(order)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data())
-def test_ids_and_slots_are_never_shared_or_reused(data):
-    """`identities` checks that segments, slots and ids are not shared within a frame."""
-    track = tracker(memory_tau=data.draw(st.integers(0, 4)), tentative_tau=1.0)
-    gone, last = set(), set()
-    owner = {}
-    for _ in range(2):
-        things = data.draw(scenes(False))
-        for f in range(6):
-            frame, segmentation, names = shot(things, f * RATE, f)
-            tracks = track.step(frame, segmentation)
-            identities(tracks, names)
-            now = {t.track_id for t in tracks}
-            gone |= last - now
-            assert not now & gone
-            for t in tracks:
-                assert owner.setdefault(t.track_id, t.slot) == t.slot
-            last = now
-        track.reset()
-        gone |= last
-        last = set()
-
-
 @settings(max_examples=60, deadline=None)
 @given(
     st.data(),
@@ -473,17 +335,3 @@ def test_hidden_on_a_straight_path(data, x, y, embedded, uneven):
     if 1 in ids[-1]:
         assert ids[-1][1] == ids[0][1]
     assert {i[2] for i in ids if 2 in i} == {ids[0][2]}
-
-
-def test_memory_is_bounded_by_tau():
-    """Objects that come and go for ever: what is remembered depends on tau, not on how long the run was."""
-    track = tracker(memory_tau=5, confirm_hits=1)
-    rng = np.random.default_rng(0)
-    most = 0
-    for f in range(300):
-        x, y = rng.integers(0, WIDTH - 8), rng.integers(0, HEIGHT - 8)
-        frame, segmentation, _ = shot([Thing((x, y, x + 8, y + 8), class_id=11 + f % 8)], f * RATE)
-        tracks = track.step(frame, segmentation)
-        most = max(most, len(tracks), *(t.slot + 1 for t in tracks))
-    assert most <= 6
-    assert max(t.track_id for t in tracks) > 100

@@ -22,7 +22,7 @@ EXTRAS = {
     "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
     # TrackEval comes by `pip install --no-deps trackeval`: it asks for opencv-python, which overwrites ours.
     "report": ["matplotlib>=3.7", "tabulate>=0.9"],
-    "test": ["pytest>=8", "hypothesis>=6.100", "onnx>=1.16"],
+    "test": ["pytest>=8", "hypothesis>=6.100", "onnx>=1.16", "setuptools>=70.1"],
 }
 
 
@@ -49,6 +49,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
+    classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)],
     packages=find_packages(include=["vps_ros", "vps_ros.*"]),
     package_data={"vps_ros": ["weights/*.onnx", "weights/*.npz", "weights/*.json", "messages/definitions/*/*.msg"]},
     cmdclass={"build_py": BuildWithMessages},

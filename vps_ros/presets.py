@@ -26,7 +26,7 @@ _LAST_BOXES = Preset(1.0, f"{_KMAX} equation 4: the last two boxes")
 
 PRESETS: dict[str, dict[str, Preset]] = {
     "hierarchical": {
-        "association_threshold": Preset(0.33, _MEASURED),
+        "association_threshold": Preset(0.4, _MEASURED),
         "appearance_weight": Preset(0.3, _MEASURED),
         "velocity_weight": Preset(0.5, _MEASURED),
         "memory_tau": Preset(30.0, _MEASURED),

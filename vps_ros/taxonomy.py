@@ -112,5 +112,13 @@ CITYSCAPES = _street("cityscapes", set(range(11, 19)))
 """19 classes; things are 11..18 (Cityscapes-VPS, the generated streets)."""
 KITTI_STEP = _street("kitti-step", {11, 13})
 """The same 19 classes; only person and car are things (STEP benchmark)."""
-TAXONOMIES = {t.name: t for t in (KITTI_STEP, CITYSCAPES)}
+MOTCHALLENGE_STEP = Taxonomy(
+    "motchallenge-step",
+    tuple(
+        ClassInfo(i, name, name == "person", dict(_STREET_CLASSES)[name])
+        for i, name in enumerate(("sidewalk", "building", "vegetation", "sky", "person", "rider", "bicycle"))
+    ),
+)
+"""Those 7 of them that its streets for people on foot show, under ids of their own; only person is a thing."""
+TAXONOMIES = {t.name: t for t in (KITTI_STEP, CITYSCAPES, MOTCHALLENGE_STEP)}
 """Those that commands know by name."""

@@ -5,24 +5,29 @@ Source: the STEP benchmark (Weber et al., STEP: Segmenting and Tracking Every Pi
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, check_classes
+from vps_ros.datasets.png import RGB, load_png, save_png
 from vps_ros.errors import InputError
 from vps_ros.naming import natural
-from vps_ros.taxonomy import VOID_ID
+from vps_ros.output import whole
+from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
 
 MAX_INSTANCE = 65535
 """The largest instance id that G and B hold."""
 MAPS = "panoptic_maps"
 IMAGES = "images"
 SPLITS = ("train", "val", "test", "training", "testing")
+MARKER = "predictions.txt"
+"""File by which a folder of predictions is known, so that it may be replaced."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Sequences = dict[str, dict[str, Path]]
@@ -58,15 +63,13 @@ def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: st
 def decode(rgb: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Class ids uint8 [H, W] and instances uint16 [H, W] of a map uint8 [H, W, 3]; the inverse of `encode`."""
     red, green, blue = cv2.split(rgb)
-    return _join(red, green, blue)
+    return red, green.astype(np.uint16) << 8 | blue
 
 
 def save_map(path: str | Path, semantic: NDArray[np.uint8], instance: NDArray[np.integer]) -> None:
     """Writes one panoptic map as PNG and makes its folder; raises InputError as `encode`, naming the path."""
     rgb = encode(semantic, instance, path)
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(cv2.imencode(".png", rgb[..., ::-1])[1].tobytes())
+    save_png(path, rgb)
 
 
 def load_map(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
@@ -75,20 +78,38 @@ def load_map(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     Raises:
         InputError: the file is absent, is not a whole PNG, or is not coded as 8-bit RGB.
     """
-    try:
-        data = Path(path).read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the path of a panoptic map (PNG)") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    _check_png(data, path)
-    bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if bgr is None:
-        raise InputError(f"{path}: PNG cannot be decoded; write it again")
-    if bgr.ndim != 3 or bgr.shape[2] != 3 or bgr.dtype != np.uint8:
-        raise InputError(f"{path}: not 8-bit RGB; {_EXPECTED}")
-    blue, green, red = cv2.split(bgr)
-    return _join(red, green, blue)
+    return decode(load_png(path, (RGB,), _EXPECTED))
+
+
+def labelled(root: str | Path, split: str | None = None, taxonomy: Taxonomy = KITTI_STEP) -> Videos:
+    """The maps that `list_maps` finds as labelled frames; a class outside the taxonomy is an InputError when read."""
+    maps = list_maps(root, split)
+    return {
+        s: {f: LabelledFrame(s, f, path, partial(_labels, path, taxonomy)) for f, path in frames.items()}
+        for s, frames in maps.items()
+    }
+
+
+@contextmanager
+def prediction_writer(root: str | Path, force: bool = False) -> Iterator[MapWriter]:
+    """Writes predictions as ROOT/SEQUENCE/FRAME.png, all or none; see `vps_ros.datasets.labels.LabelFormat.writer`."""
+    with whole(root, force, MARKER) as draft:
+        writer = MapWriter(draft)
+        yield writer
+        (draft / MARKER).write_text("This folder of predictions was written by vps_ros, which may replace it.\n")
+
+
+class MapWriter:
+    """Writes one map after the other into a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def add(self, sequence: str, frame: str, labels: LabelMap) -> None:
+        path = self._folder / sequence / f"{frame}.png"
+        if path.exists():
+            raise InputError(f"{sequence}/{frame}: written twice; give each frame a name of its own")
+        save_map(path, labels.semantic, labels.instance)
 
 
 def map_path(root: str | Path, sequence: str, frame: str) -> Path:
@@ -144,6 +165,12 @@ def name_frames(wanted: set[tuple[str, str]], among: Sequences) -> str:
     return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
 
 
+def _labels(path: Path, taxonomy: Taxonomy) -> LabelMap:
+    labels = LabelMap(*load_map(path))
+    check_classes(labels.semantic, taxonomy, path)
+    return labels
+
+
 def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
     if not root.is_dir():
         raise InputError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; give the data set's folder")
@@ -186,37 +213,7 @@ def _folders(base: Path) -> list[Path]:
     return sorted(p for p in base.iterdir() if p.is_dir() and p.name not in reserved and not p.name.startswith("."))
 
 
-def _join(red: NDArray, green: NDArray, blue: NDArray) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    return red, green.astype(np.uint16) << 8 | blue
-
-
-_PNG = b"\x89PNG\r\n\x1a\n"
-_COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}
 _EXPECTED = "a KITTI-STEP map is 8-bit RGB (R class, G and B instance)"
-
-
-def _check_png(data: bytes, path: str | Path) -> None:
-    """Walks the PNG's chunks; OpenCV alone would expand a palette silently and print about what is cut off."""
-    if not data.startswith(_PNG):
-        raise InputError(f"{path}: not a PNG file; {_EXPECTED}")
-    at, kind, header = len(_PNG), b"", b""
-    while kind != b"IEND":
-        if at + 12 > len(data):
-            raise InputError(f"{path}: PNG is cut off; copy or write it again")
-        length, kind = struct.unpack_from(">I4s", data, at)
-        body = data[at + 4 : at + 8 + length]
-        stored = data[at + 8 + length : at + 12 + length]
-        if len(stored) < 4:
-            raise InputError(f"{path}: PNG is cut off; copy or write it again")
-        if zlib.crc32(body) != int.from_bytes(stored, "big"):
-            raise InputError(f"{path}: PNG is damaged (checksum of a {kind!r} chunk); copy or write it again")
-        header = header or body[4:]
-        at += 12 + length
-    if len(header) != 13:
-        raise InputError(f"{path}: PNG has no header; write it again")
-    depth, colour = header[8], header[9]
-    if (depth, colour) != (8, 2):
-        raise InputError(f"{path}: coded as {depth}-bit {_COLOUR_TYPES.get(colour, 'unknown')}; {_EXPECTED}")
 
 
 def _check_range(values: NDArray, high: int, what: str, hint: str) -> None:
@@ -228,3 +225,6 @@ def _check_range(values: NDArray, high: int, what: str, hint: str) -> None:
     for value in (int(values.min()), int(values.max())):
         if not 0 <= value <= high:
             raise InputError(f"{what} {value} cannot be written; {hint}")
+
+
+FORMAT = LabelFormat("kitti-step", KITTI_STEP, labelled, labelled, prediction_writer)

@@ -1,7 +1,7 @@
 """What every data set gives and takes: videos of frames, each with the class and the instance of its pixels.
 
-A format of a data set is three functions (`LabelFormat`): truth and prediction from a folder to `Videos`, and a writer of
-predictions. Whatever is coded on disk, the arrays are the same: `evaluation` needs to know no format.
+A format of a data set is three functions (`LabelFormat`): truth and prediction from a folder to `Videos`, and a writer
+of predictions. Whatever is coded on disk, the arrays are the same: `evaluation` needs to know no format.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def read_split(root: Path, split: str) -> tuple[str, ...]:
 def png_videos(
     folders: Mapping[str, Path], load: Callable[[Path], LabelMap], image: Callable[[str, str], Path] | None = None
 ) -> Videos:
-    """Labelled frames of folders of PNG files, one for each video; frames in natural order, folders without any left out.
+    """Labelled frames of one folder of PNG files for each video, in natural order; empty folders are left out.
 
     Args:
         folders: video -> folder.

@@ -16,7 +16,7 @@ RGB = (8, 2)
 GREY = (8, 0)
 GREY16 = (16, 0)
 PALETTE = (8, 3)
-"""Codings of pixels: bits per channel and PNG's colour type. Pixels of PALETTE are indices; its colours are left out."""
+"""Codings of pixels: bits per channel and PNG's colour type. Pixels of PALETTE are its indices."""
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOUR_TYPES = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with alpha", 6: "RGBA"}

@@ -38,4 +38,4 @@ VIPER = Taxonomy(
 )
 """The 23 evaluated classes by the ids in the data set's maps; 13 stuff, 10 things."""
 IGNORED = (0, 1, 5, 21, 22, 28, 29, 30, 31)
-"""Ids that are in the maps and not evaluated: unlabeled, ambiguous, railtrack, animal, bicycle, trailer, train, plane, boat."""
+"""Unlabeled, ambiguous, railtrack, animal, bicycle, trailer, train, plane, boat: in the maps, but not evaluated."""

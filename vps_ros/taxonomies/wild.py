@@ -1,8 +1,8 @@
 """The 124 classes of VIPSeg and VSPW.
 
-Source: Miao et al., Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022, and its categories file;
-Miao et al., VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild, CVPR 2021. Ids are those that the benchmarks'
-own scripts evaluate, 0..123; the data sets' PNG files hold them plus one.
+Source: Miao et al., Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022, and its categories
+file; Miao et al., VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild, CVPR 2021. Ids are those that the
+benchmarks' own scripts evaluate, 0..123; the data sets' PNG files hold them plus one.
 """
 
 from __future__ import annotations

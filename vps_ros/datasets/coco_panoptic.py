@@ -1,0 +1,209 @@
+"""Panoptic labels in COCO's style: RGB PNG whose pixels are segment ids, and a JSON that tells each segment's class.
+
+id = R + 256 G + 65536 B; 0 is void. Cityscapes-VPS, VIPSeg's conversion and VIPER's panoptic form are kept this way; an
+object keeps its id through its video.
+
+Source: Kirillov et al., Panoptic Segmentation, CVPR 2019; Kim et al., Video Panoptic Segmentation, CVPR 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.documents import Document
+from vps_ros.datasets.labels import LabelMap, check_classes, listed
+from vps_ros.datasets.png import RGB, load_png, save_png
+from vps_ros.errors import InputError
+from vps_ros.output import whole, write_json
+from vps_ros.taxonomy import VOID_ID, Taxonomy
+
+MAX_SEGMENT = 2**24 - 1
+"""The largest id that three bytes hold."""
+MAX_INSTANCE = 65535
+"""The largest instance that `PanopticWriter` gives an id to."""
+PREDICTIONS = "pred.json"
+PREDICTED_MAPS = "pan_pred"
+"""What a folder of predictions holds, for Cityscapes-VPS, VIPSeg and VIPER alike."""
+_EXPECTED = "a panoptic map is 8-bit RGB (segment id = R + 256 G + 65536 B)"
+
+ClassIds = Callable[[Document], int]
+"""A segment's entry -> its class id in the taxonomy."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """What the JSON says of one frame's segments.
+
+    Attributes:
+        where: the place in the JSON, for errors.
+        ids: int64 [K], each once, in rising order.
+        classes: uint8 [K], ids of the taxonomy.
+        instances: uint32 [K]; of a thing its segment id, or 0 where it is a crowd; 0 of stuff.
+    """
+
+    where: str
+    ids: NDArray[np.int64]
+    classes: NDArray[np.uint8]
+    instances: NDArray[np.uint32]
+
+
+def segments_of(annotation: Document, taxonomy: Taxonomy, class_id: ClassIds) -> Segments:
+    """The `segments_info` of an annotation; raises InputError with the place of what is wrong."""
+    rows: dict[int, tuple[int, int]] = {}
+    for segment in annotation.items("segments_info"):
+        number, class_of = segment.get("id", int), class_id(segment)
+        if not 0 < number <= MAX_SEGMENT:
+            raise segment.wrong(f"has id {number}; ids are 1..{MAX_SEGMENT}, and 0 is void")
+        if number in rows:
+            raise segment.wrong(f"has id {number}, which another segment of the frame has too")
+        crowd = "iscrowd" in segment and bool(segment.get("iscrowd", int))
+        rows[number] = class_of, number if taxonomy.by_id[class_of].isthing and not crowd else 0
+    table = np.array([(n, *rows[n]) for n in sorted(rows)], np.int64).reshape(-1, 3)
+    where = f"{annotation.path}: {annotation.place}"
+    return Segments(where, table[:, 0], table[:, 1].astype(np.uint8), table[:, 2].astype(np.uint32))
+
+
+def classes_by_id(taxonomy: Taxonomy) -> ClassIds:
+    """`category_id` is the class id."""
+
+    def class_id(segment: Document) -> int:
+        number = segment.get("category_id", int)
+        if number not in taxonomy.by_id:
+            ids = taxonomy.ids
+            raise segment.wrong(f"has category_id {number}, not one of {taxonomy.name} ({ids.min()}..{ids.max()})")
+        return number
+
+    return class_id
+
+
+def check_categories(document: Document, taxonomy: Taxonomy) -> None:
+    """Raises InputError when the JSON's categories, if it lists them, are not those of the taxonomy."""
+    if "categories" not in document:
+        return
+    for category in document.items("categories"):
+        number = category.get("id", int)
+        info = taxonomy.by_id.get(number)
+        if info is None:
+            raise category.wrong(f"has id {number}, unknown to {taxonomy.name}; is it another data set's file?")
+        if "isthing" in category and bool(category.at("isthing").value) != info.isthing:
+            kind = "a thing" if info.isthing else "stuff"
+            raise category.wrong(f"says otherwise than {taxonomy.name}, where {number} ({info.name}) is {kind}")
+
+
+def load_segments(path: Path, segments: Segments) -> LabelMap:
+    """The labels of one map: uint8 and uint32 [H, W].
+
+    Raises:
+        InputError: as `load_png`, or the map shows an id that the JSON lacks, or lacks one that the JSON has.
+    """
+    ids = decode_ids(load_png(path, (RGB,), _EXPECTED))
+    height, width = ids.shape
+    ids = ids.reshape(-1)
+    # Segments are long runs along the rows: few of them tell everything about the many pixels.
+    starts = np.concatenate(([0], np.flatnonzero(ids[1:] != ids[:-1]) + 1)) if ids.size else np.zeros(0, np.int64)
+    runs = ids[starts].astype(np.int64)
+    place = np.searchsorted(segments.ids, runs)
+    known = np.append(segments.ids, 0)[place] == runs
+    if not known.all():
+        strange = np.unique(runs[~known & (runs > 0)])
+        if len(strange):
+            raise InputError(f"{path}: shows segment id {listed(strange)}, which {segments.where} does not list")
+    absent = np.setdiff1d(segments.ids, runs)
+    if len(absent):
+        raise InputError(f"{path}: shows no pixel of segment id {listed(absent)}, which {segments.where} lists")
+    # What is not a segment, void, takes the entry behind the last.
+    place = np.where(runs > 0, place, len(segments.ids))
+    lengths = np.diff(starts, append=ids.size)
+    semantic = np.append(segments.classes, np.uint8(VOID_ID))[place]
+    instance = np.append(segments.instances, np.uint32(0))[place]
+    return LabelMap(
+        np.repeat(semantic, lengths).reshape(height, width), np.repeat(instance, lengths).reshape(height, width)
+    )
+
+
+def decode_ids(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """Segment ids uint32 [H, W] of a map uint8 [H, W, 3] in the order R, G, B."""
+    rgba = cv2.cvtColor(np.ascontiguousarray(rgb), cv2.COLOR_RGB2RGBA)
+    return rgba.view(np.dtype("<u4"))[..., 0] & MAX_SEGMENT
+
+
+def encode_ids(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
+    """The map uint8 [H, W, 3] of segment ids [H, W] within 0..2^24 - 1; the inverse of `decode_ids`."""
+    return np.stack([ids & 255, ids >> 8 & 255, ids >> 16], -1).astype(np.uint8)
+
+
+class PanopticWriter:
+    """Writes maps one after the other, and keeps what its JSON will say.
+
+    Ids are (class + 1) * 65536 + instance for things and (class + 1) * 65536 for stuff: the same object has the same id
+    throughout, and ids need no memory.
+    """
+
+    def __init__(self, folder: Path, taxonomy: Taxonomy, file: Callable[[str, str], str]) -> None:
+        self._folder, self._taxonomy, self._file = folder, taxonomy, file
+        self._things = np.zeros(VOID_ID + 1, bool)
+        self._things[list(taxonomy.thing_ids)] = True
+        self.annotations: dict[str, dict[str, dict]] = {}
+        """Video -> frame -> its annotation."""
+
+    def add(self, sequence: str, frame: str, labels: LabelMap) -> None:
+        """As `LabelWriter.add`."""
+        where = f"{sequence}/{frame}"
+        frames = self.annotations.setdefault(sequence, {})
+        if frame in frames:
+            raise InputError(f"{where}: written twice; give each frame a name of its own")
+        semantic, instance = np.asarray(labels.semantic), np.asarray(labels.instance)
+        if semantic.ndim != 2 or semantic.shape != instance.shape or semantic.dtype != np.uint8:
+            raise InputError(f"{where}: classes and instances must be one [H, W], classes uint8; 255 is void")
+        check_classes(semantic, self._taxonomy, where)
+        instance = np.where(self._things[semantic], instance, 0)
+        if instance.size and not 0 <= instance.min() <= instance.max() <= MAX_INSTANCE:
+            value = instance.min() if instance.min() < 0 else instance.max()
+            raise InputError(f"{where}: instance {value} cannot be written; use 0..{MAX_INSTANCE}, renumber them")
+        ids = np.where(semantic == VOID_ID, 0, (semantic.astype(np.uint32) + 1) << 16 | instance.astype(np.uint32))
+        name = self._file(sequence, frame)
+        save_png(self._folder / PREDICTED_MAPS / name, encode_ids(ids))
+        frames[frame] = {"image_id": frame, "file_name": Path(name).name, "segments_info": _describe(ids)}
+
+
+@contextmanager
+def panoptic_writer(
+    root: str | Path,
+    force: bool,
+    taxonomy: Taxonomy,
+    file: Callable[[str, str], str],
+    document: Callable[[PanopticWriter], dict],
+) -> Iterator[PanopticWriter]:
+    """A context that writes ROOT/pred.json and ROOT/pan_pred, all or nothing.
+
+    Args:
+        root, force: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        file: (video, frame) -> the map's path within pan_pred.
+        document: the writer, when all is added -> what the JSON holds besides the categories.
+    """
+    with whole(root, force, PREDICTIONS) as draft:
+        writer = PanopticWriter(draft, taxonomy, file)
+        yield writer
+        write_json(draft / PREDICTIONS, {**document(writer), "categories": taxonomy.to_json()})
+
+
+def _describe(ids: NDArray[np.integer]) -> list[dict]:
+    """The `segments_info` of a map of ids."""
+    found, which, areas = np.unique(ids, return_inverse=True, return_counts=True)
+    which = which.reshape(ids.shape)
+    rows = []
+    for i, (number, area) in enumerate(zip(found.tolist(), areas.tolist(), strict=True)):
+        if number:
+            mask = which == i
+            x, y = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
+            box = [int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)]
+            row = {"id": number, "category_id": (number >> 16) - 1, "iscrowd": 0, "area": area, "bbox": box}
+            rows.append(row)
+    return rows

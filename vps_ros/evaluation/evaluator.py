@@ -125,7 +125,8 @@ class Report:
 class Evaluator:
     """Streaming evaluation: give it every frame, then ask for the result. It keeps counts only, no frame.
 
-    Evaluators of different frames merge exactly: the same numbers to the last digit, however the frames were split.
+    Evaluators of different frames merge exactly: the same numbers to the last digit, however the frames were split; by
+    protocol `vipseg` the parts of one sequence must merge in their order.
 
     Args:
         taxonomy: decides what is a thing.
@@ -156,7 +157,7 @@ class Evaluator:
 
     def add(self, sequence: str, table: Overlaps) -> FrameQuality:
         """Takes in the next frame of a sequence by its overlap table, made with `self.classes`."""
-        frame = _Sequence(self.classes)
+        frame = _Sequence(self.classes, self.protocol)
         frame.confusion.update(table)
         frame.panoptic.update(match(self.classes, table))
         quality = FrameQuality(frame.panoptic.result().all, frame.confusion.mean_iou())
@@ -176,7 +177,7 @@ class Evaluator:
         """Raises InputError when no frame was given."""
         if not self._sequences:
             raise InputError("nothing to evaluate: no frame was given")
-        total = _Sequence(self.classes)
+        total = _Sequence(self.classes, self.protocol)
         by_class: dict[int, list[AssociationQuality]] = {}
         sequences = dict(sorted(self._sequences.items()))
         for sequence in sequences.values():
@@ -222,16 +223,16 @@ class Evaluator:
 
     def _of(self, sequence: str) -> _Sequence:
         if sequence not in self._sequences:
-            self._sequences[sequence] = _Sequence(self.classes)
+            self._sequences[sequence] = _Sequence(self.classes, self.protocol)
         return self._sequences[sequence]
 
 
 class _Sequence:
     """The counts of one sequence, of a part of it, or, but for the tubes, of all."""
 
-    def __init__(self, classes: Classes) -> None:
+    def __init__(self, classes: Classes, protocol: str) -> None:
         self.confusion = Confusion(classes)
-        self.association = Association(classes)
+        self.association = Association(classes, protocol)
         self.panoptic = PanopticCounts(classes)
         self.frames = 0
 

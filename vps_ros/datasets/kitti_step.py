@@ -5,8 +5,8 @@ Source: the STEP benchmark (Weber et al., STEP: Segmenting and Tracking Every Pi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, check_classes
+from vps_ros.datasets.map_folder import MapWriter, map_writer
 from vps_ros.datasets.png import RGB, load_png, save_png
 from vps_ros.errors import InputError
 from vps_ros.naming import natural
-from vps_ros.output import whole
 from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
 
 MAX_INSTANCE = 65535
@@ -26,8 +26,6 @@ MAX_INSTANCE = 65535
 MAPS = "panoptic_maps"
 IMAGES = "images"
 SPLITS = ("train", "val", "test", "training", "testing")
-MARKER = "predictions.txt"
-"""File by which a folder of predictions is known, so that it may be replaced."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Sequences = dict[str, dict[str, Path]]
@@ -90,26 +88,9 @@ def labelled(root: str | Path, split: str | None = None, taxonomy: Taxonomy = KI
     }
 
 
-@contextmanager
-def prediction_writer(root: str | Path, force: bool = False) -> Iterator[MapWriter]:
-    """Writes predictions as ROOT/SEQUENCE/FRAME.png, all or none; see `vps_ros.datasets.labels.LabelFormat.writer`."""
-    with whole(root, force, MARKER) as draft:
-        writer = MapWriter(draft)
-        yield writer
-        (draft / MARKER).write_text("This folder of predictions was written by vps_ros, which may replace it.\n")
-
-
-class MapWriter:
-    """Writes one map after the other into a folder."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def add(self, sequence: str, frame: str, labels: LabelMap) -> None:
-        path = self._folder / sequence / f"{frame}.png"
-        if path.exists():
-            raise InputError(f"{sequence}/{frame}: written twice; give each frame a name of its own")
-        save_map(path, labels.semantic, labels.instance)
+def prediction_writer(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
+    """A context that writes predictions as ROOT/SEQUENCE/FRAME.png, all or none."""
+    return map_writer(root, force, lambda labels, name: encode(*labels, name))
 
 
 def map_path(root: str | Path, sequence: str, frame: str) -> Path:

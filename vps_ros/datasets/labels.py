@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.naming import natural
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 
@@ -104,51 +103,6 @@ def listed(values: Iterable[object], most: int = 5) -> str:
     """A few values for an error."""
     values = list(values)
     return ", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")
-
-
-def read_split(root: Path, split: str) -> tuple[str, ...]:
-    """Names of the videos of a split from ROOT/SPLIT.txt, one in each line.
-
-    Raises InputError when there is no such file, or it names nothing.
-    """
-    path = root / f"{split}.txt"
-    if not path.is_file():
-        there = listed(sorted(p.stem for p in root.glob("*.txt"))) or "none"
-        raise InputError(f"{path}: no such file, which names the videos of split {split!r} (lists there: {there})")
-    names = tuple(dict.fromkeys(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines()))))
-    if not names:
-        raise InputError(f"{path}: names no video; write one name in each line")
-    return names
-
-
-def png_videos(
-    folders: Mapping[str, Path], load: Callable[[Path], LabelMap], image: Callable[[str, str], Path] | None = None
-) -> Videos:
-    """Labelled frames of one folder of PNG files for each video, in natural order; empty folders are left out.
-
-    Args:
-        folders: video -> folder.
-        load: reads one file.
-        image: (video, frame) -> the camera image, where there might be one.
-    """
-    videos: dict[str, dict[str, LabelledFrame]] = {}
-    for name, folder in sorted(folders.items()):
-        frames = {}
-        # Listing by name alone: asking the disk about each of many thousand frames is slow.
-        for path in sorted(folder.iterdir(), key=natural):
-            if path.suffix.lower() == ".png" and not path.name.startswith("."):
-                photo = image(name, path.stem) if image else None
-                frames[path.stem] = LabelledFrame(name, path.stem, path, lambda p=path: load(p), photo)
-        if frames:
-            videos[name] = frames
-    return videos
-
-
-def subfolders(folder: Path) -> dict[str, Path]:
-    """Name -> folder of what lies in a folder; empty where that is absent."""
-    if not folder.is_dir():
-        return {}
-    return {p.name: p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
 
 
 def existing(root: str | Path) -> Path:

@@ -1,0 +1,96 @@
+"""Data sets that keep one PNG for each frame, in a folder for each video: found, split and written."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed
+from vps_ros.datasets.png import save_png
+from vps_ros.errors import InputError
+from vps_ros.naming import natural
+from vps_ros.output import whole
+
+MARKER = "predictions.txt"
+"""File by which a folder of predictions is known, so that it may be replaced."""
+
+
+def read_split(root: Path, split: str) -> tuple[str, ...]:
+    """Names of the videos of a split from ROOT/SPLIT.txt, one in each line.
+
+    Raises InputError when there is no such file, or it names nothing.
+    """
+    path = root / f"{split}.txt"
+    if not path.is_file():
+        there = listed(sorted(p.stem for p in root.glob("*.txt"))) or "none"
+        raise InputError(f"{path}: no such file, which names the videos of split {split!r} (lists there: {there})")
+    names = tuple(dict.fromkeys(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines()))))
+    if not names:
+        raise InputError(f"{path}: names no video; write one name in each line")
+    return names
+
+
+def png_videos(
+    folders: Mapping[str, Path], load: Callable[[Path], LabelMap], image: Callable[[str, str], Path] | None = None
+) -> Videos:
+    """Labelled frames of one folder of PNG files for each video, in natural order; empty folders are left out.
+
+    Args:
+        folders: video -> folder.
+        load: reads one file.
+        image: (video, frame) -> the camera image, where there might be one.
+    """
+    videos: dict[str, dict[str, LabelledFrame]] = {}
+    for name, folder in sorted(folders.items()):
+        frames = {}
+        # Listing by name alone: asking the disk about each of many thousand frames is slow.
+        for path in sorted(folder.iterdir(), key=natural):
+            if path.suffix.lower() == ".png" and not path.name.startswith("."):
+                photo = image(name, path.stem) if image else None
+                frames[path.stem] = LabelledFrame(name, path.stem, path, lambda p=path: load(p), photo)
+        if frames:
+            videos[name] = frames
+    return videos
+
+
+def subfolders(folder: Path) -> dict[str, Path]:
+    """Name -> folder of what lies in a folder; empty where that is absent."""
+    if not folder.is_dir():
+        return {}
+    return {p.name: p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
+
+
+@contextmanager
+def map_writer(
+    root: str | Path, force: bool, encode: Callable[[LabelMap, str], NDArray[np.integer]], home: str = "."
+) -> Iterator[MapWriter]:
+    """A context that writes ROOT/HOME/VIDEO/FRAME.png, all or none.
+
+    Args:
+        root, force: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        encode: (labels, name of the frame) -> pixels; raises InputError for what the coding cannot hold.
+        home: the folder of the videos within the root.
+    """
+    with whole(root, force, MARKER) as draft:
+        yield MapWriter(draft / home, encode)
+        draft.mkdir(exist_ok=True)
+        (draft / MARKER).write_text("This folder of predictions was written by vps_ros, which may replace it.\n")
+
+
+class MapWriter:
+    """Writes one map after the other into a folder."""
+
+    def __init__(self, folder: Path, encode: Callable[[LabelMap, str], NDArray[np.integer]]) -> None:
+        self._folder, self._encode = folder, encode
+
+    def add(self, sequence: str, frame: str, labels: LabelMap) -> None:
+        """As `vps_ros.datasets.labels.LabelWriter.add`."""
+        name = f"{sequence}/{frame}"
+        path = self._folder / f"{name}.png"
+        if path.exists():
+            raise InputError(f"{name}: written twice; give each frame a name of its own")
+        save_png(path, self._encode(labels, name))

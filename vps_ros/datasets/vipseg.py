@@ -1,0 +1,182 @@
+"""VIPSeg, as it is downloaded and as its own script converts it to COCO's panoptic style.
+
+    ROOT/panomasks/VIDEO/FRAME.png             as downloaded: one channel, see `decode`
+    ROOT/imgs/VIDEO/FRAME.jpg                  camera images; `images` in the converted folder
+    ROOT/train.txt, val.txt, test.txt          the videos of each split, one in each line
+    ROOT/panoptic_gt_VIPSeg_val.json           converted: videos, annotations, categories (without _val: all splits)
+    ROOT/panomasksRGB/VIDEO/FRAME.png          its maps
+    PREDICTIONS/pred.json                      annotations, as in the converted truth
+    PREDICTIONS/pan_pred/VIDEO/FRAME.png       their maps; or, without pred.json, VIDEO/FRAME.png as downloaded
+
+Class ids here are those of the conversion, 0..123; the downloaded files hold them plus one. Source: Miao et al.,
+Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.coco_panoptic import (
+    PREDICTED_MAPS,
+    PREDICTIONS,
+    PanopticWriter,
+    check_categories,
+    classes_by_id,
+    load_segments,
+    panoptic_writer,
+    segments_of,
+)
+from vps_ros.datasets.documents import load_document
+from vps_ros.datasets.labels import (
+    LabelFormat,
+    LabelledFrame,
+    LabelMap,
+    Videos,
+    check_classes,
+    existing,
+    listed,
+)
+from vps_ros.datasets.map_folder import MapWriter, map_writer, png_videos, read_split, subfolders
+from vps_ros.datasets.png import GREY, GREY16, PALETTE, load_png
+from vps_ros.errors import InputError
+from vps_ros.taxonomies import VIPSEG
+from vps_ros.taxonomy import VOID_ID
+
+DIVISOR = 100
+"""A thing is coded as category * 100 + number, the number from 0."""
+UNNUMBERED = DIVISOR + 1
+"""The instance of a thing that is coded as its category alone, which the conversion takes for one object."""
+MASKS = "panomasks"
+_EXPECTED = "a VIPSeg map is grey, 8 or 16 bits (0 void, stuff 1..124, thing category * 100 + number)"
+_CATEGORIES = len(VIPSEG)
+
+
+def decode(codes: NDArray[np.integer], where: object = "map") -> LabelMap:
+    """Labels of a downloaded map, integer [H, W].
+
+    0 is void; 1..124 is a category; from 125 on it is category * 100 + number. A category is the class id plus one.
+    Numbers start at 0, which means a crowd here: instances are the numbers plus one, and `UNNUMBERED` for a thing
+    without any. Stuff has instance 0, numbered or not.
+
+    Raises:
+        InputError: a code stands for no category.
+    """
+    codes = codes.astype(np.int32)
+    numbered = codes > _CATEGORIES
+    category = np.where(numbered, codes // DIVISOR, codes)
+    wrong = (category < 0) | (category > _CATEGORIES)
+    if wrong.any():
+        strange = listed(np.unique(codes[wrong]))
+        raise InputError(f"{where}: value {strange} stands for no category of VIPSeg; {_EXPECTED}")
+    semantic = np.where(category > 0, category - 1, VOID_ID).astype(np.uint8)
+    instance = np.where(numbered, codes % DIVISOR + 1, UNNUMBERED)
+    return LabelMap(semantic, np.where(_THINGS[semantic], instance, 0).astype(np.uint8))
+
+
+def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: object = "map") -> NDArray[np.uint16]:
+    """The downloaded coding, uint16 [H, W], of labels [H, W]; the inverse of `decode`.
+
+    Raises:
+        InputError: a class is unknown, a thing has an instance outside 1..101, or the shapes differ.
+    """
+    semantic, instance = np.asarray(semantic), np.asarray(instance)
+    if semantic.ndim != 2 or semantic.shape != instance.shape or semantic.dtype != np.uint8:
+        raise InputError(f"{where}: classes and instances must be one [H, W], classes uint8; 255 is void")
+    check_classes(semantic, VIPSEG, where)
+    things = _THINGS[semantic]
+    wrong = things & ((instance < 1) | (instance > UNNUMBERED))
+    if wrong.any():
+        value = instance[wrong].flat[0]
+        raise InputError(f"{where}: instance {value} cannot be written; VIPSeg's maps hold 1..{DIVISOR} in each class")
+    category = np.where(semantic == VOID_ID, 0, semantic.astype(np.int64) + 1)
+    numbered = things & (instance < UNNUMBERED)
+    return np.where(numbered, category * DIVISOR + instance - 1, category).astype(np.uint16)
+
+
+def load_map(path: str | Path) -> LabelMap:
+    """Labels of one downloaded map; raises InputError as `load_png` and `decode`."""
+    return decode(load_png(path, (GREY16, GREY, PALETTE), _EXPECTED), path)
+
+
+def read_truth(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled frames of a converted folder by its JSON, or of the folder as it was downloaded.
+
+    Raises:
+        InputError: the folder is neither, a split is unknown, videos of a split are missing, or the JSON says what
+            cannot be; the place in it is named.
+    """
+    root = existing(root)
+    document = root / f"panoptic_gt_VIPSeg{f'_{split}' if split else ''}.json"
+    return _read_json(document, root / "panomasksRGB", root) if document.is_file() else _read_masks(root, split)
+
+
+def read_predictions(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled frames of predictions in either coding; `split` says nothing here."""
+    root = existing(root)
+    if (root / PREDICTIONS).is_file():
+        return _read_json(root / PREDICTIONS, root / PREDICTED_MAPS)
+    return _read_masks(root, None)
+
+
+def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
+    """A context that writes predictions in COCO's style, which the benchmark evaluates."""
+    return panoptic_writer(root, force, VIPSEG, lambda video, frame: f"{video}/{frame}.png", _document)
+
+
+def write_masks(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
+    """A context that writes maps in the downloaded coding, as ROOT/panomasks/VIDEO/FRAME.png, all or none."""
+    return map_writer(root, force, lambda labels, name: encode(*labels, name), MASKS)
+
+
+FORMAT = LabelFormat("vipseg", VIPSEG, read_truth, read_predictions, write_predictions)
+
+_THINGS = np.zeros(VOID_ID + 1, bool)
+_THINGS[list(VIPSEG.thing_ids)] = True
+
+
+def _read_masks(root: Path, split: str | None) -> Videos:
+    home = root / MASKS if (root / MASKS).is_dir() else root
+    folders = subfolders(home)
+    if split:
+        names = read_split(root, split)
+        absent = [n for n in names if n not in folders]
+        if absent:
+            raise InputError(f"{home}: lacks {len(absent)} video(s) of {split}.txt: {listed(absent)}; add their maps")
+        folders = {name: folders[name] for name in names}
+    images = next((root / name for name in ("imgs", "images") if (root / name).is_dir()), None)
+    videos = png_videos(folders, load_map, (lambda v, f: images / v / f"{f}.jpg") if images else None)
+    if not videos:
+        raise InputError(f"{root}: holds no VIPSeg maps; expected {MASKS}/VIDEO/FRAME.png")
+    return videos
+
+
+def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
+    document = load_document(path, "give the folder of VIPSeg")
+    check_categories(document, VIPSEG)
+    class_id = classes_by_id(VIPSEG)
+    videos: dict[str, dict[str, LabelledFrame]] = {}
+    for video in document.items("annotations"):
+        name = video.get("video_id", str)
+        if name in videos:
+            raise video.wrong(f"is the second one of video {name!r}; keep one")
+        frames = videos[name] = {}
+        for annotation in video.items("annotations"):
+            frame = annotation.get("image_id", str)
+            if frame in frames:
+                raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
+            segments = segments_of(annotation, VIPSEG, class_id)
+            file = (maps / name / annotation.get("file_name", str)).with_suffix(".png")
+            photo = root / "images" / name / f"{frame}.jpg" if root else None
+            frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), photo)
+    if not any(videos.values()):
+        raise document.wrong("has no annotations")
+    return videos
+
+
+def _document(writer: PanopticWriter) -> dict:
+    return {"annotations": [{"video_id": v, "annotations": list(f.values())} for v, f in writer.annotations.items()]}

@@ -1,0 +1,191 @@
+"""VIPER, as it is downloaded and in its video panoptic form.
+
+    ROOT/SPLIT/cls/SEQUENCE/SEQUENCE_FRAME.png       class ids; palette or grey
+    ROOT/SPLIT/inst/SEQUENCE/SEQUENCE_FRAME.png      RGB: R the class, 256 G + B the instance; black where no thing is
+    ROOT/SPLIT/img/SEQUENCE/SEQUENCE_FRAME.jpg       camera images
+    ROOT/viper_panoptic_val_day_video.json           video panoptic form: images, annotations, categories
+    ROOT/val_day/panoptic_video/SEQUENCE_FRAME.png   its maps
+    PREDICTIONS/pred.json                            annotations
+    PREDICTIONS/pan_pred/SEQUENCE_FRAME.png          their maps
+
+Class ids here are those of the downloaded maps. Sources: Richter et al., Playing for Benchmarks, ICCV 2017; Kim et al.,
+Video Panoptic Segmentation, CVPR 2020.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vps_ros.datasets.coco_panoptic import (
+    PREDICTED_MAPS,
+    PREDICTIONS,
+    ClassIds,
+    PanopticWriter,
+    load_segments,
+    panoptic_writer,
+    segments_of,
+)
+from vps_ros.datasets.documents import Document, load_document
+from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, existing, listed
+from vps_ros.datasets.map_folder import png_videos, subfolders
+from vps_ros.datasets.png import GREY, PALETTE, RGB, load_png
+from vps_ros.errors import InputError
+from vps_ros.taxonomies import VIPER
+from vps_ros.taxonomies.viper import IGNORED
+from vps_ros.taxonomy import VOID_ID
+
+SPLIT = "val"
+PANOPTIC_SPLIT = "val_day"
+"""Those that are read where none is named."""
+CATEGORIES = (
+    *("sky", "road", "sidewalk", "terrain", "tree", "vegetation", "building", "infrastructure", "fence", "billboard"),
+    *("trafficsign", "mobilebarrier", "trash", "trafficlight", "firehydrant", "chair", "trashcan", "person"),
+    *("motorcycle", "car", "van", "bus", "truck"),
+)
+"""The category ids 0..22 of the video panoptic form: first stuff, then things."""
+_CLASSES = "classes of VIPER are grey or palette (class ids 0..31)"
+_INSTANCES = "instances of VIPER are 8-bit RGB (R class, 256 G + B instance)"
+
+
+def read_truth(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled frames of a folder in either form.
+
+    Raises:
+        InputError: it is neither, maps of classes and instances do not go together, or a JSON says what cannot be.
+    """
+    root = existing(root)
+    document = root / f"viper_panoptic_{split or PANOPTIC_SPLIT}_video.json"
+    if document.is_file():
+        return _read_json(document, root / (split or PANOPTIC_SPLIT) / "panoptic_video")
+    return _read_maps(root / (split or SPLIT) if split or not (root / "cls").is_dir() else root)
+
+
+def read_predictions(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled frames of a folder of predictions; `split` says nothing here.
+
+    Category ids are those of the `categories` that pred.json lists; without any, those of the video panoptic form. An
+    annotation without `image_id` belongs to the map at its place among the sorted maps.
+    """
+    root = existing(root)
+    return _read_json(root / PREDICTIONS, root / PREDICTED_MAPS)
+
+
+def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
+    """A context that writes predictions; frames are named SEQUENCE_FRAME, as the data set's files."""
+    return panoptic_writer(root, force, VIPER, lambda _, frame: f"{frame}.png", _document)
+
+
+FORMAT = LabelFormat("viper", VIPER, read_truth, read_predictions, write_predictions)
+
+
+def load_maps(classes: str | Path, instances: str | Path) -> LabelMap:
+    """Labels of one frame as it is downloaded: uint8 and uint16 [H, W].
+
+    Classes that are not evaluated are void. A thing without an instance is a crowd (instance 0).
+
+    Raises:
+        InputError: a file cannot be read, is coded otherwise or of another size, or a class id is unknown.
+    """
+    ids = load_png(classes, (PALETTE, GREY), _CLASSES)
+    rgb = load_png(instances, (RGB,), _INSTANCES)
+    if rgb.shape[:2] != ids.shape:
+        raise InputError(f"{instances}: is {_size(rgb)}, but {classes} is {_size(ids)}; copy both again")
+    semantic = _SEMANTIC[ids]
+    if (semantic == _UNKNOWN).any():
+        strange = listed(np.unique(ids[semantic == _UNKNOWN]))
+        raise InputError(f"{classes}: class id {strange} is not one of viper (ids 0..31)")
+    instance = rgb[..., 1].astype(np.uint16) << 8 | rgb[..., 2]
+    return LabelMap(semantic, np.where(_THINGS[semantic], instance, 0).astype(np.uint16))
+
+
+_UNKNOWN = 254
+_SEMANTIC = np.full(256, _UNKNOWN, np.uint8)
+_SEMANTIC[VIPER.ids] = VIPER.ids
+_SEMANTIC[list(IGNORED)] = VOID_ID
+_SEMANTIC[VOID_ID] = VOID_ID
+_THINGS = np.zeros(256, bool)
+_THINGS[list(VIPER.thing_ids)] = True
+
+
+def _read_maps(folder: Path) -> Videos:
+    classes, instances = folder / "cls", folder / "inst"
+
+    def load(path: Path) -> LabelMap:
+        return load_maps(path, _beside(path, instances))
+
+    def image(sequence: str, frame: str) -> Path:
+        return folder / "img" / sequence / f"{frame}.jpg"
+
+    videos = png_videos(subfolders(classes), load, image)
+    if not videos:
+        raise InputError(f"{folder}: holds no classes of VIPER; expected {folder.name}/cls/SEQUENCE/SEQUENCE_FRAME.png")
+    absent = [f.name for v in videos.values() for f in v.values() if not _beside(f.where, instances).is_file()]
+    if absent:
+        raise InputError(f"{instances}: lacks the instances of {len(absent)} frame(s): {listed(absent)}; add them")
+    return videos
+
+
+def _beside(path: Path, instances: Path) -> Path:
+    return instances / path.parent.name / path.name
+
+
+def _read_json(path: Path, maps: Path) -> Videos:
+    document = load_document(path, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/SEQUENCE_FRAME.png")
+    class_id = _class_ids(document)
+    annotations = document.items("annotations")
+    videos: dict[str, dict[str, LabelledFrame]] = {}
+    for frame, annotation in zip(_names(document, annotations, maps), annotations, strict=True):
+        frames = videos.setdefault(frame.split("_")[0], {})
+        if frame in frames:
+            raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
+        segments, file = segments_of(annotation, VIPER, class_id), maps / f"{frame}.png"
+        frames[frame] = LabelledFrame(frame.split("_")[0], frame, file, partial(load_segments, file, segments))
+    if not videos:
+        raise document.wrong("has no annotations")
+    return videos
+
+
+def _names(document: Document, annotations: list[Document], maps: Path) -> list[str]:
+    """The frame of each annotation: by its own name, else by its place among the images, else among the maps."""
+    if all("image_id" in a and isinstance(a.value["image_id"], str) for a in annotations):
+        return [Path(a.get("image_id", str)).stem for a in annotations]
+    if "images" in document:
+        names = [Path(image.get("file_name", str)).stem for image in document.items("images")]
+    else:
+        names = sorted(p.stem for p in maps.glob("*.png"))
+    if len(names) != len(annotations):
+        raise document.wrong(f"has {len(annotations)} annotations for {len(names)} images; they are joined by order")
+    return names
+
+
+def _class_ids(document: Document) -> ClassIds:
+    by_name = {c.name: c.id for c in VIPER.classes}
+    table = {i: by_name[name] for i, name in enumerate(CATEGORIES)}
+    if "categories" in document:
+        listed_ids = {}
+        for category in document.items("categories"):
+            name = category.get("name", str)
+            if name not in by_name:
+                raise category.wrong(f"is named {name!r}, unknown to viper; is it another data set's file?")
+            listed_ids[category.get("id", int)] = by_name[name]
+        table = listed_ids
+
+    def class_id(segment: Document) -> int:
+        number = segment.get("category_id", int)
+        if number not in table:
+            raise segment.wrong(f"has category_id {number}, not one of viper's here ({min(table)}..{max(table)})")
+        return table[number]
+
+    return class_id
+
+
+def _document(writer: PanopticWriter) -> dict:
+    return {"annotations": [a for frames in writer.annotations.values() for a in frames.values()]}
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

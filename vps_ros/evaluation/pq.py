@@ -33,19 +33,19 @@ class Matching:
     invented: NDArray[np.int64]
 
 
-def match(classes: Classes, table: Overlaps) -> Matching:
+def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
     """Matches segments, or tubes, of one class whose IoU is above 0.5; no segment can have two such partners.
 
     The union leaves out predicted pixels on void. A true thing with instance 0 is a crowd: it is matched with nothing
     and missed by nobody. A predicted segment without a match is forgiven when more than half of it lies on void and
-    crowds of its class.
+    crowds of its class. Without `crowds` instance 0 is an instance like any other.
     """
     gt_ids, gt_index = dense(table.gt)
     pred_ids, pred_index = dense(table.pred)
     gt_area = sums(gt_index, table.count, len(gt_ids))
     pred_area = sums(pred_index, table.count, len(pred_ids))
     gt_class, pred_class = gt_ids >> 32, pred_ids >> 32
-    crowd = classes.is_thing[gt_class] & (gt_ids & 0xFFFFFFFF == 0)
+    crowd = classes.is_thing[gt_class] & (gt_ids & 0xFFFFFFFF == 0) & crowds
     void = gt_class == classes.void
 
     on_void = void[gt_index]

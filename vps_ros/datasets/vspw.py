@@ -1,0 +1,95 @@
+"""VSPW: the class of every pixel of a video; nothing tells objects apart.
+
+    ROOT/data/VIDEO/mask/FRAME.png        truth: 1..124 the class id plus one; 0 (others) and 255 are void
+    ROOT/data/VIDEO/origin/FRAME.jpg      camera images
+    ROOT/train.txt, val.txt, test.txt     the videos of each split, one in each line
+    PREDICTIONS/VIDEO/FRAME.png           class ids 0..123, as the benchmark's own baseline writes them; 255 is void
+
+Source: Miao et al., VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild, CVPR 2021.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.labels import LabelFormat, LabelMap, Videos, check_classes, existing, listed
+from vps_ros.datasets.map_folder import MapWriter, map_writer, png_videos, read_split, subfolders
+from vps_ros.datasets.png import GREY, PALETTE, load_png
+from vps_ros.errors import InputError
+from vps_ros.taxonomies import VSPW
+from vps_ros.taxonomy import VOID_ID
+
+_TRUTH = "a VSPW mask is grey or palette (class ids 1..124, 0 and 255 void)"
+_PREDICTION = "a prediction for VSPW is grey or palette (class ids 0..123, 255 void)"
+
+
+def load_mask(path: str | Path) -> LabelMap:
+    """Labels of a mask of the data set; raises InputError as `load_png`, or when a value stands for no class."""
+    values = load_png(path, (GREY, PALETTE), _TRUTH)
+    wrong = (values > len(VSPW)) & (values != VOID_ID)
+    if wrong.any():
+        raise InputError(f"{path}: value {listed(np.unique(values[wrong]))} stands for no class of VSPW; {_TRUTH}")
+    # 0 becomes 255, which is void as well.
+    return _without_instances(np.where(values == VOID_ID, VOID_ID, values - np.uint8(1)).astype(np.uint8))
+
+
+def load_prediction(path: str | Path) -> LabelMap:
+    """Labels of a predicted map; raises InputError as `load_mask`."""
+    values = load_png(path, (GREY, PALETTE), _PREDICTION)
+    check_classes(values, VSPW, path)
+    return _without_instances(values)
+
+
+def read_truth(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled frames of the data set; videos without masks, as those of its test split, are left out.
+
+    Raises:
+        InputError: the folder holds no masks, or lacks the masks of videos of the split.
+    """
+    root = existing(root)
+    folders = {
+        name: folder / "mask" for name, folder in subfolders(root / "data").items() if (folder / "mask").is_dir()
+    }
+    if split:
+        names = read_split(root, split)
+        absent = [n for n in names if n not in folders]
+        if absent:
+            raise InputError(f"{root / 'data'}: lacks masks of {len(absent)} video(s) of {split}.txt: {listed(absent)}")
+        folders = {name: folders[name] for name in names}
+    videos = png_videos(folders, load_mask, lambda v, f: root / "data" / v / "origin" / f"{f}.jpg")
+    if not videos:
+        raise InputError(f"{root}: holds no masks of VSPW; expected data/VIDEO/mask/FRAME.png")
+    return videos
+
+
+def read_predictions(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled frames of a folder of predictions; `split` says nothing here."""
+    root = existing(root)
+    videos = png_videos(subfolders(root), load_prediction)
+    if not videos:
+        raise InputError(f"{root}: holds no predictions; expected VIDEO/FRAME.png")
+    return videos
+
+
+def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
+    """A context that writes predictions; instances are dropped."""
+    return map_writer(root, force, _encode)
+
+
+FORMAT = LabelFormat("vspw", VSPW, read_truth, read_predictions, write_predictions)
+
+
+def _encode(labels: LabelMap, where: str) -> NDArray[np.uint8]:
+    semantic = np.asarray(labels.semantic)
+    if semantic.ndim != 2 or semantic.dtype != np.uint8:
+        raise InputError(f"{where}: classes must be uint8 [H, W]; 255 is void")
+    check_classes(semantic, VSPW, where)
+    return semantic
+
+
+def _without_instances(semantic: NDArray[np.uint8]) -> LabelMap:
+    return LabelMap(semantic, np.zeros(semantic.shape, np.uint8))

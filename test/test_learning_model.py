@@ -168,7 +168,7 @@ def test_the_shipped_model_keeps_its_promises():
     assert (card.name, card.taxonomy, card.mask_activation) == ("streets-s", CITYSCAPES, "softmax_queries")
     assert {n: v.shape for n, v in outputs.items()} == {
         "class_logits": (1, 64, 20),
-        "mask_logits": (1, 64, 56, 192),
+        "mask_logits": (1, 64, 56, 176),
         "query_embeddings": (1, 64, 64),
     }
     assert all(np.isfinite(v).all() for v in outputs.values())

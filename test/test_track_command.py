@@ -527,7 +527,8 @@ def test_an_error_half_way_and_an_interruption_leave_nothing(folders):
     ]
     assert not (folders / "out").exists()
     frame = street(0)
-    for i in range(5, 600):
+    save_frame(folders, "0006", "000004", *frame)
+    for i in range(5, 900):
         save_frame(folders, "0002", f"{i:06d}", *frame)
     command = [sys.executable, "-m", "vps_ros.commands.main", *arguments(folders)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:

@@ -1,0 +1,216 @@
+"""YouTube-VIS: objects through videos, as masks that may overlap, in one JSON.
+
+    ROOT/train.json, valid.json, test.json         truth: videos, annotations, categories; or ROOT/SPLIT/instances.json
+    ROOT/SPLIT/JPEGImages/VIDEO/FRAME.jpg           camera images
+    results.json                                    predictions: a list of {video_id, category_id, score, segmentations}
+
+`segmentations` has a run-length mask, or null, for each frame of the video. The 2019 and the 2021 edition have 40
+classes each, not the same. Source: Yang et al., Video Instance Segmentation, ICCV 2019.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vps_ros.datasets.coco_panoptic import classes_by_id
+from vps_ros.datasets.documents import Document, load_document
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing
+from vps_ros.datasets.rle import RunLengths, from_json
+from vps_ros.errors import InputError
+from vps_ros.output import whole
+from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
+from vps_ros.taxonomy import VOID_ID, Taxonomy
+
+SPLIT = "valid"
+"""The split that is evaluated where none is named. The data set calls it so; `val` is taken for it."""
+
+
+@dataclass(frozen=True)
+class ObjectTrack:
+    """One object through its video.
+
+    Attributes:
+        id: of the annotation, from 1 on; of a prediction its place in the results, from 1 on.
+        class_id: in the taxonomy.
+        masks: one for each frame of the video; None where the object is not seen.
+        score: of a prediction; None in the truth.
+        crowd: several objects that were not told apart.
+    """
+
+    id: int
+    class_id: int
+    masks: tuple[RunLengths | None, ...]
+    score: float | None = None
+    crowd: bool = False
+
+
+@dataclass(frozen=True)
+class ObjectVideo:
+    """A video and its objects; `name` is its folder, `frames` are the names of its files without suffix."""
+
+    id: int
+    name: str
+    frames: tuple[str, ...]
+    height: int
+    width: int
+    tracks: tuple[ObjectTrack, ...]
+
+
+def find_truth(root: str | Path, split: str | None = None) -> Path:
+    """The JSON of a split within the data set; raises InputError when there is none."""
+    root = existing(root)
+    split = {None: SPLIT, "val": SPLIT}.get(split, split)
+    names = (f"{split}.json", f"{split}/instances.json", f"instances_{split}.json", f"instances_{split}_sub.json")
+    found = [root / name for name in names if (root / name).is_file()]
+    if not found:
+        raise InputError(f"{root}: holds no truth of split {split!r}; expected {names[0]} or {names[1]}")
+    return found[0]
+
+
+def edition(path: str | Path) -> Taxonomy:
+    """The taxonomy of the edition whose categories a JSON lists; raises InputError when it is neither's."""
+    document = load_document(path, "give the JSON of YouTube-VIS")
+    names = {c.get("id", int): c.get("name", str) for c in document.items("categories")}
+    for taxonomy in (YOUTUBE_VIS_2019, YOUTUBE_VIS_2021):
+        if names == {c.id: c.name for c in taxonomy.classes}:
+            return taxonomy
+    raise document.at("categories").wrong("are those of no known edition of YouTube-VIS (2019, 2021)")
+
+
+def load_truth(path: str | Path, taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
+    """The videos of a JSON with their objects.
+
+    Raises:
+        InputError: it is no JSON, or what it says cannot be; the place in it is named.
+    """
+    document = load_document(path, "give the JSON of YouTube-VIS")
+    class_id = classes_by_id(taxonomy)
+    videos: dict[int, ObjectVideo] = {}
+    for entry in document.items("videos"):
+        video = _video(entry)
+        if video.id in videos:
+            raise entry.wrong(f"has id {video.id}, which another video has too")
+        videos[video.id] = video
+    tracks: dict[int, dict[int, ObjectTrack]] = {number: {} for number in videos}
+    # Its own test and validation files have no annotations.
+    for entry in document.items("annotations") if "annotations" in document else ():
+        video = _video_of(entry, videos)
+        number = entry.get("id", int)
+        if number < 1 or number in tracks[video.id]:
+            raise entry.wrong(f"has id {number}; ids are from 1 on, each once in a video")
+        crowd = "iscrowd" in entry and bool(entry.get("iscrowd", int))
+        tracks[video.id][number] = ObjectTrack(number, class_id(entry), _masks(entry, video), crowd=crowd)
+    return tuple(replace(video, tracks=tuple(tracks[video.id].values())) for video in videos.values())
+
+
+def load_results(path: str | Path, videos: Sequence[ObjectVideo], taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
+    """The same videos with the predicted objects of a results file instead of their own.
+
+    Raises:
+        InputError: as `load_truth`, or a prediction has no score from minus to plus infinity.
+    """
+    document = load_document(path, "give the results.json of the predictions")
+    class_id = classes_by_id(taxonomy)
+    known = {video.id: video for video in videos}
+    tracks: dict[int, list[ObjectTrack]] = {video.id: [] for video in videos}
+    for number, entry in enumerate(document.items(), 1):
+        video = _video_of(entry, known)
+        score = float(entry.get("score", (float, int)))
+        if not math.isfinite(score):
+            raise entry.wrong(f"has score {score}; write a number")
+        tracks[video.id].append(ObjectTrack(number, class_id(entry), _masks(entry, video), score))
+    return tuple(replace(video, tracks=tuple(tracks[video.id])) for video in videos)
+
+
+def save_results(path: str | Path, videos: Iterable[ObjectVideo], force: bool = False) -> None:
+    """Writes the objects of the videos as results, whole or not at all.
+
+    Raises:
+        InputError: the file exists and `force` is not given, or an object has no score or not a mask or None for each
+            frame.
+    """
+    rows = []
+    for video in videos:
+        for track in video.tracks:
+            where = f"video {video.name}, object {track.id}"
+            if track.score is None or not math.isfinite(track.score):
+                raise InputError(f"{where}: has no score; results need one")
+            if len(track.masks) != len(video.frames):
+                raise InputError(f"{where}: {len(track.masks)} masks for {len(video.frames)} frames")
+            masks = [None if mask is None else mask.to_json() for mask in track.masks]
+            row = {"video_id": video.id, "category_id": track.class_id, "score": track.score, "segmentations": masks}
+            rows.append(row)
+    with whole(path, force) as draft:
+        draft.write_text(json.dumps(rows))
+
+
+def labelled(videos: Iterable[ObjectVideo], where: str | Path) -> Videos:
+    """The videos as labelled frames, one label a pixel.
+
+    Where objects overlap, the one with the higher score is seen; without scores, the smaller one. What shows no object
+    is void, since the data set says nothing about it. The instance is the object's id, 0 for a crowd.
+
+    Args:
+        videos: with tracks.
+        where: the JSON they came from, for errors.
+    """
+    return {
+        video.name: {
+            frame: LabelledFrame(video.name, frame, Path(where), partial(_paint, video, i))
+            for i, frame in enumerate(video.frames)
+        }
+        for video in videos
+    }
+
+
+def _paint(video: ObjectVideo, index: int) -> LabelMap:
+    semantic = np.full((video.height, video.width), VOID_ID, np.uint8)
+    instance = np.zeros((video.height, video.width), np.uint32)
+    seen = [(track, mask) for track in video.tracks if (mask := track.masks[index]) is not None]
+    for track, mask in sorted(seen, key=lambda one: -one[1].area if one[0].score is None else one[0].score):
+        inside = mask.mask()
+        semantic[inside], instance[inside] = track.class_id, 0 if track.crowd else track.id
+    return LabelMap(semantic, instance)
+
+
+def _video(entry: Document) -> ObjectVideo:
+    files = [PurePosixPath(name.value) for name in entry.items("file_names") if isinstance(name.value, str)]
+    height, width = entry.get("height", int), entry.get("width", int)
+    if not files or len(files) != len(entry.value["file_names"]) or {f.parent for f in files} != {files[0].parent}:
+        raise entry.wrong("has file_names that are not the files VIDEO/FRAME.jpg of one folder")
+    if "length" in entry and entry.get("length", int) != len(files):
+        raise entry.wrong(f"has length {entry.value['length']}, but {len(files)} file_names")
+    frames = tuple(f.stem for f in files)
+    if len(set(frames)) != len(frames):
+        raise entry.wrong("names a frame twice")
+    if height < 1 or width < 1:
+        raise entry.wrong(f"is {width} x {height} pixels")
+    return ObjectVideo(entry.get("id", int), files[0].parent.name, frames, height, width, ())
+
+
+def _video_of(entry: Document, videos: dict[int, ObjectVideo]) -> ObjectVideo:
+    number = entry.get("video_id", int)
+    if number not in videos:
+        raise entry.wrong(f"has video_id {number}, which is no video of the truth")
+    return videos[number]
+
+
+def _masks(entry: Document, video: ObjectVideo) -> tuple[RunLengths | None, ...]:
+    values = entry.items("segmentations")
+    if len(values) != len(video.frames):
+        raise entry.wrong(f"has {len(values)} segmentations, but its video has {len(video.frames)} frames")
+    return tuple(None if v.value is None else _mask(v, video) for v in values)
+
+
+def _mask(value: Document, video: ObjectVideo) -> RunLengths:
+    mask = from_json(value.value, f"{value.path}: {value.place}")
+    if (mask.height, mask.width) != (video.height, video.width):
+        raise value.wrong(f"is {mask.width}x{mask.height}, but its video is {video.width}x{video.height}")
+    return mask

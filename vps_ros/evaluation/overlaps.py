@@ -18,6 +18,8 @@ from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 _INSTANCE_BITS = 32
 _INSTANCE_MASK = (1 << _INSTANCE_BITS) - 1
+_MANY, _LOOKED_UP = 500, 1 << 21
+"""More codes than that, all of them below the limit, are found by a table instead of by sorting."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Overlaps:
     def add(cls, tables: Sequence[Overlaps]) -> Overlaps:
         """The table of several frames together: their segments become tubes."""
         gt, pred, count = (np.concatenate([getattr(t, name) for t in tables]) for name in ("gt", "pred", "count"))
-        return cls(*_sum_pairs(gt, pred, count))
+        return cls(*_sum_pairs(dense(gt), dense(pred), count))
 
 
 def overlaps(
@@ -113,14 +115,15 @@ def overlaps(
         change |= values[1:] != values[:-1]
     starts = np.concatenate(([0], np.flatnonzero(change) + 1)) if flat[0].size else np.zeros(0, np.int64)
     lengths = np.diff(starts, append=flat[0].size)
-    gt = _codes(classes, flat[0][starts], flat[1][starts], gt_where)
-    pred = _codes(classes, flat[2][starts], flat[3][starts], pred_where)
+    gt = _segments(classes, flat[0][starts], flat[1][starts], gt_where)
+    pred = _segments(classes, flat[2][starts], flat[3][starts], pred_where)
     return Overlaps(*_sum_pairs(gt, pred, lengths))
 
 
-def _codes(
+def _segments(
     classes: Classes, semantic: NDArray[np.integer], instance: NDArray[np.integer], where: object
-) -> NDArray[np.int64]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As `dense`: the codes of the segments, sorted, and which of them each run belongs to."""
     table = classes.column
     semantic = semantic.astype(np.int64)
     column = table[np.where((semantic < 0) | (semantic >= len(table)), len(table) - 1, semantic)]
@@ -134,14 +137,20 @@ def _codes(
     instance = np.where(classes.is_thing[column], instance, 0).astype(np.int64)
     if instance.size and not 0 <= instance.min() <= instance.max() <= _INSTANCE_MASK:
         raise InputError(f"{where}: instance ids must be in 0..{_INSTANCE_MASK}; renumber them")
-    return column << _INSTANCE_BITS | instance
+    # Numbered without the gaps between classes, so that `dense` can look them up.
+    width = int(instance.max(initial=0)) + 1
+    ids, index = dense(column * width + instance)
+    return ids // width << _INSTANCE_BITS | ids % width, index
 
 
 def _sum_pairs(
-    gt: NDArray[np.int64], pred: NDArray[np.int64], count: NDArray[np.int64]
+    gt: tuple[NDArray[np.int64], NDArray[np.int64]],
+    pred: tuple[NDArray[np.int64], NDArray[np.int64]],
+    count: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    gt_ids, gt_index = dense(gt)
-    pred_ids, pred_index = dense(pred)
+    """Codes and pixels of each pair that occurs; `gt` and `pred` as from `dense`."""
+    gt_ids, gt_index = gt
+    pred_ids, pred_index = pred
     pair_ids, pair_index = dense(gt_index * max(len(pred_ids), 1) + pred_index)
     total = sums(pair_index, count, len(pair_ids))
     return gt_ids[pair_ids // max(len(pred_ids), 1)], pred_ids[pair_ids % max(len(pred_ids), 1)], total
@@ -149,6 +158,13 @@ def _sum_pairs(
 
 def dense(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct codes, sorted, and for each entry the index of its code among them."""
+    if len(codes) > _MANY and codes.min() >= 0 and (high := int(codes.max())) < _LOOKED_UP:
+        there = np.zeros(high + 1, bool)
+        there[codes] = True
+        ids = np.flatnonzero(there)
+        index = np.empty(high + 1, np.int64)
+        index[ids] = np.arange(len(ids))
+        return ids, index[codes]
     ids = np.unique(codes)
     return ids, np.searchsorted(ids, codes)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,6 +77,7 @@ class LabelFormat:
         prediction: the same for predictions, which may be laid out otherwise.
         writer: (folder, force) -> a context in which predictions are written. They appear in the folder together when
             it ends well, and not at all otherwise; `force` lets them replace earlier ones.
+        sparse: only some frames of a video are labelled; what is predicted for the others counts nowhere.
     """
 
     name: str
@@ -83,11 +85,12 @@ class LabelFormat:
     truth: Callable[[str | Path, str | None], Videos]
     prediction: Callable[[str | Path, str | None], Videos]
     writer: Callable[[str | Path, bool], AbstractContextManager[LabelWriter]]
+    sparse: bool = False
 
 
 def check_classes(semantic: NDArray[np.uint8], taxonomy: Taxonomy, where: object) -> None:
     """Raises InputError when a map uint8 [H, W] has a class that is neither void nor in the taxonomy."""
-    found = np.flatnonzero(np.bincount(semantic.reshape(-1), minlength=VOID_ID + 1))
+    found = np.flatnonzero(cv2.calcHist([semantic], [0], None, [VOID_ID + 1], [0, VOID_ID + 1]))
     strange = np.setdiff1d(found, np.append(taxonomy.ids, VOID_ID))
     if len(strange):
         raise InputError(f"{where}: class id {listed(strange)} is not one of {taxonomy.name} ({span(taxonomy)})")

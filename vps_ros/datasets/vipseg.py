@@ -15,6 +15,7 @@ Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,13 +26,14 @@ from vps_ros.datasets.coco_panoptic import (
     PREDICTED_MAPS,
     PREDICTIONS,
     PanopticWriter,
+    Segments,
     check_categories,
     classes_by_id,
     load_segments,
     panoptic_writer,
     segments_of,
 )
-from vps_ros.datasets.documents import load_document
+from vps_ros.datasets.documents import Document, load_document
 from vps_ros.datasets.labels import (
     LabelFormat,
     LabelledFrame,
@@ -165,17 +167,26 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
         if name in videos:
             raise video.wrong(f"is the second one of video {name!r}; keep one")
         frames = videos[name] = {}
+        numbers: dict[int, int] = {}
         for annotation in video.items("annotations"):
             frame = annotation.get("image_id", str)
             if frame in frames:
                 raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
-            segments = segments_of(annotation, VIPSEG, class_id)
+            segments = _numbered(segments_of(annotation, VIPSEG, class_id), annotation, numbers)
             file = (maps / name / annotation.get("file_name", str)).with_suffix(".png")
             photo = root / "images" / name / f"{frame}.jpg" if root else None
             frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), photo)
     if not any(videos.values()):
         raise document.wrong("has no annotations")
     return videos
+
+
+def _numbered(segments: Segments, annotation: Document, numbers: dict[int, int]) -> Segments:
+    """The segments with instances that count from 1 as a video lists them, which the benchmark's STQ goes by."""
+    for segment in annotation.value["segments_info"]:
+        numbers.setdefault(segment["id"], len(numbers) + 1)
+    counted = np.array([numbers[i] for i in segments.ids.tolist()], np.uint32)
+    return replace(segments, instances=np.where(segments.instances > 0, counted, 0).astype(np.uint32))
 
 
 def _document(writer: PanopticWriter) -> dict:

@@ -181,7 +181,7 @@ def test_what_the_coding_cannot_hold_leaves_nothing(tmp_path):
     for semantic, instance, reason in [
         ([[CAR]], [[65536]], "instance 65536 cannot be written"),
         ([[CAR]], [[-1]], "instance -1 cannot be written"),
-        ([[19]], [[0]], "class id 19 is not one of cityscapes"),
+        ([[19]], [[0]], "class id 19 is not in taxonomy cityscapes"),
     ]:
         labels = LabelMap(np.array(semantic, np.uint8), np.array(instance))
         with pytest.raises(InputError, match=reason), FORMAT.writer(tmp_path / "out", False) as writer:

@@ -58,7 +58,9 @@ def test_a_split_without_sequences_is_named(tmp_path):
 def test_a_map_of_kitti_step_is_refused_when_read(tmp_path):
     put(tmp_path / "0002/000001.png", [[[13, 0, 1]]])
     frame = FORMAT.truth(tmp_path, None)["0002"]["000001"]
-    with pytest.raises(InputError, match=r"000001\.png: class id 13 is not one of motchallenge-step \(ids 0\.\.6, 255"):
+    with pytest.raises(
+        InputError, match=r"000001\.png: class id 13 is not in taxonomy motchallenge-step \(ids 0\.\.6, 255"
+    ):
         frame.read()
     assert KITTI.truth(tmp_path, None)["0002"]["000001"].read().semantic == 13
 

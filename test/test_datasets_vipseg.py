@@ -102,7 +102,7 @@ def test_a_map_in_colour_is_refused(tmp_path):
     [
         (PERSON, 0, "instance 0 cannot be written"),
         (PERSON, 102, "instance 102"),
-        (124, 1, "class id 124 is not one of"),
+        (124, 1, "class id 124 is not in taxonomy"),
     ],
 )
 def test_what_the_downloaded_coding_cannot_hold_leaves_nothing(tmp_path, semantic, instance, reason):

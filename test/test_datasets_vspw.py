@@ -67,7 +67,9 @@ def test_values_that_are_no_class_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"1\.png: value 125, 200 stands for no class of VSPW; a VSPW mask is grey"):
         FORMAT.truth(tmp_path, None)["v"]["1"].read()
     put(tmp_path / "out/v/1.png", [[124]])
-    with pytest.raises(InputError, match=r"1\.png: class id 124 is not one of vspw \(ids 0\.\.123, 255 for void\)"):
+    with pytest.raises(
+        InputError, match=r"1\.png: class id 124 is not in taxonomy vspw \(ids 0\.\.123, 255 for void\)"
+    ):
         FORMAT.prediction(tmp_path / "out", None)["v"]["1"].read()
     wrong = LabelMap(np.array([[130]], np.uint8), np.zeros((1, 1), np.uint8))
     with pytest.raises(InputError, match="v/1: class id 130"), FORMAT.writer(tmp_path / "new", False) as writer:

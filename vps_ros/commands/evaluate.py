@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.commands.console import note, progress, table
+from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.kitti_step import Sequences, list_images
 from vps_ros.drawing.palette import paint_map
 from vps_ros.drawing.sheet import contact_sheet
@@ -22,16 +23,17 @@ from vps_ros.evaluation.folders import FramePair, evaluate_pairs, load_pair, pai
 from vps_ros.evaluation.report import Picture, write_html
 from vps_ros.evaluation.stq import PROTOCOLS
 from vps_ros.output import refuse_existing, write_json
-from vps_ros.taxonomy import KITTI_STEP, TAXONOMIES, Taxonomy
+from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, AQ, SQ, PQ and mIoU."
 EXAMPLES = [
     "vps-ros evaluate --format kitti-step --gt kitti-step/ --pred mine/ --split val",
     "vps-ros evaluate --format kitti-step --taxonomy cityscapes --gt streets/ --pred tracked/ --json figures.json",
     "vps-ros evaluate --format kitti-step --gt kitti-step/panoptic_maps/val --pred mine/ --html report.html --jobs 8",
+    "vps-ros evaluate --format vipseg --gt VIPSeg_720P/ --split val --pred mine/ --json figures.json",
 ]
-FORMATS = {"kitti-step": KITTI_STEP}
-"""Format -> the taxonomy of its benchmark."""
+PROTOCOL_OF = {"vipseg": "vipseg"}
+"""Format -> the protocol of its own benchmark, where that is not the first of PROTOCOLS."""
 WORST = 6
 """Frames that the report shows."""
 STRETCH = 10
@@ -39,15 +41,19 @@ STRETCH = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--format", required=True, choices=FORMATS, help="how both folders are laid out and coded")
-    parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: panoptic_maps/[SPLIT/]SEQUENCE/*.png")
-    parser.add_argument("--pred", required=True, metavar="DIR", help="predictions, laid out alike: SEQUENCE/*.png")
+    parser.add_argument(
+        "--format", required=True, choices=FORMATS, help="how both folders are laid out and coded; see docs/datasets.md"
+    )
+    parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: the data set's folder")
+    parser.add_argument(
+        "--pred", required=True, metavar="DIR", help="predictions, as the data set's benchmark takes them"
+    )
     parser.add_argument("--split", help="take only this split of the data set (train, val)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, default=PROTOCOLS[0], help="whose rules of STQ")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="whose rules of STQ (default: the benchmark's own)")
     parser.add_argument(
         "--taxonomy",
         choices=TAXONOMIES,
-        help="which classes are things: kitti-step person and car (the benchmark's, the default), "
+        help="which classes are things, for kitti-step: kitti-step person and car (the benchmark's, the default), "
         "cityscapes every road user (the generated streets and the shipped model)",
     )
     parser.add_argument("--allow-missing", action="store_true", help="count frames that one side lacks as void")
@@ -63,9 +69,10 @@ def run(args: argparse.Namespace) -> int:
     for output in (args.json, args.html):
         if output:
             refuse_existing(output, args.force)
-    taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else FORMATS[args.format]
-    pairs = pair_frames(args.gt, args.pred, args.split, args.allow_missing)
-    evaluator = Evaluator(taxonomy, args.protocol)
+    form = FORMATS[args.format]
+    taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else form.taxonomy
+    pairs = pair_frames(args.gt, args.pred, args.split, args.allow_missing, form)
+    evaluator = Evaluator(taxonomy, args.protocol or PROTOCOL_OF.get(form.name, PROTOCOLS[0]))
     worst = _Worst(WORST)
     timeline: dict[str, list[float]] = {}
     done = evaluate_pairs(pairs, evaluator, args.jobs or os.cpu_count() or 1)
@@ -141,7 +148,8 @@ def _pictures(
     for quality, pair in worst:
         gt, pred = load_pair(pair)
         rows = [paint_map(taxonomy, *gt), paint_map(taxonomy, *pred)]
-        camera = _camera(images.get(pair.sequence, {}).get(pair.frame), rows[0].shape)
+        photo = pair.gt.image if pair.gt and pair.gt.image else images.get(pair.sequence, {}).get(pair.frame)
+        camera = _camera(photo, rows[0].shape)
         rows = rows if camera is None else [camera, *rows]
         names = "ground truth, prediction" if camera is None else "camera, ground truth, prediction"
         caption = f"Among the worst: {pair.name}, PQ {100 * quality:.1f} (from above: {names})"

@@ -93,7 +93,7 @@ def check_classes(semantic: NDArray[np.uint8], taxonomy: Taxonomy, where: object
     found = np.flatnonzero(cv2.calcHist([semantic], [0], None, [VOID_ID + 1], [0, VOID_ID + 1]))
     strange = np.setdiff1d(found, np.append(taxonomy.ids, VOID_ID))
     if len(strange):
-        raise InputError(f"{where}: class id {listed(strange)} is not one of {taxonomy.name} ({span(taxonomy)})")
+        raise InputError(f"{where}: class id {listed(strange)} is not in taxonomy {taxonomy.name} ({span(taxonomy)})")
 
 
 def span(taxonomy: Taxonomy) -> str:

@@ -1,4 +1,4 @@
-"""Evaluation of two folders of KITTI-STEP maps: which frames belong together, and their tables, read in parallel."""
+"""Evaluation of two folders of any format: which frames belong together, and their tables, read in parallel."""
 
 from __future__ import annotations
 
@@ -7,24 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vps_ros.datasets.kitti_step import Sequences, list_maps, list_without_split, load_map, name_frames
+from vps_ros.datasets.kitti_step import FORMAT as KITTI_STEP
+from vps_ros.datasets.kitti_step import list_without_split, name_frames
+from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos
 from vps_ros.errors import InputError
 from vps_ros.evaluation.evaluator import Evaluator, FrameQuality
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
+from vps_ros.naming import natural
 from vps_ros.parallel import in_order
 from vps_ros.taxonomy import VOID_ID
 
 
 @dataclass(frozen=True)
 class FramePair:
-    """One frame's two maps; None where the file is absent and counts as all void."""
+    """One frame's two maps; None where one is absent and counts as all void."""
 
     sequence: str
     frame: str
-    gt: Path | None
-    pred: Path | None
+    gt: LabelledFrame | None
+    pred: LabelledFrame | None
 
     @property
     def name(self) -> str:
@@ -32,31 +34,44 @@ class FramePair:
 
 
 def pair_frames(
-    gt: str | Path, pred: str | Path, split: str | None = None, allow_missing: bool = False
+    gt: str | Path,
+    pred: str | Path,
+    split: str | None = None,
+    allow_missing: bool = False,
+    form: LabelFormat = KITTI_STEP,
 ) -> tuple[FramePair, ...]:
-    """The frames of both folders in order, joined by sequence and frame name.
+    """The frames of both folders in the order of time, joined by sequence and frame name.
 
     Args:
-        gt, pred: folders in a layout that `list_maps` knows.
+        gt, pred: folders in the layouts of the format.
         split: take only this split, where a folder has splits.
         allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
+        form: of both folders.
 
     Raises:
-        InputError: as `list_maps`, or frames are missing on either side, or the two have no frame in common.
+        InputError: as the format's readers, or frames are missing on either side, or the two have no frame in common.
     """
-    ours, theirs = list_maps(gt, split), list_without_split(list_maps, pred, split)
+    ours, theirs = form.truth(gt, split), list_without_split(form.prediction, pred, split)
     keys = [{(s, f) for s, frames in side.items() for f in frames} for side in (ours, theirs)]
     if not keys[0] & keys[1]:
         raise InputError(
             f"{pred}: no frame in common with {gt} ({_example(theirs)} here, {_example(ours)} there); "
             "name sequences and frames as the ground truth does"
         )
+    if form.sparse:
+        theirs = {s: {f: one for f, one in frames.items() if f in ours.get(s, {})} for s, frames in theirs.items()}
+        keys[1] &= keys[0]
     if not allow_missing:
         _refuse_missing(keys[0] - keys[1], ours, f"{pred}: no prediction for", "predict them")
         _refuse_missing(keys[1] - keys[0], theirs, f"{gt}: no ground truth for", "take their predictions away")
-    return tuple(
-        FramePair(s, f, ours.get(s, {}).get(f), theirs.get(s, {}).get(f)) for s, f in sorted(keys[0] | keys[1])
-    )
+    pairs = []
+    for sequence in sorted({*ours, *theirs}):
+        mine, other = ours.get(sequence, {}), theirs.get(sequence, {})
+        extra = other.keys() - mine.keys()
+        # The truth knows the order of time; what it lacks has only names to go by.
+        frames = sorted({*mine, *extra}, key=lambda name: natural(Path(name))) if extra else mine
+        pairs += [FramePair(sequence, frame, mine.get(frame), other.get(frame)) for frame in frames]
+    return tuple(pairs)
 
 
 def evaluate_pairs(
@@ -74,18 +89,19 @@ def evaluate_pairs(
 def table_of(pair: FramePair, classes: Classes) -> Overlaps:
     """The overlap table of a pair; errors name its files."""
     gt, pred = load_pair(pair)
-    return overlaps(classes, *gt, *pred, pair.gt or f"ground truth of {pair.name}", pair.pred or "prediction")
+    where = pair.gt.where if pair.gt else f"ground truth of {pair.name}"
+    return overlaps(classes, *gt, *pred, where, pair.pred.where if pair.pred else "prediction")
 
 
-def load_pair(pair: FramePair) -> tuple[tuple[NDArray, NDArray], tuple[NDArray, NDArray]]:
+def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:
     """(classes, instances) of the truth and of the prediction; an absent one is void at the size of the other."""
-    gt, pred = (load_map(path) if path else None for path in (pair.gt, pair.pred))
+    gt, pred = (side.read() if side else None for side in (pair.gt, pair.pred))
     shape = (gt or pred)[0].shape
-    void = np.full(shape, VOID_ID, np.uint8), np.zeros(shape, np.uint16)
+    void = LabelMap(np.full(shape, VOID_ID, np.uint8), np.zeros(shape, np.uint8))
     return gt or void, pred or void
 
 
-def _refuse_missing(missing: set[tuple[str, str]], where: Sequences, what: str, remedy: str) -> None:
+def _refuse_missing(missing: set[tuple[str, str]], where: Videos, what: str, remedy: str) -> None:
     if not missing:
         return
     listed = name_frames(missing, where)
@@ -94,6 +110,6 @@ def _refuse_missing(missing: set[tuple[str, str]], where: Sequences, what: str, 
     )
 
 
-def _example(sequences: Sequences) -> str:
-    sequence, frames = next(iter(sequences.items()))
+def _example(videos: Videos) -> str:
+    sequence, frames = next((s, f) for s, f in videos.items() if f)
     return f"{sequence}/{next(iter(frames))}"

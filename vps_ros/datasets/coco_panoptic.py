@@ -195,15 +195,29 @@ def panoptic_writer(
 
 
 def _describe(ids: NDArray[np.integer]) -> list[dict]:
-    """The `segments_info` of a map of ids."""
-    found, which, areas = np.unique(ids, return_inverse=True, return_counts=True)
-    which = which.reshape(ids.shape)
-    rows = []
-    for i, (number, area) in enumerate(zip(found.tolist(), areas.tolist(), strict=True)):
-        if number:
-            mask = which == i
-            x, y = np.flatnonzero(mask.any(0)), np.flatnonzero(mask.any(1))
-            box = [int(x[0]), int(y[0]), int(x[-1] - x[0] + 1), int(y[-1] - y[0] + 1)]
-            row = {"id": number, "category_id": (number >> 16) - 1, "iscrowd": 0, "area": area, "bbox": box}
-            rows.append(row)
-    return rows
+    """The `segments_info` of a map of ids, from its runs along the rows."""
+    height, width = ids.shape
+    begins = np.ones((height, width), bool)
+    begins[:, 1:] = ids[:, 1:] != ids[:, :-1]
+    start = np.flatnonzero(begins)
+    length = np.diff(start, append=ids.size)
+    found, which = np.unique(ids.reshape(-1)[start], return_inverse=True)
+    areas = np.bincount(which, length, len(found)).astype(np.int64)
+    y, x = np.divmod(start, max(width, 1))
+    low, high = np.full((2, len(found)), ids.size), np.zeros((2, len(found)), np.int64)
+    for axis, (first, end) in enumerate(((x, x + length), (y, y + 1))):
+        np.minimum.at(low[axis], which, first)
+        np.maximum.at(high[axis], which, end)
+    return [
+        {
+            "id": number,
+            "category_id": (number >> 16) - 1,
+            "iscrowd": 0,
+            "area": area,
+            "bbox": [*corner, *(np.subtract(end, corner).tolist())],
+        }
+        for number, area, corner, end in zip(
+            found.tolist(), areas.tolist(), low.T.tolist(), high.T.tolist(), strict=True
+        )
+        if number
+    ]

@@ -175,6 +175,20 @@ def test_predictions_come_back_from_both_codings(tmp_path_factory, semantic, ins
         assert (back.instance[~things] == 0).all()
 
 
+def test_predictions_may_name_their_file_only(tmp_path):
+    """As the benchmark's own method writes them."""
+    put_ids(tmp_path / "pan_pred/12_first/00000001.png", [[9]])
+    annotation = {"file_name": "00000001.jpg", "segments_info": [{"id": 9, "category_id": PERSON, "iscrowd": 0}]}
+    document = {"annotations": [{"video_id": "12_first", "annotations": [annotation]}]}
+    (tmp_path / "pred.json").write_text(json.dumps(document))
+    frame = FORMAT.prediction(tmp_path, None)["12_first"]["00000001"]
+    assert frame.read().semantic.item() == PERSON
+    del annotation["file_name"]
+    (tmp_path / "pred.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match=r"annotations\[0\]\.annotations\[0\] lacks 'file_name'"):
+        FORMAT.prediction(tmp_path, None)
+
+
 def test_an_empty_folder_says_what_is_expected(tmp_path):
     with pytest.raises(InputError, match=r"holds no VIPSeg maps; expected panomasks/VIDEO/FRAME\.png"):
         FORMAT.truth(tmp_path, None)

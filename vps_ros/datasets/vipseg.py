@@ -17,7 +17,7 @@ from __future__ import annotations
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,11 +169,13 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
         frames = videos[name] = {}
         numbers: dict[int, int] = {}
         for annotation in video.items("annotations"):
-            frame = annotation.get("image_id", str)
+            # The benchmark's own method names the file only.
+            name_of = "image_id" if "image_id" in annotation else "file_name"
+            frame = PurePath(annotation.get(name_of, str)).stem
             if frame in frames:
                 raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
             segments = _numbered(segments_of(annotation, VIPSEG, class_id), annotation, numbers)
-            file = (maps / name / annotation.get("file_name", str)).with_suffix(".png")
+            file = maps / name / f"{frame}.png"
             photo = root / "images" / name / f"{frame}.jpg" if root else None
             frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), photo)
     if not any(videos.values()):

@@ -7,13 +7,12 @@ is set beside our flow instead. Flow, masks and what else looks at the image run
 step as its caller sees it: segmentation in, tracks out.
 
 For the memory, ten objects are in view, all of them others after three frames; what is remembered must depend on tau,
-not on the run's length. `traced` is what Python and NumPy hold since the start of the run.
+not on the run's length.
 """
 
 from __future__ import annotations
 
 import gc
-import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -40,7 +39,7 @@ GOAL_MS = {50: 0.25, 200: 1.5}
 PIXELS_GOAL_MS, PIXELS_CORES = 6.0, 2
 CHURN = {"hierarchical": 200_000, **{name: 10_000 for name in MAKERS if name != "hierarchical"}}
 CHURN_THEIRS = {"roboflow ByteTrack": 10_000, "roboflow BoT-SORT": 10_000}
-MARKED = ("frames", "rows", "most_rows", "traced_kib", "rss_mib")
+MARKED = ("frames", "rows", "most_rows", "rss_mib")
 CHURN_MARKS, CHURN_CYCLE, CHURN_OBJECTS, CHURN_LIFE, CHURN_SIZE = 10, 300, 10, 3, (96, 48)
 
 
@@ -80,7 +79,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
         last = len(one["frames"]) - 1
         for i in (0, last // 2, last):
             rows.append([name, *(one[key][i] for key in MARKED)])
-    columns = ["tracker", "frames", "objects in memory", "most so far", "traced KiB", "resident MiB"]
+    columns = ["tracker", "frames", "objects in memory", "most so far", "resident MiB"]
     found.append(("memory while every object is another after three frames", columns, rows))
     return found
 
@@ -170,24 +169,18 @@ def _memory(progress: Any, theirs: bool) -> dict:
 
 
 def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[Shot], step: Any) -> dict:
-    """What is remembered, and how many bytes Python and NumPy hold since the start, at so many marks."""
+    """What is remembered, and how much memory the process has, at so many marks."""
     marks: dict[str, list] = {key: [] for key in MARKED}
     every, most = frames // CHURN_MARKS, 0
-    gc.collect()
-    tracemalloc.start()
     began = perf_counter()
-    try:
-        for i in progress(range(frames), f"{name}, {frames:,} frames", frames):
-            shot = cycle[i % len(cycle)]
-            rows = step(Frame(shot.frame.image, i * INTERVAL), shot.segmentation)
-            most = max(most, rows)
-            if (i + 1) % every == 0:
-                gc.collect()
-                traced = tracemalloc.get_traced_memory()[0] / 1024
-                for key, value in zip(marks, (i + 1, rows, most, traced, _resident_mib()), strict=True):
-                    marks[key].append(value)
-    finally:
-        tracemalloc.stop()
+    for i in progress(range(frames), f"{name}, {frames:,} frames", frames):
+        shot = cycle[i % len(cycle)]
+        rows = step(Frame(shot.frame.image, i * INTERVAL), shot.segmentation)
+        most = max(most, rows)
+        if (i + 1) % every == 0:
+            gc.collect()
+            for key, value in zip(marks, (i + 1, rows, most, _resident_mib()), strict=True):
+                marks[key].append(value)
     return {**marks, "seconds": perf_counter() - began}
 
 

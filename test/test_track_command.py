@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import cv2
 import numpy as np
@@ -531,7 +532,9 @@ def test_an_error_half_way_and_an_interruption_leave_nothing(folders):
     for i in range(5, 900):
         save_frame(folders, "0002", f"{i:06d}", *frame)
     command = [sys.executable, "-m", "vps_ros.commands.main", *arguments(folders)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    # Whoever starts the tests in the background has them, and all that they start, ignore SIGINT.
+    heed = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed) as running:
         deadline = time.monotonic() + 120
         while not list(folders.glob(".out.*/out/0002/*.png")) and time.monotonic() < deadline:
             time.sleep(0.02)

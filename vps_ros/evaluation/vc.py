@@ -21,7 +21,10 @@ _ONE = 1 << 64
 
 
 class VideoConsistency:
-    """VC_n of one sequence. Streaming: update, merge, result; it keeps two maps of each side, however long n is.
+    """VC_n of one sequence. Streaming: update, merge or extend, result.
+
+    It keeps four maps of each side, however long n is: the first and the last, and how long each pixel kept its class
+    after the one and before the other. `finish` lets go of them.
 
     As in VSPW's own code the window that ends with the last frame of a video is left out, so a video of n frames or
     fewer counts nothing; void is a class like any other; and a window without any constant true pixel is left out.
@@ -39,67 +42,141 @@ class VideoConsistency:
         self._shares = dict.fromkeys(self._windows, 0)
         self._counted = dict.fromkeys(self._windows, 0)
         self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
-        self._frames = 0
+        self._finished = False
 
     def update(self, gt_semantic: NDArray[np.integer], pred_semantic: NDArray[np.integer]) -> None:
-        """Takes in the next frame: integer [H, W], class ids. Raises InputError when a size differs from before."""
+        """Takes in the next frame: integer [H, W], class ids.
+
+        Raises InputError when a size differs from before, or after `merge` or `finish`.
+        """
+        self._refuse_finished()
         shape = self._gt.shape or gt_semantic.shape
         if gt_semantic.ndim != 2 or gt_semantic.shape != shape or pred_semantic.shape != shape:
             raise InputError(
                 f"VC: maps of {_size(gt_semantic.shape)} (truth) and {_size(pred_semantic.shape)} (prediction) in a "
                 f"sequence of {_size(shape)}; all maps of a sequence must have one size"
             )
-        # A window counts once a frame follows it.
-        for n in self._windows:
-            if self._frames < n:
-                break
-            truth = self._gt.frames >= n
-            constant = int(np.count_nonzero(truth))
-            if constant:
-                kept = int(np.count_nonzero(truth & (self._pred.frames >= n)))
-                self._shares[n] += kept * _ONE // constant
-                self._counted[n] += 1
+        self._count_last()
         self._gt.update(gt_semantic)
         self._pred.update(pred_semantic)
-        self._frames += 1
+
+    def extend(self, later: VideoConsistency) -> None:
+        """Adds the part of the same sequence that follows this one; the result is that of one pass."""
+        self._refuse_unlike(later)
+        self._refuse_finished()
+        later._refuse_finished()
+        if later._gt.shape and self._gt.shape:
+            if later._gt.shape != self._gt.shape:
+                raise InputError(
+                    f"VC: a sequence of {_size(self._gt.shape)} goes on with maps of {_size(later._gt.shape)}; all maps "
+                    "of a sequence must have one size"
+                )
+            self._count_last()
+            # The windows across the seam, but for the one that ends with the last frame of all.
+            for n in self._windows:
+                for after in range(max(1, n - self._gt.frames), min(n, later._gt.frames)):
+                    before = n - after
+                    self._count(n, *(a.lasts(b, before, after) for a, b in self._sides(later)))
+        for mine, other in self._sides(later):
+            mine.extend(other)
+        self._add(later)
 
     def merge(self, other: VideoConsistency) -> None:
-        """Adds other, whole sequences, in any order. This one ends with it: the next frame begins another.
+        """Adds other, whole sequences, in any order. This one ends with it: no frame can follow."""
+        self._refuse_unlike(other)
+        self.finish()
+        self._add(other)
 
-        The parts of one sequence cannot be merged: the windows across the seam need its maps.
-        """
-        if self._windows != other._windows:
-            raise InputError("VC of different windows cannot be merged")
-        for n in self._windows:
-            self._shares[n] += other._shares[n]
-            self._counted[n] += other._counted[n]
+    def finish(self) -> None:
+        """Lets go of the maps: no frame follows."""
+        self._finished = True
         self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
-        self._frames = 0
 
     def result(self) -> dict[int, float]:
         """{n: VC_n in 0..1}, NaN where no window was counted."""
         return {n: self._shares[n] / (_ONE * counted) if counted else math.nan for n, counted in self._counted.items()}
 
+    def _count_last(self) -> None:
+        """The windows that end with the last frame count, since a frame follows it."""
+        for n in self._windows:
+            if self._gt.frames < n:
+                break
+            self._count(n, self._gt.trail >= n, self._pred.trail >= n)
+
+    def _count(self, n: int, truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> None:
+        constant = int(np.count_nonzero(truth))
+        if constant:
+            self._shares[n] += int(np.count_nonzero(truth & prediction)) * _ONE // constant
+            self._counted[n] += 1
+
+    def _add(self, other: VideoConsistency) -> None:
+        for n in self._windows:
+            self._shares[n] += other._shares[n]
+            self._counted[n] += other._counted[n]
+
+    def _sides(self, other: VideoConsistency) -> tuple[tuple[_Constant, _Constant], ...]:
+        return (self._gt, other._gt), (self._pred, other._pred)
+
+    def _refuse_unlike(self, other: VideoConsistency) -> None:
+        if self._windows != other._windows:
+            raise InputError("VC of different windows cannot be merged")
+
+    def _refuse_finished(self) -> None:
+        if self._finished:
+            raise InputError("VC of finished sequences takes no more frames; count the next sequence by itself")
+
 
 class _Constant:
-    """For how many frames each pixel has had its class, up to `most`."""
+    """For how many frames each pixel kept its class, from the first frame on (`lead`) and up to the last (`trail`).
+
+    Both are counted up to `most`.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._last: NDArray[np.integer] | None = None
-        self.frames: NDArray[np.integer] = np.zeros(0, np.uint8)
+        self.frames = 0
+        self.first = self.last = self.lead = self.trail = np.zeros((0, 0), np.uint8)
 
     @property
     def shape(self) -> tuple[int, ...] | None:
-        return None if self._last is None else self._last.shape
+        return self.last.shape if self.frames else None
 
     def update(self, semantic: NDArray[np.integer]) -> None:
-        if self._last is None:
-            self.frames = np.ones(semantic.shape, np.min_scalar_type(self._most))
+        if not self.frames:
+            self.first = self.last = semantic.copy()
+            self.lead = self.trail = np.ones(semantic.shape, np.min_scalar_type(self._most))
         else:
-            self.frames *= semantic == self._last
-            self.frames += self.frames < self._most
-        self._last = semantic.copy()
+            same = semantic == self.last
+            # Never in place: until the first change of all, lead and trail are one array.
+            if self.frames < self._most:
+                self.lead = self.lead + (same & (self.lead == self.frames))
+            self.trail = self.trail * same
+            self.trail += self.trail < self._most
+            self.last = semantic.copy()
+        self.frames += 1
+
+    def lasts(self, later: _Constant, before: int, after: int) -> NDArray[np.bool_]:
+        """bool [H, W], which pixels keep their class in the last `before` frames and the `after` first of `later`."""
+        return (self.trail >= before) & (self.last == later.first) & (later.lead >= after)
+
+    def extend(self, later: _Constant) -> None:
+        """Adds the frames of `later` after these."""
+        if not later.frames:
+            return
+        if not self.frames:
+            self.first, self.lead = later.first, later.lead
+            self.trail, self.last, self.frames = later.trail, later.last, later.frames
+            return
+        same = self.last == later.first
+        self.lead = self._longer(self.lead, same & (self.lead >= self.frames), later.lead)
+        self.trail = self._longer(later.trail, same & (later.trail >= later.frames), self.trail)
+        self.last = later.last
+        self.frames += later.frames
+
+    def _longer(self, run: NDArray, where: NDArray[np.bool_], more: NDArray) -> NDArray[np.integer]:
+        """The runs with `more` added `where` they go on, up to `most`."""
+        total = np.minimum(run.astype(np.int64) + np.where(where, more, 0), self._most)
+        return total.astype(run.dtype)
 
 
 def _size(shape: tuple[int, ...]) -> str:

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
     parser.add_argument(
-        "--from", dest="origin", default="vps", choices=("vps",), help="what wrote the checkpoint (default: vps)"
+        "--from", dest="origin", default="vps", choices=tuple(SOURCES), help="what wrote the checkpoint (default: vps)"
     )
     parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
     parser.add_argument(
@@ -34,9 +34,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    path = refuse_existing(args.output, args.force)
-    size = _size(args.size) if args.size else None
+    args.output = refuse_existing(args.output, args.force)
+    args.size = _size(args.size) if args.size else None
     require_training("exporting")
+    SOURCES[args.origin](args)
+    return 0
+
+
+def _from_vps(args: argparse.Namespace) -> None:
+    path, size = args.output, args.size
     from vps_ros.learning.drives import validation_drives
     from vps_ros.learning.export import export, model_card
     from vps_ros.learning.start import trained
@@ -53,7 +59,19 @@ def run(args: argparse.Namespace) -> int:
     difference = export(model, model_card(recipe, step, size, limits), path)
     megabytes = path.stat().st_size / 1e6
     note(f"{path}: {megabytes:.1f} MB; largest difference from torch {difference:.1e} of the outputs' range")
-    return 0
+
+
+def _from_hf(args: argparse.Namespace) -> None:
+    raise InputError(f"{args.checkpoint}: this release cannot read checkpoints of transformers yet")
+
+
+def _from_kmax(args: argparse.Namespace) -> None:
+    raise InputError(f"{args.checkpoint}: this release cannot read checkpoints of kmax-deeplab yet")
+
+
+SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax}
+"""What wrote the checkpoint -> what makes a model file of it. `args.output` is a path that may be written, `args.size`
+width and height or None."""
 
 
 def _size(text: str) -> tuple[int, int]:

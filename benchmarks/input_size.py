@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from vps_ros.config import Config
-from vps_ros.evaluation.evaluator import Evaluator
+from vps_ros.evaluation import Evaluator
 from vps_ros.shipped import model_path
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -77,7 +77,7 @@ def ceiling(truths: Iterable[tuple[np.ndarray, np.ndarray]], grid: tuple[int, in
         truths: class ids uint8 [H, W] and instance ids [H, W] of each frame.
         least: segments of fewer cells become void.
     """
-    evaluator = Evaluator(CITYSCAPES)
+    evaluator = Evaluator(CITYSCAPES, video=False)
     for number, (semantic, instance) in enumerate(truths):
         keys, segments = np.unique(semantic.astype(np.int64) << 16 | instance, return_inverse=True)
         segments = segments.reshape(semantic.shape)

@@ -14,7 +14,7 @@ import numpy as np
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
-from vps_ros.evaluation.evaluator import Evaluator, Report
+from vps_ros.evaluation import Evaluator, Report
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.reader import BagReader
@@ -36,7 +36,7 @@ def run(progress) -> dict:
     pipelines = {
         name: OnlinePanoptic(tracker=make_tracker(Config(tracker=tracker))) for name, tracker in TRACKERS.items()
     }
-    judges = {name: Evaluator(CITYSCAPES) for name in TRACKERS}
+    judges = {name: Evaluator(CITYSCAPES, video=False) for name in TRACKERS}
     speeds: list[dict] = []
     with tempfile.TemporaryDirectory() as room:
         for i, scenario in enumerate(progress(SCENARIOS, "drives", len(SCENARIOS))):

@@ -55,9 +55,13 @@ def complaint(capsys):
 def test_json_holds_the_contract(folders, capsys):
     assert evaluate(folders, "--json", folders / "figures.json") == 0
     figures = json.loads((folders / "figures.json").read_text())
-    assert list(figures) == ["protocol", "STQ", "AQ", "SQ", "PQ", "mIoU", "per_sequence", "per_class"]
+    metrics = {"STQ", "AQ", "SQ", "VPQ", "PQ", "mIoU", "VC", "IDF1", "HOTA", "MOTA", "IDSW"}
+    assert {"protocol", *metrics, "per_sequence", "per_class"} <= figures.keys()
     assert figures["protocol"] == "deeplab2"
+    assert figures["protocols"] == {"STQ": "deeplab2", "VPQ": "kitti-step"}
     assert set(figures["PQ"]) == {"all", "things", "stuff"}
+    assert list(figures["VPQ"]) == ["1", "2", "3", "4"]
+    assert all(set(window) == {"all", "things", "stuff"} for window in figures["VPQ"].values())
     first, second = figures["per_sequence"]["0002"], figures["per_sequence"]["0006"]
     assert (first["STQ"], first["PQ"]["all"], first["frames"], first["tubes"]) == (1, 1, 4, 1)
     # 20 true pixels a frame, 15 of them found; the tube of the first three frames is 60 predicted pixels, the other 20:
@@ -69,6 +73,18 @@ def test_json_holds_the_contract(folders, capsys):
     # Each car: 15 of 25 pixels.
     assert second["PQ"]["things"] == pytest.approx(0.6, abs=1e-12)
     assert figures["per_class"]["car"]["TP"] == 8
+    # In windows of one frame a car is the segment of that frame. In those of 4 the second car's tube is the first three
+    # frames: 45 of 80 true and 60 predicted pixels, IoU 45 / 95, is no match: one tube missed, two invented.
+    assert second["VPQ"]["1"]["things"] == pytest.approx(0.6, abs=1e-12)
+    assert second["VPQ"]["4"]["things"] == 0
+    assert figures["VPQ"]["4"]["things"] == pytest.approx(1 / (1 + 3 / 2), abs=1e-12)
+    assert metrics <= second.keys()
+    # The car of the second sequence is matched in all four frames, by two tracks.
+    assert (first["IDSW"], second["IDSW"], figures["IDSW"]) == (0, 1, 1)
+    assert figures["MOTA"] == pytest.approx(7 / 8, abs=1e-12)
+    # Of its four masks the longer track has three: 8 true, 8 predicted, 4 + 3 of one identity.
+    assert figures["IDF1"] == pytest.approx(7 / 8, abs=1e-12)
+    assert figures["VC"] == {"8": None, "16": None}
     assert figures["per_class"]["train"]["PQ"] is None
     table = capsys.readouterr().out
     assert "0006" in table
@@ -277,14 +293,15 @@ def test_a_negative_number_of_jobs_is_refused(folders, capsys):
 
 def test_frames_come_in_order_and_few_at_a_time(folders):
     pairs = pair_frames(folders / "gt", folders / "pred")
+    many = sorted(pairs * 20, key=lambda pair: pair.sequence)
     taken = []
 
     def watched():
-        for pair in pairs * 20:
+        for pair in many:
             taken.append(pair)
             yield pair
 
     done = evaluate_pairs(watched(), Evaluator(KITTI_STEP), jobs=2)
     assert next(done)[0] == pairs[0]
     assert len(taken) <= 10
-    assert [p for p, _ in done] == list(pairs * 20)[1:]
+    assert [p for p, _ in done] == many[1:]

@@ -25,7 +25,7 @@ def maps(pixels):
 
 def evaluate(*frames, taxonomy=KITTI_STEP):
     """Report of frames (gt pixels, pred pixels[, sequence])."""
-    evaluator = Evaluator(taxonomy)
+    evaluator = Evaluator(taxonomy, video=False)
     for gt, pred, *sequence in frames:
         evaluator.update(sequence[0] if sequence else "a", *maps(gt), *maps(pred))
     return evaluator.result()
@@ -214,7 +214,7 @@ def test_matching_serves_tubes_too():
 
 
 def test_update_says_how_well_the_frame_went():
-    evaluator = Evaluator()
+    evaluator = Evaluator(video=False)
     one = evaluator.update("a", *maps([(ROAD, 0)] * 4), *maps([(ROAD, 0)] * 3 + [(SKY, 0)]))
     assert one == (0.375, 0.375)
     empty = evaluator.update("a", *maps([(VOID, 0)]), *maps([(VOID, 0)]))
@@ -360,11 +360,28 @@ def test_renaming_ids_changes_nothing(video, names):
 @settings(max_examples=60, deadline=None)
 @given(videos, st.data())
 def test_merging_in_any_split_is_one_pass_to_the_last_digit(video, data):
-    parts = [data.draw(st.integers(0, 2)) for _ in video]
+    # Which of three evaluators sees a frame: the sequences in any order, the frames of each in theirs.
+    last, parts = {}, []
+    for sequence, *_ in video:
+        last[sequence] = data.draw(st.integers(last.get(sequence, 0), 2))
+        parts.append(last[sequence])
     merged = Evaluator(TAXONOMY)
-    for part in (2, 0, 1):
+    for part in range(3):
         merged.merge(run([f for f, p in zip(video, parts, strict=True) if p == part]))
-    assert merged.result().to_json() == run(video).result().to_json()
+    once = run(video).result()
+    assert merged.result().to_json() == once.to_json()
+    assert {n: s.lines for n, s in merged.result().sequences.items()} == {n: s.lines for n, s in once.sequences.items()}
+
+
+@settings(max_examples=60, deadline=None)
+@given(videos)
+def test_finished_sequences_have_the_same_result_and_leave_less_behind(video):
+    whole, finished = run(video), run(video)
+    for sequence in {s for s, *_ in video}:
+        finished.finish(sequence)
+    assert finished.result().to_json() == whole.result().to_json()
+    with pytest.raises(InputError, match=r"sequence .: .*finished"):
+        finished.update(video[0][0], *video[0][1], *video[0][2])
 
 
 @settings(max_examples=60, deadline=None)

@@ -21,7 +21,7 @@ from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.palette import paint_map
 from vps_ros.errors import InputError
-from vps_ros.evaluation.evaluator import Evaluator
+from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.report import Picture, write_html
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps

@@ -18,10 +18,10 @@ from vps_ros.datasets.kitti_step import Sequences, list_images
 from vps_ros.drawing.palette import paint_map
 from vps_ros.drawing.sheet import contact_sheet
 from vps_ros.errors import InputError
-from vps_ros.evaluation.evaluator import Evaluator, FrameQuality, Report
+from vps_ros.evaluation import Evaluator, FrameQuality, Report
 from vps_ros.evaluation.folders import FramePair, evaluate_pairs, load_pair, pair_frames
+from vps_ros.evaluation.protocols import PROTOCOLS
 from vps_ros.evaluation.report import Picture, write_html
-from vps_ros.evaluation.stq import PROTOCOLS
 from vps_ros.output import refuse_existing, write_json
 from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
@@ -32,8 +32,6 @@ EXAMPLES = [
     "vps-ros evaluate --format kitti-step --gt kitti-step/panoptic_maps/val --pred mine/ --html report.html --jobs 8",
     "vps-ros evaluate --format vipseg --gt VIPSeg_720P/ --split val --pred mine/ --json figures.json",
 ]
-PROTOCOL_OF = {"vipseg": "vipseg"}
-"""Format -> the protocol of its own benchmark, where that is not the first of PROTOCOLS."""
 WORST = 6
 """Frames that the report shows."""
 STRETCH = 10
@@ -72,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     form = FORMATS[args.format]
     taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else form.taxonomy
     pairs = pair_frames(args.gt, args.pred, args.split, args.allow_missing, form)
-    evaluator = Evaluator(taxonomy, args.protocol or PROTOCOL_OF.get(form.name, PROTOCOLS[0]))
+    evaluator = Evaluator(taxonomy, args.protocol or form.protocol)
     worst = _Worst(WORST)
     timeline: dict[str, list[float]] = {}
     done = evaluate_pairs(pairs, evaluator, args.jobs or os.cpu_count() or 1)

@@ -90,7 +90,15 @@ def write_predictions(root: str | Path, force: bool = False) -> AbstractContextM
     return panoptic_writer(root, force, CITYSCAPES, lambda _, frame: f"{frame}.png", _document)
 
 
-FORMAT = LabelFormat("cityscapes-vps", CITYSCAPES, read_truth, read_predictions, write_predictions, sparse=True)
+FORMAT = LabelFormat(
+    "cityscapes-vps",
+    CITYSCAPES,
+    read_truth,
+    read_predictions,
+    write_predictions,
+    sparse=True,
+    protocol="cityscapes-vps",
+)
 
 
 def _add(

@@ -78,6 +78,7 @@ class LabelFormat:
         writer: (folder, force) -> a context in which predictions are written. They appear in the folder together when
             it ends well, and not at all otherwise; `force` lets them replace earlier ones.
         sparse: only some frames of a video are labelled; what is predicted for the others counts nowhere.
+        protocol: of its benchmark, one of `vps_ros.evaluation.protocols.PROTOCOLS`.
     """
 
     name: str
@@ -86,6 +87,7 @@ class LabelFormat:
     prediction: Callable[[str | Path, str | None], Videos]
     writer: Callable[[str | Path, bool], AbstractContextManager[LabelWriter]]
     sparse: bool = False
+    protocol: str = "deeplab2"
 
 
 def check_classes(semantic: NDArray[np.uint8], taxonomy: Taxonomy, where: object) -> None:

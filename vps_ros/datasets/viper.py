@@ -79,7 +79,7 @@ def write_predictions(root: str | Path, force: bool = False) -> AbstractContextM
     return panoptic_writer(root, force, VIPER, lambda _, frame: f"{frame}.png", _document)
 
 
-FORMAT = LabelFormat("viper", VIPER, read_truth, read_predictions, write_predictions)
+FORMAT = LabelFormat("viper", VIPER, read_truth, read_predictions, write_predictions, protocol="cityscapes-vps")
 
 
 def load_maps(classes: str | Path, instances: str | Path) -> LabelMap:

@@ -135,7 +135,7 @@ def write_masks(root: str | Path, force: bool = False) -> AbstractContextManager
     return map_writer(root, force, lambda labels, name: encode(*labels, name), MASKS)
 
 
-FORMAT = LabelFormat("vipseg", VIPSEG, read_truth, read_predictions, write_predictions)
+FORMAT = LabelFormat("vipseg", VIPSEG, read_truth, read_predictions, write_predictions, protocol="vipseg")
 
 _THINGS = np.zeros(VOID_ID + 1, bool)
 _THINGS[list(VIPSEG.thing_ids)] = True

@@ -2,143 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.confusion import Confusion
-from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
-from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match
-from vps_ros.evaluation.stq import PROTOCOLS, Association, AssociationQuality, segmentation_and_tracking_quality
+from vps_ros.evaluation.counts import Compared, FrameCounts, VideoCounts
+from vps_ros.evaluation.identity import IdentityQuality
+from vps_ros.evaluation.identity import available as identities_available
+from vps_ros.evaluation.overlaps import Classes, overlaps
+from vps_ros.evaluation.protocols import DEFAULT, protocol_of
+from vps_ros.evaluation.results import ClassReport, FrameQuality, Quality, Report, SequenceReport
+from vps_ros.evaluation.stq import AssociationQuality, segmentation_and_tracking_quality
+from vps_ros.evaluation.vc import VideoConsistency
+from vps_ros.evaluation.vpq import VideoPanoptic, VideoPanopticQuality
 from vps_ros.taxonomy import KITTI_STEP, Taxonomy
 
-
-class FrameQuality(NamedTuple):
-    """How well one frame alone was segmented; NaN where the frame shows no class."""
-
-    pq: float
-    miou: float
-
-
-@dataclass(frozen=True)
-class SequenceReport:
-    """The metrics over one sequence; all in 0..1."""
-
-    frames: int
-    tubes: int
-    stq: float
-    aq: float
-    sq: float
-    miou: float
-    pq: PanopticQuality
-
-    def to_json(self) -> dict:
-        return {
-            "frames": self.frames,
-            "tubes": self.tubes,
-            **_stq_json(self),
-            "PQ": _pq_json(self.pq),
-            "mIoU": _known(self.miou),
-        }
-
-
-@dataclass(frozen=True)
-class ClassReport:
-    """The metrics of one class; NaN for one that does not occur, and AQ of a class without true tubes.
-
-    Attributes:
-        pq, sq, rq: of PQ, where `sq` is the mean IoU of the class's matched segments (not the SQ of STQ).
-        aq: mean association quality of the class's true tubes.
-        tp, fp, fn: matched, invented and missed segments.
-    """
-
-    is_thing: bool
-    color: tuple[int, int, int]
-    iou: float
-    pq: float
-    sq: float
-    rq: float
-    aq: float
-    tp: int
-    fp: int
-    fn: int
-    tubes: int
-
-    @property
-    def occurs(self) -> bool:
-        return self.iou == self.iou or self.tp + self.fp + self.fn > 0
-
-    def to_json(self) -> dict:
-        quality = {"IoU": self.iou, "PQ": self.pq, "SQ": self.sq, "RQ": self.rq, "AQ": self.aq}
-        counts = {"TP": self.tp, "FP": self.fp, "FN": self.fn, "tubes": self.tubes}
-        return {"thing": self.is_thing, **{name: _known(value) for name, value in quality.items()}, **counts}
-
-
-@dataclass(frozen=True)
-class Report:
-    """What an evaluation found. Every number is in 0..1; NaN (null in JSON) where nothing could be measured.
-
-    Attributes:
-        protocol: whose rules decided where the benchmarks differ.
-        stq, aq, sq: STQ and its two factors, over all tubes and pixels of all sequences.
-        miou: mean IoU of the classes that occur; unlike `sq` never with void as a class.
-        pq: panoptic quality over all frames.
-        sequences, classes: the same for each sequence and class, by name.
-        frames, tubes: how much was measured.
-    """
-
-    protocol: str
-    taxonomy: str
-    stq: float
-    aq: float
-    sq: float
-    miou: float
-    pq: PanopticQuality
-    sequences: Mapping[str, SequenceReport]
-    classes: Mapping[str, ClassReport]
-    frames: int
-    tubes: int
-
-    @property
-    def void_note(self) -> str:
-        """One sentence where SQ is lower than the classes' mean IoU, since people take the two for the same."""
-        if not self.sq < self.miou:
-            return ""
-        return "SQ counts predicted void on labelled pixels as one more class, of IoU 0, as deeplab2 does; mIoU not."
-
-    def to_json(self) -> dict:
-        """The `--json` of `vps-ros evaluate`."""
-        return {
-            "protocol": self.protocol,
-            **_stq_json(self),
-            "PQ": _pq_json(self.pq),
-            "mIoU": _known(self.miou),
-            "per_sequence": {name: one.to_json() for name, one in self.sequences.items()},
-            "per_class": {name: one.to_json() for name, one in self.classes.items()},
-        }
+NO_VPQ = VideoPanopticQuality("", {})
+"""Of an evaluation that was not asked for it."""
 
 
 class Evaluator:
-    """Streaming evaluation: give it every frame, then ask for the result. It keeps counts only, no frame.
+    """Streaming evaluation: give it every frame, then ask for the result.
 
-    Evaluators of different frames merge exactly: the same numbers to the last digit, however the frames were split; by
-    protocol `vipseg` the parts of one sequence must merge in their order.
+    It keeps counts, and of each sequence that is not finished a few maps and tables at either end. Evaluators of
+    different frames merge exactly, to the last digit, however the frames were split: sequences in any order, parts of
+    one sequence in theirs.
 
     Args:
         taxonomy: decides what is a thing.
-        protocol: see `vps_ros.evaluation.stq.PROTOCOLS`.
+        protocol: see `vps_ros.evaluation.protocols.PROTOCOLS`.
+        video: measure VPQ, VC, identities and life lines too, which take most of the time.
     """
 
-    def __init__(self, taxonomy: Taxonomy = KITTI_STEP, protocol: str = "deeplab2") -> None:
-        if protocol not in PROTOCOLS:
-            raise InputError(f"unknown protocol {protocol!r}; choose one of {', '.join(PROTOCOLS)}")
+    def __init__(self, taxonomy: Taxonomy = KITTI_STEP, protocol: str = DEFAULT, video: bool = True) -> None:
+        self.rules = protocol_of(protocol)
         self.taxonomy = taxonomy
-        self.protocol = protocol
         self.classes = Classes(taxonomy)
+        self._video = video
         self._sequences: dict[str, _Sequence] = {}
 
     def update(
@@ -153,57 +53,69 @@ class Evaluator:
     ) -> FrameQuality:
         """Takes in the next frame of a sequence; arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`."""
         maps = gt_semantic, gt_instance, pred_semantic, pred_instance
-        return self.add(sequence, overlaps(self.classes, *maps, gt_where, pred_where))
+        return self.add(sequence, compare(self.classes, *maps, gt_where, pred_where))
 
-    def add(self, sequence: str, table: Overlaps) -> FrameQuality:
-        """Takes in the next frame of a sequence by its overlap table, made with `self.classes`."""
-        frame = _Sequence(self.classes, self.protocol)
-        frame.confusion.update(table)
-        frame.panoptic.update(match(self.classes, table))
-        quality = FrameQuality(frame.panoptic.result().all, frame.confusion.mean_iou())
-        frame.association.update(table)
-        frame.frames = 1
-        self._of(sequence).merge(frame)
-        return quality
+    def add(self, sequence: str, frame: Compared) -> FrameQuality:
+        """Takes in the next frame of a sequence, compared with `self.classes`.
+
+        Raises InputError when its size is not that of the frames before, or the sequence is finished.
+        """
+        try:
+            return self._of(sequence).update(frame)
+        except InputError as error:
+            raise InputError(f"sequence {sequence}: {error}") from None
+
+    def finish(self, sequence: str) -> None:
+        """No frame of this sequence follows: lets go of what only they would need."""
+        self._of(sequence).finish()
 
     def merge(self, other: Evaluator) -> None:
-        """Takes in what another evaluator of the same taxonomy and protocol has counted on other frames."""
-        if (other.taxonomy, other.protocol) != (self.taxonomy, self.protocol):
+        """Takes in what another evaluator of the same taxonomy and protocol has counted.
+
+        What it has of a sequence that this one has too follows in time. Neither may have finished such a sequence.
+        """
+        if (other.taxonomy, other.rules, other._video) != (self.taxonomy, self.rules, self._video):
             raise InputError("evaluations with different taxonomies or protocols cannot be merged")
         for name, sequence in other._sequences.items():
-            self._of(name).merge(sequence)
+            self._of(name).extend(sequence)
 
     def result(self) -> Report:
         """Raises InputError when no frame was given."""
         if not self._sequences:
             raise InputError("nothing to evaluate: no frame was given")
-        total = _Sequence(self.classes, self.protocol)
-        by_class: dict[int, list[AssociationQuality]] = {}
         sequences = dict(sorted(self._sequences.items()))
+        reports = {name: s.report() for name, s in sequences.items()}
+        counts = FrameCounts(self.classes, self.rules, sequence=False)
+        vpq, vc = VideoPanoptic(self.classes, self.rules.vpq), VideoConsistency()
         for sequence in sequences.values():
-            total.merge(sequence, association=False)
-            for column, quality in sequence.association.by_class().items():
-                by_class.setdefault(column, []).append(quality)
-        association = AssociationQuality.add(s.association.result() for s in sequences.values())
-        whole = total.report(association)
+            counts.merge(sequence.counts)
+            if sequence.video:
+                vpq.merge(sequence.video.vpq)
+                vc.merge(sequence.video.vc)
+        identities = [report.identity for report in reports.values() if report.identity]
+        whole = _quality(
+            counts,
+            AssociationQuality.add(s.counts.association.result() for s in sequences.values()),
+            vpq.result() if self._video else NO_VPQ,
+            vc.result() if self._video else {},
+            IdentityQuality.add(identities) if identities else None,
+        )
         return Report(
-            protocol=self.protocol,
+            **vars(whole),
+            rules=self.rules,
             taxonomy=self.taxonomy.name,
-            stq=whole.stq,
-            aq=whole.aq,
-            sq=whole.sq,
-            miou=whole.miou,
-            pq=whole.pq,
-            sequences={name: s.report(s.association.result()) for name, s in sequences.items()},
-            classes=self._class_reports(whole.pq, total.confusion.class_iou(), by_class),
-            frames=whole.frames,
-            tubes=whole.tubes,
+            sequences=reports,
+            classes=self._class_reports(whole, counts.confusion.class_iou()),
+            confusion=counts.confusion.counts,
         )
 
-    def _class_reports(
-        self, pq: PanopticQuality, iou: NDArray[np.float64], association: dict[int, list[AssociationQuality]]
-    ) -> dict[str, ClassReport]:
-        reports = {}
+    def _class_reports(self, whole: Quality, iou: NDArray[np.float64]) -> dict[str, ClassReport]:
+        reports, pq = {}, whole.pq
+        vpq = whole.vpq.by_class if whole.vpq.windows else np.full(len(iou), np.nan)
+        association: dict[int, list[AssociationQuality]] = {}
+        for sequence in self._sequences.values():
+            for column, quality in sequence.counts.association.by_class().items():
+                association.setdefault(column, []).append(quality)
         for i, info in enumerate(self.taxonomy.classes):
             tubes = AssociationQuality.add(association.get(i, ()))
             reports[info.name] = ClassReport(
@@ -213,6 +125,7 @@ class Evaluator:
                 pq=float(pq.pq[i]),
                 sq=float(pq.sq[i]),
                 rq=float(pq.rq[i]),
+                vpq=float(vpq[i]),
                 aq=tubes.mean if tubes.tubes else float("nan"),
                 tp=int(pq.tp[i]),
                 fp=int(pq.fp[i]),
@@ -223,47 +136,74 @@ class Evaluator:
 
     def _of(self, sequence: str) -> _Sequence:
         if sequence not in self._sequences:
-            self._sequences[sequence] = _Sequence(self.classes, self.protocol)
+            video = VideoCounts(self.classes, self.rules, identities_available()) if self._video else None
+            self._sequences[sequence] = _Sequence(FrameCounts(self.classes, self.rules), video)
         return self._sequences[sequence]
 
 
+def compare(
+    classes: Classes,
+    gt_semantic: NDArray[np.integer],
+    gt_instance: NDArray[np.integer],
+    pred_semantic: NDArray[np.integer],
+    pred_instance: NDArray[np.integer],
+    gt_where: object = "ground truth",
+    pred_where: object = "prediction",
+) -> Compared:
+    """One frame as `Evaluator.add` takes it; needs no evaluator, so that threads can do it ahead.
+
+    Arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`.
+    """
+    maps = gt_semantic, gt_instance, pred_semantic, pred_instance
+    return Compared(overlaps(classes, *maps, gt_where, pred_where), gt_semantic, pred_semantic)
+
+
 class _Sequence:
-    """The counts of one sequence, of a part of it, or, but for the tubes, of all."""
+    """The counts of one sequence, or of a part of it."""
 
-    def __init__(self, classes: Classes, protocol: str) -> None:
-        self.confusion = Confusion(classes)
-        self.association = Association(classes, protocol)
-        self.panoptic = PanopticCounts(classes)
-        self.frames = 0
+    def __init__(self, counts: FrameCounts, video: VideoCounts | None) -> None:
+        self.counts, self.video = counts, video
 
-    def merge(self, other: _Sequence, association: bool = True) -> None:
-        self.confusion.merge(other.confusion)
-        self.panoptic.merge(other.panoptic)
-        self.frames += other.frames
-        # Tubes end with their sequence: the same id in another one is another object.
-        if association:
-            self.association.merge(other.association)
+    def update(self, frame: Compared) -> FrameQuality:
+        if self.video:
+            self.video.update(frame)
+        return self.counts.update(frame.table)
 
-    def report(self, association: AssociationQuality) -> SequenceReport:
-        sq = self.confusion.segmentation_quality()
-        return SequenceReport(
-            frames=self.frames,
-            tubes=association.tubes,
-            stq=segmentation_and_tracking_quality(association.mean, sq),
-            aq=association.mean,
-            sq=sq,
-            miou=self.confusion.mean_iou(),
-            pq=self.panoptic.result(),
-        )
+    def extend(self, later: _Sequence) -> None:
+        if self.video and later.video:
+            self.video.extend(later.video)
+        self.counts.merge(later.counts)
 
+    def finish(self) -> None:
+        if self.video:
+            self.video.finish()
 
-def _stq_json(report: Report | SequenceReport) -> dict:
-    return {"STQ": _known(report.stq), "AQ": _known(report.aq), "SQ": _known(report.sq)}
+    def report(self) -> SequenceReport:
+        association = self.counts.association.result()
+        if not self.video:
+            return SequenceReport(**vars(_quality(self.counts, association, NO_VPQ, {}, None)))
+        identity = self.video.identity.result() if self.video.identity else None
+        quality = _quality(self.counts, association, self.video.vpq.result(), self.video.vc.result(), identity)
+        return SequenceReport(**vars(quality), lines=self.video.lines.result())
 
 
-def _pq_json(pq: PanopticQuality) -> dict:
-    return {"all": _known(pq.all), "things": _known(pq.things), "stuff": _known(pq.stuff)}
-
-
-def _known(value: float) -> float | None:
-    return None if value != value else value
+def _quality(
+    counts: FrameCounts,
+    association: AssociationQuality,
+    vpq: VideoPanopticQuality,
+    vc: dict[int, float],
+    identity: IdentityQuality | None,
+) -> Quality:
+    sq = counts.confusion.segmentation_quality()
+    return Quality(
+        frames=counts.frames,
+        tubes=association.tubes,
+        stq=segmentation_and_tracking_quality(association.mean, sq),
+        aq=association.mean,
+        sq=sq,
+        vpq=vpq,
+        pq=counts.panoptic.result(),
+        miou=counts.confusion.mean_iou(),
+        vc=vc,
+        identity=identity,
+    )

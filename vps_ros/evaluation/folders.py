@@ -12,8 +12,10 @@ from vps_ros.datasets.kitti_step import FORMAT as KITTI_STEP
 from vps_ros.datasets.kitti_step import list_without_split, name_frames
 from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos
 from vps_ros.errors import InputError
-from vps_ros.evaluation.evaluator import Evaluator, FrameQuality
-from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
+from vps_ros.evaluation.counts import Compared
+from vps_ros.evaluation.evaluator import Evaluator, compare
+from vps_ros.evaluation.overlaps import Classes
+from vps_ros.evaluation.results import FrameQuality
 from vps_ros.naming import natural
 from vps_ros.parallel import in_order
 from vps_ros.taxonomy import VOID_ID
@@ -79,18 +81,23 @@ def evaluate_pairs(
 ) -> Iterator[tuple[FramePair, FrameQuality]]:
     """Feeds every frame to `evaluator`, in order, while `jobs` threads read and compare maps ahead of it.
 
+    The frames of a sequence stand together in `pairs`.
+
     Raises InputError for a map that cannot be read or used; it names the file.
     """
-    work = in_order(lambda pair: (pair, table_of(pair, evaluator.classes)), pairs, jobs)
-    for pair, table in work:
-        yield pair, evaluator.add(pair.sequence, table)
+    sequence = None
+    for pair, frame in in_order(lambda pair: (pair, compared(pair, evaluator.classes)), pairs, jobs):
+        if sequence not in (None, pair.sequence):
+            evaluator.finish(sequence)
+        sequence = pair.sequence
+        yield pair, evaluator.add(sequence, frame)
 
 
-def table_of(pair: FramePair, classes: Classes) -> Overlaps:
-    """The overlap table of a pair; errors name its files."""
+def compared(pair: FramePair, classes: Classes) -> Compared:
+    """The two maps of a pair compared; errors name its files."""
     gt, pred = load_pair(pair)
     where = pair.gt.where if pair.gt else f"ground truth of {pair.name}"
-    return overlaps(classes, *gt, *pred, where, pair.pred.where if pair.pred else "prediction")
+    return compare(classes, *gt, *pred, where, pair.pred.where if pair.pred else "prediction")
 
 
 def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -85,10 +86,14 @@ class IdentityQuality:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Codes of the true [G] and predicted [P] masks of a frame; `iou` [N] of those `rows` and `columns` that meet."""
+    """Codes of the true [G] and predicted [P] masks of a frame; `iou` [N] of those `rows` and `columns` that meet.
+
+    `likeness` [P] numbers the predicted masks, which stand in its order, by what they cover, whatever their codes.
+    """
 
     gt: NDArray[np.int64]
     pred: NDArray[np.int64]
+    likeness: NDArray[np.int64]
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     iou: NDArray[np.float64]
@@ -141,7 +146,12 @@ class Identity:
         both = both[np.ix_(gt_kept, pred_kept)]
         g, p = np.nonzero(both)
         iou = both[g, p] / (gt_area[gt_kept][g] + pred_area[pred_kept][p] - both[g, p])
-        self._frames.append(_Frame(gt_ids[gt_kept], pred_ids[pred_kept], g, p, iou))
+        covers = np.column_stack((pred_area[pred_kept], both.T))
+        likeness = np.unique(covers, axis=0, return_inverse=True)[1].reshape(-1)
+        order = np.argsort(likeness, kind="stable")
+        self._frames.append(
+            _Frame(gt_ids[gt_kept], pred_ids[pred_kept][order], likeness[order], g, np.argsort(order)[p], iou)
+        )
 
     def merge(self, later: Identity) -> None:
         """Adds the part of the same sequence that follows this one."""
@@ -157,6 +167,7 @@ class Identity:
         empty = np.zeros(0, np.int64)
         gt_names, gt_ids = dense(np.concatenate([empty, *(f.gt for f in self._frames)]))
         pred_names, pred_ids = dense(np.concatenate([empty, *(f.pred for f in self._frames)]))
+        pred_ids = self._by_likeness(len(pred_names), pred_ids)
         return {
             "num_timesteps": len(self._frames),
             "num_gt_ids": len(gt_names),
@@ -167,6 +178,21 @@ class Identity:
             "tracker_ids": np.split(pred_ids, np.cumsum([len(f.pred) for f in self._frames])[:-1]),
             "similarity_scores": [f.similarity() for f in self._frames],
         }
+
+    def _by_likeness(self, tracks: int, pred_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tracks numbered by what they cover in which frame, so that renaming them breaks no tie otherwise."""
+        seen: list[list[tuple[int, int]]] = [[] for _ in range(tracks)]
+        likeness = ((t, value) for t, frame in enumerate(self._frames) for value in frame.likeness.tolist())
+        for track, what in zip(pred_ids.tolist(), likeness, strict=True):
+            seen[track].append(what)
+        place = np.empty(tracks, np.int64)
+        place[sorted(range(tracks), key=seen.__getitem__)] = np.arange(tracks)
+        return place[pred_ids]
+
+
+def available() -> bool:
+    """Whether TrackEval is installed."""
+    return find_spec("trackeval") is not None
 
 
 @cache

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.evaluator import ClassReport, Report, SequenceReport
 from vps_ros.evaluation.plots import line_plot
+from vps_ros.evaluation.results import ClassReport, Report, SequenceReport
 from vps_ros.output import whole
 
 

@@ -53,7 +53,7 @@ class VideoConsistency:
         shape = self._gt.shape or gt_semantic.shape
         if gt_semantic.ndim != 2 or gt_semantic.shape != shape or pred_semantic.shape != shape:
             raise InputError(
-                f"VC: maps of {_size(gt_semantic.shape)} (truth) and {_size(pred_semantic.shape)} (prediction) in a "
+                f"maps of {_size(gt_semantic.shape)} (truth) and {_size(pred_semantic.shape)} (prediction) in a "
                 f"sequence of {_size(shape)}; all maps of a sequence must have one size"
             )
         self._count_last()
@@ -68,8 +68,8 @@ class VideoConsistency:
         if later._gt.shape and self._gt.shape:
             if later._gt.shape != self._gt.shape:
                 raise InputError(
-                    f"VC: a sequence of {_size(self._gt.shape)} goes on with maps of {_size(later._gt.shape)}; all maps "
-                    "of a sequence must have one size"
+                    f"a sequence of {_size(self._gt.shape)} goes on with maps of {_size(later._gt.shape)}; all maps of "
+                    "a sequence must have one size"
                 )
             self._count_last()
             # The windows across the seam, but for the one that ends with the last frame of all.
@@ -123,7 +123,7 @@ class VideoConsistency:
 
     def _refuse_finished(self) -> None:
         if self._finished:
-            raise InputError("VC of finished sequences takes no more frames; count the next sequence by itself")
+            raise InputError("a finished sequence takes no more frames; count the next one by itself")
 
 
 class _Constant:

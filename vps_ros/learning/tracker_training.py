@@ -16,7 +16,7 @@ import torch
 from vps_ros import __version__
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.evaluation.evaluator import Evaluator
+from vps_ros.evaluation import Evaluator
 from vps_ros.learning.association import Lessons, judge, learn, pairs_of
 from vps_ros.learning.drives import training_drives
 from vps_ros.learning.matching import Matcher
@@ -120,7 +120,7 @@ def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, voice: Voi
 
 def association_quality(drives: Sequence[SeenDrive], config: Config) -> float:
     """AQ of the tracker of `config` on the segments of the drives."""
-    tracker, evaluator = make_tracker(config), Evaluator(CITYSCAPES)
+    tracker, evaluator = make_tracker(config), Evaluator(CITYSCAPES, video=False)
     for number, one in enumerate(drives):
         tracker.reset()
         for i, (frame, segmentation) in enumerate(zip(one.frames(), one.segmentations, strict=True)):

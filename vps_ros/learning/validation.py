@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.evaluator import Evaluator, Report
+from vps_ros.evaluation import Evaluator, Report
 from vps_ros.learning.drives import Drive, resized
 from vps_ros.learning.model import KMeansMaskTransformer
 from vps_ros.learning.voice import SILENT, Voice
@@ -72,7 +72,7 @@ def predict(
 
 def judge(predictions: Iterable[Prediction], limits: Thresholds, taxonomy: Taxonomy = CITYSCAPES) -> Report:
     """PQ and mIoU over all frames; each frame counts as a sequence of its own, since identities are the tracker's."""
-    evaluator = Evaluator(taxonomy)
+    evaluator = Evaluator(taxonomy, video=False)
     for number, p in enumerate(predictions):
         found = from_logits(p.outputs, p.where, taxonomy, limits, "softmax_queries")
         semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]

@@ -1,0 +1,43 @@
+"""Whose rules count where the benchmarks disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vps_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The rules of one benchmark.
+
+    Attributes:
+        stq: of `vps_ros.evaluation.stq.PROTOCOLS`.
+        vpq: of `vps_ros.evaluation.vpq.PROTOCOLS`.
+    """
+
+    name: str
+    stq: str
+    vpq: str
+
+
+PROTOCOLS: Mapping[str, Protocol] = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol("deeplab2", "deeplab2", "kitti-step"),
+        Protocol("kitti-step", "deeplab2", "kitti-step"),
+        Protocol("cityscapes-vps", "deeplab2", "cityscapes-vps"),
+        Protocol("vipseg", "vipseg", "vipseg"),
+        Protocol("video-k-net", "video-k-net", "video-k-net"),
+    )
+}
+"""By name; the first is the default, and `kitti-step` is the name of the benchmark whose code deeplab2 is."""
+DEFAULT = next(iter(PROTOCOLS))
+
+
+def protocol_of(name: str) -> Protocol:
+    """Raises InputError for a name that is not one of PROTOCOLS."""
+    if name not in PROTOCOLS:
+        raise InputError(f"unknown protocol {name!r}; choose one of {', '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]

@@ -21,7 +21,7 @@ EXTRAS = {
     "live": ["cyclonedds"],
     "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
     # TrackEval comes by `pip install --no-deps trackeval`: it asks for opencv-python, which overwrites ours.
-    "report": ["matplotlib>=3.7", "tabulate>=0.9"],
+    "report": ["matplotlib>=3.7", "tabulate>=0.9", "pycocotools>=2.0.8"],
     # A test builds the wheel; colcon, which may see the same packages, refuses newer setuptools.
     "test": ["pytest>=8", "hypothesis>=6.100", "onnx>=1.16", "setuptools>=70.1,<80"],
 }

@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,7 +21,7 @@ from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.palette import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.report import Picture, write_html
+from vps_ros.evaluation.report import Entry, Picture, write_html
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.output import refuse_existing, write_json
@@ -60,11 +59,10 @@ def run(args: argparse.Namespace) -> int:
     write_json(metrics, {**report.to_json(), "fps": figures["fps"]})
     write_html(
         page,
-        report,
+        [Entry("demo", report, {SCENARIO: judge.timeline})],
         judge.pictures,
         "A generated street drive",
         {"frames/s": f"{figures['fps']:.1f}", "latency, median": f"{figures['latency_ms']['p50']:.1f} ms"},
-        {SCENARIO: judge.timeline},
     )
     show_report(report)
     show_figures(figures, f"{drive_bag} -> {tracked_bag}")
@@ -104,11 +102,11 @@ class _Judge:
         semantic, instance = self._truth.at(result.stamp)
         quality = self.evaluator.update(SCENARIO, semantic, instance, *class_and_track_maps(result))
         if len(self.timeline) % self._every == 0 and len(self.pictures) < PICTURES:
-            picture = self._draw(frame.image, result)
-            truth = paint_map(self.evaluator.taxonomy, semantic, instance)
-            rows = [
-                cv2.resize(row, picture.shape[1::-1], None, 0, 0, cv2.INTER_NEAREST) for row in (frame.image, truth)
-            ]
-            caption = f"frame {len(self.timeline)}: PQ {100 * quality.pq:.1f}; from above: camera, truth, result"
-            self.pictures.append(Picture(np.concatenate([*rows, picture]), caption))
+            panels = {
+                "camera": frame.image,
+                "ground truth": paint_map(self.evaluator.taxonomy, semantic, instance),
+                "result": self._draw(frame.image, result),
+            }
+            caption = f"Frame {len(self.timeline)}: PQ {100 * quality.pq:.1f}"
+            self.pictures.append(Picture(panels, caption))
         self.timeline.append(quality.pq)

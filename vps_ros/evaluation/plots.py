@@ -9,19 +9,37 @@ from numpy.typing import NDArray
 
 _WIDTH, _HEIGHT = 1000, 100
 _POINTS = 480
+COLORS, DASHES = 6, 3
+"""Curves that the style can tell apart by colour, and lines of one colour by their dashes."""
 
 
-def line_plot(values: Sequence[float]) -> str:
-    """Values in 0..1 over frames, as HTML; the line is broken where a value is NaN, long ones are averaged."""
-    data = _averaged(np.asarray(values, float))
-    x = np.linspace(0, _WIDTH, len(data))
+def line_plot(*curves: Sequence[float]) -> str:
+    """Curves of values in 0..1 over frames, as HTML.
+
+    A curve is broken where a value is NaN. Long ones are averaged, and a shorter one than the others ends earlier.
+    """
+    frames = max((len(values) for values in curves), default=0)
     grid = "".join(f"<line x1='0' x2='{_WIDTH}' y1='{y}' y2='{y}'/>" for y in (0, _HEIGHT // 2, _HEIGHT))
-    curve = "".join(_piece(x[part], data[part]) for part in _known_parts(data))
+    drawn = "".join(
+        f"<g class='{series(i)}'>{_curve(np.asarray(values, float), frames)}</g>" for i, values in enumerate(curves)
+    )
     # Words stand outside the picture, which is stretched to any width.
-    labels = (("high", 100), ("mid", 50), ("low", 0), ("from", 0), ("to", max(len(values) - 1, 0)))
+    labels = (("high", 100), ("mid", 50), ("low", 0), ("from", 0), ("to", max(frames - 1, 0)))
     words = "".join(f"<span class={place}>{value}</span>" for place, value in labels)
-    picture = f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' preserveAspectRatio='none' aria-hidden='true'>{grid}{curve}</svg>"
+    picture = f"<svg viewBox='0 0 {_WIDTH} {_HEIGHT}' preserveAspectRatio='none' aria-hidden='true'>{grid}{drawn}</svg>"
     return f"<div class=axes>{picture}{words}</div>"
+
+
+def series(number: int) -> str:
+    """The style's names for the curve of this number, and for its entry in a legend."""
+    return f"s{number % COLORS} d{number // COLORS % DASHES}"
+
+
+def _curve(values: NDArray[np.float64], frames: int) -> str:
+    data = _averaged(values)
+    end = _WIDTH * (len(values) - 1) / max(frames - 1, 1)
+    x = np.linspace(0, end, len(data))
+    return "".join(_piece(x[part], data[part]) for part in _known_parts(data))
 
 
 def _piece(x: NDArray[np.float64], values: NDArray[np.float64]) -> str:

@@ -1,0 +1,1 @@
+"""The parts of the evaluation page; `vps_ros.evaluation.report` puts them together."""

@@ -21,7 +21,7 @@ ALLOWED = {
     "messages": GROUND,
     "drawing": GROUND,
     "datasets": GROUND,
-    "evaluation": GROUND | {"datasets"},
+    "evaluation": GROUND | {"datasets", "drawing"},
     "offline": GROUND | {"trackers", "datasets", "recording"},
     "ablation": GROUND | {"trackers", "segmenters", "datasets", "evaluation"},
     "recording": GROUND | {"online", "messages"},

@@ -13,8 +13,7 @@ from vps_ros.datasets.kitti_step import save_map
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
 from vps_ros.evaluation.plots import line_plot
-from vps_ros.evaluation.report import Picture, write_html
-from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
+from vps_ros.taxonomy import KITTI_STEP
 
 SIZE = (12, 16)
 
@@ -126,7 +125,7 @@ class Page(HTMLParser):
             if name in ("src", "href", "data", "srcset", "action"):
                 (self.images if str(value).startswith("data:image/") else self.requests).append(value)
         assert tag not in ("script", "link", "iframe", "object")
-        if tag not in ("meta", "img", "em", "line", "polyline"):
+        if tag not in ("meta", "img", "em", "line", "polyline", "br", "rect", "path", "circle"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -145,37 +144,19 @@ def test_the_page_needs_nothing_else(folders):
     assert evaluate(folders, "--html", folders / "report.html") == 0
     text = (folders / "report.html").read_text()
     page = Page(text)
-    assert page.requests == []
+    assert all(link.startswith("#") for link in page.requests)
     assert page.open == []
     assert "url(" not in text
     assert "@import" not in text
-    assert len(page.images) == 2, "one for each stretch of a sequence"
+    assert len(page.images) == 5, (
+        "truth and prediction of a frame of each stretch of a sequence, and one camera image"
+    )
     words = " ".join(page.words)
     for expected in ("STQ", "deeplab2", "kitti-step", "8 frames in 2 sequences", "0006", "car", "Quality over time"):
         assert expected in words
-    assert "camera, ground truth, prediction" in words
+    assert "camera" in words
     assert words.index("0006/000000") < words.index("0002/000000"), "the second sequence is the worse one"
     assert "train" not in re.sub(r"\s+", " ", words).split(), "classes that never occur are left out"
-
-
-def test_page_of_an_evaluation_in_memory(tmp_path):
-    evaluator = Evaluator(CITYSCAPES)
-    frame = np.full((4, 4), 13, np.uint8), np.ones((4, 4), np.uint16)
-    evaluator.update("<b>drive</b>", *frame, *frame)
-    photo = np.random.default_rng(0).integers(0, 255, (40, 60, 3), np.uint8)
-    write_html(
-        tmp_path / "r.html",
-        evaluator.result(),
-        pictures=[Picture(photo, "a & b")],
-        title="x < y",
-        facts={"frames/s": "25.1"},
-        timeline={"<b>drive</b>": [1.0, float("nan"), 0.5]},
-    )
-    text = (tmp_path / "r.html").read_text()
-    assert "<b>drive" not in text
-    words = " ".join(Page(text).words)
-    for expected in ("x < y", "a & b", "frames/s", "25.1", "<b>drive</b>", "75.0"):
-        assert expected in words
 
 
 def points(svg):

@@ -3,39 +3,30 @@
 from __future__ import annotations
 
 import argparse
-import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
-
-import cv2
-import numpy as np
-from numpy.typing import NDArray
 
 from vps_ros.commands.console import note, progress, table
 from vps_ros.datasets.formats import FORMATS
-from vps_ros.datasets.kitti_step import Sequences, list_images
-from vps_ros.drawing.palette import paint_map
-from vps_ros.drawing.sheet import contact_sheet
 from vps_ros.errors import InputError
-from vps_ros.evaluation import Evaluator, FrameQuality, Report
-from vps_ros.evaluation.folders import FramePair, evaluate_pairs, load_pair, pair_frames
+from vps_ros.evaluation import Evaluator, Report
+from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
+from vps_ros.evaluation.identity import INSTALL
 from vps_ros.evaluation.protocols import PROTOCOLS
-from vps_ros.evaluation.report import Picture, write_html
+from vps_ros.evaluation.report import Entry, write_html
+from vps_ros.evaluation.results import Quality
+from vps_ros.evaluation.worst import Found, pictures
 from vps_ros.output import refuse_existing, write_json
-from vps_ros.taxonomy import TAXONOMIES, Taxonomy
+from vps_ros.taxonomy import TAXONOMIES
 
-DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, AQ, SQ, PQ and mIoU."
+DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, VPQ, PQ, mIoU, VC, IDF1, HOTA, MOTA, IDSW."
 EXAMPLES = [
     "vps-ros evaluate --format kitti-step --gt kitti-step/ --pred mine/ --split val",
     "vps-ros evaluate --format kitti-step --taxonomy cityscapes --gt streets/ --pred tracked/ --json figures.json",
-    "vps-ros evaluate --format kitti-step --gt kitti-step/panoptic_maps/val --pred mine/ --html report.html --jobs 8",
-    "vps-ros evaluate --format vipseg --gt VIPSeg_720P/ --split val --pred mine/ --json figures.json",
+    "vps-ros evaluate --format kitti-step --gt kitti-step/ --split val --pred mine/ --pred theirs/ --html report.html",
+    "vps-ros evaluate --format vipseg --gt VIPSeg_720P/ --split val --pred mine/ --json figures.json --jobs 8",
 ]
-WORST = 6
-"""Frames that the report shows."""
-STRETCH = 10
-"""Frames of a video of which it shows the worst at most."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: the data set's folder")
     parser.add_argument(
-        "--pred", required=True, metavar="DIR", help="predictions, as the data set's benchmark takes them"
+        "--pred",
+        required=True,
+        action="append",
+        metavar="DIR",
+        help="predictions, as the data set's benchmark takes them; give it again to compare several side by side",
     )
     parser.add_argument("--split", help="take only this split of the data set (train, val)")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="whose rules of STQ (default: the benchmark's own)")
+    parser.add_argument("--protocol", choices=PROTOCOLS, help="whose rules (default: the data set's own benchmark's)")
     parser.add_argument(
         "--taxonomy",
         choices=TAXONOMIES,
@@ -69,104 +64,110 @@ def run(args: argparse.Namespace) -> int:
             refuse_existing(output, args.force)
     form = FORMATS[args.format]
     taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else form.taxonomy
-    pairs = pair_frames(args.gt, args.pred, args.split, args.allow_missing, form)
-    evaluator = Evaluator(taxonomy, args.protocol or form.protocol)
-    worst = _Worst(WORST)
-    timeline: dict[str, list[float]] = {}
-    done = evaluate_pairs(pairs, evaluator, args.jobs or os.cpu_count() or 1)
-    for pair, quality in progress(done, "evaluate", len(pairs)):
-        if args.html:
-            values = timeline.setdefault(pair.sequence, [])
-            worst.offer(pair, len(values), quality)
-            values.append(quality.pq)
-    report = evaluator.result()
+    names = names_of(args.pred)
+    # Every folder is listed before the first is measured: what lacks in the last is said at once.
+    pairs = {n: pair_frames(args.gt, pred, args.split, args.allow_missing, form) for n, pred in names.items()}
+    reports, found = {}, {}
+    for name, frames in pairs.items():
+        evaluator = Evaluator(taxonomy, args.protocol or form.protocol)
+        label = "evaluate" if len(names) == 1 else f"evaluate {name}"
+        done = evaluate_pairs(frames, evaluator, args.jobs or os.cpu_count() or 1)
+        found[name] = [(pair, quality.pq) for pair, quality in progress(done, label, len(frames))]
+        reports[name] = evaluator.result()
     if args.json:
-        write_json(args.json, report.to_json())
+        write_json(args.json, to_json(reports))
     if args.html:
-        pictures = _pictures(worst.taken(), taxonomy, args.gt, args.split)
-        title = f"{Path(args.pred).resolve().name} against {Path(args.gt).resolve().name}"
-        write_html(args.html, report, title=title, timeline=timeline, pictures=pictures)
+        entries = [Entry(name, report, _timeline(found[name])) for name, report in reports.items()]
+        title = f"{', '.join(names)} against {Path(args.gt).resolve().name}"
+        write_html(args.html, entries, pictures(found, taxonomy, args.gt, args.split), title=title)
     if args.allow_missing:
-        absent = sum(pair.gt is None or pair.pred is None for pair in pairs)
-        note(f"{absent} frame(s) that one side lacks were counted as void")
-    show(report)
-    if report.void_note:
-        note(report.void_note)
+        for name, frames in pairs.items():
+            absent = sum(pair.gt is None or pair.pred is None for pair in frames)
+            note(f"{name}: {absent} frame(s) that one side lacks were counted as void")
+    if len(reports) > 1:
+        compare(reports)
+    else:
+        show(reports[name])
+    _remark(reports)
     return 0
+
+
+def names_of(folders: list[str]) -> dict[str, str]:
+    """Short name -> folder: as many of its last parts as tell it from the others. Raises InputError for one twice."""
+    paths = {folder: Path(folder).resolve() for folder in folders}
+    if len(set(paths.values())) < len(folders):
+        raise InputError("--pred: names one folder twice; give each once")
+    for count in range(1, max(len(path.parts) for path in paths.values()) + 1):
+        names = {"/".join(path.parts[-count:]): folder for folder, path in paths.items()}
+        if len(names) == len(folders):
+            break
+    return names
+
+
+def to_json(reports: Mapping[str, Report]) -> dict:
+    """One prediction's figures as they are, several by name."""
+    figures = {name: report.to_json() for name, report in reports.items()}
+    return {"predictions": figures} if len(figures) > 1 else next(iter(figures.values()))
+
+
+METRICS = ("STQ", "AQ", "SQ", "VPQ", "PQ", "things", "stuff", "mIoU", "VC8", "VC16", "IDF1", "HOTA", "MOTA", "IDSW")
 
 
 def show(report: Report) -> None:
     """The figures as tables for people, in percent."""
-    sequences = [
-        (name, s.frames, s.tubes, *_percent(s.stq, s.aq, s.sq, s.pq.all, s.pq.things, s.pq.stuff, s.miou))
-        for name, s in report.sequences.items()
-    ]
-    total = _percent(report.stq, report.aq, report.sq, report.pq.all, report.pq.things, report.pq.stuff, report.miou)
+    sequences = [(n, s.frames, s.tubes, *_figures(s)) for n, s in report.sequences.items()]
     if len(sequences) > 1:
-        sequences.append(("all", report.frames, report.tubes, *total))
-    columns = ("sequence", "frames", "tubes", "STQ", "AQ", "SQ", "PQ", "things", "stuff", "mIoU")
-    table(f"protocol {report.protocol}, taxonomy {report.taxonomy}, in percent", columns, sequences, digits=1)
+        sequences.append(("all", report.frames, report.tubes, *_figures(report)))
+    table(_title(report), ("sequence", "frames", "tubes", *METRICS), sequences, digits=1)
+    windows = [(f"{n}", *_percent(w.all, w.things, w.stuff)) for n, w in report.vpq.windows.items()]
+    mean = ("mean", *_percent(report.vpq.all, report.vpq.things, report.vpq.stuff))
+    table("VPQ by frames of a window", ("frames", "all", "things", "stuff"), [*windows, mean], digits=1)
     classes = [
-        (name, "thing" if c.is_thing else "stuff", *_percent(c.iou, c.pq, c.sq, c.rq, c.aq), c.tp, c.fp, c.fn)
-        for name, c in report.classes.items()
+        (n, "thing" if c.is_thing else "stuff", *_percent(c.iou, c.pq, c.sq, c.rq, c.vpq, c.aq), c.tp, c.fp, c.fn)
+        for n, c in report.classes.items()
         if c.occurs
     ]
-    table("per class", ("class", "kind", "IoU", "PQ", "SQ", "RQ", "AQ", "TP", "FP", "FN"), classes, digits=1)
+    table("per class", ("class", "kind", "IoU", "PQ", "SQ", "RQ", "VPQ", "AQ", "TP", "FP", "FN"), classes, digits=1)
+
+
+def compare(reports: Mapping[str, Report]) -> None:
+    """Several predictions side by side."""
+    first = next(iter(reports.values()))
+    table(_title(first), ("prediction", *METRICS), [(n, *_figures(r)) for n, r in reports.items()], digits=1)
+    shown = [name for name in first.classes if any(r.classes[name].occurs for r in reports.values())]
+    kinds = {name: "thing" if first.classes[name].is_thing else "stuff" for name in shown}
+    rows = [(name, kinds[name], *_percent(*(r.classes[name].pq for r in reports.values()))) for name in shown]
+    table("PQ per class", ("class", "kind", *reports), rows, digits=1)
+
+
+def _figures(quality: Quality) -> tuple[float | int | None, ...]:
+    """In the order of METRICS."""
+    one, pq = quality.identity, quality.pq
+    shares = (quality.stq, quality.aq, quality.sq, quality.vpq.all, pq.all, pq.things, pq.stuff, quality.miou)
+    identities = (one.idf1, one.hota, one.mota) if one else (float("nan"),) * 3
+    return *_percent(*shares, *(quality.vc[n] for n in (8, 16)), *identities), one.switches if one else None
 
 
 def _percent(*values: float) -> tuple[float | None, ...]:
     return tuple(None if v != v else 100 * v for v in values)
 
 
-class _Worst:
-    """Keeps frames of lowest PQ, at most one of each STRETCH: the next frame of a video mostly looks the same."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._of_stretch: dict[tuple[str, int], tuple[float, FramePair]] = {}
-
-    def offer(self, pair: FramePair, index: int, quality: FrameQuality) -> None:
-        """`index` counts the frames of the sequence."""
-        stretch = pair.sequence, index // STRETCH
-        # Written so that NaN, a frame where nothing is labelled, is never the worst.
-        if quality.pq < self._of_stretch.get(stretch, (math.inf, pair))[0]:
-            self._of_stretch[stretch] = quality.pq, pair
-            if len(self._of_stretch) > self._size:
-                del self._of_stretch[max(self._of_stretch, key=lambda s: self._of_stretch[s][0])]
-
-    def taken(self) -> list[tuple[float, FramePair]]:
-        return sorted(self._of_stretch.values(), key=lambda one: one[0])
+def _title(report: Report) -> str:
+    rules = report.protocols
+    named = report.protocol if len(set(rules.values())) == 1 else ", ".join(f"{rules[m]} ({m})" for m in rules)
+    return f"protocol {named}, taxonomy {report.taxonomy}, in percent"
 
 
-def _pictures(
-    worst: Sequence[tuple[float, FramePair]], taxonomy: Taxonomy, gt_root: str, split: str | None
-) -> list[Picture]:
-    images = _images(gt_root, split)
-    pictures = []
-    for quality, pair in worst:
-        gt, pred = load_pair(pair)
-        rows = [paint_map(taxonomy, *gt), paint_map(taxonomy, *pred)]
-        photo = pair.gt.image if pair.gt and pair.gt.image else images.get(pair.sequence, {}).get(pair.frame)
-        camera = _camera(photo, rows[0].shape)
-        rows = rows if camera is None else [camera, *rows]
-        names = "ground truth, prediction" if camera is None else "camera, ground truth, prediction"
-        caption = f"Among the worst: {pair.name}, PQ {100 * quality:.1f} (from above: {names})"
-        pictures.append(Picture(contact_sheet(rows, 1), caption))
-    return pictures
+def _timeline(found: Found) -> dict[str, list[float]]:
+    timeline: dict[str, list[float]] = {}
+    for pair, quality in found:
+        timeline.setdefault(pair.sequence, []).append(quality)
+    return timeline
 
 
-def _images(root: str, split: str | None) -> Sequences:
-    """The camera images beside the ground truth; a report does without them where there are none."""
-    folder = Path(root)
-    for home in (folder, *folder.resolve().parents[:2]):
-        if (home / "images").is_dir():
-            try:
-                return list_images(home, split if (home / "images" / (split or "")).is_dir() else None)
-            except InputError:
-                return {}
-    return {}
-
-
-def _camera(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    image = cv2.imread(str(path)) if path else None
-    return image[..., ::-1] if image is not None and image.shape == shape else None
+def _remark(reports: Mapping[str, Report]) -> None:
+    remarks = {report.void_note for report in reports.values()}
+    if any(report.identity is None for report in reports.values()):
+        remarks.add(f"IDF1, HOTA, MOTA and IDSW were left out: {INSTALL}")
+    for remark in sorted(filter(None, remarks)):
+        note(remark)

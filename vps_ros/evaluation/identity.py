@@ -24,6 +24,7 @@ from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
 _INSTANCE = 0xFFFFFFFF
 _NONE = -1
 """Code of all that is no thing with an identity."""
+INSTALL = "pip install 'vps_ros[report]', then pip install --no-deps trackeval"
 ALL = ("HOTA", "CLEAR", "Identity")
 
 
@@ -203,8 +204,5 @@ def _metric(name: str) -> Any:
         with redirect_stdout(io.StringIO()):
             from trackeval import metrics
     except ImportError as error:
-        raise InputError(
-            f"IDF1, HOTA and MOTA need TrackEval ({error}); pip install 'vps_ros[report]', "
-            "then pip install --no-deps trackeval"
-        ) from None
+        raise InputError(f"IDF1, HOTA and MOTA need TrackEval ({error}); {INSTALL}") from None
     return getattr(metrics, name)() if name == "HOTA" else getattr(metrics, name)({"PRINT_CONFIG": False})

@@ -39,9 +39,12 @@ def write_html(
 
     Raises InputError without an entry, and when two have the same name.
     """
-    page = render_html(entries, pictures, title, facts)
-    with whole(path) as draft:
-        draft.write_text(page, encoding="utf-8")
+    _write(path, render_html(entries, pictures, title, facts))
+
+
+def write_page(path: str | Path, title: str, body: str) -> None:
+    """Writes a page with that title and body (HTML), whole or not at all; an existing file is replaced."""
+    _write(path, _render(title, body))
 
 
 def render_html(
@@ -71,9 +74,17 @@ def render_html(
     parts.add("pictures", "Pictures", "", embedded(pictures) if pictures else "")
     if len(entries) > 1:
         parts.add("details", "Each prediction by itself", "", "".join(map(_details, range(len(entries)), entries)))
-    words = f"<h1>{escape(title)}</h1><p>{summary.lead(first.report)}</p>"
-    body = f"{words}{parts.contents()}{top}\n{parts}"
-    return _PAGE.format(title=escape(title), style=STYLE, body=body)
+    body = f"<p>{summary.lead(first.report)}</p>{parts.contents()}{top}\n{parts}"
+    return _render(title, body)
+
+
+def _render(title: str, body: str) -> str:
+    return _PAGE.format(title=escape(title), style=STYLE, body=f"<h1>{escape(title)}</h1>{body}")
+
+
+def _write(path: str | Path, page: str) -> None:
+    with whole(path) as draft:
+        draft.write_text(page, encoding="utf-8")
 
 
 class _Parts:
@@ -112,7 +123,8 @@ def _details(number: int, entry: Entry) -> str:
     parts = _Parts(f"p{number}-")
     _tables(parts, entry)
     _maps(parts, entry)
-    short = f"STQ {percent(report.stq)} · PQ {percent(report.pq.all)} · mIoU {percent(report.miou)}"
+    figures = (("STQ", report.stq), ("PQ", report.pq.all), ("mIoU", report.miou))
+    short = " · ".join(f"{name}&nbsp;{percent(value)}" for name, value in figures)
     head = f"<summary><b>{escape(entry.name)}</b>{short}</summary>"
     return f"<details>{head}{summary.tiles(report, {})}{summary.notes(report)}{parts}</details>"
 

@@ -7,7 +7,7 @@ from html import escape
 
 from vps_ros.evaluation.page.entry import Entry
 from vps_ros.evaluation.page.markup import UNKNOWN, bar, cells, heads, name_cell, percent, strong, table
-from vps_ros.evaluation.page.metrics import MEANINGS, Metric, metrics
+from vps_ros.evaluation.page.metrics import Metric, metrics
 from vps_ros.evaluation.plots import series
 from vps_ros.evaluation.results import Report
 
@@ -33,8 +33,8 @@ def metrics_table(entries: Sequence[Entry]) -> str:
             + cells(*(strong(text, is_best) for text, is_best in zip(shown, best, strict=True)))
             + (cells(_gain(*row)) if len(entries) == 2 else "")
         )
-    head = [*heads([""]), *_entry_heads(entries), *(heads(["difference"]) if len(entries) == 2 else [])]
-    return table(head, rows, kind="compared")
+    head = [*heads(["metric"]), *_entry_heads(entries), *(heads(["difference"]) if len(entries) == 2 else [])]
+    return table(head, rows, kind="versus metrics")
 
 
 def class_table(entries: Sequence[Entry]) -> str:
@@ -47,7 +47,7 @@ def class_table(entries: Sequence[Entry]) -> str:
         kind = f"<td class=kind>{'thing' if label.is_thing else 'stuff'}</td>"
         rows.append(name_cell(name, label.color) + kind + _bars(c.pq if c else float("nan") for c in found))
     foot = name_cell("all") + "<td class=kind></td>" + _bars(entry.report.pq.all for entry in entries)
-    return table([*heads(["class", ""]), *_entry_heads(entries)], rows, foot)
+    return table([*heads(["class", "kind"]), *_entry_heads(entries, 72)], rows, foot, "versus")
 
 
 def sequence_table(entries: Sequence[Entry]) -> str:
@@ -59,13 +59,14 @@ def sequence_table(entries: Sequence[Entry]) -> str:
         for name in names
     ]
     foot = name_cell("all") + _bars(report.stq for report in reports) if len(rows) > 1 else ""
-    return table([*heads(["sequence"], MEANINGS), *_entry_heads(entries)], rows, foot)
+    return table([*heads(["sequence"]), *_entry_heads(entries, 80)], rows, foot, "versus")
 
 
-def _entry_heads(entries: Iterable[Entry]) -> list[str]:
+def _entry_heads(entries: Sequence[Entry], share: int = 0) -> list[str]:
+    """The names over their columns, which together take so many percent of the table, one as much as the other."""
+    width = f" style='width:{share / len(entries):.1f}%'" if share else ""
     return [
-        f"<th scope=col class=entry><i class='key {series(i)}'></i>{escape(entry.name)}</th>"
-        for i, entry in enumerate(entries)
+        f"<th scope=col class='entry {series(i)}'{width}>{escape(entry.name)}</th>" for i, entry in enumerate(entries)
     ]
 
 

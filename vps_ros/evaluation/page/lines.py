@@ -14,6 +14,8 @@ SEQUENCES, ROWS, LEAST, MOST = 16, 240, 8, 40
 """So many sequences at most, so many rows on the whole page, and in a sequence at least and at most."""
 FINEST = 2000
 """Parts of a sequence's length that a row can tell apart."""
+BUSY = 60
+"""Switches in a row whose ticks must be thin ones."""
 _WRITTEN = 0.035
 """A span of at least that share of the sequence has room for the number of its track."""
 
@@ -25,7 +27,7 @@ def life_lines(sequences: Mapping[str, SequenceReport]) -> str:
     rows = max(LEAST, min(MOST, ROWS // max(len(worst), 1)))
     parts = [_sequence(name, s, rows) for name, s in with_lines.items() if name in set(worst)]
     left_out = len(with_lines) - len(parts)
-    note = f"<p>{plural(left_out, 'sequence')} with fewer switches left out.</p>" if left_out else ""
+    note = f"<p class=note>Left out: {plural(left_out, 'better sequence')}.</p>" if left_out else ""
     return "".join(parts) + note
 
 
@@ -33,7 +35,8 @@ LEGEND = (
     "A row is a true thing through time. <i class='life-key'></i> Where a track is matched with it (same class, IoU "
     "above one half) the row has the colour and number of that track; <i class='life-key gone'></i> where it is seen "
     "and missed, a thin line; where it is not in the picture, nothing. <i class='life-key switch'></i> A tick marks a "
-    "switch: another track than the last. Things with most switches come first, then those missed most."
+    "switch: another track than the last. Things with most switches come first, then those missed most. "
+    "(IDSW also counts matches with an IoU of exactly one half, so it can differ by a few.)"
 )
 
 
@@ -48,7 +51,7 @@ def _sequence(name: str, report: SequenceReport, rows: int) -> str:
         f"{plural(len(lines), 'thing')}, {plural(switches, 'switch', 'switches')}, "
         f"missed in {percent(missed / seen)} % of {plural(seen, 'sighting')}"
     )
-    more = f"<p class=note>{plural(left_out, 'thing')} with fewer switches left out.</p>" if left_out > 0 else ""
+    more = f"<p class=note>Left out: {plural(left_out, 'better thing')}.</p>" if left_out > 0 else ""
     return f"<figure><figcaption><b>{escape(name)}</b> {words}</figcaption>{body}{more}</figure>"
 
 
@@ -64,7 +67,8 @@ def _row(line: LifeLine, frames: int) -> str:
     ticks = "".join(
         f"<b style='left:{_share(at, frames)}%' title='frame {at}: another track'></b>" for at in line.switched
     )
-    bar = f"<td class=life><div>{spans}{ticks}</div></td>"
+    kind = "life busy" if line.switches > BUSY else "life"
+    bar = f"<td class='{kind}'><div>{spans}{ticks}</div></td>"
     return name_cell(f"{line.class_name} {line.instance}") + bar + cells(line.switches, line.missed, line.seen)
 
 

@@ -41,7 +41,8 @@ def table(head: Iterable[str], rows: Iterable[str], foot: str = "", kind: str = 
 def heads(names: Iterable[str], meanings: Mapping[str, str] | None = None) -> list[str]:
     """Cells of a head; a meaning is shown where the pointer rests."""
     meanings = meanings or {}
-    return [f"<th scope=col{_title(meanings.get(name, ''))}>{escape(name)}</th>" for name in names]
+    kinds = {"kind": " class=kind"}
+    return [f"<th scope=col{kinds.get(name, '')}{_title(meanings.get(name, ''))}>{escape(name)}</th>" for name in names]
 
 
 def name_cell(name: str, color: tuple[int, int, int] | None = None, kind: str = "name", meaning: str = "") -> str:

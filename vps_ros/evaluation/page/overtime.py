@@ -15,13 +15,13 @@ WIDE, MOST = 6, 48
 
 
 def over_time(entries: Sequence[Entry]) -> str:
-    """The plots of the sequences of lowest PQ, in the order of their names; nothing where no frame was rated."""
-    names = sorted({name for entry in entries for name in entry.timeline})
+    """The plots of the sequences of lowest PQ, in the order given; nothing where no frame was rated."""
+    names = list(dict.fromkeys(name for entry in entries for name in entry.timeline))
     worst = sorted(names, key=lambda name: _lowest_mean(entries, name))[:MOST]
     shown = [name for name in names if name in set(worst)]
     plots = "".join(_plot(entries, name) for name in shown)
     left_out = len(names) - len(shown)
-    note = f"<p>{plural(left_out, 'sequence')} of higher mean PQ left out.</p>" if left_out else ""
+    note = f"<p class=note>Left out: {plural(left_out, 'sequence')} of higher mean PQ.</p>" if left_out else ""
     return f"<div class='plots{' small' * (len(shown) > WIDE)}'>{plots}</div>{note}" if shown else ""
 
 
@@ -35,11 +35,9 @@ def _plot(entries: Sequence[Entry], name: str) -> str:
     curves = [entry.timeline.get(name, ()) for entry in entries]
     means = [percent(_mean(curve)) for curve in curves]
     frames = plural(max(map(len, curves)), "frame")
-    if len(entries) == 1:
-        words = f"mean {means[0]}"
-    else:
-        words = "".join(f"<span><i class='key {series(i)}'></i>{mean}</span>" for i, mean in enumerate(means))
-    caption = f"<figcaption><b>{escape(name)}</b> {frames} <span class=means>{words}</span></figcaption>"
+    keys = [f"<i class='key {series(i)}'></i>" for i in range(len(entries))] if len(entries) > 1 else [""]
+    words = " ".join(f"<span>{key}{mean}</span>" for key, mean in zip(keys, means, strict=True))
+    caption = f"<figcaption><b>{escape(name)}</b> {frames}, mean PQ <span class=means>{words}</span></figcaption>"
     return f"<figure class=plot>{caption}{line_plot(*curves)}</figure>"
 
 

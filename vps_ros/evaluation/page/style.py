@@ -39,7 +39,8 @@ table{border-collapse:separate;border-spacing:0;width:100%;font-variant-numeric:
 th,td{text-align:right;padding:5px 9px;border-bottom:1px solid var(--line);white-space:nowrap;font-weight:400}
 thead th{font-weight:600;color:var(--soft);font-size:12px;vertical-align:bottom}
 tfoot th,tfoot td{font-weight:600;border-bottom:0}
-td.kind{text-align:left;color:var(--soft);font-size:13px}
+th.kind,td.kind{text-align:left;color:var(--soft)}
+td.kind{font-size:13px}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--ground);z-index:1}
 .tall th:first-child{z-index:2}
 .tall thead th:first-child,.tall tfoot th:first-child{z-index:3}
@@ -48,10 +49,15 @@ th.name{max-width:32ch;overflow:hidden;text-overflow:ellipsis}
 th.part{padding-left:26px;color:var(--soft)}
 .sample{display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:8px;vertical-align:-1px;
 box-shadow:inset 0 0 0 1px rgb(128 128 128/.5)}
-td.bar{min-width:78px;background:linear-gradient(var(--fill) 0 0) no-repeat 4px 50%/calc((100% - 8px)*var(--share)) 68%}
-.compared{width:auto;min-width:min(100%,460px)}
-.compared th,.compared td{padding-right:22px}
-th.entry{max-width:26ch;overflow:hidden;text-overflow:ellipsis}
+td.bar{min-width:100px;
+background:linear-gradient(var(--fill) 0 0) no-repeat 9px 50%/calc((100% - 64px)*var(--share)) 58%}
+.many th,.many td{padding-left:7px;padding-right:7px}
+.many td.bar{min-width:88px;background-position-x:7px}
+.versus thead th{border-bottom:3px solid var(--line)}
+.versus thead .entry{white-space:normal;overflow-wrap:break-word;min-width:11ch;border-bottom-color:var(--series)}
+.versus tfoot td{font-weight:400}
+.metrics{width:auto;min-width:min(100%,480px)}
+.metrics th,.metrics td{padding-right:20px}
 .better{color:var(--good)}.worse{color:var(--bad)}
 figure{margin:18px 0 0}
 figcaption{color:var(--soft);font-size:13px;margin-bottom:5px;overflow-wrap:anywhere}
@@ -71,11 +77,11 @@ figcaption b{color:var(--ink);font-weight:600;margin-right:6px}
 .s0{--series:var(--c0)}.s1{--series:var(--c1)}.s2{--series:var(--c2)}
 .s3{--series:var(--c3)}.s4{--series:var(--c4)}.s5{--series:var(--c5)}
 .d1 polyline{stroke-dasharray:5 3}.d2 polyline{stroke-dasharray:1.5 2.5}
-.key{display:inline-block;width:16px;height:0;border-top:3px solid var(--series);border-radius:2px;margin-right:7px;
+.key{display:inline-block;width:16px;height:0;border-top:3px solid var(--series);border-radius:2px;margin-right:6px;
 vertical-align:4px}
 .key.d1{border-top-style:dashed}.key.d2{border-top-style:dotted}
 .legend{display:flex;flex-wrap:wrap;gap:2px 22px;list-style:none;margin:0 0 10px;padding:0;font-size:14px}
-.means span{margin-left:12px;white-space:nowrap;font-variant-numeric:tabular-nums}
+.means{margin-left:3px}.means span{margin-right:10px;white-space:nowrap;font-variant-numeric:tabular-nums}
 .lives th:first-child{max-width:17ch;overflow:hidden;text-overflow:ellipsis}
 .lives th,.lives td{padding-top:3px;padding-bottom:3px;border-bottom:0}
 .lives thead th{border-bottom:1px solid var(--line)}
@@ -87,14 +93,15 @@ vertical-align:4px}
 text-align:left;text-indent:4px;overflow:hidden;white-space:nowrap}
 .life i.gone,.life-key.gone{background:linear-gradient(var(--bad) 0 0) no-repeat 0 50%/100% 2px}
 .life b{top:-2px;bottom:-2px;width:2px;margin-left:-1px;background:var(--ink);box-shadow:0 0 0 1px var(--ground)}
+.busy b{width:1px;margin-left:0;box-shadow:none}
 .life-key{display:inline-block;width:22px;height:12px;margin:0 3px 0 2px;vertical-align:-1.5px;background:#59b3ff}
 .life-key.switch{width:2px;margin:0 6px 0 4px;background:var(--ink)}
 .confusion{width:auto;font-size:12px}
 .confusion td{min-width:30px;height:26px;padding:0 2px;text-align:center;border:1px solid var(--ground);
 background:var(--card)}
-.confusion th{border-bottom:0;padding:0 10px 0 0;color:var(--ink)}
+.confusion th{border-bottom:0;padding:0 10px 0 0;color:var(--ink);font-weight:400}
 .confusion .corner{color:var(--soft);font-weight:400;vertical-align:bottom;padding-bottom:6px}
-.confusion .column{position:static;vertical-align:bottom;padding:0 0 6px;text-align:left}
+.confusion .column{position:static;vertical-align:bottom;padding:0 0 6px;text-align:center}
 .tall .confusion .column{position:sticky}
 .column span{display:inline-block;writing-mode:vertical-rl;transform:rotate(180deg);line-height:1.2;
 vertical-align:bottom;max-height:150px;overflow:hidden;text-overflow:ellipsis}
@@ -117,6 +124,8 @@ details[open]{padding-bottom:24px}
 summary{cursor:pointer;padding:12px 0;font-variant-numeric:tabular-nums;color:var(--soft)}
 summary b{color:var(--ink);font-size:17px;font-weight:600;margin:0 10px 0 2px;overflow-wrap:anywhere}
 details h2{font-size:16px;margin-top:32px}
+@media(max-width:600px){main{padding:24px 14px 48px}h2{margin-top:36px}th.kind,td.kind{display:none}
+.metrics th,.metrics td{padding-right:9px}details{padding:0 12px}}
 @media print{*{print-color-adjust:exact;-webkit-print-color-adjust:exact}.tall{max-height:none}
 nav{display:none}figure,tr{break-inside:avoid}}
 """

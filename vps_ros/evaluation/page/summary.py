@@ -7,7 +7,9 @@ from html import escape
 
 from vps_ros.evaluation.page.markup import bar, cells, heads, name_cell, percent, plural, table
 from vps_ros.evaluation.page.metrics import MEANINGS, metrics
+from vps_ros.evaluation.pq import PanopticQuality
 from vps_ros.evaluation.results import ClassReport, Quality, Report
+from vps_ros.evaluation.vpq import VideoPanopticQuality
 
 CLASSES = (
     "IoU compares pixels, PQ = SQ × RQ compares segments of single frames, VPQ those of short windows, and AQ says how "
@@ -37,11 +39,11 @@ def lead(report: Report) -> str:
 
 def tiles(report: Report, facts: Mapping[str, str]) -> str:
     """The figures of a whole evaluation, and what else is to be said."""
-    windows = " · ".join(f"{n}: {percent(one.all)}" for n, one in report.vpq.windows.items())
+    windows = " · ".join(f"{n}:&nbsp;{percent(one.all)}" for n, one in report.vpq.windows.items())
     large = [
         ("STQ", percent(report.stq), f"AQ {percent(report.aq)} · SQ {percent(report.sq)}"),
-        *([("VPQ", percent(report.vpq.all), f"windows of {windows}")] if windows else []),
-        ("PQ", percent(report.pq.all), f"things {percent(report.pq.things)} · stuff {percent(report.pq.stuff)}"),
+        *([("VPQ", percent(report.vpq.all), f"{_parts(report.vpq)}<br>windows of {windows}")] if windows else []),
+        ("PQ", percent(report.pq.all), _parts(report.pq)),
         ("mIoU", percent(report.miou), "mean over classes"),
     ]
     shown = {"STQ", "AQ", "SQ", "VPQ", "PQ", "mIoU"}
@@ -68,7 +70,7 @@ def notes(report: Report) -> str:
 def class_table(report: Report) -> str:
     """A row for each class that occurs, and one for their means."""
     video = bool(report.vpq.windows)
-    head = ("class", "", "IoU", "PQ", *(["VPQ"] if video else []), "AQ", "SQ", "RQ", "TP", "FP", "FN", "tubes")
+    head = ("class", "kind", "IoU", "PQ", *(["VPQ"] if video else []), "AQ", "SQ", "RQ", "TP", "FP", "FN", "tubes")
     rows = [_class_row(name, c, video) for name, c in report.classes.items() if c.occurs]
     counts = [sum(getattr(c, field) for c in report.classes.values()) for field in ("tp", "fp", "fn", "tubes")]
     means = [report.miou, report.pq.all, *([report.vpq.all] if video else []), report.aq]
@@ -81,12 +83,16 @@ def sequence_table(report: Report) -> str:
     names = [m.name for m in metrics(report) if m.part_of != "VPQ"]
     rows = [name_cell(name) + _sequence_cells(s, len(names)) for name, s in report.sequences.items()]
     foot = name_cell("all") + _sequence_cells(report, len(names)) if len(rows) > 1 else ""
-    return table(heads(("sequence", "frames", "tubes", *names), MEANINGS), rows, foot)
+    return table(heads(("sequence", "frames", "tubes", *names), MEANINGS), rows, foot, "many")
 
 
 def _tile(name: str, value: str, parts: str, kind: str) -> str:
     meaning = escape(MEANINGS.get(name, ""))
     return f'<div class="{kind}" title="{meaning}"><span>{name}</span><b>{value}</b><small>{parts}</small></div>'
+
+
+def _parts(quality: PanopticQuality | VideoPanopticQuality) -> str:
+    return f"things {percent(quality.things)} · stuff {percent(quality.stuff)}"
 
 
 def _small_tiles(figures: Iterable[tuple[str, str, str]]) -> str:
@@ -107,7 +113,7 @@ def _class_row(name: str, c: ClassReport, video: bool) -> str:
 
 def _sequence_cells(quality: Quality, columns: int) -> str:
     found = [m for m in metrics(quality) if m.part_of != "VPQ"]
-    shown = "".join(bar(m.value) if m.name in ("STQ", "VPQ", "PQ") else cells(m.text) for m in found)
+    shown = "".join(bar(m.value) if m.name == "STQ" else cells(m.text) for m in found)
     return cells(*_whole((quality.frames, quality.tubes))) + shown + cells(*[""] * (columns - len(found)))
 
 

@@ -18,7 +18,7 @@ from vps_ros.evaluation.page.pictures import pictures as embedded
 from vps_ros.evaluation.page.style import STYLE
 from vps_ros.output import whole
 
-__all__ = ["Entry", "Picture", "render_html", "write_html"]
+__all__ = ["Entry", "Picture", "write_html", "write_page"]
 
 _OVER_TIME = "Panoptic quality of each frame by itself, in percent, over the frames of its sequence."
 
@@ -39,26 +39,21 @@ def write_html(
 
     Raises InputError without an entry, and when two have the same name.
     """
-    _write(path, render_html(entries, pictures, title, facts))
+    write_page(path, title, _body(entries, pictures, facts or {}))
 
 
 def write_page(path: str | Path, title: str, body: str) -> None:
     """Writes a page with that title and body (HTML), whole or not at all; an existing file is replaced."""
-    _write(path, _render(title, body))
+    page = _PAGE.format(title=escape(title), style=STYLE, body=body)
+    with whole(path) as draft:
+        draft.write_text(page, encoding="utf-8")
 
 
-def render_html(
-    entries: Sequence[Entry],
-    pictures: Sequence[Picture] = (),
-    title: str = "Evaluation",
-    facts: Mapping[str, str] | None = None,
-) -> str:
-    """The page as text; arguments and errors as `write_html`."""
+def _body(entries: Sequence[Entry], pictures: Sequence[Picture], facts: Mapping[str, str]) -> str:
     names = [entry.name for entry in entries]
     if not names or len(set(names)) < len(names):
         raise InputError(f"a page of predictions {names}: needs at least one, and names that differ")
-    first, facts = entries[0], facts or {}
-    parts = _Parts()
+    first, parts = entries[0], _Parts()
     if len(entries) == 1:
         top = summary.tiles(first.report, facts) + summary.notes(first.report)
         _tables(parts, first)
@@ -74,17 +69,7 @@ def render_html(
     parts.add("pictures", "Pictures", "", embedded(pictures) if pictures else "")
     if len(entries) > 1:
         parts.add("details", "Each prediction by itself", "", "".join(map(_details, range(len(entries)), entries)))
-    body = f"<p>{summary.lead(first.report)}</p>{parts.contents()}{top}\n{parts}"
-    return _render(title, body)
-
-
-def _render(title: str, body: str) -> str:
-    return _PAGE.format(title=escape(title), style=STYLE, body=f"<h1>{escape(title)}</h1>{body}")
-
-
-def _write(path: str | Path, page: str) -> None:
-    with whole(path) as draft:
-        draft.write_text(page, encoding="utf-8")
+    return f"<p>{summary.lead(first.report)}</p>{parts.contents()}{top}\n{parts}"
 
 
 class _Parts:
@@ -132,7 +117,7 @@ def _details(number: int, entry: Entry) -> str:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark"><title>{title}</title><style>{style}</style></head>
-<body><main>
+<body><main><h1>{title}</h1>
 {body}
 </main></body></html>
 """

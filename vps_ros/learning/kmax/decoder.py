@@ -39,9 +39,7 @@ class Predictor(nn.Module):
         self.mask_head = TokenNorm(a.dim, mask_dim, act=None)
         self.class_head = nn.Conv1d(a.dim, a.classes + 1, 1)
         self.mask_norm = norm2d(1, 0.1)
-        self.prior: Tensor
-        self.register_buffer("prior", torch.zeros(a.classes + 1), persistent=False)
-        self.prior[-1] = void_prior(a.classes)
+        self.classes, self.prior = a.classes, void_prior(a.classes)
         truncated_(self.pixel_out.conv.weight, 0.01)
         truncated_(self.class_head.weight, 0.01)
         nn.init.zeros_(self.class_head.bias)
@@ -53,8 +51,8 @@ class Predictor(nn.Module):
         b, _, h, w = pixels.shape
         masks = (kernels.transpose(1, 2) @ pixels.flatten(2)).reshape(b, 1, -1, h, w)
         masks = self.mask_norm(masks.flatten(3)).reshape(b, -1, h, w)
-        classes = self.class_head(for_classes).transpose(1, 2) + self.prior
-        return Prediction(classes, masks, pixels)
+        known, void = self.class_head(for_classes).transpose(1, 2).split((self.classes, 1), 2)
+        return Prediction(torch.cat([known, void + self.prior], 2), masks, pixels)
 
 
 class SelfAttention(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
-from vps_ros.output import refuse_existing
+from vps_ros.output import refuse_existing, whole
 
 DESCRIPTION = "Writes a trained model as ONNX, after checking that ONNX Runtime computes what torch does."
 EXAMPLES = [
@@ -34,10 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    args.output = refuse_existing(args.output, args.force)
+    path = refuse_existing(args.output, args.force)
     args.size = _size(args.size) if args.size else None
     require_training("exporting")
-    SOURCES[args.origin](args)
+    with whole(path) as args.output:
+        SOURCES[args.origin](args)
+    note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     return 0
 
 
@@ -57,8 +59,7 @@ def _from_vps(args: argparse.Namespace) -> None:
         limits, report = tune(list(frames), voice)
         note(f"PQ {report.pq.all:.3f} on validation drives, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
     difference = export(model, model_card(recipe, step, size, limits), path)
-    megabytes = path.stat().st_size / 1e6
-    note(f"{path}: {megabytes:.1f} MB; largest difference from torch {difference:.1e} of the outputs' range")
+    note(f"largest difference from torch {difference:.1e} of the outputs' range")
 
 
 def _from_hf(args: argparse.Namespace) -> None:
@@ -70,8 +71,10 @@ def _from_kmax(args: argparse.Namespace) -> None:
 
 
 SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax}
-"""What wrote the checkpoint -> what makes a model file of it. `args.output` is a path that may be written, `args.size`
-width and height or None."""
+"""What wrote the checkpoint -> what makes a model file of it.
+
+`args.output` is where to write it: a draft, which is changed further, moved to its place and named when it is whole;
+`args.size` is width and height, or None."""
 
 
 def _size(text: str) -> tuple[int, int]:

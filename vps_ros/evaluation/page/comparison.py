@@ -39,11 +39,13 @@ def metrics_table(entries: Sequence[Entry]) -> str:
 
 def class_table(entries: Sequence[Entry]) -> str:
     """PQ of the classes that occur anywhere, by prediction."""
-    names = dict.fromkeys(name for e in entries for name, c in e.report.classes.items() if c.occurs)
+    names = dict.fromkeys(name for entry in entries for name in entry.report.classes)
     rows = []
     for name in names:
         found = [entry.report.classes.get(name) for entry in entries]
-        label = next(c for c in found if c)
+        label = next((c for c in found if c and c.occurs), None)
+        if label is None:
+            continue
         kind = f"<td class=kind>{'thing' if label.is_thing else 'stuff'}</td>"
         rows.append(name_cell(name, label.color) + kind + _bars(c.pq if c else float("nan") for c in found))
     foot = name_cell("all") + "<td class=kind></td>" + _bars(entry.report.pq.all for entry in entries)

@@ -11,6 +11,7 @@ from rosbags.highlevel import AnyReader
 from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import list_images, list_maps, load_map
 from vps_ros.datasets.streets import drive
+from vps_ros.taxonomy import CITYSCAPES
 
 SMALL = "160x64"
 
@@ -42,7 +43,10 @@ def test_a_bag_holds_images_calibration_and_truth(tmp_path):
         for connection, stamp, data in bag.messages():
             message = bag.deserialize(data, connection.msgtype)
             found.setdefault(connection.topic, []).append((stamp, message))
-    assert set(found) == {"/camera/image_raw", "/camera/camera_info", "/ground_truth/panoptic_ids"}
+    truth = {"/ground_truth/panoptic_ids", "/ground_truth/label_info"}
+    assert set(found) == {"/camera/image_raw", "/camera/camera_info", *truth}
+    ((_, names),) = found["/ground_truth/label_info"]
+    assert {c.class_id: c.class_name for c in names.class_map} == {c.id: c.name for c in CITYSCAPES.classes}
     for i, f in enumerate(expected):
         stamp, image = found["/camera/image_raw"][i]
         assert stamp == f.frame.stamp and image.header.frame_id == "camera"

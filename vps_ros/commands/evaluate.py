@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 from vps_ros.commands.console import note, progress, table
+from vps_ros.commands.evaluate_bag import open_bags
+from vps_ros.commands.evaluate_tracks import measure_tracks, show_tracks
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator, Report
-from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
+from vps_ros.evaluation.average_precision import TrackPrecision
+from vps_ros.evaluation.folders import FramePair, evaluate_pairs, pair_frames
 from vps_ros.evaluation.identity import INSTALL
-from vps_ros.evaluation.protocols import PROTOCOLS
-from vps_ros.evaluation.report import Entry, write_html
+from vps_ros.evaluation.page.precision import precision_tables
+from vps_ros.evaluation.protocols import DEFAULT, PROTOCOLS
+from vps_ros.evaluation.report import Entry, write_html, write_page
 from vps_ros.evaluation.results import Quality
-from vps_ros.evaluation.worst import Found, pictures
+from vps_ros.evaluation.worst import Found, Judged, pictures
 from vps_ros.output import refuse_existing, write_json
-from vps_ros.taxonomy import TAXONOMIES
+from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, VPQ, PQ, mIoU, VC, IDF1, HOTA, MOTA, IDSW."
 EXAMPLES = [
@@ -26,28 +32,54 @@ EXAMPLES = [
     "vps-ros evaluate --format kitti-step --taxonomy cityscapes --gt streets/ --pred tracked/ --json figures.json",
     "vps-ros evaluate --format kitti-step --gt kitti-step/ --split val --pred mine/ --pred theirs/ --html report.html",
     "vps-ros evaluate --format vipseg --gt VIPSeg_720P/ --split val --pred mine/ --json figures.json --jobs 8",
+    "vps-ros evaluate --format youtube-vis --gt ytvis_2019/ --split train --pred results.json",
+    "vps-ros evaluate --format bag --gt drive.mcap --pred tracked.mcap",
 ]
+BAG, TRACKS = "bag", "youtube-vis"
+"""Formats that are no folders of maps."""
+_ONLY = {
+    "gt_topic": (BAG,),
+    "pred_topic": (BAG,),
+    "split": (*FORMATS, TRACKS),
+    "protocol": (*FORMATS, BAG),
+    "taxonomy": (*FORMATS, BAG),
+}
+"""Option -> the formats that have it, where not all do."""
+
+
+class Source(NamedTuple):
+    """What is compared: the frames of each prediction by its name, their classes, and the benchmark's own rules."""
+
+    pairs: Mapping[str, Collection[FramePair]]
+    taxonomy: Taxonomy
+    protocol: str
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--format", required=True, choices=FORMATS, help="how both folders are laid out and coded; see docs/datasets.md"
+        "--format",
+        required=True,
+        choices=(*FORMATS, TRACKS, BAG),
+        help="how both are laid out and coded; see docs/datasets.md",
     )
-    parser.add_argument("--gt", required=True, metavar="DIR", help="ground truth: the data set's folder")
+    parser.add_argument("--gt", required=True, metavar="PATH", help="ground truth: the data set's folder, or a bag")
     parser.add_argument(
         "--pred",
         required=True,
         action="append",
-        metavar="DIR",
-        help="predictions, as the data set's benchmark takes them; give it again to compare several side by side",
+        metavar="PATH",
+        help="predictions, as the data set's benchmark takes them, or a bag (which may be that of the ground truth); "
+        "give it again to compare several side by side",
     )
     parser.add_argument("--split", help="take only this split of the data set (train, val)")
+    parser.add_argument("--gt-topic", metavar="TOPIC", help="labels of the ground truth, where a bag has several")
+    parser.add_argument("--pred-topic", metavar="TOPIC", help="labels of the predictions, where a bag has several")
     parser.add_argument("--protocol", choices=PROTOCOLS, help="whose rules (default: the data set's own benchmark's)")
     parser.add_argument(
         "--taxonomy",
         choices=TAXONOMIES,
         help="which classes are things, for kitti-step: kitti-step person and car (the benchmark's, the default), "
-        "cityscapes every road user (the generated streets and the shipped model)",
+        "cityscapes every road user (the generated streets and the shipped model); bags say theirs themselves",
     )
     parser.add_argument("--allow-missing", action="store_true", help="count frames that one side lacks as void")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
@@ -57,39 +89,94 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.jobs < 0:
-        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
-    for output in (args.json, args.html):
-        if output:
-            refuse_existing(output, args.force)
-    form = FORMATS[args.format]
-    taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else form.taxonomy
+    _check(args)
     names = names_of(args.pred)
-    # Every folder is listed before the first is measured: what lacks in the last is said at once.
-    pairs = {n: pair_frames(args.gt, pred, args.split, args.allow_missing, form) for n, pred in names.items()}
-    reports, found = {}, {}
-    for name, frames in pairs.items():
-        evaluator = Evaluator(taxonomy, args.protocol or form.protocol)
-        label = "evaluate" if len(names) == 1 else f"evaluate {name}"
-        done = evaluate_pairs(frames, evaluator, args.jobs or os.cpu_count() or 1)
-        found[name] = [(pair, quality.pq) for pair, quality in progress(done, label, len(frames))]
-        reports[name] = evaluator.result()
-    if args.json:
-        write_json(args.json, to_json(reports))
-    if args.html:
-        entries = [Entry(name, report, _timeline(found[name])) for name, report in reports.items()]
-        title = f"{', '.join(names)} against {Path(args.gt).resolve().name}"
-        write_html(args.html, entries, pictures(found, taxonomy, args.gt, args.split), title=title)
-    if args.allow_missing:
-        for name, frames in pairs.items():
-            absent = sum(pair.gt is None or pair.pred is None for pair in frames)
-            note(f"{name}: {absent} frame(s) that one side lacks were counted as void")
+    if args.format == TRACKS:
+        return _run_tracks(args, names)
+    with ExitStack() as stack:
+        source = _bags(args, names, stack) if args.format == BAG else _folders(args, names)
+        reports, found = _measure(source, args.protocol, args.jobs or os.cpu_count() or 1, args.allow_missing)
+        if args.json:
+            write_json(args.json, to_json(reports))
+        if args.html:
+            entries = [Entry(name, report, _timeline(found[name])) for name, report in reports.items()]
+            shown = pictures(found, source.pairs, source.taxonomy, args.gt, args.split)
+            write_html(args.html, entries, shown, title=_title_of(args, names))
     if len(reports) > 1:
         compare(reports)
     else:
-        show(reports[name])
+        show(next(iter(reports.values())))
     _remark(reports)
     return 0
+
+
+def _run_tracks(args: argparse.Namespace, names: Mapping[str, str]) -> int:
+    reports = measure_tracks(args.gt, names, args.split)
+    if args.json:
+        write_json(args.json, to_json(reports))
+    if args.html:
+        write_page(args.html, _title_of(args, names), precision_tables(reports))
+    show_tracks(reports)
+    return 0
+
+
+def _title_of(args: argparse.Namespace, names: Mapping[str, str]) -> str:
+    return f"{', '.join(names)} against {Path(args.gt).resolve().name}"
+
+
+def _check(args: argparse.Namespace) -> None:
+    if args.jobs < 0:
+        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
+    for option, formats in _ONLY.items():
+        if getattr(args, option) and args.format not in formats:
+            flag = f"--{option.replace('_', '-')}"
+            raise InputError(f"{flag}: means nothing for --format {args.format}; leave it out")
+    for output in (args.json, args.html):
+        if output:
+            refuse_existing(output, args.force)
+
+
+def _folders(args: argparse.Namespace, names: Mapping[str, str]) -> Source:
+    form = FORMATS[args.format]
+    taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else form.taxonomy
+    if [(c.id, c.name) for c in taxonomy.classes] != [(c.id, c.name) for c in form.taxonomy.classes]:
+        raise InputError(f"--taxonomy {args.taxonomy}: has other classes than {form.name}; leave it out")
+    # Every folder is listed before the first is measured: what lacks in the last is said at once.
+    pairs = {n: pair_frames(args.gt, pred, args.split, args.allow_missing, form) for n, pred in names.items()}
+    return Source(pairs, taxonomy, form.protocol)
+
+
+def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) -> Source:
+    taxonomy = TAXONOMIES.get(args.taxonomy)
+    topics = args.gt_topic, args.pred_topic
+    opened = {
+        name: stack.enter_context(open_bags(args.gt, pred, *topics, taxonomy, args.allow_missing))
+        for name, pred in names.items()
+    }
+    first, *others = (pairs.taxonomy for pairs in opened.values())
+    if any(other != first for other in others):
+        named = ", ".join(dict.fromkeys(pairs.taxonomy.name for pairs in opened.values()))
+        raise InputError(
+            f"{args.gt}: the predictions are of different taxonomies ({named}); choose one with --taxonomy"
+        )
+    return Source(opened, first, DEFAULT)
+
+
+def _measure(
+    source: Source, protocol: str | None, jobs: int, allow_missing: bool
+) -> tuple[dict[str, Report], dict[str, Found]]:
+    reports, found = {}, {}
+    for name, pairs in source.pairs.items():
+        evaluator = Evaluator(source.taxonomy, protocol or source.protocol)
+        label = "evaluate" if len(source.pairs) == 1 else f"evaluate {name}"
+        found[name], absent = [], 0
+        for pair, quality in progress(evaluate_pairs(pairs, evaluator, jobs), label, len(pairs)):
+            found[name].append(Judged(pair.sequence, pair.frame, quality.pq))
+            absent += pair.gt is None or pair.pred is None
+        reports[name] = evaluator.result()
+        if allow_missing:
+            note(f"{name}: {absent} frame(s) that one side lacks were counted as void")
+    return reports, found
 
 
 def names_of(folders: list[str]) -> dict[str, str]:
@@ -104,7 +191,7 @@ def names_of(folders: list[str]) -> dict[str, str]:
     return names
 
 
-def to_json(reports: Mapping[str, Report]) -> dict:
+def to_json(reports: Mapping[str, Report | TrackPrecision]) -> dict:
     """One prediction's figures as they are, several by name."""
     figures = {name: report.to_json() for name, report in reports.items()}
     return {"predictions": figures} if len(figures) > 1 else next(iter(figures.values()))
@@ -160,8 +247,8 @@ def _title(report: Report) -> str:
 
 def _timeline(found: Found) -> dict[str, list[float]]:
     timeline: dict[str, list[float]] = {}
-    for pair, quality in found:
-        timeline.setdefault(pair.sequence, []).append(quality)
+    for sequence, _, quality in found:
+        timeline.setdefault(sequence, []).append(quality)
     return timeline
 
 

@@ -16,10 +16,11 @@ from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
 from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
 from vps_ros.errors import InputError
 from vps_ros.messages.images import array_to_image
-from vps_ros.messages.panoptic import CLASS_DIVISOR, make_header
+from vps_ros.messages.panoptic import CLASS_DIVISOR, label_info, make_header
 from vps_ros.messages.typestore import BagMessages
 from vps_ros.output import whole, write_json
 from vps_ros.recording.writer import BagWriter
+from vps_ros.taxonomy import CITYSCAPES
 
 DESCRIPTION = (
     "Generate drives through streets, with the class and the lasting identity of everything in every pixel. "
@@ -32,7 +33,8 @@ EXAMPLES = [
     "vps-ros synth -o night.mcap --format bag --scenario night --seed 7",
     "vps-ros synth -o bags/ --format bag --sequences 3 --size 1242x376",
 ]
-IMAGE_TOPIC, INFO_TOPIC, TRUTH_TOPIC = "/camera/image_raw", "/camera/camera_info", "/ground_truth/panoptic_ids"
+IMAGE_TOPIC, INFO_TOPIC = "/camera/image_raw", "/camera/camera_info"
+TRUTH_TOPIC, NAMES_TOPIC = "/ground_truth/panoptic_ids", "/ground_truth/label_info"
 _MIXED = "mixed"
 _FIRST_BAG = "0000.mcap"
 
@@ -76,15 +78,18 @@ def run(args: argparse.Namespace) -> int:
 
 
 def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = False) -> None:
-    """One drive as a bag: raw images, camera info, and ground truth as 32SC1 (class * 1000000 + instance).
+    """One drive as a bag: raw images, camera info, and ground truth as 32SC1 (class * 1000000 + instance) with names.
 
     Raises InputError as BagWriter does.
     """
     messages = BagMessages()
     # Camera images hardly shrink: compression would cost time at every replay, and save nothing.
     with BagWriter(path, force, compress=False) as bag:
-        for f in frames:
+        for i, f in enumerate(frames):
             stamp = f.frame.stamp
+            if i == 0:
+                names = label_info(stamp, f.frame.frame_id, CITYSCAPES, messages)
+                bag.write(NAMES_TOPIC, names, stamp, latched=True)
             header = make_header(stamp, f.frame.frame_id, messages)
             ids = f.semantic.astype(np.int32) * CLASS_DIVISOR + f.instance
             bag.write(IMAGE_TOPIC, array_to_image(f.frame.image, "rgb8", header, messages), stamp)

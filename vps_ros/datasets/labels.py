@@ -39,14 +39,14 @@ class LabelledFrame:
 
     Attributes:
         sequence, frame: the names by which truth and prediction are joined.
-        where: the file of the labels, for errors.
+        where: the file of the labels, or another place, for errors.
         read: reads the labels; raises InputError that names the file.
         image: the camera image, where the data set has it beside the labels.
     """
 
     sequence: str
     frame: str
-    where: Path
+    where: Path | str
     read: Callable[[], LabelMap]
     image: Path | None = None
 

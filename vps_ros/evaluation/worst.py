@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,8 +22,17 @@ MOST = 6
 STRETCH = 10
 """Frames of a video of which it shows the worst at most: the next frame of a video mostly looks the same."""
 
-Found = Sequence[tuple[FramePair, float]]
-"""Every frame of a prediction in the order of evaluation, with its PQ; NaN where nothing is labelled."""
+
+class Judged(NamedTuple):
+    """A frame that was evaluated, and its PQ; NaN where nothing is labelled."""
+
+    sequence: str
+    frame: str
+    pq: float
+
+
+Found = Sequence[Judged]
+"""Every frame of a prediction in the order of evaluation."""
 
 
 def worst_frames(predictions: Mapping[str, Found], most: int = MOST) -> list[tuple[str, str]]:
@@ -30,28 +40,38 @@ def worst_frames(predictions: Mapping[str, Found], most: int = MOST) -> list[tup
     of_stretch: dict[tuple[str, int], tuple[float, tuple[str, str]]] = {}
     for found in predictions.values():
         seen: dict[str, int] = {}
-        for pair, quality in found:
-            index = seen[pair.sequence] = seen.get(pair.sequence, -1) + 1
-            stretch = pair.sequence, index // STRETCH
+        for sequence, frame, quality in found:
+            index = seen[sequence] = seen.get(sequence, -1) + 1
+            stretch = sequence, index // STRETCH
             if quality == quality and quality < of_stretch.get(stretch, (float("inf"),))[0]:
-                of_stretch[stretch] = quality, (pair.sequence, pair.frame)
+                of_stretch[stretch] = quality, (sequence, frame)
     return [frame for _, frame in sorted(of_stretch.values())[:most]]
 
 
 def pictures(
-    predictions: Mapping[str, Found], taxonomy: Taxonomy, gt_root: str | Path, split: str | None = None
+    predictions: Mapping[str, Found],
+    pairs: Mapping[str, Iterable[FramePair]],
+    taxonomy: Taxonomy,
+    gt_root: str | Path,
+    split: str | None = None,
 ) -> list[Picture]:
     """The worst frames of all predictions; the truth of each is shown once.
 
     Args:
         predictions: by name, of one ground truth.
+        pairs: their maps; gone through once more, since they may be too many to remember.
         taxonomy: classes and colours.
         gt_root: the data set's folder, beside whose maps camera images are looked for.
         split: as of the maps.
     """
     images = _images(gt_root, split)
-    by_name = {name: {(p.sequence, p.frame): (p, q) for p, q in found} for name, found in predictions.items()}
-    return [_picture(key, by_name, taxonomy, images) for key in worst_frames(predictions)]
+    worst = worst_frames(predictions)
+    quality = {n: {(s, f): pq for s, f, pq in found if (s, f) in worst} for n, found in predictions.items()}
+    shown = {
+        name: {key: (pair, quality[name][key]) for pair in frames if (key := (pair.sequence, pair.frame)) in worst}
+        for name, frames in pairs.items()
+    }
+    return [_picture(key, shown, taxonomy, images) for key in worst]
 
 
 def _picture(

@@ -1,0 +1,166 @@
+"""`vps-ros evaluate --format bag`: the frames of two recordings, joined by their stamps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.commands.console import warn
+from vps_ros.datasets.labels import LabelledFrame, LabelMap
+from vps_ros.errors import InputError
+from vps_ros.evaluation.folders import FramePair
+from vps_ros.recording.bag import Bag
+from vps_ros.recording.label_classes import ClassNames, class_table, common_taxonomy
+from vps_ros.recording.label_topics import LabelTopic, pair_label_topics
+from vps_ros.recording.labelled import (
+    LabelSurvey,
+    RecordedLabels,
+    recorded_labels,
+    seconds,
+    survey_labels,
+)
+from vps_ros.taxonomy import Taxonomy
+
+_LISTED = 3
+
+
+@dataclass(frozen=True)
+class _Side:
+    """The labels of one camera in one recording."""
+
+    bag: Bag
+    topic: LabelTopic
+    survey: LabelSurvey
+    table: NDArray[np.int16]
+
+    def frames(self, sequence: str) -> Iterator[tuple[int, LabelledFrame]]:
+        for one in recorded_labels(self.bag, self.topic, self.survey.stamps):
+            yield one.stamp, LabelledFrame(sequence, seconds(one.stamp), one.where, partial(self._read, one))
+
+    def _read(self, recorded: RecordedLabels) -> LabelMap:
+        return LabelMap(*recorded.read(self.table))
+
+
+class BagPairs:
+    """The frames of two recordings, in the order of their stamps, camera after camera.
+
+    They are read anew, one after the other, each time this is iterated over; their length costs no memory but that of
+    their stamps.
+
+    Attributes:
+        taxonomy: the classes that are compared.
+        absent: frames that one side lacks.
+    """
+
+    def __init__(self, cameras: Mapping[str, tuple[_Side, _Side]], taxonomy: Taxonomy) -> None:
+        self._cameras = cameras
+        self.taxonomy = taxonomy
+        stamps = [(gt.survey.stamps, pred.survey.stamps) for gt, pred in cameras.values()]
+        self._length = sum(len(np.union1d(*both)) for both in stamps)
+        self.absent = sum(len(np.setxor1d(*both)) for both in stamps)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[FramePair]:
+        for sequence, sides in self._cameras.items():
+            gt, pred = (side.frames(sequence) for side in sides)
+            ours, theirs = next(gt, None), next(pred, None)
+            while ours or theirs:
+                stamp = min(one[0] for one in (ours, theirs) if one)
+                here, there = (one is not None and one[0] == stamp for one in (ours, theirs))
+                yield FramePair(sequence, seconds(stamp), ours[1] if here else None, theirs[1] if there else None)
+                ours, theirs = next(gt, None) if here else ours, next(pred, None) if there else theirs
+
+
+@contextmanager
+def open_bags(
+    gt: str | Path,
+    pred: str | Path,
+    gt_topic: str | None = None,
+    pred_topic: str | None = None,
+    taxonomy: Taxonomy | None = None,
+    allow_missing: bool = False,
+) -> Iterator[BagPairs]:
+    """The labels of two recordings while they are open; says on stderr what was lost, and what one side lacks.
+
+    Args:
+        gt, pred: .mcap or .db3 files or rosbag2 folders; both may be the same.
+        gt_topic, pred_topic: image topics of labels, where there are several.
+        taxonomy: take this one; otherwise that of the messages.
+        allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
+
+    Raises:
+        InputError: as `vps_ros.recording.label_topics`, `label_classes` and `labelled`, or frames are missing on either
+            side, or the two have none in common.
+    """
+    with ExitStack() as stack:
+        bags = [stack.enter_context(Bag(path)) for path in (gt, pred)]
+        cameras, spare = pair_label_topics(*bags, gt_topic, pred_topic)
+        for topic in spare:
+            warn(f"{pred}: {topic.image} is of a camera without ground truth and is left out")
+        surveys = {c: tuple(map(survey_labels, bags, topics)) for c, topics in cameras.items()}
+        for both in surveys.values():
+            _check_stamps(bags, both, allow_missing)
+        names = [[both[side].names for both in surveys.values()] for side in (0, 1)]
+        ours, theirs = map(_together, names)
+        common = common_taxonomy(ours, theirs, taxonomy)
+        sides = {
+            c or Path(gt).name.partition(".")[0]: tuple(
+                _Side(bag, topic, survey, class_table(survey.names, common))
+                for bag, topic, survey in zip(bags, topics, surveys[c], strict=True)
+            )
+            for c, topics in cameras.items()
+        }
+        for where, named in ((ours.where, ours.names), (theirs.where, theirs.names)):
+            if not named:
+                warn(f"{where}: names no classes; its ids are taken for those of {common.name}")
+        yield BagPairs(sides, common)
+        for loss in dict.fromkeys(str(loss) for bag in bags for loss in bag.losses):
+            warn(loss)
+
+
+def _check_stamps(bags: list[Bag], both: tuple[LabelSurvey, LabelSurvey], allow_missing: bool) -> None:
+    gt, pred = both
+    lost = next((f"; {loss}" for bag in bags for loss in bag.losses), "")
+    for one in both:
+        if len(one.undescribed):
+            _missing(
+                one.undescribed, f"{one.names.where}: no segments beside", "record both topics", allow_missing, lost
+            )
+    if not len(np.intersect1d(gt.stamps, pred.stamps)):
+        raise InputError(
+            f"{pred.names.where}: no stamp in common with {gt.names.where} ({_span(pred)} here, {_span(gt)} there); "
+            f"frames are matched by the stamps of their headers{lost}"
+        )
+    for first, second, remedy in ((gt, pred, "predict them"), (pred, gt, "take their predictions away")):
+        absent = np.setdiff1d(first.stamps, second.stamps)
+        what = f"{second.names.where}: no {'prediction' if second is pred else 'ground truth'} for"
+        _missing(absent, what, remedy, allow_missing, lost)
+
+
+def _missing(stamps: NDArray[np.int64], what: str, remedy: str, allowed: bool, lost: str) -> None:
+    if not len(stamps):
+        return
+    first = ", ".join(seconds(s) for s in stamps[:_LISTED].tolist()) + (", ..." if len(stamps) > _LISTED else "")
+    said = f"{what} {len(stamps)} frame(s): {first}"
+    if not allowed:
+        raise InputError(f"{said}; {remedy}, or pass --allow-missing to count them as void{lost}")
+    warn(f"{said}; counted as void")
+
+
+def _span(survey: LabelSurvey) -> str:
+    return f"{seconds(int(survey.stamps[0]))} to {seconds(int(survey.stamps[-1]))}" if len(survey.stamps) else "none"
+
+
+def _together(sides: list[ClassNames]) -> ClassNames:
+    """What the cameras of one recording say, which one node names alike."""
+    names = {i: name for side in sides for i, name in side.names.items()}
+    things = {i: thing for side in sides for i, thing in side.things.items()}
+    return ClassNames(sides[0].where, next((s.taxonomy for s in sides if s.taxonomy), ""), names, things)

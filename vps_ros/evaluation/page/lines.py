@@ -16,8 +16,8 @@ FINEST = 2000
 """Parts of a sequence's length that a row can tell apart."""
 BUSY = 60
 """Switches in a row whose ticks must be thin ones."""
-_WRITTEN = 0.035
-"""A span of at least that share of the sequence has room for the number of its track."""
+_MARGIN, _DIGIT = 0.013, 0.012
+"""Room that the number of a track takes in its span, as shares of a row; the style hides it where rows are short."""
 
 
 def life_lines(sequences: Mapping[str, SequenceReport]) -> str:
@@ -78,9 +78,10 @@ def _span(span: Span, frames: int) -> str:
     if span.track is None:
         return f"<i class=gone style='{place}' title='{when}: missed'></i>"
     color = identity_color(span.track)
-    number = str(span.track) if span.frames >= _WRITTEN * frames else ""
+    number = str(span.track)
+    written = number if span.frames >= (_MARGIN + _DIGIT * len(number)) * frames else ""
     paint = f"background:{hexadecimal(color)};color:{hexadecimal(ink_on(color))}"
-    return f"<i style='{place};{paint}' title='{when}: track {span.track}'>{number}</i>"
+    return f"<i style='{place};{paint}' title='{when}: track {number}'>{written}</i>"
 
 
 def _visible(spans: tuple[Span, ...], frames: int) -> list[Span]:

@@ -124,7 +124,9 @@ details[open]{padding-bottom:24px}
 summary{cursor:pointer;padding:12px 0;font-variant-numeric:tabular-nums;color:var(--soft)}
 summary b{color:var(--ink);font-size:17px;font-weight:600;margin:0 10px 0 2px;overflow-wrap:anywhere}
 details h2{font-size:16px;margin-top:32px}
-@media(max-width:600px){main{padding:24px 14px 48px}h2{margin-top:36px}th.kind,td.kind{display:none}
+@media(max-width:900px){.life i{font-size:0}}
+@media(max-width:600px){.tiles{grid-template-columns:repeat(auto-fit,minmax(min(165px,100%),1fr))}
+main{padding:24px 14px 48px}h2{margin-top:36px}th.kind,td.kind{display:none}
 .metrics th,.metrics td{padding-right:9px}details{padding:0 12px}}
 @media print{*{print-color-adjust:exact;-webkit-print-color-adjust:exact}.tall{max-height:none}
 nav{display:none}figure,tr{break-inside:avoid}}

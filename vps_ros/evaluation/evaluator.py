@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,7 @@ from vps_ros.evaluation.results import ClassReport, FrameQuality, Quality, Repor
 from vps_ros.evaluation.stq import AssociationQuality, segmentation_and_tracking_quality
 from vps_ros.evaluation.vc import VideoConsistency
 from vps_ros.evaluation.vpq import VideoPanoptic, VideoPanopticQuality
+from vps_ros.naming import natural
 from vps_ros.taxonomy import KITTI_STEP, Taxonomy
 
 NO_VPQ = VideoPanopticQuality("", {})
@@ -83,7 +86,7 @@ class Evaluator:
         """Raises InputError when no frame was given."""
         if not self._sequences:
             raise InputError("nothing to evaluate: no frame was given")
-        sequences = dict(sorted(self._sequences.items()))
+        sequences = dict(sorted(self._sequences.items(), key=lambda one: natural(Path(one[0]))))
         reports = {name: s.report() for name, s in sequences.items()}
         counts = FrameCounts(self.classes, self.rules, sequence=False)
         vpq, vc = VideoPanoptic(self.classes, self.rules.vpq), VideoConsistency()

@@ -73,6 +73,10 @@ class OnlinePanoptic:
         self._sequence.restart()
         self._forget()
 
+    def interrupt(self) -> None:
+        """Makes a step that is under way in another thread fail soon; later ones are not affected."""
+        self.segmenter.interrupt()
+
     def _forget(self) -> None:
         self.tracker.reset()
         self.segmenter.reset()

@@ -16,7 +16,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 
 from vps_ros.errors import InputError
 from vps_ros.frame import PanopticFrame
-from vps_ros.messages import panoptic
+from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS, output
 from vps_ros.messages.typestore import BagMessages, typestore
 from vps_ros.output import refuse_existing, whole
 from vps_ros.taxonomy import Taxonomy
@@ -112,22 +112,18 @@ class BagWriter:
             ids: also write the topic `panoptic_ids`.
         """
         messages = BagMessages()
+
+        def write(name: str) -> None:
+            message = output(name, frame, taxonomy, messages, lambda: overlay)
+            self.write(f"{prefix}/{name}", message, frame.stamp, latched=name == LABEL_INFO)
+
         if self._labelled != (prefix, taxonomy):
-            info = panoptic.label_info(frame.stamp, frame.frame_id, taxonomy, messages)
-            self.write(f"{prefix}/label_info", info, frame.stamp, latched=True)
+            write(LABEL_INFO)
             self._labelled = (prefix, taxonomy)
-        made = {
-            "panoptic": panoptic.panoptic(frame, messages),
-            "segments": panoptic.segments(frame, taxonomy, messages),
-            "tracks": panoptic.tracks(frame, taxonomy, messages),
-            "detections": panoptic.detections(frame, taxonomy, messages),
-        }
-        if ids:
-            made["panoptic_ids"] = panoptic.panoptic_ids(frame, messages)
-        if overlay is not None:
-            made["overlay"] = panoptic.overlay(frame, overlay, messages)
-        for topic, message in made.items():
-            self.write(f"{prefix}/{topic}", message, frame.stamp)
+        left_out = {"panoptic_ids": not ids, "overlay": overlay is None}
+        for name in OUTPUTS:
+            if not left_out.get(name):
+                write(name)
 
 
 def _profile(latched: bool) -> Qos:

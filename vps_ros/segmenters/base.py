@@ -21,12 +21,14 @@ class Segmenter(Protocol):
         taxonomy: its classes.
         providers: ONNX Runtime execution providers in use, in order, by the names of Config.providers.
         milliseconds: time of the latest call by part: preprocess, network, postprocess.
+        recurrent: whether it keeps state from frame to frame, so that each camera needs one of its own.
     """
 
     card: ModelCard
     taxonomy: Taxonomy
     providers: tuple[str, ...]
     milliseconds: dict[str, float]
+    recurrent: bool
 
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         """Segments of uint8 [H, W, 3] RGB. Raises DroppedFrame when the network's output cannot be used."""
@@ -38,4 +40,8 @@ class Segmenter(Protocol):
 
     def configure(self, config: Config) -> None:
         """Takes over the thresholds of `config` from the next image on."""
+        ...
+
+    def interrupt(self) -> None:
+        """Makes a call that is under way in another thread fail soon; later ones are not affected."""
         ...

@@ -64,6 +64,7 @@ class Session:
         self._names = [output.name for output in self._session.get_outputs()]
         self._states = self._check_states()
         self._state: dict[str, NDArray] = {}
+        self._running = ort.RunOptions()
         self.reset()
         self._warm_up()
 
@@ -77,10 +78,16 @@ class Session:
 
     def run(self, image: NDArray[np.uint8]) -> dict[str, NDArray]:
         """Outputs by name for uint8 [1, H, W, 3]; the next state is kept for the next call."""
-        outputs = dict(zip(self._names, self._session.run(None, {"image": image, **self._state}), strict=True))
+        self._running = options = ort.RunOptions()
+        found = self._session.run(None, {"image": image, **self._state}, options)
+        outputs = dict(zip(self._names, found, strict=True))
         for name in self._states:
             self._state[name] = outputs.pop(f"next_{name}")
         return outputs
+
+    def interrupt(self) -> None:
+        """Makes a run that is under way in another thread fail at its next node; later ones are not affected."""
+        self._running.terminate = True
 
     def _in_use(self, wanted: tuple[str, ...], allow_fallback: bool) -> tuple[str, ...]:
         """ONNX Runtime drops a provider that fails to start and goes on without; here that is an error."""

@@ -61,6 +61,10 @@ class OnnxSegmenter:
         """Recurrent state to zeros."""
         self._session.reset()
 
+    def interrupt(self) -> None:
+        """Makes a call that is under way in another thread fail soon; later ones are not affected."""
+        self._session.interrupt()
+
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         """Segments of uint8 [H, W, 3] RGB at the image's size.
 

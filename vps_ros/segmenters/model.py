@@ -53,6 +53,10 @@ class OnnxSegmenter:
     def taxonomy(self) -> Taxonomy:
         return self.card.taxonomy
 
+    @property
+    def recurrent(self) -> bool:
+        return self._session.recurrent
+
     def configure(self, config: Config) -> None:
         """Takes over the thresholds of `config` from the next image on."""
         self.thresholds = thresholds(self.card.thresholds, config)

@@ -1,0 +1,206 @@
+"""What kMaX-DeepLab is trained for (Yu et al., 2022, with the losses of MaX-DeepLab, Wang et al., 2021), as published.
+
+The final prediction is matched once (dice times class probability, Hungarian), and every layer is held to that matching.
+Terms of a layer weigh as much as the final ones; a layer's masks and pixels are first brought to the final size.
+PQ-style terms weigh each other: a query's class by how well its mask fits, and its mask by how sure its class is.
+
+Everywhere, a mean over pixels or queries leaves out those whose loss is exactly zero (void).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vps_ros.learning.kmax.decoder import Prediction
+from vps_ros.learning.kmax.layers import resize
+from vps_ros.learning.kmax.model import Output
+from vps_ros.learning.losses import match, overlaps
+from vps_ros.learning.targets import Targets
+
+REAL = 0.75
+"""Share of a real segment in the class and mask terms; void queries have the rest of the class term."""
+_NEVER = -99999.0
+
+
+@dataclass(frozen=True)
+class KMaxLosses:
+    """Factors of the terms and what is drawn for them; the defaults are those for COCO and ADE20K.
+
+    Attributes:
+        void: least weight of a query in the class term, and of a segment in the mask term.
+        temperature: of the instance discrimination.
+        sampled, preference: pixels of an image that instance discrimination looks at, drawn in proportion to one over
+            their segment's area to this power.
+        semantic_sampled, semantic_preference: the same of the semantic term; 0 takes all pixels.
+    """
+
+    classes: float = 3.0
+    dice: float = 3.0
+    mask_id: float = 0.3
+    discrimination: float = 1.0
+    semantic: float = 1.0
+    void: float = 1e-5
+    temperature: float = 0.3
+    sampled: int = 4096
+    preference: float = 1.5
+    semantic_sampled: int = 4096
+    semantic_preference: float = 2.0
+
+
+CITYSCAPES_LOSSES = KMaxLosses(preference=0.6, semantic_sampled=0)
+
+
+class Wanted(NamedTuple):
+    """What every layer is held to, from the final prediction and its matching.
+
+    Attributes:
+        classes: int64 [B, N], class of each query, C for void.
+        class_weight: [B, N].
+        matching: int64 [B, M], query of each segment, -1 for rows without one.
+        truth: [B, M, h * w], 1 where a cell belongs to a segment that has a query.
+        mask_weight: [B, M], 0 for rows without a query.
+        segments: int64 [B, h, w], row of each cell, -1 for void.
+        rarity: [B, h, w], cells of the image over those of a cell's segment.
+    """
+
+    classes: Tensor
+    class_weight: Tensor
+    matching: Tensor
+    truth: Tensor
+    mask_weight: Tensor
+    segments: Tensor
+    rarity: Tensor
+
+
+@torch.no_grad()
+def wanted(final: Prediction, targets: Targets, void: float) -> Wanted:
+    """Matches the final prediction; `targets` lie at its mask stride, `void` is the least weight."""
+    rows = max(1, int((targets.classes >= 0).sum(1).max()))
+    targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
+    b, n, h, w = final.masks.shape
+    numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
+    truth = (targets.segments[:, None] == numbers).to(final.masks.dtype)
+    valid = (targets.segments[:, None] >= 0).to(truth.dtype)
+    dice = overlaps(final.masks, truth, valid).dice
+    matching = match(dice, final.classes, targets)
+    # More segments than queries: those left over count as void.
+    truth = truth * (matching >= 0)[:, :, None, None]
+    images, row = torch.nonzero(matching >= 0, as_tuple=True)
+    query = matching[images, row]
+    of_row = targets.classes[images, row]
+    count = final.classes.shape[2] - 1
+    classes = torch.full((b, n), count, device=query.device)
+    classes[images, query] = of_row
+    p = final.masks.flatten(2).softmax(1)
+    empty = 1 - truth.sum(1).flatten(1)
+    class_weight = (p @ empty[:, :, None])[:, :, 0] / (p.sum(2) + 1e-5)
+    class_weight[images, query] = dice[images, query, row]
+    mask_weight = torch.zeros(matching.shape, device=query.device, dtype=truth.dtype)
+    mask_weight[images, row] = final.classes.softmax(2)[images, query, of_row].clamp(min=void).to(truth.dtype)
+    segments = torch.where(truth.sum(1) > 0, targets.segments, -1)
+    area = torch.einsum("bmhw,bm->bhw", truth, truth.sum((2, 3)))
+    return Wanted(
+        classes,
+        class_weight.clamp(min=void),
+        matching,
+        truth.flatten(2),
+        mask_weight,
+        segments,
+        h * w / area.clamp(min=1),
+    )
+
+
+def class_loss(logits: Tensor, want: Wanted) -> Tensor:
+    """Cross entropy of every query, weighted by how well its mask fits, or for void ones covers nothing."""
+    void = logits.shape[2] - 1
+    loss = F.cross_entropy(logits.transpose(1, 2), want.classes, reduction="none")
+    share = torch.where(want.classes == void, 1 - REAL, REAL)
+    return _mean_of_images(loss * share * want.class_weight)
+
+
+def mask_losses(masks: Tensor, want: Wanted) -> tuple[Tensor, Tensor]:
+    """(1 - dice), weighted by the class probability; and the cross entropy of each cell with its segment's query."""
+    log_p = masks.flatten(2).log_softmax(1)
+    row = want.segments.flatten(1)
+    inside = row >= 0
+    query = want.matching.gather(1, row.clamp(min=0)).clamp(min=0)
+    identity = -log_p.gather(1, query[:, None])[:, 0] * inside
+    p = log_p.exp() * inside[:, None]
+    mine = p.gather(1, want.matching.clamp(min=0)[:, :, None].expand(-1, -1, p.shape[2]))
+    overlap = 2 * (mine * want.truth).sum(2) + 1
+    dice = (1 - overlap / (mine.sum(2) + want.truth.sum(2) + 1)) * want.mask_weight
+    return (dice.sum(1) * REAL / masks.shape[1]).mean(), _mean_of_images(identity)
+
+
+def discrimination_loss(pixels: Tensor, want: Wanted, options: KMaxLosses, generator: torch.Generator) -> Tensor:
+    """A drawn pixel's features must be like those of its own segment's, among all that are drawn (MaX-DeepLab, 3.3)."""
+    row = want.segments.flatten(1)
+    chosen = draw(want.rarity.flatten(1), row < 0, options.sampled, options.preference, generator)
+    row = row.gather(1, chosen)
+    features = pixels.flatten(2).gather(2, chosen[:, None].expand(-1, pixels.shape[1], -1))
+    same = ((row[:, :, None] == row[:, None, :]) & (row >= 0)[:, :, None]).to(features.dtype)
+    same = same / same.sum(1, keepdim=True).clamp(min=1)
+    similarity = features.transpose(1, 2) @ features / options.temperature
+    return _mean_of_images(F.cross_entropy(similarity, same, reduction="none"))
+
+
+def semantic_loss(
+    logits: Tensor, semantic: Tensor, want: Wanted, options: KMaxLosses, generator: torch.Generator
+) -> Tensor:
+    """Cross entropy of the auxiliary head's pixels, at its own stride.
+
+    Args:
+        logits: [B, C or C + 1, h', w'].
+        semantic: int64 [B, h, w], class of each cell, -1 for void; every so manieth cell lies on one of `logits`.
+    """
+    step = max((semantic.shape[2] - 1) // max(logits.shape[3] - 1, 1), 1)
+    wish = semantic[:, ::step, ::step].flatten(1)
+    logits = logits.flatten(2)
+    if options.semantic_sampled:
+        segments, rarity = (t[:, ::step, ::step].flatten(1) for t in (want.segments, want.rarity))
+        chosen = draw(rarity, segments < 0, options.semantic_sampled, options.semantic_preference, generator)
+        wish = wish.gather(1, chosen)
+        logits = logits.gather(2, chosen[:, None].expand(-1, logits.shape[1], -1))
+    return _mean_of_images(F.cross_entropy(logits, wish, reduction="none", ignore_index=-1))
+
+
+def draw(rarity: Tensor, void: Tensor, count: int, preference: float, generator: torch.Generator) -> Tensor:
+    """int64 [B, count] pixels, drawn without replacement in proportion to rarity^preference (Gumbel top-k)."""
+    score = rarity.log() * preference + void * _NEVER
+    noise = torch.rand(score.shape, generator=generator, device=score.device, dtype=score.dtype)
+    return (score - torch.log(-torch.log(noise))).topk(min(count, score.shape[1])).indices
+
+
+def total_loss(
+    output: Output, targets: Targets, options: KMaxLosses, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum over the final prediction and all layers, and each term's sum before weighting, detached.
+
+    Args:
+        targets: at the mask stride, read at every so manieth pixel from the first on.
+    """
+    want = wanted(output.final, targets, options.void)
+    terms: dict[str, list[Tensor]] = {"classes": [], "dice": [], "mask_id": [], "discrimination": []}
+    semantic = output.final.classes.sum() * 0
+    size = output.final.masks.shape[2:]
+    for i, prediction in enumerate([output.final, *output.layers]):
+        dice, identity = mask_losses(resize(prediction.masks, size), want)
+        terms["classes"].append(class_loss(prediction.classes, want))
+        terms["dice"].append(dice)
+        terms["mask_id"].append(identity)
+        terms["discrimination"].append(discrimination_loss(resize(prediction.pixels, size), want, options, generator))
+        if i == 0 and output.semantic is not None:
+            semantic = semantic_loss(output.semantic, targets.semantic, want, options, generator)
+    parts = {name: torch.stack(values).sum() for name, values in terms.items()} | {"semantic": semantic}
+    total = sum(getattr(options, name) * value for name, value in parts.items())
+    return total, {name: value.detach() for name, value in parts.items()}
+
+
+def _mean_of_images(loss: Tensor) -> Tensor:
+    """Mean over the values of each image [B, K] that are not exactly zero, then over images."""
+    return (loss.sum(1) / (loss != 0).sum(1).clamp(min=1)).mean()

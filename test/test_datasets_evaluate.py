@@ -4,6 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from data_sets import DATA_SETS
+from data_sets import put as put_png
 
 from vps_ros.commands.main import main
 from vps_ros.datasets.formats import FORMATS
@@ -15,6 +17,65 @@ VOID = 255
 
 def evaluate(form, gt, pred, *more):
     return main(["evaluate", "--format", form, "--gt", str(gt), "--pred", str(pred), *map(str, more)])
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_figures_of_every_data_set_by_hand(name, tmp_path, capsys):
+    """Two things of which one loses its number in the last of four frames."""
+    data = DATA_SETS[name]
+    root = data.build(tmp_path)
+    outputs = "--json", root / "f.json", "--html", root / "r.html", "--split", data.split
+    assert evaluate(data.form, root / "gt", root / "pred", *outputs) == 0
+    figures = json.loads((root / "f.json").read_text())
+    assert (figures["frames"], list(figures["per_sequence"])) == (4, [data.video])
+    assert (figures["mIoU"], figures["SQ"], figures["PQ"]["all"]) == (1, 1, 1)
+    assert data.video in (root / "r.html").read_text()
+    assert data.form in capsys.readouterr().out
+    if data.form == "vspw":
+        assert (figures["tubes"], figures["PQ"]["things"]) == (0, None)
+        return
+    # The smaller thing has 8 pixels, of which one track has 6 and another 2.
+    assert figures["AQ"] == pytest.approx((1 + (6 * 6 / 8 + 2 * 2 / 8) / 8) / 2, abs=1e-12)
+    # In windows of 2 it is found in the first two, and missed in the last one, where each track has half of it.
+    assert figures["VPQ"]["2"]["things"] == pytest.approx(5 / (5 + 2 / 2 + 1 / 2), abs=1e-12)
+    assert figures["VPQ"]["4"]["things"] == pytest.approx((1 + 6 / 8) / (2 + 1 / 2), abs=1e-12)
+    assert (figures["IDSW"], figures["tubes"]) == (1, 2)
+    # Of 8 masks, 7 have the identity that their thing mostly has.
+    assert figures["IDF1"] == pytest.approx(7 / 8, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+def test_a_prediction_equal_to_the_truth_scores_one(name, tmp_path):
+    data = DATA_SETS[name]
+    data.truth(tmp_path / "gt", data.frames())
+    data.prediction(tmp_path / "pred", data.frames())
+    assert evaluate(data.form, tmp_path / "gt", tmp_path / "pred", "--json", tmp_path / "f.json") == 0
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["PQ"]["all"] == figures["VPQ"]["4"]["all"] == figures["mIoU"] == 1
+    assert figures["STQ"] == (0 if data.form == "vspw" else 1)
+
+
+def test_the_only_split_that_was_converted_needs_no_name(tmp_path, capsys):
+    data = DATA_SETS["vipseg, converted"]
+    data.build(tmp_path)
+    assert evaluate("vipseg", tmp_path / "gt", tmp_path / "pred") == 0
+    (tmp_path / "gt/panoptic_gt_VIPSeg_train.json").write_text("{}")
+    assert evaluate("vipseg", tmp_path / "gt", tmp_path / "pred") == 2
+    assert "holds the truth of several splits (train, val); choose one with --split" in capsys.readouterr().err
+
+
+def test_consistency_of_vspw(tmp_path):
+    """Ten frames of one class; one of two pixels is another class in the first frame. Two windows of 8 count."""
+    for i in range(10):
+        put_png(tmp_path / f"gt/data/1_a/mask/{i:08d}.png", np.array([[5, 5]], np.uint8))
+        put_png(tmp_path / f"pred/1_a/{i:08d}.png", np.array([[4, 4 if i else 9]], np.uint8))
+    (tmp_path / "gt/val.txt").write_text("1_a\n")
+    assert evaluate("vspw", tmp_path / "gt", tmp_path / "pred", "--json", tmp_path / "f.json") == 0
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert (figures["VC"]["8"], figures["VC"]["16"]) == (0.75, None)
+    assert figures["per_class"]["wall"]["IoU"] is None
+    # 19 of 20 pixels, and the class of the other one.
+    assert figures["mIoU"] == pytest.approx(19 / 20 / 2)
 
 
 def people(change=0):

@@ -108,12 +108,20 @@ def load_map(path: str | Path) -> LabelMap:
 def read_truth(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames of a converted folder by its JSON, or of the folder as it was downloaded.
 
+    Without a split, those of all, or of the only one that was converted.
+
     Raises:
         InputError: the folder is neither, a split is unknown, videos of a split are missing, or the JSON says what
             cannot be; the place in it is named.
     """
     root = existing(root)
     document = root / f"panoptic_gt_VIPSeg{f'_{split}' if split else ''}.json"
+    converted = sorted(root.glob("panoptic_gt_VIPSeg_*.json"))
+    if converted and not split and not document.is_file() and not (root / MASKS).is_dir():
+        if len(converted) > 1:
+            splits = listed(p.stem.rpartition("_")[2] for p in converted)
+            raise InputError(f"{root}: holds the truth of several splits ({splits}); choose one with --split")
+        (document,) = converted
     return _read_json(document, root / "panomasksRGB", root) if document.is_file() else _read_masks(root, split)
 
 

@@ -1,6 +1,6 @@
 """What kMaX-DeepLab is trained for (Yu et al., 2022, with the losses of MaX-DeepLab, Wang et al., 2021), as published.
 
-The final prediction is matched once (dice times class probability, Hungarian), and every layer is held to that matching.
+The final prediction is matched once (dice times class probability, Hungarian); every layer is held to that matching.
 Terms of a layer weigh as much as the final ones; a layer's masks and pixels are first brought to the final size.
 PQ-style terms weigh each other: a query's class by how well its mask fits, and its mask by how sure its class is.
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame
+from vps_ros.messages.frames import frame_of
 from vps_ros.messages.images import DECODERS
-from vps_ros.messages.panoptic import nanoseconds
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.recording.loss import Loss
@@ -51,7 +51,6 @@ class BagReader:
             raise
         self.topic = chosen.name
         self.count = chosen.count
-        self._decode = DECODERS[chosen.type]
         self._type = chosen.type
         self._skipped: Counter[str] = Counter()
 
@@ -73,16 +72,12 @@ class BagReader:
         decoded = 0
         for message in self._bag.messages([self.topic]):
             try:
-                content = read_message(message.data, self._type)
-                image = self._decode(content)
+                frame = frame_of(read_message(message.data, self._type), self._type, message.time)
             except DroppedFrame as error:
                 self._skipped[str(error)] += 1
             else:
-                header = content.header
-                # A driver that sets no stamp leaves it zero; the recorder's clock is then all there is.
-                stamp = nanoseconds(header.stamp) or message.time
                 decoded += 1
-                yield RecordedFrame(image, stamp, header.frame_id, message.time)
+                yield RecordedFrame(frame.image, frame.stamp, frame.frame_id, message.time)
         if not decoded:
             reason = f": {next(iter(self._skipped))}" if self._skipped else _because(self._bag)
             raise InputError(f"{self._bag.path}: no frame on {self.topic} can be used{reason}")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vps_ros.config import TRACKERS, Parameter, parameters
+from vps_ros.config import TRACKERS, Config, LiveConfig, Parameter, parameters
 from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def parameter_file() -> str:
     """A ROS parameter file of every default, each with its meaning; `vps-ros replay --config` reads it too."""
     lines = ["/**:", "  ros__parameters:"]
-    for p in parameters():
+    for p in (*parameters(Config), *parameters(LiveConfig)):
         lines += [f"    # {_facts(p)}", f"    {p.name}: {_yaml(p.default)}"]
     return "\n".join(lines) + "\n"
 
@@ -27,14 +27,18 @@ def table() -> str:
         "",
         "One list for the YAML file (`config/vps.yaml`), the command line (`--memory-tau 20`) and the ROS node.",
         "Made from `vps_ros/config.py` by `docs/make_parameters.py`. *Live* ones may change while the pipeline runs.",
-        "",
-        "| name | type | default | allowed | unit | live | meaning |",
-        "|---|---|---|---|---|---|---|",
     ]
-    for p in parameters():
+    lines += ["", *_rows(Config), "", "## Of what is live", ""]
+    lines += ["For `vps-ros live` and the ROS node only; `replay` and `track` read past them in a file.", ""]
+    return "\n".join(lines + _rows(LiveConfig) + _own_values()) + "\n"
+
+
+def _rows(kind: type) -> list[str]:
+    lines = ["| name | type | default | allowed | unit | live | meaning |", "|---|---|---|---|---|---|---|"]
+    for p in parameters(kind):
         row = (p.name, p.type.__name__, _yaml(p.default), _allowed(p), p.unit, "yes" if p.live else "", p.meaning)
         lines.append("| " + " | ".join(row) + " |")
-    return "\n".join(lines + _own_values()) + "\n"
+    return lines
 
 
 def _own_values() -> list[str]:

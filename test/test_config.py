@@ -8,15 +8,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.config import TRACKERS, Config, check, parameters
+from vps_ros.config import TRACKERS, Config, LiveConfig, check, parameters
 from vps_ros.errors import InputError
 from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def test_every_default_is_within_its_own_range():
-    for p in parameters():
+@pytest.mark.parametrize("kind", [Config, LiveConfig])
+def test_every_default_is_within_its_own_range(kind):
+    for p in parameters(kind):
         assert check(p, p.default) == p.default
         assert p.meaning and not p.meaning.endswith("."), p.name
 
@@ -70,6 +71,20 @@ def test_plain_and_ros_parameter_files_read_alike(tmp_path):
     assert Config.from_yaml(plain, {"thing_threshold": 0.75}).thing_threshold == 0.75
 
 
+def test_one_file_holds_the_parameters_of_the_pipeline_and_of_what_is_live(tmp_path):
+    path = tmp_path / "drive.yaml"
+    path.write_text("thing_threshold: 0.25\ndepth: 5\n")
+    assert Config.from_yaml(path) == Config(thing_threshold=0.25)
+    assert LiveConfig.from_yaml(path) == LiveConfig(depth=5)
+    assert not {p.name for p in parameters(Config)} & {p.name for p in parameters(LiveConfig)}
+    path.write_text("reliablity: reliable\n")
+    for kind in (Config, LiveConfig):
+        with pytest.raises(InputError, match="'reliablity'; did you mean reliability"):
+            kind.from_yaml(path)
+    with pytest.raises(InputError, match="depth"):
+        LiveConfig(depth=0)
+
+
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [1,", "just words"])
 def test_a_file_that_holds_no_parameters_is_refused(tmp_path, text):
     path = tmp_path / "odd.yaml"
@@ -112,3 +127,4 @@ def test_the_shipped_file_and_table_are_made_from_the_declaration():
     assert (ROOT / "config" / "vps.yaml").read_text() == made["parameter_file"](), "run docs/make_parameters.py"
     assert (ROOT / "docs" / "parameters.md").read_text() == made["table"](), "run docs/make_parameters.py"
     assert Config.from_yaml(ROOT / "config" / "vps.yaml") == Config()
+    assert LiveConfig.from_yaml(ROOT / "config" / "vps.yaml") == LiveConfig()

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 import yaml
 
@@ -51,10 +51,52 @@ def _tracker_value(meaning: str, least: float, high: float, **facts: Any) -> Any
 
 TRACKERS = tuple(PRESETS)
 PROVIDERS = ("cpu", "cuda", "tensorrt")
+RELIABILITIES = ("best_effort", "reliable")
+Kind = TypeVar("Kind", bound="_Checked")
+
+
+class _Checked:
+    """What Config and LiveConfig share: values that are checked, from a mapping or a file."""
+
+    def __post_init__(self) -> None:
+        for p in parameters(type(self)):
+            object.__setattr__(self, p.name, check(p, getattr(self, p.name)))
+
+    @classmethod
+    def from_mapping(cls: type[Kind], values: Mapping[str, Any], where: str = "configuration") -> Kind:
+        """The defaults with `values` over them; raises InputError naming `where` and any unknown name."""
+        known = {p.name for p in parameters(cls)}
+        for name in values:
+            if name not in known:
+                near = difflib.get_close_matches(str(name), known | _others(cls), 1)
+                hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
+                raise InputError(f"{where}: unknown parameter {name!r}; {hint}")
+        try:
+            return cls(**values)
+        except InputError as error:
+            raise InputError(f"{where}: {error}") from None
+
+    @classmethod
+    def from_yaml(cls: type[Kind], path: str | Path, overrides: Mapping[str, Any] | None = None) -> Kind:
+        """From a YAML file: a plain mapping, or a ROS parameter file (`node: ros__parameters:`).
+
+        One file may hold the parameters of Config and of LiveConfig.
+        """
+        try:
+            content = yaml.safe_load(Path(path).read_text())
+        except FileNotFoundError:
+            raise InputError(f"{path}: no such file; give the path of a YAML file of parameters") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
+        content = _inside_ros_file(content if content is not None else {})
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path}: holds no mapping; write one `name: value` a line")
+        mine = {name: value for name, value in content.items() if name not in _others(cls)}
+        return cls.from_mapping({**mine, **(overrides or {})}, str(path))
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_Checked):
     """Parameters of the pipeline; raises InputError for a value out of its range.
 
     Thresholds of the segmenter default to -1: the value that the model itself carries. Those of the tracker default
@@ -139,47 +181,33 @@ class Config:
         "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", 0, 1e6
     )
 
-    def __post_init__(self) -> None:
-        for p in parameters():
-            object.__setattr__(self, p.name, check(p, getattr(self, p.name)))
-
     def settled(self) -> Config:
         """This Config with the tracker's own values in place of -1; what the tracker does not use stays -1."""
         own = {name: preset.value for name, preset in PRESETS[self.tracker].items() if getattr(self, name) == -1}
         return dataclasses.replace(self, **own)
 
-    @classmethod
-    def from_mapping(cls, values: Mapping[str, Any], where: str = "configuration") -> Config:
-        """Config with `values` over the defaults; raises InputError naming `where` and any unknown name."""
-        known = {p.name for p in parameters()}
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known, 1)
-                hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
-                raise InputError(f"{where}: unknown parameter {name!r}; {hint}")
-        try:
-            return cls(**values)
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
 
-    @classmethod
-    def from_yaml(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Config:
-        """Config from a YAML file: a plain mapping, or a ROS parameter file (`node: ros__parameters:`)."""
-        try:
-            content = yaml.safe_load(Path(path).read_text())
-        except FileNotFoundError:
-            raise InputError(f"{path}: no such file; give the path of a YAML file of parameters") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-        content = _inside_ros_file(content if content is not None else {})
-        if not isinstance(content, Mapping):
-            raise InputError(f"{path}: holds no mapping; write one `name: value` a line")
-        return cls.from_mapping({**content, **(overrides or {})}, str(path))
+@dataclass(frozen=True)
+class LiveConfig(_Checked):
+    """Parameters of what reads a camera as it runs; raises InputError for a value out of its range."""
+
+    reliability: str = _parameter(
+        "best_effort",
+        "what is asked of the camera's publisher; reliable waits for what got lost, and needs a reliable publisher",
+        choices=RELIABILITIES,
+    )
+    depth: int = _parameter(
+        1, "images that the middleware keeps until they are taken; only the newest is used", low=1, high=1000
+    )
+    panoptic_ids: bool = _parameter(False, "also offer panoptic_ids, class * 1000000 + track id of each pixel")
+    patience: float = _parameter(
+        10.0, "how long there may be no image, or a frame may take, before it is said", unit="s", low=0.1, high=3600
+    )
 
 
-def parameters() -> tuple[Parameter, ...]:
-    """Every parameter in the order of declaration."""
-    return _PARAMETERS
+def parameters(kind: type[_Checked] = Config) -> tuple[Parameter, ...]:
+    """Every parameter of Config, or of LiveConfig, in the order of declaration."""
+    return _PARAMETERS[kind]
 
 
 def check(parameter: Parameter, value: Any) -> Any:
@@ -207,6 +235,11 @@ def check(parameter: Parameter, value: Any) -> Any:
     return value
 
 
+def _others(kind: type[_Checked]) -> set[str]:
+    """Names that one file may hold besides those of `kind`."""
+    return {p.name for other in _PARAMETERS if other is not kind for p in parameters(other)}
+
+
 def _inside_ros_file(content: Any) -> Any:
     if isinstance(content, Mapping) and len(content) == 1:
         (inner,) = content.values()
@@ -215,12 +248,12 @@ def _inside_ros_file(content: Any) -> Any:
     return content
 
 
-def _declared() -> tuple[Parameter, ...]:
-    hints = get_type_hints(Config)
+def _declared(kind: type[_Checked]) -> tuple[Parameter, ...]:
+    hints = get_type_hints(kind)
     return tuple(
         Parameter(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
-        for f in dataclasses.fields(Config)
+        for f in dataclasses.fields(kind)
     )
 
 
-_PARAMETERS = _declared()
+_PARAMETERS = {kind: _declared(kind) for kind in (Config, LiveConfig)}

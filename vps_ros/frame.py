@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 THING_BASE = 1000
 """segment_id of the first thing slot; smaller values are void (0) and stuff (1 + class)."""
+STAGES = ("segment", "flow", "track", "other")
+"""Parts of a step whose time is taken."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class PanopticFrame:
         segments: what each segment_id in `map` is.
         tracks: confirmed, tentative and remembered objects.
         sequence_id: grows by one where the tracks started afresh.
-        milliseconds: time spent in each stage: segment, flow, track, other.
+        milliseconds: time spent in each of STAGES.
     """
 
     stamp: int

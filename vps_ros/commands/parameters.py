@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import argparse
 
-from vps_ros.config import Config, Parameter, parameters
+from vps_ros.config import Config, Kind, LiveConfig, Parameter, parameters
 from vps_ros.errors import InputError
 
 
-def add_parameter_flags(parser: argparse.ArgumentParser) -> None:
-    """`--config YAML` and one flag for each parameter; a flag wins over the file."""
+def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | type[LiveConfig]) -> None:
+    """`--config YAML` and one flag for each parameter of `kinds` (Config); a flag wins over the file."""
     parser.add_argument("--config", metavar="YAML", help="file of parameters; flags win over it")
     group = parser.add_argument_group("parameters (see docs/parameters.md)")
-    for p in parameters():
+    for p in (p for kind in kinds or (Config,) for p in parameters(kind)):
         group.add_argument(
             f"--{p.name.replace('_', '-')}",
             dest=f"parameter_{p.name}",
@@ -21,14 +21,14 @@ def add_parameter_flags(parser: argparse.ArgumentParser) -> None:
         )
 
 
-def config_from(args: argparse.Namespace) -> Config:
-    """Config of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
+def config_from(args: argparse.Namespace, kind: type[Kind] = Config) -> Kind:
+    """A Config or LiveConfig of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
     given = {
-        p.name: _parsed(p, text) for p in parameters() if (text := getattr(args, f"parameter_{p.name}")) is not None
+        p.name: _parsed(p, text) for p in parameters(kind) if (text := getattr(args, f"parameter_{p.name}")) is not None
     }
     if args.config is not None:
-        return Config.from_yaml(args.config, given)
-    return Config.from_mapping(given, "command line")
+        return kind.from_yaml(args.config, given)
+    return kind.from_mapping(given, "command line")
 
 
 def _parsed(p: Parameter, text: str):

@@ -10,10 +10,9 @@ from time import perf_counter
 import numpy as np
 
 from vps_ros.errors import DroppedFrame, InputError
-from vps_ros.frame import Frame, PanopticFrame
+from vps_ros.frame import STAGES, Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic
 
-STAGES = ("segment", "flow", "track", "other")
 Sink = Callable[[Frame, PanopticFrame], None]
 
 

@@ -11,7 +11,19 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vps_ros"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-GROUND = {"errors", "frame", "taxonomy", "taxonomies", "config", "presets", "output", "shipped", "naming", "parallel"}
+GROUND = {
+    "errors",
+    "frame",
+    "taxonomy",
+    "taxonomies",
+    "config",
+    "presets",
+    "output",
+    "shipped",
+    "naming",
+    "parallel",
+    "runs",
+}
 ALLOWED = {
     "flow": GROUND,
     "trackers": GROUND | {"flow"},

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
+from vps_ros.runs import areas, boxes, runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 CODE_DIVISOR = 65536
@@ -51,11 +52,7 @@ def segments_of(
         InputError: a class is not in the taxonomy, or there are more segments than 65535.
     """
     height, width = semantic.shape
-    # Segments are long runs along the rows: few of them tell everything about the many pixels.
-    begins = np.ones((height, width), bool)
-    begins[:, 1:] = (semantic[:, 1:] != semantic[:, :-1]) | (instance[:, 1:] != instance[:, :-1])
-    start = np.flatnonzero(begins)
-    length = np.diff(start, append=height * width)
+    start, length = runs(semantic, instance)
     class_id = semantic.ravel()[start].astype(np.int64)
     number = instance.ravel()[start].astype(np.int64)
     kind = _kinds(taxonomy)[class_id]
@@ -84,8 +81,8 @@ def segments_of(
         classes.astype(np.int32),
         is_thing,
         np.ones(len(codes), np.float32),
-        np.bincount(label, length, len(codes) + 1)[1:].astype(np.int64),
-        _boxes(label, start, length, width, len(codes)),
+        areas(label, length, len(codes)),
+        boxes(label, start, length, width, len(codes)),
     )
     numbered = class_id[(kind == _STUFF) & (number > 0)]
     return MapSegments(
@@ -106,14 +103,3 @@ def _kinds(taxonomy: Taxonomy) -> NDArray[np.uint8]:
     table[taxonomy.ids[inside]] = np.where(taxonomy.isthing[inside], _THING, _STUFF)
     table[VOID_ID] = _VOID
     return table
-
-
-def _boxes(label: NDArray, start: NDArray, length: NDArray, width: int, count: int) -> NDArray[np.float32]:
-    """Boxes float32 [count, 4] of the labels 1..count, from runs that end with their row."""
-    y, x = np.divmod(start, width)
-    low = np.full((2, count + 1), _BEYOND)
-    high = np.zeros((2, count + 1), np.int64)
-    for axis, (first, end) in enumerate(((x, x + length), (y, y + 1))):
-        np.minimum.at(low[axis], label, first)
-        np.maximum.at(high[axis], label, end)
-    return np.concatenate([low, high])[:, 1:].T.astype(np.float32)

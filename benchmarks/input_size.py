@@ -31,19 +31,22 @@ def run(progress) -> dict:
     import torch
 
     from vps_ros.datasets.streets import SCENARIOS
+    from vps_ros.learning.clips import spread
+    from vps_ros.learning.data import StreetsData
     from vps_ros.learning.drives import validation_drives
-    from vps_ros.learning.recipe import Data
+    from vps_ros.learning.models import kind_for
     from vps_ros.learning.start import trained
-    from vps_ros.learning.validation import judge, predict, spread
+    from vps_ros.learning.validation import judge, predict
 
     torch.set_num_threads(2)
-    model, _, _, limits = trained(model_path(Config().model))
-    data = Data(tuple(SCENARIOS), frames=FRAMES, validation_seed=FIRST_SEED, validation_drives=DRIVES)
+    model, recipe, _, limits = trained(model_path(Config().model))
+    kind = kind_for(recipe)
+    data = StreetsData(tuple(SCENARIOS), frames=FRAMES, validation_seed=FIRST_SEED, validation_drives=DRIVES)
     frames = spread(validation_drives(data), USED)
     truths = [(np.asarray(d.semantic[i]), np.asarray(d.instance[i])) for d, i in frames]
     figures = {}
     for size in progress(SIZES, "sizes", len(SIZES)):
-        report = judge(predict(model, frames, size), limits)
+        report = judge(predict(kind, model, frames, kind.spec(size, False)), limits)
         figures["{}x{}".format(*size)] = {
             "PQ": report.pq.all,
             "PQ things": report.pq.things,

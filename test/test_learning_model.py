@@ -18,8 +18,10 @@ onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning import export as exporting  # noqa: E402
+from vps_ros.learning.data import StreetsData  # noqa: E402
 from vps_ros.learning.model import Architecture, KMeansMaskTransformer, assign  # noqa: E402
-from vps_ros.learning.recipe import Data, Phase, Recipe, Schedule  # noqa: E402
+from vps_ros.learning.models import kind_for  # noqa: E402
+from vps_ros.learning.recipe import Phase, Recipe, Schedule  # noqa: E402
 from vps_ros.learning.start import begin  # noqa: E402
 
 SMALL = Architecture(queries=8, channels=(16, 16, 16, 16), depths=(1, 1, 1, 1), query_dim=16, mask_dim=16, heads=2)
@@ -111,7 +113,7 @@ def saved(tmp_path):
     """A checkpoint of a small model with random weights."""
     recipe = Recipe(
         "small",
-        Data(("cruise",), size=(96, 64)),
+        StreetsData(("cruise",), size=(96, 64)),
         Schedule((Phase(1.0, (96, 64), 2),), steps=1),
         model=SMALL,
     )
@@ -179,7 +181,6 @@ def test_the_shipped_model_keeps_its_promises():
 def trained(saved):
     """An exported file whose normalisation was not trivial, and the model it came from."""
     torch.manual_seed(1)
-    content = checkpoint.load(saved)
     model, recipe, step = checkpoint.restore(saved)
     with torch.no_grad():
         for p in model.parameters():
@@ -190,8 +191,15 @@ def trained(saved):
                 m.running_mean.normal_()
                 m.running_var.uniform_(0.5, 2)
     path = saved.parent / "trained.onnx"
-    exporting.export(model, exporting.model_card(Recipe.from_mapping(content["recipe"], ""), step), path)
+    exporting.export(model, exporting.model_card(kind_for(recipe), recipe, step), path)
     return path, model
+
+
+def begin_with(model, path, images):
+    """As a recipe with this start does."""
+    data, schedule = StreetsData(("cruise",), size=(96, 64)), Schedule((Phase(1.0, (96, 64), 2),), steps=1)
+    recipe = Recipe("next", data, schedule, start=str(path), model=model.architecture)
+    return begin(model, kind_for(recipe), recipe, images)
 
 
 def test_a_model_file_is_read_back_into_a_model_that_learns_on(trained):
@@ -199,7 +207,7 @@ def test_a_model_file_is_read_back_into_a_model_that_learns_on(trained):
     images = [torch.randn(2, 3, 64, 96) for _ in range(3)]
     model = KMeansMaskTransformer(replace(SMALL, detail=8))
     torch.nn.init.zeros_(model.detail.out.weight)
-    fresh = begin(model, path, images)
+    fresh = begin_with(model, path, images)
     assert {n.split(".")[0] for n in fresh} == {"detail", "semantic_head", "offset_head", "layers"}
     assert all("class_head" in n for n in fresh if n.startswith("layers"))
     with torch.no_grad():
@@ -207,7 +215,7 @@ def test_a_model_file_is_read_back_into_a_model_that_learns_on(trained):
         got = model.eval()(images[0]).final
         # In training, normalisation takes the batch's own statistics: those it was given, when it is the same batch.
         alone = KMeansMaskTransformer(SMALL)
-        begin(alone, path, images[:1])
+        begin_with(alone, path, images[:1])
         learning = alone.train()(images[0]).final
     assert torch.allclose(got.classes, wanted.classes, atol=2e-3)
     assert torch.allclose(got.masks[..., ::2, ::2], wanted.masks, atol=2e-3)
@@ -219,12 +227,12 @@ def test_what_is_no_model_file_is_no_start(trained, tmp_path):
     (tmp_path / "text.onnx").write_text("no model")
     for name, message in (("text.onnx", "not a model file"), ("none.onnx", "no such file")):
         with pytest.raises(InputError, match=message):
-            begin(model, tmp_path / name, [])
+            begin_with(model, tmp_path / name, [])
     graph = onnx.load(str(trained[0]))
     del graph.graph.node[5]
     onnx.save(graph, str(tmp_path / "other.onnx"))
     with pytest.raises(InputError, match="start from the run's checkpoint"):
-        begin(model, tmp_path / "other.onnx", [])
+        begin_with(model, tmp_path / "other.onnx", [])
 
 
 def test_a_model_file_is_exported_again_for_another_size(trained, tmp_path):

@@ -46,12 +46,12 @@ def test_the_pair_finds_the_least_of_a_function_and_comes_back_from_its_state():
         return loss.item()
 
     model = torch.nn.Linear(6, 4)
-    pair = Optimizers(model, 0.05, 0.0)
+    pair = Optimizers.muon(model, 0.05, 0.0)
     first = train(model, pair, 1)
     assert train(model, pair, 60) < 0.05 * first
     again = torch.nn.Linear(6, 4)
     again.load_state_dict(model.state_dict())
-    other = Optimizers(again, 0.05, 0.0)
+    other = Optimizers.muon(again, 0.05, 0.0)
     other.load_state_dict(copy.deepcopy(pair.state_dict()))
     assert train(model, pair, 3) == train(again, other, 3)
 
@@ -76,7 +76,7 @@ def _steps_of_two(team, folder):
     torch.manual_seed(team.rank)
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 4))
     team.same_weights(model)
-    pair = Optimizers(model, 0.05, 0.0)
+    pair = Optimizers.muon(model, 0.05, 0.0)
     pair.join(team)
     for i in range(3):
         pair.zero_grad()

@@ -22,7 +22,8 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning import training as loop  # noqa: E402
 from vps_ros.learning.augment import plain_view, random_view, view_image, view_labels  # noqa: E402
-from vps_ros.learning.drives import Drive, render, training_batch  # noqa: E402
+from vps_ros.learning.batches import Wanted, training_batch  # noqa: E402
+from vps_ros.learning.drives import Drive, render  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
 from vps_ros.learning.training import Run, learning_rate, phase_of  # noqa: E402
 from vps_ros.learning.validation import LIMITS, Prediction, judge, summary, tune  # noqa: E402
@@ -162,7 +163,7 @@ def test_a_plain_view_of_the_same_size_changes_nothing(drives):
 
 def test_the_batch_of_a_step_is_always_the_same(drives):
     def batch(seed):
-        return training_batch(drives, (96, 64), 2, 8, CITYSCAPES, Augmentation(), seed)
+        return training_batch(drives, (96, 64), 2, Wanted(CITYSCAPES, 8), Augmentation(), seed)
 
     a, b, other = batch((0, 5, 0)), batch((0, 5, 0)), batch((0, 5, 1))
     assert torch.equal(a.images, b.images) and torch.equal(a.targets.segments, b.targets.segments)

@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
     parser.add_argument(
-        "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation drives"
+        "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation frames"
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
@@ -45,20 +45,25 @@ def run(args: argparse.Namespace) -> int:
 
 def _from_vps(args: argparse.Namespace) -> None:
     path, size = args.output, args.size
-    from vps_ros.learning.drives import validation_drives
-    from vps_ros.learning.export import export, model_card
+    from vps_ros.learning.export import model_card
+    from vps_ros.learning.models import kind_for
+    from vps_ros.learning.sources import source_of
     from vps_ros.learning.start import trained
-    from vps_ros.learning.validation import LIMITS, predict, spread, tune
+    from vps_ros.learning.validation import predict, tune
     from vps_ros.learning.voice import Voice
 
-    model, recipe, step, chosen = trained(Path(args.checkpoint))
-    limits, voice = chosen or LIMITS, Voice(progress, note)
+    model, recipe, step, limits = trained(Path(args.checkpoint))
+    kind, voice, data = kind_for(recipe), Voice(progress, note), recipe.data
+    card = model_card(kind, recipe, step, size, limits)
     if args.tune:
-        drives = validation_drives(recipe.data, voice)
-        frames = predict(model, spread(drives, recipe.data.validation_frames), size or recipe.data.size)
-        limits, report = tune(list(frames), voice)
-        note(f"PQ {report.pq.all:.3f} on validation drives, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
-    difference = export(model, model_card(recipe, step, size, limits), path)
+        frames = source_of(data).validation(voice)
+        if not frames:
+            raise InputError("--tune: the recipe names no validation_split; leave --tune out")
+        predictions = list(predict(kind, model, frames, card.input))
+        limits, report = tune(predictions, voice, data.taxonomy, kind.activation, kind.limits)
+        card = model_card(kind, recipe, step, size, limits)
+        note(f"PQ {report.pq.all:.3f} on validation frames, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
+    difference = kind.export(model, card, path)
     note(f"largest difference from torch {difference:.1e} of the outputs' range")
 
 

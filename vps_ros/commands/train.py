@@ -10,9 +10,9 @@ from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
 
 DESCRIPTION = (
-    "Trains a k-means mask transformer on generated street drives; or, for a recipe of kind judge, the weights of the "
-    "hierarchical tracker; or, of kind tracker, the embedding head and the fusion of the instance and hybrid trackers. "
-    "What it needs of the drives is rendered first."
+    "Trains a model on generated street drives, or on a data set on disk; or, for a recipe of kind judge, the weights "
+    "of the hierarchical tracker; or, of kind tracker, the embedding head and the fusion of the instance and hybrid "
+    "trackers. What it needs of the drives is rendered first."
 )
 EXAMPLES = [
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s",
@@ -32,12 +32,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of checkpoint.pt and log.jsonl, or of the weights of a tracker",
     )
     parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
+    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard too, into the folder")
 
 
 def run(args: argparse.Namespace) -> int:
     require_training("training")
     from vps_ros.learning.judging import JudgeRecipe, train_judge
-    from vps_ros.learning.recipe import Recipe, kind_of, read_recipe
+    from vps_ros.learning.reading import kind_of, read_recipe
+    from vps_ros.learning.recipe import Recipe
     from vps_ros.learning.tracker_training import TrackerRecipe, train_tracker
     from vps_ros.learning.training import train
     from vps_ros.learning.voice import Voice
@@ -53,6 +55,6 @@ def run(args: argparse.Namespace) -> int:
         console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it beside the model")
         return 0
     recipe = Recipe.from_yaml(args.config)
-    finished = train(recipe, Path(args.output), args.resume, voice)
+    finished = train(recipe, Path(args.output), args.resume, voice, args.tensorboard)
     # As a shell reports a process that a signal ended.
     return 130 if finished.interrupted else 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -85,6 +86,27 @@ def labelled(root: str | Path, split: str | None = None, taxonomy: Taxonomy = KI
     return {
         s: {f: LabelledFrame(s, f, path, partial(_labels, path, taxonomy)) for f, path in frames.items()}
         for s, frames in maps.items()
+    }
+
+
+def read_truth(root: str | Path, split: str | None = None) -> Videos:
+    """As `labelled`, with the camera images where they lie under the same ROOT."""
+    return with_images(labelled(root, split), root, split)
+
+
+def with_images(videos: Videos, root: str | Path, split: str | None = None) -> Videos:
+    """The frames with their images of ROOT/images or ROOT/image_02, in any layout that `list_images` knows."""
+    root = Path(root)
+    homes = [base / home for base in (root, *(root / s for s in SPLITS)) for home in (IMAGES, "image_02")]
+    if not any(home.is_dir() for home in homes):
+        return videos
+    try:
+        photos = list_without_split(list_images, root, split)
+    except InputError:
+        return videos
+    return {
+        s: {f: replace(one, image=photos.get(s, {}).get(f)) for f, one in frames.items()}
+        for s, frames in videos.items()
     }
 
 
@@ -208,4 +230,4 @@ def _check_range(values: NDArray, high: int, what: str, hint: str) -> None:
             raise InputError(f"{what} {value} cannot be written; {hint}")
 
 
-FORMAT = LabelFormat("kitti-step", KITTI_STEP, labelled, labelled, prediction_writer)
+FORMAT = LabelFormat("kitti-step", KITTI_STEP, read_truth, labelled, prediction_writer)

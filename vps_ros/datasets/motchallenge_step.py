@@ -34,4 +34,9 @@ def read(root: str | Path, split: str | None = None) -> Videos:
     return videos
 
 
-FORMAT = LabelFormat("motchallenge-step", MOTCHALLENGE_STEP, read, read, kitti_step.prediction_writer)
+def read_truth(root: str | Path, split: str | None = None) -> Videos:
+    """As `read`, with the camera images where they lie under the same ROOT."""
+    return kitti_step.with_images(read(root, split), root, split)
+
+
+FORMAT = LabelFormat("motchallenge-step", MOTCHALLENGE_STEP, read_truth, read, kitti_step.prediction_writer)

@@ -8,8 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.learning.model import MASK_STRIDE
+from vps_ros.learning.clips import Picture
 from vps_ros.learning.recipe import Augmentation
+from vps_ros.learning.sides import CELLS, Grid
 from vps_ros.taxonomy import VOID_ID
 
 GREY = (0.299, 0.587, 0.114)
@@ -23,25 +24,47 @@ class View:
     size: tuple[int, int]
 
 
-def plain_view(source: tuple[int, int], size: tuple[int, int]) -> View:
-    """The whole source (width, height), scaled to `size`."""
+def plain_view(source: tuple[int, int], size: tuple[int, int], keep_aspect: bool = False) -> View:
+    """The whole source (width, height), scaled to `size`; with `keep_aspect` into its upper left."""
     sx, sy = size[0] / source[0], size[1] / source[1]
+    if keep_aspect:
+        sx = sy = min(sx, sy)
     return View(np.array([[sx, 0, 0.5 * sx - 0.5], [0, sy, 0.5 * sy - 0.5]]), size)
 
 
+@dataclass(frozen=True)
+class Scale:
+    """What counts as the scale of 1 for zoom: `size` is what a source is brought to, or None for its own size."""
+
+    size: tuple[int, int] | None = None
+    keep_aspect: bool = False
+
+    def of(self, source: tuple[int, int]) -> NDArray[np.float64]:
+        """Horizontal and vertical factor."""
+        factors = np.divide(self.size or source, source)
+        return np.repeat(factors.min(), 2) if self.keep_aspect else factors
+
+
+OWN_SCALE = Scale()
+
+
 def random_view(
-    source: tuple[int, int], size: tuple[int, int], options: Augmentation, rng: np.random.Generator
+    source: tuple[int, int],
+    size: tuple[int, int],
+    options: Augmentation,
+    rng: np.random.Generator,
+    scale: Scale = OWN_SCALE,
 ) -> View:
     """A scaled, cropped, rotated, mirrored view, by the chances of `options`."""
     w, h = size
     if rng.random() < options.zoom:
         low, high = np.log(options.zoom_range)
-        zx, zy = np.exp(rng.uniform(low, high)) * np.exp(rng.uniform(-0.08, 0.08, 2))
+        zx, zy = np.exp(rng.uniform(low, high)) * np.exp(rng.uniform(-0.08, 0.08, 2)) * scale.of(source)
         # Where the source is larger, any crop; where it is smaller, any place within the view.
         dx, dy = rng.uniform(0, 1, 2) * (w - zx * source[0], h - zy * source[1])
         matrix = np.array([[zx, 0, dx + 0.5 * zx - 0.5], [0, zy, dy + 0.5 * zy - 0.5], [0, 0, 1]])
     else:
-        matrix = np.vstack([plain_view(source, size).matrix, [0, 0, 1]])
+        matrix = np.vstack([plain_view(source, size, scale.keep_aspect).matrix, [0, 0, 1]])
     if rng.random() < options.rotate:
         angle = rng.normal(0, 2.0)
         turn = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), float(angle), 1.0)
@@ -64,32 +87,40 @@ def view_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
 
 
 def view_labels(
-    semantic: NDArray[np.uint8], instance: NDArray[np.uint16], view: View, choice: NDArray[np.int64] | None = None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The labels through the view at the mask stride; void where the source has nothing.
+    semantic: NDArray[np.uint8],
+    instance: NDArray[np.integer],
+    view: View,
+    choice: NDArray[np.int64] | None = None,
+    grid: Grid = CELLS,
+) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+    """The labels through the view on a grid; void where the source has nothing.
 
-    Read at cell centres; with `choice` (int64 [h, w], 0..3: row * 2 + column) at the centre of that quarter of each.
+    With `choice` (int64 [h, w], 0..3: row * 2 + column) they are read at the centre of that quarter of each cell.
     """
-    if choice is not None:
-        halves = view_labels_at(semantic, instance, view, MASK_STRIDE // 2)
-        y, x = np.indices(choice.shape) * 2
-        place = (y + choice // 2, x + choice % 2)
-        return halves[0][place], halves[1][place]
-    return view_labels_at(semantic, instance, view, MASK_STRIDE)
+    if choice is None:
+        return _labels_at(semantic, instance, view, grid)
+    halves = _labels_at(semantic, instance, view, Grid(grid.stride // 2))
+    y, x = np.indices(choice.shape) * 2
+    place = (y + choice // 2, x + choice % 2)
+    return halves[0][place], halves[1][place]
 
 
-def view_labels_at(
-    semantic: NDArray[np.uint8], instance: NDArray[np.uint16], view: View, stride: int
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The labels through the view at cell centres of any stride."""
-    cell = np.array([[1 / stride, 0, 0.5 / stride - 0.5], [0, 1 / stride, 0.5 / stride - 0.5]])
-    matrix = cell @ np.vstack([view.matrix, [0, 0, 1]])
-    size = (view.size[0] // stride, view.size[1] // stride)
+def _labels_at(
+    semantic: NDArray[np.uint8], instance: NDArray[np.integer], view: View, grid: Grid
+) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
+    s, shift = 1 / grid.stride, 0.0 if grid.aligned else 0.5 / grid.stride - 0.5
+    matrix = np.array([[s, 0, shift], [0, s, shift]]) @ np.vstack([view.matrix, [0, 0, 1]])
     options = {"flags": cv2.INTER_NEAREST, "borderMode": cv2.BORDER_CONSTANT}
+    size = grid.of(view.size)
     return (
         cv2.warpAffine(semantic, matrix, size, borderValue=VOID_ID, **options),
         cv2.warpAffine(instance, matrix, size, borderValue=0, **options),
     )
+
+
+def see(picture: Picture, view: View, choice: NDArray[np.int64] | None = None, grid: Grid = CELLS) -> Picture:
+    """The picture through the view: the image at its size, the labels on the grid."""
+    return Picture(view_image(picture.image, view), *view_labels(*picture[1:], view, choice, grid))
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from vps_ros.errors import InputError
-from vps_ros.learning.model import KMeansMaskTransformer
+from vps_ros.learning.models import kind_for
 from vps_ros.learning.recipe import Recipe
 from vps_ros.output import whole
 
@@ -41,11 +42,11 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def restore(path: str | Path) -> tuple[KMeansMaskTransformer, Recipe, int]:
+def restore(path: str | Path) -> tuple[nn.Module, Recipe, int]:
     """The averaged model of a checkpoint, its recipe, and the step it was taken at."""
     content = load(path)
     recipe = Recipe.from_mapping(content["recipe"], str(path))
-    model = KMeansMaskTransformer(recipe.model)
+    model = kind_for(recipe).build()
     try:
         model.load_state_dict(content["ema"])
     except (RuntimeError, TypeError, AttributeError) as error:

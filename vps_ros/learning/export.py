@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from vps_ros import __version__
 from vps_ros.errors import InputError
 from vps_ros.learning.model import SIZE_MULTIPLE, KMeansMaskTransformer
+from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.validation import LIMITS
 from vps_ros.output import whole
 from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
-from vps_ros.taxonomy import CITYSCAPES
 
 OPSET = 17
 OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
@@ -102,9 +101,10 @@ def compare(deployed: Deployed, path: Path, image: Tensor) -> float:
 
 
 def model_card(
-    recipe: Recipe, step: int, size: tuple[int, int] | None = None, limits: Thresholds = LIMITS
+    kind: Kind, recipe: Recipe, step: int, size: tuple[int, int] | None = None, limits: Thresholds | None = None
 ) -> ModelCard:
     """What a model of this recipe says of itself; `size` is width and height, that of the data by default."""
-    width, height = size or recipe.data.size
     source = {"trained_by": f"vps-ros {__version__}", "step": step, "recipe": recipe.to_mapping()}
-    return ModelCard(recipe.name, CITYSCAPES, InputSpec(height, width), "softmax_queries", limits, json.dumps(source))
+    spec = kind.spec(size or recipe.data.size, recipe.data.keep_aspect)
+    limits = limits or kind.limits
+    return ModelCard(recipe.name, recipe.data.taxonomy, spec, kind.activation, limits, json.dumps(source))

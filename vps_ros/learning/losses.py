@@ -158,7 +158,8 @@ def association_losses(embeddings: Tensor, matching: Tensor, targets: Targets) -
     """
     images, rows = torch.nonzero((matching >= 0) & (targets.tracks > 0), as_tuple=True)
     chosen = embeddings[images, matching[images, rows]]
-    identity = torch.stack([images // 2, targets.tracks[images, rows]], 1)
+    # Some data sets number the objects of each class anew.
+    identity = torch.stack([images // 2, targets.classes[images, rows], targets.tracks[images, rows]], 1)
     is_key = images % 2 == 0
     keys, references = chosen[is_key], chosen[~is_key]
     positive = (identity[is_key][:, None] == identity[~is_key][None]).all(2)

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder
+from vps_ros.learning.sides import Sides
 
 MASK_STRIDE = 4
 SIZE_MULTIPLE = 32
@@ -32,6 +33,10 @@ class Architecture:
         detail: channels of the branch that brings the final masks to stride 2; with 0 they stay at stride 4.
     """
 
+    TAG: ClassVar[str] = "kind"
+    NAMES: ClassVar[tuple[str, ...]] = ("streets",)
+    SIDES: ClassVar[Sides] = Sides(SIZE_MULTIPLE)
+
     classes: int = 19
     queries: int = 64
     channels: tuple[int, int, int, int] = (48, 64, 128, 192)
@@ -42,6 +47,7 @@ class Architecture:
     embedding_dim: int = 64
     heads: int = 4
     detail: int = 0
+    kind: str = "streets"
 
 
 class MaskOutput(NamedTuple):

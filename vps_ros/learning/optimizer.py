@@ -7,6 +7,8 @@ rate and decay. It costs some matrix products a step, and pays where few steps c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -72,27 +74,60 @@ def _shared_out(shapes: list[torch.Size], members: int) -> list[set[int]]:
 
 
 class Optimizers:
-    """Muon and AdamW as one: step, zero_grad, learning rate, state."""
+    """Several optimisers as one: step, zero_grad, learning rate, state.
 
-    def join(self, team: Team) -> None:
-        """From now on this is one of several that make the same updates."""
-        self.parts[0].team = team
+    A group's `rate` is its share of the learning rate.
+    """
 
-    def __init__(self, model: nn.Module, learning_rate: float, weight_decay: float) -> None:
+    def __init__(self, *parts: torch.optim.Optimizer) -> None:
+        self.parts = parts
+
+    @classmethod
+    def muon(cls, model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizers:
+        """Muon for matrices, AdamW without decay for the rest of a k-means mask transformer."""
         named = dict(model.named_parameters())
         # Queries and the rows of classifiers are single vectors side by side, not maps from one space to another.
         single = {n for n, p in named.items() if p.ndim < 2 or n == "queries" or "class_head" in n or "semantic" in n}
-        self.parts: list[torch.optim.Optimizer] = [
+        return cls(
             Muon([p for n, p in named.items() if n not in single], learning_rate, weight_decay),
             torch.optim.AdamW(
                 [named[n] for n in named if n in single], learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
             ),
-        ]
+        )
+
+    @classmethod
+    def adamw(
+        cls, model: nn.Module, learning_rate: float, weight_decay: float, rate: Callable[[str], float]
+    ) -> Optimizers:
+        """AdamW for what is trained already: weights decay, norms, biases and embeddings do not.
+
+        Args:
+            rate: name of a weight -> its share of the learning rate.
+        """
+        still = {
+            id(p)
+            for m in model.modules()
+            if isinstance(m, (nn.LayerNorm, nn.Embedding, nn.BatchNorm2d, nn.GroupNorm))
+            for p in m.parameters()
+        }
+        groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+        for name, p in model.named_parameters():
+            if p.requires_grad:
+                decay = 0.0 if p.ndim < 2 or id(p) in still else weight_decay
+                groups.setdefault((decay, rate(name)), []).append(p)
+        parts = [{"params": ps, "weight_decay": decay, "rate": r} for (decay, r), ps in groups.items()]
+        return cls(torch.optim.AdamW(parts, learning_rate, fused=True))
+
+    def join(self, team: Team) -> None:
+        """From now on this is one of several that make the same updates."""
+        for part in self.parts:
+            if isinstance(part, Muon):
+                part.team = team
 
     def step(self, learning_rate: float) -> None:
         for part in self.parts:
             for group in part.param_groups:
-                group["lr"] = learning_rate
+                group["lr"] = learning_rate * group.get("rate", 1.0)
             part.step()
 
     def zero_grad(self) -> None:

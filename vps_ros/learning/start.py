@@ -1,40 +1,25 @@
-"""Trained weights to go on from: those of an earlier run, or of a model file that `vps-ros export` wrote.
-
-A model file is made for running: batch normalisation is folded into the convolutions, matrices are turned, names are
-lost. An export of a network of the same architecture with known weights tells which tensor of the file is which, and
-normalisation is put back so that it changes nothing on the images that training begins with.
-"""
+"""Trained weights to go on from: those of an earlier run, or of a model file that `vps-ros export` wrote."""
 
 from __future__ import annotations
 
-import json
-import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import onnx
-import torch
-from numpy.typing import NDArray
-from onnx import numpy_helper
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
-from vps_ros.learning.export import TOLERANCE, Deployed, compare, trace
-from vps_ros.learning.model import KMeansMaskTransformer
+from vps_ros.learning.models import Kind, Weights, module_of
 from vps_ros.learning.recipe import Recipe
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard, Thresholds
-
-ROW = 0.08
-"""Root mean square of a convolution's weights before normalisation; free to choose, so as Muon leaves other weights."""
+from vps_ros.learning.unfold import Unfolded, normalise, unfolded
+from vps_ros.segmenters.contract import Thresholds
 
 
 class Source(NamedTuple):
-    """A trained model in eval mode, its recipe, the step it was taken at, and the thresholds chosen for it, if any."""
+    """A trained network in eval mode, its recipe, the step it was taken at, and thresholds chosen for it, if any."""
 
-    model: KMeansMaskTransformer
+    model: nn.Module
     recipe: Recipe
     step: int
     limits: Thresholds | None
@@ -46,151 +31,102 @@ def trained(path: str | Path) -> Source:
     Raises InputError when it is none of these, or no file.
     """
     if Path(path).suffix == ".onnx":
-        return unfolded(path)
+        return Source(*unfolded(path))
     return Source(*checkpoint.restore(path), None)
 
 
-def begin(model: KMeansMaskTransformer, path: str | Path, images: Iterable[Tensor]) -> list[str]:
-    """Gives the model every weight of `path` that it has a place for; the names of its weights that had none.
+def completed(recipe: Recipe) -> Recipe:
+    """The recipe with all that its `start` says of the model.
+
+    Raises InputError when there is no such start.
+    """
+    module = module_of(recipe)
+    if hasattr(module, "complete"):
+        return module.complete(recipe)
+    if recipe.start and not Path(recipe.start).exists():
+        raise InputError(f"{recipe.start}: no such file; the recipe's `start` names weights to begin with")
+    return recipe
+
+
+def weights_of(recipe: Recipe, images: Iterable[Tensor]) -> Weights:
+    """The weights that a recipe's `start` names: a run's folder or its checkpoint, an ONNX file of `vps-ros export`, or
+    what the kind of model takes besides.
 
     Args:
-        path: a run's folder or its checkpoint, or an ONNX file of `vps-ros export`.
         images: float32 [B, 3, H, W] in -1..1, as in training; only what a model file folded away needs them.
 
-    Raises InputError when the file is none of these, or holds nothing that fits.
+    Raises InputError when it is none of these.
     """
-    source = trained(path).model
-    if isinstance(source, Unfolded):
-        normalise(source, images)
-    mine, theirs = model.state_dict(), source.state_dict()
-    fitting = {n: v for n, v in theirs.items() if n in mine and mine[n].shape == v.shape}
-    if isinstance(source, Unfolded):
-        fitting = {n: v for n, v in fitting.items() if n not in source.unknown}
+    module = module_of(recipe)
+    foreign = module.foreign(recipe.start) if hasattr(module, "foreign") else None
+    if foreign:
+        return foreign
+    model, source, _, _ = trained(recipe.start)
+    state = model.state_dict()
+    if isinstance(model, Unfolded):
+        normalise(model, images)
+        state = {n: v for n, v in model.state_dict().items() if n not in model.unknown}
+    return Weights(source.model.kind, state, tuple(c.name for c in source.data.taxonomy.classes))
+
+
+def begin(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tensor]) -> list[str]:
+    """Gives the network every weight of the recipe's `start` that it has a place for; those of its own that had none.
+
+    Raises InputError when there is nothing that fits, or the classes do not.
+    """
+    weights = weights_of(recipe, images)
+    if weights.kind != recipe.model.kind:
+        raise InputError(
+            f"{recipe.start}: holds a model of kind {weights.kind}, the recipe's is {recipe.model.kind}; "
+            "make them the same"
+        )
+    names = [c.name for c in recipe.data.taxonomy.classes]
+    places = _places(weights.classes, names)
+    unknown = [name for name, place in zip(names, places, strict=True) if place < 0]
+    if unknown and not recipe.new_classes:
+        some = ", ".join(unknown[:4]) + (", ..." if len(unknown) > 4 else "")
+        raise InputError(
+            f"{recipe.start}: does not know {len(unknown)} of the {len(names)} classes of "
+            f"{recipe.data.taxonomy.name} ({some}); write `new_classes: true` to learn these from nothing"
+        )
+    mine = network.state_dict()
+    fitting: dict[str, Tensor] = {}
+    fresh = []
+    for name, own in mine.items():
+        given = weights.state.get(name)
+        if given is not None and kind.of_classes(name):
+            given = _rows(given, own, places, len(weights.classes))
+            if unknown:
+                fresh.append(name)
+        if given is None or given.shape != own.shape:
+            fresh.append(name)
+        else:
+            fitting[name] = given
     if not fitting:
-        raise InputError(f"{path}: no weight of it has a place in this recipe's model")
-    model.load_state_dict(fitting, strict=False)
-    return [n for n in mine if n not in fitting]
+        raise InputError(f"{recipe.start}: no weight of it has a place in this recipe's model")
+    network.load_state_dict(fitting, strict=False)
+    return fresh
 
 
-class Unfolded(KMeansMaskTransformer):
-    """A model read from a file; `unknown` names the weights that it does not hold, since only training needs them."""
-
-    unknown: frozenset[str] = frozenset()
-
-
-def unfolded(path: str | Path) -> Source:
-    """What an ONNX file holds: its model computes what the file does, and normalisation in it does nothing.
-
-    Raises InputError when the file is not an export of this release's k-means mask transformer.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
-    try:
-        file = onnx.load(str(path))
-        card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
-        source = json.loads(card.source)
-        recipe, step = Recipe.from_mapping(source["recipe"], str(path)), int(source["step"])
-    except InputError:
-        raise
-    except Exception as error:  # protobuf and json raise many kinds, by where the damage is
-        raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
-    model = Unfolded(recipe.model).eval()
-    deployed = Deployed(model, card.input).eval()
-    known = _make_known(model)
-    image = torch.zeros(1, card.input.height, card.input.width, 3, dtype=torch.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        trace(deployed, image, Path(folder) / "known.onnx")
-        probe = onnx.load(str(Path(folder) / "known.onnx"))
-    foreign = InputError(f"{path}: its graph is not what this release exports; start from the run's checkpoint instead")
-    pairs = _pairs(probe, file)
-    if pairs is None:
-        raise foreign
-    found: dict[str, Tensor] = {}
-    for mark, value in pairs:
-        for name, weight in known.items():
-            turned = _as(mark, value, weight)
-            if turned is not None:
-                found[name] = torch.from_numpy(turned)
-    model.load_state_dict(found, strict=False)
-    model.unknown = frozenset(n for n in known if n not in found)
-    random = torch.randint(0, 256, image.shape, generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
-    if not compare(deployed, path, random) <= TOLERANCE:
-        raise foreign
-    return Source(model, recipe, step, card.thresholds)
+def _places(theirs: Sequence[str], mine: Sequence[str]) -> list[int]:
+    """Where each of my classes stands among theirs, by its name; -1 where it does not."""
+    known = {_plain(name): i for i, name in enumerate(theirs)}
+    return [known.get(_plain(name), -1) for name in mine]
 
 
-def _make_known(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Random weights, and normalisation that does nothing; the weights that a file could hold, by name."""
-    with torch.no_grad():
-        for p in model.parameters():
-            p.normal_()
-        for m in model.modules():
-            if isinstance(m, nn.BatchNorm2d):
-                m.running_mean.zero_()
-                m.running_var.fill_(1 - m.eps)
-                m.weight.fill_(1)
-    identity = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    return {n: p.detach().numpy() for n, p in model.named_parameters() if n not in identity}
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
 
 
-def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray, NDArray]] | None:
-    """The constant inputs of both graphs, node by node; None where the graphs differ."""
-    tables = [{i.name: i for i in m.graph.initializer} for m in (probe, file)]
-    result = []
-    if [n.op_type for n in probe.graph.node] != [n.op_type for n in file.graph.node]:
+def _rows(given: Tensor, own: Tensor, places: list[int], classes: int) -> Tensor | None:
+    """The rows of my classes out of theirs, and void's after them; my own where they have none."""
+    void = len(own) == len(places) + 1
+    if own.shape[1:] != given.shape[1:] or len(given) != classes + void:
         return None
-    for a, b in zip(probe.graph.node, file.graph.node, strict=True):
-        for x, y in zip(a.input, b.input, strict=True):
-            if (x in tables[0]) != (y in tables[1]):
-                return None
-            if x in tables[0]:
-                result.append((numpy_helper.to_array(tables[0][x]), numpy_helper.to_array(tables[1][y])))
-    return result
-
-
-def _as(mark: NDArray, value: NDArray, weight: NDArray) -> NDArray | None:
-    """`value` in the shape of `weight`, if `mark` is that weight as the exporter keeps it: as it is, or turned."""
-    if mark.size != weight.size or mark.shape != value.shape:
-        return None
-    if np.allclose(mark.ravel(), weight.ravel(), rtol=1e-4, atol=1e-6):
-        return value.reshape(weight.shape).copy()
-    if mark.ndim == 2 and np.allclose(mark.T.ravel(), weight.ravel(), rtol=1e-4, atol=1e-6):
-        return np.ascontiguousarray(value.T).reshape(weight.shape)
-    return None
-
-
-@torch.no_grad()
-def normalise(model: KMeansMaskTransformer, images: Iterable[Tensor]) -> None:
-    """Gives normalisation that does nothing its statistics on these images, and weights that undo them.
-
-    Afterwards the model still computes the same in eval mode, and about the same in training. Each convolution before
-    it gets rows of one size, which normalisation then takes out again: how fast it learns depends on that size.
-    """
-    sums: dict[nn.Module, Tensor] = {}
-
-    def add(layer: nn.Module, inputs: tuple[Tensor]) -> None:
-        x = inputs[0].double()
-        counted = torch.stack([x.new_ones(x.shape[1]) * x[:, 0].numel(), x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
-        sums[layer] = sums.get(layer, 0) + counted
-
-    blocks = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_normalised(m)]
-    hooks = [block[1].register_forward_pre_hook(add) for block in blocks]
-    for batch in images:
-        model(batch)
-    for hook in hooks:
-        hook.remove()
-    for conv, norm in ((block[0], block[1]) for block in blocks):
-        count, total, squares = sums[norm]
-        mean, var = total / count, (squares / count - (total / count).square()).clamp(min=0)
-        rows = conv.weight.flatten(1).double()
-        scale = ROW / rows.square().mean(1).sqrt().clamp(min=1e-8)
-        conv.weight.mul_(scale.view(-1, 1, 1, 1))
-        norm.running_mean.copy_(mean * scale)
-        norm.running_var.copy_(var * scale.square())
-        norm.weight.copy_((var * scale.square() + norm.eps).sqrt() / scale)
-        norm.bias.add_(mean)
-
-
-def _is_normalised(block: nn.Sequential) -> bool:
-    return len(block) > 1 and isinstance(block[0], nn.Conv2d) and isinstance(block[1], nn.BatchNorm2d)
+    rows = own.detach().clone().to(given.device)
+    for i, place in enumerate(places):
+        if place >= 0:
+            rows[i] = given[place]
+    if void:
+        rows[-1] = given[-1]
+    return rows

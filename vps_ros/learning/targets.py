@@ -21,7 +21,7 @@ class Targets(NamedTuple):
     Attributes:
         segments: int64 [h, w], row of each cell, -1 for void.
         classes: int64 [M], index into the taxonomy.
-        tracks: int64 [M], instance id of a thing, which lasts through its drive; 0 for stuff.
+        tracks: int64 [M], instance of a thing, which lasts through its clip in its class; 0 for stuff.
         semantic: int64 [h, w], index into the taxonomy, -1 for void.
     """
 
@@ -36,22 +36,22 @@ def make_targets(semantic: NDArray, instance: NDArray, taxonomy: Taxonomy, rows:
 
     Args:
         semantic: uint8 [h, w], class ids, 255 void.
-        instance: uint16 [h, w], 0 for stuff.
+        instance: integer [h, w], 0 for stuff.
     """
     index = np.full(VOID_ID + 1, -1, np.int64)
     index[taxonomy.ids] = np.arange(len(taxonomy))
     classes = index[semantic]
     thing = np.append(taxonomy.isthing, False)[classes]
     known = (classes >= 0) & ~(thing & (instance == 0))
-    keys = np.where(known, classes * 65536 + np.where(thing, instance, 0), -1)
+    keys = np.where(known, classes << 32 | np.where(thing, instance, 0).astype(np.int64), -1)
     found, where, counts = np.unique(keys, return_inverse=True, return_counts=True)
     kept = np.flatnonzero((found >= 0) & (counts >= LEAST_CELLS))
     kept = kept[np.argsort(-counts[kept], kind="stable")][:rows]
     row = np.full(len(found), -1, np.int64)
     row[kept] = np.arange(len(kept))
     out_classes, out_tracks = np.full(rows, -1, np.int64), np.zeros(rows, np.int64)
-    out_classes[: len(kept)] = found[kept] // 65536
-    out_tracks[: len(kept)] = found[kept] % 65536
+    out_classes[: len(kept)] = found[kept] >> 32
+    out_tracks[: len(kept)] = found[kept] & 0xFFFFFFFF
     return Targets(
         torch.from_numpy(row[where.reshape(semantic.shape)]),
         torch.from_numpy(out_classes),

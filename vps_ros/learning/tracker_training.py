@@ -18,9 +18,9 @@ from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
 from vps_ros.learning.association import Lessons, judge, learn, pairs_of
+from vps_ros.learning.data import HELD_OUT_SEED, StreetsData
 from vps_ros.learning.drives import training_drives
 from vps_ros.learning.matching import Matcher
-from vps_ros.learning.recipe import HELD_OUT_SEED, Data
 from vps_ros.learning.sightings import SeenDrive, see
 from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.output import refuse_existing, whole
@@ -48,8 +48,8 @@ class TrackerRecipe:
 
     kind: str
     model: str
-    data: Data
-    validation: Data
+    data: StreetsData
+    validation: StreetsData
     seed: int = 0
     least_iou: float = 0.3
     processes: int = 2

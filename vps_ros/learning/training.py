@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import math
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,25 +17,26 @@ from typing import Any
 
 import cv2
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
-from vps_ros.learning.drives import Batch, Drive, training_batch, training_drives, validation_drives
-from vps_ros.learning.losses import total_loss
-from vps_ros.learning.model import KMeansMaskTransformer
-from vps_ros.learning.optimizer import Optimizers
+from vps_ros.learning.augment import Scale
+from vps_ros.learning.batches import Batch, Wanted, training_batch
+from vps_ros.learning.board import Board, board_of, import_writer
+from vps_ros.learning.clips import Clip
+from vps_ros.learning.models import kind_for, normalised
 from vps_ros.learning.parallel import Team, team_of
+from vps_ros.learning.precision import Precision, device_of
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
-from vps_ros.learning.start import begin
-from vps_ros.learning.validation import LIMITS, judge, predict, spread, summary
+from vps_ros.learning.sources import source_of
+from vps_ros.learning.start import begin, completed
+from vps_ros.learning.validation import judge, predict, summary
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.taxonomy import CITYSCAPES
 
 LOG = "log.jsonl"
 START_BATCHES = 8
 """That tell the statistics of normalisation which a model file has folded away."""
-ISTHING = torch.from_numpy(CITYSCAPES.isthing)
 
 
 def learning_rate(schedule: Schedule, share: float) -> float:
@@ -69,43 +72,45 @@ class Average:
             mine[k].copy_(theirs[k])
 
 
-def normalised(images: Tensor) -> Tensor:
-    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in -1..1, channels last in memory."""
-    return (images.permute(0, 3, 1, 2).float() - 127.5) / 127.5
-
-
 class Run:
     """One training run in its folder. `interrupt` makes it stop after the current step, with a checkpoint."""
 
     def __init__(self, recipe: Recipe, folder: Path, resume: bool, team: Team | None = None) -> None:
         """Raises InputError when the folder holds a run and `resume` is off, or another recipe's run and it is on."""
-        self.recipe, self.folder, self.team = recipe, folder, team or Team()
+        self.folder, self.team = folder, team or Team()
         self.path = folder / checkpoint.FILE
-        s = recipe.schedule
+        content = checkpoint.load(self.path) if resume else None
+        if not resume and self.path.exists():
+            raise InputError(f"{folder}: holds a run already; pass --resume to go on with it, or choose another folder")
+        self._given = recipe
+        self.recipe = recipe = self._as_before(recipe, content) if content else completed(recipe)
+        s, d = recipe.schedule, recipe.data
+        self.device = device_of(s.device)
+        self.precision = Precision(s.precision, self.device)
         torch.set_num_threads(s.threads)
         torch.manual_seed(recipe.seed)
-        self.model = KMeansMaskTransformer(recipe.model).to(memory_format=torch.channels_last)
+        self.kind = kind_for(recipe)
+        self.model = self.kind.build().to(self.device)
         self.average = Average(self.model, s.ema)
-        self.optimizer = Optimizers(self.model, s.learning_rate, s.weight_decay)
+        self.optimizer = self.kind.optimizers(self.model)
         self.optimizer.join(self.team)
+        self.spec = self.kind.spec(d.size, d.keep_aspect)
+        scale = Scale(d.size, d.keep_aspect)
+        self.wanted = Wanted(d.taxonomy, self.kind.rows, self.kind.grid, self.kind.quarters, scale, d.gap)
         self.step, self.log = 0, []
         self.share = 0.0
         self._before, self._since = 0.0, time.monotonic()
         self.asked, self.interrupted = False, False
-        if resume:
-            self._restore()
-        elif self.path.exists():
-            raise InputError(f"{folder}: holds a run already; pass --resume to go on with it, or choose another folder")
-        elif recipe.start and not Path(recipe.start).exists():
-            raise InputError(f"{recipe.start}: no such file; the recipe's `start` names weights to begin with")
+        self.board: Board | None = None
+        if content:
+            self._restore(content)
 
-    def begin(self, drives: list[Drive], voice: Voice = SILENT) -> None:
+    def begin(self, clips: Sequence[Clip], voice: Voice = SILENT) -> None:
         """Takes over the weights that the recipe's `start` names."""
-        r = self.recipe
-        size, pairs = r.schedule.phases[-1].size, r.schedule.phases[-1].pairs
+        r, phase = self.recipe, self.recipe.schedule.phases[-1]
         seeds = [(r.seed, i) for i in range(START_BATCHES)]
-        batches = (training_batch(drives, size, pairs, r.model.queries, CITYSCAPES, r.augmentation, s) for s in seeds)
-        fresh = begin(self.model, r.start, (normalised(b.images) for b in batches))
+        batches = (training_batch(clips, phase.size, phase.pairs, self.wanted, r.augmentation, s) for s in seeds)
+        fresh = begin(self.model, self.kind, r, (normalised(b.images, self.spec) for b in batches))
         self.average = Average(self.model, r.schedule.ema)
         named = sorted({".".join(n.split(".")[:2]) for n in fresh})
         voice.note(f"weights of {r.start}" + (f"; begin anew: {', '.join(named)}" if named else ""))
@@ -120,14 +125,18 @@ class Run:
         """Spent so far, in every part of the run."""
         return self._before + (time.monotonic() - self._since) / 60
 
-    def _restore(self) -> None:
-        content = checkpoint.load(self.path)
-        mine = self.recipe.to_mapping()
-        if any(content["recipe"].get(part) != mine[part] for part in ("model", "name")):
+    def _as_before(self, recipe: Recipe, content: dict[str, Any]) -> Recipe:
+        """The recipe with the model of the run, which may be the given one completed by its start."""
+        mine = [Recipe.from_mapping(content[part], str(self.path)) for part in ("given", "recipe") if part in content]
+        if recipe.name != mine[-1].name or recipe.model not in [r.model for r in mine]:
             raise InputError(f"{self.path}: was trained with another model; give the recipe it was started with")
+        return dataclasses.replace(recipe, model=mine[-1].model)
+
+    def _restore(self, content: dict[str, Any]) -> None:
         self.model.load_state_dict(content["model"])
         self.average.model.load_state_dict(content["ema"])
         self.optimizer.load_state_dict(content["optimizer"])
+        self.precision.load_state_dict(content.get("precision", {}))
         self.step, self.log = int(content["step"]), list(content["log"])
         self._before = float(content.get("minutes", 0.0))
         self.share = self._share_of(self.step)
@@ -140,11 +149,13 @@ class Run:
     def save(self) -> None:
         checkpoint.save(
             self.path,
+            given=self._given.to_mapping(),
             recipe=self.recipe.to_mapping(),
             step=self.step,
             model=self.model.state_dict(),
             ema=self.average.model.state_dict(),
             optimizer=self.optimizer.state_dict(),
+            precision=self.precision.state_dict(),
             log=self.log,
             minutes=self.minutes,
         )
@@ -155,42 +166,63 @@ class Run:
     def learn(self, batch: Batch) -> dict[str, float]:
         """One step of the optimiser; the loss terms before weighting, as tensors to be read when needed."""
         s = self.recipe.schedule
-        generator = torch.Generator().manual_seed((self.recipe.seed * 1009 + self.team.rank) * 1_000_003 + self.step)
-        with torch.autocast("cpu", torch.bfloat16, enabled=s.bfloat16):
-            output = self.model(normalised(batch.images), batch.choice)
-        total, parts = total_loss(output, batch.targets, ISTHING, self.recipe.losses, generator)
-        total.backward()
+        seed = (self.recipe.seed * 1009 + self.team.rank) * 1_000_003 + self.step
+        generator = torch.Generator(self.device).manual_seed(seed)
+        # What draws without a generator, as dropout does, must be the same after resuming.
+        torch.manual_seed(seed)
+        parts: dict[str, Any] = {}
+        for part in batch.parts(s.accumulate):
+            part = part.to(self.device)
+            with self.precision.forward():
+                output = self.kind.forward(self.model, normalised(part.images, self.spec), part.choice)
+            total, terms = self.kind.loss(self.model, output, part.targets, generator)
+            self.precision.backward(total / s.accumulate)
+            for name, value in (terms | {"total": total.detach()}).items():
+                parts[name] = parts.get(name, 0.0) + value / s.accumulate
         # A signal may come at any moment: the whole team stops after the step in which all have heard of it.
         share = self._share_of(self.step)
         self.interrupted, heard = self.team.mean_gradients(self.model, self.asked, share)
         self.share = share if s.steps else heard
+        self.precision.unscale(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
         if torch.isfinite(norm):
             self.optimizer.step(learning_rate(s, self.share))
+        self.precision.update()
         self.optimizer.zero_grad()
         if not self.team.rank:
             self.average.update(self.model, self.step)
         self.step += 1
         if s.steps:
             self.share = self.step / s.steps
-        return parts | {"total": total.detach(), "gradient": norm}
+        return parts | {"gradient": norm}
 
-    def train(self, drives: list[Drive], validation: list[tuple[Drive, int]], voice: Voice = SILENT) -> None:
-        """Goes on to the last step, or until interrupted; a checkpoint is there either way."""
+    def train(self, clips: Sequence[Clip], validation: list[tuple[Clip, int]], voice: Voice = SILENT) -> None:
+        """Goes on to the last step, or until interrupted; a checkpoint is there either way.
+
+        Raises InputError when the GPU's memory is full; the checkpoint before is kept.
+        """
         # Numbers near zero cost many times what others do. The flag is the whole process's, so it is taken back.
         torch.set_flush_denormal(True)
         try:
-            self._train(drives, validation, voice)
+            self._train(clips, validation, voice)
+        except torch.OutOfMemoryError:
+            phase = phase_of(self.recipe.schedule, self.share)
+            raise InputError(
+                "{}: its memory is full at step {}, with {} pairs of {}x{} in {} part(s); raise `accumulate`, or lower "
+                "`pairs` or `size`".format(
+                    self.device, self.step, phase.pairs, *phase.size, self.recipe.schedule.accumulate
+                )
+            ) from None
         finally:
             torch.set_flush_denormal(False)
 
-    def _train(self, drives: list[Drive], validation: list[tuple[Drive, int]], voice: Voice) -> None:
-        s, r = self.recipe.schedule, self.recipe
+    def _train(self, clips: Sequence[Clip], validation: list[tuple[Clip, int]], voice: Voice) -> None:
+        s, kind = self.recipe.schedule, self.kind
         self.model.train()
         self.team.same_weights(self.model)
         self._since = time.monotonic()
         if self.team.rank:
-            for batch in self._batches(drives, self._steps()):
+            for batch in self._batches(clips, self._steps()):
                 self.learn(batch)
                 if self.interrupted:
                     return
@@ -201,7 +233,7 @@ class Run:
         saved = started = time.monotonic()
         first, sums, count = self.step, {}, 0
         left = s.steps - self.step if s.steps else None
-        for batch in self._batches(drives, voice.progress(self._steps(), "training", total=left)):
+        for batch in self._batches(clips, voice.progress(self._steps(), "training", total=left)):
             for name, value in self.learn(batch).items():
                 sums[name] = sums.get(name, 0.0) + value
             count += 1
@@ -212,13 +244,14 @@ class Run:
                 pace = elapsed / (self.step - first)
                 self._write({"step": self.step, "lr": learning_rate(s, self.share), "seconds": round(pace, 4)} | means)
                 left = pace * (s.steps - self.step) / 60 if s.steps else s.minutes - self.minutes
+                told = "  ".join(f"{label} {means[name]:.3f}" for label, name in kind.told.items())
                 voice.note(
-                    f"step {self.step}  loss {means['total']:.3f}  dice {means['final_dice']:.3f}  "
-                    f"class {means['classes']:.3f}  {pace:.2f} s/step, {left:.0f} min left"
+                    f"step {self.step}  loss {means['total']:.3f}  {told}  {pace:.2f} s/step, {left:.0f} min left"
                 )
                 sums, count = {}, 0
             if validation and (self.step % s.validate_every == 0 or last):
-                report = judge(predict(self.average.model, validation, r.data.size), LIMITS)
+                predictions = predict(kind, self.average.model, validation, self.spec)
+                report = judge(predictions, kind.limits, self.recipe.data.taxonomy, kind.activation)
                 scores = summary(report)
                 classes = {name: round(float(c.pq), 4) for name, c in report.classes.items() if c.pq == c.pq}
                 self._write({"step": self.step, "validation": scores, "pq_of": classes})
@@ -234,27 +267,30 @@ class Run:
         self.log.append(entry)
         with open(self.folder / LOG, "a") as file:
             file.write(json.dumps(entry) + "\n")
+        if self.board:
+            self.board.add(entry)
 
-    def _batches(self, drives: list[Drive], steps: Iterable[int]) -> Iterator[Batch]:
+    def _batches(self, clips: Sequence[Clip], steps: Iterable[int]) -> Iterator[Batch]:
         r, team = self.recipe, self.team
 
         def load(step: int, phase: Phase) -> Batch:
-            pairs, quarters = phase.pairs // team.size, r.model.detail > 0
             seed = (r.seed, step, team.rank)
-            return training_batch(
-                drives, phase.size, pairs, r.model.queries, CITYSCAPES, r.augmentation, seed, quarters
-            )
+            return training_batch(clips, phase.size, phase.pairs // team.size, self.wanted, r.augmentation, seed)
 
         def phase_at(step: int) -> Phase:
             # Not by this process's own clock: the whole team must change at the same step.
             return phase_of(r.schedule, step / r.schedule.steps if r.schedule.steps else self.share)
 
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(load, self.step, phase_at(self.step))
-            for step in steps:
-                batch = ahead.result()
-                ahead = pool.submit(load, step + 1, phase_at(step + 1))
-                yield batch
+        with ThreadPoolExecutor(r.schedule.loaders) as pool:
+            first, ahead = self.step, r.schedule.loaders
+            waiting = deque(pool.submit(load, first + i, phase_at(first + i)) for i in range(ahead))
+            try:
+                for step in steps:
+                    batch = waiting.popleft().result()
+                    waiting.append(pool.submit(load, step + ahead, phase_at(step + ahead)))
+                    yield batch
+            finally:
+                pool.shutdown(cancel_futures=True)
 
     def _steps(self) -> Iterator[int]:
         while self.share < 1:
@@ -279,21 +315,30 @@ def stops_on_signals(run: Run) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def train(recipe: Recipe, folder: str | Path, resume: bool = False, voice: Voice = SILENT) -> Run:
-    """Renders the drives that are missing, trains, and returns the finished or interrupted run."""
+def train(
+    recipe: Recipe, folder: str | Path, resume: bool = False, voice: Voice = SILENT, tensorboard: bool = False
+) -> Run:
+    """Renders the drives that are missing, trains, and returns the finished or interrupted run.
+
+    Args:
+        tensorboard: write the log for TensorBoard too, into the folder.
+    """
     folder = Path(folder)
     run = Run(recipe, folder, resume)
-    drives = training_drives(recipe.data, voice)
-    validation = spread(validation_drives(recipe.data, voice), recipe.data.validation_frames)
+    writer = import_writer() if tensorboard else None
+    source = source_of(recipe.data)
+    clips, validation = source.training(voice), source.validation(voice)
     cv2.setNumThreads(1)
     if recipe.start and not resume:
-        run.begin(drives, voice)
-    with team_of(recipe.schedule.workers, _help, recipe, folder, resume) as team, stops_on_signals(run):
+        run.begin(clips, voice)
+    size = recipe.schedule.workers if run.device.type == "cpu" else 1
+    with team_of(size, _help, run.recipe, folder, resume) as team, stops_on_signals(run):
         run.join(team)
-        run.train(drives, validation, voice)
+        with board_of(writer, folder, run.step) as run.board:
+            run.train(clips, validation, voice)
     return run
 
 
 def _help(team: Team, recipe: Recipe, folder: Path, resume: bool) -> None:
     cv2.setNumThreads(1)
-    Run(recipe, folder, resume, team).train(training_drives(recipe.data), [])
+    Run(recipe, folder, resume, team).train(source_of(recipe.data).training(SILENT), [])

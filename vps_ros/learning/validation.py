@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from vps_ros.evaluation import Evaluator, Report
-from vps_ros.learning.drives import Drive, resized
-from vps_ros.learning.model import KMeansMaskTransformer
+from vps_ros.learning.clips import Clip
+from vps_ros.learning.models import Kind, normalised
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.contract import InputSpec, Thresholds
 from vps_ros.segmenters.postprocess import from_logits
-from vps_ros.segmenters.preprocess import Fit
+from vps_ros.segmenters.preprocess import Fit, fit, prepare
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
 
 LIMITS = Thresholds(
@@ -36,45 +37,43 @@ SEARCHED = {
 
 
 class Prediction(NamedTuple):
-    """The network's outputs for one frame, and the truth, maps [H, W] at the drive's resolution."""
+    """The network's outputs for one frame, and the truth, maps [H, W] at the frame's own size."""
 
     outputs: dict[str, NDArray]
     where: Fit
     semantic: NDArray[np.uint8]
-    instance: NDArray[np.uint16]
-
-
-def spread(drives: Iterable[Drive], frames: int) -> list[tuple[Drive, int]]:
-    """`frames` frames of each drive, evenly spread."""
-    return [(d, int(i)) for d in drives for i in np.linspace(0, len(d.image) - 1, min(frames, len(d.image)))]
+    instance: NDArray[np.integer]
 
 
 @torch.no_grad()
 def predict(
-    model: KMeansMaskTransformer, frames: Iterable[tuple[Drive, int]], size: tuple[int, int]
-) -> Iterable[Prediction]:
-    """Predictions for these frames, resized to the network's `size` (width, height); the model's mode is kept."""
-    was_training = model.training
-    model.eval()
-    for one, i in frames:
-        image = torch.from_numpy(np.array(resized(np.asarray(one.image[i]), size)))[None]
-        output = model((image.permute(0, 3, 1, 2).float() - 127.5) / 127.5)
-        outputs = {
-            "class_logits": output.final.classes.numpy(),
-            "mask_logits": output.final.masks.numpy(),
-            "query_embeddings": output.embeddings.numpy(),
-        }
-        network = (size[1], size[0])
-        fit = Fit(camera=one.image.shape[1:3], input=network, resized=network)
-        yield Prediction(outputs, fit, np.asarray(one.semantic[i]), np.asarray(one.instance[i]))
-    model.train(was_training)
+    kind: Kind, network: nn.Module, frames: Iterable[tuple[Clip, int]], spec: InputSpec
+) -> Iterator[Prediction]:
+    """Predictions for these frames, brought to the network's input as a node does; the network's mode is kept."""
+    was_training = network.training
+    network.eval()
+    device = next(network.parameters()).device
+    fill = tuple(round(v) for v in getattr(spec, "fill", None) or spec.mean)
+    for clip, i in frames:
+        image, semantic, instance = clip.read(i)
+        where = fit(spec, *image.shape[:2])
+        # A mapped file is read-only, which torch warns of.
+        ready = torch.from_numpy(np.array(prepare(image, where, fill))).to(device)
+        answers = kind.answers(network, normalised(ready, spec))
+        yield Prediction({n: t.float().cpu().numpy() for n, t in answers._asdict().items()}, where, semantic, instance)
+    network.train(was_training)
 
 
-def judge(predictions: Iterable[Prediction], limits: Thresholds, taxonomy: Taxonomy = CITYSCAPES) -> Report:
+def judge(
+    predictions: Iterable[Prediction],
+    limits: Thresholds,
+    taxonomy: Taxonomy = CITYSCAPES,
+    activation: str = "softmax_queries",
+) -> Report:
     """PQ and mIoU over all frames; each frame counts as a sequence of its own, since identities are the tracker's."""
     evaluator = Evaluator(taxonomy, video=False)
     for number, p in enumerate(predictions):
-        found = from_logits(p.outputs, p.where, taxonomy, limits, "softmax_queries")
+        found = from_logits(p.outputs, p.where, taxonomy, limits, activation)
         semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
         evaluator.update(str(number), p.semantic, p.instance, semantic, found.map)
     return evaluator.result()
@@ -86,19 +85,25 @@ def summary(report: Report) -> dict[str, float]:
     return {name: round(float(value), 4) for name, value in values.items()}
 
 
-def tune(predictions: list[Prediction], voice: Voice = SILENT) -> tuple[Thresholds, Report]:
-    """The thresholds with the best PQ + STQ found by changing one after the other, and the report they give.
+def tune(
+    predictions: list[Prediction],
+    voice: Voice = SILENT,
+    taxonomy: Taxonomy = CITYSCAPES,
+    activation: str = "softmax_queries",
+    limits: Thresholds = LIMITS,
+) -> tuple[Thresholds, Report]:
+    """The thresholds with the best PQ + STQ found by changing one of `limits` after the other, and their report.
 
     PQ alone prefers to leave out what is doubtful. But an object that is left out has no track either: STQ, here of
     single frames, speaks for the tracker.
     """
-    best, report = LIMITS, judge(predictions, LIMITS)
+    best, report = limits, judge(predictions, limits, taxonomy, activation)
     trials = [(name, value) for name, values in SEARCHED.items() for value in values]
     for name, value in voice.progress(trials, "thresholds", total=len(trials)):
         if getattr(best, name) == value:
             continue
-        limits = dataclasses.replace(best, **{name: value})
-        tried = judge(predictions, limits)
+        changed = dataclasses.replace(best, **{name: value})
+        tried = judge(predictions, changed, taxonomy, activation)
         if tried.pq.all + tried.stq > report.pq.all + report.stq:
-            best, report = limits, tried
+            best, report = changed, tried
     return best, report

@@ -1,0 +1,78 @@
+"""Cityscapes: single images with fine labels, to learn from.
+
+    ROOT/gtFine/SPLIT/CITY/NAME_gtFine_instanceIds.png     truth, 16 bits: label, or label * 1000 + number for an object
+    ROOT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png       camera images
+
+A label is an id of the data set's own list of 34, of which 19 are evaluated; the others are void. A label of a thing
+without a number is a group. Source: Cordts et al., The Cityscapes Dataset, CVPR 2016.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, listed
+from vps_ros.datasets.map_folder import subfolders
+from vps_ros.datasets.png import GREY16, load_png
+from vps_ros.errors import InputError
+from vps_ros.naming import natural
+from vps_ros.taxonomy import CITYSCAPES, VOID_ID
+
+LABELS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+"""The data set's own label of each class 0..18."""
+DIVISOR = 1000
+_LARGEST = 33
+_SUFFIX = "_gtFine_instanceIds.png"
+_EXPECTED = "instanceIds of Cityscapes are grey, 16 bits (label, or label * 1000 + number)"
+
+
+def decode(codes: NDArray[np.uint16], where: object = "map") -> LabelMap:
+    """Labels of an instanceIds map [H, W]: numbers from 1 on, 0 for groups and stuff.
+
+    Raises InputError when a code stands for no label.
+    """
+    numbered = codes >= DIVISOR
+    label = np.where(numbered, codes // DIVISOR, codes)
+    if (label > _LARGEST).any():
+        strange = listed(np.unique(codes[label > _LARGEST]))
+        raise InputError(f"{where}: value {strange} stands for no label of Cityscapes; {_EXPECTED}")
+    semantic = _CLASSES[label]
+    instance = np.where(numbered & _THINGS[semantic], codes % DIVISOR + 1, 0)
+    return LabelMap(semantic, instance.astype(np.uint16))
+
+
+def read_truth(root: str | Path, split: str | None = None) -> Videos:
+    """Labelled images, each a video of its own.
+
+    Raises InputError when the folder holds none, or not the split.
+    """
+    root = existing(root)
+    splits = subfolders(root / "gtFine")
+    if split and split not in splits:
+        raise InputError(
+            f"{root / 'gtFine'}: has no split {split!r} (splits there: {listed(sorted(splits)) or 'none'})"
+        )
+    videos: dict[str, dict[str, LabelledFrame]] = {}
+    for name in [split] if split else sorted(splits):
+        for city, folder in sorted(subfolders(splits[name]).items()):
+            for path in sorted(folder.glob(f"*{_SUFFIX}"), key=natural):
+                image = path.name.removesuffix(_SUFFIX)
+                photo = root / "leftImg8bit" / name / city / f"{image}_leftImg8bit.png"
+                videos[image] = {image: LabelledFrame(image, image, path, partial(_load, path), photo)}
+    if not videos:
+        raise InputError(f"{root}: holds no labels of Cityscapes; expected gtFine/SPLIT/CITY/NAME{_SUFFIX}")
+    return videos
+
+
+_CLASSES = np.full(_LARGEST + 1, VOID_ID, np.uint8)
+_CLASSES[list(LABELS)] = np.arange(len(LABELS))
+_THINGS = np.zeros(VOID_ID + 1, bool)
+_THINGS[list(CITYSCAPES.thing_ids)] = True
+
+
+def _load(path: Path) -> LabelMap:
+    return decode(load_png(path, (GREY16,), _EXPECTED), path)

@@ -1,0 +1,40 @@
+"""Which image sizes a network takes, and where on an image its masks lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Sides(NamedTuple):
+    """Both sides are a multiple of `multiple`, plus `plus`."""
+
+    multiple: int
+    plus: int = 0
+
+    def take(self, size: tuple[int, int]) -> bool:
+        """Whether width and height are such sides."""
+        return all(side > self.plus and (side - self.plus) % self.multiple == 0 for side in size)
+
+    def __str__(self) -> str:
+        return f"multiples of {self.multiple}" + (f" plus {self.plus}" if self.plus else "")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where labels are read for masks: at the centres of cells of `stride` pixels.
+
+    `aligned`: at every `stride`-th pixel instead, from the first to the last, of sides that are a multiple plus one.
+    """
+
+    stride: int = 4
+    aligned: bool = False
+
+    def of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of the grid on an image of this width and height."""
+        if self.aligned:
+            return (size[0] - 1) // self.stride + 1, (size[1] - 1) // self.stride + 1
+        return size[0] // self.stride, size[1] // self.stride
+
+
+CELLS = Grid()

@@ -214,6 +214,78 @@ def test_pixel_wise_sigmoid_weighs_masks_by_class_score():
     assert refused.map.tolist() == [[1] * 5 + [0] * 3] * 8
 
 
+def levels(*rows):
+    """Mask logits of probabilities given by column, the same in all 8 rows."""
+    p = np.clip(np.array(rows, np.float64), 1e-9, 1 - 1e-9)
+    return np.repeat(np.log(p / (1 - p))[:, None], 8, axis=1)
+
+
+def test_a_winner_below_the_threshold_leaves_a_pixel_void_or_takes_it():
+    """In column 4 the road's 0.9 * 0.45 beats the car's 0.6 * 0.6, in column 5 nobody reaches a half.
+
+    Column 5 is the road's by 0.36 to 0.3. Where winners below the threshold count, the road has columns 0..5.
+    """
+    masks = levels([0.9] * 4 + [0.45, 0.4, 0, 0], [0] * 4 + [0.6, 0.49, 0.9, 0.9])
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.6}), masks)
+    pixel_wise = run(given, activation="sigmoid", mode="pixel_wise", overlap=0.5, mask=0.5)
+    assert pixel_wise.map.tolist() == [[1] * 4 + [0, 0, 2, 2]] * 8
+    argmax = run(given, activation="sigmoid", mode="argmax", overlap=0.5, mask=0.5)
+    assert argmax.map.tolist() == [[1] * 6 + [2, 2]] * 8
+
+
+def test_argmax_compares_what_is_won_with_where_the_product_exceeds_the_threshold():
+    """The car's products are 0.42 and 0.54: two columns above 0.5, of which the road's 0.72 takes one.
+
+    It wins columns 4 and 5 by 0.42, and 6: three, of two above the threshold. The sky has two above it, and wins none.
+    """
+    masks = levels([0.8, 0.8, 0.8, 0.8, 0, 0, 0, 0.8], [0] * 4 + [0.7, 0.7, 0.9, 0.9], [0.7] * 2 + [0] * 6)
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.6}, {SKY: 0.8}), masks)
+    result = run(given, activation="sigmoid", mode="argmax", overlap=0.99, mask=0.5)
+    assert result.map.tolist() == [[1] * 4 + [2] * 3 + [1]] * 8
+    assert result.class_ids.tolist() == [7, 26]
+
+
+def test_argmax_refuses_a_mask_that_nowhere_exceeds_the_threshold():
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.6}), levels([0.9] * 4 + [0] * 4, [0] * 4 + [0.8] * 4))
+    assert run(given, activation="sigmoid", mode="argmax", mask=0.5).map.tolist() == [[1] * 4 + [0] * 4] * 8
+    assert run(given, activation="sigmoid", mode="argmax", mask=0.4).map.tolist() == [[1] * 4 + [2] * 4] * 8
+
+
+def test_argmax_interpolates_probabilities_and_the_others_logits():
+    """From 0.99 to 0.3 over one node of 8 pixels: probabilities cross a half at 0.71 of the way, logits at 0.84."""
+    masks = np.log(np.array([[[0.99, 0.3]]]) / (1 - np.array([[[0.99, 0.3]]])))
+    where = fit(InputSpec(1, 2), 1, 200)
+    given = outputs(class_logits({ROAD: 0.999}, {}), np.concatenate([masks, masks]))
+    width = {
+        mode: run(given, where, "sigmoid", mode=mode, mask=0.5, overlap=0.0).areas.tolist()
+        for mode in ("pixel_wise", "mask_wise")
+    }
+    # Pixel x lies (x + 0.5) / 100 - 0.5 of the way; ln 99 / (ln 99 + ln 7/3) = 0.844 of it is inside.
+    assert width == {"pixel_wise": [134], "mask_wise": [134]}
+    # Every pixel is won; 0.49 / 0.69 = 0.710 of the way is above the threshold, and 200 / 121 pixels are enough.
+    assert run(given, where, "sigmoid", mode="argmax", mask=0.5, overlap=1.65).areas.tolist() == [200]
+    assert len(run(given, where, "sigmoid", mode="argmax", mask=0.5, overlap=1.66)) == 0
+
+
+def test_argmax_on_a_grid_of_its_own():
+    """The road's logits 2 and -30 are 2, -6, -22, -30 on a grid of four, the car's -2 and 2 are -2, -1, 1, 2.
+
+    So pixel 1 is the car's by 0.27 * 0.8. Without the grid it lies a quarter of the way between the probabilities, and
+    is the road's: 0.75 * 0.88 * 0.9 to (0.75 * 0.12 + 0.25 * 0.88) * 0.8.
+    """
+    masks = np.array([[[2.0, -30.0]] * 2, [[-2.0, 2.0]] * 2])
+    given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.8}), masks)
+    where = fit(InputSpec(4, 4), 4, 4)
+    found = {n: run(given, where, "sigmoid", mode="argmax", mask_grid=n, mask=0.5).map.tolist() for n in (0, 4)}
+    assert found == {0: [[1, 1, 2, 2]] * 4, 4: [[1, 2, 2, 2]] * 4}
+
+
+def test_a_sigmoid_query_whose_void_is_likelier_is_no_candidate():
+    given = outputs(class_logits({CAR: 0.4}), columns((0, 8)))
+    assert run(given, activation="sigmoid", thing=0.3).class_ids.tolist() == []
+    assert run(given, thing=0.3).class_ids.tolist() == [26]
+
+
 def test_padding_of_the_input_is_no_part_of_the_picture():
     """A camera of 8 x 4 fills the left half of the input; the car lies in the padding alone."""
     given = outputs(class_logits({ROAD: 0.9}, {CAR: 0.9}), columns((0, 4), (4, 8)))
@@ -254,11 +326,13 @@ def test_half_precision_outputs():
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 2**32 - 1),
-    st.sampled_from(["softmax_queries", "sigmoid"]),
-    st.sampled_from(["mask_wise", "pixel_wise"]),
+    st.sampled_from(
+        [(a, m) for a in ("softmax_queries", "sigmoid") for m in ("mask_wise", "pixel_wise")] + [("sigmoid", "argmax")]
+    ),
     st.booleans(),
 )
-def test_the_arrays_describe_the_map(seed, activation, mode, keep_aspect):
+def test_the_arrays_describe_the_map(seed, rule, keep_aspect):
+    activation, mode = rule
     rng = np.random.default_rng(seed)
     queries, size = int(rng.integers(1, 12)), rng.integers(2, 12, 2)
     given = outputs(

@@ -129,6 +129,20 @@ class TestWhatAModelGives:
         expected = dataclasses.replace(CARD.thresholds, mask=0.7, overlap=0.0, mode="pixel_wise")
         assert segmenter.thresholds == expected
 
+    @pytest.mark.parametrize(("fill", "grey"), [(None, 128), ((255, 255, 255), 255), ((0, 0, 0), 0)])
+    def test_the_padding_has_the_colour_that_the_card_says(self, tmp_path, fill, grey):
+        """A dark camera image of 16 x 16 fills the left half of the input; the mean of all columns is an output."""
+        model = Model()
+        spec = dataclasses.replace(CARD.input, keep_aspect=True, fill=fill, mean=(128.0, 128.0, 128.0))
+        model.card = dataclasses.replace(CARD, input=spec).to_json()
+        model.replace("query_embeddings", helper.make_node("ReduceMean", ["mean"], ["level"], axes=[1], keepdims=0))
+        model.nodes.append(helper.make_node("Concat", ["level", "level"], ["rows"], axis=0))
+        model.constants["first"] = np.array([0], np.int64)
+        model.nodes.append(helper.make_node("Unsqueeze", ["rows", "first"], ["query_embeddings"]))
+        model.outputs["query_embeddings"] = ("f", [1, 2, WIDTH])
+        result = load(model.save(tmp_path))(np.full((16, 16, 3), 10, np.uint8))
+        assert result.embeddings[0].tolist() == [10] * 16 + [grey] * 16
+
     def test_post_processing_inside_the_graph(self, tmp_path):
         model = Model()
         model.constants |= {
@@ -299,6 +313,9 @@ class TestWhatIsRefused:
             (lambda card: card["thresholds"].update(thing=1.5), "thresholds.thing cannot be 1.5"),
             (lambda card: card["thresholds"].update(mask=float("nan")), "thresholds.mask cannot be nan"),
             (lambda card: card["thresholds"].update(mode="both"), "thresholds.mode cannot be 'both'"),
+            (lambda card: card["thresholds"].update(mode="argmax"), "argmax goes with sigmoid masks only"),
+            (lambda card: card["thresholds"].update(mask_grid=-1), "thresholds.mask_grid cannot be -1"),
+            (lambda card: card["input"].update(fill=[0, 0]), "input.fill cannot be"),
             (lambda card: card["thresholds"].update(thing_area=-1), "thresholds.thing_area cannot be -1"),
             (lambda card: card["thresholds"].update(things=1), "unknown things"),
             (lambda card: card.update(input=3), "'input' is not an object"),

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vps_ros.segmenters.contract import InputSpec
@@ -11,6 +11,7 @@ from vps_ros.segmenters.preprocess import Fit, fit
 from vps_ros.segmenters.sigmoid import sigmoid_claims
 from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.segmenters.upsample import softmax_claims
+from vps_ros.segmenters.winners import argmax_claims, pixel_wise_claims
 
 
 def tie_within(nodes):
@@ -32,50 +33,93 @@ def upsampled(nodes, where):
     return values
 
 
-def dense(nodes, where, candidates, threshold, exclusive, scores=None):
-    """Claims of the candidates, bool [Q, H, W], and the pixels where a tie makes them a matter of rounding."""
+def sigmoid(x):
+    return 1 / (1 + np.exp(np.clip(-x.astype(np.float64), -700, 700)))
+
+
+def two_largest(rivals):
+    """How far the largest is ahead of the second, at each pixel."""
+    if len(rivals) < 2:
+        return np.full(rivals.shape[1:], np.inf)
+    second, first = np.partition(rivals, -2, axis=0)[-2:]
+    return first - second
+
+
+def dense_softmax(nodes, where, candidates, threshold, exclusive):
+    """Claims of the candidates, bool [Q, H, W], their masks' areas, and where a tie makes them a matter of rounding."""
     values, near = upsampled(nodes, where), tie_within(nodes)
-    if scores is None:
-        p = np.exp(values - values.max(0))
-        p /= p.sum(0)
-        tie = (np.abs(p - threshold) < near).any(0)
-        claims = p > threshold
-        rivals = p
-    else:
-        p = 1 / (1 + np.exp(np.minimum(-values[candidates], 700)))
-        tie = (np.abs(p - threshold) < near).any(0)
-        claims = p > threshold
-        rivals = np.where(claims, p * scores[:, None, None], 0)
+    p = np.exp(values - values.max(0))
+    p /= p.sum(0)
+    tie = (np.abs(p - threshold) < near).any(0)
+    claims = p > threshold
     mask_area = claims.sum((1, 2))
     if exclusive:
-        claims &= np.arange(len(rivals))[:, None, None] == rivals.argmax(0)
-        if len(rivals) > 1:
-            second, first = np.partition(rivals, -2, axis=0)[-2:]
-            tie |= (first - second < near) & (first > 0)
-    if scores is None:
-        claims, mask_area = claims[candidates], mask_area[candidates]
-    return claims, mask_area, tie
+        claims &= np.arange(len(p))[:, None, None] == p.argmax(0)
+        tie |= two_largest(p) < near
+    return claims[candidates], mask_area[candidates], tie
 
 
-def check(nodes, where, candidates, threshold, exclusive, scores=None):
-    over = grid(where, nodes.shape[1:])
-    if scores is None:
-        claims = softmax_claims(SoftmaxField(nodes), candidates, over, threshold, exclusive)
+def dense_sigmoid(nodes, where, threshold):
+    p = sigmoid(upsampled(nodes, where))
+    claims = p > threshold
+    return claims, claims.sum((1, 2)), (np.abs(p - threshold) < tie_within(nodes)).any(0)
+
+
+def dense_winners(nodes, where, threshold, scores, argmax):
+    """As above, and the pixels that each candidate wins, of the two rules by which every pixel has one winner."""
+    near, weight = tie_within(nodes), scores[:, None, None].astype(np.float64)
+    if argmax:
+        product = upsampled(weight * sigmoid(nodes), where)
+        inside, margin = product > threshold, np.abs(product - threshold)
     else:
-        claims = sigmoid_claims(nodes, candidates, over, threshold, exclusive, scores)
+        p = sigmoid(upsampled(nodes, where))
+        product = weight * p
+        inside, margin = p > threshold, np.abs(p - threshold)
+    wins = np.arange(len(product))[:, None, None] == product.argmax(0)
+    tie = (margin < near).any(0) | (two_largest(product) < near)
+    return wins if argmax else wins & inside, inside.sum((1, 2)), wins.sum((1, 2)), tie
+
+
+def agree(claims, where, expected, mask_area, tie):
+    """Every pixel that is no tie is claimed by those that claim it in the dense evaluation; counts agree with it."""
     entries = len(claims.weight)
     entry, _ = claims.paint(np.arange(1, entries + 1, dtype=np.uint32), entries)
     assert entry.shape == where.camera and entry.min() > 0
-    expected, mask_area, tie = dense(nodes, where, candidates, threshold, exclusive, scores)
-    member = np.zeros((len(candidates), entries), bool)
+    member = np.zeros((len(expected), entries), bool)
     member[claims.query, claims.entry] = True
     differs = (member[:, entry - 1] != expected).any(0) & ~tie
     assert not differs.any(), f"{differs.sum()} of {differs.size} pixels differ"
-    counted = np.bincount(entry.ravel() - 1, minlength=len(claims.weight))
+    counted = np.bincount(entry.ravel() - 1, minlength=entries)
     claimed = member.any(0)
     np.testing.assert_array_equal(counted[claimed], claims.weight[claimed])
-    if not (exclusive and scores is None):
+    if mask_area is not None:
         assert np.abs(claims.mask_area - mask_area).max(initial=0) <= tie.sum()
+
+
+def check_softmax(nodes, where, candidates, threshold, exclusive):
+    claims = softmax_claims(SoftmaxField(nodes), candidates, grid(where, nodes.shape[1:]), threshold, exclusive)
+    expected, mask_area, tie = dense_softmax(nodes, where, candidates, threshold, exclusive)
+    agree(claims, where, expected, None if exclusive else mask_area, tie)
+    return claims
+
+
+def check_sigmoid(nodes, where, threshold):
+    claims = sigmoid_claims(nodes, grid(where, nodes.shape[1:]), threshold)
+    agree(claims, where, *dense_sigmoid(nodes, where, threshold))
+    return claims
+
+
+def check_winners(nodes, where, threshold, scores, argmax):
+    over = grid(where, nodes.shape[1:])
+    if argmax:
+        products = (scores[:, None, None] * sigmoid(nodes)).astype(np.float32)
+        claims = argmax_claims(products, over, threshold)
+    else:
+        claims = pixel_wise_claims(nodes, scores, over, threshold)
+    expected, mask_area, won, tie = dense_winners(nodes, where, threshold, scores, argmax)
+    agree(claims, where, expected, mask_area, tie)
+    assert claims.won.sum() == tie.size
+    assert np.abs(claims.won - won).max() <= tie.sum()
     return claims
 
 
@@ -111,19 +155,41 @@ def arrange(scene):
     return nodes, fit(spec, *scene["camera"]), rng.permutation(some if len(some) else [0]), rng
 
 
+SEED_OF_NOTHING_BUT_NAMES = {
+    "seed": 0,
+    "queries": 11,
+    "nodes": (2, 1),
+    "camera": (34, 1),
+    "height": 60.0,
+    "blur": 0,
+    "threshold": 0.5,
+    "exclusive": False,
+    "keep_aspect": False,
+}
+"""Two queries matter, both by name: nothing remains of which the rest could have at least something."""
+
+
 @settings(max_examples=400, deadline=None)
 @given(scenes)
+@example(SEED_OF_NOTHING_BUT_NAMES)
 def test_softmax_claims_equal_the_dense_ones(scene):
     nodes, where, candidates, _ = arrange(scene)
-    check(nodes, where, candidates, scene["threshold"], scene["exclusive"])
+    check_softmax(nodes, where, candidates, scene["threshold"], scene["exclusive"])
+
+
+@settings(max_examples=300, deadline=None)
+@given(scenes)
+def test_sigmoid_claims_equal_the_dense_ones(scene):
+    nodes, where, _, _ = arrange(scene)
+    check_sigmoid(nodes, where, scene["threshold"])
 
 
 @settings(max_examples=400, deadline=None)
-@given(scenes)
-def test_sigmoid_claims_equal_the_dense_ones(scene):
-    nodes, where, candidates, rng = arrange(scene)
-    scores = rng.uniform(0.2, 1, len(candidates)).astype(np.float32)
-    check(nodes, where, candidates, scene["threshold"], scene["exclusive"], scores)
+@given(scenes, st.booleans())
+def test_winners_equal_the_dense_ones(scene, argmax):
+    nodes, where, _, rng = arrange(scene)
+    scores = rng.uniform(0.2, 1, len(nodes)).astype(np.float32)
+    check_winners(nodes, where, scene["threshold"], scores, argmax)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])
@@ -132,8 +198,9 @@ def test_a_street_of_many_queries(camera, exclusive):
     rng = np.random.default_rng(3)
     nodes = smooth(rng, (40, 24, 80), 3, 6.0)
     where = fit(InputSpec(96, 320, keep_aspect=True), *camera)
-    check(nodes, where, np.arange(0, 40, 2), 0.4, exclusive)
-    check(nodes, where, np.arange(0, 40, 2), 0.5, exclusive, rng.uniform(0.2, 1, 20).astype(np.float32))
+    check_softmax(nodes, where, np.arange(0, 40, 2), 0.4, exclusive)
+    check_sigmoid(nodes[::2], where, 0.5)
+    check_winners(nodes[::2], where, 0.5, rng.uniform(0.2, 1, 20).astype(np.float32), exclusive)
 
 
 @settings(max_examples=400, deadline=None)
@@ -152,8 +219,16 @@ def test_boxes_are_those_of_the_painted_labels(scene):
 def test_far_apart_logits_meet_in_the_middle():
     """Between two sharp masks a third can win that is the largest at no node."""
     nodes = np.array([[[0.0, -100.0]], [[-100.0, 0.0]], [[-12.0, -12.0]]], np.float32)
-    claims = check(nodes, Fit((1, 40), (4, 8), (4, 8)), np.arange(3), 0.4, False)
+    claims = check_softmax(nodes, Fit((1, 40), (4, 8), (4, 8)), np.arange(3), 0.4, False)
     assert claims.mask_area.tolist() == [12, 12, 16]
+
+
+def test_a_query_that_is_negligible_at_every_node_can_win_between_them():
+    """The first two fall by 100 from node to node; the third is 25 and 15 below the larger, and ahead in the middle."""
+    nodes = np.array([[[0.0], [-100.0]], [[-100.0], [0.0]], [[-25.0], [-15.0]]], np.float32)
+    claims = check_softmax(nodes, Fit((100, 1), (8, 4), (8, 4)), np.arange(3), 0.5, False)
+    # Of 50 pixels between the nodes, the first has those up to 25 / 110 of the way, the second those from 75 / 90 on.
+    assert claims.mask_area.tolist() == [25 + 11, 25 + 8, 31]
 
 
 def test_equal_logits_go_to_the_first_query():
@@ -175,6 +250,6 @@ def test_padding_is_cut_off():
     nodes[0, :, :4] = nodes[1, :, 4:] = 20
     where = fit(InputSpec(16, 32, keep_aspect=True), 64, 64)
     assert where.resized == (16, 16)
-    claims = check(nodes, where, np.arange(2), 0.5, False)
+    claims = check_softmax(nodes, where, np.arange(2), 0.5, False)
     # The last pixel lies at node 63.5 / 16 - 0.5 = 3.47, short of the border between nodes 3 and 4.
     assert claims.mask_area.tolist() == [64 * 64, 0]

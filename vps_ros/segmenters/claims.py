@@ -22,7 +22,8 @@ class Claims:
         weight: float64 [E], pixels of each entry.
         query, entry: int64 [M], candidate `query` claims the pixels of `entry`; ascending by query. Entries without
             pixels are left out.
-        mask_area: float64 [Q], pixels that each candidate claims, whoever gets them.
+        mask_area: float64 [Q], pixels of each candidate's mask, whoever gets them.
+        won: float64 [Q], pixels that each candidate wins, whether it claims them or not; None if of no use.
         cell_entry: int64 [cells], entry of a cell's pixels; -1 where they differ.
         blocks: cells whose pixels differ, each group with the number of its first entry.
         pixels: row, column and entry of single pixels.
@@ -36,6 +37,7 @@ class Claims:
     cell_entry: NDArray[np.int64]
     blocks: list[tuple[Blocks, int]]
     pixels: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]
+    won: NDArray[np.float64] | None = None
 
     @cached_property
     def of_query(self) -> list[NDArray[np.int64]]:
@@ -111,7 +113,13 @@ class ClaimTable:
         first = self.add(np.concatenate(query), np.concatenate(entry), block.count().ravel())
         self._blocks.append((block, first))
 
-    def claims(self, cell_entry: NDArray[np.int64], pixels, mask_area: NDArray[np.float64] | None = None) -> Claims:
+    def claims(
+        self,
+        cell_entry: NDArray[np.int64],
+        pixels,
+        mask_area: NDArray[np.float64] | None = None,
+        won: NDArray[np.float64] | None = None,
+    ) -> Claims:
         """`mask_area` where it is not the sum of the entries; the others as in Claims."""
         weight, query, entry = (np.concatenate(parts) for parts in (self._weight, self._query, self._entry))
         real = np.flatnonzero((query < self.candidates) & (weight.take(entry) > 0))
@@ -120,7 +128,7 @@ class ClaimTable:
         query, entry = query.take(order), entry.take(order)
         if mask_area is None:
             mask_area = np.bincount(query, weight.take(entry), self.candidates)
-        return Claims(self.grid, weight, query, entry, mask_area, cell_entry, self._blocks, pixels)
+        return Claims(self.grid, weight, query, entry, mask_area, cell_entry, self._blocks, pixels, won)
 
 
 def values_at(nodes: NDArray[np.float32], grid: Grid, rows, columns) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from vps_ros.taxonomy import Taxonomy
 CONTRACT_VERSION = 1
 METADATA_KEY = "vps_ros"
 MASK_ACTIVATIONS = ("softmax_queries", "sigmoid")
-MODES = ("mask_wise", "pixel_wise")
+MODES = ("mask_wise", "pixel_wise", "argmax")
 _REMEDY = "export the model again with `vps-ros export`"
 
 
@@ -24,6 +24,9 @@ class InputSpec:
     Attributes:
         height, width: pixels.
         mean, std: of the normalisation inside the graph, in 0..255; for information only.
+        align_corners: masks are brought back to the camera image with the outer pixels' centres on the outer nodes'
+            (sides of 2^n k + 1, as kMaX-DeepLab's), not with half-pixel centres.
+        fill: colour of the padding; the mean, rounded, where it is None.
     """
 
     height: int
@@ -31,6 +34,8 @@ class InputSpec:
     mean: tuple[float, float, float] = (127.5, 127.5, 127.5)
     std: tuple[float, float, float] = (127.5, 127.5, 127.5)
     keep_aspect: bool = False
+    align_corners: bool = False
+    fill: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -40,10 +45,11 @@ class Thresholds:
     Attributes:
         thing, stuff: least class score.
         overlap: share of a mask that must be left to it, more than; not used for pixel-wise softmax.
-        mask: least mask probability of a pixel.
+        mask: least mask probability of a pixel, in mode argmax times the class score.
         class_exponent, mask_exponent: order of pasting is class^a * mask^b, descending.
         thing_area, stuff_area: smallest segment, in pixels of the network's input.
-        mode: one of MODES.
+        mode: one of MODES; argmax is for sigmoid masks only.
+        mask_grid: side of the square that mask logits are brought to, bilinearly, before mode argmax; 0: none.
     """
 
     thing: float = 0.5
@@ -55,11 +61,17 @@ class Thresholds:
     thing_area: int = 0
     stuff_area: int = 0
     mode: str = "mask_wise"
+    mask_grid: int = 0
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything that travels with a model besides its weights."""
+    """Everything that travels with a model besides its weights.
+
+    Attributes:
+        camera: (height, width) of the images that a segment_map made inside the graph is for, without padding; None
+            where it covers the whole input of the network.
+    """
 
     name: str
     taxonomy: Taxonomy
@@ -67,6 +79,7 @@ class ModelCard:
     mask_activation: str = "softmax_queries"
     thresholds: Thresholds = Thresholds()
     source: str = ""
+    camera: tuple[int, int] | None = None
 
     def to_json(self) -> str:
         return json.dumps(
@@ -79,6 +92,7 @@ class ModelCard:
                 "mask_activation": self.mask_activation,
                 "thresholds": dataclasses.asdict(self.thresholds),
                 "source": self.source,
+                **({} if self.camera is None else {"camera": self.camera}),
             }
         )
 
@@ -104,6 +118,9 @@ class ModelCard:
             )
         if not isinstance(card["taxonomy"], list) or not card["taxonomy"]:
             raise InputError(f"{where}: metadata part 'taxonomy' is not a list of classes; {_REMEDY}")
+        limits = _read(Thresholds, card["thresholds"], where, "thresholds")
+        if limits.mode == "argmax" and card["mask_activation"] != "sigmoid":
+            raise InputError(f"{where}: metadata thresholds.mode argmax goes with sigmoid masks only; {_REMEDY}")
         name = str(card["name"])
         try:
             taxonomy = Taxonomy.from_json(str(card.get("taxonomy_name", name)), card["taxonomy"])
@@ -114,9 +131,18 @@ class ModelCard:
             taxonomy,
             _read(InputSpec, card["input"], where, "input"),
             card["mask_activation"],
-            _read(Thresholds, card["thresholds"], where, "thresholds"),
+            limits,
             str(card.get("source", "")),
+            _camera(card.get("camera"), where),
         )
+
+
+def _camera(sides: object, where: str) -> tuple[int, int] | None:
+    if sides is None:
+        return None
+    if not isinstance(sides, list) or len(sides) != 2 or not all(type(n) is int and n > 0 for n in sides):
+        raise InputError(f"{where}: metadata part 'camera' cannot be {sides!r}; {_REMEDY}")
+    return sides[0], sides[1]
 
 
 def _read(kind: type, values: object, where: str, part: str):
@@ -144,6 +170,8 @@ def _sound(name: str, value: object, annotation: str) -> bool:
     if annotation == "str":
         return value in MODES
     if annotation.startswith("tuple"):
+        if value is None:
+            return annotation.endswith("None")
         return isinstance(value, tuple) and len(value) == 3 and all(_finite(v) for v in value)
     if annotation == "int":
         return isinstance(value, int) and not isinstance(value, bool) and value >= (name in ("height", "width"))

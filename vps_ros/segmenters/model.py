@@ -46,7 +46,8 @@ class OnnxSegmenter:
         self.card = self._session.card
         self.providers = self._session.providers
         self.milliseconds: dict[str, float] = {}
-        self._fill = tuple(int(round(min(max(mean, 0), 255))) for mean in self.card.input.mean)
+        spec = self.card.input
+        self._fill = tuple(int(round(min(max(value, 0), 255))) for value in spec.fill or spec.mean)
         self.configure(config)
 
     @property

@@ -1,15 +1,18 @@
 """Class and mask logits -> Segmentation at camera resolution.
 
 Class scores are the softmax over C + 1 logits; void is dropped before the maximum, and the rest is not normalised
-again. A query is a candidate when its best class scores at least the threshold of its kind. Candidates are ranked by
-class score^a * mask score^b, where the mask score is the mean probability over the nodes of the mask logits at which
-the mask exceeds the threshold (for pixel_wise softmax masks, and is the largest). Which pixels a query claims is said
-in upsample.py.
+again. A query is a candidate when its best class scores at least the threshold of its kind, and with sigmoid masks more
+than void. Candidates are ranked by class score^a * mask score^b, where the mask score is the mean probability over the
+nodes of the mask logits at which the mask exceeds the threshold (for pixel_wise softmax masks, and is the largest).
+Which pixels a query claims is said in upsample.py.
 
 - mask_wise (kMaX-DeepLab): in the order of rank, a query gets those of its pixels that are still free, if these
   are more than `overlap` of its pixels; otherwise it gets nothing.
-- pixel_wise: every pixel goes to one query. Softmax masks get all of these (Video-kMaX); sigmoid masks only if
-  they are more than `overlap` of the pixels that they claim (Mask2Former).
+- pixel_wise: every pixel goes to one query. Softmax masks get all of these (Video-kMaX). A sigmoid mask gets those that
+  it claims, if the pixels that it wins are more than `overlap` of its pixels (Mask2Former's own code, and EoMT).
+- argmax (transformers' Mask2Former, MaskFormer, DETR and OneFormer): every pixel goes to the sigmoid mask whose product
+  of class score and probability is largest, however small that is; a mask whose pixels are not more than `overlap` of
+  those at which its product exceeds the threshold gets nothing.
 
 Queries of the same stuff class become one segment, with the score and embedding of the highest-ranked. Segments smaller
 than their kind's area, in pixels of the network's input, are void.
@@ -19,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -31,6 +35,7 @@ from vps_ros.segmenters.preprocess import Fit
 from vps_ros.segmenters.sigmoid import sigmoid_claims, sigmoid_mask_scores
 from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.segmenters.upsample import softmax_claims
+from vps_ros.segmenters.winners import argmax_claims, pixel_wise_claims
 from vps_ros.taxonomy import Taxonomy
 
 
@@ -51,9 +56,12 @@ def from_logits(
     )
     column, score = classify(class_logits)
     is_thing = taxonomy.isthing[column]
-    chosen = np.flatnonzero(score >= np.where(is_thing, limits.thing, limits.stuff))
+    able = score >= np.where(is_thing, limits.thing, limits.stuff)
+    if activation == "sigmoid":
+        able &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
+    chosen = np.flatnonzero(able)
     rank = score[chosen].astype(np.float64) ** limits.class_exponent
-    exclusive = limits.mode == "pixel_wise"
+    exclusive = limits.mode != "mask_wise"
     if not len(chosen):
         return _nothing(where, embeddings.shape[1])
     field = None if activation == "sigmoid" else SoftmaxField(masks)
@@ -65,15 +73,11 @@ def from_logits(
         rank = rank * quality**limits.mask_exponent
     order = np.argsort(-rank, kind="stable")
     chosen, rank = chosen[order], rank[order]
-    over = grid(where, masks.shape[1:])
     if field is None:
-        claims = sigmoid_claims(masks, chosen, over, limits.mask, exclusive, score[chosen])
+        claims = _claims_of_sigmoids(masks[chosen], score[chosen], where, limits)
     else:
-        claims = softmax_claims(field, chosen, over, limits.mask, exclusive)
-    if exclusive:
-        owner = owners_by_pixel(claims, limits.overlap if activation == "sigmoid" else None)
-    else:
-        owner = owners_by_rank(claims, limits.overlap)
+        claims = softmax_claims(field, chosen, grid(where, masks.shape[1:]), limits.mask, exclusive)
+    owner = (owners_by_pixel if exclusive else owners_by_rank)(claims, limits.overlap)
     smallest = np.where(is_thing[chosen], limits.thing_area, limits.stuff_area) * where.pixels_per_input_pixel
     label, first = _merge(claims, owner, column[chosen], is_thing[chosen], smallest)
     painted = label[owner].astype(np.uint8 if len(first) < 256 else np.uint16)
@@ -88,6 +92,22 @@ def from_logits(
         boxes,
         embeddings[source],
     )
+
+
+def _claims_of_sigmoids(
+    masks: NDArray[np.float32], scores: NDArray[np.float32], where: Fit, limits: Thresholds
+) -> Claims:
+    """Claims of the candidates, whose mask logits are [Q, h, w] and class scores [Q]."""
+    if limits.mode == "mask_wise":
+        return sigmoid_claims(masks, grid(where, masks.shape[1:]), limits.mask)
+    if limits.mode == "pixel_wise":
+        return pixel_wise_claims(masks, scores, grid(where, masks.shape[1:]), limits.mask)
+    if limits.mask_grid:
+        square = (limits.mask_grid, limits.mask_grid)
+        masks = np.stack([cv2.resize(mask, square, interpolation=cv2.INTER_LINEAR) for mask in masks])
+    with np.errstate(over="ignore"):
+        products = scores[:, None, None] / (1 + np.exp(-masks))
+    return argmax_claims(products, grid(where, masks.shape[1:]), limits.mask)
 
 
 def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -110,13 +130,12 @@ def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:
     return owner
 
 
-def owners_by_pixel(claims: Claims, overlap: float | None) -> NDArray[np.int64]:
-    """[E] candidate that gets each entry, Q where none does; of claims that exclude each other (pixel_wise)."""
+def owners_by_pixel(claims: Claims, overlap: float) -> NDArray[np.int64]:
+    """[E] candidate that gets each entry, Q where none does; of claims that exclude each other."""
     owner = np.full(len(claims.weight), len(claims.mask_area))
     query, entry = claims.query, claims.entry
-    if overlap is not None:
-        won = np.bincount(query, claims.weight.take(entry), len(claims.mask_area))
-        kept = (won > overlap * claims.mask_area).take(query)
+    if claims.won is not None:
+        kept = ((claims.won > overlap * claims.mask_area) & (claims.mask_area > 0)).take(query)
         query, entry = query[kept], entry[kept]
     owner[entry] = query
     return owner

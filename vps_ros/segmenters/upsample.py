@@ -4,13 +4,16 @@ What is computed is defined densely. Let l_q be the logits of query q upsampled 
 torch's interpolate with align_corners=False) to camera resolution, without the padding's part, and
 
     p_q = softmax over all queries of l        (`softmax_claims`, kMaX-DeepLab), or
-    p_q = sigmoid(l_q)                         (sigmoid.py, Mask2Former).
+    p_q = sigmoid(l_q)                         (sigmoid.py, winners.py: Mask2Former, EoMT), or
+    p_q = sigmoid(l_q) at the nodes, upsampled (winners.py, mode argmax: transformers' Mask2Former and others).
 
-Query q claims a pixel where p_q > threshold. With `exclusive`, a pixel goes to one query at most: of softmax masks to
-the one with the largest p_q over all queries, if that one claims it; of sigmoid masks to the one with the largest
-class score * p_q among those that claim it.
+Query q claims a pixel where p_q > threshold. Where masks must not overlap, a pixel goes to one query at most: of
+softmax masks to the one with the largest p_q over all queries, if that one claims it; of sigmoid masks to the candidate
+with the largest class score * p_q, if that one claims it, and in mode argmax in any case. (In mode argmax, what must
+exceed the threshold for a pixel to count as its mask's is the product with the class score.)
 
-Most pixels need no evaluation. A pixel's logits are a convex combination of those at the four nodes around it, so
+Most pixels need no evaluation; for sigmoid masks see winners.py. A pixel's logits are a convex combination of those at
+the four nodes around it, so
 
 - l_q > l_r at the four nodes implies the same at every pixel between them, and so does l_q < l_r;
 - log sum_r exp(l_r - l_q) is convex, so that p_q > s at the four nodes implies p_q > s at every pixel between them;
@@ -47,6 +50,8 @@ _ROUNDING = 3e-7
 _MARGIN = 1e-4
 """Kept from bounds of logits, so that rounding excludes nobody."""
 _FIRST = np.float32(1e4)
+_NOTHING = -1e3
+"""Logarithm of what no query has."""
 _FOUR = np.arange(4)[:, None]
 
 
@@ -166,7 +171,8 @@ class _Corners:
                     named.sort(axis=0)
                 there = places.take(which)
                 at_most, at_least = self._rest(self.log_p.take(there, axis=2), named)
-                complete = bool((count.take(which) <= k).all())
+                # Queries that were left out as negligible at the nodes may still meet between them.
+                complete = bool((count.take(which) <= k).all()) and not self.masks.unnamed
                 yield _Group(there, named, self.of(named, there), at_most, at_least, complete)
 
     def _preferred(self, places: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -198,8 +204,12 @@ class _Corners:
         rest = p.sum(0)
         weight = p.sum(1)
         weight += np.finfo(np.float32).tiny
+        # The named must have none of it, also where the others underflow.
+        weight[named, np.arange(named.shape[1])] = 0
+        if len(weight) == len(named):
+            return np.log(rest + np.float32(self.masks.unnamed)), np.full_like(rest, _NOTHING)
         weight /= weight.sum(0)
-        entropy = (weight * np.log(weight)).sum(0)
+        entropy = (weight * np.log(weight, out=np.zeros_like(weight), where=weight > 0)).sum(0)
         with np.errstate(under="ignore"):
             at_least = np.einsum("nu,ncu->cu", weight, log_p) - entropy
         return np.log(rest + np.float32(self.masks.unnamed)), at_least

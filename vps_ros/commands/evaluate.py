@@ -96,11 +96,11 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         source = _bags(args, names, stack) if args.format == BAG else _folders(args, names)
         reports, found = _measure(source, args.protocol, args.jobs or os.cpu_count() or 1, args.allow_missing)
+        shown = pictures(found, source.pairs, source.taxonomy, args.gt, args.split) if args.html else []
         if args.json:
             write_json(args.json, to_json(reports))
         if args.html:
             entries = [Entry(name, report, _timeline(found[name])) for name, report in reports.items()]
-            shown = pictures(found, source.pairs, source.taxonomy, args.gt, args.split)
             write_html(args.html, entries, shown, title=_title_of(args, names))
     if len(reports) > 1:
         compare(reports)

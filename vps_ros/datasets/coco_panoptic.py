@@ -114,7 +114,10 @@ def load_segments(path: Path, segments: Segments) -> LabelMap:
     if not known.all():
         strange = np.unique(runs[~known & (runs > 0)])
         if len(strange):
-            raise InputError(f"{path}: shows segment id {listed(strange)}, which {segments.where} does not list")
+            raise InputError(
+                f"{path}: shows segment id {listed(strange)}, which {segments.where} does not list"
+                + _hint(np.unique(runs[runs > 0]), segments.ids)
+            )
     absent = np.setdiff1d(segments.ids, runs)
     if len(absent):
         raise InputError(f"{path}: shows no pixel of segment id {listed(absent)}, which {segments.where} lists")
@@ -126,6 +129,11 @@ def load_segments(path: Path, segments: Segments) -> LabelMap:
     return LabelMap(
         np.repeat(semantic, lengths).reshape(height, width), np.repeat(instance, lengths).reshape(height, width)
     )
+
+
+def _hint(shown: NDArray[np.int64], ids: NDArray[np.int64]) -> str:
+    swapped = shown >> 16 | shown & 0xFF00 | (shown & 0xFF) << 16
+    return "; red and blue are swapped, write R, G, B" if np.isin(swapped, ids).all() else ""
 
 
 def decode_ids(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:

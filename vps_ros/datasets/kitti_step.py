@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.channels import refuse_swapped
 from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, check_classes
 from vps_ros.datasets.map_folder import MapWriter, map_writer
 from vps_ros.datasets.png import RGB, load_png, save_png
@@ -170,6 +171,7 @@ def name_frames(wanted: set[tuple[str, str]], among: Sequences) -> str:
 
 def _labels(path: Path, taxonomy: Taxonomy) -> LabelMap:
     labels = LabelMap(*load_map(path))
+    refuse_swapped(labels, taxonomy, path)
     check_classes(labels.semantic, taxonomy, path)
     return labels
 

@@ -22,13 +22,17 @@ MARKER = "predictions.txt"
 def read_split(root: Path, split: str) -> tuple[str, ...]:
     """Names of the videos of a split from ROOT/SPLIT.txt, one in each line.
 
-    Raises InputError when there is no such file, or it names nothing.
+    Raises InputError when there is no such file, it is no text, or it names nothing.
     """
     path = root / f"{split}.txt"
     if not path.is_file():
         there = listed(sorted(p.stem for p in root.glob("*.txt"))) or "none"
         raise InputError(f"{path}: no such file, which names the videos of split {split!r} (lists there: {there})")
-    names = tuple(dict.fromkeys(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines()))))
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path}: is not text; write the name of a video in each line") from None
+    names = tuple(dict.fromkeys(filter(None, map(str.strip, lines))))
     if not names:
         raise InputError(f"{path}: names no video; write one name in each line")
     return names
@@ -43,6 +47,8 @@ def png_videos(
         folders: video -> folder.
         load: reads one file.
         image: (video, frame) -> the camera image, where there might be one.
+
+    Raises InputError when a frame is there twice, as .png and as .PNG.
     """
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder in sorted(folders.items()):
@@ -50,6 +56,8 @@ def png_videos(
         # Listing by name alone: asking the disk about each of many thousand frames is slow.
         for path in sorted(folder.iterdir(), key=natural):
             if path.suffix.lower() == ".png" and not path.name.startswith("."):
+                if path.stem in frames:
+                    raise InputError(f"{path}: frame {path.stem} is in {frames[path.stem].where.name} too; keep one")
                 photo = image(name, path.stem) if image else None
                 frames[path.stem] = LabelledFrame(name, path.stem, path, lambda p=path: load(p), photo)
         if frames:

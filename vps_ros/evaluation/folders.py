@@ -90,7 +90,11 @@ def evaluate_pairs(
         if sequence not in (None, pair.sequence):
             evaluator.finish(sequence)
         sequence = pair.sequence
-        yield pair, evaluator.add(sequence, frame)
+        try:
+            quality = evaluator.add(sequence, frame)
+        except InputError as error:
+            raise InputError(f"{(pair.gt or pair.pred).where}: {error}") from None
+        yield pair, quality
 
 
 def compared(pair: FramePair, classes: Classes) -> Compared:

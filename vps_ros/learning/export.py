@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.errors import InputError
-from vps_ros.learning.model import SIZE_MULTIPLE, KMeansMaskTransformer
 from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
 from vps_ros.output import whole
@@ -29,7 +29,7 @@ TOLERANCE = 2e-3
 class Deployed(nn.Module):
     """The network as the contract wants it: uint8 [1, H, W, 3] RGB in, three tensors out."""
 
-    def __init__(self, model: KMeansMaskTransformer, spec: InputSpec) -> None:
+    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.model = model
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
@@ -41,14 +41,21 @@ class Deployed(nn.Module):
         return output.final.classes, output.final.masks, output.embeddings
 
 
-def export(model: KMeansMaskTransformer, card: ModelCard, path: str | Path) -> float:
+def export(
+    model: nn.Module, card: ModelCard, path: str | Path, write: Callable[[Deployed, Tensor, Path], None] | None = None
+) -> float:
     """Writes the model, whole or not at all, and returns the largest relative difference from torch.
+
+    Args:
+        model: its output has `final`, a MaskOutput, and `embeddings`; its `architecture` SIDES and `classes`.
+        write: what writes the graph, `trace` or `capture`.
 
     Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
     """
     spec = card.input
-    if spec.height % SIZE_MULTIPLE or spec.width % SIZE_MULTIPLE:
-        raise InputError(f"input {spec.width}x{spec.height}: both sides must be multiples of {SIZE_MULTIPLE}")
+    sides = model.architecture.SIDES
+    if not sides.take((spec.width, spec.height)):
+        raise InputError(f"input {spec.width}x{spec.height}: both sides must be {sides}")
     if len(card.taxonomy) != model.architecture.classes:
         raise InputError(f"{len(card.taxonomy)} classes in the card, {model.architecture.classes} in the model")
     deployed = Deployed(model, spec).eval()
@@ -56,7 +63,7 @@ def export(model: KMeansMaskTransformer, card: ModelCard, path: str | Path) -> f
     shape = (1, spec.height, spec.width, 3)
     image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     with whole(path) as draft:
-        trace(deployed, image, draft)
+        (write or trace)(deployed, image, draft)
         graph = onnx.load(str(draft))
         graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
         onnx.checker.check_model(graph)
@@ -83,6 +90,22 @@ def trace(deployed: Deployed, image: Tensor, path: Path) -> None:
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             dynamo=False,
+        )
+
+
+def capture(deployed: Deployed, image: Tensor, path: Path) -> None:
+    """As `trace`, by torch's newer exporter, for graphs that the tracer gets wrong."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            deployed,
+            (image,),
+            str(path),
+            input_names=["image"],
+            output_names=list(OUTPUTS),
+            dynamo=True,
+            external_data=False,
+            verbose=False,
         )
 
 

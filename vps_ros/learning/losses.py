@@ -7,7 +7,7 @@ instance discrimination; Video K-Net (Li et al., 2022), equations 1 and 2, for a
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.model import MaskOutput, Output
 from vps_ros.learning.targets import Targets
+
+if TYPE_CHECKING:  # the model knows its losses
+    from vps_ros.learning.model import MaskOutput, Output
 
 TEMPERATURE = 0.3
 SAMPLED_PIXELS = 1024

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder
+from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.sides import Sides
 
 MASK_STRIDE = 4
@@ -36,6 +37,7 @@ class Architecture:
     TAG: ClassVar[str] = "kind"
     NAMES: ClassVar[tuple[str, ...]] = ("streets",)
     SIDES: ClassVar[Sides] = Sides(SIZE_MULTIPLE)
+    LOSSES: ClassVar[type] = LossWeights
 
     classes: int = 19
     queries: int = 64

@@ -39,19 +39,19 @@ def read_recipe(kind: Any, path: str | Path) -> Any:
         raise InputError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
 
 
-def read_as(kind: Any, value: Any, where: str = "") -> Any:
+def read_as(kind: Any, value: Any, where: str = "", hints: Mapping[str, Any] | None = None) -> Any:
     """The value as `kind`; raises InputError that says where it cannot be.
 
     `kind` is a dataclass, a union of dataclasses with a TAG, a tuple, a number, a text, a switch, or dict for any
-    mapping.
+    mapping. `hints` names the kinds of entries whose annotation does not.
     """
     place = where or "recipe"
     if typing.get_origin(kind) is types.UnionType:
-        return read_as(_chosen(typing.get_args(kind), value, place), value, where)
+        return read_as(chosen(typing.get_args(kind), value, place), value, where)
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, Mapping):
             raise InputError(f"{place}: holds no mapping of names to values")
-        hints = typing.get_type_hints(kind)
+        hints = typing.get_type_hints(kind) | dict(hints or {})
         fields = {f.name: f for f in dataclasses.fields(kind)}
         for name in value:
             if name not in fields:
@@ -79,7 +79,7 @@ def read_as(kind: Any, value: Any, where: str = "") -> Any:
     return value
 
 
-def _chosen(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
+def chosen(kinds: tuple[Any, ...], value: Any, place: str) -> Any:
     """Of several dataclasses, the one whose NAMES have what the value says under their TAG; unsaid, the first."""
     name = value.get(kinds[0].TAG, kinds[0].NAMES[0]) if isinstance(value, Mapping) else kinds[0].NAMES[0]
     names = {n: kind for kind in kinds for n in kind.NAMES}

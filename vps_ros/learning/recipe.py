@@ -12,8 +12,10 @@ from vps_ros.errors import InputError
 from vps_ros.learning.data import READERS, FolderData, StreetsData
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
-from vps_ros.learning.reading import read_as, read_yaml
+from vps_ros.learning.reading import chosen, read_as, read_yaml
+from vps_ros.learning.specs import Mask2FormerModel
 
+MODELS = (Architecture, Mask2FormerModel)
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -107,7 +109,8 @@ class Recipe:
         start: a run's folder, a checkpoint or an exported model, relative to the working folder, whose weights to begin
             with; empty, the run begins with random ones.
         new_classes: learn classes that the start does not know from nothing.
-        model: `kind: streets`, the default; its `classes` are those of the data.
+        model: `kind: streets`, the default, or another of MODELS; its `classes` are those of the data.
+        losses: what the kind of model has for it, its LOSSES.
     """
 
     name: str
@@ -116,9 +119,9 @@ class Recipe:
     seed: int = 0
     start: str = ""
     new_classes: bool = False
-    model: Architecture = Architecture()
+    model: Architecture | Mask2FormerModel = Architecture()
     augmentation: Augmentation = Augmentation()
-    losses: LossWeights = LossWeights()
+    losses: Any = LossWeights()
 
     def __post_init__(self) -> None:
         self.data.check()
@@ -166,7 +169,12 @@ class Recipe:
     def from_mapping(cls, content: Any, where: str) -> Recipe:
         """As from_yaml, from what was read; `where` stands in the message."""
         try:
-            return read_as(cls, _completed(content))
+            content = _completed(content)
+            kind = type(cls.model)
+            if isinstance(content, Mapping):
+                kind = chosen(MODELS, content.get("model", {}), "model")
+                content.setdefault("losses", {})
+            return read_as(cls, content, hints={"losses": kind.LOSSES})
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 

@@ -1,0 +1,221 @@
+"""The kind `mask2former`: transformers' Mask2Former and its loss, with an association embedding beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoConfig, Mask2FormerConfig, Mask2FormerForUniversalSegmentation
+from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
+
+from vps_ros.errors import InputError
+from vps_ros.learning import checkpoint
+from vps_ros.learning.export import capture, export
+from vps_ros.learning.losses import association_losses
+from vps_ros.learning.model import MaskOutput
+from vps_ros.learning.models import Answers, Weights
+from vps_ros.learning.optimizer import Optimizers
+from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.sides import Grid
+from vps_ros.learning.specs import Mask2FormerModel
+from vps_ros.learning.targets import Targets
+from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+
+NAME = "mask2former"
+HUB = re.compile(r"[\w.-]+/[\w.-]+")
+CERTAIN = -20.0
+"""Mask logit of what is surely outside."""
+MASKS, CLASSES = "masks_queries_logits", "class_queries_logits"
+_OF_DATA = ("id2label", "label2id", "num_labels")
+
+
+class Output(NamedTuple):
+    """`final` and `layers`, the predictions before it, at stride 4, masks as sigmoid logits; embeddings [B, N, D]."""
+
+    final: MaskOutput
+    embeddings: Tensor
+    layers: list[dict[str, Tensor]]
+
+
+class Mask2Former(nn.Module):
+    """Image [B, 3, H, W], normalised, to an Output."""
+
+    def __init__(self, architecture: Mask2FormerModel) -> None:
+        super().__init__()
+        self.architecture = architecture
+        config = _config(architecture.config, architecture.classes)
+        self.segmenter = Mask2FormerForUniversalSegmentation(config)
+        weights = self.segmenter.criterion.empty_weight
+        # It follows from the configuration, so it is no weight to be saved.
+        del self.segmenter.criterion.empty_weight
+        self.segmenter.criterion.register_buffer("empty_weight", weights, persistent=False)
+        width = config.hidden_dim
+        self.embedding_head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, architecture.embedding_dim)
+        )
+
+    def forward(self, images: Tensor) -> Output:
+        found = self.segmenter(images.contiguous(), output_auxiliary_logits=True)
+        final = MaskOutput(found.class_queries_logits.float(), found.masks_queries_logits.float())
+        embeddings = self.embedding_head(found.transformer_decoder_last_hidden_state).float()
+        return Output(final, embeddings, found.auxiliary_logits)
+
+
+class Mask2FormerKind:
+    """See vps_ros.learning.models.Kind."""
+
+    activation = "sigmoid"
+    limits = Thresholds(thing=0.5, stuff=0.5, overlap=0.8, mask=0.5, mode="pixel_wise")
+    grid = Grid(2)
+    quarters = False
+    told = {"dice": "loss_dice", "class": "loss_cross_entropy"}
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe, self._model = recipe, recipe.model
+        self.rows = _config(recipe.model.config, recipe.model.classes).num_queries
+
+    def build(self) -> Mask2Former:
+        try:
+            return Mask2Former(self._model)
+        except ValueError as error:
+            raise InputError(f"model.config: {' '.join(str(error).split())[:200]}") from None
+
+    def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+        return InputSpec(size[1], size[0], self._model.mean, self._model.std, keep_aspect)
+
+    def optimizers(self, network: Mask2Former) -> Optimizers:
+        s, backbone = self._recipe.schedule, "segmenter.model.pixel_level_module.encoder."
+        slow = self._model.backbone_rate
+        return Optimizers.adamw(
+            network, s.learning_rate, s.weight_decay, lambda name: slow if name.startswith(backbone) else 1.0
+        )
+
+    def forward(self, network: Mask2Former, images: Tensor, choice: Tensor | None) -> Output:
+        return network(images)
+
+    def loss(
+        self, network: Mask2Former, output: Output, targets: Targets, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mask2FormerLoss on all layers, and association on the last; what is void counts in no mask."""
+        counts = (targets.classes >= 0).sum(1).tolist()
+        rows = torch.arange(max(counts, default=0), device=targets.classes.device)[:, None, None]
+        labels = [(segments[None] == rows[:n]).float() for segments, n in zip(targets.segments, counts, strict=True)]
+        classes = [c[:n] for c, n in zip(targets.classes, counts, strict=True)]
+        factor = targets.segments.shape[1] // output.final.masks.shape[2]
+        void = F.max_pool2d((targets.segments[:, None] >= 0).float(), factor) == 0
+
+        def seen(masks: Tensor) -> Tensor:
+            # Surely outside of every mask, as the truth is there: it costs nothing, and teaches nothing.
+            return masks.float().masked_fill(void, CERTAIN)
+
+        final, segmenter = output.final._replace(masks=seen(output.final.masks)), network.segmenter
+        auxiliary = [{MASKS: seen(o[MASKS]), CLASSES: o[CLASSES].float()} for o in output.layers]
+        terms = segmenter.get_loss_dict(final.masks, final.classes, labels, classes, auxiliary)
+        pairs = segmenter.criterion.matcher(final.masks, final.classes, labels, classes)
+        matching = torch.full_like(targets.classes, -1)
+        for b, (queries, segments) in enumerate(pairs):
+            matching[b, segments.to(matching.device)] = queries.to(matching.device)
+        track, track_aux = association_losses(output.embeddings, matching, targets)
+        weights = self._recipe.losses
+        total = segmenter.get_loss(terms) + weights.track * track + weights.track_aux * track_aux
+        parts = {n: v for n, v in terms.items() if not n[-1].isdigit()}
+        parts |= {"layers": sum(v for n, v in terms.items() if n[-1].isdigit()), "track": track, "track_aux": track_aux}
+        return total, {name: torch.as_tensor(value).detach() for name, value in parts.items()}
+
+    def answers(self, network: Mask2Former, images: Tensor) -> Answers:
+        output = network(images)
+        return Answers(*output.final, output.embeddings)
+
+    def of_classes(self, name: str) -> bool:
+        return "class_predictor" in name
+
+    def export(self, network: Mask2Former, card: ModelCard, path: Path) -> float:
+        return export(network, card, path, capture)
+
+
+kind = Mask2FormerKind
+
+
+def complete(recipe: Recipe) -> Recipe:
+    """The recipe with the configuration and the normalisation of its start; see vps_ros.learning.models.KINDS."""
+    model, start = recipe.model, recipe.start
+    config, found = {}, {}
+    if start and _is_foreign(start):
+        try:
+            there = AutoConfig.from_pretrained(start)
+        except (OSError, ValueError, KeyError) as error:
+            raise _unreadable(start, error) from None
+        if there.model_type != NAME:
+            raise InputError(f"{start}: holds a {there.model_type}, and the recipe's model is of kind {NAME}")
+        config, found = there.to_diff_dict(), _normalisation(start)
+    elif start:
+        source = Recipe.from_mapping(checkpoint.load(start)["recipe"], start).model
+        if source.kind != NAME:
+            raise InputError(
+                f"{start}: holds a model of kind {source.kind}, the recipe's is {NAME}; make them the same"
+            )
+        config, found = source.config, {"mean": source.mean, "std": source.std}
+    config = {k: v for k, v in {**config, **model.config}.items() if k not in _OF_DATA}
+    if (model.mean, model.std) != (type(model).mean, type(model).std):
+        found = {}
+    _config(config, model.classes)
+    return dataclasses.replace(recipe, model=dataclasses.replace(model, config=config, **found))
+
+
+def foreign(start: str) -> Weights | None:
+    """The weights of a folder that transformers saved, or of its hub; None for what `vps-ros` wrote."""
+    if not _is_foreign(start):
+        return None
+    try:
+        model = Mask2FormerForUniversalSegmentation.from_pretrained(start)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _unreadable(start, error) from None
+    state = {f"segmenter.{name}": value for name, value in model.state_dict().items()}
+    names = model.config.id2label
+    return Weights(NAME, state, tuple(str(names[i]) for i in sorted(names)))
+
+
+def _config(entries: Mapping[str, Any], classes: int) -> Mask2FormerConfig:
+    unknown = [name for name in entries if not hasattr(_DEFAULTS, name)]
+    if unknown:
+        raise InputError(f"model.config: {unknown[0]!r} is no entry of transformers' Mask2FormerConfig; drop it")
+    try:
+        return Mask2FormerConfig.from_dict({**entries, "num_labels": classes})
+    except Exception as error:  # every check of transformers raises its own kind
+        raise InputError(f"model.config: {' '.join(str(error).split())[:200]}") from None
+
+
+_DEFAULTS = Mask2FormerConfig()
+
+
+def _is_foreign(start: str) -> bool:
+    """Whether it is transformers' folder, or a name of its hub; raises InputError when there is no such thing."""
+    path = Path(start)
+    if not path.exists():
+        if HUB.fullmatch(start):
+            return True
+        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
+    return (path / "config.json").is_file()
+
+
+def _normalisation(start: str) -> dict[str, tuple[float, ...]]:
+    try:
+        processor = Mask2FormerImageProcessorPil.from_pretrained(start)
+    except (OSError, ValueError):
+        return {}
+    scale = 1 / processor.rescale_factor
+    return {
+        name: tuple(round(scale * v, 6) for v in values)
+        for name, values in (("mean", processor.image_mean), ("std", processor.image_std))
+    }
+
+
+def _unreadable(start: str, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:160]
+    return InputError(f"{start}: not a Mask2Former of transformers that can be read ({reason})")

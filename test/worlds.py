@@ -28,8 +28,19 @@ def picture(squares: dict[int, tuple[int, int]], size: tuple[int, int] = (96, 64
     return image
 
 
-def colour_model(path: Path, size: tuple[int, int] = (96, 64), poison: float | None = None, card: bool = True) -> Path:
-    """Writes a model of the contract whose queries are the colours above; `poison` is added to its masks."""
+def colour_model(
+    path: Path,
+    size: tuple[int, int] = (96, 64),
+    poison: float | None = None,
+    card: bool = True,
+    rounds: int = 0,
+    side: int = 256,
+) -> Path:
+    """Writes a model of the contract whose queries are the colours above; `poison` is added to its masks.
+
+    It first multiplies square matrices of `side` rows, `rounds` times, to be as slow as a test needs; but an image
+    that is grey, with which a network is warmed up, takes no time.
+    """
     width, height = size
     colours = np.array(_COLOURS, np.float32) / 255
     # -|x - c|^2 without the |x|^2 that all queries share: linear in x, so one convolution tells the nearest colour.
@@ -48,8 +59,10 @@ def colour_model(path: Path, size: tuple[int, int] = (96, 64), poison: float | N
         "logits": logits,
         "embeddings": embeddings,
     }
-    nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+    nodes, constants = _toil(rounds, side, constants) if rounds else ([], constants)
+    nodes += [
+        helper.make_node("Cast", ["image"], ["bare" if rounds else "float"], to=TensorProto.FLOAT),
+        *([helper.make_node("Add", ["bare", "nothing"], ["float"])] if rounds else []),
         helper.make_node("Mul", ["float", "scale"], ["unit"]),
         helper.make_node("Transpose", ["unit"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
@@ -81,3 +94,46 @@ def colour_model(path: Path, size: tuple[int, int] = (96, 64), poison: float | N
         helper.set_model_props(model, {METADATA_KEY: about.to_json()})
     onnx.save(model, path)
     return path
+
+
+def _toil(rounds: int, side: int, constants: dict) -> tuple[list, dict]:
+    """Nodes that take a long time to say `nothing`, a zero that no optimiser can know beforehand."""
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
+            helper.make_node("Tanh", ["product"], ["next"]),
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+        ],
+        "round",
+        [
+            helper.make_tensor_value_info("round", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("matrix", TensorProto.FLOAT, [side, side]),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next", TensorProto.FLOAT, [side, side]),
+        ],
+    )
+    nodes = [
+        helper.make_node("Cast", ["image"], ["pixels"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["pixels"], ["mean"], keepdims=0),
+        helper.make_node("Sub", ["mean", "grey"], ["off"]),
+        helper.make_node("Abs", ["off"], ["far"]),
+        helper.make_node("Clip", ["far", "zero", "one"], ["share"]),
+        helper.make_node("Mul", ["share", "most"], ["many"]),
+        helper.make_node("Cast", ["many"], ["rounds"], to=TensorProto.INT64),
+        helper.make_node("Expand", ["mean", "square"], ["start"]),
+        helper.make_node("Loop", ["rounds", "yes", "start"], ["end"], body=body),
+        helper.make_node("ReduceMean", ["end"], ["something"], keepdims=0),
+        helper.make_node("Mul", ["something", "zero"], ["nothing"]),
+    ]
+    more = {
+        "square": np.array([side, side], np.int64),
+        "grey": np.float32(127),
+        "one": np.float32(1),
+        "most": np.float32(rounds),
+        "yes": np.array(True),
+        "zero": np.float32(0),
+    }
+    return nodes, {**constants, **more}

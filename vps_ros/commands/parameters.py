@@ -22,7 +22,7 @@ def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | 
 
 
 def config_from(args: argparse.Namespace, kind: type[Kind] = Config) -> Kind:
-    """A Config or LiveConfig of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
+    """A `kind` of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
     given = {
         p.name: _parsed(p, text) for p in parameters(kind) if (text := getattr(args, f"parameter_{p.name}")) is not None
     }

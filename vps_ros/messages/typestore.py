@@ -69,7 +69,7 @@ class BagMessages:
     def __init__(self) -> None:
         self.store = typestore()
 
-    def make(self, name: str, **fields: Any) -> Any:
+    def make(self, name: str, /, **fields: Any) -> Any:
         """A message of type `name` ("sensor_msgs/msg/Image") from all of its fields."""
         return self.store.types[name](**fields)
 

@@ -1,0 +1,1 @@
+"""What runs beside a camera: one worker for every transport, and DDS without ROS."""

@@ -74,8 +74,8 @@ class Labels:
 
 
 @contextmanager
-def writing(path: Path):
-    with BagWriter(path) as bag:
+def writing(path: Path, compress: bool = True):
+    with BagWriter(path, compress=compress) as bag:
         yield Labels(bag)
 
 

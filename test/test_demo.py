@@ -31,6 +31,13 @@ def test_a_demo_leaves_a_whole_result(tmp_path):
     with BagReader(tmp_path / "demo" / "drive.mcap", "/camera/image_raw") as bag:
         assert bag.count == 12
 
+    bags = "--gt", tmp_path / "demo" / "drive.mcap", "--pred", tmp_path / "demo" / "tracked.mcap"
+    judged = vps_ros("evaluate", "--format", "bag", *bags, "--json", tmp_path / "figures.json")
+    assert judged.returncode == 0, judged.stderr
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    for name in ("STQ", "AQ", "SQ", "VPQ", "PQ", "HOTA", "per_class"):
+        assert figures[name] == metrics[name], "the recordings say what was measured on the way"
+
     again = vps_ros("demo", "-o", tmp_path / "demo", "--frames", 12)
     assert again.returncode == 2
     assert "--force" in again.stderr

@@ -279,6 +279,24 @@ def test_damaged_and_foreign_bags(bags, tmp_path, capsys):
     refused("/ground_truth/panoptic_ids at 1700000000.300000000: class id 44 is not one of", gt=unknown)
 
 
+def test_a_recording_that_was_cut_off(bags, tmp_path, capsys):
+    """What is left of it is compared where that is asked for, and what is lost is said."""
+    path = tmp_path / "cut.mcap"
+    with writing(path, compress=False) as labels:
+        for i, maps in FOUND.items():
+            labels.panoptic(i, *maps)
+    data = path.read_bytes()
+    stamp = (1_700_000_000_300_000_000).to_bytes(8, "little")
+    # The chunk tells its last stamp before its messages do.
+    path.write_bytes(data[: data.index(stamp, data.index(stamp) + 1)])
+    assert evaluate(bags[0], path, "--json", tmp_path / "f.json") == 2
+    line = complaint(capsys)
+    assert "no prediction for 1 frame(s): 1700000000.300000000" in line
+    assert f"--allow-missing to count them as void; {path}: " in line, "why they are missing"
+    assert figures(tmp_path, bags[0], path, "--allow-missing")["frames"] == 4
+    assert f"warning: {path}: " in capsys.readouterr().err
+
+
 def test_images_that_do_not_hold_what_they_say(bags, tmp_path, capsys):
     def refused(words, spoil):
         path = tmp_path / f"{len(list(tmp_path.iterdir()))}.mcap"

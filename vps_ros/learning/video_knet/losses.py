@@ -1,0 +1,153 @@
+"""What one frame's segments are trained for (paper, 3.3, and K-Net, 3.4): matching, class, mask and semantic terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional as F
+
+from vps_ros.learning.targets import Targets
+from vps_ros.learning.video_knet.architecture import LossWeights
+from vps_ros.learning.video_knet.model import Output, Seen, VideoKNet
+
+ALPHA, GAMMA = 0.25, 2.0
+"""Of the focal loss (Lin et al., 2017)."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Of a batch.
+
+    Attributes:
+        targets: rows past the largest number of segments are cut off.
+        members: float [B, M, P], 1 where a cell belongs to a segment.
+        valid: float [B, 1, P], 0 for void cells.
+    """
+
+    targets: Targets
+    members: Tensor
+    valid: Tensor
+
+    @classmethod
+    def of(cls, targets: Targets) -> Truth:
+        rows = max(1, int((targets.classes >= 0).sum(1).max()))
+        targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
+        segments = targets.segments.flatten(1)[:, None]
+        numbers = torch.arange(rows, device=segments.device)[None, :, None]
+        return cls(targets, (segments == numbers).float(), (segments >= 0).float())
+
+    def part(self, which: slice) -> Truth:
+        """The truth of some images."""
+        targets = Targets(*(t[which] for t in self.targets))
+        return Truth(targets, self.members[which], self.valid[which])
+
+
+def focal(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """The focal loss of each logit if its class is right, and if it is not."""
+    p = logits.sigmoid()
+    return -ALPHA * (1 - p) ** GAMMA * F.logsigmoid(logits), -(1 - ALPHA) * p**GAMMA * F.logsigmoid(-logits)
+
+
+def dice(masks: Tensor, truth: Truth) -> Tensor:
+    """[B, N, M]: twice the product over the sum of squares (V-Net's, as in K-Net), of mask logits [B, N, P]."""
+    p = masks.sigmoid() * truth.valid
+    sizes = p.square().sum(2)[:, :, None] + truth.members.sum(2)[:, None, :]
+    return 2 * (p @ truth.members.transpose(1, 2)) / sizes.clamp(min=1e-3)
+
+
+@torch.no_grad()
+def match(masks: Tensor, classes: Tensor | None, truth: Truth, model: VideoKNet, weights: LossWeights) -> Tensor:
+    """int64 [B, M]: the kernel of each segment, -1 for rows without one.
+
+    A class of stuff has its own kernel. Things and instance kernels are matched by Hungarian assignment of the least
+    cost: class (focal), agreement of cells, dice.
+
+    Args:
+        masks: [B, N, P] logits; classes: [B, N, C] logits, or None, where there are none yet.
+    """
+    count, wanted = model.architecture.queries, truth.targets.classes
+    masks = masks[:, :count]
+    p = masks.sigmoid() * truth.valid
+    cells = truth.valid.sum(2).clamp(min=1)[:, :, None]
+    outside = truth.valid - truth.members
+    agreement = (p @ truth.members.transpose(1, 2) + (truth.valid - p) @ outside.transpose(1, 2)) / cells
+    cost = -weights.dice * dice(masks, truth) - weights.mask * agreement
+    if classes is not None:
+        right, wrong = focal(classes[:, :count])
+        column = wanted.clamp(min=0)[:, None].expand(-1, count, -1)
+        cost = cost + weights.classes * (right - wrong).gather(2, column)
+    cost = cost.cpu().numpy()
+    columns = wanted.cpu().numpy()
+    place = np.full(model.architecture.classes, -1)
+    stuff = model.stuff.cpu().numpy()
+    place[stuff] = count + np.arange(len(stuff))
+    result = np.where(columns >= 0, place[columns], -1)
+    for image, row in enumerate(result):
+        things = np.flatnonzero((row < 0) & (columns[image] >= 0))
+        queries, found = linear_sum_assignment(cost[image][:, things])
+        row[things[found]] = queries
+    return torch.from_numpy(result).to(wanted.device)
+
+
+def mask_terms(masks: Tensor, truth: Truth, matching: Tensor) -> dict[str, Tensor]:
+    """Binary cross entropy and 1 - dice, averaged over matched segments; cross entropy between kernels in each cell.
+
+    Args:
+        masks: [B, N, P] logits.
+    """
+    images, rows = torch.nonzero(matching >= 0, as_tuple=True)
+    chosen, valid = masks[images, matching[images, rows]], truth.valid[images, 0]
+    wanted = truth.members[images, rows]
+    cells = valid.sum(1).clamp(min=1)
+    each = (F.binary_cross_entropy_with_logits(chosen, wanted, reduction="none") * valid).sum(1) / cells
+    p = chosen.sigmoid() * valid
+    overlap = 2 * (p * wanted).sum(1) / (p.square().sum(1) + wanted.sum(1)).clamp(min=1e-3)
+    count = max(len(rows), 1)
+    segments = truth.targets.segments.flatten(1)
+    owner = matching.gather(1, segments.clamp(min=0)).masked_fill(segments < 0, -1)
+    rank = F.cross_entropy(masks, owner, ignore_index=-1, reduction="sum") / (owner >= 0).sum().clamp(min=1)
+    return {"mask": each.sum() / count, "dice": (1 - overlap).sum() / count, "rank": rank}
+
+
+def class_term(classes: Tensor, truth: Truth, matching: Tensor, possible: Tensor) -> Tensor:
+    """Focal loss of every class that a kernel can have, over the number of matched segments.
+
+    Args:
+        classes: [B, N, C] logits; possible: bool [N, C].
+    """
+    images, rows = torch.nonzero(matching >= 0, as_tuple=True)
+    wanted = torch.zeros_like(classes, dtype=torch.bool)
+    wanted[images, matching[images, rows], truth.targets.classes[images, rows]] = True
+    right, wrong = focal(classes)
+    return (torch.where(wanted, right, wrong) * possible).sum() / max(len(rows), 1)
+
+
+class FrameLosses(NamedTuple):
+    """Terms before weighting, the kernels [B, M] of the last stage's segments, and their 1 - dice."""
+
+    terms: dict[str, Tensor]
+    matching: Tensor
+    final_dice: Tensor
+
+
+def frame_losses(seen: Seen, output: Output, truth: Truth, model: VideoKNet, weights: LossWeights) -> FrameLosses:
+    """The terms of some frames, summed over the first masks and all stages.
+
+    Each prediction has a matching of its own, as in DETR; the released code matches by the stage before.
+    """
+    sums = {"semantic": F.cross_entropy(seen.semantic, truth.targets.semantic, ignore_index=-1)}
+    for classes, masks in ((None, seen.masks), *output.stages):
+        flat = masks.flatten(2)
+        matching = match(flat, classes, truth, model, weights)
+        # The first masks are those of instance kernels; stuff begins with the semantic kernels.
+        terms = mask_terms(flat, truth, torch.where(matching < flat.shape[1], matching, -1))
+        if classes is not None:
+            terms["classes"] = class_term(classes, truth, matching, model.possible)
+        for name, value in terms.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return FrameLosses(sums, matching, terms["dice"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,10 @@ from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
 from vps_ros.learning.reading import chosen, read_as, read_yaml
 from vps_ros.learning.specs import Mask2FormerModel
+from vps_ros.learning.video_knet.architecture import Architecture as VideoKNetModel
 
-MODELS = (Architecture, Mask2FormerModel)
+Model = Architecture | Mask2FormerModel | VideoKNetModel
+"""What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.models.KINDS."""
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -109,7 +112,7 @@ class Recipe:
         start: a run's folder, a checkpoint or an exported model, relative to the working folder, whose weights to begin
             with; empty, the run begins with random ones.
         new_classes: learn classes that the start does not know from nothing.
-        model: `kind: streets`, the default, or another of MODELS; its `classes` are those of the data.
+        model: `kind: streets`, the default, or another of Model; its `classes` are those of the data.
         losses: what the kind of model has for it, its LOSSES.
     """
 
@@ -119,7 +122,7 @@ class Recipe:
     seed: int = 0
     start: str = ""
     new_classes: bool = False
-    model: Architecture | Mask2FormerModel = Architecture()
+    model: Model = Architecture()
     augmentation: Augmentation = Augmentation()
     losses: Any = LossWeights()
 
@@ -172,7 +175,7 @@ class Recipe:
             content = _completed(content)
             kind = type(cls.model)
             if isinstance(content, Mapping):
-                kind = chosen(MODELS, content.get("model", {}), "model")
+                kind = chosen(typing.get_args(Model), content.get("model", {}), "model")
                 content.setdefault("losses", {})
             return read_as(cls, content, hints={"losses": kind.LOSSES})
         except InputError as error:

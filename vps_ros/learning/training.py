@@ -8,10 +8,9 @@ import json
 import math
 import signal
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
+from vps_ros.learning.ahead import ahead
 from vps_ros.learning.augment import Scale
 from vps_ros.learning.batches import Batch, Wanted, training_batch
 from vps_ros.learning.board import Board, board_of, import_writer
@@ -70,6 +70,28 @@ class Average:
         torch._foreach_lerp_([mine[k] for k in moving], [theirs[k] for k in moving], 1 - decay)
         for k in mine.keys() - set(moving):
             mine[k].copy_(theirs[k])
+
+
+class Meter:
+    """Means of the loss terms since they were last asked for, and seconds of a step since the beginning."""
+
+    def __init__(self, first: int) -> None:
+        self._first, self._began = first, time.monotonic()
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, terms: dict[str, Any]) -> None:
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    def means(self) -> dict[str, float]:
+        means = {name: round(float(value) / self._count, 5) for name, value in self._sums.items()}
+        self._sums, self._count = {}, 0
+        return means
+
+    def pace(self, step: int) -> float:
+        return (time.monotonic() - self._began) / (step - self._first)
 
 
 class Run:
@@ -217,7 +239,7 @@ class Run:
             torch.set_flush_denormal(False)
 
     def _train(self, clips: Sequence[Clip], validation: list[tuple[Clip, int]], voice: Voice) -> None:
-        s, kind = self.recipe.schedule, self.kind
+        s = self.recipe.schedule
         self.model.train()
         self.team.same_weights(self.model)
         self._since = time.monotonic()
@@ -230,38 +252,40 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log = [entry for entry in self.log if entry["step"] <= self.step]
         (self.folder / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in self.log))
-        saved = started = time.monotonic()
-        first, sums, count = self.step, {}, 0
+        saved, meter = time.monotonic(), Meter(self.step)
         left = s.steps - self.step if s.steps else None
-        for batch in self._batches(clips, voice.progress(self._steps(), "training", total=left)):
-            for name, value in self.learn(batch).items():
-                sums[name] = sums.get(name, 0.0) + value
-            count += 1
-            last = self.share >= 1
-            if self.step % s.log_every == 0 or last:
-                means = {name: round(float(value) / count, 5) for name, value in sums.items()}
-                elapsed = time.monotonic() - started
-                pace = elapsed / (self.step - first)
-                self._write({"step": self.step, "lr": learning_rate(s, self.share), "seconds": round(pace, 4)} | means)
-                left = pace * (s.steps - self.step) / 60 if s.steps else s.minutes - self.minutes
-                told = "  ".join(f"{label} {means[name]:.3f}" for label, name in kind.told.items())
-                voice.note(
-                    f"step {self.step}  loss {means['total']:.3f}  {told}  {pace:.2f} s/step, {left:.0f} min left"
-                )
-                sums, count = {}, 0
-            if validation and (self.step % s.validate_every == 0 or last):
-                predictions = predict(kind, self.average.model, validation, self.spec)
-                report = judge(predictions, kind.limits, self.recipe.data.taxonomy, kind.activation)
-                scores = summary(report)
-                classes = {name: round(float(c.pq), 4) for name, c in report.classes.items() if c.pq == c.pq}
-                self._write({"step": self.step, "validation": scores, "pq_of": classes})
-                voice.note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
-            if last or self.interrupted or time.monotonic() - saved > 60 * s.save_minutes:
-                self.save()
-                saved = time.monotonic()
-            if self.interrupted:
-                voice.note(f"stopped at step {self.step}; go on with --resume")
-                return
+        # Closed before an error is told, lest the progress bar be drawn once more behind it.
+        with closing(self._batches(clips, voice.progress(self._steps(), "training", total=left))) as batches:
+            for batch in batches:
+                meter.add(self.learn(batch))
+                last = self.share >= 1
+                if self.step % s.log_every == 0 or last:
+                    self._tell(meter, voice)
+                if validation and (self.step % s.validate_every == 0 or last):
+                    self._validate(validation, voice)
+                if last or self.interrupted or time.monotonic() - saved > 60 * s.save_minutes:
+                    self.save()
+                    saved = time.monotonic()
+                if self.interrupted:
+                    voice.note(f"stopped at step {self.step}; go on with --resume")
+                    return
+
+    def _tell(self, meter: Meter, voice: Voice) -> None:
+        s = self.recipe.schedule
+        pace, means = meter.pace(self.step), meter.means()
+        self._write({"step": self.step, "lr": learning_rate(s, self.share), "seconds": round(pace, 4)} | means)
+        left = pace * (s.steps - self.step) / 60 if s.steps else s.minutes - self.minutes
+        told = "  ".join(f"{label} {means[name]:.3f}" for label, name in self.kind.told.items())
+        voice.note(f"step {self.step}  loss {means['total']:.3f}  {told}  {pace:.2f} s/step, {left:.0f} min left")
+
+    def _validate(self, frames: list[tuple[Clip, int]], voice: Voice) -> None:
+        kind = self.kind
+        predictions = predict(kind, self.average.model, frames, self.spec)
+        report = judge(predictions, kind.limits, self.recipe.data.taxonomy, kind.activation)
+        scores = summary(report)
+        classes = {name: round(float(c.pq), 4) for name, c in report.classes.items() if c.pq == c.pq}
+        self._write({"step": self.step, "validation": scores, "pq_of": classes})
+        voice.note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
     def _write(self, entry: dict[str, Any]) -> None:
         self.log.append(entry)
@@ -270,29 +294,18 @@ class Run:
         if self.board:
             self.board.add(entry)
 
-    def _batches(self, clips: Sequence[Clip], steps: Iterable[int]) -> Iterator[Batch]:
+    def _batches(self, clips: Sequence[Clip], steps: Generator[int, None, None]) -> Iterator[Batch]:
         r, team = self.recipe, self.team
 
-        def load(step: int, phase: Phase) -> Batch:
-            seed = (r.seed, step, team.rank)
-            return training_batch(clips, phase.size, phase.pairs // team.size, self.wanted, r.augmentation, seed)
-
-        def phase_at(step: int) -> Phase:
+        def job(step: int) -> Callable[[], Batch]:
             # Not by this process's own clock: the whole team must change at the same step.
-            return phase_of(r.schedule, step / r.schedule.steps if r.schedule.steps else self.share)
+            phase = phase_of(r.schedule, step / r.schedule.steps if r.schedule.steps else self.share)
+            pairs, seed = phase.pairs // team.size, (r.seed, step, team.rank)
+            return partial(training_batch, clips, phase.size, pairs, self.wanted, r.augmentation, seed)
 
-        with ThreadPoolExecutor(r.schedule.loaders) as pool:
-            first, ahead = self.step, r.schedule.loaders
-            waiting = deque(pool.submit(load, first + i, phase_at(first + i)) for i in range(ahead))
-            try:
-                for step in steps:
-                    batch = waiting.popleft().result()
-                    waiting.append(pool.submit(load, step + ahead, phase_at(step + ahead)))
-                    yield batch
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return ahead(steps, self.step, job, r.schedule.loaders)
 
-    def _steps(self) -> Iterator[int]:
+    def _steps(self) -> Generator[int, None, None]:
         while self.share < 1:
             yield self.step
 

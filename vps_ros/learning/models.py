@@ -20,7 +20,11 @@ from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
-KINDS = {"streets": "vps_ros.learning.kmeans", "mask2former": "vps_ros.learning.mask2former"}
+KINDS = {
+    "streets": "vps_ros.learning.kmeans",
+    "mask2former": "vps_ros.learning.mask2former",
+    "video-knet": "vps_ros.learning.video_knet.kind",
+}
 """Kind of a recipe's model -> its module, imported when it is needed.
 
 A module has `kind(recipe)`, which makes a Kind. Where weights can come from checkpoints of other programs, it also has

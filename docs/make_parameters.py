@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vps_ros.config import TRACKERS, Config, LiveConfig, Parameter, parameters
+from vps_ros.config import TRACKERS, Config, LiveConfig, NodeConfig, Parameter, parameters
 from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def parameter_file() -> str:
     """A ROS parameter file of every default, each with its meaning; `vps-ros replay --config` reads it too."""
     lines = ["/**:", "  ros__parameters:"]
-    for p in (*parameters(Config), *parameters(LiveConfig)):
+    for p in (*parameters(Config), *parameters(LiveConfig), *parameters(NodeConfig)):
         lines += [f"    # {_facts(p)}", f"    {p.name}: {_yaml(p.default)}"]
     return "\n".join(lines) + "\n"
 
@@ -30,7 +30,8 @@ def table() -> str:
     ]
     lines += ["", *_rows(Config), "", "## Of what is live", ""]
     lines += ["For `vps-ros live` and the ROS node only; `replay` and `track` read past them in a file.", ""]
-    return "\n".join(lines + _rows(LiveConfig) + _own_values()) + "\n"
+    lines += [*_rows(LiveConfig), "", "## Of the node", "", "For the ROS node only.", "", *_rows(NodeConfig)]
+    return "\n".join(lines + _own_values()) + "\n"
 
 
 def _rows(kind: type) -> list[str]:

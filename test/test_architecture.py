@@ -39,12 +39,14 @@ ALLOWED = {
     "ablation": GROUND | {"trackers", "segmenters", "datasets", "evaluation"},
     "recording": GROUND | {"online", "messages"},
     "live": GROUND | {"online", "messages", "drawing"},
+    "ros": GROUND | {"live", "online", "messages", "segmenters"},
     "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(GROUND, GROUND),
 }
 """Which parts of the package a part may import, besides itself."""
 ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning"}
-ONLY_IN |= {"rclpy": "ros", "launch": "ros", "cyclonedds": "live"}
+ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "diagnostic_updater", "launch"), "ros")
+ONLY_IN["cyclonedds"] = "live"
 
 
 def imports(path: Path) -> set[str]:

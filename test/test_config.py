@@ -8,14 +8,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.config import TRACKERS, Config, LiveConfig, check, parameters
+from vps_ros.config import TRACKERS, Config, LiveConfig, NodeConfig, check, parameters
 from vps_ros.errors import InputError
 from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
-@pytest.mark.parametrize("kind", [Config, LiveConfig])
+@pytest.mark.parametrize("kind", [Config, LiveConfig, NodeConfig])
 def test_every_default_is_within_its_own_range(kind):
     for p in parameters(kind):
         assert check(p, p.default) == p.default
@@ -73,10 +73,12 @@ def test_plain_and_ros_parameter_files_read_alike(tmp_path):
 
 def test_one_file_holds_the_parameters_of_the_pipeline_and_of_what_is_live(tmp_path):
     path = tmp_path / "drive.yaml"
-    path.write_text("thing_threshold: 0.25\ndepth: 5\n")
+    path.write_text("thing_threshold: 0.25\ndepth: 5\ncameras: [front, left]\n")
     assert Config.from_yaml(path) == Config(thing_threshold=0.25)
     assert LiveConfig.from_yaml(path) == LiveConfig(depth=5)
-    assert not {p.name for p in parameters(Config)} & {p.name for p in parameters(LiveConfig)}
+    assert NodeConfig.from_yaml(path) == NodeConfig(cameras=("front", "left"))
+    names = [p.name for kind in (Config, LiveConfig, NodeConfig) for p in parameters(kind)]
+    assert len(names) == len(set(names))
     path.write_text("reliablity: reliable\n")
     for kind in (Config, LiveConfig):
         with pytest.raises(InputError, match="'reliablity'; did you mean reliability"):
@@ -128,3 +130,4 @@ def test_the_shipped_file_and_table_are_made_from_the_declaration():
     assert (ROOT / "docs" / "parameters.md").read_text() == made["table"](), "run docs/make_parameters.py"
     assert Config.from_yaml(ROOT / "config" / "vps.yaml") == Config()
     assert LiveConfig.from_yaml(ROOT / "config" / "vps.yaml") == LiveConfig()
+    assert NodeConfig.from_yaml(ROOT / "config" / "vps.yaml") == NodeConfig()

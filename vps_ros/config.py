@@ -26,6 +26,7 @@ class Parameter:
         low, high: range of the values; None where there is none.
         least: smallest value besides -1, where -1 stands for the tracker's own value (presets.py); None elsewhere.
         live: may change while a pipeline runs.
+        once: is read as the node starts, and never again.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Parameter:
     choices: tuple[str, ...] = ()
     live: bool = False
     least: float | None = None
+    once: bool = False
 
 
 def _parameter(default: Any, meaning: str, **facts: Any) -> Any:
@@ -56,7 +58,7 @@ Kind = TypeVar("Kind", bound="_Checked")
 
 
 class _Checked:
-    """What Config and LiveConfig share: values that are checked, from a mapping or a file."""
+    """What Config, LiveConfig and NodeConfig share: values that are checked, from a mapping or a file."""
 
     def __post_init__(self) -> None:
         for p in parameters(type(self)):
@@ -80,7 +82,7 @@ class _Checked:
     def from_yaml(cls: type[Kind], path: str | Path, overrides: Mapping[str, Any] | None = None) -> Kind:
         """From a YAML file: a plain mapping, or a ROS parameter file (`node: ros__parameters:`).
 
-        One file may hold the parameters of Config and of LiveConfig.
+        One file may hold the parameters of Config, LiveConfig and NodeConfig.
         """
         try:
             content = yaml.safe_load(Path(path).read_text())
@@ -205,8 +207,21 @@ class LiveConfig(_Checked):
     )
 
 
+@dataclass(frozen=True)
+class NodeConfig(_Checked):
+    """Parameters of the ROS node alone; raises InputError for a value out of its range."""
+
+    autostart: bool = _parameter(
+        True, "configure and activate at the start; false leaves that to a lifecycle manager", once=True
+    )
+    cameras: tuple[str, ...] = _parameter(
+        ("",),
+        "cameras that share the model, by name: NAME/image in, ~/NAME/panoptic out; one empty name: one camera",
+    )
+
+
 def parameters(kind: type[_Checked] = Config) -> tuple[Parameter, ...]:
-    """Every parameter of Config, or of LiveConfig, in the order of declaration."""
+    """Every parameter of Config, LiveConfig or NodeConfig, in the order of declaration."""
     return _PARAMETERS[kind]
 
 
@@ -256,4 +271,4 @@ def _declared(kind: type[_Checked]) -> tuple[Parameter, ...]:
     )
 
 
-_PARAMETERS = {kind: _declared(kind) for kind in (Config, LiveConfig)}
+_PARAMETERS = {kind: _declared(kind) for kind in (Config, LiveConfig, NodeConfig)}

@@ -73,6 +73,11 @@ class OnlinePanoptic:
         self._sequence.restart()
         self._forget()
 
+    def configure(self, config: Config) -> None:
+        """Takes over the live parameters of `config` from the next frame on; the others must be as they were."""
+        self.segmenter.configure(config)
+        self.config = config
+
     def interrupt(self) -> None:
         """Makes a step that is under way in another thread fail soon; later ones are not affected."""
         self.segmenter.interrupt()

@@ -1,0 +1,1 @@
+"""The rclpy node; the only folder that imports rclpy."""

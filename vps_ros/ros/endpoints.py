@@ -1,0 +1,77 @@
+"""Publishers and subscriptions of serialized messages, which say why somebody does not meet them.
+
+Messages go as CDR that vps_ros.messages makes and reads: rclpy's own classes take longer, and its executor ends at
+a message that they cannot read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.subscription import Subscription
+
+from vps_ros.errors import InputError
+from vps_ros.ros.qos import mismatch
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ModuleNotFoundError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+
+def subscribe(node: Node, topic: str, kind: str, qos: QoSProfile, take: Callable[[bytes], None]) -> Subscription:
+    """A subscription whose callback gets bytes; parameters `qos_overrides.*` win over `qos`, which is changed."""
+
+    def unmet(_: Any) -> None:
+        for other in node.get_publishers_info_by_topic(topic):
+            if said := mismatch(other.qos_profile, qos):
+                node.get_logger().error(
+                    f"{topic}: nothing comes from {_name(other)}: {said} "
+                    "(parameters reliability, or qos_overrides of this topic)"
+                )
+
+    return node.create_subscription(
+        message_class(kind),
+        topic,
+        take,
+        qos,
+        raw=True,
+        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=unmet),
+        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+    )
+
+
+def publisher(node: Node, topic: str, kind: str, qos: QoSProfile) -> Publisher:
+    """A publisher of bytes; parameters `qos_overrides.*` win over `qos`, which is changed."""
+
+    def unmet(_: Any) -> None:
+        for other in node.get_subscriptions_info_by_topic(topic):
+            if said := mismatch(qos, other.qos_profile):
+                node.get_logger().warning(f"{topic}: nothing goes to {_name(other)}: {said}")
+
+    return node.create_publisher(
+        message_class(kind),
+        topic,
+        qos,
+        event_callbacks=PublisherEventCallbacks(incompatible_qos=unmet),
+        qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+    )
+
+
+def message_class(kind: str) -> type:
+    """The class of `package/msg/Type`; raises InputError where its package is not installed."""
+    package, _, name = kind.split("/")
+    try:
+        return getattr(import_module(f"{package}.msg"), name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{kind}: no {error.name} is installed; install {package} (rosdep), and source it") from None
+
+
+def _name(endpoint: Any) -> str:
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

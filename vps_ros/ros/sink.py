@@ -1,0 +1,54 @@
+"""The outputs of one camera as topics of a node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.node import Node
+
+from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
+from vps_ros.messages.typestore import BagMessages
+from vps_ros.ros.endpoints import publisher
+from vps_ros.ros.qos import of_labels, of_outputs
+
+OPTIONAL = ("panoptic_ids",)
+"""Outputs that are offered only where a parameter of that name asks for them."""
+
+
+class TopicSink:
+    """Sink (live/sink.py) of a node's topics, `~/tracks` or `~/NAME/tracks`.
+
+    Args:
+        camera: its name; "" where there is only one.
+        optional: which of OPTIONAL to offer.
+    """
+
+    def __init__(self, node: Node, camera: str, optional: tuple[str, ...]) -> None:
+        self.messages = BagMessages()
+        self._node = node
+        self._kinds = {
+            **{name: kind for name, kind in OUTPUTS.items() if name not in OPTIONAL or name in optional},
+            LABEL_INFO: LABEL_INFO_TYPE,
+        }
+        prefix = f"~/{camera}/" if camera else "~/"
+        self._publishers = {
+            name: publisher(node, prefix + name, kind, of_labels() if name == LABEL_INFO else of_outputs())
+            for name, kind in self._kinds.items()
+        }
+
+    def wants(self, output: str) -> bool:
+        return output in self._publishers and self._publishers[output].get_subscription_count() > 0
+
+    def publish(self, output: str, message: Any) -> None:
+        data = self.messages.store.serialize_cdr(message, self._kinds[output])
+        try:
+            self._publishers[output].publish(bytes(data))
+        except Exception:
+            # Once ROS is shut down, which a signal does at any moment, there is nobody to tell.
+            if self._node.context.ok():
+                raise
+
+    def close(self) -> None:
+        for one in self._publishers.values():
+            self._node.destroy_publisher(one)
+        self._publishers = {}

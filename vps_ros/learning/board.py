@@ -34,7 +34,7 @@ def import_writer() -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError(f"--tensorboard needs tensorboard ({error.name}); pip install tensorboard") from None
+        raise InputError(f"--tensorboard needs {error.name or 'tensorboard'}; pip install tensorboard") from None
     return SummaryWriter
 
 

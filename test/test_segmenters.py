@@ -143,7 +143,8 @@ class TestWhatAModelGives:
         result = load(model.save(tmp_path))(np.full((16, 16, 3), 10, np.uint8))
         assert result.embeddings[0].tolist() == [10] * 16 + [grey] * 16
 
-    def test_post_processing_inside_the_graph(self, tmp_path):
+    def in_graph(self, folder):
+        """A model whose own graph says which of two segments is where the image is bright."""
         model = Model()
         model.constants |= {
             "scores": np.array([[0.9, 0.6]], np.float32),
@@ -162,10 +163,23 @@ class TestWhatAModelGives:
             helper.make_node("Identity", ["which"], ["slot_class"]),
             helper.make_node("Identity", ["scores"], ["slot_score"]),
         )
-        result = load(model.save(tmp_path))(halves(32, 64))
+        return model.save(folder)
+
+    def test_post_processing_inside_the_graph(self, tmp_path):
+        result = load(self.in_graph(tmp_path))(halves(32, 64))
         assert result.class_ids.tolist() == [1, 0]
         assert result.map[0].tolist() == [1] * 32 + [2] * 32
         np.testing.assert_allclose(result.scores, [0.9, 0.6])
+
+    def test_what_is_fixed_inside_the_graph_cannot_be_changed(self, tmp_path):
+        path = self.in_graph(tmp_path)
+        message = refusal(path, thing_threshold=0.6, postprocess="pixel_wise")
+        assert message.startswith("thing_threshold, postprocess: fixed inside the graph of")
+        assert "--postprocess host" in message
+        segmenter = load(path, thing_threshold=CARD.thresholds.thing)
+        with pytest.raises(InputError, match="stuff_area"):
+            segmenter.configure(Config(stuff_area=3))
+        assert segmenter.thresholds == CARD.thresholds
 
     def test_a_shipped_name(self):
         for name in shipped_models():

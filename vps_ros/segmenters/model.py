@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.config import Config
-from vps_ros.errors import DroppedFrame
+from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.contract import Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.session import Session
+from vps_ros.segmenters.slots import from_slots
 from vps_ros.shipped import model_path
 from vps_ros.taxonomy import Taxonomy
 
@@ -48,6 +49,7 @@ class OnnxSegmenter:
         self.milliseconds: dict[str, float] = {}
         spec = self.card.input
         self._fill = tuple(int(round(min(max(value, 0), 255))) for value in spec.fill or spec.mean)
+        self._made_for = None if self.card.camera is None else fit(spec, *self.card.camera)
         self.configure(config)
 
     @property
@@ -59,8 +61,19 @@ class OnnxSegmenter:
         return self._session.recurrent
 
     def configure(self, config: Config) -> None:
-        """Takes over the thresholds of `config` from the next image on."""
-        self.thresholds = thresholds(self.card.thresholds, config)
+        """Takes over the thresholds of `config` from the next image on.
+
+        Raises InputError when `config` changes what is fixed inside the model's graph.
+        """
+        chosen = thresholds(self.card.thresholds, config)
+        if self._session.in_graph and chosen != self.card.thresholds:
+            fields = {**_OF_CONFIG, "postprocess": "mode"}
+            changed = [name for name, f in fields.items() if getattr(chosen, f) != getattr(self.card.thresholds, f)]
+            raise InputError(
+                f"{', '.join(changed)}: fixed inside the graph of {self._session.path}; leave it at the model's, "
+                "or export the model with --postprocess host"
+            )
+        self.thresholds = chosen
 
     def reset(self) -> None:
         """Recurrent state to zeros."""
@@ -83,7 +96,7 @@ class OnnxSegmenter:
         ran = perf_counter()
         try:
             if self._session.in_graph:
-                segmentation = postprocess.from_slots(outputs, where, self.card.taxonomy)
+                segmentation = from_slots(outputs, where, self.card.taxonomy, self._made_for)
             else:
                 segmentation = postprocess.from_logits(
                     outputs, where, self.card.taxonomy, self.thresholds, self.card.mask_activation

@@ -1,0 +1,135 @@
+"""A model of the contract that gives logits -> one that gives segments."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import onnx
+from onnx import helper
+
+from vps_ros.errors import InputError
+from vps_ros.learning.in_graph import claims
+from vps_ros.learning.in_graph.nodes import FLOAT, INT32, UINT8, Nodes, Value
+from vps_ros.learning.in_graph.ranking import rank
+from vps_ros.learning.in_graph.slots import slots
+from vps_ros.learning.in_graph.upsampling import BUDGET, Field
+from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.preprocess import Fit, fit
+
+LOGITS = ("class_logits", "mask_logits", "query_embeddings")
+_PREFIX = "postprocess/"
+_OPSET = 16
+"""The first whose ScatterElements can add."""
+_AGAIN = "export the model again with `vps-ros export`"
+
+
+def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, budget: int = BUDGET) -> None:
+    """Puts the whole post-processing behind a network, by its card's thresholds. Changes `model`.
+
+    Args:
+        model: of the contract, with the outputs of LOGITS.
+        camera: (height, width) of the images that segment_map is for; None: the size of the network's input.
+        where: the model's name in errors.
+        budget: most elements of an intermediate tensor.
+
+    Raises InputError when the model is none of the contract, its shapes are open, or its camera must be known.
+    """
+    properties = {p.key: p for p in model.metadata_props}
+    if METADATA_KEY not in properties:
+        raise InputError(f"{where}: has no metadata {METADATA_KEY!r}; {_AGAIN}")
+    card = ModelCard.from_json(properties[METADATA_KEY].value, where)
+    opset = max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+    if opset < _OPSET:
+        raise InputError(f"{where}: is of ONNX opset {opset}; post-processing in the graph needs {_OPSET} or newer")
+    if card.input.keep_aspect and camera is None:
+        raise InputError(
+            f"{where}: pads the camera's image, so that post-processing in the graph must know its size; pass --camera"
+        )
+    outputs = {o.name: o for o in model.graph.output}
+    if missing := [name for name in LOGITS if name not in outputs]:
+        raise InputError(f"{where}: lacks the output {missing[0]!r} (it has {', '.join(sorted(outputs))}); {_AGAIN}")
+    shapes = {name: _shape(outputs[name], where) for name in LOGITS}
+    nodes = Nodes(opset, _PREFIX)
+    given = []
+    for name in LOGITS:
+        _rename(model.graph, name, f"{_PREFIX}{name}")
+        given.append(Value(nodes, f"{_PREFIX}{name}", outputs[name].type.tensor_type.elem_type).cast(FLOAT))
+    camera = camera or (card.input.height, card.input.width)
+    results = _results(nodes, given, shapes, card, fit(card.input, *camera), budget)
+    kept = [o for o in model.graph.output if o.name not in LOGITS]
+    del model.graph.output[:]
+    model.graph.output.extend([*results, *kept])
+    model.graph.node.extend(nodes.nodes)
+    model.graph.initializer.extend(nodes.constants.values())
+    properties[METADATA_KEY].value = dataclasses.replace(card, camera=camera).to_json()
+    onnx.checker.check_model(model)
+
+
+def _results(
+    nodes: Nodes, given: list[Value], shapes: dict[str, list[int]], card: ModelCard, where: Fit, budget: int
+) -> list[onnx.ValueInfoProto]:
+    classes, masks, embeddings = given
+    limits, sigmoid = card.thresholds, card.mask_activation == "sigmoid"
+    shape = tuple(shapes["mask_logits"][1:])
+    queries = shape[0]
+    ranking = rank(classes, masks, shape, card.taxonomy, limits, sigmoid)
+    ranked = masks if not sigmoid and limits.mode != "mask_wise" else masks.take(ranking.order, axis=1)
+    field = Field(ranked, shape, where, budget)
+    if limits.mode == "mask_wise":
+        found = claims.mask_wise(field, ranking, limits, sigmoid)
+    elif not sigmoid:
+        found = claims.softmax_pixel_wise(field, ranking, limits)
+    elif limits.mode == "pixel_wise":
+        found = claims.sigmoid_pixel_wise(field, ranking, limits)
+    else:
+        found = claims.argmax(_products(field, ranking, limits.mask_grid), ranking, limits)
+    result = slots(found, ranking, queries, where, limits)
+    # What is not finite must not pass for a picture: the host drops the frame when a score is no number.
+    faulty = [~(x.apply("Abs") < np.inf) for x in given]
+    faulty = [f.cast(INT32).max(*range(len(shapes[name]))) for f, name in zip(faulty, LOGITS, strict=True)]
+    broken = (faulty[0] + faulty[1] + faulty[2]) > 0
+    dimensions = shapes["query_embeddings"][2]
+    outputs = {
+        "segment_map": (result.map, UINT8, [1, *where.camera]),
+        "slot_class": (result.column, INT32, [1, queries]),
+        "slot_score": (broken.choose(np.float32(np.nan), result.score), FLOAT, [1, queries]),
+        "query_embeddings": (embeddings.take(result.query, axis=1), FLOAT, [1, queries, dimensions]),
+    }
+    for name, (value, _, _) in outputs.items():
+        nodes.nodes.append(helper.make_node("Identity", [value.name], [name], f"{_PREFIX}{name}_out"))
+    return [helper.make_tensor_value_info(name, kind, shape) for name, (_, kind, shape) in outputs.items()]
+
+
+def _products(field: Field, ranking, side: int) -> Field:
+    """Class score times mask probability of each query, at the nodes or at those of a square in between."""
+    queries, maps = field.shape[0], field.maps
+    shape = field.shape
+    if side:
+        sizes = np.array([1, queries, side, side], np.int64)
+        maps = maps.nodes.op("Resize", maps, None, None, sizes, type=FLOAT, mode="linear")
+        shape = (queries, side, side)
+    maps = maps.sigmoid() * ranking.class_score.reshape(1, queries, 1, 1)
+    return dataclasses.replace(field, maps=maps, shape=shape)
+
+
+def _shape(output: onnx.ValueInfoProto, where: str) -> list[int]:
+    shape = [d.dim_value for d in output.type.tensor_type.shape.dim]
+    if not shape or not all(shape):
+        raise InputError(f"{where}: output {output.name!r} has no fixed shape; {_AGAIN}")
+    return shape
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Another name for a value, wherever it is made or used."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                if name == old:
+                    names[i] = new
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _rename(attribute.g, old, new)
+    for value in (*graph.initializer, *graph.value_info):
+        if value.name == old:
+            value.name = new

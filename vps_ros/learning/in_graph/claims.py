@@ -1,0 +1,236 @@
+"""Which query each pixel goes to, inside the graph: the rules of postprocess.py without data-dependent shapes.
+
+In mask_wise, a query gets its free pixels if these are enough, and which are free depends on all before it. Where a
+pixel has at most two claimants (softmax masks of more than a third), that needs no walk over the queries: with A_q
+the pixels of a mask and I_qr those that it shares with r, the decisions are the solution of
+
+    a_q = [ A_q - sum over r before q of I_qr a_r > overlap A_q ],
+
+which is triangular, so that iterating it from any start makes the first k decisions right after k steps, and every
+decision that hangs on a chain of fewer than k others. Elsewhere the queries are pasted one after the other in a loop.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from vps_ros.learning.in_graph.nodes import FLOAT, INT32, INT64, Nodes, Value
+from vps_ros.learning.in_graph.ranking import Ranking
+from vps_ros.learning.in_graph.upsampling import Field
+from vps_ros.segmenters.claims import logit
+from vps_ros.segmenters.contract import Thresholds
+
+DEPTH = 32
+"""Steps of the iteration: decisions are exact unless one hangs on a chain of so many others."""
+PAIRS_FROM = 0.34
+"""Threshold of softmax masks from which on no rounding lets three claim one pixel."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """Every pixel's entry, and to which rank each entry goes.
+
+    Attributes:
+        entry: int32 [height, width] in 0..E-1.
+        owner: int32 [E] rank, or N for none.
+        weight: int64 [E] pixels.
+    """
+
+    entry: Value
+    owner: Value
+    weight: Value
+
+
+def softmax_pixel_wise(field: Field, ranking: Ranking, limits: Thresholds) -> Claims:
+    """Every pixel to its likeliest query; `field` holds the mask logits in the order of the network."""
+    queries, camera = field.shape[0], field.where.camera
+    every = limits.mask * queries < 1
+    winner, _, total = _softmax(field, with_total=not every)
+    if not every:
+        # The largest of them has probability 1 / total.
+        winner = (total * limits.mask < 1).choose(winner, np.int32(queries))
+    entry = winner.reshape(*camera)
+    owner = ranking.able.take(ranking.position).choose(ranking.position, np.int32(queries))
+    return Claims(entry, owner.followed_by(np.array([queries], np.int32)), count(entry, camera, queries + 1))
+
+
+def sigmoid_pixel_wise(field: Field, ranking: Ranking, limits: Thresholds) -> Claims:
+    """Every pixel to the largest product of class score and probability; `field` holds mask logits in order of rank."""
+    score = ranking.class_score.reshape(1, field.shape[0], 1, 1)
+    # Turned before they are upsampled: there are fewer of them.
+    turned = dataclasses.replace(field, maps=field.maps.apply("Neg"))
+    limit = -logit(limits.mask)
+
+    def product(which: slice, logits: Value) -> tuple[Value, Value]:
+        mine = score.part([which.start], [which.stop], [1])
+        return logits < limit, mine / (logits.apply("Exp") + 1)
+
+    winner, top, area = _contest(turned, product)
+    claimed = None
+    if limits.mask > 0:
+        claimed = top > ranking.class_score.take(winner) * limits.mask
+    return _those_that_keep_enough(field, ranking, limits, winner, claimed, area)
+
+
+def argmax(field: Field, ranking: Ranking, limits: Thresholds) -> Claims:
+    """The same for `field` holding the products themselves, however small the largest is."""
+    winner, _, area = _contest(field, lambda which, products: (products > limits.mask, products))
+    return _those_that_keep_enough(field, ranking, limits, winner, None, area)
+
+
+def mask_wise(field: Field, ranking: Ranking, limits: Thresholds, sigmoid: bool) -> Claims:
+    """The queries in order; `field` holds mask logits in order of rank."""
+    if sigmoid:
+        limit = np.float32(logit(limits.mask))
+        return _one_after_the_other(field, ranking, limits, lambda body, logits: logits > limit)
+    _, top, total = _softmax(field, with_total=True)
+    least = total * limits.mask
+    if limits.mask >= PAIRS_FROM:
+        return _pairs(field, ranking, limits, top + least.apply("Log"))
+    return _one_after_the_other(
+        field, ranking, limits, lambda body, logits: (logits - body.value(top)).apply("Exp") > body.value(least)
+    )
+
+
+def count(entry: Value, camera: tuple[int, int], entries: int) -> Value:
+    """int64 [entries]: pixels of each entry in [height, width]."""
+    nodes, (height, width) = entry.nodes, camera
+    ones, rows = nodes.full((height, width), np.float32(1)), nodes.full((height, entries), np.float32(0))
+    # Row by row, so that a large segment's pixels do not all wait for the same sum. Whole numbers below 2^24: exact.
+    return nodes.op("ScatterElements", rows, entry, ones, type=FLOAT, axis=1, reduction="add").sum(0).cast(INT64)
+
+
+def add_up(weight: Value, which: Value, entries: int) -> Value:
+    """int64 [entries]: sum of the weights [E] that belong to each; `which` is int32 [E]."""
+    zeros = weight.nodes.full((entries,), np.float32(0))
+    sums = weight.nodes.op("ScatterElements", zeros, which, weight.cast(FLOAT), type=FLOAT, axis=0, reduction="add")
+    return sums.cast(INT64)
+
+
+def _more(left: Value, area: Value, overlap: float) -> Value:
+    """bool: left > overlap * area, of int64; in whole numbers, since float32 would decide ties by its rounding."""
+    share = _fraction(overlap)
+    return left * share.denominator > area * share.numerator
+
+
+def _fraction(overlap: float) -> Fraction:
+    return Fraction(overlap).limit_denominator(10**6)
+
+
+def _softmax(field: Field, with_total: bool) -> tuple[Value, Value, Value | None]:
+    """[1, 1, height, width] each: the query with the largest logit, that logit, and sum over all of exp(logit - it)."""
+    winner = top = total = None
+    for which, logits in field.parts():
+        here, best = logits.argmax(1) + which.start, logits.max(1, keep=True)
+        if winner is not None:
+            here, best = (best > top).choose(here, winner), best.larger(top)
+        if with_total:
+            power = (logits - best).apply("Exp").sum(1, keep=True)
+            total = power if total is None else total * (top - best).apply("Exp") + power
+        winner, top = here, best
+    return winner, top, total
+
+
+def _contest(field: Field, judge: Callable[[slice, Value], tuple[Value, Value]]) -> tuple[Value, Value, Value]:
+    """[1, 1, height, width] the rank with the largest product, that product; int64 [N] pixels inside each mask.
+
+    `judge` gives, for some ranks and their upsampled maps, what is inside and the products.
+    """
+    winner = top = None
+    areas = []
+    for which, values in field.parts():
+        inside, products = judge(which, values)
+        areas.append(inside.cast(FLOAT).sum(0, 2, 3))
+        here, best = products.argmax(1) + which.start, products.max(1, keep=True)
+        if winner is not None:
+            here, best = (best > top).choose(here, winner), best.larger(top)
+        winner, top = here, best
+    area = areas[0].followed_by(*areas[1:]) if len(areas) > 1 else areas[0]
+    return winner, top, area.cast(INT64)
+
+
+def _those_that_keep_enough(
+    field: Field, ranking: Ranking, limits: Thresholds, winner: Value, claimed: Value | None, area: Value
+) -> Claims:
+    """Pixels won but not claimed count for their winner, but stay void."""
+    queries, camera = field.shape[0], field.where.camera
+    entries = queries if claimed is None else 2 * queries
+    entry = winner if claimed is None else claimed.choose(winner, winner + queries)
+    entry = entry.reshape(*camera)
+    weight = count(entry, camera, entries)
+    won = weight if claimed is None else weight.reshape(2, queries).sum(0)
+    kept = ranking.able & (area > 0) & _more(won, area, limits.overlap)
+    owner = kept.choose(np.arange(queries, dtype=np.int32), np.int32(queries))
+    if claimed is not None:
+        owner = owner.followed_by(np.full(queries, queries, np.int32))
+    return Claims(entry, owner, weight)
+
+
+def _pairs(field: Field, ranking: Ranking, limits: Thresholds, least: Value) -> Claims:
+    """Masks of which at most two share a pixel: an entry for every pair of first and last claimant."""
+    queries, camera = field.shape[0], field.where.camera
+    index, one_more = np.arange(queries), queries + 1
+    by_query = [
+        ranking.able.choose(index.astype(np.float32), np.float32(none)).reshape(1, queries, 1, 1)
+        for none in (queries, -1)
+    ]
+    first = last = None
+    for which, logits in field.parts():
+        claim = logits > least
+        low, high = (of.part([which.start], [which.stop], [1]) for of in by_query)
+        low = claim.choose(low, np.float32(queries)).min(1)
+        high = claim.choose(high, np.float32(-1)).max(1)
+        first = low if first is None else first.nodes.op("Min", first, low, type=FLOAT)
+        last = high if last is None else last.larger(high)
+    entry = ((last.cast(INT32) + 1) * one_more + first.cast(INT32)).reshape(*camera)
+    flat = entry.reshape(camera[0] * camera[1])
+    ones = flat.nodes.full((camera[0] * camera[1],), np.float32(1))
+    weight = add_up(ones, flat, one_more**2)
+    # Row g + 1 and column f: pixels whose claimants are f and g, f <= g.
+    shared = weight.reshape(one_more, one_more).part([1, 0], [one_more, queries], [0, 1])
+    diagonal, before = np.eye(queries, dtype=bool), index[:, None] > index
+    zero = np.int64(0)
+    alone = shared.nodes.value(diagonal).choose(shared, zero).sum(1)
+    area = shared.sum(1) + shared.sum(0) - alone
+    # A - covered > overlap A, in whole numbers.
+    share = _fraction(limits.overlap)
+    most = area * (share.denominator - share.numerator)
+    overlaps = shared.nodes.value(before).choose(shared, zero) * share.denominator
+    pasted = area > 0
+    for _ in range(min(queries, DEPTH)):
+        pasted = (overlaps * pasted.cast(INT64).reshape(1, queries)).sum(1) < most
+    pasted = pasted.cast(INT32)
+    nobody = np.zeros(1, np.int32)
+    ranks = np.arange(-1, one_more, dtype=np.int32)
+    of_first = pasted.followed_by(nobody).reshape(1, one_more) > 0
+    of_last = pasted.nodes.value(nobody).followed_by(pasted).reshape(one_more, 1) > 0
+    owner = of_first.choose(ranks[None, 1:], of_last.choose(ranks[:-1, None], np.int32(queries)))
+    return Claims(entry, owner.reshape(one_more**2), weight)
+
+
+def _one_after_the_other(
+    field: Field, ranking: Ranking, limits: Thresholds, claims: Callable[[Nodes, Value], Value]
+) -> Claims:
+    """Masks of which any number share a pixel.
+
+    `claims` gives, among the nodes of the loop's body, what the query with these upsampled logits claims.
+    """
+    queries, camera = field.shape[0], field.where.camera
+
+    def paste(body: Nodes, number: Value, owner: Value) -> Value:
+        one = body.value(field.maps).take(number.reshape(1), axis=1)
+        claim = claims(body, field.upsample(one)).reshape(*camera)
+        fresh = claim & owner.equals(queries)
+        area, left = (pixels.cast(FLOAT).sum(0, 1).cast(INT64) for pixels in (claim, fresh))
+        return (fresh & _more(left, area, limits.overlap)).choose(number.cast(INT32), owner)
+
+    nodes = field.maps.nodes
+    empty = nodes.full(camera, np.int32(queries))
+    entry = nodes.loop(ranking.able.cast(INT64).sum(0), empty, camera, paste)
+    owner = nodes.value(np.arange(queries + 1, dtype=np.int32))
+    return Claims(entry, owner, count(entry, camera, queries + 1))

@@ -1,5 +1,7 @@
 """One frame in, one panoptic frame out: identities, ids of segments, sequences."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from worlds import CAR_ID, ROAD_ID, SKY_ID, colour_model, picture
@@ -108,3 +110,18 @@ def test_the_same_frames_give_the_same_result(tmp_path):
         assert np.array_equal(a.map, b.map)
         assert a.tracks == b.tracks
         assert a.segments == b.segments
+
+
+def test_parameters_change_between_frames_and_no_object_is_lost(pipeline):
+    squares = {0: (8, 40), 1: (56, 40)}
+    first = pipeline.step(Frame(picture(squares), 0))
+    pipeline.configure(replace(pipeline.config, thing_threshold=1.0))
+    without = pipeline.step(Frame(picture(squares), TENTH))
+    assert things(first) and not things(without)
+    pipeline.configure(replace(pipeline.config, thing_threshold=-1.0))
+    again = pipeline.step(Frame(picture(squares), 2 * TENTH))
+    assert things(again).keys() == things(first).keys()
+    pipeline.configure(replace(pipeline.config, memory_tau=2.0, memory_unit="seconds"))
+    soon = pipeline.step(Frame(picture(squares), 20 * TENTH))
+    late = pipeline.step(Frame(picture(squares), 41 * TENTH))
+    assert (soon.sequence_id, late.sequence_id) == (0, 1)

@@ -57,6 +57,35 @@ def test_moving_objects_keep_their_ids(name):
 
 
 @every
+def test_a_change_of_parameters_forgets_nobody(name):
+    """The same values again change nothing; a memory of one frame forgets what is missed in two."""
+    things = [*three(), Thing((40, 5, 55, 20), embedding=tuple(AXES[3]), name=9, hidden=frozenset({4, 5}))]
+    config = Config(tracker=name, tracker_weights="none").settled()
+    kept, told, forgetful = (tracker(name) for _ in range(3))
+    for f in range(7):
+        if f == 3:
+            told.configure(config)
+            forgetful.configure(replace(config, memory_tau=1.0))
+        frame, segmentation, _ = scored(things, f * RATE, f)
+        tracks = [track.step(frame, segmentation) for track in (kept, told, forgetful)]
+        assert tracks[0] == tracks[1]
+        if f == 3:
+            assert tracks[2] == tracks[0]
+        if f == 5:
+            assert {t.track_id for t in tracks[2]} == {t.track_id for t in tracks[0] if t.index >= 0}
+
+
+@every
+def test_frames_until_an_object_is_confirmed_may_change(name):
+    track = tracker(name, confirm_hits=2)
+    drive(track, three(), 3)
+    track.configure(Config(tracker=name, tracker_weights="none", confirm_hits=5).settled())
+    for f, state in ((3, TrackState.TENTATIVE), (4, TrackState.CONFIRMED)):
+        frame, segmentation, _ = scored(three(), f * RATE, f)
+        assert {t.state for t in track.step(frame, segmentation)} == {state}
+
+
+@every
 def test_reset_forgets_everything_but_ids_go_on(name):
     track = tracker(name)
     drive(track, three(), 3)

@@ -143,14 +143,18 @@ class Config(_Checked):
         low=16,
         high=2160,
     )
-    pixel_threshold: float = _tracker_value("least Dice of a mask moved by the flow and a mask now", 0, 1)
-    association_threshold: float = _tracker_value("least probability that a thing is an object in memory", 0, 1)
-    temporal_consistency: bool = _parameter(True, "compare with masks two frames ago as well (hierarchical: always)")
-    temporal_threshold: float = _tracker_value(
-        "least similarity to an object two frames ago; theta of HybridTracker", 0, 1
+    pixel_threshold: float = _tracker_value("least Dice of a mask moved by the flow and a mask now", 0, 1, live=True)
+    association_threshold: float = _tracker_value(
+        "least probability that a thing is an object in memory", 0, 1, live=True
     )
-    iou_threshold: float = _tracker_value("least intersection over union with an object's mask or box", 0, 1)
-    instance_threshold: float = _tracker_value("least probability of a match of instances", 0, 1)
+    temporal_consistency: bool = _parameter(
+        True, "compare with masks two frames ago as well (hierarchical: always)", live=True
+    )
+    temporal_threshold: float = _tracker_value(
+        "least similarity to an object two frames ago; theta of HybridTracker", 0, 1, live=True
+    )
+    iou_threshold: float = _tracker_value("least intersection over union with an object's mask or box", 0, 1, live=True)
+    instance_threshold: float = _tracker_value("least probability of a match of instances", 0, 1, live=True)
     instance_temperature: float = _tracker_value(
         "temperature of the cosine of embeddings from which no head was learned", 1e-3, 1e3
     )
@@ -158,29 +162,41 @@ class Config(_Checked):
         "model",
         "what the instance and hybrid trackers have learned: a file, none, or model (the file beside it, if any)",
     )
-    init_threshold: float = _parameter(0.35, "least score of a new object of the quasi-dense tracker", low=0, high=1)
+    init_threshold: float = _parameter(
+        0.35, "least score of a new object of the quasi-dense tracker", low=0, high=1, live=True
+    )
     object_threshold: float = _parameter(
-        0.3, "least score of a known object's sighting in the quasi-dense tracker", low=0, high=1
+        0.3, "least score of a known object's sighting in the quasi-dense tracker", low=0, high=1, live=True
     )
     match_threshold: float = _parameter(
-        0.5, "least bidirectional softmax of a match of the quasi-dense tracker", low=0, high=1
+        0.5, "least bidirectional softmax of a match of the quasi-dense tracker", low=0, high=1, live=True
     )
     memory_threshold: float = _tracker_value(
-        "least similarity (appearance times location) to an object in memory; alpha", 0, 1
+        "least similarity (appearance times location) to an object in memory; alpha", 0, 1, live=True
     )
-    location_threshold: float = _tracker_value("least location similarity where no appearance is known", 0, 1)
+    location_threshold: float = _tracker_value(
+        "least location similarity where no appearance is known", 0, 1, live=True
+    )
     location_temperature: float = _tracker_value(
-        "squared distance of boxes, in sizes of the image, at which location similarity is 1/e; T", 1e-6, 1e6
+        "squared distance of boxes, in sizes of the image, at which location similarity is 1/e; T", 1e-6, 1e6, live=True
     )
-    appearance_weight: float = _tracker_value("share of the newest embedding in an object's appearance; lambda", 0, 1)
+    appearance_weight: float = _tracker_value(
+        "share of the newest embedding in an object's appearance; lambda", 0, 1, live=True
+    )
     velocity_weight: float = _tracker_value(
-        "share of the newest velocity in an object's motion (1: the last two boxes alone)", 0.01, 1
+        "share of the newest velocity in an object's motion (1: the last two boxes alone)", 0.01, 1, live=True
     )
-    memory_tau: float = _tracker_value("how long an object that is not seen is remembered, in memory_unit; tau", 0, 1e6)
-    memory_unit: str = _parameter("frames", "what memory_tau and tentative_tau count", choices=("frames", "seconds"))
-    confirm_hits: int = _parameter(2, "frames in which an object is seen before it is confirmed", low=1, high=1000)
+    memory_tau: float = _tracker_value(
+        "how long an object that is not seen is remembered, in memory_unit; tau", 0, 1e6, live=True
+    )
+    memory_unit: str = _parameter(
+        "frames", "what memory_tau and tentative_tau count", choices=("frames", "seconds"), live=True
+    )
+    confirm_hits: int = _parameter(
+        2, "frames in which an object is seen before it is confirmed", low=1, high=1000, live=True
+    )
     tentative_tau: float = _tracker_value(
-        "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", 0, 1e6
+        "as memory_tau, for an object that is not confirmed yet; the smaller of the two counts", 0, 1e6, live=True
     )
 
     def settled(self) -> Config:

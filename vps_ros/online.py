@@ -76,6 +76,8 @@ class OnlinePanoptic:
     def configure(self, config: Config) -> None:
         """Takes over the live parameters of `config` from the next frame on; the others must be as they were."""
         self.segmenter.configure(config)
+        self.tracker.configure(config.settled())
+        self._sequence.configure(config)
         self.config = config
 
     def interrupt(self) -> None:

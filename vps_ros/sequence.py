@@ -19,11 +19,15 @@ class SequenceWatch:
     """
 
     def __init__(self, config: Config) -> None:
-        self._tau = config.settled().memory_tau
-        self._in_seconds = config.memory_unit == "seconds"
+        self.configure(config)
         self._intervals: deque[int] = deque(maxlen=_INTERVALS)
         self._last: tuple[int, tuple[int, ...]] | None = None
         self.id = 0
+
+    def configure(self, config: Config) -> None:
+        """Another memory from the next frame on; the sequence goes on."""
+        self._tau = config.settled().memory_tau
+        self._in_seconds = config.memory_unit == "seconds"
 
     def starts(self, frame: Frame) -> bool:
         """Whether `frame` starts a sequence of its own (the very first frame does not: nothing came before)."""

@@ -79,7 +79,7 @@ def lessons(shots: Iterable[Shot]) -> list[Lesson]:
     memory = ObjectMemory(config.appearance_weight, config.velocity_weight)
     scene = Scene(parts.flow(config), memory)
     stage = TeacherStage(scene.pixels)
-    tracker = CascadeTracker([stage], memory, parts.lifecycle(config), scene)
+    tracker = CascadeTracker(lambda config: ([stage], parts.lifecycle(config)), config, memory, scene)
     for shot in shots:
         stage.names = who(shot.table, len(shot.segmentation))
         for track in tracker.step(shot.frame, shot.segmentation):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, Frame, Segmentation, Track, TrackState
 from vps_ros.trackers.contract import Tracker
@@ -45,13 +46,17 @@ class Rules(Protocol):
     def remembered(self, rows: NDArray, stamp: int, frame: int) -> NDArray[np.bool_]: ...
 
 
+Ways = Callable[[Config], tuple[Sequence[Stage], Rules]]
+"""From a settled Config to the stages, strongest evidence first, and when objects are confirmed and forgotten."""
+
+
 class CascadeTracker(Tracker):
-    """Tracks things with `stages` in order; what no stage pairs is a new object, in whatever frame it appears.
+    """Tracks things with stages in order; what no stage pairs is a new object, in whatever frame it appears.
 
     Args:
-        stages: evidence, strongest first.
+        ways: what depends on the live parameters, and keeps nothing from frame to frame.
+        config: settled.
         memory: empty.
-        lifecycle: when objects are confirmed and forgotten.
         pixels: masks of the last frames, for the stages that look at them.
         uses_embeddings: False: appearance is not looked at, nor kept.
         needs_embeddings: whether things without embeddings are an InputError.
@@ -59,22 +64,26 @@ class CascadeTracker(Tracker):
 
     def __init__(
         self,
-        stages: Sequence[Stage],
+        ways: Ways,
+        config: Config,
         memory: Memory,
-        lifecycle: Rules,
         pixels: History | None = None,
         uses_embeddings: bool = True,
         needs_embeddings: bool = False,
     ) -> None:
-        self._stages = tuple(stages)
+        self._ways = ways
         self._memory = memory
-        self._lifecycle = lifecycle
         self._pixels = pixels
         self._uses_embeddings = uses_embeddings
         self._needs_embeddings = needs_embeddings
         self._numbers = Numbers()
         self._frame = 0
         self.flow_milliseconds = 0.0
+        self.configure(config)
+
+    def configure(self, config: Config) -> None:
+        self._stages, self._lifecycle = self._ways(config)
+        self._memory.weigh(config.appearance_weight, config.velocity_weight)
 
     def reset(self) -> None:
         self._memory.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+from vps_ros.config import Config
 from vps_ros.frame import Frame, Segmentation, Track
 
 
@@ -26,6 +27,10 @@ class Tracker(ABC):
         Each thing segment of the frame has exactly one track. Frames come in the order of the camera. Raises
         InputError when more objects are remembered than a panoptic map has numbers for.
         """
+
+    @abstractmethod
+    def configure(self, config: Config) -> None:
+        """Takes over the live parameters of a settled `config` from the next frame on; no object is forgotten."""
 
     @abstractmethod
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from vps_ros.trackers import parts
 from vps_ros.trackers.cascade import CascadeTracker
 from vps_ros.trackers.contract import Tracker
 from vps_ros.trackers.judge import Judge, shipped
+from vps_ros.trackers.lifecycle import Lifecycle
 from vps_ros.trackers.objects import ObjectMemory
 from vps_ros.trackers.scene import Scene
 from vps_ros.trackers.stages import WholeStage
@@ -16,5 +17,9 @@ def hierarchical(config: Config, judge: Judge | None = None) -> Tracker:
     """The tracker of docs/tracking.md; `judge` stands in for the one in the package."""
     memory = ObjectMemory(config.appearance_weight, config.velocity_weight)
     scene = Scene(parts.flow(config), memory)
-    stage = WholeStage(scene.pixels, judge or shipped(), config.association_threshold)
-    return CascadeTracker([stage], memory, parts.lifecycle(config), scene)
+    judge = judge or shipped()
+
+    def ways(config: Config) -> tuple[list[WholeStage], Lifecycle]:
+        return [WholeStage(scene.pixels, judge, config.association_threshold)], parts.lifecycle(config)
+
+    return CascadeTracker(ways, config, memory, scene)

@@ -27,11 +27,12 @@ class Looks:
         weight: share of the newest vector in an object's mean.
 
     Attributes:
+        weight: as given.
         vectors: float32 [M, D] of length 1; zeros where unknown. None before the first.
     """
 
     def __init__(self, weight: float) -> None:
-        self._weight = np.float32(weight)
+        self.weight = np.float32(weight)
         self.clear()
 
     def clear(self) -> None:
@@ -67,7 +68,7 @@ class Looks:
             self._same[0] += rate * (cosine.mean() - self._same[0])
             self._same[1] += rate * (((cosine - self._same[0]) ** 2).mean() - self._same[1])
             self._same[1] = max(self._same[1], _LEAST_SAME)
-        share = np.where(both, self._weight, known.astype(np.float32))[:, None]
+        share = np.where(both, self.weight, known.astype(np.float32))[:, None]
         mean = old + share * (units - old)
         self.vectors[rows] = mean / np.maximum(np.sqrt((mean * mean).sum(axis=1, keepdims=True)), np.float32(1e-6))
 

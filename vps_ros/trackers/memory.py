@@ -52,6 +52,13 @@ class Memory:
         self._velocity_weight = velocity_weight
         self.clear()
 
+    def weigh(self, appearance_weight: float, velocity_weight: float) -> None:
+        """Other shares from now on; those that are -1 stay as they are."""
+        if appearance_weight != -1:
+            self._appearance_weight = np.float32(appearance_weight)
+        if velocity_weight != -1:
+            self._velocity_weight = velocity_weight
+
     def __len__(self) -> int:
         return len(self.rows)
 

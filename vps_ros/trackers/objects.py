@@ -45,6 +45,12 @@ class ObjectMemory(Memory):
         self.embeddings, self.colours = Looks(appearance_weight), Looks(appearance_weight)
         super().__init__()
 
+    def weigh(self, appearance_weight: float, velocity_weight: float) -> None:
+        if appearance_weight != -1:
+            self.embeddings.weight = self.colours.weight = np.float32(appearance_weight)
+        if velocity_weight != -1:
+            self._drift_weight = velocity_weight
+
     def clear(self) -> None:
         super().clear()
         self.places, self.drift, self.gap = np.empty((0, 4)), np.empty((0, 2)), np.empty(0, np.int64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from vps_ros.config import Config
 from vps_ros.flow import DisFlow, FlowHistory
 from vps_ros.trackers.lifecycle import Lifecycle
-from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.pixels import PixelHistory
 
 
@@ -19,12 +18,6 @@ def flow(config: Config) -> FlowHistory:
 
 def pixels(config: Config) -> PixelHistory:
     return PixelHistory(flow(config))
-
-
-def memory(config: Config) -> Memory:
-    """Shares that the tracker does not use are left at Memory's own."""
-    used = {"appearance_weight": config.appearance_weight, "velocity_weight": config.velocity_weight}
-    return Memory(**{name: share for name, share in used.items() if share != -1})
 
 
 def lifecycle(config: Config) -> Lifecycle:

@@ -6,10 +6,15 @@ from vps_ros.config import Config
 from vps_ros.trackers import parts
 from vps_ros.trackers.cascade import CascadeTracker
 from vps_ros.trackers.contract import Tracker
+from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.stages import QuasiDense
 
 
 def quasi_dense(config: Config) -> Tracker:
+    return CascadeTracker(_ways, config, Memory(), needs_embeddings=True)
+
+
+def _ways(config: Config) -> tuple[list[QuasiDense], QuasiDense]:
     rules = QuasiDense(
         config.match_threshold,
         config.object_threshold,
@@ -17,4 +22,4 @@ def quasi_dense(config: Config) -> Tracker:
         config.instance_temperature,
         parts.lifecycle(config),
     )
-    return CascadeTracker([rules], parts.memory(config), rules, needs_embeddings=True)
+    return [rules], rules

@@ -7,6 +7,7 @@ from vps_ros.trackers import parts
 from vps_ros.trackers.cascade import CascadeTracker
 from vps_ros.trackers.contract import Tracker
 from vps_ros.trackers.kalman import KalmanMemory
+from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.propagation import Propagation
 from vps_ros.trackers.stages import BoxStage, MaskStage
 
@@ -23,10 +24,19 @@ def mask_propagation(config: Config) -> Tracker:
 
 def sort(config: Config) -> Tracker:
     """Box IoU with the box that a Kalman filter predicts (Bewley et al., ICIP 2016)."""
-    stage = BoxStage(config.iou_threshold)
-    return CascadeTracker([stage], KalmanMemory(), parts.lifecycle(config), uses_embeddings=False)
+    return CascadeTracker(
+        lambda config: ([BoxStage(config.iou_threshold)], parts.lifecycle(config)),
+        config,
+        KalmanMemory(),
+        uses_embeddings=False,
+    )
 
 
 def _by_masks(config: Config, masks: Propagation) -> Tracker:
-    stage = MaskStage(masks, config.iou_threshold)
-    return CascadeTracker([stage], parts.memory(config), parts.lifecycle(config), masks, uses_embeddings=False)
+    return CascadeTracker(
+        lambda config: ([MaskStage(masks, config.iou_threshold)], parts.lifecycle(config)),
+        config,
+        Memory(),
+        masks,
+        uses_embeddings=False,
+    )

@@ -1,5 +1,7 @@
 """The sparse evaluation of claims equals the dense one at every pixel, ties aside."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -24,8 +26,12 @@ def upsampled(nodes, where):
     values = nodes.astype(np.float64)
     for axis in (0, 1):
         pixels, n = where.camera[axis], nodes.shape[axis + 1]
-        scale = where.resized[axis] / pixels * n / where.input[axis]
-        position = np.clip((np.arange(pixels) + 0.5) * scale - 0.5, 0, n - 1)
+        if where.align_corners:
+            last = (where.resized[axis] - 1) / (where.input[axis] - 1) * (n - 1)
+            position = np.clip(np.linspace(0, last, pixels), 0, n - 1)
+        else:
+            scale = where.resized[axis] / pixels * n / where.input[axis]
+            position = np.clip((np.arange(pixels) + 0.5) * scale - 0.5, 0, n - 1)
         low = np.floor(position).astype(int)
         weight = (position - low).reshape((-1,) + (1,) * (1 - axis))
         below, above = values.take(low, axis + 1), values.take(np.minimum(low + 1, n - 1), axis + 1)
@@ -143,6 +149,7 @@ scenes = st.fixed_dictionaries(
         "threshold": st.sampled_from([0.0, 0.05, 0.1, 0.3, 0.4, 0.5, 0.7, 1.0]),
         "exclusive": st.booleans(),
         "keep_aspect": st.booleans(),
+        "align_corners": st.booleans(),
     }
 )
 
@@ -150,7 +157,9 @@ scenes = st.fixed_dictionaries(
 def arrange(scene):
     rng = np.random.default_rng(scene["seed"])
     nodes = smooth(rng, (scene["queries"], *scene["nodes"]), scene["blur"], scene["height"])
-    spec = InputSpec(scene["nodes"][0] * 4, scene["nodes"][1] * 4, keep_aspect=scene["keep_aspect"])
+    aligned = scene["align_corners"]
+    height, width = (max(n - 1, 1) * 4 + 1 if aligned else n * 4 for n in scene["nodes"])
+    spec = InputSpec(height, width, keep_aspect=scene["keep_aspect"], align_corners=aligned)
     some = np.flatnonzero(rng.random(scene["queries"]) < 0.8)
     return nodes, fit(spec, *scene["camera"]), rng.permutation(some if len(some) else [0]), rng
 
@@ -165,6 +174,7 @@ SEED_OF_NOTHING_BUT_NAMES = {
     "threshold": 0.5,
     "exclusive": False,
     "keep_aspect": False,
+    "align_corners": False,
 }
 """Two queries matter, both by name: nothing remains of which the rest could have at least something."""
 
@@ -242,6 +252,18 @@ def test_interpolation_is_that_of_torch():
     nodes = np.random.default_rng(0).normal(size=(2, 7, 9)).astype(np.float32)
     theirs = torch.nn.functional.interpolate(torch.from_numpy(nodes)[None], (31, 50), mode="bilinear")[0].numpy()
     np.testing.assert_allclose(upsampled(nodes, Fit((31, 50), (28, 36), (28, 36))), theirs, atol=1e-5)
+
+
+def test_aligned_interpolation_is_that_of_torch_in_two_steps():
+    """kMaX-DeepLab: to the size of the input, and from its part without padding to the size of the camera image."""
+    torch = pytest.importorskip("torch")
+    interpolate = partial(torch.nn.functional.interpolate, mode="bilinear", align_corners=True)
+    nodes = np.random.default_rng(0).normal(size=(2, 9, 17)).astype(np.float32)
+    where = fit(InputSpec(33, 65, keep_aspect=True, align_corners=True), 90, 120)
+    assert where.resized == (33, 44)
+    whole = interpolate(torch.from_numpy(nodes)[None].double(), (33, 65))
+    theirs = interpolate(whole[..., :33, :44], (90, 120))[0].numpy()
+    np.testing.assert_allclose(upsampled(nodes, where), theirs, atol=1e-10)
 
 
 def test_padding_is_cut_off():

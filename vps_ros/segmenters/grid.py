@@ -39,9 +39,9 @@ class Axis:
     at: NDArray[np.float32]
 
 
-def _axis(pixels: int, nodes: int, scale: float) -> Axis:
-    """`scale`: nodes per pixel. Pixel centres map to node centres at half-pixel offsets (align_corners=False)."""
-    position = (np.arange(pixels) + 0.5) * scale - 0.5
+def _axis(position: NDArray[np.float64], nodes: int) -> Axis:
+    """`position`: where each pixel's centre lies among the nodes' (Fit.places), ascending."""
+    pixels = len(position)
     low = np.clip(np.floor(position), -1, nodes - 1)
     cell = low.astype(np.int64) + 1
     # Beyond the outer nodes both nodes of a cell are the same one, so that any weight would do.
@@ -90,12 +90,11 @@ class Grid:
 def grid(where: Fit, nodes: tuple[int, int]) -> Grid:
     """The grid of a mask map of `nodes` (h, w) that covers the whole network input, padding included.
 
-    The upsampled map is the one that torch's interpolate (bilinear, align_corners=False) gives when the whole input is
-    brought to camera scale, without the padding's part.
+    The upsampled map is the one that torch's interpolate (bilinear) gives when the whole input is brought to camera
+    scale, without the padding's part. With align_corners it is the one that two steps give, to the input's size and
+    from its part without padding to the camera's: nodes then lie on input pixels, so that the steps are one.
     """
-    y, x = (
-        _axis(where.camera[i], nodes[i], where.resized[i] / where.camera[i] * nodes[i] / where.input[i]) for i in (0, 1)
-    )
+    y, x = (_axis(where.places(i, nodes[i]), nodes[i]) for i in (0, 1))
     corners = np.stack(
         [(row[:, None] * nodes[1] + column).ravel() for row in (y.low, y.high) for column in (x.low, x.high)]
     )

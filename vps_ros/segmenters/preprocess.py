@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -21,16 +22,30 @@ class Fit(NamedTuple):
     Attributes:
         camera, input, resized: (height, width) of the camera image, of the network's input, and of the part
             of the input that shows the camera image.
+        align_corners: see InputSpec.
     """
 
     camera: tuple[int, int]
     input: tuple[int, int]
     resized: tuple[int, int]
+    align_corners: bool = False
 
     @property
     def pixels_per_input_pixel(self) -> float:
         """Camera pixels that one input pixel stands for."""
         return self.camera[0] * self.camera[1] / (self.resized[0] * self.resized[1])
+
+    def places(self, axis: int, nodes: int) -> NDArray[np.float64]:
+        """[camera pixels] where the centre of each pixel of an axis (0: y, 1: x) lies on a map over the whole input.
+
+        Args:
+            nodes: of the map along that axis; the first node's centre is 0, the last one's nodes - 1. Pixels that the
+                outer nodes do not reach lie beyond these.
+        """
+        camera, whole, resized = self.camera[axis], self.input[axis], self.resized[axis]
+        if self.align_corners:
+            return np.arange(camera) * ((resized - 1) / max(camera - 1, 1) * ((nodes - 1) / max(whole - 1, 1)))
+        return (np.arange(camera) + 0.5) * (resized / camera * nodes / whole) - 0.5
 
 
 @lru_cache(64)
@@ -38,13 +53,13 @@ def fit(spec: InputSpec, height: int, width: int) -> Fit:
     """Where a camera image of height x width comes to lie."""
     size = (spec.height, spec.width)
     if not spec.keep_aspect:
-        return Fit((height, width), size, size)
+        return Fit((height, width), size, size, spec.align_corners)
     scale = min(spec.height / height, spec.width / width)
     resized = (
-        min(max(round(height * scale), 1), spec.height),
-        min(max(round(width * scale), 1), spec.width),
+        min(max(math.floor(height * scale + 0.5), 1), spec.height),
+        min(max(math.floor(width * scale + 0.5), 1), spec.width),
     )
-    return Fit((height, width), size, resized)
+    return Fit((height, width), size, resized, spec.align_corners)
 
 
 def prepare(image: NDArray[np.uint8], where: Fit, fill: tuple[int, int, int]) -> NDArray[np.uint8]:

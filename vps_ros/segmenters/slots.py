@@ -79,9 +79,10 @@ def _at_camera(small: NDArray[np.uint8], where: Fit, made_for: Fit | None) -> ND
             )
     if small.shape == where.camera and covered == where.resized:
         return small
+    over = where._replace(input=covered)
     rows, columns = (
-        np.minimum((np.arange(n) + 0.5) * (seen / n * size / whole), size - 1).astype(np.int64)
-        for n, seen, size, whole in zip(where.camera, where.resized, small.shape, covered, strict=True)
+        np.clip(np.floor(over.places(axis, size) + 0.5), 0, size - 1).astype(np.int64)
+        for axis, size in enumerate(small.shape)
     )
     return small.take(rows, axis=0).take(columns, axis=1)
 

@@ -1,7 +1,7 @@
 """Which queries claim which camera pixels: bilinear upsampling of mask logits, evaluated only where it can matter.
 
-What is computed is defined densely. Let l_q be the logits of query q upsampled bilinearly (half-pixel centres, as
-torch's interpolate with align_corners=False) to camera resolution, without the padding's part, and
+What is computed is defined densely. Let l_q be the logits of query q upsampled bilinearly (grid.py says which pixel
+lies where) to camera resolution, without the padding's part, and
 
     p_q = softmax over all queries of l        (`softmax_claims`, kMaX-DeepLab), or
     p_q = sigmoid(l_q)                         (sigmoid.py, winners.py: Mask2Former, EoMT), or

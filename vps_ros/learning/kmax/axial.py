@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import SPAN
-from vps_ros.learning.kmax.layers import ConvNorm, DropPath, norm1d, norm2d, truncated_
+from vps_ros.learning.kmax.layers import ConvNorm, DropPath, norm1d, norm2d, sizes, truncated_
 
 
 class AxisAttention(nn.Module):
@@ -39,7 +39,7 @@ class AxisAttention(nn.Module):
             truncated_(positions, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, n = x.shape
+        b, _, n = sizes(x)
         parts = self.qkv_norm(self.qkv(x)).split(self.sizes, 1)
         q, k, v = (part.reshape(b, self.heads, -1, n).transpose(2, 3) for part in parts)
         # Row: where one looks from; column: where to.
@@ -61,7 +61,7 @@ class AxisAttention(nn.Module):
 
 def _by_place(vectors: Tensor, tables: Tensor) -> Tensor:
     """[B, H, L, D] times a matrix of each place, [L, D, E], gives [B, H, L, E]."""
-    b, h, n, d = vectors.shape
+    b, h, n, d = sizes(vectors)
     return (vectors.permute(2, 0, 1, 3).reshape(n, b * h, d) @ tables).reshape(n, b, h, -1).permute(1, 2, 0, 3)
 
 
@@ -79,10 +79,10 @@ class AxialAttention(nn.Module):
         self.width = AxisAttention(value, key, value, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = x.shape
+        b, c, h, w = sizes(x)
         columns = self.height(x.permute(0, 3, 1, 2).reshape(b * w, c, h))
         x = columns.reshape(b, w, -1, h)[..., :: self.stride]
-        value, h = x.shape[2:]
+        value, h = sizes(x)[2:]
         rows = self.width(x.permute(0, 3, 2, 1).reshape(b * h, value, w))
         return rows.reshape(b, h, value, w)[..., :: self.stride].transpose(1, 2)
 

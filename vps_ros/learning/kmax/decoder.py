@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import Architecture
-from vps_ros.learning.kmax.layers import ConvNorm, DropPath, TokenNorm, norm1d, norm2d, truncated_
+from vps_ros.learning.kmax.layers import ConvNorm, DropPath, TokenNorm, norm1d, norm2d, sizes, truncated_
 from vps_ros.learning.model import assign
 
 
@@ -48,9 +48,9 @@ class Predictor(nn.Module):
         """Embeddings [B, dim, N] twice, feature [B, C, h, w]."""
         pixels = F.normalize(self.pixel_out(self.pixel_mix(self.pixel_near(feature))), dim=1)
         kernels = self.mask_head(for_masks)
-        b, _, h, w = pixels.shape
-        masks = (kernels.transpose(1, 2) @ pixels.flatten(2)).reshape(b, 1, -1, h, w)
-        masks = self.mask_norm(masks.flatten(3)).reshape(b, -1, h, w)
+        b, d, h, w = sizes(pixels)
+        masks = kernels.transpose(1, 2) @ pixels.reshape(b, d, h * w)
+        masks = self.mask_norm(masks[:, None]).reshape(b, -1, h, w)
         known, void = self.class_head(for_classes).transpose(1, 2).split((self.classes, 1), 2)
         return Prediction(torch.cat([known, void + self.prior], 2), masks, pixels)
 
@@ -69,7 +69,7 @@ class SelfAttention(nn.Module):
         truncated_(self.qkv.conv.weight, a.dim**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, n = x.shape
+        b, _, n = sizes(x)
         q, k, v = (part.reshape(b, self.heads, -1, n) for part in self.qkv(x).split(self.sizes, 1))
         weight = self.similarity_norm(q.transpose(2, 3) @ k).softmax(3)
         retrieved = (v @ weight.transpose(2, 3)).reshape(b, -1, n)
@@ -99,7 +99,9 @@ class KMeansLayer(nn.Module):
         embedded = self.query_in(queries)
         prediction = self.predictor(embedded, embedded, pixels)
         assignment = assign(prediction.masks.detach())
-        values = self.pixel_value(pixels).flatten(2)
+        values = self.pixel_value(pixels)
+        b, d, h, w = sizes(values)
+        values = values.reshape(b, d, h * w)
         # A sum over thousands of pixels needs more than half precision.
         with torch.autocast(values.device.type, enabled=False):
             centres = (assignment.to(values.dtype) @ values.transpose(1, 2)).transpose(1, 2)

@@ -108,9 +108,14 @@ class DropPath(nn.Module):
         return branch * torch.empty(shape, device=branch.device, dtype=branch.dtype).bernoulli_(keep).div_(keep)
 
 
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """The shape as plain numbers, also while the network is traced for export: its graph has one size."""
+    return tuple(int(n) for n in x.shape)
+
+
 def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear; the outer pixels' centres stay where they are, as maps of 2^n k + 1 pixels want it."""
-    if x.shape[2:] == size:
+    if sizes(x)[2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 

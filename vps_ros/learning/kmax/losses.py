@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vps_ros.learning.kmax.decoder import Prediction
-from vps_ros.learning.kmax.layers import resize
+from vps_ros.learning.kmax.layers import resize, sizes
 from vps_ros.learning.kmax.model import Output
 from vps_ros.learning.losses import match, overlaps
 from vps_ros.learning.targets import Targets
@@ -187,7 +187,7 @@ def total_loss(
     want = wanted(output.final, targets, options.void)
     terms: dict[str, list[Tensor]] = {"classes": [], "dice": [], "mask_id": [], "discrimination": []}
     semantic = output.final.classes.sum() * 0
-    size = output.final.masks.shape[2:]
+    size = sizes(output.final.masks)[2:]
     for i, prediction in enumerate([output.final, *output.layers]):
         dice, identity = mask_losses(resize(prediction.masks, size), want)
         terms["classes"].append(class_loss(prediction.classes, want))

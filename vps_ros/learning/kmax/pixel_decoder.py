@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import Architecture
 from vps_ros.learning.kmax.axial import Block
-from vps_ros.learning.kmax.layers import ChannelNorm, ConvNorm, resize
+from vps_ros.learning.kmax.layers import ChannelNorm, ConvNorm, resize, sizes
 
 
 class Fusion(nn.Module):
@@ -23,7 +23,7 @@ class Fusion(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         if self.low is not None:
             low = self.low(F.gelu(low))
-        size = high.shape[2:]
+        size = sizes(high)[2:]
         if self.high is not None:
             high = self.high(F.gelu(high))
         return resize(low, size) + high

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from vps_ros.learning.kmax.architecture import Architecture
-from vps_ros.learning.kmax.layers import ConvNorm, resize, truncated_
+from vps_ros.learning.kmax.layers import ConvNorm, resize, sizes, truncated_
 
 RATES = (6, 12, 18)
 
@@ -29,7 +29,7 @@ class Pyramid(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[2:])
+        mean = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *sizes(x)[2:])
         return self.dropout(self.mix(torch.cat([*[branch(x) for branch in self.branches], mean], 1)))
 
 
@@ -44,7 +44,7 @@ class Join(nn.Module):
 
     def forward(self, x: Tensor, fine: Tensor) -> Tensor:
         fine = self.project(fine)
-        return self.mix(self.near(torch.cat([resize(x, fine.shape[2:]), fine], 1)))
+        return self.mix(self.near(torch.cat([resize(x, sizes(fine)[2:]), fine], 1)))
 
 
 class SemanticDecoder(nn.Module):

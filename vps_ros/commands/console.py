@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from time import monotonic
 from typing import TypeVar
 
 from rich.console import Console
@@ -13,6 +16,7 @@ from rich.table import Table
 
 Item = TypeVar("Item")
 
+_QUIET = 10.0
 _stderr = Console(stderr=True)
 # A pipe or a log has no width of its own: tables must not be folded there.
 _stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
@@ -39,6 +43,39 @@ def note(message: str) -> None:
 def warn(message: str) -> None:
     """One line that says what was lost or is odd, on stderr."""
     _stderr.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def log_to_stderr() -> None:
+    """Shows what the package logs, from INFO on, as `note` and `warn` do."""
+    handler = _Shown()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("vps_ros")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+
+
+class _Shown(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        (warn if record.levelno >= logging.WARNING else note)(text)
+
+
+@contextmanager
+def ticker() -> Iterator[Callable[[str], None]]:
+    """Shows a line of figures on stderr, each over the one before; one in ten seconds where that is no terminal."""
+    if _stderr.is_terminal:
+        with _stderr.status("") as status:
+            yield lambda text: status.update(escape(text))
+        return
+    last = monotonic()
+
+    def show(text: str) -> None:
+        nonlocal last
+        if monotonic() - last >= _QUIET:
+            last = monotonic()
+            note(text)
+
+    yield show
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], digits: int = 3) -> None:

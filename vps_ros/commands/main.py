@@ -13,6 +13,8 @@ from vps_ros.errors import InputError
 COMMANDS = {
     "demo": "generate a street drive, replay it, evaluate it",
     "replay": "track every object of a recorded drive",
+    "live": "track what a camera sees, on the ROS 2 wire without ROS",
+    "play": "publish a bag's images on the ROS 2 wire",
     "pack": "make a bag from a folder of images or a video",
     "track": "give identities to per-frame panoptic maps",
     "evaluate": "measure predictions against ground truth",

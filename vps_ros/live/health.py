@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from vps_ros.live.stats import Figures
 from vps_ros.live.worker import FAILURES, Camera, Worker
 from vps_ros.messages.diagnostics import Level, Status
 
 
-def health(worker: Worker, patience: float, node: str = "vps") -> tuple[Status, ...]:
+def health(
+    worker: Worker, patience: float, node: str = "vps", notes: Sequence[str] | None = None
+) -> tuple[Status, ...]:
     """The health of each camera, asked of the worker from another thread than its own, so that no death goes unseen.
 
     Args:
         patience: seconds without an image, or at one frame, from which on it is said.
+        notes: what the transport knows to be wrong with each camera; "" for nothing.
     """
-    return tuple(
-        _of_camera(worker, camera, stats.figures(), patience, node)
-        for camera, stats in zip(worker.cameras, worker.stats, strict=True)
-    )
+    rows = zip(worker.cameras, worker.stats, notes or [""] * len(worker.cameras), strict=True)
+    return tuple(_of_camera(worker, camera, stats.figures(), patience, node, note) for camera, stats, note in rows)
 
 
-def _of_camera(worker: Worker, camera: Camera, now: Figures, patience: float, node: str) -> Status:
+def _of_camera(worker: Worker, camera: Camera, now: Figures, patience: float, node: str, note: str) -> Status:
     level, message = _judge(worker, now, patience)
+    if note and level < Level.ERROR:
+        level, message = Level.WARN, note
     segmenter = camera.pipeline.segmenter
     values = {
         "rate (frames/s)": f"{now.rate:.1f}",

@@ -1,0 +1,112 @@
+"""`vps-ros live`: the node on the ROS 2 wire, without ROS."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+
+from vps_ros.commands.console import log_to_stderr, note, ticker, warn
+from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.signals import Signals
+from vps_ros.commands.wire import add_wire_flags, join
+from vps_ros.config import Config, LiveConfig
+from vps_ros.errors import InputError
+from vps_ros.live.stats import Figures
+from vps_ros.live.worker import Worker
+from vps_ros.output import refuse_existing, write_json
+
+DESCRIPTION = (
+    "Track every object that a camera sees: subscribes to its images on the ROS 2 wire (DDS) and publishes what the "
+    "node of ROS would, without ROS. Only the newest image is ever worked on. Runs until interrupted."
+)
+EXAMPLES = [
+    "vps-ros live --image /camera/image_raw",
+    "vps-ros live --image /camera/image_raw/compressed --domain 5 --interface eth0",
+    "vps-ros live --image front=/front/image_raw --image rear=/rear/image_raw --tracker hybrid",
+]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--image",
+        action="append",
+        required=True,
+        metavar="TOPIC",
+        help="image topic, raw or compressed; NAME=TOPIC, again and again, for several cameras that share a model",
+    )
+    add_wire_flags(parser)
+    parser.add_argument("--name", default="vps", help="name of the node, under which its topics are (default: vps)")
+    parser.add_argument("--json", metavar="F", help="write the figures as JSON at the end")
+    parser.add_argument("--force", action="store_true", help="replace a JSON file that exists")
+    add_parameter_flags(parser, Config, LiveConfig)
+
+
+def run(args: argparse.Namespace) -> int:
+    config, live = config_from(args), config_from(args, LiveConfig)
+    topics = _topics(args.image)
+    if args.json:
+        refuse_existing(args.json, args.force)
+    log_to_stderr()
+    with Signals() as signals, join(args) as bus:
+        from vps_ros.live.dds_node import DdsNode
+
+        node = DdsNode(bus, topics, config, live, args.name)
+        providers = node.worker.cameras[0].pipeline.segmenter.providers
+        note(
+            f"domain {bus.domain}: {', '.join(topics.values())} -> /{args.name}/...; "
+            f"model {config.model}, providers {', '.join(providers)}; Ctrl-C ends"
+        )
+        node.start()
+        with ticker() as show:
+            while node.worker.alive and not signals.wait(1.0):
+                node.tick()
+                show("  ".join(_lines(node.worker)))
+        alive = node.worker.alive
+        ended = node.stop()
+    if args.json:
+        write_json(args.json, _figures(node.worker))
+    for line in _lines(node.worker):
+        note(line)
+    for stats in node.worker.stats:
+        for reason, count in stats.figures().failures.items():
+            warn(f"{count} frame(s) skipped: {reason}")
+    if not ended:
+        # The thread that hangs in native code would be torn down in the middle of it.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0 if alive else 1)
+    return 0 if alive else 1
+
+
+def _topics(given: list[str]) -> dict[str, str]:
+    topics: dict[str, str] = {}
+    for text in given:
+        name, _, topic = text.rpartition("=")
+        if name in topics:
+            other = f"{name!r} is the name of two cameras" if name else "several cameras need names"
+            raise InputError(f"--image {text}: {other}; give --image front=/front/image_raw --image rear=...")
+        topics[name] = topic
+    if "" in topics and len(topics) > 1:
+        raise InputError(f"--image {topics['']}: several cameras need names; give --image front={topics['']}")
+    return topics
+
+
+def _figures(worker: Worker) -> dict:
+    """As the JSON of `replay`, for one camera; by name where there are several."""
+    by_name = {camera.name: stats.to_json() for camera, stats in zip(worker.cameras, worker.stats, strict=True)}
+    return by_name.get("", {"cameras": by_name})
+
+
+def _lines(worker: Worker) -> list[str]:
+    """A line for each camera."""
+    return [_line(camera.name, stats.figures()) for camera, stats in zip(worker.cameras, worker.stats, strict=True)]
+
+
+def _line(name: str, now: Figures) -> str:
+    latency = "-" if now.p50 is None else f"{now.p50:.0f}/{now.p99:.0f}"
+    text = (
+        f"{now.rate:.1f} frames/s, latency p50/p99 {latency} ms, {now.frames} frames, {now.dropped} dropped, "
+        f"{now.failed} failed, {now.objects} objects, {now.tracks} tracks"
+    )
+    return f"{name}: {text}" if name else text

@@ -48,7 +48,7 @@ def export(
 
     Args:
         model: its output has `final`, a MaskOutput, and `embeddings`; its `architecture` SIDES and `classes`.
-        write: what writes the graph, `trace` or `capture`.
+        write: what writes the graph, in place of `trace`.
 
     Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
     """
@@ -90,22 +90,6 @@ def trace(deployed: Deployed, image: Tensor, path: Path) -> None:
             output_names=list(OUTPUTS),
             opset_version=OPSET,
             dynamo=False,
-        )
-
-
-def capture(deployed: Deployed, image: Tensor, path: Path) -> None:
-    """As `trace`, by torch's newer exporter, for graphs that the tracer gets wrong."""
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            deployed,
-            (image,),
-            str(path),
-            input_names=["image"],
-            output_names=list(OUTPUTS),
-            dynamo=True,
-            external_data=False,
-            verbose=False,
         )
 
 

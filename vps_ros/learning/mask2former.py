@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,12 +11,15 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import AutoConfig, Mask2FormerConfig, Mask2FormerForUniversalSegmentation
-from transformers.models.mask2former.image_processing_pil_mask2former import Mask2FormerImageProcessorPil
+from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
-from vps_ros.learning.export import capture, export
+from vps_ros.learning.export import Deployed, export, trace
+from vps_ros.learning.hf.checkpoint import open_checkpoint
+from vps_ros.learning.hf.families import FAMILIES
+from vps_ros.learning.hf.patches import traceable
+from vps_ros.learning.hf.processor import input_spec
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.model import MaskOutput
 from vps_ros.learning.models import Answers, Weights
@@ -28,11 +31,10 @@ from vps_ros.learning.targets import Targets
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
 NAME = "mask2former"
-HUB = re.compile(r"[\w.-]+/[\w.-]+")
 CERTAIN = -20.0
 """Mask logit of what is surely outside."""
 MASKS, CLASSES = "masks_queries_logits", "class_queries_logits"
-_OF_DATA = ("id2label", "label2id", "num_labels")
+_NOT_OF_NETWORK = ("id2label", "label2id", "num_labels", "architectures", "transformers_version", "dtype", "model_type")
 
 
 class Output(NamedTuple):
@@ -136,7 +138,11 @@ class Mask2FormerKind:
         return "class_predictor" in name
 
     def export(self, network: Mask2Former, card: ModelCard, path: Path) -> float:
-        return export(network, card, path, capture)
+        def write(deployed: Deployed, image: Tensor, draft: Path) -> None:
+            with traceable(network):
+                trace(deployed, image, draft)
+
+        return export(network, card, path, write)
 
 
 kind = Mask2FormerKind
@@ -147,24 +153,24 @@ def complete(recipe: Recipe) -> Recipe:
     model, start = recipe.model, recipe.start
     config, found = {}, {}
     if start and _is_foreign(start):
-        try:
-            there = AutoConfig.from_pretrained(start)
-        except (OSError, ValueError, KeyError) as error:
-            raise _unreadable(start, error) from None
-        if there.model_type != NAME:
-            raise InputError(f"{start}: holds a {there.model_type}, and the recipe's model is of kind {NAME}")
-        config, found = there.to_diff_dict(), _normalisation(start)
+        there = open_checkpoint(start)
+        if there.config.get("model_type") != NAME:
+            raise InputError(f"{start}: holds a {there.config.get('model_type')!r} model, and the recipe's is {NAME}")
+        config, spec = there.config, input_spec(there, FAMILIES[NAME], recipe.data.size)
+        found = {"mean": spec.mean, "std": spec.std}
+    elif start.endswith(".onnx"):
+        raise InputError(f"{start}: a Mask2Former cannot learn on from a model file; start from the run's checkpoint")
     elif start:
         source = Recipe.from_mapping(checkpoint.load(start)["recipe"], start).model
         if source.kind != NAME:
-            raise InputError(
-                f"{start}: holds a model of kind {source.kind}, the recipe's is {NAME}; make them the same"
-            )
+            raise InputError(f"{start}: holds a model of kind {source.kind}, not {NAME}; make them the same")
         config, found = source.config, {"mean": source.mean, "std": source.std}
-    config = {k: v for k, v in {**config, **model.config}.items() if k not in _OF_DATA}
     if (model.mean, model.std) != (type(model).mean, type(model).std):
         found = {}
-    _config(config, model.classes)
+    _refuse_unknown(model.config)
+    told = _config({**config, **model.config}, model.classes).to_diff_dict()
+    # As YAML and JSON would give it back.
+    config = json.loads(json.dumps({name: value for name, value in told.items() if name not in _NOT_OF_NETWORK}))
     return dataclasses.replace(recipe, model=dataclasses.replace(model, config=config, **found))
 
 
@@ -172,50 +178,28 @@ def foreign(start: str) -> Weights | None:
     """The weights of a folder that transformers saved, or of its hub; None for what `vps-ros` wrote."""
     if not _is_foreign(start):
         return None
-    try:
-        model = Mask2FormerForUniversalSegmentation.from_pretrained(start)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise _unreadable(start, error) from None
-    state = {f"segmenter.{name}": value for name, value in model.state_dict().items()}
+    model = open_checkpoint(start).load(Mask2FormerForUniversalSegmentation.__name__, {})
     names = model.config.id2label
+    state = {f"segmenter.{name}": value for name, value in model.state_dict().items()}
     return Weights(NAME, state, tuple(str(names[i]) for i in sorted(names)))
 
 
 def _config(entries: Mapping[str, Any], classes: int) -> Mask2FormerConfig:
-    unknown = [name for name in entries if not hasattr(_DEFAULTS, name)]
-    if unknown:
-        raise InputError(f"model.config: {unknown[0]!r} is no entry of transformers' Mask2FormerConfig; drop it")
+    entries = {name: value for name, value in entries.items() if name not in ("id2label", "label2id")}
     try:
         return Mask2FormerConfig.from_dict({**entries, "num_labels": classes})
     except Exception as error:  # every check of transformers raises its own kind
         raise InputError(f"model.config: {' '.join(str(error).split())[:200]}") from None
 
 
-_DEFAULTS = Mask2FormerConfig()
+def _refuse_unknown(entries: Mapping[str, Any]) -> None:
+    known = Mask2FormerConfig().to_dict()
+    for name in entries:
+        if name not in known:
+            raise InputError(f"model.config: {name!r} is no entry of transformers' Mask2FormerConfig; drop it")
 
 
 def _is_foreign(start: str) -> bool:
-    """Whether it is transformers' folder, or a name of its hub; raises InputError when there is no such thing."""
+    """Whether it may be transformers' folder, or a name of its hub."""
     path = Path(start)
-    if not path.exists():
-        if HUB.fullmatch(start):
-            return True
-        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
-    return (path / "config.json").is_file()
-
-
-def _normalisation(start: str) -> dict[str, tuple[float, ...]]:
-    try:
-        processor = Mask2FormerImageProcessorPil.from_pretrained(start)
-    except (OSError, ValueError):
-        return {}
-    scale = 1 / processor.rescale_factor
-    return {
-        name: tuple(round(scale * v, 6) for v in values)
-        for name, values in (("mean", processor.image_mean), ("std", processor.image_std))
-    }
-
-
-def _unreadable(start: str, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:160]
-    return InputError(f"{start}: not a Mask2Former of transformers that can be read ({reason})")
+    return not path.is_file() and not (path / checkpoint.FILE).is_file() and path.suffix != ".onnx"

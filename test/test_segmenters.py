@@ -14,7 +14,7 @@ from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.segmenters import load_segmenter, shipped_models
 from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
-from vps_ros.segmenters.session import available_providers
+from vps_ros.segmenters.providers import available_providers
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 onnx = pytest.importorskip("onnx")
@@ -421,6 +421,25 @@ class TestWhatIsRefused:
         model.nodes.insert(-1, helper.make_node("ReduceMax", ["as_int"], ["index"], keepdims=0))
         model.outputs["picked"] = ("f", ["a", "b"])
         assert "fails on its own input size" in refusal(model.save(tmp_path))
+
+
+class TestWhatTheMachineLacks:
+    def test_an_operator(self, tmp_path):
+        model = Model().replace("class_logits", helper.make_node("Gelu", ["classes"], ["class_logits"]))
+        message = refusal(model.save(tmp_path))
+        assert "model.onnx: ONNX Runtime" in message and "has no operator Gelu of opset 17 on cpu" in message
+
+    def test_memory(self, tmp_path):
+        model = Model()
+        model.constants["huge"] = np.array([2**29, 2**29], np.int64)
+        model.nodes += [
+            helper.make_node("ReduceMax", ["centred"], ["top"], keepdims=0),
+            helper.make_node("Expand", ["top", "huge"], ["wide"]),
+            helper.make_node("ReduceMax", ["wide"], ["topmost"], keepdims=0),
+            helper.make_node("Add", ["classes", "topmost"], ["class_logits"]),
+        ]
+        model.nodes = [n for n in model.nodes if n.output[0] != "class_logits" or n.op_type == "Add"]
+        assert "model.onnx: not enough memory on cpu, it asked for 1,099,511,627,776 MiB more" in refusal(model.save(tmp_path))
 
 
 class TestProviders:

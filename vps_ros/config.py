@@ -112,6 +112,7 @@ class Config(_Checked):
     )
     allow_fallback: bool = _parameter(False, "go on with the next provider when the first is missing")
     threads: int = _parameter(0, "threads of the network; 0 takes every core", low=0, high=256)
+    tensorrt_fp16: bool = _parameter(False, "let TensorRT compute in half precision")
     postprocess: str = _parameter(
         "model", "how masks become segments", choices=("model", "mask_wise", "pixel_wise"), live=True
     )
@@ -219,7 +220,12 @@ class LiveConfig(_Checked):
     )
     panoptic_ids: bool = _parameter(False, "also offer panoptic_ids, class * 1000000 + track id of each pixel")
     patience: float = _parameter(
-        10.0, "how long there may be no image, or a frame may take, before it is said", unit="s", low=0.1, high=3600
+        10.0,
+        "how long there may be no image, or a frame may take, before it is said",
+        unit="s",
+        low=0.1,
+        high=3600,
+        live=True,
     )
 
 

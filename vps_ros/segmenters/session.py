@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +14,20 @@ from numpy.typing import NDArray
 
 from vps_ros.config import Config
 from vps_ros.errors import InputError
+from vps_ros.segmenters.binding import Binding
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.engines import engine_folder, is_built, this_machine, told
+from vps_ros.segmenters.failures import explain, first_line
+from vps_ros.segmenters.providers import (
+    available_providers,
+    left_to_the_cpu,
+    providers_in_use,
+    session_options,
+    setup,
+)
 
 log = logging.getLogger(__name__)
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_NAMES = {theirs: ours for ours, theirs in _PROVIDERS.items()}
-_REMEDIES = {
-    "cpu": "install onnxruntime",
-    "cuda": "install onnxruntime-gpu in place of onnxruntime, with CUDA and cuDNN",
-    "tensorrt": "install onnxruntime-gpu in place of onnxruntime, with CUDA and TensorRT",
-}
-_QUIET = 3
-"""ONNX Runtime's severity "error"; what it would warn about is checked and said here."""
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _RAW = {"class_logits": 3, "mask_logits": 4, "query_embeddings": 3}
 _IN_GRAPH = {"segment_map": 3, "slot_class": 2, "slot_score": 2, "query_embeddings": 3}
@@ -46,27 +48,27 @@ class Session:
     def __init__(self, path: Path, config: Config) -> None:
         self.path = path
         wanted = available_providers(config.providers, config.allow_fallback)
-        if "tensorrt" in wanted:
-            log.warning("%s: TensorRT builds its engine at the first start, which takes minutes; it is kept", path)
-        try:
-            self._session = ort.InferenceSession(
-                os.fspath(path), _options(config.threads), providers=[_with_options(name) for name in wanted]
+        with _building(path, wanted, config.tensorrt_fp16) as engines:
+            try:
+                self._session = ort.InferenceSession(
+                    os.fspath(path), session_options(config.threads), setup(wanted, engines, config.tensorrt_fp16)
+                )
+            # ONNX Runtime's exceptions share no base below Exception, and any of them means that the file is no use.
+            except Exception as error:
+                why = explain(error, wanted) or (
+                    f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file made by `vps-ros export`"
+                )
+                raise InputError(f"{path}: {why}") from None
+            self.providers = providers_in_use(self._session, wanted, config.allow_fallback)
+            self.card = self._read_card()
+            self.in_graph = self._check_names()
+            self._states = self._check_states()
+            self._running = ort.RunOptions()
+            self._binding = self._warm_up()
+        if self._on_gpu and (left := left_to_the_cpu(self._session)):
+            log.warning(
+                "%s: %s has no %s; the CPU computes it", path, " and ".join(self.providers[:-1]), ", ".join(left)
             )
-        # ONNX Runtime's exceptions share no base below Exception, and any of them means that the file is no use.
-        except Exception as error:
-            raise InputError(
-                f"{path}: ONNX Runtime cannot load it ({_first_line(error)}); "
-                "give an ONNX file made by `vps-ros export`"
-            ) from None
-        self.providers = self._in_use(wanted, config.allow_fallback)
-        self.card = self._read_card()
-        self.in_graph = self._check_names()
-        self._names = [output.name for output in self._session.get_outputs()]
-        self._states = self._check_states()
-        self._state: dict[str, NDArray] = {}
-        self._running = ort.RunOptions()
-        self.reset()
-        self._warm_up()
 
     @property
     def recurrent(self) -> bool:
@@ -74,33 +76,28 @@ class Session:
 
     def reset(self) -> None:
         """Recurrent state to zeros."""
-        self._state = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._states.items()}
+        self._binding.reset()
 
     def run(self, image: NDArray[np.uint8]) -> dict[str, NDArray]:
-        """Outputs by name for uint8 [1, H, W, 3]; the next state is kept for the next call."""
+        """Outputs by name for uint8 [1, H, W, 3], which hold until the next call; the next state is kept for it.
+
+        Raises InputError when memory runs out.
+        """
         self._running = options = ort.RunOptions()
-        found = self._session.run(None, {"image": image, **self._state}, options)
-        outputs = dict(zip(self._names, found, strict=True))
-        for name in self._states:
-            self._state[name] = outputs.pop(f"next_{name}")
-        return outputs
+        try:
+            return self._binding.run(image, options)
+        except Exception as error:
+            if why := explain(error, self.providers):
+                raise InputError(f"{self.path}: {why}") from None
+            raise
 
     def interrupt(self) -> None:
         """Makes a run that is under way in another thread fail at its next node; later ones are not affected."""
         self._running.terminate = True
 
-    def _in_use(self, wanted: tuple[str, ...], allow_fallback: bool) -> tuple[str, ...]:
-        """ONNX Runtime drops a provider that fails to start and goes on without; here that is an error."""
-        used = tuple(_NAMES.get(name, name) for name in self._session.get_providers())
-        lost = [name for name in wanted if name not in used]
-        if lost:
-            message = (
-                f"provider {lost[0]} is installed but did not start (in use: {', '.join(used)}); {_REMEDIES[lost[0]]}"
-            )
-            if not allow_fallback:
-                raise InputError(f"{message}, or set allow_fallback")
-            log.warning("%s; going on without it", message)
-        return used
+    @property
+    def _on_gpu(self) -> bool:
+        return self.providers[0] != "cpu"
 
     def _read_card(self) -> ModelCard:
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -164,13 +161,28 @@ class Session:
             states[name] = (tuple(given.shape), _dtype(given.type))
         return states
 
-    def _warm_up(self) -> None:
-        """One run on grey: slow first allocations are over, and the true shapes are known."""
+    def _warm_up(self) -> Binding:
+        """Runs on grey: slow first allocations are over, and the true shapes are known."""
         spec = self.card.input
+        image = np.full((1, spec.height, spec.width, 3), 127, np.uint8)
+        state = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._states.items()}
+        names = [*(_IN_GRAPH if self.in_graph else _RAW), *(f"next_{name}" for name in state)]
         try:
-            outputs = self.run(np.full((1, spec.height, spec.width, 3), 127, np.uint8))
+            found = self._session.run(names, {"image": image, **state})
+            outputs = dict(zip(names, found, strict=True))
+            self._check_shapes(outputs)
+            outputs = {name: value for name, value in outputs.items() if not name.startswith("next_")}
+            binding = Binding(self._session, image.shape, outputs, self._states, self._on_gpu)
+            binding.run(image, ort.RunOptions())
+        except InputError:
+            raise
         except Exception as error:
-            raise InputError(f"{self.path}: the network fails on its own input size ({_first_line(error)})") from None
+            why = explain(error, self.providers) or f"the network fails on its own input size ({first_line(error)})"
+            raise InputError(f"{self.path}: {why}") from None
+        binding.reset()
+        return binding
+
+    def _check_shapes(self, outputs: Mapping[str, NDArray]) -> None:
         for name, rank in (_IN_GRAPH if self.in_graph else _RAW).items():
             if outputs[name].ndim != rank:
                 raise InputError(f"{self.path}: output {name!r} has shape {list(outputs[name].shape)}; {_AGAIN}")
@@ -185,57 +197,32 @@ class Session:
         for name, shape in shapes.items():
             self._agree(f"output {name!r}", outputs[name].shape, shape)
         for name, (shape, _) in self._states.items():
-            self._agree(f"output 'next_{name}'", self._state[name].shape, shape)
+            self._agree(f"output 'next_{name}'", outputs[f"next_{name}"].shape, shape)
         if 0 in outputs["query_embeddings"].shape:
             raise InputError(f"{self.path}: output 'query_embeddings' is empty; {_AGAIN}")
-        self.reset()
 
 
 _AGAIN = "export the model again with `vps-ros export`"
 
 
-def available_providers(wanted: tuple[str, ...], allow_fallback: bool) -> tuple[str, ...]:
-    """The providers of `wanted` that this build of ONNX Runtime has, in order; the CPU when none is left.
-
-    Raises InputError for one that it lacks, unless `allow_fallback`, which warns instead.
-    """
-    have = [ours for ours, theirs in _PROVIDERS.items() if theirs in ort.get_available_providers()]
-    missing = [name for name in wanted if name not in have]
-    if not missing:
-        return wanted
-    message = f"provider {missing[0]} is not available here (there is: {', '.join(have)}); {_REMEDIES[missing[0]]}"
-    if not allow_fallback:
-        raise InputError(f"{message}, or choose another with providers, or set allow_fallback")
-    left = tuple(name for name in wanted if name in have) or ("cpu",)
-    log.warning("%s; going on with %s", message, ", ".join(left))
-    return left
-
-
-def _options(threads: int) -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.log_severity_level = _QUIET
-    options.intra_op_num_threads = threads or _cores()
-    options.inter_op_num_threads = 1
-    # Threads that go on spinning after a run would take the cores from optical flow and post-processing.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    return options
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _with_options(name: str):
-    if name != "tensorrt":
-        return _PROVIDERS[name]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vps_ros" / "tensorrt"
-    return _PROVIDERS[name], {"trt_engine_cache_enable": "True", "trt_engine_cache_path": os.fspath(cache)}
+@contextmanager
+def _building(path: Path, wanted: tuple[str, ...], half: bool) -> Iterator[Path | None]:
+    """The folder of TensorRT's engines, when it is wanted; tells how a first one is being built."""
+    if "tensorrt" not in wanted:
+        yield None
+        return
+    machine, precision = this_machine(), "fp16" if half else "fp32"
+    folder = engine_folder(path, precision, machine)
+    if is_built(folder):
+        yield folder
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    what = f"TensorRT {machine.tensorrt} builds the {precision} engine of {path.name} for {machine.gpu}"
+    with told(f"{what}, once, which takes minutes"):
+        yield folder
+    log.info("%s: its engine is kept in %s", path, folder)
 
 
 def _dtype(tensor_type: str) -> np.dtype:
     inner = tensor_type.removeprefix("tensor(").removesuffix(")")
     return np.dtype({"float": "float32", "double": "float64"}.get(inner, inner))
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

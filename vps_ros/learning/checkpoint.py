@@ -42,6 +42,15 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a file looks like a checkpoint of `vps-ros train`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # damaged, or of an old format: whoever reads it says so
+        return path.name == FILE
+    return isinstance(content, dict) and "recipe" in content
+
+
 def restore(path: str | Path) -> tuple[nn.Module, Recipe, int]:
     """The averaged model of a checkpoint, its recipe, and the step it was taken at."""
     content = load(path)

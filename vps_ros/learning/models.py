@@ -24,6 +24,7 @@ KINDS = {
     "streets": "vps_ros.learning.kmeans",
     "mask2former": "vps_ros.learning.mask2former",
     "video-knet": "vps_ros.learning.video_knet.kind",
+    "kmax": "vps_ros.learning.kmax.kind",
 }
 """Kind of a recipe's model -> its module, imported when it is needed.
 

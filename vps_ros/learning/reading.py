@@ -60,6 +60,11 @@ def read_as(kind: Any, value: Any, where: str = "", hints: Mapping[str, Any] | N
             if f.default is f.default_factory is dataclasses.MISSING and name not in value:
                 raise InputError(f"{place}: lacks {name!r}")
         return kind(**{n: read_as(hints[n], v, f"{where}.{n}".lstrip(".")) for n, v in value.items()})
+    if typing.get_origin(kind) is typing.Literal:
+        known = typing.get_args(kind)
+        if value not in known:
+            raise InputError(f"{place}: {value!r}; there are {', '.join(map(repr, known))}")
+        return value
     if typing.get_origin(kind) is tuple:
         kinds = typing.get_args(kind)
         if not isinstance(value, (list, tuple)):

@@ -1,0 +1,178 @@
+"""The kind `kmax` of a recipe's model: kMaX-DeepLab and its losses, with an association embedding beside it."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vps_ros.errors import InputError
+from vps_ros.learning import checkpoint
+from vps_ros.learning.export import export
+from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
+from vps_ros.learning.kmax.checkpoint import load
+from vps_ros.learning.kmax.decoder import Prediction
+from vps_ros.learning.kmax.losses import total_loss, wanted
+from vps_ros.learning.kmax.model import KMaxDeepLab
+from vps_ros.learning.kmax.model import Output as Found
+from vps_ros.learning.losses import association_losses
+from vps_ros.learning.models import Answers, Weights
+from vps_ros.learning.optimizer import Optimizers
+from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.sides import Grid
+from vps_ros.learning.specs import KMaxModel
+from vps_ros.learning.targets import Targets
+from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+from vps_ros.taxonomies import ALL
+
+NAME = "kmax"
+PUBLISHED = {19: "cityscapes", 133: "coco-panoptic", 150: "ade20k"}
+"""Number of classes -> the taxonomy of published weights."""
+
+
+class Output(NamedTuple):
+    """`final` and `embeddings` as an exported model answers; `found` is all that the network gives, in float32."""
+
+    final: Prediction
+    embeddings: Tensor
+    found: Found
+
+
+class KMaxTracked(nn.Module):
+    """Image [B, 3, H, W] in -1..1 to an Output; both sides are multiples of 32 plus one."""
+
+    def __init__(self, model: KMaxModel) -> None:
+        super().__init__()
+        self.architecture = model
+        sizes = architecture_of(model)
+        self.segmenter = KMaxDeepLab(sizes)
+        width = sizes.dim
+        self.embedding_head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.embedding_dim)
+        )
+
+    def forward(self, images: Tensor) -> Output:
+        found = _exact(self.segmenter(images))
+        return Output(found.final, self.embedding_head(found.embeddings).float(), found)
+
+
+class KMaxKind:
+    """See vps_ros.learning.models.Kind."""
+
+    activation = "softmax_queries"
+    limits = Thresholds(0.5, 0.3, 0.9, 0.4)
+    quarters = False
+    told = {"dice": "dice", "class": "classes"}
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe, self._model = recipe, recipe.model
+        sizes = architecture_of(self._model)
+        self.rows = sizes.queries
+        self.grid = Grid(2 if len(sizes.blocks) > 4 else 4, aligned=True)
+
+    def build(self) -> KMaxTracked:
+        return KMaxTracked(self._model)
+
+    def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+        return InputSpec(size[1], size[0], keep_aspect=keep_aspect, align_corners=True)
+
+    def optimizers(self, network: KMaxTracked) -> Optimizers:
+        s, slow = self._recipe.schedule, self._model.backbone_rate
+        return Optimizers.adamw(
+            network,
+            s.learning_rate,
+            s.weight_decay,
+            lambda name: slow if name.startswith("segmenter.backbone.") else 1.0,
+        )
+
+    def forward(self, network: KMaxTracked, images: Tensor, choice: Tensor | None) -> Output:
+        return network(images)
+
+    def loss(
+        self, network: KMaxTracked, output: Output, targets: Targets, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        weights = self._recipe.losses
+        total, parts = total_loss(output.found, targets, weights, generator)
+        matching = wanted(output.final, targets, weights.void).matching
+        rows = matching.shape[1]
+        seen = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
+        track, track_aux = association_losses(output.embeddings, matching, seen)
+        parts = parts | {"track": track.detach(), "track_aux": track_aux.detach()}
+        return total + weights.track * track + weights.track_aux * track_aux, parts
+
+    def answers(self, network: KMaxTracked, images: Tensor) -> Answers:
+        output = network(images)
+        return Answers(output.final.classes, output.final.masks, output.embeddings)
+
+    def of_classes(self, name: str) -> bool:
+        # The last layer of either auxiliary head.
+        return "class_head" in name or name.startswith(("segmenter.semantic.out.", "segmenter.semantic.2."))
+
+    def export(self, network: KMaxTracked, card: ModelCard, path: Path) -> float:
+        return export(network, card, path)
+
+
+kind = KMaxKind
+
+
+def architecture_of(model: KMaxModel) -> Architecture:
+    """The sizes of the network of a recipe's model."""
+    backbone = BACKBONES[model.backbone] if model.backbone else model.architecture.backbone
+    return dataclasses.replace(model.architecture, backbone=backbone, classes=model.classes)
+
+
+def complete(recipe: Recipe) -> Recipe:
+    """The recipe with the sizes of its start; see vps_ros.learning.models.KINDS."""
+    model, start = recipe.model, recipe.start
+    if model.backbone and model.backbone not in BACKBONES:
+        raise InputError(f"model.backbone: {model.backbone!r}; there are {', '.join(BACKBONES)}")
+    sizes = architecture_of(model)
+    if start.endswith(".onnx"):
+        raise InputError(f"{start}: kMaX-DeepLab cannot learn on from a model file; start from the run's checkpoint")
+    if start:
+        given = model
+        if _is_foreign(start):
+            sizes = load(start).architecture
+            # A checkpoint does not say it.
+            known = BACKBONES.get(sizes.backbone_name)
+            if known:
+                sizes = dataclasses.replace(sizes, backbone=known)
+        else:
+            source = Recipe.from_mapping(checkpoint.load(start)["recipe"], start).model
+            if source.kind != NAME:
+                raise InputError(f"{start}: holds a model of kind {source.kind}, not {NAME}; make them the same")
+            sizes = architecture_of(source)
+        if given.backbone and given.backbone != sizes.backbone_name:
+            raise InputError(f"{start}: has the backbone {sizes.backbone_name}, the recipe's is {given.backbone}")
+    sizes = dataclasses.replace(sizes, classes=model.classes)
+    return dataclasses.replace(recipe, model=dataclasses.replace(model, backbone="", architecture=sizes))
+
+
+def foreign(start: str) -> Weights | None:
+    """The weights of a published checkpoint; None for what `vps-ros` wrote."""
+    if not _is_foreign(start):
+        return None
+    network = load(start)
+    count = network.architecture.classes
+    names = [c.name for c in ALL[PUBLISHED[count]].classes] if count in PUBLISHED else [""] * count
+    return Weights(NAME, {f"segmenter.{n}": v for n, v in network.state_dict().items()}, tuple(names))
+
+
+def _is_foreign(start: str) -> bool:
+    path = Path(start)
+    if not path.exists():
+        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
+    return path.is_file() and not checkpoint.is_ours(path)
+
+
+def _exact(found: Found) -> Found:
+    """In float32, whatever the precision of the forward pass: losses sum over many pixels."""
+
+    def exact(prediction: Prediction) -> Prediction:
+        return Prediction(*(t.float() for t in prediction))
+
+    semantic = None if found.semantic is None else found.semantic.float()
+    return Found(exact(found.final), found.embeddings, [exact(p) for p in found.layers], semantic)

@@ -23,9 +23,9 @@ def maps(pixels):
     return np.array([[c for c, _ in pixels]], np.uint8), np.array([[i for _, i in pixels]], np.int32)
 
 
-def evaluate(*frames, taxonomy=KITTI_STEP):
+def evaluate(*frames, taxonomy=KITTI_STEP, protocol="deeplab2"):
     """Report of frames (gt pixels, pred pixels[, sequence])."""
-    evaluator = Evaluator(taxonomy, video=False)
+    evaluator = Evaluator(taxonomy, protocol, video=False)
     for gt, pred, *sequence in frames:
         evaluator.update(sequence[0] if sequence else "a", *maps(gt), *maps(pred))
     return evaluator.result()
@@ -86,6 +86,20 @@ def test_predicted_void_is_missed_and_counts_as_a_class_in_sq_only():
     assert report.miou == 0.75
     assert report.sq == 0.375
     assert "void" in report.void_note
+
+
+def test_mean_iou_of_vspw_is_over_the_true_classes():
+    # Road: 2 of 4 pixels. Sky is only predicted, once; on void it is nothing at all. Void is predicted once.
+    frame = [*[(ROAD, 0)] * 4, (VOID, 0)], [(ROAD, 0), (ROAD, 0), (SKY, 0), (VOID, 0), (BUS, 0)]
+    assert evaluate(frame).miou == 0.25
+    report = evaluate(frame, protocol="vspw")
+    assert (report.miou, report.sq) == (0.5, pytest.approx(0.5 / 3, abs=1e-15))
+    assert "void" in report.void_note
+    # Where only a class without truth brings SQ below it, void is not to blame.
+    report = evaluate(([(ROAD, 0)] * 2, [(ROAD, 0), (SKY, 0)]), protocol="vspw")
+    assert (report.miou, report.sq, report.void_note) == (0.5, 0.25, "")
+    assert report.protocols == {"STQ": "deeplab2", "VPQ": "kitti-step", "mIoU": "vspw"}
+    assert report.sequences["a"].miou == 0.5
 
 
 def test_void_on_void_is_nothing():

@@ -80,7 +80,7 @@ def write_predictions(root: str | Path, force: bool = False) -> AbstractContextM
     return map_writer(root, force, _encode)
 
 
-FORMAT = LabelFormat("vspw", VSPW, read_truth, read_predictions, write_predictions)
+FORMAT = LabelFormat("vspw", VSPW, read_truth, read_predictions, write_predictions, protocol="vspw")
 
 
 def _encode(labels: LabelMap, where: str) -> NDArray[np.uint8]:

@@ -29,9 +29,10 @@ class Confusion:
         """float64 [C], NaN for a class that neither truth nor prediction shows on labelled pixels."""
         return self._ious()[:-1]
 
-    def mean_iou(self) -> float:
-        """Mean of `class_iou` over the classes that occur; NaN when none does."""
-        return mean_of_known(self.class_iou())
+    def mean_iou(self, only_true: bool = False) -> float:
+        """Mean of `class_iou` over the classes that occur, or only those that the truth shows; NaN when none does."""
+        iou = self.class_iou()
+        return mean_of_known(iou[self.counts[:-1].sum(1) > 0] if only_true else iou)
 
     def segmentation_quality(self) -> float:
         """SQ of STQ, as deeplab2 computes it.

@@ -36,6 +36,7 @@ class FrameCounts:
 
     def __init__(self, classes: Classes, protocol: Protocol, sequence: bool = True) -> None:
         self._classes = classes
+        self._only_true = protocol.miou == "vspw"
         self.confusion = Confusion(classes)
         self.panoptic = PanopticCounts(classes)
         self.association = Association(classes, protocol.stq) if sequence else None
@@ -50,7 +51,10 @@ class FrameCounts:
         if self.association:
             self.association.update(table)
         self.frames += 1
-        return FrameQuality(panoptic.result().all, confusion.mean_iou())
+        return FrameQuality(panoptic.result().all, confusion.mean_iou(self._only_true))
+
+    def mean_iou(self) -> float:
+        return self.confusion.mean_iou(self._only_true)
 
     def merge(self, other: FrameCounts) -> None:
         self.confusion.merge(other.confusion)

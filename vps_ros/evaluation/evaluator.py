@@ -206,7 +206,7 @@ def _quality(
         sq=sq,
         vpq=vpq,
         pq=counts.panoptic.result(),
-        miou=counts.confusion.mean_iou(),
+        miou=counts.mean_iou(),
         vc=vc,
         identity=identity,
     )

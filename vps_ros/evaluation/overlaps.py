@@ -44,6 +44,11 @@ class Classes:
         return np.append(self.taxonomy.isthing, False)
 
     @cached_property
+    def are_streets(self) -> bool:
+        """Whether the ids are those of the 19 street classes, of which some protocols name the things."""
+        return sorted(self.taxonomy.ids.tolist()) == list(range(19))
+
+    @cached_property
     def column(self) -> NDArray[np.int64]:
         """int64, class id -> column, -1 for ids outside the taxonomy; the last entry stands for every id beyond."""
         table = np.full(max(VOID_ID, *self.taxonomy.by_id) + 2, -1, np.int64)

@@ -15,11 +15,14 @@ class Protocol:
     Attributes:
         stq: of `vps_ros.evaluation.stq.PROTOCOLS`.
         vpq: of `vps_ros.evaluation.vpq.PROTOCOLS`.
+        miou: `vspw` takes the mean over the classes that the truth shows, `cityscapes` over those too that are only
+            predicted.
     """
 
     name: str
     stq: str
     vpq: str
+    miou: str = "cityscapes"
 
 
 PROTOCOLS: Mapping[str, Protocol] = {
@@ -29,6 +32,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         Protocol("kitti-step", "deeplab2", "kitti-step"),
         Protocol("cityscapes-vps", "deeplab2", "cityscapes-vps"),
         Protocol("vipseg", "vipseg", "vipseg"),
+        Protocol("vspw", "deeplab2", "kitti-step", miou="vspw"),
         Protocol("video-k-net", "video-k-net", "video-k-net"),
     )
 }

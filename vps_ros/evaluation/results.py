@@ -32,7 +32,7 @@ class Quality:
         stq, aq, sq: STQ and its two factors, over all tubes and pixels.
         vpq: video panoptic quality; without windows where it was not asked for.
         pq: panoptic quality of the single frames.
-        miou: mean IoU of the classes that occur; unlike `sq` never with void as a class.
+        miou: mean IoU of the classes that occur, or of those of the truth; unlike `sq` never with void as a class.
         vc: {n: VC_n}; empty where it was not asked for.
         identity: IDF1, HOTA, MOTA and IDSW of things; None where they were not asked for, or TrackEval is absent.
     """
@@ -139,13 +139,14 @@ class Report(Quality):
 
     @property
     def protocols(self) -> Mapping[str, str]:
-        """Metric -> whose rules it follows."""
-        return {"STQ": self.rules.stq, "VPQ": self.rules.vpq}
+        """Metric -> whose rules it follows; mIoU only where the protocol has its own."""
+        own = {"mIoU": self.rules.miou} if self.rules.miou == self.rules.name else {}
+        return {"STQ": self.rules.stq, "VPQ": self.rules.vpq, **own}
 
     @property
     def void_note(self) -> str:
         """One sentence where SQ is lower than the classes' mean IoU, since people take the two for the same."""
-        if not self.sq < self.miou:
+        if not (self.sq < self.miou and self.confusion[:-1, -1].any()):
             return ""
         return "SQ counts predicted void on labelled pixels as one more class, of IoU 0, as deeplab2 does; mIoU not."
 

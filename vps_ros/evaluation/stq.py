@@ -127,7 +127,6 @@ def segmentation_and_tracking_quality(association: float, segmentation: float) -
 
 def _things(classes: Classes, protocol: str) -> NDArray[np.bool_]:
     """bool [C + 1], which class columns are things by the protocol."""
-    ids = classes.taxonomy.ids
-    if protocol == "video-k-net" and sorted(ids.tolist()) == list(range(19)):
-        return np.append(np.isin(ids, _STREET_THINGS), False)
+    if protocol == "video-k-net" and classes.are_streets:
+        return np.append(np.isin(classes.taxonomy.ids, _STREET_THINGS), False)
     return classes.is_thing

@@ -28,18 +28,20 @@ class Rules:
         windows: how many consecutive labelled frames, for each VPQ^n.
         crowds: a true thing with instance 0 is a crowd, neither matched nor missed; otherwise an instance.
         absent: a class without any segment counts as 0 in the means, where others leave it out.
+        things: of the 19 street classes, those over which the mean of things is taken; none for the taxonomy's.
     """
 
     windows: tuple[int, ...]
     crowds: bool
     absent: bool
+    things: tuple[int, ...] = ()
 
 
 PROTOCOLS: Mapping[str, Rules] = {
     "cityscapes-vps": Rules((1, 2, 3, 4), crowds=True, absent=False),
     "kitti-step": Rules((1, 2, 3, 4), crowds=False, absent=False),
     "vipseg": Rules((1, 2, 4, 6), crowds=False, absent=False),
-    "video-k-net": Rules((1, 2, 3, 4), crowds=False, absent=True),
+    "video-k-net": Rules((1, 2, 3, 4), crowds=False, absent=True, things=(11, 13)),
 }
 
 
@@ -145,6 +147,9 @@ class VideoPanoptic:
         windows = {n: counts.result() for n, counts in self._counts.items()}
         if self._rules.absent:
             windows = {n: _with_absent(quality) for n, quality in windows.items()}
+        if self._rules.things and self._classes.are_streets:
+            is_thing = np.isin(self._classes.taxonomy.ids, self._rules.things)
+            windows = {n: replace(quality, is_thing=is_thing) for n, quality in windows.items()}
         return VideoPanopticQuality(self._protocol, windows)
 
     def _ending_with(self, frame: Overlaps) -> Iterator[tuple[int, Overlaps]]:

@@ -15,7 +15,7 @@ MEANINGS = {
     "PQ": "panoptic quality of single frames",
     "things": "PQ of the classes of things",
     "stuff": "PQ of the classes of stuff",
-    "mIoU": "mean IoU of the classes that occur",
+    "mIoU": "mean IoU of the classes",
     "IDF1": "share of true and predicted masks that keep one identity",
     "HOTA": "higher order tracking accuracy of things",
     "MOTA": "1 less the missed and invented masks and the switches, for each true mask",

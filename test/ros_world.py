@@ -21,7 +21,7 @@ from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
 from vps_ros.messages.typestore import read_message
 from vps_ros.ros.endpoints import message_class
 
-PATIENCE = 60.0
+PATIENCE = 20.0
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 DOMAIN = 101 + os.getpid() % 100
 
@@ -36,6 +36,7 @@ class World:
         self.peer = rclpy.create_node("peer", context=self.context)
         self.executor.add_node(self.peer)
         self._leaving = ExitStack()
+        self.nodes: list = []
         self.failure: BaseException | None = None
         self._thread = Thread(target=self._spin)
         self._thread.start()
@@ -60,8 +61,13 @@ class World:
             parameter_overrides=[Parameter(name, value=value) for name, value in parameters.items()],
         )
         self._leaving.callback(node.close)
+        self.nodes.append(node)
         self.executor.add_node(node)
         return node
+
+    def figures(self, camera: int = 0):
+        """Those of the first node's worker."""
+        return self.nodes[0].worker.stats[camera].figures()
 
     def call(self, kind: type, name: str, **fields):
         """The answer of a service."""
@@ -110,6 +116,8 @@ class World:
     def close(self) -> None:
         self.executor.shutdown()
         self._leaving.close()
+        for node in (self.peer, *self.nodes):
+            node.destroy_node()
         rclpy.shutdown(context=self.context)
         self._thread.join(PATIENCE)
         assert self.failure is None, self.failure

@@ -1,4 +1,4 @@
-"""Publishers and subscriptions of serialized messages, which say why somebody does not meet them.
+"""Publishers and subscriptions of serialized messages.
 
 Messages go as CDR that vps_ros.messages makes and reads: rclpy's own classes take longer, and its executor ends at
 a message that they cannot read.
@@ -26,23 +26,17 @@ except ModuleNotFoundError:  # Humble
 
 
 def subscribe(node: Node, topic: str, kind: str, qos: QoSProfile, take: Callable[[bytes], None]) -> Subscription:
-    """A subscription whose callback gets bytes; parameters `qos_overrides.*` win over `qos`, which is changed."""
+    """A subscription whose callback gets bytes; parameters `qos_overrides.*` win over `qos`, which is changed.
 
-    def unmet(_: Any) -> None:
-        for other in node.get_publishers_info_by_topic(topic):
-            if said := mismatch(other.qos_profile, qos):
-                node.get_logger().error(
-                    f"{topic}: nothing comes from {_name(other)}: {said} "
-                    "(parameters reliability, or qos_overrides of this topic)"
-                )
-
+    Publishers that it does not meet are the caller's to tell of.
+    """
     return node.create_subscription(
         message_class(kind),
         topic,
         take,
         qos,
         raw=True,
-        event_callbacks=SubscriptionEventCallbacks(incompatible_qos=unmet),
+        event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
         qos_overriding_options=QoSOverridingOptions.with_default_policies(),
     )
 
@@ -53,7 +47,7 @@ def publisher(node: Node, topic: str, kind: str, qos: QoSProfile) -> Publisher:
     def unmet(_: Any) -> None:
         for other in node.get_subscriptions_info_by_topic(topic):
             if said := mismatch(qos, other.qos_profile):
-                node.get_logger().warning(f"{topic}: nothing goes to {_name(other)}: {said}")
+                node.get_logger().warning(f"nothing goes from {topic} to {name_of(other)}: {said}")
 
     return node.create_publisher(
         message_class(kind),
@@ -73,5 +67,6 @@ def message_class(kind: str) -> type:
         raise InputError(f"{kind}: no {error.name} is installed; install {package} (rosdep), and source it") from None
 
 
-def _name(endpoint: Any) -> str:
+def name_of(endpoint: Any) -> str:
+    """The node that a TopicEndpointInfo belongs to."""
     return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"

@@ -5,24 +5,31 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as Late
+from functools import partial
 from typing import Any
 
+import numpy as np
+from rclpy.clock import Clock, ClockType
+from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.subscription import Subscription
 
 from vps_ros.config import Config, LiveConfig, NodeConfig
 from vps_ros.errors import InputError
+from vps_ros.frame import Frame
 from vps_ros.live.health import health
+from vps_ros.live.pipelines import pipelines
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages.diagnostics import Level, Status
+from vps_ros.online import OnlinePanoptic
+from vps_ros.ros.cameras import CameraSubscription, reader
 from vps_ros.ros.diagnostics import Diagnostics
-from vps_ros.ros.endpoints import subscribe
 from vps_ros.ros.logs import NodeLog
 from vps_ros.ros.parameters import NodeParameters
-from vps_ros.ros.pipelines import Source, make_cameras
-from vps_ros.ros.qos import of_images
 from vps_ros.ros.services import Services
+from vps_ros.ros.sink import OPTIONAL, TopicSink
+from vps_ros.ros.watch import Watch
 
+RCLError = rclpy_implementation.RCLError
 SUCCESS, FAILURE, ERROR = (
     TransitionCallbackReturn.SUCCESS,
     TransitionCallbackReturn.FAILURE,
@@ -35,6 +42,10 @@ _BETWEEN_FRAMES = 5.0
 class VpsNode(LifecycleNode):
     """The worker in ROS 2: topics, services, parameters and diagnostics of docs/ros.md.
 
+    Attributes:
+        cameras: while configured; empty otherwise.
+        worker: while active; None otherwise.
+
     Raises what rclpy raises, or InputError, where a parameter was given a value that cannot be.
     """
 
@@ -42,15 +53,19 @@ class VpsNode(LifecycleNode):
         super().__init__("vps", **options)
         self._log_handler = NodeLog(self.get_logger())
         logging.getLogger("vps_ros").addHandler(self._log_handler)
-        self._cameras: tuple[Camera, ...] = ()
-        self._sources: tuple[Source, ...] = ()
-        self._worker: Worker | None = None
-        self._images: list[Subscription] = []
-        self._values = NodeParameters(self, self._change, fixed=lambda: bool(self._cameras))
+        self.cameras: tuple[Camera, ...] = ()
+        self.worker: Worker | None = None
+        self._images: list[CameraSubscription] = []
+        self._values = NodeParameters(self, self._change, fixed=lambda: bool(self.cameras))
         self._live: LiveConfig = self._values.read(LiveConfig)
-        self._offered = Services(self, lambda: self._worker)
+        self._offered = Services(self, lambda: self.worker)
         self._diagnostics = Diagnostics(self, self._health)
         self._diagnostics.watch(self._values.read(NodeConfig).cameras)
+        self._watch = Watch(self.get_logger())
+        # Of this clock, since simulated time may stand still.
+        self.create_timer(1.0, lambda: self._watch.look(self._health()), clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._values.warn_of_unknown()
+        self._refuse_what_cannot_be()
 
     @property
     def autostart(self) -> bool:
@@ -86,6 +101,21 @@ class VpsNode(LifecycleNode):
         self._stop()
         return self._attempt("recover", self._free)
 
+    def _refuse_what_cannot_be(self) -> None:
+        """rclpy's executor ends, and the node with it, when a transition is asked for that the state does not have."""
+        service = self._service_change_state
+        change = service.callback
+
+        def answer(request: Any, response: Any) -> Any:
+            try:
+                return change(request, response)
+            except RCLError as error:
+                self.get_logger().warning(f"transition refused: {error}")
+                response.success = False
+                return response
+
+        service.callback = answer
+
     def _attempt(self, what: str, work: Callable[[], None]) -> TransitionCallbackReturn:
         # rclpy makes an error of any exception, and says nothing about it.
         try:
@@ -102,50 +132,54 @@ class VpsNode(LifecycleNode):
         config, own = self._values.read(Config), self._values.read(NodeConfig)
         self._live = self._values.read(LiveConfig)
         self.get_logger().info(f"loading model {config.model}")
-        self._cameras, self._sources = make_cameras(self, config, self._live, own)
+        made = pipelines(config, len(own.cameras))
+        _warm_up(made[0])
+        optional = tuple(name for name in OPTIONAL if getattr(self._live, name))
+        self.cameras = tuple(
+            Camera(name, pipeline, reader(self), TopicSink(self, name, optional))
+            for name, pipeline in zip(own.cameras, made, strict=True)
+        )
         self._diagnostics.watch(own.cameras)
-        segmenter = self._cameras[0].pipeline.segmenter
+        segmenter = made[0].segmenter
         self.get_logger().info(f"model {segmenter.card.name} is ready on {', '.join(segmenter.providers)}")
 
     def _start(self) -> None:
-        self._worker = worker = Worker(self._cameras)
+        self.worker = worker = Worker(self.cameras)
         worker.enabled = self._offered.enabled
         worker.start()
-        for index, source in enumerate(self._sources):
-            take = lambda message, index=index: worker.offer(index, message)  # noqa: E731
-            self._images.append(subscribe(self, source.topic, source.kind, of_images(self._live), take))
-            self.get_logger().info(f"waiting for {source.kind} on {source.resolved}")
+        for index, camera in enumerate(self.cameras):
+            self._images.append(CameraSubscription(self, camera.name, self._live, partial(worker.offer, index)))
 
     def _stop(self) -> bool:
         """No images any more; whether the worker has ended."""
         for subscription in self._images:
-            self.destroy_subscription(subscription)
+            subscription.close()
         self._images = []
-        worker, self._worker = self._worker, None
+        worker, self.worker = self.worker, None
         return worker is None or worker.stop()
 
     def _free(self) -> None:
-        for camera in self._cameras:
+        for camera in self.cameras:
             camera.sink.close()
-        self._cameras = self._sources = ()
+        self.cameras = ()
 
     def _change(self, values: Mapping[str, Any]) -> None:
         """Takes over new values of parameters, all of them or none; raises InputError."""
         config = self._values.read(Config, values)
         self._values.read(NodeConfig, values)
         live = self._values.read(LiveConfig, values)
-        if self._cameras and config != self._cameras[0].pipeline.config:
+        if self.cameras and config != self.cameras[0].pipeline.config:
             self._configure(config)
         self._live = live
 
     def _configure(self, config: Config) -> None:
         def work() -> None:
-            for camera in self._cameras:
+            for camera in self.cameras:
                 camera.pipeline.configure(config)
 
-        if self._worker is None or not self._worker.alive:
+        if self.worker is None or not self.worker.alive:
             return work()
-        future = self._worker.call(work)
+        future = self.worker.call(work)
         try:
             future.result(_BETWEEN_FRAMES)
         except Late:
@@ -155,8 +189,21 @@ class VpsNode(LifecycleNode):
         return None
 
     def _health(self) -> dict[str, Status]:
-        names = [camera.name for camera in self._cameras] or list(self._values.read(NodeConfig).cameras)
-        if self._worker is None:
-            what = "inactive" if self._cameras else "unconfigured"
+        """Of each camera, by its name."""
+        names = [camera.name for camera in self.cameras] or list(self._values.read(NodeConfig).cameras)
+        if self.worker is None:
+            what = "inactive" if self.cameras else "unconfigured"
             return {name: Status(name, Level.OK, what) for name in names}
-        return dict(zip(names, health(self._worker, self._live.patience), strict=True))
+        patience = self._live.patience
+        notes = [subscription.look(patience) for subscription in self._images]
+        return dict(zip(names, health(self.worker, patience, notes=notes), strict=True))
+
+
+def _warm_up(pipeline: OnlinePanoptic) -> None:
+    """The first frame pays for much that is made when it is first used; the second, for comparing two."""
+    spec = pipeline.segmenter.card.input
+    grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
+    once = OnlinePanoptic(pipeline.config, pipeline.segmenter)
+    for stamp in (0, 1):
+        once.step(Frame(grey, stamp))
+    pipeline.segmenter.reset()

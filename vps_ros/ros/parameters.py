@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -42,13 +43,21 @@ class NodeParameters:
         new = {name: value for name, value in (values or {}).items() if name in mine}
         return kind.from_mapping({**mine, **new}, "parameters")
 
+    def warn_of_unknown(self) -> None:
+        """Says which values were given to no parameter of the node, which rclpy does not."""
+        given = getattr(self._node, "_parameter_overrides", {})
+        for name in given:
+            if not self._node.has_parameter(name) and not name.startswith("qos_overrides."):
+                near = difflib.get_close_matches(name, self._declared, 1)
+                hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
+                self._node.get_logger().warning(f"unknown parameter {name!r}; {hint}")
+
     def _set(self, wanted: list) -> SetParametersResult:
         values = {one.name: one.value for one in wanted if one.name in self._declared}
         try:
             for name, value in values.items():
-                p = self._declared[name]
-                check(p, value)
-                if not p.live and self._fixed():
+                check(self._declared[name], value)
+                if not self._declared[name].live and self._fixed():
                     raise InputError(f"{name}: may change only while the node is unconfigured; deactivate and clean up")
             if values:
                 self._change(values)

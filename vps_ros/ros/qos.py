@@ -6,7 +6,7 @@ from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, Reliabilit
 
 from vps_ros.config import LiveConfig
 
-_FEW = 5
+_FEW = 10
 
 
 def of_images(live: LiveConfig) -> QoSProfile:

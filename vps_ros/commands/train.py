@@ -17,6 +17,7 @@ DESCRIPTION = (
 EXAMPLES = [
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s",
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s --resume",
+    "vps-ros train --config config/train/kitti-step.yaml -o runs/kitti-step --tensorboard",
     "vps-ros train --config config/train/streets-s-tracker.yaml -o runs/streets-s-tracker",
     "vps-ros train --config config/train/hierarchical.yaml -o runs/hierarchical",
 ]

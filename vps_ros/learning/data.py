@@ -86,7 +86,7 @@ class FolderData:
 
     Attributes:
         format: one of READERS.
-        root: its folder.
+        root: its folder, relative to the working folder.
         size: width and height that frames have for the network: validation scales them to it, and the exported model
             has this input. In training it is the scale of 1 that views zoom from.
         split, validation_split: of the data set; empty, all of it to learn from, and none to validate on.

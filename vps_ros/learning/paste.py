@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.learning.augment import View, see
+from vps_ros.learning.augment import View, see, view_labels
 from vps_ros.learning.clips import Picture
 from vps_ros.learning.sides import CELLS, Grid
 from vps_ros.taxonomy import Taxonomy
@@ -56,13 +56,14 @@ def paste(
 
     Their instances are those that they have in the source plus `FIRST_PASTED`.
     """
-    fine, coarse = see(source, view, None, Grid(1)), see(source, view, choice, grid)
+    fine = see(source, view, None, Grid(1))
+    semantic, instance = view_labels(source.semantic, source.instance, view, choice, grid)
     keys = [class_id << 32 | number for class_id, number in things]
-    pixels, cells = (np.isin(_keys(p.semantic, p.instance), keys) for p in (fine, coarse))
+    pixels, cells = (np.isin(_keys(*labels), keys) for labels in (fine[1:], (semantic, instance)))
     return Picture(
         np.where(pixels[..., None], fine.image, onto.image),
-        np.where(cells, coarse.semantic, onto.semantic),
-        np.where(cells, coarse.instance.astype(np.int64) + FIRST_PASTED, onto.instance),
+        np.where(cells, semantic, onto.semantic),
+        np.where(cells, instance.astype(np.int64) + FIRST_PASTED, onto.instance),
     )
 
 

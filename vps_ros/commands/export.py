@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress
+from vps_ros.commands.refinements import add_refinements, build_engine, check_refinements, refine, size
 from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_existing, whole
+from vps_ros.segmenters.description import describe_model
 
-DESCRIPTION = "Writes a trained model as ONNX, after checking that ONNX Runtime computes what torch does."
+DESCRIPTION = (
+    "Writes a trained model, ours or others', as ONNX, after checking that ONNX Runtime computes what torch does."
+)
 EXAMPLES = [
     "vps-ros export runs/streets-s -o streets-s.onnx --tune",
     "vps-ros export streets-s.onnx -o wide.onnx --size 960x256 --tune",
+    "vps-ros export --from hf facebook/mask2former-swin-tiny-cityscapes-panoptic -o city.onnx --size 2048x1024 --fp16",
+    "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
     "vps-ros inspect streets-s.onnx",
 ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", help="a run's folder, its checkpoint.pt, or an exported model"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        help="a run's folder, its checkpoint.pt, or an exported model; of hf, a folder or a name of its hub"
+        "; of onnx, any model file",
     )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
     parser.add_argument(
         "--from", dest="origin", default="vps", choices=tuple(SOURCES), help="what wrote the checkpoint (default: vps)"
     )
     parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
+    parser.add_argument("--fp16", action="store_true", help="of hf: compute in half precision, for GPUs")
+    parser.add_argument(
+        "--taxonomy",
+        metavar="NAME",
+        help="of hf and kmax: the data set whose classes the checkpoint has, or a JSON file of them",
+    )
     parser.add_argument(
         "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation frames"
     )
+    add_refinements(parser)
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
 def run(args: argparse.Namespace) -> int:
     path = refuse_existing(args.output, args.force)
-    args.size = _size(args.size) if args.size else None
+    args.size = size("--size", args.size) if args.size else None
+    check_refinements(args)
+    for option, (sources, given) in _only(args).items():
+        if given and args.origin not in sources:
+            raise InputError(f"--from {args.origin}: {option} goes with --from {' and '.join(sources)} only")
     require_training("exporting")
     with whole(path) as args.output:
         SOURCES[args.origin](args)
+        refine(args, args.output)
     note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if args.build_engine:
+        build_engine(args, path)
     return 0
 
 
@@ -68,23 +92,38 @@ def _from_vps(args: argparse.Namespace) -> None:
 
 
 def _from_hf(args: argparse.Namespace) -> None:
-    raise InputError(f"{args.checkpoint}: this release cannot read checkpoints of transformers yet")
+    require_training("reading checkpoints of transformers", "transformers")
+    from vps_ros.learning.hf import import_checkpoint
+    from vps_ros.learning.voice import Voice
+
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, Voice(progress, note))
+    for one in report.differences:
+        note(f"{one.name}: at most {one.largest:.1e} of its range from torch, {one.typical:.1e} of its size on average")
 
 
 def _from_kmax(args: argparse.Namespace) -> None:
     raise InputError(f"{args.checkpoint}: this release cannot read checkpoints of kmax-deeplab yet")
 
 
-SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax}
+def _from_onnx(args: argparse.Namespace) -> None:
+    found = describe_model(args.checkpoint)
+    if found.card is None:
+        raise InputError(found.problem)
+    shutil.copyfile(found.path, args.output)
+
+
+SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax, "onnx": _from_onnx}
 """What wrote the checkpoint -> what makes a model file of it.
 
 `args.output` is where to write it: a draft, which is changed further, moved to its place and named when it is whole;
 `args.size` is width and height, or None."""
 
 
-def _size(text: str) -> tuple[int, int]:
-    try:
-        width, height = (int(part) for part in text.lower().split("x"))
-    except ValueError:
-        raise InputError(f"--size {text!r}: write it as 640x192") from None
-    return width, height
+def _only(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], bool]]:
+    """Options that not every source has: those that have it, and whether it was given."""
+    return {
+        "--tune": (("vps",), args.tune),
+        "--size": (("vps", "hf", "kmax"), args.size is not None),
+        "--fp16": (("hf",), args.fp16),
+        "--taxonomy": (("hf", "kmax"), args.taxonomy is not None),
+    }

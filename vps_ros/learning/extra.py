@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+
 from vps_ros.errors import InputError
 
 
-def require_training(what: str) -> None:
-    """Raises InputError that says how to install what is missing for `what`."""
-    try:
-        import onnx  # noqa: F401
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise InputError(f'{what} needs {error.name}; pip install "vps_ros[train]"') from None
+def require_training(what: str, *more: str) -> None:
+    """Raises InputError that says how to install what is missing for `what`: onnx, torch, or one of `more`."""
+    for name in ("onnx", "torch", *more):
+        if find_spec(name) is None:
+            raise InputError(f'{what} needs {name}; pip install "vps_ros[train]"')

@@ -1,0 +1,190 @@
+"""Checkpoints that transformers saved become models whose segments are those of transformers' own post-processing."""
+
+import inspect
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.optimize import linear_sum_assignment
+
+torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
+pytest.importorskip("transformers", reason="transformers is of the [train] extra")
+onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
+
+import hf_checkpoints  # noqa: E402
+from hf_checkpoints import HEIGHT, MODELS, SQUARE, WIDTH, picture, save  # noqa: E402
+
+from vps_ros.commands.main import main  # noqa: E402
+from vps_ros.config import Config  # noqa: E402
+from vps_ros.learning.hf.families import FAMILIES  # noqa: E402
+from vps_ros.learning.hf.model_file import TASK  # noqa: E402
+from vps_ros.segmenters import load_segmenter  # noqa: E402
+from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
+from vps_ros.taxonomies import ALL  # noqa: E402
+
+TAXONOMY = {
+    "mask2former": "cityscapes",
+    "maskformer": "coco-panoptic",
+    "detr": "coco-panoptic",
+    "eomt": "ade20k",
+    "oneformer": "cityscapes",
+}
+SHARE = 0.999
+"""Of the pixels that must be those of transformers."""
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def imported(request, tmp_path_factory):
+    """A saved checkpoint, and the model file that the command made of it."""
+    folder = tmp_path_factory.mktemp(request.param)
+    model, processor = save(request.param, folder / "checkpoint")
+    path = folder / "model.onnx"
+    assert main(["export", "--from", "hf", str(folder / "checkpoint"), "-o", str(path)]) == 0
+    model.config.use_auxiliary_loss = request.param == "mask2former"
+    segmenter = load_segmenter(Config(model=str(path), threads=1))
+    return SimpleNamespace(
+        name=request.param, model=model, processor=processor, path=path, folder=folder, segmenter=segmenter
+    )
+
+
+def outputs_for(one, image):
+    """What the network gives for an image of its own input's size, through transformers' own processor."""
+    if one.name == "oneformer":
+        inputs = one.processor(image, task_inputs=["panoptic"], return_tensors="pt")
+        inputs = {"pixel_values": inputs["pixel_values"], "task_inputs": tokens(one)}
+    else:
+        inputs = {"pixel_values": one.processor(images=image, return_tensors="pt")["pixel_values"]}
+    with torch.no_grad():
+        return one.model(**inputs)
+
+
+def tokens(one):
+    found = hf_checkpoints.tokenizer()([TASK], padding="max_length", max_length=77, return_tensors="pt")
+    return found["input_ids"] * found["attention_mask"]
+
+
+def theirs(one, outputs, size, **thresholds):
+    """Segment of each pixel, 0 for none, and the class id of each segment 1.., stuff of one class being one segment.
+
+    Segments are asked for unfused, and fused here: where transformers fuses them, the number that it gives the next
+    segment may be one that it has given before.
+    """
+    processor = one.processor
+    if one.name == "oneformer":
+        # OneFormer's is the same but for its upsampling by torchvision, which is not needed for anything else here.
+        processor = hf_checkpoints.MaskFormerImageProcessorPil()
+    if one.name != "eomt":
+        thresholds["label_ids_to_fuse"] = set()
+    (found,) = processor.post_process_panoptic_segmentation(outputs, target_sizes=[size], **thresholds)
+    taxonomy = one.segmenter.taxonomy
+    drawn, segments, classes = found["segmentation"].numpy().astype(int), np.zeros(size, int), []
+    for info in found["segments_info"]:
+        c = taxonomy.by_id[info["label_id"]] if one.name == "detr" else taxonomy.classes[info["label_id"]]
+        if c.isthing or c.id not in classes:
+            classes.append(c.id)
+            number = len(classes)
+        else:
+            number = classes.index(c.id) + 1
+        segments[drawn == info["id"]] = number
+    return segments, classes
+
+
+def share_alike(ours, segments, classes):
+    """Share of the pixels that lie in the same segment of the same class, or in none, in both."""
+    pairs = np.zeros((len(ours) + 1, len(classes) + 1), np.int64)
+    np.add.at(pairs, (ours.map.ravel(), segments.ravel()), 1)
+    void = pairs[0, 0]
+    pairs = pairs[1:, 1:] * (ours.class_ids[:, None] == np.array(classes, int)[None])
+    return (void + pairs[linear_sum_assignment(-pairs)].sum()) / segments.size
+
+
+def size_of(one):
+    return (SQUARE, SQUARE) if one.name == "eomt" else (HEIGHT, WIDTH)
+
+
+LOOSE = {"threshold": 0.3, "mask_threshold": 0.4, "overlap_mask_area_threshold": 0.3}
+LOOSE_HERE = Config(thing_threshold=0.3, stuff_threshold=0.3, mask_threshold=0.4, overlap_threshold=0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_segments_are_those_of_transformers(imported, seed):
+    """With the thresholds of both as they are, and with looser ones, by which more of random masks stay."""
+    image, size = picture(*size_of(imported), seed), size_of(imported)
+    outputs = outputs_for(imported, image)
+    imported.segmenter.configure(Config())
+    ours, (segments, classes) = imported.segmenter(image), theirs(imported, outputs, size)
+    assert share_alike(ours, segments, classes) >= SHARE
+    imported.segmenter.configure(LOOSE_HERE)
+    ours, (segments, classes) = imported.segmenter(image), theirs(imported, outputs, size, **LOOSE)
+    assert len(classes) >= 4, "weights that say nothing compare nothing"
+    assert share_alike(ours, segments, classes) >= SHARE
+    np.testing.assert_array_equal(np.sort(ours.class_ids), np.sort(classes))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("camera", [(250, 417), (81, 60)])
+def test_so_they_are_at_the_size_of_the_camera(imported, camera):
+    """Masks brought to another size; the image is resized by us for both, since Pillow and OpenCV do so differently.
+
+    EoMT's masks go to the input's size first and then to the camera's, which is the same in one step only where the
+    image keeps its size in the input, and is padded.
+    """
+    if imported.name == "eomt":
+        camera = {250: (96, 128), 81: (128, 75)}[camera[0]]
+    image = picture(*camera, 4)
+    where = fit(imported.segmenter.card.input, *camera)
+    outputs = outputs_for(imported, image if imported.name == "eomt" else prepare(image, where, (0, 0, 0))[0])
+    imported.segmenter.configure(LOOSE_HERE)
+    ours, (segments, classes) = imported.segmenter(image), theirs(imported, outputs, camera, **LOOSE)
+    assert len(classes) >= 2
+    assert share_alike(ours, segments, classes) >= SHARE
+
+
+@pytest.mark.slow
+def test_the_card_says_what_the_checkpoint_does(imported):
+    card, processor = imported.segmenter.card, imported.processor
+    known = ALL[TAXONOMY[imported.name]]
+    assert card.taxonomy.classes == known.classes
+    assert (card.input.height, card.input.width) == size_of(imported)
+    np.testing.assert_allclose(card.input.mean, np.array(processor.image_mean) * 255)
+    np.testing.assert_allclose(card.input.std, np.array(processor.image_std) * 255)
+    defaults = inspect.signature(type(processor).post_process_panoptic_segmentation).parameters
+    limits = card.thresholds
+    assert (limits.thing, limits.stuff) == (defaults["threshold"].default,) * 2
+    assert (limits.mask, limits.overlap) == (
+        defaults["mask_threshold"].default,
+        defaults["overlap_mask_area_threshold"].default,
+    )
+    assert card.mask_activation == "sigmoid"
+    source = json.loads(card.source)
+    assert source["checkpoint"] == card.name == "checkpoint"
+    assert FAMILIES[imported.name].name in source["from"]
+
+
+@pytest.mark.slow
+def test_inspect_explains_it(imported, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    assert main(["inspect", str(imported.path)]) == 0
+    told = capsys.readouterr().out
+    for word in (FAMILIES[imported.name].name, TAXONOMY[imported.name], "sigmoid", "threshold overlap", "1x20x"):
+        assert word in told
+
+
+@pytest.mark.slow
+def test_every_tensor_has_its_type_and_size(imported):
+    graph = onnx.load(str(imported.path)).graph
+    shapes = {
+        v.name: (v.type.tensor_type.elem_type, [d.dim_value for d in v.type.tensor_type.shape.dim])
+        for v in (*graph.input, *graph.output)
+    }
+    height, width = size_of(imported)
+    wide = {"detr": 64}.get(imported.name, 32)
+    assert shapes == {
+        "image": (onnx.TensorProto.UINT8, [1, height, width, 3]),
+        "class_logits": (onnx.TensorProto.FLOAT, [1, 20, len(imported.segmenter.taxonomy) + 1]),
+        "mask_logits": (onnx.TensorProto.FLOAT, [1, 20, height // 4, width // 4]),
+        "query_embeddings": (onnx.TensorProto.FLOAT, [1, 20, wide]),
+    }
+    assert {node.domain for node in graph.node} <= {"", "ai.onnx"}

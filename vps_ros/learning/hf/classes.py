@@ -1,0 +1,177 @@
+"""Which classes a checkpoint has, and which of them are things.
+
+transformers' configurations name classes (`id2label`) but seldom say what is a thing: OneFormer's processor does
+(`metadata`), some files list the stuff (`label_ids_to_fuse`). The rest is known by the data set: its classes stand in
+the checkpoint in the data set's order, or, as in DETR, at the data set's own ids.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vps_ros.errors import InputError
+from vps_ros.learning.hf.checkpoint import Checkpoint
+from vps_ros.taxonomies import ALL
+from vps_ros.taxonomy import ClassInfo, Taxonomy
+
+_ALIKE = 0.75
+"""Share of the named classes that must stand where a data set has them: ADE20K goes by several names for a class."""
+_GOLDEN = 0.618034
+
+
+class Classes(NamedTuple):
+    """A taxonomy, and for each of its classes the column of the checkpoint's class logits.
+
+    Columns that no class has are placeholders; `labels` counts all of them, void not included.
+    """
+
+    taxonomy: Taxonomy
+    columns: tuple[int, ...]
+    labels: int
+
+
+def classes_of(checkpoint: Checkpoint, choice: str | None = None) -> Classes:
+    """The classes of a checkpoint.
+
+    Args:
+        choice: name of a data set's taxonomy, or a JSON file with a list of {id, name, isthing, color}, that names them
+            in place of the checkpoint.
+
+    Raises InputError when nothing says which classes are things, or `choice` does not fit.
+    """
+    names = _names(checkpoint)
+    if choice is not None:
+        return _chosen(checkpoint, names, choice)
+    known = _by_place(names) or _by_name(names)
+    things = _things(checkpoint, len(names))
+    if things is not None:
+        if not things:
+            raise InputError(
+                f"{checkpoint}: none of its classes is a thing, as for semantic segmentation; a panoptic checkpoint "
+                "is needed, or --taxonomy says what are things"
+            )
+        return _own(checkpoint, names, things, known)
+    if known is None:
+        fitting = ", ".join(n for n, t in ALL.items() if _columns(t, len(names))) or "no data set known here"
+        raise InputError(
+            f"{checkpoint}: nothing says which of its {len(names)} classes ({', '.join(names[:3])}, ...) are things; "
+            f"name them with --taxonomy NAME (as many has {fitting}) or --taxonomy CLASSES.json"
+        )
+    return known
+
+
+def _names(checkpoint: Checkpoint) -> list[str]:
+    labels = checkpoint.config.get("id2label")
+    if labels is None:
+        count = checkpoint.config.get("num_labels")
+        if not isinstance(count, int) or count < 1:
+            raise InputError(f"{checkpoint}: its config.json has neither id2label nor num_labels")
+        return [f"LABEL_{i}" for i in range(count)]
+    try:
+        by_number = {int(k): str(v) for k, v in labels.items()}
+    except (AttributeError, ValueError):
+        by_number = {}
+    if sorted(by_number) != list(range(len(by_number))) or not by_number:
+        raise InputError(f"{checkpoint}: id2label of its config.json does not number the classes from 0 on")
+    return [by_number[i] for i in range(len(by_number))]
+
+
+def _nameless(name: str) -> bool:
+    return re.fullmatch(r"(label_?\d+|n/?a|none|)", name.strip().lower()) is not None
+
+
+def _plain(name: str) -> str:
+    """What is alike in the ways to write one name: of several the first, in small letters."""
+    return re.sub(r"[\W_]+", " ", name.split(",")[0].lower()).strip()
+
+
+def _columns(taxonomy: Taxonomy, labels: int) -> tuple[int, ...]:
+    """Where the classes of a data set stand among so many labels: in order, or at their ids; () where neither is."""
+    if len(taxonomy) == labels:
+        return tuple(range(labels))
+    return tuple(taxonomy.ids.tolist()) if len(taxonomy) < taxonomy.ids.max() < labels else ()
+
+
+def _by_place(names: Sequence[str]) -> Classes | None:
+    """The data set most of whose names stand where the checkpoint has them; of equals the one with more things."""
+    best, found = (0, 0), None
+    for taxonomy in ALL.values():
+        pairs = list(zip(_columns(taxonomy, len(names)), taxonomy.classes, strict=False))
+        named = [(names[i], c.name) for i, c in pairs if not _nameless(names[i])]
+        hits = sum(_plain(a) == _plain(b) for a, b in named)
+        rank = (hits, len(taxonomy.thing_ids))
+        if 2 * len(named) >= len(taxonomy) and hits >= _ALIKE * len(named) and rank > best:
+            best, found = rank, Classes(taxonomy, _columns(taxonomy, len(names)), len(names))
+    return found
+
+
+def _by_name(names: Sequence[str]) -> Classes | None:
+    """The smallest data set that has all of these classes, wherever they stand; of equals the one with more things."""
+    for taxonomy in sorted(ALL.values(), key=lambda t: (len(t), -len(t.thing_ids))):
+        there = {_plain(c.name): c for c in taxonomy.classes}
+        mine = [there.get(_plain(name)) for name in names]
+        if all(mine) and len(set(mine)) == len(mine):
+            return Classes(Taxonomy(taxonomy.name, tuple(mine)), tuple(range(len(names))), len(names))
+    return None
+
+
+def _things(checkpoint: Checkpoint, labels: int) -> set[int] | None:
+    """Columns of things as the checkpoint's own files give them; None where they do not."""
+    metadata = checkpoint.processor.get("metadata")
+    if isinstance(metadata, dict) and isinstance(metadata.get("thing_ids"), list):
+        return _numbers(checkpoint, metadata["thing_ids"], labels, "thing_ids")
+    for where in (checkpoint.processor, checkpoint.config):
+        for key in ("label_ids_to_fuse", "stuff_classes"):
+            if isinstance(where.get(key), list):
+                return set(range(labels)) - _numbers(checkpoint, where[key], labels, key)
+    return None
+
+
+def _numbers(checkpoint: Checkpoint, values: Sequence[Any], labels: int, key: str) -> set[int]:
+    try:
+        found = {int(v) for v in values}
+    except (TypeError, ValueError):
+        found = {-1}
+    if found and not 0 <= min(found) <= max(found) < labels:
+        raise InputError(f"{checkpoint}: {key} of its processor names classes other than 0..{labels - 1}")
+    return found
+
+
+def _own(checkpoint: Checkpoint, names: Sequence[str], things: set[int], known: Classes | None) -> Classes:
+    """The checkpoint's own names and things; colours and ids of a data set that has these classes."""
+    if known is not None and [c.isthing for c in known.taxonomy.classes] == [i in things for i in known.columns]:
+        return known
+    used = [i for i, name in enumerate(names) if not _nameless(name)] or list(range(len(names)))
+    colours = dict(zip(known.columns, known.taxonomy.classes, strict=True)) if known else {}
+    classes = tuple(ClassInfo(i, names[i], i in things, colours[i].color if i in colours else _colour(i)) for i in used)
+    return Classes(Taxonomy(checkpoint.short, classes), tuple(used), len(names))
+
+
+def _chosen(checkpoint: Checkpoint, names: Sequence[str], choice: str) -> Classes:
+    taxonomy = ALL.get(choice)
+    if taxonomy is None:
+        path = Path(choice)
+        if path.suffix != ".json":
+            raise InputError(f"--taxonomy {choice}: no such data set; there are {', '.join(ALL)}, or give a JSON file")
+        try:
+            taxonomy = Taxonomy.from_json(path.stem, json.loads(path.read_text()))
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise InputError(f"{path}: not readable as JSON ({str(error).splitlines()[0]})") from None
+    columns = _columns(taxonomy, len(names))
+    if not columns:
+        raise InputError(
+            f"--taxonomy {choice}: has {len(taxonomy)} classes, and {checkpoint} has {len(names)} "
+            f"({', '.join(names[:3])}, ...)"
+        )
+    return Classes(taxonomy, columns, len(names))
+
+
+def _colour(i: int) -> tuple[int, int, int]:
+    """A colour for class `i` that differs from those of its neighbours."""
+    red, green, blue = colorsys.hsv_to_rgb(i * _GOLDEN % 1, 0.5 + 0.5 * (i % 3) / 2, 0.9 - 0.25 * (i % 2))
+    return round(255 * red), round(255 * green), round(255 * blue)

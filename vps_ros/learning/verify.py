@@ -1,0 +1,123 @@
+"""Whether ONNX Runtime computes what torch does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from vps_ros.errors import InputError
+
+TOLERANCE = 2e-3
+"""Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
+HALF_TOLERANCE = 0.05
+"""Root mean square of the difference from float32 in torch, as a share of the output's.
+
+Not the largest difference: decoders with masked attention look where a mask exceeds one half, and what lies at the very
+border of it tips over with the last digit of float16, here and there.
+"""
+_OCTAVES = (3, 6, 12, 24, 48)
+_QUIET = 3
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Of one output from torch's, over all images compared.
+
+    Attributes:
+        largest: as a share of the output's largest magnitude; infinity where a value is not finite.
+        typical: root mean square, as a share of that of the output.
+    """
+
+    name: str
+    largest: float
+    typical: float
+
+
+def probes(height: int, width: int) -> list[NDArray[np.uint8]]:
+    """Images [1, H, W, 3] to compare on: noise, dark noise, and one with the spectrum and the edges of a real one."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (height, width, 3), np.uint8)
+    picture = np.zeros((height, width, 3), np.float32)
+    for n in _OCTAVES:
+        waves = rng.normal(size=(n, n, 3)).astype(np.float32)
+        picture += cv2.resize(waves, (width, height), interpolation=cv2.INTER_CUBIC) / n
+    for _ in range(12):
+        y, x = rng.integers(0, height), rng.integers(0, width)
+        low, right = y + rng.integers(2, height // 2 + 3), x + rng.integers(2, width // 2 + 3)
+        picture[y:low, x:right] += rng.normal(size=3).astype(np.float32) / 4
+    picture = 128 + 60 * (picture - picture.mean()) / max(picture.std(), 1e-6)
+    return [one[None] for one in (noise, noise // 8, np.clip(picture, 0, 255).astype(np.uint8))]
+
+
+def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxruntime.InferenceSession:
+    """A session on the CPU; with `optimised`, the graph without what is constant is written there.
+
+    Raises InputError that names the operator when ONNX Runtime's CPU provider lacks one.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = _QUIET
+    if optimised is not None:
+        # The basic level leaves operators of the ONNX standard only, which run anywhere.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(optimised)
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's exceptions share no base below Exception.
+    except Exception as error:
+        lacking = re.search(r"Could not find an implementation for (\w+)", str(error))
+        if lacking is None:
+            raise
+        raise InputError(
+            f"ONNX Runtime {onnxruntime.__version__} has no operator {lacking[1]} on the CPU, where the file is "
+            "verified; nothing was written"
+        ) from None
+
+
+def differences(
+    network: nn.Module, path: str | Path, images: Sequence[NDArray[np.uint8]], names: Sequence[str]
+) -> tuple[Difference, ...]:
+    """How far a model file is from the network it was made of.
+
+    Args:
+        network: uint8 [1, H, W, 3] to a tuple of the outputs.
+        names: of the outputs, in that order.
+    """
+    session = open_session(path)
+    largest, squares, magnitude, power = (np.zeros(len(names)) for _ in range(4))
+    for image in images:
+        got = session.run(list(names), {"image": image})
+        with torch.no_grad():
+            expected = [one.numpy() for one in network(torch.from_numpy(image))]
+        for i, (a, b) in enumerate(zip(got, expected, strict=True)):
+            if a.shape != b.shape or not np.isfinite(a).all():
+                largest[i] = np.inf
+                continue
+            error = a.astype(np.float64) - b
+            largest[i] = max(largest[i], np.abs(error).max())
+            magnitude[i] = max(magnitude[i], np.abs(b).max())
+            squares[i] += np.square(error).sum()
+            power[i] += np.square(b, dtype=np.float64).sum()
+    shares = largest / np.maximum(magnitude, 1e-6)
+    typical = np.where(np.isfinite(largest), np.sqrt(squares / np.maximum(power, 1e-12)), np.inf)
+    return tuple(Difference(n, float(s), float(t)) for n, s, t in zip(names, shares, typical, strict=True))
+
+
+def demand(found: Sequence[Difference], what: str, half: bool = False) -> None:
+    """Raises RuntimeError when an output of `what` differs by more than the tolerance of its precision."""
+    for one in found:
+        seen, allowed = (one.typical, HALF_TOLERANCE) if half else (one.largest, TOLERANCE)
+        if not seen <= allowed:
+            kind = "root mean square" if half else "range"
+            raise RuntimeError(
+                f"{what}: ONNX Runtime differs from torch in {one.name} by {seen:.2g} of the output's {kind}, more "
+                f"than {allowed:g}; nothing was written"
+            )

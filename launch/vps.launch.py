@@ -13,8 +13,8 @@ ARGUMENTS = {
     "namespace": ("namespace of the node and its topics", ""),
     "autostart": ("configure and activate at the start; false leaves that to a lifecycle manager", "true"),
     "use_sim_time": ("take the time of /clock", "false"),
-    "overlay": ("also show the overlay in a window (image_tools)", "false"),
-    "rviz": ("also start RViz with the package's view of the outputs", "false"),
+    "overlay": ("also show the overlay in a window; needs image_tools", "false"),
+    "rviz": ("also start RViz with the package's view of the outputs; needs rviz2", "false"),
 }
 SWITCHES = ("autostart", "use_sim_time", "overlay", "rviz")
 
@@ -54,5 +54,9 @@ def _nodes(context):
         nodes.append(Node(package="image_tools", executable="showimage", name="overlay", remappings=shown, **place))
     if on["rviz"]:
         view = [FindPackageShare("vps_ros"), "/config/vps.rviz"]
-        nodes.append(Node(package="rviz2", executable="rviz2", name="rviz", arguments=["-d", view], **place))
+        # The view names the topics of a node that is in no namespace.
+        moved = [(f"/vps/{name}", f"vps/{name}") for name in ("overlay", "panoptic")]
+        nodes.append(
+            Node(package="rviz2", executable="rviz2", name="rviz", arguments=["-d", view], remappings=moved, **place)
+        )
     return nodes

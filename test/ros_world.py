@@ -86,7 +86,21 @@ class World:
         return self.call(ChangeState, f"{node}/change_state", transition=Transition(id=number)).success
 
     def state(self, node: str = "/vps") -> str:
-        return self.call(GetState, f"{node}/get_state").current_state.label
+        # A process that is new here may get a request before it knows where to send the answer.
+        client = self.peer.create_client(GetState, f"{node}/get_state")
+        asked = []
+
+        def answered() -> bool:
+            asked.append(client.call_async(GetState.Request()))
+            time.sleep(0.1)
+            return any(one.done() for one in asked)
+
+        try:
+            assert client.wait_for_service(PATIENCE), f"no node {node}"
+            wait(answered, f"the state of {node}")
+            return next(one for one in asked if one.done()).result().current_state.label
+        finally:
+            self.peer.destroy_client(client)
 
     def run(self, node: str = "/vps") -> None:
         assert self.change("configure", node) and self.change("activate", node)
@@ -129,9 +143,13 @@ class Source:
     def __init__(self, node, topic: str, kind: str, qos: QoSProfile) -> None:
         self._publisher = node.create_publisher(message_class(kind), topic, qos)
 
+    @property
+    def listeners(self) -> int:
+        return self._publisher.get_subscription_count()
+
     def matched(self) -> Source:
         """Waits until somebody listens."""
-        wait(lambda: self._publisher.get_subscription_count() > 0, "a subscriber")
+        wait(lambda: self.listeners > 0, "a subscriber")
         return self
 
     def send(self, message) -> None:

@@ -1,8 +1,13 @@
 """The node in a real ROS 2: lifecycle, parameters, services, quality of service, and messages as in a replay."""
 
 import itertools
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +19,7 @@ rclpy = pytest.importorskip("rclpy", reason="no ROS 2 is sourced: rclpy is missi
 pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced: its messages are missing")
 
 from rcl_interfaces.msg import ParameterType  # noqa: E402
-from ros_world import BEST_EFFORT, RELIABLE, World, wait  # noqa: E402
+from ros_world import BEST_EFFORT, DOMAIN, RELIABLE, World, wait  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from test_ros_package import plain  # noqa: E402
 
@@ -22,6 +27,7 @@ from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config, LiveConfig, NodeConfig, parameters  # noqa: E402
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
 
+ROOT = Path(__file__).resolve().parent.parent
 COMPRESSED = "sensor_msgs/msg/CompressedImage"
 STATES = {
     # From a state, by a transition, to a state.
@@ -492,3 +498,117 @@ def test_a_camera_that_falls_silent_is_told(world, model, log):
     tracks = world.listen("/vps/tracks").matched()
     play(world.camera("/image").matched(), tracks)
     log.says("no image for")
+
+
+# In a process of its own
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Starts commands as a shell would; what is left of them is killed in the end."""
+    started = []
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    where = {"ROS_DOMAIN_ID": str(DOMAIN), "ROS_LOG_DIR": str(tmp_path / "ros"), "PYTHONPATH": os.pathsep.join(paths)}
+    where["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def start(*command):
+        with (tmp_path / f"{len(started)}.log").open("w") as log:
+            one = subprocess.Popen(
+                [*map(str, command)], env={**os.environ, **where}, stdout=log, stderr=log, start_new_session=True
+            )
+        one.log = tmp_path / f"{len(started)}.log"
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            os.killpg(one.pid, signal.SIGKILL)
+            one.wait()
+
+
+def node_of(process, *arguments):
+    return process(sys.executable, ROOT / "scripts" / "vps", "--ros-args", *arguments)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda n: n.name)
+def test_a_process_works_and_ends_cleanly(world, model, process, number):
+    vps = node_of(process, "-r", f"image:={TOPIC}", "-p", f"model:={model}")
+    tracks = world.listen("/vps/tracks")
+    camera = world.camera(TOPIC).matched()
+    # The process joins a world that it has to discover first: the first frames may go unheard.
+    for count in itertools.count():
+        camera.send(raw(picture({0: (8, 40)}), START + count * TENTH))
+        time.sleep(0.1)
+        if tracks:
+            break
+    assert world.state() == "active"
+    vps.send_signal(number)
+    assert vps.wait(20) == 0, vps.log.read_text()
+    assert "Traceback" not in vps.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_node_that_is_not_to_start_by_itself_waits(world, model, process):
+    node_of(process, "-p", f"model:={model}", "-p", "autostart:=false")
+    assert world.state() == "unconfigured"
+    world.run()
+    assert world.state() == "active"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [
+        ("model:=/no/such.onnx", ["/no/such.onnx"]),
+        ("thing_threshold:=7.0", ["thing_threshold", "7.0"]),
+        ("tracker:=magic", ["tracker", "'magic' is not one of"]),
+    ],
+)
+def test_a_process_that_cannot_start_ends_with_2_and_the_reason(process, parameter, words):
+    vps = node_of(process, "-p", parameter)
+    assert vps.wait(60) == 2
+    for word in words:
+        assert word in vps.log.read_text()
+    assert "Traceback" not in vps.log.read_text()
+
+
+@pytest.mark.slow
+def test_killing_and_starting_again_loses_only_its_own_frames(world, model, process):
+    tracks = world.listen("/vps/tracks")
+    camera = world.camera("/image")
+    stamp = START
+    for _ in range(2):
+        vps = node_of(process, "-p", f"model:={model}")
+        camera.matched()
+        before = len(tracks)
+        while len(tracks) < before + 3:
+            stamp += TENTH
+            camera.send(raw(picture({0: (8, 40)}), stamp))
+            time.sleep(0.05)
+        vps.kill()
+        vps.wait()
+        wait(lambda: not camera.listeners, "the end of the node")
+    assert {o.track_id for o in tracks[-1].objects} == {1}
+
+
+@pytest.mark.slow
+def test_the_launch_file_tracks_a_camera(world, model, process, tmp_path):
+    """As installed in the workspace that is sourced."""
+    config = tmp_path / "drive.yaml"
+    config.write_text("/**:\n  ros__parameters:\n    confirm_hits: 1\n    memory_tau: 20\n")
+    options = [f"image:={TOPIC}/compressed", f"model:={model}", f"config:={config}", "namespace:=rig"]
+    launched = process("ros2", "launch", "vps_ros", "vps.launch.py", *options)
+    camera = world.camera(f"{TOPIC}/compressed", kind=COMPRESSED).matched()
+    tracks = world.listen("/rig/vps/tracks").matched()
+    for count in itertools.count():
+        camera.send(jpeg(picture({0: (8, 40)}), START + count * TENTH))
+        time.sleep(0.1)
+        if tracks:
+            break
+    assert {o.state for o in tracks[0].objects} == {1}
+    assert (world.get("memory_tau", "/rig/vps"), world.get("model", "/rig/vps")) == (20, model)
+    launched.send_signal(signal.SIGINT)
+    assert launched.wait(20) == 0
+    assert "process has finished cleanly" in launched.log.read_text()

@@ -13,6 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import yaml
 from bags import START, TENTH, TOPIC, TYPES, drive, jpeg, raw, write
 from rosbags.highlevel import AnyReader
 from rosbags.typesys import get_types_from_msg
@@ -21,6 +22,7 @@ from worlds import colour_model, picture
 import vps_ros
 from vps_ros.commands.main import main
 from vps_ros.frame import AssociatedBy, TrackState
+from vps_ros.messages.outputs import OUTPUTS
 from vps_ros.messages.typestore import typestore
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,6 +105,17 @@ def test_every_message_is_built_and_no_other():
 def test_no_module_takes_the_place_of_the_generated_ones():
     assert not (ROOT / "vps_ros" / "msg").exists()
     assert not (ROOT / "vps_ros" / "msg.py").exists()
+
+
+def test_views_show_topics_that_there_are():
+    topics = {f"/vps/{name}" for name in OUTPUTS} | {"/diagnostics"}
+    layout = json.loads((ROOT / "config" / "foxglove.json").read_text())
+    placed = set(re.findall(r'"(\w+!\w+)"', json.dumps(layout["layout"])))
+    assert placed == set(layout["configById"])
+    shown = set(re.findall(r'"(/[\w/]+)', json.dumps(layout["configById"])))
+    view = yaml.safe_load((ROOT / "config" / "vps.rviz").read_text())
+    shown |= {display["Topic"]["Value"] for display in view["Visualization Manager"]["Displays"]}
+    assert {"/vps/overlay", "/vps/panoptic", "/vps/tracks", "/diagnostics"} <= shown <= topics
 
 
 def test_there_is_one_version():
@@ -247,7 +260,8 @@ def test_the_package_builds_and_installs_what_it_needs(built):
     assert "warning" not in built.shown.lower()
     for name in ("__init__.py", "weights/streets-s.onnx", "messages/definitions/vision_msgs/LabelInfo.msg", "msg"):
         assert (built.site / name).exists(), name
-    for name in ("config/vps.yaml", "launch/replay.launch.py", *(f"msg/{m}.msg" for m in CONTRACT)):
+    views = ("config/vps.yaml", "config/vps.rviz", "config/foxglove.json")
+    for name in (*views, "launch/replay.launch.py", "launch/vps.launch.py", *(f"msg/{m}.msg" for m in CONTRACT)):
         assert (built.share / name).is_file(), name
     assert (built.site / "config.py").is_symlink() == ("symlink" in str(built.folder))
 
@@ -262,6 +276,7 @@ sys.path[:0] = {[str(built.source)] if first == "source" else []}
 import json
 import vps_ros.msg
 from vps_ros import Config, OnlinePanoptic
+from vps_ros.messages.outputs import OUTPUTS
 from vps_ros.messages.typestore import typestore
 assert typestore().types["vps_ros/msg/TrackedObjects"]
 assert Config() and callable(OnlinePanoptic)
@@ -429,22 +444,30 @@ def test_ros2_run_finds_the_command(workspace, replayed):
 
 @needs_ros
 @pytest.mark.slow
-def test_a_missing_requirement_is_said_in_one_line(workspace, tmp_path):
+@pytest.mark.parametrize("name", ["vps", "vps-ros"])
+def test_a_missing_requirement_is_said_in_one_line(workspace, tmp_path, name):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     done = workspace.run(
-        bare / "bin" / "python", workspace.folder / "install/vps_ros/lib/vps_ros/vps-ros", "inspect", "x"
+        bare / "bin" / "python", workspace.folder / "install/vps_ros/lib/vps_ros" / name, "inspect", "x"
     )
     assert done.returncode == 1
-    assert re.fullmatch(r"vps-ros: \S+ has no \w+; install the Python requirements of vps_ros .*\n", done.stdout)
+    assert re.fullmatch(rf"{name}: \S+ has no \w+; install the Python requirements of vps_ros .*\n", done.stdout)
 
 
 @needs_ros
 @pytest.mark.slow
-def test_the_launch_file_describes_its_arguments(workspace):
-    shown = workspace.ros2("launch", "vps_ros", "replay.launch.py", "--show-args").stdout
+@pytest.mark.parametrize(
+    ("launch", "arguments"),
+    [
+        ("replay", {"bag", "output", "topic", "model", "config", "overlay", "json", "force"}),
+        ("vps", {"image", "model", "config", "namespace", "autostart", "use_sim_time", "overlay", "rviz"}),
+    ],
+)
+def test_the_launch_file_describes_its_arguments(workspace, launch, arguments):
+    shown = workspace.ros2("launch", "vps_ros", f"{launch}.launch.py", "--show-args").stdout
     found = re.findall(r"^    '(\w+)':\n        (.+)$", shown, re.MULTILINE)
-    assert {"bag", "output", "topic", "model", "config", "overlay", "json", "force"} == {name for name, _ in found}
+    assert {name for name, _ in found} == arguments
     assert "no description" not in shown.lower()
 
 

@@ -8,19 +8,16 @@ from concurrent.futures import TimeoutError as Late
 from functools import partial
 from typing import Any
 
-import numpy as np
 from rclpy.clock import Clock, ClockType
 from rclpy.impl.implementation_singleton import rclpy_implementation
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 
 from vps_ros.config import Config, LiveConfig, NodeConfig
 from vps_ros.errors import InputError
-from vps_ros.frame import Frame
 from vps_ros.live.health import health
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages.diagnostics import Level, Status
-from vps_ros.online import OnlinePanoptic
 from vps_ros.ros.cameras import CameraSubscription, reader
 from vps_ros.ros.diagnostics import Diagnostics
 from vps_ros.ros.logs import NodeLog
@@ -133,7 +130,6 @@ class VpsNode(LifecycleNode):
         self._live = self._values.read(LiveConfig)
         self.get_logger().info(f"loading model {config.model}")
         made = pipelines(config, len(own.cameras))
-        _warm_up(made[0])
         optional = tuple(name for name in OPTIONAL if getattr(self._live, name))
         self.cameras = tuple(
             Camera(name, pipeline, reader(self), TopicSink(self, name, optional))
@@ -197,13 +193,3 @@ class VpsNode(LifecycleNode):
         patience = self._live.patience
         notes = [subscription.look(patience) for subscription in self._images]
         return dict(zip(names, health(self.worker, patience, notes=notes), strict=True))
-
-
-def _warm_up(pipeline: OnlinePanoptic) -> None:
-    """The first frame pays for much that is made when it is first used; the second, for comparing two."""
-    spec = pipeline.segmenter.card.input
-    grey = np.full((spec.height, spec.width, 3), 127, np.uint8)
-    once = OnlinePanoptic(pipeline.config, pipeline.segmenter)
-    for stamp in (0, 1):
-        once.step(Frame(grey, stamp))
-    pipeline.segmenter.reset()

@@ -12,6 +12,7 @@ from vps_ros.commands.signals import Signals
 from vps_ros.commands.wire import add_wire_flags, join
 from vps_ros.config import Config, LiveConfig
 from vps_ros.errors import InputError
+from vps_ros.live.names import absolute
 from vps_ros.live.stats import Figures
 from vps_ros.live.worker import Worker
 from vps_ros.output import refuse_existing, write_json
@@ -45,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config, live = config_from(args), config_from(args, LiveConfig)
     topics = _topics(args.image)
+    for part in (args.name, *(name for name in topics if name)):
+        absolute(part)
     if args.json:
         refuse_existing(args.json, args.force)
     log_to_stderr()
@@ -86,7 +89,7 @@ def _topics(given: list[str]) -> dict[str, str]:
         if name in topics:
             other = f"{name!r} is the name of two cameras" if name else "several cameras need names"
             raise InputError(f"--image {text}: {other}; give --image front=/front/image_raw --image rear=...")
-        topics[name] = topic
+        topics[name] = absolute(topic)
     if "" in topics and len(topics) > 1:
         raise InputError(f"--image {topics['']}: several cameras need names; give --image front={topics['']}")
     return topics

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock, Thread
@@ -23,11 +22,11 @@ from vps_ros.errors import InputError
 from vps_ros.live.causes import Causes
 from vps_ros.live.dds_config import check_interface, configuration, domain_id
 from vps_ros.live.dds_types import dds_type, sample, type_hash
+from vps_ros.live.names import absolute
 from vps_ros.messages.typestore import typestore
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 _ALL = ViewState.Any | InstanceState.Any | SampleState.Any
 _BLOCK = duration(milliseconds=100)
 """How long a message may wait for room; rmw waits for ever. Not a matter between the two sides."""
@@ -140,6 +139,8 @@ class Bus:
 
     def _topic(self, topic: str, kind: str, service: bool) -> Topic:
         if (topic, kind) not in self._topics:
+            # rosbags makes its code for a type when it first meets it, which would be in the middle of a frame.
+            typestore().get_msgdef(kind)
             self._topics[topic, kind] = Topic(self.participant, topic, dds_type(kind, service))
         return self._topics[topic, kind]
 
@@ -222,15 +223,6 @@ class Reader:
             # Others tell that a publisher has gone.
             if hasattr(one, "cdr"):
                 self._take(one.cdr)
-
-
-def absolute(name: str) -> str:
-    """The name of a topic with its slash in front; raises InputError when ROS would not take it."""
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{name!r} is no name of a topic; give letters, digits and _ between slashes: /camera/image_raw"
-        )
-    return name if name.startswith("/") else f"/{name}"
 
 
 def _qos(profile: Profile, kind: str, note: str) -> Qos:

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from vps_ros.frame import Frame
-from vps_ros.live.dds import Bus, Profile, absolute
+from vps_ros.live.dds import Bus, Profile
 from vps_ros.live.dds_graph import Offer
+from vps_ros.live.names import absolute
 from vps_ros.messages.frames import frame_of
 from vps_ros.messages.images import DECODERS
 from vps_ros.messages.typestore import read_message

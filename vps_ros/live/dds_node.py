@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from time import time_ns
 from typing import Any
@@ -38,12 +39,9 @@ class DdsNode:
         self._bus, self._topics, self._live, self._name = bus, dict(topics), live, name
         made = pipelines(config, len(topics))
         prefixes = [f"/{name}/{camera}" if camera else f"/{name}" for camera in topics]
-        self.worker = Worker(
-            [
-                Camera(camera, pipeline, read_wire, DdsSink(bus, prefix, live.panoptic_ids))
-                for camera, pipeline, prefix in zip(topics, made, prefixes, strict=True)
-            ]
-        )
+        self._sinks = [DdsSink(bus, prefix, live.panoptic_ids) for prefix in prefixes]
+        rows = zip(topics, made, self._sinks, strict=True)
+        self.worker = Worker([Camera(camera, pipeline, read_wire, sink) for camera, pipeline, sink in rows])
         self._diagnostics = bus.writer(diagnostics.TOPIC, diagnostics.TYPE, Profile())
         self._graph = Graph(bus)
         self._subscriptions: list[CameraSubscription] = []
@@ -66,6 +64,10 @@ class DdsNode:
         offers = self._graph.offers()
         notes = [subscription.look(offers) for subscription in self._subscriptions]
         statuses = health(self.worker, self._live.patience, self._name, notes)
+        statuses = tuple(
+            replace(status, values=status.values + _ends(subscription, sink))
+            for status, subscription, sink in zip(statuses, self._subscriptions, self._sinks, strict=True)
+        )
         if self._diagnostics.listeners:
             self._diagnostics.send(diagnostics.diagnostics(time_ns(), statuses, BagMessages()))
         return statuses
@@ -85,3 +87,9 @@ class DdsNode:
         done: Future = Future()
         done.set_result("enabled" if request.data else "disabled")
         return done
+
+
+def _ends(subscription: CameraSubscription, sink: DdsSink) -> tuple[tuple[str, str], ...]:
+    """Who is at the other ends."""
+    listeners = ", ".join(f"{name} ({count})" for name, count in sink.listeners.items())
+    return (("publishers", str(subscription.publishers)), ("listeners", listeners or "none"))

@@ -10,7 +10,8 @@ from typing import Any
 
 from rosbags.typesys import get_types_from_msg
 
-from vps_ros.live.dds import Bus, Profile, Writer, absolute
+from vps_ros.live.dds import Bus, Profile, Writer
+from vps_ros.live.names import absolute
 from vps_ros.messages.typestore import BagMessages, read_message, typestore
 
 log = logging.getLogger(__name__)

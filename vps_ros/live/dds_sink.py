@@ -28,3 +28,9 @@ class DdsSink:
 
     def publish(self, output: str, message: Any) -> None:
         self._writers[output].send(message)
+
+    @property
+    def listeners(self) -> dict[str, int]:
+        """Output -> how many listen, of those to which anybody does."""
+        counts = {name: writer.listeners for name, writer in self._writers.items()}
+        return {name: count for name, count in counts.items() if count}

@@ -2,15 +2,58 @@
 
 from __future__ import annotations
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vps_ros.config import Config
+from vps_ros.errors import DroppedFrame
+from vps_ros.frame import Frame, Segmentation
 from vps_ros.online import OnlinePanoptic
+
+_WARM_UP, _SIZE = 3, (360, 640, 3)
 
 
 def pipelines(config: Config, count: int) -> tuple[OnlinePanoptic, ...]:
     """One for each camera, with a tracker of its own; the network is loaded once, unless it keeps state of a stream.
 
+    The first real frame is as quick as any: others have gone through the same code.
+
     Raises InputError when the model or a parameter cannot be used.
     """
     first = OnlinePanoptic(config)
     shared = None if first.segmenter.recurrent else first.segmenter
+    # A tracker of its own: nothing of it may be remembered.
+    _warm_up(OnlinePanoptic(config, segmenter=first.segmenter))
+    first.segmenter.reset()
     return (first, *(OnlinePanoptic(config, segmenter=shared) for _ in range(count - 1)))
+
+
+def _warm_up(pipeline: OnlinePanoptic) -> None:
+    """Some grey frames with an object that no model finds: tables and libraries are loaded when they are first used."""
+    things = [info.id for info in pipeline.taxonomy.classes if info.isthing][:1]
+    for stamp in range(_WARM_UP):
+        frame = Frame(np.full(_SIZE, 127, np.uint8), stamp)
+        try:
+            found = pipeline.segmenter(frame.image).embeddings
+        # What is wrong with the model is said with the first real frame.
+        except DroppedFrame:
+            return
+        embeddings = None if found is None else np.ones((len(things), found.shape[1]), np.float32)
+        pipeline.tracker.step(frame, _segmentation(things, embeddings))
+
+
+def _segmentation(things: list[int], embeddings: NDArray[np.float32] | None) -> Segmentation:
+    """One object, or none, in the middle of the picture."""
+    height, width, _ = _SIZE
+    count, (x, y) = len(things), (width // 4, height // 4)
+    painted = np.zeros((height, width), np.uint8)
+    painted[y : 3 * y, x : 3 * x] = count
+    return Segmentation(
+        painted,
+        np.array(things, np.int32),
+        np.ones(count, np.bool_),
+        np.ones(count, np.float32),
+        np.full(count, 4 * x * y, np.int64),
+        np.array([[x, y, 3 * x, 3 * y]] * count, np.float32).reshape(count, 4),
+        embeddings,
+    )

@@ -1,8 +1,23 @@
-"""`ros2 launch vps_ros replay.launch.py bag:=drive.mcap output:=tracked.mcap`: track a recorded drive."""
+"""`ros2 launch vps_ros replay.launch.py bag:=drive.mcap output:=tracked.mcap`: track a recorded drive.
+
+Every frame is tracked, and nothing is played. With `node:=true` the bag is played to the node at its own pace instead,
+and what the node publishes is recorded: as on the vehicle, frames may be dropped.
+"""
 
 from launch import LaunchDescription
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    OpaqueFunction,
+    RegisterEventHandler,
+    TimerAction,
+)
+from launch.event_handlers import OnProcessExit
+from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import LifecycleNode
+from launch_ros.event_handlers import OnStateTransition
 from launch_ros.substitutions import ExecutableInPackage
 
 ARGUMENTS = {
@@ -14,7 +29,11 @@ ARGUMENTS = {
     "overlay": ("video to draw the result to; empty draws none", ""),
     "json": ("file to write the figures to; empty writes none", ""),
     "force": ("replace outputs that exist", "false"),
+    "node": ("play the bag to the node and record what it publishes; needs topic, and output is a folder", "false"),
 }
+SWITCHES = ("force", "node")
+_LAST = 2.0
+"""Seconds for the last frames to be recorded."""
 
 
 def generate_launch_description():
@@ -22,7 +41,7 @@ def generate_launch_description():
         DeclareLaunchArgument(
             name,
             description=meaning,
-            choices=("true", "false") if name == "force" else None,
+            choices=("true", "false") if name in SWITCHES else None,
             **({} if default is None else {"default_value": default}),
         )
         for name, (meaning, default) in ARGUMENTS.items()
@@ -32,6 +51,8 @@ def generate_launch_description():
 
 def _replay(context):
     value = {name: LaunchConfiguration(name).perform(context) for name in ARGUMENTS}
+    if value["node"] == "true":
+        return _through_the_node(value)
     command = [ExecutableInPackage("vps-ros", "vps_ros"), "replay", value["bag"], "-o", value["output"]]
     for name in ("topic", "model", "config", "overlay", "json"):
         if value[name]:
@@ -41,7 +62,41 @@ def _replay(context):
     return [ExecuteProcess(cmd=command, output="screen", on_exit=_report)]
 
 
+def _through_the_node(value):
+    if not value["topic"]:
+        raise RuntimeError("node:=true needs topic:=, the image topic of the bag")
+    parameters = [*([value["config"]] if value["config"] else []), {"model": value["model"], "reliability": "reliable"}]
+    node = LifecycleNode(
+        package="vps_ros",
+        executable="vps",
+        name="vps",
+        namespace="",
+        parameters=parameters,
+        remappings=[("image", value["topic"])],
+        output="screen",
+    )
+    bag = ["ros2", "bag"]
+    record = ExecuteProcess(
+        cmd=[*bag, "record", "-s", "mcap", "-o", value["output"], "--regex", "/vps/(?!overlay|transition_event).*"],
+        output="screen",
+    )
+    play = ExecuteProcess(
+        cmd=[*bag, "play", value["bag"], "--topics", value["topic"], "--delay", "2", "--disable-keyboard-controls"],
+        output="screen",
+    )
+    end = TimerAction(period=_LAST, actions=[EmitEvent(event=Shutdown(reason="the bag is at its end"))])
+    return [
+        node,
+        record,
+        RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=[play])),
+        RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[end])),
+        RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_report)),
+    ]
+
+
 def _report(event, context):
     # An exit code alone would be lost: `ros2 launch` fails only when an action does.
     if event.returncode and not context.is_shutdown:
-        raise RuntimeError(f"vps-ros replay failed with exit code {event.returncode}; the reason is printed above")
+        raise RuntimeError(
+            f"{event.process_name} failed with exit code {event.returncode}; the reason is printed above"
+        )

@@ -1,5 +1,6 @@
 """The node in a real ROS 2: lifecycle, parameters, services, quality of service, and messages as in a replay."""
 
+import importlib.util
 import itertools
 import os
 import signal
@@ -612,3 +613,67 @@ def test_the_launch_file_tracks_a_camera(world, model, process, tmp_path):
     launched.send_signal(signal.SIGINT)
     assert launched.wait(20) == 0
     assert "process has finished cleanly" in launched.log.read_text()
+
+
+@pytest.mark.slow
+def test_a_bag_goes_through_the_node_and_its_results_are_recorded(model, process, tmp_path):
+    bag, out = write(tmp_path / "bag", drive(20)), tmp_path / "out"
+    options = [f"bag:={bag}", f"output:={out}", f"topic:={TOPIC}", f"model:={model}", "node:=true"]
+    launched = process("ros2", "launch", "vps_ros", "replay.launch.py", *options)
+    assert launched.wait(90) == 0, launched.log.read_text()
+    found = by_topic(out)
+    assert found.keys() == {f"/vps/{name}" for name in ("tracks", "segments", "detections", "panoptic", "label_info")}
+    # In real time a frame may give way to a newer one.
+    assert found["/vps/tracks"]
+    assert {o["track_id"] for m in found["/vps/tracks"] for o in m["objects"]} == {1, 2}
+
+
+# On the wire with those who have no ROS
+
+needs_dds = pytest.mark.skipif(
+    importlib.util.find_spec("cyclonedds") is None, reason='cyclonedds is missing; pip install "vps_ros[live]"'
+)
+
+
+def without_ros(process, *arguments):
+    return process(sys.executable, "-m", "vps_ros.commands.main", *arguments)
+
+
+@needs_dds
+@pytest.mark.slow
+def test_the_node_tracks_what_play_publishes(world, model, process, tmp_path):
+    bag = write(tmp_path / "bag", drive(6))
+    world.node(f"image:={TOPIC}", model=model)
+    world.run()
+    tracks = world.listen("/vps/tracks").matched()
+    player = without_ros(process, "play", bag, "--rate", "0.2")
+    assert player.wait(60) == 0, player.log.read_text()
+    assert [nanoseconds(m.header.stamp) for m in tracks.until(6)] == [START + i * TENTH for i in range(6)]
+    assert [{o.track_id for o in m.objects} for m in tracks] == [{1, 2}] * 6
+
+
+@needs_dds
+@pytest.mark.slow
+def test_rclpy_hears_from_live_what_the_node_says(world, model, process):
+    """The same frames through both, side by side."""
+    world.node(f"image:={TOPIC}", model=model)
+    world.run()
+    options = ["--image", TOPIC, "--model", model, "--name", "bare", "--reliability", "reliable"]
+    live = without_ros(process, "live", *options)
+    names = ("tracks", "segments", "detections", "panoptic")
+    heard = {(node, name): world.listen(f"/{node}/{name}").matched() for node in ("vps", "bare") for name in names}
+    camera = world.camera(TOPIC)
+    wait(lambda: camera.listeners == 2, "both")
+    # Nothing tells this process whether the other one has found all that listens here.
+    time.sleep(1)
+    for count, (_, _, message) in enumerate(drive(4), 1):
+        camera.send(message)
+        for messages in heard.values():
+            messages.until(count)
+    for name in names:
+        assert [plain(m) for m in heard["bare", name]] == [plain(m) for m in heard["vps", name]]
+    labels = [world.listen(f"/{node}/label_info", latched=True).until(1) for node in ("vps", "bare")]
+    assert plain(labels[0][0]) == plain(labels[1][0])
+    assert world.call(Trigger, "/bare/reset_tracks").success
+    live.send_signal(signal.SIGINT)
+    assert live.wait(20) == 0, live.log.read_text()

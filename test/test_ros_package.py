@@ -460,7 +460,7 @@ def test_a_missing_requirement_is_said_in_one_line(workspace, tmp_path, name):
 @pytest.mark.parametrize(
     ("launch", "arguments"),
     [
-        ("replay", {"bag", "output", "topic", "model", "config", "overlay", "json", "force"}),
+        ("replay", {"bag", "output", "topic", "model", "config", "overlay", "json", "force", "node"}),
         ("vps", {"image", "model", "config", "namespace", "autostart", "use_sim_time", "overlay", "rviz"}),
     ],
 )

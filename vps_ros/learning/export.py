@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +15,14 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.errors import InputError
+from vps_ros.learning import graphs
 from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.verify import TOLERANCE
 from vps_ros.output import whole
-from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
-OPSET = 17
 OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
-TOLERANCE = 2e-3
-"""Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
 
 
 class Deployed(nn.Module):
@@ -48,7 +47,7 @@ def export(
 
     Args:
         model: its output has `final`, a MaskOutput, and `embeddings`; its `architecture` SIDES and `classes`.
-        write: what writes the graph, in place of `trace`.
+        write: what writes the graph, in place of `graphs.trace`.
 
     Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
     """
@@ -63,11 +62,8 @@ def export(
     shape = (1, spec.height, spec.width, 3)
     image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     with whole(path) as draft:
-        (write or trace)(deployed, image, draft)
-        graph = onnx.load(str(draft))
-        graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
-        onnx.checker.check_model(graph)
-        onnx.save(graph, str(draft))
+        (write or partial(graphs.trace, outputs=OUTPUTS))(deployed, image, draft)
+        graphs.save(onnx.load(str(draft)), card, draft)
         difference = compare(deployed, draft, image)
         if not difference <= TOLERANCE:
             raise RuntimeError(
@@ -75,22 +71,6 @@ def export(
                 f"more than {TOLERANCE:g}; nothing was written"
             )
     return difference
-
-
-def trace(deployed: Deployed, image: Tensor, path: Path) -> None:
-    """Writes the graph that runs on images of this size, without its card."""
-    with torch.no_grad(), warnings.catch_warnings():
-        # The tracer warns of sizes it takes as constants, which they are, and of its own age.
-        warnings.simplefilter("ignore")
-        torch.onnx.export(
-            deployed,
-            (image,),
-            str(path),
-            input_names=["image"],
-            output_names=list(OUTPUTS),
-            opset_version=OPSET,
-            dynamo=False,
-        )
 
 
 def compare(deployed: Deployed, path: Path, image: Tensor) -> float:

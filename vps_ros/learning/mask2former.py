@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import onnx
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +16,8 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
-from vps_ros.learning.export import Deployed, export, trace
+from vps_ros.learning.export import OUTPUTS, Deployed, export
+from vps_ros.learning.graphs import fold, trace
 from vps_ros.learning.hf.checkpoint import open_checkpoint
 from vps_ros.learning.hf.families import FAMILIES
 from vps_ros.learning.hf.patches import traceable
@@ -140,7 +142,8 @@ class Mask2FormerKind:
     def export(self, network: Mask2Former, card: ModelCard, path: Path) -> float:
         def write(deployed: Deployed, image: Tensor, draft: Path) -> None:
             with traceable(network):
-                trace(deployed, image, draft)
+                trace(deployed, image, draft, OUTPUTS)
+            onnx.save(fold(draft), str(draft))
 
         return export(network, card, path, write)
 

@@ -112,7 +112,10 @@ class Run:
         torch.set_num_threads(s.threads)
         torch.manual_seed(recipe.seed)
         self.kind = kind_for(recipe)
-        self.model = self.kind.build().to(self.device)
+        try:
+            self.model = self.kind.build().to(self.device)
+        except torch.OutOfMemoryError:
+            raise InputError(f"{self.device}: its memory does not hold the network; end what else uses it") from None
         self.average = Average(self.model, s.ema)
         self.optimizer = self.kind.optimizers(self.model)
         self.optimizer.join(self.team)
@@ -228,12 +231,11 @@ class Run:
         try:
             self._train(clips, validation, voice)
         except torch.OutOfMemoryError:
-            phase = phase_of(self.recipe.schedule, self.share)
+            s, phase = self.recipe.schedule, phase_of(self.recipe.schedule, self.share)
+            width, height = phase.size
             raise InputError(
-                "{}: its memory is full at step {}, with {} pairs of {}x{} in {} part(s); raise `accumulate`, or lower "
-                "`pairs` or `size`".format(
-                    self.device, self.step, phase.pairs, *phase.size, self.recipe.schedule.accumulate
-                )
+                f"{self.device}: its memory is full at step {self.step}, with {phase.pairs} pairs of {width}x{height} "
+                f"in {s.accumulate} part(s); raise `accumulate`, or lower `pairs` or `size`"
             ) from None
         finally:
             torch.set_flush_denormal(False)

@@ -20,9 +20,11 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
-from vps_ros.learning.export import TOLERANCE, Deployed, compare, trace
+from vps_ros.learning.export import OUTPUTS, Deployed, compare
+from vps_ros.learning.graphs import trace
 from vps_ros.learning.model import Architecture, KMeansMaskTransformer
 from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.verify import TOLERANCE
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard, Thresholds
 
 ROW = 0.08
@@ -60,7 +62,7 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
     known = _make_known(model)
     image = torch.zeros(1, card.input.height, card.input.width, 3, dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
-        trace(deployed, image, Path(folder) / "known.onnx")
+        trace(deployed, image, Path(folder) / "known.onnx", OUTPUTS)
         probe = onnx.load(str(Path(folder) / "known.onnx"))
     foreign = InputError(f"{path}: its graph is not what this release exports; start from the run's checkpoint instead")
     pairs = _pairs(probe, file)

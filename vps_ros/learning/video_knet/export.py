@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
-from vps_ros.learning.export import OPSET, OUTPUTS, TOLERANCE
+from vps_ros.learning.export import OUTPUTS
+from vps_ros.learning.graphs import OPSET
+from vps_ros.learning.verify import TOLERANCE
 from vps_ros.learning.video_knet.model import VideoKNet, class_logits
 from vps_ros.learning.video_knet.state import NAMES, State
 from vps_ros.output import whole

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import torch
 import transformers
 from huggingface_hub import hf_hub_download
@@ -106,16 +108,23 @@ class Checkpoint:
         return model.eval()
 
     def tokens(self, text: str, length: int) -> torch.Tensor:
-        """int64 [1, length]: the text as its tokenizer writes it, zeros behind."""
-        try:
-            with _quiet():
+        """int64 [1, length]: the text as its tokenizer writes it, zeros behind.
+
+        Raises InputError when it has no tokenizer.
+        """
+        with _quiet():
+            try:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(self.source, revision=self.revision or "main")
-        except Exception as error:  # every kind of missing or damaged file has its own
-            raise InputError(
-                f"{self}: its tokenizer cannot be read ({_first_line(error)}); tokenizer files belong to it"
-            ) from None
-        found = tokenizer([text], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-        return found["input_ids"] * found["attention_mask"]
+                found = tokenizer([text], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+                ids, mask = found["input_ids"], found["attention_mask"]
+                # Without its files, transformers makes an empty tokenizer, to which every word is unknown.
+                read = tokenizer.decode(ids[0][mask[0] == 1], skip_special_tokens=True)
+                reason = "" if "".join(read.split()) == "".join(text.split()) else f"it reads {text!r} as {read!r}"
+            except Exception as error:  # every kind of missing or damaged file has its own
+                reason = _first_line(error)
+        if reason:
+            raise InputError(f"{self}: its tokenizer cannot be used ({reason}); its files belong to the checkpoint")
+        return ids * mask
 
 
 def open_checkpoint(name: str) -> Checkpoint:
@@ -177,7 +186,8 @@ def _json(path: Path) -> dict[str, Any]:
 def _fetch(name: str, source: str, revision: str | None, file: str) -> Path | None:
     """A file of the hub on this machine; None where the checkpoint has none."""
     try:
-        return Path(hf_hub_download(source, file, revision=revision))
+        with _quiet():
+            return Path(hf_hub_download(source, file, revision=revision))
     except HFValidationError:
         raise InputError(f"{name}: no such folder, and no name that the hub could have") from None
     except GatedRepoError:
@@ -197,18 +207,23 @@ def _fetch(name: str, source: str, revision: str | None, file: str) -> Path | No
         return None
 
 
-class _quiet:
-    """Keeps transformers from talking: what matters is checked and said here."""
-
-    def __enter__(self) -> None:
-        self._level = transformers.logging.get_verbosity()
-        self._bars = transformers.logging.is_progress_bar_enabled()
-        transformers.logging.set_verbosity_error()
-        transformers.logging.disable_progress_bar()
-
-    def __exit__(self, *_: object) -> None:
-        transformers.logging.set_verbosity(self._level)
-        if self._bars:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps transformers and the hub's library from talking: what matters is checked and said here."""
+    hub, level, bars = (
+        huggingface_hub.utils.logging.get_verbosity(),
+        transformers.logging.get_verbosity(),
+        transformers.logging.is_progress_bar_enabled(),
+    )
+    huggingface_hub.utils.logging.set_verbosity_error()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        huggingface_hub.utils.logging.set_verbosity(hub)
+        transformers.logging.set_verbosity(level)
+        if bars:
             transformers.logging.enable_progress_bar()
 
 

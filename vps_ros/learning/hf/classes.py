@@ -21,6 +21,8 @@ from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 _ALIKE = 0.75
 """Share of the named classes that must stand where a data set has them: ADE20K goes by several names for a class."""
+_SPARE = 1.5
+"""How many columns there may be for ids up to one: DETR has 250 for COCO's ids up to 200."""
 _GOLDEN = 0.618034
 
 
@@ -94,7 +96,8 @@ def _columns(taxonomy: Taxonomy, labels: int) -> tuple[int, ...]:
     """Where the classes of a data set stand among so many labels: in order, or at their ids; () where neither is."""
     if len(taxonomy) == labels:
         return tuple(range(labels))
-    return tuple(taxonomy.ids.tolist()) if len(taxonomy) < taxonomy.ids.max() < labels else ()
+    highest = int(taxonomy.ids.max())
+    return tuple(taxonomy.ids.tolist()) if len(taxonomy) < highest < labels <= _SPARE * highest else ()
 
 
 def _by_place(names: Sequence[str]) -> Classes | None:

@@ -87,9 +87,9 @@ def import_checkpoint(
     classes = classes_of(checkpoint, taxonomy)
     spec = input_spec(checkpoint, family, size)
     card = _card(checkpoint, family, classes, spec, half)
+    task = checkpoint.tokens(TASK, checkpoint.config.get("task_seq_len", 77)) if family.task else None
     model = checkpoint.load(family.model, family.settings)
     graphs.require_room(model, name)
-    task = checkpoint.tokens(TASK, model.config.task_seq_len) if family.task else None
     network = Imported(model, family, classes, spec, task).eval()
     images = verify.probes(spec.height, spec.width)
     voice.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")

@@ -1,4 +1,4 @@
-"""Draws docs/images/training.png and fills the figures of docs/training.md from docs/training-log.jsonl.
+"""Draws docs/images/training.png and fills the figures of docs/training.md from docs/training-log-*.jsonl.
 
 `python docs/make_training.py`
 """
@@ -25,7 +25,17 @@ LOSSES = {
 }
 
 
-def draw(log: list[dict], path: Path) -> None:
+def read() -> tuple[list[dict], list[int]]:
+    """The logs of all runs one after the other, steps counted on, and the first step of each run but the first."""
+    log, starts = [], []
+    for path in sorted(DOCS.glob("training-log-*.jsonl")):
+        before = log[-1]["step"] if log else 0
+        starts += [before] if before else []
+        log += [{**e, "step": e["step"] + before} for e in map(json.loads, path.read_text().splitlines())]
+    return log, starts
+
+
+def draw(log: list[dict], starts: list[int], path: Path) -> None:
     losses = [e for e in log if "total" in e]
     checks = [e for e in log if "validation" in e]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), constrained_layout=True)
@@ -41,6 +51,8 @@ def draw(log: list[dict], path: Path) -> None:
     right.legend()
     for axes in (left, right):
         axes.grid(alpha=0.3)
+        for start in starts:
+            axes.axvline(start, color="grey", linestyle=":")
     path.parent.mkdir(exist_ok=True)
     figure.savefig(path, dpi=110)
 
@@ -65,8 +77,7 @@ def fill(page: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    lines = (DOCS / "training-log.jsonl").read_text().splitlines()
-    entries = [json.loads(line) for line in lines]
-    draw(entries, DOCS / "images" / "training.png")
+    entries, runs = read()
+    draw(entries, runs, DOCS / "images" / "training.png")
     document = DOCS / "training.md"
     document.write_text(fill(document.read_text(), figures(entries)))

@@ -1,0 +1,145 @@
+"""What a frame costs from image to segments: the shipped model in float32 and int8, and larger ones where a GPU is.
+
+On the CPU: streets-s with one and two threads, quantised by `vps-ros export --int8`, with the PQ of both on drives that
+neither was trained nor calibrated on; and with its post-processing inside the graph. On a GPU: networks with random
+weights, whose outputs are replaced by those of a street (_scene.py) after the network has been computed, so that
+post-processing has its usual work; images have the size of the network's input. What lies outside the network is
+everything besides the run of the same network without post-processing in its graph.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+
+import cv2
+import numpy as np
+import onnxruntime
+
+from benchmarks._networks import NETWORKS, SIZES, with_graph, write
+from vps_ros.config import Config
+from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
+from vps_ros.evaluation import Evaluator
+from vps_ros.segmenters.model import OnnxSegmenter
+from vps_ros.shipped import model_path
+from vps_ros.taxonomy import CITYSCAPES, VOID_ID
+
+DESCRIPTION = "image to segments: streets-s in float32 and int8, and larger networks where a GPU is"
+THREADS = (1, 2)
+FIRST_SEED, FRAMES, EVERY = 800_000, 10, 4
+"""Drives of each scenario from this seed on, how many frames of each are judged, and how far these lie apart."""
+WARM_UP, MEASURED = 10, 60
+STAGES = ("preprocess", "network", "postprocess")
+GOALS = {"outside_percent": 15.0, "frames_per_second_384x1280_fp16": 60.0}
+
+
+def run(progress) -> dict:
+    """Milliseconds per frame (medians), and PQ; `progress(items, label, total)` shows how far it is."""
+    with tempfile.TemporaryDirectory() as room:
+        return {"goals": GOALS, "cpu": _cpu(progress, Path(room)), "gpu": _gpu(progress, Path(room))}
+
+
+def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
+    """The tables for people."""
+    cpu = figures["cpu"]
+    columns = ["weights", "post-processing", "threads", *STAGES, "all", "times faster"]
+    of_times = [
+        [one["weights"], one["post-processing"], one["threads"], *(one[k] for k in (*STAGES, "all", "faster"))]
+        for one in cpu["times_ms"]
+    ]
+    of_quality = [
+        [name, *(100 * one[k] for k in ("PQ", "PQ things", "PQ stuff"))] for name, one in cpu["quality"].items()
+    ]
+    found = [
+        (f"median milliseconds per frame, {cpu['model']} on the CPU", columns, of_times),
+        (f"quality on {cpu['frames']} frames, percent", ["weights", "PQ", "PQ things", "PQ stuff"], of_quality),
+    ]
+    if figures["gpu"]:
+        keys = ("network", "input", "precision", "provider", "post-processing", *STAGES, "all", "fps", "outside")
+        rows = [[one[k] for k in keys] for one in figures["gpu"]]
+        found.append(("median milliseconds per frame on a GPU; share outside the network in percent", list(keys), rows))
+    return found
+
+
+def _cpu(progress, room: Path) -> dict:
+    from vps_ros.learning.in_graph.exchange import exchange
+    from vps_ros.learning.int8 import quantise
+    from vps_ros.learning.street_frames import street_frames
+
+    name = Config().model
+    files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph")}
+    for path in files.values():
+        path.write_bytes(model_path(name).read_bytes())
+    quantise(files["int8"], list(street_frames()), name)
+    exchange(files["graph"], (192, 640), name)
+    streets = list(progress(_streets(), "held-out frames", len(SCENARIOS) * FRAMES))
+    images = [street.frame.image for street in streets]
+    times: list[dict] = []
+    for which, path in files.items():
+        weights, place = ("float32", "graph") if which == "graph" else (which, "host")
+        for threads in THREADS:
+            segmenter = OnnxSegmenter(path, Config(threads=threads))
+            one = _times(segmenter, images, progress, f"{weights}, {place}, {threads} threads")
+            plain = next((t["all"] for t in times if t["threads"] == threads), one["all"])
+            faster = plain / one["all"]
+            times.append({"weights": weights, "post-processing": place, "threads": threads, **one, "faster": faster})
+    quality = {which: _quality(files[which], streets) for which in ("float32", "int8")}
+    return {"model": name, "frames": len(streets), "times_ms": times, "quality": quality}
+
+
+def _streets() -> Iterator[StreetFrame]:
+    for i, scenario in enumerate(SCENARIOS):
+        for k, street in enumerate(drive(scenario, seed=FIRST_SEED + i, frames=FRAMES * EVERY, size=(640, 192)), 1):
+            if k % EVERY == 0:
+                yield street
+
+
+def _times(segmenter: OnnxSegmenter, images: list[np.ndarray], progress, label: str) -> dict[str, float]:
+    seen: dict[str, list[float]] = {key: [] for key in (*STAGES, "all")}
+    for i in progress(range(WARM_UP + MEASURED), label, WARM_UP + MEASURED):
+        began = perf_counter()
+        segmenter(images[i % len(images)])
+        total = (perf_counter() - began) * 1e3
+        if i >= WARM_UP:
+            for key, value in {**segmenter.milliseconds, "all": total}.items():
+                seen[key].append(value)
+    return {key: float(np.median(values)) for key, values in seen.items()}
+
+
+def _quality(path: Path, streets: list[StreetFrame]) -> dict[str, float]:
+    segmenter, judge = OnnxSegmenter(path, Config()), Evaluator(CITYSCAPES, video=False)
+    for number, street in enumerate(streets):
+        found = segmenter(street.frame.image)
+        semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
+        judge.update(str(number), street.semantic, street.instance, semantic, found.map)
+    pq = judge.result().pq
+    return {"PQ": float(pq.all), "PQ things": float(pq.things), "PQ stuff": float(pq.stuff)}
+
+
+def _gpu(progress, room: Path) -> list[dict]:
+    """One entry for every network, size, precision, provider and place of post-processing; empty without a GPU."""
+    there = onnxruntime.get_available_providers()
+    if "CUDAExecutionProvider" not in there:
+        return []
+    street = next(drive("cruise", seed=FIRST_SEED, frames=1, size=(1280, 384))).frame.image
+    found = []
+    for network, size, precision in itertools.product(NETWORKS, SIZES, ("fp32", "fp16")):
+        half = precision == "fp16"
+        host = write(network, size, half, room / "host.onnx")
+        files = {"host": host, "graph": with_graph(host, room / "graph.onnx")}
+        # An engine takes minutes to build: TensorRT is measured where it is fastest.
+        for provider in ("cuda", "tensorrt") if half and "TensorrtExecutionProvider" in there else ("cuda",):
+            what = {"network": network, "input": f"{size[1]}x{size[0]}", "precision": precision, "provider": provider}
+            alone = None
+            for place, path in files.items():
+                segmenter = OnnxSegmenter(path, Config(providers=(provider,), tensorrt_fp16=half))
+                spec = segmenter.card.input
+                image = cv2.resize(street, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR)
+                one = _times(segmenter, [image], progress, " ".join([*what.values(), place]))
+                alone = one["network"] if alone is None else alone
+                outside = 100 * max(one["all"] - alone, 0.0) / one["all"]
+                found.append({**what, "post-processing": place, **one, "fps": 1e3 / one["all"], "outside": outside})
+    return found

@@ -1,0 +1,98 @@
+"""`vps-ros export --postprocess graph`, `--int8` and `--build-engine`, by the command on real files."""
+
+import re
+import shutil
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from vps_ros.commands.main import main
+from vps_ros.config import Config
+from vps_ros.segmenters import load_segmenter, model_path, shipped_models
+from vps_ros.segmenters.description import describe_model
+
+pytest.importorskip("torch", reason="torch is of the [train] extra")
+pytest.importorskip("onnx", reason="onnx is of the [train] extra")
+from vps_ros.learning import int8  # noqa: E402
+from vps_ros.learning.street_frames import street_frames  # noqa: E402
+
+SHIPPED = str(model_path(shipped_models()[0]))
+
+
+@pytest.fixture(scope="module")
+def frame():
+    return next(street_frames(1, 1))
+
+
+def export(*arguments):
+    return main(["export", "--from", "onnx", *map(str, arguments)])
+
+
+def test_post_processing_moves_into_the_graph(tmp_path, capsys, frame):
+    path = tmp_path / "graph.onnx"
+    assert export(SHIPPED, "-o", path, "--postprocess", "graph", "--camera", "640x192") == 0
+    said = capsys.readouterr().err
+    share = float(re.search(r"([\d.]+) % of a frame's pixels are as the host", said)[1])
+    assert share >= 99.99
+    found = describe_model(str(path))
+    assert [t.name for t in found.outputs] == ["segment_map", "slot_class", "slot_score", "query_embeddings"]
+    assert (found.outputs[0].type, found.outputs[0].shape) == ("uint8", "1x192x640")
+    assert found.card.camera == (192, 640)
+    host, graph = (load_segmenter(Config(model=name, threads=1))(frame) for name in (SHIPPED, str(path)))
+    assert (host.map == graph.map).mean() >= 0.9999
+    assert host.class_ids.tolist() == graph.class_ids.tolist()
+    np.testing.assert_allclose(host.embeddings, graph.embeddings, atol=1e-4)
+
+
+def test_once_is_enough(tmp_path, capsys):
+    path, again = tmp_path / "graph.onnx", tmp_path / "again.onnx"
+    assert export(SHIPPED, "-o", path, "--postprocess", "graph") == 0
+    assert export(path, "-o", again, "--postprocess", "graph") == 2
+    assert "lacks the output 'class_logits'" in capsys.readouterr().err
+    assert not again.exists()
+
+
+def test_int8(tmp_path, frame):
+    """Two frames calibrate well enough to see that the file is whole and means the same."""
+    path = tmp_path / "small.onnx"
+    shutil.copyfile(SHIPPED, path)
+    same = int8.quantise(path, [frame, frame[:, ::-1].copy()], "small")
+    assert same > 0.9
+    assert path.stat().st_size < 0.8 * model_path(SHIPPED).stat().st_size
+    before, after = (describe_model(str(p)) for p in (SHIPPED, path))
+    assert after.card == before.card and after.outputs == before.outputs
+    assert len(load_segmenter(Config(model=str(path)))(frame)) > 3
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--camera", "640x192"], "--camera is the size of a segment_map"),
+        (["--postprocess", "graph", "--camera", "640"], "--camera '640': write it as 640x192"),
+        (["--postprocess", "graph", "--camera", "0x9"], "--camera '0x9': write it as 640x192"),
+        (["--size", "704x224"], "--from onnx: --size goes with --from vps and hf and kmax only"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path, capsys, arguments, message):
+    assert export(SHIPPED, "-o", tmp_path / "m.onnx", *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_not_a_model_of_the_contract(tmp_path, capsys):
+    (tmp_path / "odd.onnx").write_bytes(b"odd")
+    assert export(tmp_path / "odd.onnx", "-o", tmp_path / "m.onnx") == 2
+    assert "ONNX Runtime cannot load it" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()
+
+
+@pytest.mark.skipif(
+    "TensorrtExecutionProvider" in onnxruntime.get_available_providers(), reason="needs a machine without TensorRT"
+)
+def test_an_engine_needs_tensorrt(tmp_path, capsys):
+    assert export(SHIPPED, "-o", tmp_path / "m.onnx", "--build-engine") == 2
+    assert "provider tensorrt is not available here (there is: cpu)" in capsys.readouterr().err
+    assert not (tmp_path / "m.onnx").exists()

@@ -1,0 +1,120 @@
+"""Convolutions in 8-bit integers, for CPUs: static quantisation by ONNX Runtime, calibrated on street frames."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+from vps_ros.config import Config
+from vps_ros.errors import InputError
+from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model import OnnxSegmenter
+from vps_ros.segmenters.preprocess import fit, prepare
+
+_QUANTISED = ["Conv"]
+"""Matrix products are a small part of the time and gain nothing (benchmarks/segmenters.py has the times)."""
+_PER_CHANNEL = ("Sub", "Mul", "Div", "Add")
+
+
+def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> float:
+    """Changes the file, and returns the share of pixels of the images that have the class they had before.
+
+    Args:
+        images: uint8 [H, W, 3] RGB, by which the ranges of the activations are chosen.
+        name: of the file, in errors.
+
+    Raises InputError when the file has no metadata, or nothing that can be quantised.
+    """
+    model = onnx.load(str(path))
+    properties = {p.key: p.value for p in model.metadata_props}
+    if METADATA_KEY not in properties:
+        raise InputError(f"{name}: has no metadata {METADATA_KEY!r}; export the model again with `vps-ros export`")
+    if not any(node.op_type in _QUANTISED for node in model.graph.node):
+        raise InputError(f"{name}: has no convolutions, which are what --int8 quantises")
+    card = ModelCard.from_json(properties[METADATA_KEY], name)
+    before = _classes(path, images)
+    _one_number_for_all(model.graph)
+    ready, small = path.with_suffix(".ready.onnx"), path.with_suffix(".int8.onnx")
+    try:
+        onnx.save(model, str(ready))
+        quant_pre_process(str(ready), str(ready), skip_symbolic_shape=True)
+        _without_advice(
+            lambda: quantize_static(
+                str(ready),
+                str(small),
+                _Images(images, card, model.graph),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=_QUANTISED,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                per_channel=True,
+            )
+        )
+        quantised = onnx.load(str(small))
+    finally:
+        for draft in (ready, small):
+            draft.unlink(missing_ok=True)
+    del quantised.metadata_props[:]
+    for key, value in properties.items():
+        quantised.metadata_props.add(key=key, value=value)
+    onnx.save(quantised, str(path))
+    return float((_classes(path, images) == before).mean())
+
+
+def _classes(path: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int32]:
+    """Class id of every pixel of the images, one after the other; -1 where there is none."""
+    segmenter, found = OnnxSegmenter(path, Config()), []
+    for image in images:
+        segmenter.reset()
+        result = segmenter(image)
+        found.append(np.append(np.int32(-1), result.class_ids)[result.map].ravel())
+    return np.concatenate(found)
+
+
+class _Images(CalibrationDataReader):
+    """Inputs of the network, one at a time; recurrent state is that of a first frame."""
+
+    def __init__(self, images: Sequence[NDArray[np.uint8]], card: ModelCard, graph: onnx.GraphProto) -> None:
+        fill = tuple(int(round(min(max(value, 0), 255))) for value in card.input.fill or card.input.mean)
+        states = {
+            value.name: np.zeros(
+                [d.dim_value for d in value.type.tensor_type.shape.dim],
+                onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type),
+            )
+            for value in graph.input
+            if value.name.startswith("state_")
+        }
+        self._inputs = (
+            {"image": prepare(image, fit(card.input, *image.shape[:2]), fill), **states} for image in images
+        )
+
+    def get_next(self) -> dict[str, NDArray] | None:
+        return next(self._inputs, None)
+
+
+def _one_number_for_all(graph: onnx.GraphProto) -> None:
+    """Normalisation by the same number for each colour, by a number: vectors are slow once ONNX Runtime has turned the
+    picture for its integer convolutions."""
+    used = {name for node in graph.node if node.op_type in _PER_CHANNEL for name in node.input}
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.name in used and values.size > 1 and values.ndim == 4 and (values == values.flat[0]).all():
+            tensor.CopyFrom(numpy_helper.from_array(values.reshape(-1)[:1].reshape(1, 1, 1, 1), tensor.name))
+
+
+def _without_advice(work) -> None:
+    """ONNX Runtime's quantiser logs hints for its own users at every call."""
+    level = logging.root.level
+    logging.root.setLevel(logging.ERROR)
+    try:
+        work()
+    finally:
+        logging.root.setLevel(level)

@@ -38,14 +38,14 @@ class World:
         self._leaving = ExitStack()
         self.nodes: list = []
         self.failure: BaseException | None = None
+        self._over = False
         self._thread = Thread(target=self._spin)
         self._thread.start()
 
     def _spin(self) -> None:
         try:
-            self.executor.spin()
-        except rclpy.executors.ExternalShutdownException:
-            pass
+            while not self._over:
+                self.executor.spin_once(0.1)
         except BaseException as error:
             self.failure = error
 
@@ -128,12 +128,13 @@ class World:
         return Heard(self.peer, topic, kind, QoSProfile(depth=100, reliability=RELIABLE, durability=durability))
 
     def close(self) -> None:
+        self._over = True
+        self._thread.join(PATIENCE)
         self.executor.shutdown()
         self._leaving.close()
         for node in (self.peer, *self.nodes):
             node.destroy_node()
         rclpy.shutdown(context=self.context)
-        self._thread.join(PATIENCE)
         assert self.failure is None, self.failure
 
 

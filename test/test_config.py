@@ -46,6 +46,12 @@ def test_a_bad_value_is_named(values, words):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("names", [["front", "front"], ["front left"], ["2nd"], ["front", "/rear"]])
+def test_cameras_have_names_of_their_own_that_topics_may_have(names):
+    with pytest.raises(InputError, match="cameras: .*a name of its own"):
+        NodeConfig(cameras=names)
+
+
 @pytest.mark.parametrize("tracker", TRACKERS)
 def test_a_trackers_own_values_are_allowed_and_fill_in_what_was_not_given(tracker):
     declared = {p.name: p for p in parameters()}

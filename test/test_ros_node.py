@@ -373,6 +373,7 @@ def test_thresholds_and_tracker_change_while_it_runs(world, model):
         ("model", "streets-s", ["model", "unconfigured", "clean up"]),
         ("cameras", ["front"], ["cameras", "unconfigured"]),
         ("autostart", False, ["autostart", "read-only"]),
+        ("depth", 3, ["depth", "unconfigured"]),
         ("no_such", 1, ["undeclared"]),
     ],
 )
@@ -388,7 +389,8 @@ def test_a_bad_value_is_refused_with_its_reason(world, model, name, value, words
 
 
 @pytest.mark.parametrize(
-    "parameters", [{"tracker": "magic"}, {"thing_threshold": 7.0}, {"depth": 0}, {"pixel_threshold": -0.5}]
+    "parameters",
+    [{"tracker": "magic"}, {"thing_threshold": 7.0}, {"depth": 0}, {"pixel_threshold": -0.5}, {"cameras": ["a", "a"]}],
 )
 def test_a_bad_value_at_the_start_is_refused(world, parameters):
     with pytest.raises(Exception, match=next(iter(parameters))):
@@ -643,7 +645,8 @@ def without_ros(process, *arguments):
 @pytest.mark.slow
 def test_the_node_tracks_what_play_publishes(world, model, process, tmp_path):
     bag = write(tmp_path / "bag", drive(6))
-    world.node(f"image:={TOPIC}", model=model)
+    # Best effort, the first image may come before the two have found each other.
+    world.node(f"image:={TOPIC}", model=model, reliability="reliable")
     world.run()
     tracks = world.listen("/vps/tracks").matched()
     player = without_ros(process, "play", bag, "--rate", "0.2")

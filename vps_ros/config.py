@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,6 +55,7 @@ def _tracker_value(meaning: str, least: float, high: float, **facts: Any) -> Any
 TRACKERS = tuple(PRESETS)
 PROVIDERS = ("cpu", "cuda", "tensorrt")
 RELIABILITIES = ("best_effort", "reliable")
+_NAME = re.compile(r"([A-Za-z_]\w*)?", re.ASCII)
 Kind = TypeVar("Kind", bound="_Checked")
 
 
@@ -240,6 +242,12 @@ class NodeConfig(_Checked):
         ("",),
         "cameras that share the model, by name: NAME/image in, ~/NAME/panoptic out; one empty name: one camera",
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        wrong = [name for name in self.cameras if not _NAME.fullmatch(name)]
+        if wrong or len(set(self.cameras)) < len(self.cameras):
+            raise InputError(f"cameras: {list(self.cameras)!r}: give each a name of its own, of letters, digits and _")
 
 
 def parameters(kind: type[_Checked] = Config) -> tuple[Parameter, ...]:

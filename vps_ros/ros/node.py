@@ -81,7 +81,10 @@ class VpsNode(LifecycleNode):
         return self._attempt("configure", self._load)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return self._attempt("activate", self._start)
+        done = self._attempt("activate", self._start)
+        if done != SUCCESS:
+            self._stop()
+        return done
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         return SUCCESS if self._stop() else ERROR

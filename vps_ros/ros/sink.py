@@ -8,7 +8,7 @@ from rclpy.node import Node
 
 from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
 from vps_ros.messages.typestore import BagMessages
-from vps_ros.ros.endpoints import publisher
+from vps_ros.ros.endpoints import message_class, publisher
 from vps_ros.ros.qos import of_labels, of_outputs
 
 OPTIONAL = ("panoptic_ids",)
@@ -30,6 +30,9 @@ class TopicSink:
             **{name: kind for name, kind in OUTPUTS.items() if name not in OPTIONAL or name in optional},
             LABEL_INFO: LABEL_INFO_TYPE,
         }
+        # Before the first publisher is there, which would stay.
+        for kind in self._kinds.values():
+            message_class(kind)
         prefix = f"~/{camera}/" if camera else "~/"
         self._publishers = {
             name: publisher(node, prefix + name, kind, of_labels() if name == LABEL_INFO else of_outputs())

@@ -18,7 +18,7 @@ from vps_ros.config import Config  # noqa: E402
 from vps_ros.learning.association import Lessons, batch_of, judge, learn, pairs_of  # noqa: E402
 from vps_ros.learning.drives import Drive  # noqa: E402
 from vps_ros.learning.matching import Matcher, match_probability, matching_loss  # noqa: E402
-from vps_ros.learning.recipe import read_recipe  # noqa: E402
+from vps_ros.learning.reading import read_recipe  # noqa: E402
 from vps_ros.learning.sightings import Sighting, sightings  # noqa: E402
 from vps_ros.learning.tracker_training import TrackerRecipe  # noqa: E402
 from vps_ros.trackers.learned import Learned, read  # noqa: E402

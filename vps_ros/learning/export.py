@@ -7,18 +7,15 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.errors import InputError
-from vps_ros.learning import graphs
+from vps_ros.learning import graphs, verify
 from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.verify import TOLERANCE
 from vps_ros.output import whole
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
@@ -34,9 +31,12 @@ class Deployed(nn.Module):
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("scale", 1 / torch.tensor(spec.std).view(1, 3, 1, 1))
 
+    def normalised(self, image: Tensor) -> Tensor:
+        """float32 [1, 3, H, W] of the image."""
+        return (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
-        output = self.model(x)
+        output = self.model(self.normalised(image))
         return output.final.classes, output.final.masks, output.embeddings
 
 
@@ -58,33 +58,13 @@ def export(
     if len(card.taxonomy) != model.architecture.classes:
         raise InputError(f"{len(card.taxonomy)} classes in the card, {model.architecture.classes} in the model")
     deployed = Deployed(model, spec).eval()
-    generator = torch.Generator().manual_seed(0)
-    shape = (1, spec.height, spec.width, 3)
-    image = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    images = verify.probes(spec.height, spec.width)
     with whole(path) as draft:
-        (write or partial(graphs.trace, outputs=OUTPUTS))(deployed, image, draft)
+        (write or partial(graphs.trace, outputs=OUTPUTS))(deployed, torch.from_numpy(images[0]), draft)
         graphs.save(onnx.load(str(draft)), card, draft)
-        difference = compare(deployed, draft, image)
-        if not difference <= TOLERANCE:
-            raise RuntimeError(
-                f"{path}: ONNX Runtime differs from torch by {difference:.2g} of the output's range, "
-                f"more than {TOLERANCE:g}; nothing was written"
-            )
-    return difference
-
-
-def compare(deployed: Deployed, path: Path, image: Tensor) -> float:
-    """Largest difference between torch and ONNX Runtime on one image, relative to each output's largest magnitude."""
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    got = session.run(list(OUTPUTS), {"image": image.numpy()})
-    with torch.no_grad():
-        expected = [t.numpy() for t in deployed(image)]
-    worst = 0.0
-    for a, b in zip(got, expected, strict=True):
-        if a.shape != b.shape or not np.isfinite(a).all():
-            return float("inf")
-        worst = max(worst, float(np.abs(a - b).max() / max(np.abs(b).max(), 1e-6)))
-    return worst
+        found = verify.differences(deployed, draft, images, OUTPUTS)
+        verify.demand(found, str(path))
+    return max(one.largest for one in found)
 
 
 def model_card(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.learning import graphs, verify
+from vps_ros.learning.export import OUTPUTS, Deployed
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
 from vps_ros.learning.hf.classes import Classes, classes_of
 from vps_ros.learning.hf.families import Family, family_of
@@ -21,7 +22,6 @@ from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.output import whole
 from vps_ros.segmenters.contract import InputSpec, ModelCard
 
-OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
 TASK = "the task is panoptic"
 """What OneFormer is told, in the words it was trained with."""
 
@@ -34,8 +34,8 @@ class Report(NamedTuple):
     differences: tuple[verify.Difference, ...]
 
 
-class Imported(nn.Module):
-    """A network of transformers as the contract wants it: uint8 [1, H, W, 3] RGB in, three tensors out.
+class Imported(Deployed):
+    """A network of transformers as the contract wants it.
 
     Class logits that belong to no class are added to void's, which changes no probability of the others.
     """
@@ -43,10 +43,8 @@ class Imported(nn.Module):
     def __init__(
         self, model: nn.Module, family: Family, classes: Classes, spec: InputSpec, task: Tensor | None = None
     ) -> None:
-        super().__init__()
-        self.model, self._family = model, family
-        self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
-        self.register_buffer("scale", 1 / torch.tensor(spec.std).view(1, 3, 1, 1))
+        super().__init__(model, spec)
+        self._family = family
         self.register_buffer("task", task)
         rest = sorted(set(range(classes.labels + 1)) - set(classes.columns))
         self._all = list(classes.columns) == list(range(classes.labels))
@@ -54,9 +52,8 @@ class Imported(nn.Module):
         self.register_buffer("rest", torch.tensor(rest))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
         told = {} if self.task is None else {"task_inputs": self.task}
-        found = self._family.read(self.model(pixel_values=x, **told))
+        found = self._family.read(self.model(pixel_values=self.normalised(image), **told))
         logits = found.classes
         if not self._all:
             void = logits[:, :, self.rest].logsumexp(-1, keepdim=True)

@@ -18,7 +18,7 @@ RUNTIME = [
     "panda3d>=1.10.14",
 ]
 EXTRAS = {
-    "live": ["cyclonedds"],
+    "live": ["cyclonedds>=11.0.1"],
     "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
     # TrackEval comes by `pip install --no-deps trackeval`: it asks for opencv-python, which overwrites ours.
     "report": ["matplotlib>=3.7", "tabulate>=0.9", "pycocotools>=2.0.8"],

@@ -29,6 +29,8 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
     "panda3d",
+    "rosbags",
+    "cyclonedds",
     "torch",
     "transformers",
     "trackers",

@@ -64,7 +64,7 @@ class Bus:
         wanted = configuration(interface, os.environ)
         try:
             self._domain = Domain(self.domain, wanted)
-            self.participant = DomainParticipant(self.domain, Qos(Policy.Userdata(b"enclave=/;")))
+            self.participant = DomainParticipant(self.domain)
         except DDSException as error:
             on = f" on {interface}" if interface else ""
             raise InputError(

@@ -1,0 +1,143 @@
+"""The processes of the live benchmarks: `python -m benchmarks._live camera|host ...` on the wire of ROS_DOMAIN_ID."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import queue
+import time
+from pathlib import Path
+
+import numpy as np
+
+from vps_ros.commands.signals import Signals
+from vps_ros.config import Config
+from vps_ros.frame import Frame, PanopticFrame
+from vps_ros.live.dds import Bus, Profile
+from vps_ros.live.dds_camera import CameraSubscription, read_wire
+from vps_ros.live.dds_graph import Graph
+from vps_ros.live.dds_sink import DdsSink
+from vps_ros.live.pipelines import pipelines
+from vps_ros.live.slots import Slots
+from vps_ros.live.worker import Camera, Worker
+from vps_ros.messages.images import array_to_image
+from vps_ros.messages.panoptic import make_header
+from vps_ros.messages.typestore import BagMessages
+from vps_ros.online import OnlinePanoptic
+
+TOPIC, PREFIX = "/bench/image", "/bench"
+KEPT = 5_000
+SAMPLE = 5.0
+
+
+class Fifo:
+    """Frames wait in a queue, first in, first out: what a subscription of some depth does by itself."""
+
+    def __init__(self, depth: int = 0) -> None:
+        self._queue: queue.Queue = queue.Queue(depth)
+
+    def put(self, camera: int, item: object) -> bool:
+        self._queue.put((camera, item))
+        return False
+
+    def take(self, timeout: float):
+        try:
+            return self._queue.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def wake(self) -> None:
+        pass
+
+
+class Noted:
+    """A pipeline whose steps are noted by the stamp of their frame: milliseconds in segmenter and tracker."""
+
+    def __init__(self, pipeline: OnlinePanoptic, notes: dict[int, dict[str, float]]) -> None:
+        self._pipeline, self._notes = pipeline, notes
+
+    def __getattr__(self, name: str):
+        return getattr(self._pipeline, name)
+
+    def step(self, frame: Frame) -> PanopticFrame:
+        result = self._pipeline.step(frame)
+        spent = result.milliseconds
+        self._notes[frame.stamp]["step"] = spent["segment"] + spent["flow"] + spent["track"]
+        return result
+
+
+def host(waiting: str, out: Path) -> None:
+    """Works until a signal comes; then writes what it noted of each frame, and how large it was now and then."""
+    notes: dict[int, dict[str, float]] = {}
+    samples = []
+    (pipeline,) = pipelines(Config(), 1)
+
+    def read(message: tuple[str, bytes], received: int) -> Frame:
+        waited = (time.time_ns() - received) / 1e6
+        frame = read_wire(message, received)
+        if len(notes) >= KEPT:
+            notes.clear()
+        notes[frame.stamp] = {"waited": waited}
+        return frame
+
+    with Signals() as signals, Bus() as bus:
+        camera = Camera("", Noted(pipeline, notes), read, DdsSink(bus, PREFIX))  # type: ignore[arg-type]
+        worker = Worker([camera], {"slot": lambda: Slots(1), "fifo": Fifo}[waiting]())
+        worker.start()
+        graph = Graph(bus)
+        subscription = CameraSubscription(bus, TOPIC, Profile("best_effort", 1), 60, lambda m: worker.offer(0, m))
+        while not signals.wait(SAMPLE):
+            subscription.look(graph.offers())
+            figures = worker.stats[0].figures()
+            samples.append({"at": time.time(), "p50": figures.p50, "p99": figures.p99, "rate": figures.rate, **_size()})
+        subscription.close()
+        worker.stop()
+        figures = worker.stats[0].to_json()
+    out.write_text(json.dumps({"notes": notes, "samples": samples, "figures": figures}))
+
+
+def camera(frames: Path, hz: float, seconds: float) -> None:
+    """Publishes the frames there and back, each with the stamp of its sending."""
+    images = np.load(frames, mmap_mode="r")
+    path = [*range(len(images)), *range(len(images) - 2, 0, -1)]
+    messages = BagMessages()
+    made = [array_to_image(np.ascontiguousarray(image), "rgb8", None, messages) for image in images]
+    with Signals() as signals, Bus() as bus:
+        writer = bus.writer(TOPIC, "sensor_msgs/msg/Image", Profile("reliable", 10))
+        while not writer.listeners:
+            if signals.wait(0.05):
+                return
+        signals.wait(1.0)
+        began = time.monotonic()
+        sent = 0
+        while sent < hz * seconds and not signals.wait(began + sent / hz - time.monotonic()):
+            message = made[path[sent % len(path)]]
+            message.header = make_header(time.time_ns(), "camera", messages)
+            writer.send(message)
+            sent += 1
+        writer.flush(1.0)
+    print(sent)
+
+
+def _size() -> dict[str, float]:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    return {"rss_mib": int(facts["VmRSS"].split()[0]) / 1024, "threads": int(facts["Threads"])}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    roles = parser.add_subparsers(dest="role", required=True)
+    one = roles.add_parser("host")
+    one.add_argument("waiting", choices=("slot", "fifo"))
+    one.add_argument("out", type=Path)
+    other = roles.add_parser("camera")
+    other.add_argument("frames", type=Path)
+    other.add_argument("hz", type=float)
+    other.add_argument("seconds", type=float)
+    args = vars(parser.parse_args())
+    {"host": host, "camera": camera}[args.pop("role")](**args)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""A camera, a host and a listener, each a process of its own on a private wire, and what came out."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks._live import PREFIX
+from vps_ros.datasets.streets import drive
+from vps_ros.live.dds import Bus, Profile
+from vps_ros.messages.outputs import OUTPUTS
+from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.messages.typestore import read_message
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE, DRAIN = 120.0, 3.0
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run gave.
+
+    Attributes:
+        sent: images published.
+        late: stamp of each tracks message -> milliseconds from there until it was here.
+        notes, samples, figures: what the host wrote (_live.host).
+    """
+
+    sent: int
+    late: dict[int, float]
+    notes: dict[str, dict[str, float]]
+    samples: list[dict]
+    figures: dict
+
+
+@contextmanager
+def private_wire():
+    """Environment variables of a wire on the loopback interface that nobody else is on."""
+    inner = '<General><Interfaces><NetworkInterface name="lo"/></Interfaces></General>'
+    inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
+    own = {
+        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>",
+        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(200)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+    }
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update(own)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def street_images(progress, folder: Path, size: tuple[int, int], count: int) -> Path:
+    """A file of `count` frames of a generated street, uint8 [count, H, W, 3]."""
+    path = folder / f"{size[0]}x{size[1]}.npy"
+    if not path.exists():
+        frames = progress(drive("cruise", seed=900_000, frames=count, size=size), f"street {size[0]}x{size[1]}", count)
+        np.save(path, np.stack([street.frame.image for street in frames]))
+    return path
+
+
+def measure(folder: Path, frames: Path, hz: float, seconds: float, waiting: str = "slot") -> Run:
+    """Lets a camera send for so long to a host whose frames wait in "slot" or "fifo"."""
+    kind, out = OUTPUTS["tracks"], folder / f"host-{secrets.token_hex(4)}.json"
+    late: dict[int, float] = {}
+
+    def take(data: bytes) -> None:
+        now = time.time_ns()
+        stamp = nanoseconds(read_message(data, kind).header.stamp)
+        late[stamp] = (now - stamp) / 1e6
+
+    with Bus() as bus, _process("host", waiting, out) as host:
+        reader = bus.reader(f"{PREFIX}/tracks", kind, Profile(depth=100), take)
+        end = time.monotonic() + PATIENCE
+        while not reader.publishers and time.monotonic() < end and host.poll() is None:
+            time.sleep(0.05)
+        with _process("camera", frames, hz, seconds) as camera:
+            sent = int(camera.communicate()[0] or 0)
+        # What still stands in a queue would come for minutes: what has come by now is what there is.
+        time.sleep(DRAIN)
+        host.send_signal(signal.SIGINT)
+        host.wait(PATIENCE)
+    written = json.loads(out.read_text())
+    return Run(sent, late, written["notes"], written["samples"], written["figures"])
+
+
+@contextmanager
+def _process(*arguments: object):
+    command = [sys.executable, "-m", "benchmarks._live", *map(str, arguments)]
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as running:
+        try:
+            yield running
+        finally:
+            if running.poll() is None:
+                running.kill()

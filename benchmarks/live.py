@@ -1,0 +1,125 @@
+"""From the stamp of a camera's image to the message of its tracks, over DDS, three processes on one machine.
+
+A camera process publishes frames of a generated street (raw, rgb8) and stamps each as it sends it; a host process does
+what `vps-ros live` does with the shipped model; a third one listens. Frames wait in the newest-frame slot or, for
+comparison, in a queue. "Waiting" is the time that a frame spends there, "outside" everything but waiting, segmenter and
+tracker: serialising, two ways over the wire, decoding, making messages. Beside that, the wire's serialisation of an
+image and Cyclone's own in Python.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+DESCRIPTION = "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, beside a queue; serialising an image"
+SIZES = ((1242, 375), (1920, 1080))
+RUNS = ((10, "slot"), (30, "slot"), (30, "fifo"))
+DISTINCT, SECONDS = 30, 15
+GOAL_MS = {"1242x375": 6.0, "1920x1080": 15.0}
+REPEATS, REPEATS_THEIRS = 20, 2
+
+
+def run(progress) -> dict:
+    """Figures in milliseconds; {"skipped": why} where cyclonedds is missing."""
+    if importlib.util.find_spec("cyclonedds") is None:
+        return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
+    from benchmarks._stand import measure, private_wire, street_images
+
+    runs = []
+    with tempfile.TemporaryDirectory() as room, private_wire():
+        folder = Path(room)
+        plan = [(size, hz, waiting) for size in SIZES for hz, waiting in RUNS]
+        images = {size: street_images(progress, folder, size, DISTINCT) for size in SIZES}
+        for size, hz, waiting in progress(plan, "runs", len(plan)):
+            one = measure(folder, images[size], hz, SECONDS, waiting)
+            runs.append({"camera": f"{size[0]}x{size[1]}", "hz": hz, "waiting": waiting, **_summary(one)})
+    return {"seconds": SECONDS, "runs": runs, "serialise_ms": {f"{w}x{h}": _serialise(w, h) for w, h in SIZES}}
+
+
+def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
+    """The tables for people."""
+    columns = ["camera", "Hz", "frames wait in a", "sent", "tracked", "p50", "p99"]
+    columns += ["segmenter, tracker", "waiting", "outside", "goal"]
+    rows = [
+        [r["camera"], r["hz"], r["waiting"], r["sent"], r["tracked"], r["p50"], r["p99"]]
+        + [r["step"], r["waited"], r["outside"], GOAL_MS[r["camera"]]]
+        for r in figures["runs"]
+    ]
+    both = [[size, one["here"], one["cyclonedds"]] for size, one in figures["serialise_ms"].items()]
+    return [
+        ("milliseconds from stamp to tracks (p50, p99), and medians of its parts", columns, rows),
+        ("milliseconds to serialise and read an image", ["camera", "here", "cyclonedds in Python"], both),
+    ]
+
+
+def _summary(one) -> dict:
+    """Of the frames after the first tenth."""
+    stamps = sorted(one.late)
+    if not stamps:
+        empty = dict.fromkeys(("p50", "p99", "step", "waited", "outside"))
+        return {"sent": one.sent, "tracked": 0, **empty}
+    after = stamps[len(stamps) // 10 :]
+    late = np.array([one.late[stamp] for stamp in after])
+    noted = [one.notes[str(stamp)] for stamp in after]
+    step, waited = (np.array([note[name] for note in noted]) for name in ("step", "waited"))
+    return {
+        "sent": one.sent,
+        "tracked": len(one.late),
+        "p50": float(np.percentile(late, 50)),
+        "p99": float(np.percentile(late, 99)),
+        "step": float(np.median(step)),
+        "waited": float(np.median(waited)),
+        "outside": float(np.median(late - step - waited)),
+    }
+
+
+def _serialise(width: int, height: int) -> dict[str, float]:
+    """Median milliseconds of writing and reading an image of this size, by rosbags and by Cyclone's Python."""
+    from vps_ros.messages.images import array_to_image
+    from vps_ros.messages.panoptic import make_header
+    from vps_ros.messages.typestore import BagMessages, read_message, typestore
+
+    kind, messages = "sensor_msgs/msg/Image", BagMessages()
+    picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    message = array_to_image(picture, "rgb8", make_header(1, "camera", messages), messages)
+
+    def here() -> None:
+        read_message(bytes(typestore().serialize_cdr(message, kind)), kind)
+
+    image = _image_type()
+    header = image.__annotations__["header_"]
+    stamp = header.__annotations__["stamp_"]
+    theirs = image(header(stamp(0, 1), "camera"), height, width, "rgb8", 0, width * 3, picture.reshape(-1).tolist())
+
+    def cyclone() -> None:
+        image.deserialize(theirs.serialize())
+
+    return {"here": _median(here, REPEATS), "cyclonedds": _median(cyclone, REPEATS_THEIRS)}
+
+
+def _image_type():
+    from cyclonedds.idl import make_idl_struct, types
+
+    name = "{}.msg.dds_.{}_".format
+    stamp = make_idl_struct(
+        "Time_", name("builtin_interfaces", "Time"), {"sec_": types.int32, "nanosec_": types.uint32}
+    )
+    header = make_idl_struct("Header_", name("std_msgs", "Header"), {"stamp_": stamp, "frame_id_": str})
+    fields = {"header_": header, "height_": types.uint32, "width_": types.uint32, "encoding_": str}
+    fields |= {"is_bigendian_": types.uint8, "step_": types.uint32, "data_": types.sequence[types.uint8]}
+    return make_idl_struct("Image_", name("sensor_msgs", "Image"), fields)
+
+
+def _median(work, repeats: int) -> float:
+    work()
+    times = []
+    for _ in range(repeats):
+        began = perf_counter()
+        work()
+        times.append((perf_counter() - began) * 1e3)
+    return float(np.median(times))

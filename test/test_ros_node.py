@@ -495,6 +495,20 @@ def test_diagnostics_tell_how_each_camera_is(world, model):
     assert values()["vps: rear"]["frames"] == "0"
 
 
+def test_cameras_may_be_chosen_until_the_node_is_configured(world, model):
+    world.node(model=model, **{"diagnostic_updater.period": 0.1})
+    health = world.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    assert world.set(cameras=["front", "rear"]).successful
+    health.until(len(health) + 3)
+    world.run()
+    wait(lambda: {s.name for s in health[-1].status} == {"vps: front", "vps: rear"}, "both cameras")
+    assert not world.set(cameras=["front"]).successful
+    assert world.change("deactivate") and world.change("cleanup")
+    assert world.set(cameras=[""]).successful
+    world.run()
+    wait(lambda: {s.name for s in health[-1].status} == {"vps: pipeline"}, "the only camera")
+
+
 def test_a_camera_that_falls_silent_is_told(world, model, log):
     world.node(model=model, patience=0.5)
     world.run()

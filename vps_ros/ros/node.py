@@ -57,7 +57,8 @@ class VpsNode(LifecycleNode):
         self._live: LiveConfig = self._values.read(LiveConfig)
         self._offered = Services(self, lambda: self.worker)
         self._diagnostics = Diagnostics(self, self._health)
-        self._diagnostics.watch(self._values.read(NodeConfig).cameras)
+        self._names = self._values.read(NodeConfig).cameras
+        self._diagnostics.watch(self._names)
         self._watch = Watch(self.get_logger())
         # Of this clock, since simulated time may stand still.
         self.create_timer(1.0, lambda: self._watch.look(self._health()), clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -138,6 +139,7 @@ class VpsNode(LifecycleNode):
             Camera(name, pipeline, reader(self), TopicSink(self, name, optional))
             for name, pipeline in zip(own.cameras, made, strict=True)
         )
+        self._names = own.cameras
         self._diagnostics.watch(own.cameras)
         segmenter = made[0].segmenter
         self.get_logger().info(f"model {segmenter.card.name} is ready on {', '.join(segmenter.providers)}")
@@ -189,10 +191,9 @@ class VpsNode(LifecycleNode):
 
     def _health(self) -> dict[str, Status]:
         """Of each camera, by its name."""
-        names = [camera.name for camera in self.cameras] or list(self._values.read(NodeConfig).cameras)
         if self.worker is None:
             what = "inactive" if self.cameras else "unconfigured"
-            return {name: Status(name, Level.OK, what) for name in names}
+            return {name: Status(name, Level.OK, what) for name in self._names}
         patience = self._live.patience
         notes = [subscription.look(patience) for subscription in self._images]
-        return dict(zip(names, health(self.worker, patience, notes=notes), strict=True))
+        return dict(zip(self._names, health(self.worker, patience, notes=notes), strict=True))

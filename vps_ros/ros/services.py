@@ -37,5 +37,5 @@ class Services:
         worker = self._worker()
         if worker is not None:
             worker.enabled = self.enabled
-        response.success, response.message = True, "enabled" if self.enabled else "images are taken no notice of"
+        response.success, response.message = True, "enabled" if self.enabled else "disabled"
         return response

@@ -1,15 +1,18 @@
 """What a frame costs from image to segments: the shipped model in float32 and int8, and larger ones where a GPU is.
 
 On the CPU: streets-s with one and two threads, quantised by `vps-ros export --int8`, with the PQ of both on drives that
-neither was trained nor calibrated on; and with its post-processing inside the graph. On a GPU: networks with random
-weights, whose outputs are replaced by those of a street (_scene.py) after the network has been computed, so that
-post-processing has its usual work; images have the size of the network's input. What lies outside the network is
-everything besides the run of the same network without post-processing in its graph.
+neither was trained nor calibrated on; and with its post-processing inside the graph, with how many pixels are then
+those of the host where the graph was made for the camera, and where it was made for the network's input.
+
+On a GPU: networks with random weights, whose outputs are replaced by those of a street (_scene.py) after the network
+has been computed, so that post-processing has its usual work; images have the size of the network's input. What lies
+outside the network is everything besides the run of the same network without post-processing in its graph.
 """
 
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,6 +35,7 @@ THREADS = (1, 2)
 FIRST_SEED, FRAMES, EVERY = 800_000, 10, 4
 """Drives of each scenario from this seed on, how many frames of each are judged, and how far these lie apart."""
 WARM_UP, MEASURED = 10, 60
+CAMERAS = ((640, 192), (1242, 375), (1920, 1080))
 STAGES = ("preprocess", "network", "postprocess")
 GOALS = {"outside_percent": 15.0, "frames_per_second_384x1280_fp16": 60.0}
 
@@ -56,6 +60,14 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     found = [
         (f"median milliseconds per frame, {cpu['model']} on the CPU", columns, of_times),
         (f"quality on {cpu['frames']} frames, percent", ["weights", "PQ", "PQ things", "PQ stuff"], of_quality),
+        (
+            "post-processing in the graph: percent of the pixels that are as on the host",
+            ["camera", "made for the camera", "made for the network's input"],
+            [
+                [one["camera"], *(100 * one[k] for k in ("made for the camera", "made for the input"))]
+                for one in cpu["same_pixels"]
+            ],
+        ),
     ]
     if figures["gpu"]:
         keys = ("network", "input", "precision", "provider", "post-processing", *STAGES, "all", "fps", "outside")
@@ -70,24 +82,50 @@ def _cpu(progress, room: Path) -> dict:
     from vps_ros.learning.street_frames import street_frames
 
     name = Config().model
-    files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph")}
+    files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}
     for path in files.values():
-        path.write_bytes(model_path(name).read_bytes())
+        shutil.copyfile(model_path(name), path)
     quantise(files["int8"], list(street_frames()), name)
-    exchange(files["graph"], (192, 640), name)
+    exchange(files["graph"], None, name)
     streets = list(progress(_streets(), "held-out frames", len(SCENARIOS) * FRAMES))
     images = [street.frame.image for street in streets]
     times: list[dict] = []
-    for which, path in files.items():
+    for which in ("float32", "int8", "graph"):
         weights, place = ("float32", "graph") if which == "graph" else (which, "host")
         for threads in THREADS:
-            segmenter = OnnxSegmenter(path, Config(threads=threads))
+            segmenter = OnnxSegmenter(files[which], Config(threads=threads))
             one = _times(segmenter, images, progress, f"{weights}, {place}, {threads} threads")
             plain = next((t["all"] for t in times if t["threads"] == threads), one["all"])
             faster = plain / one["all"]
             times.append({"weights": weights, "post-processing": place, "threads": threads, **one, "faster": faster})
     quality = {which: _quality(files[which], streets) for which in ("float32", "int8")}
-    return {"model": name, "frames": len(streets), "times_ms": times, "quality": quality}
+    same = []
+    for width, height in CAMERAS:
+        shutil.copyfile(model_path(name), files["camera"])
+        exchange(files["camera"], (height, width), name)
+        shown = [cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) for image in images[::EVERY]]
+        same.append(
+            {
+                "camera": f"{width}x{height}",
+                "made for the camera": _same(files["float32"], files["camera"], shown),
+                "made for the input": _same(files["float32"], files["graph"], shown),
+            }
+        )
+    return {"model": name, "frames": len(streets), "times_ms": times, "quality": quality, "same_pixels": same}
+
+
+def _same(host: Path, graph: Path, images: list[np.ndarray]) -> float:
+    """Share of pixels that belong to the same segment of both."""
+    one, other = OnnxSegmenter(host, Config()), OnnxSegmenter(graph, Config())
+    return float(np.mean([_pairs(one(image).map, other(image).map) for image in images]))
+
+
+def _pairs(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of the pixels whose segments are each other's partner of most pixels."""
+    table = np.zeros((int(a.max()) + 1, int(b.max()) + 1), np.int64)
+    np.add.at(table, (a.ravel(), b.ravel()), 1)
+    best = (table == table.max(1, keepdims=True)) & (table == table.max(0, keepdims=True))
+    return float(table[best].sum() / a.size)
 
 
 def _streets() -> Iterator[StreetFrame]:

@@ -75,6 +75,7 @@ def _show_model(model: ModelDescription) -> None:
         ("name", card.name),
         ("source", card.source or None),
         ("input", f"{card.input.width}x{card.input.height}{', keeps aspect' if card.input.keep_aspect else ''}"),
+        ("post-processing", "on the host" if card.camera is None else "in the graph, for {1}x{0}".format(*card.camera)),
         ("mask activation", card.mask_activation),
         *((f"threshold {name}", value) for name, value in dataclasses.asdict(card.thresholds).items()),
     ]

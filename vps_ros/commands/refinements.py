@@ -48,15 +48,16 @@ def check_refinements(args: argparse.Namespace) -> None:
 
 def refine(args: argparse.Namespace, path: Path) -> None:
     """Changes a model file as the arguments say."""
-    from vps_ros.learning.in_graph.exchange import exchange
-    from vps_ros.learning.int8 import quantise
-    from vps_ros.learning.street_frames import street_frames
-
     if args.int8:
+        from vps_ros.learning.int8 import quantise
+        from vps_ros.learning.street_frames import street_frames
+
         images = list(progress(street_frames(), "calibration frames", _FRAMES))
         same = quantise(path, images, str(args.checkpoint))
         note(f"int8: {100 * same:.1f} % of the pixels of {len(images)} frames keep their class")
     if args.postprocess == "graph":
+        from vps_ros.learning.in_graph.exchange import exchange
+
         camera = None if args.camera is None else (args.camera[1], args.camera[0])
         same = exchange(path, camera, str(args.checkpoint))
         note(f"post-processing in the graph: {100 * same:.3f} % of a frame's pixels are as the host makes them")

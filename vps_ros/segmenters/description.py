@@ -10,6 +10,7 @@ import onnxruntime as ort
 
 from vps_ros.errors import InputError
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.failures import explain, first_line
 from vps_ros.shipped import model_path
 
 _QUIET = 3
@@ -58,8 +59,8 @@ def describe_model(name: str) -> ModelDescription:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's exceptions share no base below Exception, and any of them means that the file is no use.
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
-        raise InputError(f"{path}: ONNX Runtime cannot load it ({first}); give an ONNX file") from None
+        why = explain(error, ("cpu",)) or f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file"
+        raise InputError(f"{path}: {why}") from None
     card, problem = None, ""
     metadata = session.get_modelmeta().custom_metadata_map
     try:

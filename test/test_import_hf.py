@@ -15,13 +15,18 @@ onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 import hf_checkpoints  # noqa: E402
 from hf_checkpoints import HEIGHT, MODELS, SQUARE, WIDTH, picture, save  # noqa: E402
 
+from benchmarks._scene import street  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config  # noqa: E402
+from vps_ros.frame import Frame  # noqa: E402
 from vps_ros.learning.hf.families import FAMILIES  # noqa: E402
 from vps_ros.learning.hf.model_file import TASK  # noqa: E402
-from vps_ros.segmenters import load_segmenter  # noqa: E402
+from vps_ros.online import OnlinePanoptic  # noqa: E402
+from vps_ros.segmenters import load_segmenter, postprocess  # noqa: E402
+from vps_ros.segmenters.contract import InputSpec  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
 from vps_ros.taxonomies import ALL  # noqa: E402
+from vps_ros.taxonomy import CITYSCAPES  # noqa: E402
 
 TAXONOMY = {
     "mask2former": "cityscapes",
@@ -142,6 +147,32 @@ def test_so_they_are_at_the_size_of_the_camera(imported, camera):
     assert share_alike(ours, segments, classes) >= SHARE
 
 
+@pytest.mark.parametrize("camera", [(375, 1242), (1080, 1920), (300, 300)])
+@pytest.mark.parametrize("name", ["mask2former", "maskformer", "eomt"])
+def test_masks_of_a_street_make_the_same_segments(name, camera):
+    """Smooth masks of 26 objects at stride 4, as trained networks give them, without a network.
+
+    EoMT's are brought to the input's size and then to the camera's by transformers, in one step by us.
+    """
+    spec = InputSpec(640, 640, keep_aspect=name == "eomt")
+    tensors = street((160, 160))
+    outputs = SimpleNamespace(
+        class_queries_logits=torch.from_numpy(tensors["class_logits"]),
+        masks_queries_logits=torch.from_numpy(tensors["mask_logits"]),
+    )
+    processor = {
+        "mask2former": hf_checkpoints.Mask2FormerImageProcessorPil,
+        "maskformer": hf_checkpoints.MaskFormerImageProcessorPil,
+        "eomt": hf_checkpoints.EomtImageProcessorPil,
+    }[name]()
+    one = SimpleNamespace(name=name, processor=processor, segmenter=SimpleNamespace(taxonomy=CITYSCAPES))
+    limits = FAMILIES[name].limits
+    ours = postprocess.from_logits(tensors, fit(spec, *camera), CITYSCAPES, limits, "sigmoid")
+    segments, classes = theirs(one, outputs, camera)
+    assert len(classes) >= 4
+    assert share_alike(ours, segments, classes) >= SHARE
+
+
 @pytest.mark.slow
 def test_the_card_says_what_the_checkpoint_does(imported):
     card, processor = imported.segmenter.card, imported.processor
@@ -170,6 +201,18 @@ def test_inspect_explains_it(imported, capsys, monkeypatch):
     told = capsys.readouterr().out
     for word in (FAMILIES[imported.name].name, TAXONOMY[imported.name], "sigmoid", "threshold overlap", "1x20x"):
         assert word in told
+
+
+@pytest.mark.slow
+def test_its_queries_serve_the_trackers(imported):
+    """Two frames of a picture that moves a little: the pipeline takes the model as any other."""
+    pipeline = OnlinePanoptic(Config(model=str(imported.path), threads=1, confirm_hits=1))
+    for i in range(2):
+        image = np.roll(picture(*size_of(imported), 3), 2 * i, axis=1)
+        found = pipeline.step(Frame(image, i * 10**8))
+    assert found.map.shape == image.shape[:2]
+    assert {s.segment_id for s in found.segments} == set(np.unique(found.map).tolist()) - {0}
+    assert all((s.track_id > 0) == s.is_thing for s in found.segments)
 
 
 @pytest.mark.slow

@@ -199,7 +199,14 @@ def test_inspect_explains_it(imported, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "300")
     assert main(["inspect", str(imported.path)]) == 0
     told = capsys.readouterr().out
-    for word in (FAMILIES[imported.name].name, TAXONOMY[imported.name], "sigmoid", "threshold overlap", "1x20x"):
+    for word in (
+        "source checkpoint",
+        FAMILIES[imported.name].name,
+        TAXONOMY[imported.name],
+        "sigmoid",
+        "threshold overlap",
+        "1x20x",
+    ):
         assert word in told
 
 

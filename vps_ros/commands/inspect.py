@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ def _show_model(model: ModelDescription) -> None:
     card = model.card
     rows: list[tuple[str, Any]] = [
         ("name", card.name),
-        ("source", card.source or None),
+        *_source(card.source),
         ("input", f"{card.input.width}x{card.input.height}{', keeps aspect' if card.input.keep_aspect else ''}"),
         ("post-processing", "on the host" if card.camera is None else "in the graph, for {1}x{0}".format(*card.camera)),
         ("mask activation", card.mask_activation),
@@ -84,3 +85,14 @@ def _show_model(model: ModelDescription) -> None:
         (c.id, c.name, "thing" if c.isthing else "stuff", " ".join(map(str, c.color))) for c in card.taxonomy.classes
     ]
     table(f"taxonomy {card.taxonomy.name}", ("id", "class", "kind", "colour"), classes)
+
+
+def _source(text: str) -> list[tuple[str, Any]]:
+    """Where the model came from, an entry a row: exports write it as JSON, others as they like."""
+    try:
+        found = json.loads(text)
+    except json.JSONDecodeError:
+        found = None
+    if not isinstance(found, dict):
+        return [("source", text or None)]
+    return [(f"source {key}", v if isinstance(v, (str, int, float)) else json.dumps(v)) for key, v in found.items()]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.refinements import add_refinements, build_engine, check_refinements, refine, size
@@ -13,6 +15,9 @@ from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_existing, whole
 from vps_ros.segmenters.description import describe_model
 
+if TYPE_CHECKING:
+    from vps_ros.learning.verify import Difference
+
 DESCRIPTION = (
     "Writes a trained model, ours or others', as ONNX, after checking that ONNX Runtime computes what torch does."
 )
@@ -20,6 +25,7 @@ EXAMPLES = [
     "vps-ros export runs/streets-s -o streets-s.onnx --tune",
     "vps-ros export streets-s.onnx -o wide.onnx --size 960x256 --tune",
     "vps-ros export --from hf facebook/mask2former-swin-tiny-cityscapes-panoptic -o city.onnx --size 2048x1024 --fp16",
+    "vps-ros export --from kmax kmax_convnext_large.pth -o kmax.onnx --size 1281x417",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
     "vps-ros inspect streets-s.onnx",
 ]
@@ -30,14 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         metavar="CHECKPOINT",
         help="a run's folder, its checkpoint.pt, or an exported model; of hf, a folder or a name of its hub"
-        "; of onnx, any model file",
+        "; of kmax, a .pth file; of onnx, any model file",
     )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
     parser.add_argument(
         "--from", dest="origin", default="vps", choices=tuple(SOURCES), help="what wrote the checkpoint (default: vps)"
     )
     parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
-    parser.add_argument("--fp16", action="store_true", help="of hf: compute in half precision, for GPUs")
+    parser.add_argument("--fp16", action="store_true", help="of hf and kmax: compute in half precision, for GPUs")
     parser.add_argument(
         "--taxonomy",
         metavar="NAME",
@@ -97,12 +103,20 @@ def _from_hf(args: argparse.Namespace) -> None:
     from vps_ros.learning.voice import Voice
 
     report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, Voice(progress, note))
-    for one in report.differences:
+    _tell(report.differences)
+
+
+def _tell(differences: Sequence[Difference]) -> None:
+    for one in differences:
         note(f"{one.name}: at most {one.largest:.1e} of its range from torch, {one.typical:.1e} of its size on average")
 
 
 def _from_kmax(args: argparse.Namespace) -> None:
-    raise InputError(f"{args.checkpoint}: this release cannot read checkpoints of kmax-deeplab yet")
+    from vps_ros.learning.kmax.deploy import import_checkpoint
+    from vps_ros.learning.voice import Voice
+
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, Voice(progress, note))
+    _tell(report.differences)
 
 
 def _from_onnx(args: argparse.Namespace) -> None:
@@ -124,6 +138,6 @@ def _only(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], bool]]:
     return {
         "--tune": (("vps",), args.tune),
         "--size": (("vps", "hf", "kmax"), args.size is not None),
-        "--fp16": (("hf",), args.fp16),
+        "--fp16": (("hf", "kmax"), args.fp16),
         "--taxonomy": (("hf", "kmax"), args.taxonomy is not None),
     }

@@ -54,8 +54,11 @@ def fold(path: Path) -> onnx.ModelProto:
     return graph
 
 
-def halved(graph: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph in float16, with inputs and outputs as before, by the converter that comes with ONNX Runtime."""
+def halved(graph: onnx.ModelProto, exact: Sequence[str] = ()) -> onnx.ModelProto:
+    """The graph in float16, with inputs and outputs as before, by the converter that comes with ONNX Runtime.
+
+    `exact` names nodes that stay in float32.
+    """
     from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
     from onnxruntime.transformers.onnx_model import OnnxModel
 
@@ -63,7 +66,10 @@ def halved(graph: onnx.ModelProto) -> onnx.ModelProto:
         # It warns of every number that float16 rounds to nothing or to its largest; what comes of it is verified.
         warnings.simplefilter("ignore")
         half = convert_float_to_float16(
-            graph, keep_io_types=True, op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_ONLY]
+            graph,
+            keep_io_types=True,
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_ONLY],
+            node_block_list=list(exact),
         )
     # It puts casts before operators that stay in float32 at the end of the list.
     OnnxModel.graph_topological_sort(half.graph)

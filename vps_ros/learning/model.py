@@ -166,8 +166,12 @@ class KMeansLayer(nn.Module):
 def assign(masks: Tensor) -> Tensor:
     """Mask logits [B, N, h, w] to a one-hot assignment [B, N, h * w] of each pixel to its best query."""
     flat = masks.flatten(2)
-    numbers = torch.arange(flat.shape[1], device=flat.device)[None, :, None]
-    return (flat.argmax(1, keepdim=True) == numbers).to(flat.dtype)
+    return one_hot(flat.argmax(1, keepdim=True), flat.shape[1]).to(flat.dtype)
+
+
+def one_hot(chosen: Tensor, queries: int) -> Tensor:
+    """bool [B, queries, h * w] of the query of each pixel, int64 [B, 1, h * w]."""
+    return chosen == torch.arange(queries, device=chosen.device)[None, :, None]
 
 
 class KMeansMaskTransformer(nn.Module):

@@ -8,15 +8,14 @@ the checkpoint in the data set's order, or, as in DETR, at the data set's own id
 from __future__ import annotations
 
 import colorsys
-import json
 import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from vps_ros.errors import InputError
 from vps_ros.learning.hf.checkpoint import Checkpoint
 from vps_ros.taxonomies import ALL
+from vps_ros.taxonomies.chosen import chosen
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 _ALIKE = 0.75
@@ -156,15 +155,7 @@ def _own(checkpoint: Checkpoint, names: Sequence[str], things: set[int], known: 
 
 
 def _chosen(checkpoint: Checkpoint, names: Sequence[str], choice: str) -> Classes:
-    taxonomy = ALL.get(choice)
-    if taxonomy is None:
-        path = Path(choice)
-        if path.suffix != ".json":
-            raise InputError(f"--taxonomy {choice}: no such data set; there are {', '.join(ALL)}, or give a JSON file")
-        try:
-            taxonomy = Taxonomy.from_json(path.stem, json.loads(path.read_text()))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise InputError(f"{path}: not readable as JSON ({str(error).splitlines()[0]})") from None
+    taxonomy = chosen(choice)
     columns = _columns(taxonomy, len(names))
     if not columns:
         raise InputError(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
+
+from vps_ros.learning.sides import Sides
 
 Kind = Literal["resnet", "convnext", "axial_resnet"]
 Semantic = Literal["none", "head", "decoder"]
@@ -55,6 +57,8 @@ class Architecture:
         drop_path: probability that training leaves out a residual branch of a k-means layer.
     """
 
+    SIDES: ClassVar[Sides] = Sides(32, 1)
+
     backbone: BackboneSpec = BACKBONES["resnet50"]
     classes: int = 133
     queries: int = 128
@@ -66,6 +70,11 @@ class Architecture:
     heads: int = 8
     semantic: Semantic = "decoder"
     drop_path: float = 0.2
+
+    @property
+    def mask_stride(self) -> int:
+        """Input pixels of a mask cell: those of the finest feature. Only Axial-ResNet has one at stride 2."""
+        return 2 if len(self.blocks) > 4 and self.backbone.kind == "axial_resnet" else 4
 
     @property
     def backbone_name(self) -> str:

@@ -103,6 +103,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
     if stages not in (4, 5):
         raise InputError(f"{where}: a pixel decoder of {stages} stages; kMaX-DeepLab has 4 or 5")
     channels = tuple(need(block.format(i, 0))[0] // 4 for i in range(stages))
+    if len(set(channels[:3])) < 3:
+        raise InputError(f"{where}: pixel decoder stages of {channels[:3]} channels do not tell its layers' strides")
     axial = count(f"{_DECODER}_stages.{{}}._blocks.0._attention._height_axis._batch_norm_qkv.weight")
     layer = f"{_PREDICTOR}_kmax_transformer_layers.{{}}._pixel_conv1_bn_act.conv.weight"
     heads = need(f"{_PREDICTOR}_kmax_transformer_layers.0._query_self_attention._batch_norm_similarity.weight")[0]

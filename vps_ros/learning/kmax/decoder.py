@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import Architecture
 from vps_ros.learning.kmax.layers import ConvNorm, DropPath, TokenNorm, norm1d, norm2d, sizes, truncated_
-from vps_ros.learning.model import assign
+from vps_ros.learning.model import assign, one_hot
 
 
 class Prediction(NamedTuple):
@@ -77,7 +77,11 @@ class SelfAttention(nn.Module):
 
 
 class KMeansLayer(nn.Module):
-    """One k-means step (equation 7: every query sums the values of the pixels it is best for), self-attention, FFN."""
+    """One k-means step (equation 7: every query sums the values of the pixels it is best for), self-attention, FFN.
+
+    Attributes:
+        given: int64 [B, 1, h * w], the query of each pixel, in place of the best; see assignments.py.
+    """
 
     def __init__(self, a: Architecture, channels: int) -> None:
         super().__init__()
@@ -91,6 +95,7 @@ class KMeansLayer(nn.Module):
         self.widen = TokenNorm(a.dim, 8 * a.dim)
         self.narrow = TokenNorm(8 * a.dim, a.dim, act=None, gain=0.0)
         self.drop_path = DropPath(a.drop_path)
+        self.given: Tensor | None = None
         truncated_(self.pixel_value.conv.weight, a.dim**-0.5)
 
     def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, Prediction]:
@@ -98,7 +103,7 @@ class KMeansLayer(nn.Module):
         pixels = self.pixel_in(F.gelu(feature))
         embedded = self.query_in(queries)
         prediction = self.predictor(embedded, embedded, pixels)
-        assignment = assign(prediction.masks.detach())
+        assignment = assign(prediction.masks.detach()) if self.given is None else one_hot(self.given, queries.shape[2])
         values = self.pixel_value(pixels)
         b, d, h, w = sizes(values)
         values = values.reshape(b, d, h * w)

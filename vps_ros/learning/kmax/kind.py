@@ -71,7 +71,7 @@ class KMaxKind:
         self._recipe, self._model = recipe, recipe.model
         sizes = architecture_of(self._model)
         self.rows = sizes.queries
-        self.grid = Grid(2 if len(sizes.blocks) > 4 else 4, aligned=True)
+        self.grid = Grid(sizes.mask_stride, aligned=True)
 
     def build(self) -> KMaxTracked:
         return KMaxTracked(self._model)

@@ -14,9 +14,6 @@ from vps_ros.learning.kmax.layers import TokenNorm, truncated_
 from vps_ros.learning.kmax.pixel_decoder import PixelDecoder
 from vps_ros.learning.kmax.semantic import SemanticDecoder, SemanticHead
 
-SIZE_STEP = 32
-"""Sides are a multiple of this, plus one."""
-
 
 class Output(NamedTuple):
     """What one forward pass gives.

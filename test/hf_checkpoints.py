@@ -5,6 +5,7 @@ give: class logits of which some are sure, masks that differ from query to query
 """
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,15 @@ STAGES = ["stage1", "stage2", "stage3", "stage4"]
 QUERIES = 20
 HEIGHT, WIDTH, SQUARE = 96, 160, 128
 """Of the networks' inputs; EoMT's is square."""
+
+
+@contextmanager
+def one_thread():
+    """Layers this narrow take longer to share among threads than to compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _swin():

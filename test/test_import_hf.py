@@ -13,7 +13,7 @@ pytest.importorskip("transformers", reason="transformers is of the [train] extra
 onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 import hf_checkpoints  # noqa: E402
-from hf_checkpoints import HEIGHT, MODELS, SQUARE, WIDTH, picture, save  # noqa: E402
+from hf_checkpoints import HEIGHT, MODELS, SQUARE, WIDTH, one_thread, picture, save  # noqa: E402
 
 from benchmarks._scene import street  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
@@ -43,14 +43,13 @@ SHARE = 0.999
 def imported(request, tmp_path_factory):
     """A saved checkpoint, and the model file that the command made of it."""
     folder = tmp_path_factory.mktemp(request.param)
-    model, processor = save(request.param, folder / "checkpoint")
-    path = folder / "model.onnx"
-    assert main(["export", "--from", "hf", str(folder / "checkpoint"), "-o", str(path)]) == 0
-    model.config.use_auxiliary_loss = request.param == "mask2former"
-    segmenter = load_segmenter(Config(model=str(path), threads=1))
-    return SimpleNamespace(
-        name=request.param, model=model, processor=processor, path=path, folder=folder, segmenter=segmenter
-    )
+    with one_thread():
+        model, processor = save(request.param, folder / "checkpoint")
+        path = folder / "model.onnx"
+        assert main(["export", "--from", "hf", str(folder / "checkpoint"), "-o", str(path)]) == 0
+        model.config.use_auxiliary_loss = request.param == "mask2former"
+        segmenter = load_segmenter(Config(model=str(path), threads=1))
+        yield SimpleNamespace(name=request.param, model=model, processor=processor, path=path, segmenter=segmenter)
 
 
 def outputs_for(one, image):

@@ -10,7 +10,7 @@ pytest.importorskip("transformers", reason="transformers is of the [train] extra
 onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 import huggingface_hub  # noqa: E402
-from hf_checkpoints import change, save  # noqa: E402
+from hf_checkpoints import change, one_thread, save  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 
@@ -300,8 +300,9 @@ class TestWhatIsRefused:
 @pytest.fixture(scope="module")
 def whole_eomt(tmp_path_factory):
     folder = tmp_path_factory.mktemp("eomt") / "checkpoint"
-    save("eomt", folder)
-    return folder
+    with one_thread():
+        save("eomt", folder)
+        yield folder
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What is read from a checkpoint's own files before its weights are, and how faulty checkpoints are refused."""
 
 import json
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -342,6 +343,13 @@ class TestWeights:
         """transformers makes one up, which reads nothing."""
         code, told = export(write(tmp_path / "mine", NAMES["cityscapes"], kind="oneformer"))
         assert code == 2 and "its tokenizer cannot be used" in told
+
+    @pytest.mark.skipif(find_spec("timm") is not None, reason="needs an environment without timm")
+    def test_a_backbone_of_another_library(self, export, eomt):
+        """DETR's public checkpoints have theirs from timm."""
+        write(eomt, COCO_IDS, kind="detr", backbone="resnet50", use_timm_backbone=True)
+        code, told = export(eomt)
+        assert code == 2 and told.endswith(": its network needs timm; pip install timm")
 
     def test_more_than_a_file_can_hold(self):
         with pytest.raises(InputError, match="x: 4.0 GB of weights; an ONNX file holds 2 GB"):

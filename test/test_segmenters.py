@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import logging
+from fractions import Fraction
 
 import cv2
 import numpy as np
 import onnxruntime
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
@@ -439,7 +442,9 @@ class TestWhatTheMachineLacks:
             helper.make_node("Add", ["classes", "topmost"], ["class_logits"]),
         ]
         model.nodes = [n for n in model.nodes if n.output[0] != "class_logits" or n.op_type == "Add"]
-        assert "model.onnx: not enough memory on cpu, it asked for 1,099,511,627,776 MiB more" in refusal(model.save(tmp_path))
+        assert "model.onnx: not enough memory on cpu, it asked for 1,099,511,627,776 MiB more" in refusal(
+            model.save(tmp_path)
+        )
 
 
 class TestProviders:
@@ -523,3 +528,22 @@ class TestPreprocessing:
     def test_a_view_with_gaps_is_made_contiguous(self):
         image = np.zeros((16, 64, 3), np.uint8)[:, ::2]
         assert prepare(image, fit(InputSpec(16, 32), 16, 32), (0, 0, 0)).flags.c_contiguous
+
+    @settings(max_examples=200, deadline=None)
+    @given(
+        st.tuples(*[st.integers(1, 600)] * 2),
+        st.tuples(*[st.integers(1, 300)] * 2),
+        st.integers(1, 80),
+        st.booleans(),
+        st.booleans(),
+    )
+    def test_a_pixel_that_lies_on_a_node_lies_exactly_there(self, camera, size, nodes, keep_aspect, align_corners):
+        spec = InputSpec(*size, keep_aspect=keep_aspect, align_corners=align_corners)
+        where = fit(spec, *camera)
+        for i, place in enumerate(where.places(0, nodes)):
+            if align_corners:
+                exact = Fraction(i * (where.resized[0] - 1), max(camera[0] - 1, 1))
+                exact *= Fraction(nodes - 1, max(size[0] - 1, 1))
+            else:
+                exact = Fraction((2 * i + 1) * where.resized[0] * nodes, 2 * camera[0] * size[0]) - Fraction(1, 2)
+            assert abs(Fraction(float(place)) - exact) <= (0 if exact.denominator == 1 else Fraction(1, 10**9))

@@ -43,9 +43,10 @@ class Fit(NamedTuple):
                 outer nodes do not reach lie beyond these.
         """
         camera, whole, resized = self.camera[axis], self.input[axis], self.resized[axis]
+        # One division of whole numbers: a pixel that lies on a node gets nothing of the next one.
         if self.align_corners:
-            return np.arange(camera) * ((resized - 1) / max(camera - 1, 1) * ((nodes - 1) / max(whole - 1, 1)))
-        return (np.arange(camera) + 0.5) * (resized / camera * nodes / whole) - 0.5
+            return np.arange(camera) * ((resized - 1) * (nodes - 1)) / (max(camera - 1, 1) * max(whole - 1, 1))
+        return ((2 * np.arange(camera) + 1) * (resized * nodes) / (camera * whole) - 1) / 2
 
 
 @lru_cache(64)

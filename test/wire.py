@@ -37,7 +37,6 @@ def environment() -> dict[str, str]:
         "ROS_DOMAIN_ID": str(1 + secrets.randbelow(200)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_STATIC_PEERS": "",
-        "ROS_LOCALHOST_ONLY": "0",
     }
 
 
@@ -55,13 +54,14 @@ class Process:
 
     def __init__(self, *command: object) -> None:
         self.lines: list[str] = []
+        path = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.running = subprocess.Popen(
             [sys.executable, *map(str, command)],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
             cwd=ROOT,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"},
         )
         self._thread = threading.Thread(target=self._listen, daemon=True)
         self._thread.start()

@@ -1,0 +1,38 @@
+"""Publishes a small picture with rclpy at 10 Hz until it is interrupted. Runs inside a ROS workspace.
+
+usage: ros_camera.py TOPIC best_effort|reliable
+"""
+
+import array
+import sys
+
+import rclpy
+from rclpy.executors import ExternalShutdownException
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from worlds import picture
+
+
+def main(topic: str, reliability: str) -> None:
+    rclpy.init()
+    node = rclpy.create_node("camera")
+    qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
+    publisher = node.create_publisher(Image, topic, qos)
+    image = picture({0: (8, 40), 1: (76, 36)})
+    message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
+    message.data = array.array("B", image.tobytes())
+    message.header.frame_id = "rclpy_camera"
+
+    def publish() -> None:
+        message.header.stamp = node.get_clock().now().to_msg()
+        publisher.publish(message)
+
+    node.create_timer(0.1, publish)
+    try:
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        return
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -283,6 +283,10 @@ class TestWhatIsRefused:
         assert main(["export", str(tmp_path), "-o", str(tmp_path / "m.onnx"), *option]) == 2
         assert f"--from vps: {option[0]} goes with --from hf" in capsys.readouterr().err
 
+    def test_a_folder_of_transformers_without_saying_so(self, tmp_path, capsys):
+        assert main(["export", str(write(tmp_path / "mine")), "-o", str(tmp_path / "m.onnx")]) == 2
+        assert "a folder that transformers saved; add --from hf" in capsys.readouterr().err
+
     def test_a_hub_that_cannot_be_reached(self, export, tmp_path, monkeypatch):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))

@@ -82,6 +82,8 @@ def _from_vps(args: argparse.Namespace) -> None:
     from vps_ros.learning.validation import predict, tune
     from vps_ros.learning.voice import Voice
 
+    if (Path(args.checkpoint) / "config.json").is_file():
+        raise InputError(f"{args.checkpoint}: a folder that transformers saved; add --from hf")
     model, recipe, step, limits = trained(Path(args.checkpoint))
     kind, voice, data = kind_for(recipe), Voice(progress, note), recipe.data
     card = model_card(kind, recipe, step, size, limits)

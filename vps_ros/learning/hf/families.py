@@ -122,7 +122,7 @@ def family_of(checkpoint: Checkpoint) -> Family:
         if task in checkpoint.words and "panoptic" not in checkpoint.words:
             raise InputError(
                 f"{checkpoint}: for {task} segmentation, by its name; a panoptic one is needed, which knows things "
-                "and stuff"
+                "and stuff (a folder whose name is wrong may be called panoptic)"
             )
     if checkpoint.processor.get("do_split_image"):
         raise InputError(

@@ -221,7 +221,9 @@ class TestErrors:
         node = helper.make_node("Expand", ["x", "shape"], ["y"])
         content = model([node], ONE, [("y", TensorProto.FLOAT, ["a", "b"])], [("shape", np.array([2**29, 2**29]))])
         error = fails(content, {"x": np.ones(1, np.float32)})
-        assert explain(error, ("cpu",)).startswith("not enough memory on cpu, it asked for 1,099,511,627,776 MiB more; close")
+        assert explain(error, ("cpu",)).startswith(
+            "not enough memory on cpu, it asked for 1,099,511,627,776 MiB more; close"
+        )
         assert explain(error, ("cuda", "cpu")).startswith("not enough GPU memory on cuda and cpu")
 
     @pytest.mark.parametrize(

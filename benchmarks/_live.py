@@ -87,7 +87,7 @@ def host(waiting: str, out: Path) -> None:
         graph = Graph(bus)
         subscription = CameraSubscription(bus, TOPIC, Profile("best_effort", 1), 60, lambda m: worker.offer(0, m))
         while not signals.wait(SAMPLE):
-            subscription.look(graph.offers())
+            subscription.look(graph)
             figures = worker.stats[0].figures()
             samples.append({"at": time.time(), "p50": figures.p50, "p99": figures.p99, "rate": figures.rate, **_size()})
         subscription.close()

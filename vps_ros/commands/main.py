@@ -15,6 +15,7 @@ COMMANDS = {
     "replay": "track every object of a recorded drive",
     "live": "track what a camera sees, on the ROS 2 wire without ROS",
     "play": "publish a bag's images on the ROS 2 wire",
+    "record": "record topics of the ROS 2 wire as a bag",
     "pack": "make a bag from a folder of images or a video",
     "track": "give identities to per-frame panoptic maps",
     "evaluate": "measure predictions against ground truth",

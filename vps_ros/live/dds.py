@@ -212,11 +212,6 @@ class Reader:
         """How many there are whose type and quality of service go with ours."""
         return self._reader.get_subscription_matched_status().current_count
 
-    @property
-    def incompatible(self) -> int:
-        """Publishers met so far whose quality of service does not go with ours."""
-        return self._reader.get_requested_incompatible_qos_status().total_count
-
     def read(self) -> None:
         """Hands on what has come."""
         for one in self._reader.take(self._most):

@@ -8,7 +8,7 @@ from time import monotonic
 
 from vps_ros.frame import Frame
 from vps_ros.live.dds import Bus, Profile
-from vps_ros.live.dds_graph import Offer
+from vps_ros.live.dds_graph import Graph, Offer
 from vps_ros.live.names import absolute
 from vps_ros.messages.frames import frame_of
 from vps_ros.messages.images import DECODERS
@@ -49,12 +49,12 @@ class CameraSubscription:
         """Ends the subscription."""
         self._bus.drop(self._reader)
 
-    def look(self, offers: Sequence[Offer]) -> str:
-        """What is wrong with the topic, given the publishers there are; "" when all is well. Logged when it is new.
+    def look(self, graph: Graph) -> str:
+        """What is wrong with the topic; "" when all is well. Logged when it is new.
 
         Call it now and then: it also changes over to the type that is published.
         """
-        problem = self._problem(offers, [one for one in offers if one.topic == self.topic])
+        problem = self._problem(graph)
         if problem and problem != self._said:
             log.warning("%s", problem)
         elif self._said and not problem:
@@ -62,15 +62,18 @@ class CameraSubscription:
         self._said = problem
         return problem
 
-    def _problem(self, offers: Sequence[Offer], here: Sequence[Offer]) -> str:
+    def _problem(self, graph: Graph) -> str:
+        if self.publishers:
+            self._began = monotonic()
+            return "" if self.publishers == 1 else f"{self.topic} has {self.publishers} publishers: their frames mix"
+        offers = graph.offers()
+        here = [one for one in offers if one.topic == self.topic]
         kinds = {one.kind for one in here}
         if self.kind not in kinds and (others := sorted(kinds & DECODERS.keys())):
             self._bus.drop(self._reader)
             self._listen(others[0])
             log.info("%s carries %s", self.topic, others[0])
-        if self.publishers:
-            self._began = monotonic()
-            return "" if self.publishers == 1 else f"{self.topic} has {self.publishers} publishers: their frames mix"
+            return ""
         if not here:
             if monotonic() - self._began < self._patience:
                 return ""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
 from cyclonedds.core import InstanceState
-from cyclonedds.qos import Policy
+from cyclonedds.qos import Policy, Qos
 
 from vps_ros.live.dds import Bus
 from vps_ros.live.dds_types import ros_name
@@ -17,11 +17,12 @@ _PREFIX = "rt/"
 
 @dataclass(frozen=True)
 class Offer:
-    """A publisher: the topic and type by their ROS names, and its reliability, as Profile has it."""
+    """A publisher: the topic and type by their ROS names, and its quality of service, as Profile has it."""
 
     topic: str
     kind: str
     reliability: str
+    latched: bool
 
 
 class Graph:
@@ -36,7 +37,7 @@ class Graph:
         return tuple(
             sorted(
                 (
-                    Offer(one.topic_name.removeprefix("rt"), ros_name(one.type_name), _reliability(one.qos))
+                    Offer(one.topic_name.removeprefix("rt"), ros_name(one.type_name), *_quality(one.qos))
                     for one in there
                     if one.topic_name.startswith(_PREFIX)
                 ),
@@ -45,6 +46,6 @@ class Graph:
         )
 
 
-def _reliability(qos) -> str:
-    given = qos[Policy.Reliability]
-    return "reliable" if isinstance(given, Policy.Reliability.Reliable) else "best_effort"
+def _quality(qos: Qos) -> tuple[str, bool]:
+    reliable = isinstance(qos[Policy.Reliability], Policy.Reliability.Reliable)
+    return "reliable" if reliable else "best_effort", qos[Policy.Durability] != Policy.Durability.Volatile

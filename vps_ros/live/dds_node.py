@@ -61,8 +61,7 @@ class DdsNode:
 
     def tick(self) -> tuple[Status, ...]:
         """Looks after everything, and publishes how it is."""
-        offers = self._graph.offers()
-        notes = [subscription.look(offers) for subscription in self._subscriptions]
+        notes = [subscription.look(self._graph) for subscription in self._subscriptions]
         statuses = health(self.worker, self._live.patience, self._name, notes)
         statuses = tuple(
             replace(status, values=status.values + _ends(subscription, sink))

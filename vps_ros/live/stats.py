@@ -134,7 +134,7 @@ class Stats:
             "frames": now.frames,
             "tracks": now.tracks,
             "fps": now.frames / max(seconds, 1e-3),
-            "latency_ms": {"p50": p50, "p99": p99, **now.stages},
+            "latency_ms": {"p50": p50, "p99": p99, **{stage: now.stages.get(stage) for stage in STAGES}},
             "received": now.received,
             "dropped": now.dropped,
             "failed": now.failed,

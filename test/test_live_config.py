@@ -1,0 +1,95 @@
+"""Where on the network a wire is, and what its names are: no wire needed."""
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from vps_ros.errors import InputError
+from vps_ros.live.dds_config import HIGHEST_DOMAIN, check_interface, configuration, domain_id
+from vps_ros.live.names import absolute
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "expected"),
+    [
+        (None, {}, 0),
+        (None, {"ROS_DOMAIN_ID": ""}, 0),
+        (None, {"ROS_DOMAIN_ID": "42"}, 42),
+        (7, {"ROS_DOMAIN_ID": "42"}, 7),
+        (0, {"ROS_DOMAIN_ID": "42"}, 0),
+        (HIGHEST_DOMAIN, {}, HIGHEST_DOMAIN),
+    ],
+)
+def test_the_domain_is_the_one_given_or_that_of_ros(given, environment, expected):
+    assert domain_id(given, environment) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "environment", "words"),
+    [
+        (HIGHEST_DOMAIN + 1, {}, "--domain: '233'"),
+        (-1, {}, "--domain: '-1'"),
+        (None, {"ROS_DOMAIN_ID": "many"}, "ROS_DOMAIN_ID: 'many'"),
+    ],
+)
+def test_what_is_no_domain_is_named(given, environment, words):
+    with pytest.raises(InputError, match=words):
+        domain_id(given, environment)
+
+
+def parts(text):
+    """The configuration's fragments as XML."""
+    return [ElementTree.fromstring(part) for part in text.split(",") if part.startswith("<")]
+
+
+def found(text, path):
+    return [element.text for part in parts(text) for element in part.findall(f"Domain/{path}")]
+
+
+def test_alone_on_the_machine_as_ros_would_be():
+    text = configuration(None, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "localhost", "ROS_STATIC_PEERS": "10.0.0.9"})
+    assert found(text, "General/AllowMulticast") == ["false"]
+    peers = [one.get("address") for part in parts(text) for one in part.findall("Domain/Discovery/Peers/Peer")]
+    assert peers == ["localhost", "10.0.0.9"]
+    older = configuration(None, {"ROS_LOCALHOST_ONLY": "1", "ROS_STATIC_PEERS": "10.0.0.9"})
+    assert "localhost" in older
+    assert "10.0.0.9" not in older
+
+
+def test_on_the_network_unless_told_otherwise():
+    assert found(configuration(None, {}), "General/AllowMulticast") == []
+    assert found(configuration(None, {}), "Discovery/ParticipantIndex") == ["auto"]
+    bare = configuration(None, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"})
+    assert found(bare, "Discovery/ParticipantIndex") == []
+    with pytest.raises(InputError, match="OFF"):
+        configuration(None, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"})
+
+
+def test_the_users_own_configuration_comes_after_ours_and_an_interface_after_both():
+    own = "<CycloneDDS><Domain><General><MaxMessageSize>1400B</MaxMessageSize></General></Domain></CycloneDDS>"
+    text = configuration("eth0", {"CYCLONEDDS_URI": own})
+    assert found(text, "General/MaxMessageSize") == ["65500B", "1400B"]
+    last = parts(text)[-1].find("Domain/General/Interfaces/NetworkInterface")
+    assert last.attrib == {"name": "eth0"}
+    by_address = parts(configuration("10.0.0.7", {}))[-1].find("Domain/General/Interfaces/NetworkInterface")
+    assert by_address.attrib == {"address": "10.0.0.7"}
+    assert configuration(None, {"CYCLONEDDS_URI": "file:///etc/dds.xml"}).endswith(",file:///etc/dds.xml")
+
+
+def test_an_interface_that_is_not_there_is_told_with_those_that_are():
+    check_interface(None)
+    check_interface("lo")
+    check_interface("192.0.2.1")
+    with pytest.raises(InputError, match=r"'warp9' here; there is .*\blo\b"):
+        check_interface("warp9")
+
+
+@pytest.mark.parametrize("name", ["/camera/image_raw", "camera/image_raw", "_x", "/a/b1/c_2"])
+def test_names_get_their_slash(name):
+    assert absolute(name) == "/" + name.removeprefix("/")
+
+
+@pytest.mark.parametrize("name", ["", "/", "a b", "/a//b", "/a/", "1a", "/camera/Bild-1", "/straße"])
+def test_what_ros_would_not_take_is_refused(name):
+    with pytest.raises(InputError, match="no topic's name"):
+        absolute(name)

@@ -1,0 +1,104 @@
+"""`vps-ros record`: what is on the ROS 2 wire, as a bag."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from queue import Empty, Full, Queue
+from time import time_ns
+from typing import TYPE_CHECKING
+
+from vps_ros.commands.console import log_to_stderr, note, ticker, warn
+from vps_ros.commands.signals import Signals
+from vps_ros.commands.wire import add_wire_flags, join
+from vps_ros.errors import InputError
+from vps_ros.live.names import absolute
+from vps_ros.messages.typestore import typestore
+from vps_ros.recording.writer import BagWriter
+
+if TYPE_CHECKING:
+    from vps_ros.live.dds import Bus
+
+DESCRIPTION = (
+    "Record topics of the ROS 2 wire (DDS) as a rosbag2, without ROS: all whose types are known here, or those that "
+    "are named. Runs until interrupted; the bag is there when it has ended."
+)
+EXAMPLES = [
+    "vps-ros record -o drive.mcap",
+    "vps-ros record /camera/image_raw /vps/tracks /vps/segments -o drive",
+]
+_WAITING = 500
+"""Messages that may wait for the disk."""
+_DEPTH = 100
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="default: all whose types are known")
+    parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+    add_wire_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    wanted = {absolute(topic) for topic in args.topics}
+    log_to_stderr()
+    with Signals() as signals, BagWriter(args.output, args.force) as bag, join(args) as bus:
+        recorder = _Recorder(bus, wanted)
+        note(f"domain {bus.domain}: {', '.join(sorted(wanted)) or 'every topic'} -> {args.output}; Ctrl-C ends")
+        count = 0
+        with ticker() as show:
+            ended = False
+            while not ended:
+                ended = signals.wait(0.1)
+                recorder.look()
+                for topic, kind, latched, data, at in recorder.take():
+                    bag.write_raw(topic, kind, data, at, latched)
+                    count += 1
+                show(f"{count} messages of {len(recorder.heard)} topics")
+        if not count:
+            raise InputError(f"{args.output}: nothing came{' on ' + ', '.join(sorted(wanted)) if wanted else ''}")
+    note(f"{count} messages of {len(recorder.heard)} topics")
+    for topic in sorted(wanted - recorder.heard):
+        warn(f"nobody published {topic}")
+    if recorder.lost:
+        warn(f"{recorder.lost} messages lost: the disk is too slow for them")
+    return 0
+
+
+class _Recorder:
+    """Subscribes to each topic as it is offered; what comes waits in `waiting`, in the order of its coming."""
+
+    def __init__(self, bus: Bus, wanted: set[str]) -> None:
+        from vps_ros.live.dds_graph import Graph
+
+        self._bus, self._wanted, self._graph = bus, wanted, Graph(bus)
+        self.waiting: Queue = Queue(_WAITING)
+        self.heard: set[str] = set()
+        self.lost = 0
+
+    def look(self) -> None:
+        """Subscribes to what is new."""
+        from vps_ros.live.dds import Profile
+
+        for offer in self._graph.offers():
+            known = offer.kind in typestore().types
+            if offer.topic in self.heard or not known or (self._wanted and offer.topic not in self._wanted):
+                continue
+            self.heard.add(offer.topic)
+            take = partial(self._take, offer.topic, offer.kind, offer.latched)
+            self._bus.reader(offer.topic, offer.kind, Profile(offer.reliability, _DEPTH, offer.latched), take)
+
+    def take(self) -> list[tuple[str, str, bool, bytes, int]]:
+        """What has come: topic, type, whether it is for latecomers too, CDR, nanoseconds of its coming."""
+        here = []
+        while True:
+            try:
+                here.append(self.waiting.get_nowait())
+            except Empty:
+                return here
+
+    def _take(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
+        try:
+            self.waiting.put_nowait((topic, kind, latched, data, time_ns()))
+        except Full:
+            self.lost += 1

@@ -19,6 +19,7 @@ from vps_ros.ablation.tables import goal, tables
 from vps_ros.commands import main
 from vps_ros.config import TRACKERS, Config
 from vps_ros.evaluation import Evaluator
+from vps_ros.evaluation.counts import Compared
 from vps_ros.evaluation.overlaps import overlaps
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.presets import PRESETS
@@ -209,10 +210,11 @@ def test_a_loaded_drive_is_the_one_that_was_made(cache, document):
 def test_a_trial_counts_what_the_evaluator_counts(cache, document):
     shots = load(Shelf(cache), Drive("crowd", SEED, FRAMES, (640, 192)), "degraded", "streets-s")
     found = trial.figures([trial.run(make_tracker(Config(tracker="sort")), shots)])
-    judge, tracker = Evaluator(CITYSCAPES), make_tracker(Config(tracker="sort"))
+    judge, tracker = Evaluator(CITYSCAPES, video=False), make_tracker(Config(tracker="sort"))
     for shot in shots:
         seen = tracked(shot.segmentation, tracker.step(shot.frame, shot.segmentation))
-        judge.add("a", relabelled(CLASSES, shot.table, *seen))
+        no_map = np.zeros((0, 0), np.uint8)
+        judge.add("a", Compared(relabelled(CLASSES, shot.table, *seen), no_map, no_map))
     report = judge.result()
     assert (found["AQ"], found["STQ"], found["SQ"]) == (report.aq, report.stq, report.sq)
 

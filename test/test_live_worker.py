@@ -11,7 +11,7 @@ from bags import START, TENTH, drive, raw, write
 from hypothesis import given
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
-from worlds import colour_model, picture
+from worlds import colour_model, picture, slow_model
 
 from vps_ros.commands.main import main
 from vps_ros.config import Config
@@ -70,8 +70,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def slow(folder):
-    """Some tens of milliseconds a frame on any machine, hundreds on a slow one."""
-    return str(colour_model(folder / "slow.onnx", rounds=15))
+    return str(slow_model(folder / "slow.onnx"))
 
 
 def read(message, received):

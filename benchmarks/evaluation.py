@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 
 from benchmarks import _unique
 from vps_ros.datasets.kitti_step import load_map, save_map
+from vps_ros.evaluation import Evaluator
+from vps_ros.evaluation.identity import available
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.evaluation.stq import Association
 from vps_ros.evaluation.vpq import VideoPanoptic
@@ -30,6 +32,10 @@ MEMORY_FRAMES, MEMORY_EVERY = 400, 100
 GOAL_FPS, GOAL_TIMES = 200.0, 10.0
 WINDOWS = (1, 2, 3, 4)
 CLASSES = Classes(CITYSCAPES)
+_EVERYTHING = {
+    True: "PQ, mIoU, VC, IDF1, HOTA, MOTA and life lines too, from arrays",
+    False: "PQ, mIoU, VC and life lines too, from arrays",
+}
 Maps = tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint16]]
 
 
@@ -39,13 +45,21 @@ def run(progress) -> dict:
     tables = [overlaps(CLASSES, *maps) for maps in video]
     arrays = max(_fps(_count, video) for _ in progress(range(REPEATS), "from arrays", REPEATS))
     from_tables = max(_fps(_count_tables, tables) for _ in progress(range(REPEATS), "from tables", REPEATS))
+    everything = max(_fps(_everything, video) for _ in progress(range(REPEATS), "everything", REPEATS))
     plain = _fps(_plain, video[:PLAIN_FRAMES])
     decoding = _decoding(progress, video)
     return {
         "size": [WIDTH, HEIGHT],
         "tubes": TUBES,
         "pairs": float(np.mean([len(t.count) for t in tables])),
-        "fps": {"here": arrays, "tables_only": from_tables, "np_unique": plain, "png_decoding": decoding},
+        "fps": {
+            "here": arrays,
+            "tables_only": from_tables,
+            "everything": everything,
+            "np_unique": plain,
+            "png_decoding": decoding,
+        },
+        "identities": available(),
         "times_faster_than_np_unique": arrays / plain,
         "agree": _agree(video[:PLAIN_FRAMES]),
         "memory": _memory(tables),
@@ -59,6 +73,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
         ["STQ and VPQ n=1..4 from arrays", fps["here"], GOAL_FPS],
         ["of that, metrics from overlap tables", fps["tables_only"], None],
         ["the same by np.unique", fps["np_unique"], None],
+        [_EVERYTHING[figures["identities"]], fps["everything"], None],
         ["times faster than np.unique", figures["times_faster_than_np_unique"], GOAL_TIMES],
         ["decoding both PNG maps of a frame", fps["png_decoding"], None],
     ]
@@ -122,6 +137,14 @@ def _count_tables(frames) -> tuple[Association, VideoPanoptic]:
         vpq.update(table)
     stq.result(), vpq.result()
     return stq, vpq
+
+
+def _everything(video: list[Maps]) -> None:
+    """All that `vps-ros evaluate` measures; identities where TrackEval is installed."""
+    evaluator = Evaluator(CITYSCAPES)
+    for maps in video:
+        evaluator.update("drawn", *maps)
+    evaluator.result()
 
 
 def _plain(video: list[Maps]):

@@ -34,8 +34,8 @@ class AsAssigned(nn.Module):
     def __init__(self, network: nn.Module, path: str | Path) -> None:
         super().__init__()
         self.network, self._path = network, path
-        # Of the logit of a chosen query from the largest of its pixel, as a share of the layer's largest.
-        self._behind = 0.0
+        # How far the logits of chosen queries are behind the largest of their pixels; see Difference.
+        self._largest, self._squares, self._power = 0.0, 0.0, 0.0
         self.layers = [m for m in network.modules() if isinstance(m, KMeansLayer)]
         graph = onnx.load(str(path))
         self._names = [n.output[0] for n in graph.graph.node if n.op_type == "ArgMax"]
@@ -54,7 +54,8 @@ class AsAssigned(nn.Module):
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """How far the file is from the network: each output given the assignments, and the assignments."""
         found = differences(self, self._path, images, OUTPUTS)
-        return (*found, Difference("assignments", self._behind, self._behind))
+        typical = (self._squares / max(self._power, 1e-12)) ** 0.5
+        return (*found, Difference("assignments", self._largest, typical))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         chosen = [torch.from_numpy(a) for a in self._session.run(self._names, {"image": image.numpy()})]
@@ -73,7 +74,9 @@ class AsAssigned(nn.Module):
     def _weigh(self, layer: nn.Module, _: tuple, found: tuple) -> None:
         masks = found[1].masks.flatten(2)
         behind = masks.max(1).values - masks.gather(1, layer.given)[:, 0]
-        self._behind = max(self._behind, float(behind.max() / masks.abs().max().clamp(min=1e-6)))
+        self._largest = max(self._largest, float(behind.max() / masks.abs().max().clamp(min=1e-6)))
+        self._squares += float(behind.square().mean())
+        self._power += float(masks.square().mean())
 
 
 @contextmanager

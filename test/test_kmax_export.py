@@ -11,16 +11,15 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 import kmax_small  # noqa: E402
-from torch.nn.functional import interpolate  # noqa: E402
+from torch.nn.functional import interpolate, pad  # noqa: E402
 
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning import verify  # noqa: E402
-from vps_ros.learning.export import Deployed  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture  # noqa: E402
 from vps_ros.learning.kmax.assignments import AsAssigned  # noqa: E402
-from vps_ros.learning.kmax.deploy import LARGEST, card_of, check_size, import_checkpoint  # noqa: E402
+from vps_ros.learning.kmax.deploy import FILL, LARGEST, Padded, card_of, check_size, import_checkpoint  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
 from vps_ros.segmenters.contract import InputSpec, Thresholds  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
@@ -64,7 +63,9 @@ def dense_result(model, image, limits):
     """The post-processing of the published code, step by step, on the whole picture: [H, W] class + 100 * number."""
     height, width = image.shape[:2]
     where = fit(InputSpec(HEIGHT, WIDTH, keep_aspect=True, align_corners=True), height, width)
-    x = torch.from_numpy(prepare(image, where, (128, 128, 128))).permute(0, 3, 1, 2).float() / 127.5 - 1
+    seen = prepare(image, where, (0, 0, 0))[:, : where.resized[0], : where.resized[1]]
+    x = torch.from_numpy(seen).permute(0, 3, 1, 2).float() / 127.5 - 1
+    x = pad(x, (0, WIDTH - where.resized[1], 0, HEIGHT - where.resized[0]))
     with torch.no_grad():
         final = model(x).final
     masks = interpolate(final.masks, (HEIGHT, WIDTH), mode="bilinear", align_corners=True)
@@ -106,12 +107,23 @@ def test_segments_are_those_of_the_published_post_processing(model, exported, ca
     assert len(numbers) == len(found)
 
 
+def test_padding_is_nothing_to_the_network(model):
+    """Zero after normalisation, as in training; a pixel that happens to have its colour stays what it is."""
+    image = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
+    image[:, 40:] = image[:, :, 100:] = image[:, 7, 5] = FILL
+    x = Padded(model, InputSpec(HEIGHT, WIDTH)).normalised(torch.from_numpy(image))
+    assert not x[:, :, 40:].any()
+    assert not x[:, :, :, 100:].any()
+    assert x[0, :, 7, 5].tolist() == [1, -1, 1]
+    assert (x[0, :, 8, :100] == -1).all()
+
+
 def test_outputs_and_card(model, exported):
     segmenter = load_segmenter(Config(model=str(exported), threads=1))
     card = segmenter.card
     assert card.name == "kmax-resnet-3-4-6-3-cityscapes"
     assert card.taxonomy == CITYSCAPES
-    assert card.input == InputSpec(HEIGHT, WIDTH, keep_aspect=True, align_corners=True)
+    assert card.input == InputSpec(HEIGHT, WIDTH, keep_aspect=True, fill=FILL, align_corners=True)
     assert card.mask_activation == "softmax_queries"
     assert card.thresholds == Thresholds(0.5, 0.3, 0.9, 0.4, 1.0, 0.0, 256, 2048)
     source = json.loads(card.source)
@@ -131,12 +143,12 @@ def test_the_file_is_held_to_its_own_assignments(model, exported):
     """A file of other weights is told from rounding by both: what it computes, and what it chooses."""
     images = verify.probes(HEIGHT, WIDTH)[:1]
     spec = InputSpec(HEIGHT, WIDTH)
-    found = AsAssigned(Deployed(model, spec).eval(), exported).differences(images)
+    found = AsAssigned(Padded(model, spec).eval(), exported).differences(images)
     assert [one.name for one in found] == ["class_logits", "mask_logits", "query_embeddings", "assignments"]
     verify.demand(found, "the same")
     assert all(layer.given is None for layer in model.layers)
     other = kmax_small.network(model.architecture).float()
-    found = AsAssigned(Deployed(other, spec).eval(), exported).differences(images)
+    found = AsAssigned(Padded(other, spec).eval(), exported).differences(images)
     assert min(one.largest for one in found) > 0.05
     with pytest.raises(RuntimeError, match="nothing was written"):
         verify.demand(found, "another")

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import onnx
 import torch
+from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.errors import InputError
@@ -54,6 +55,27 @@ OTHER = Thresholds(0.7, 0.7, 0.5, 0.4, 1.0, 0.0)
 """For other data: the defaults of deeplab2."""
 
 
+FILL = (255, 0, 255)
+"""Colour of the padding, by which the graph knows it."""
+
+
+class Padded(Deployed):
+    """The network as the contract wants it.
+
+    It was trained with padding of 0 after normalisation, which no grey of 8 bits is. So rows and columns that are FILL
+    from end to end become 0.
+    """
+
+    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
+        super().__init__(model, spec)
+        self.register_buffer("fill", torch.tensor(FILL, dtype=torch.float32))
+
+    def normalised(self, image: Tensor) -> Tensor:
+        differs = (image.to(torch.float32) - self.fill).abs().amax(3)
+        inside = (differs.amax(2) > 0)[:, None, :, None] & (differs.amax(1) > 0)[:, None, None, :]
+        return super().normalised(image) * inside
+
+
 class Report(NamedTuple):
     """What was written: its card, and how far it is from torch."""
 
@@ -89,8 +111,9 @@ def import_checkpoint(
     voice.note(
         f"{name}: kMaX-DeepLab, {a.backbone_name}, {a.queries} queries, {a.classes} classes of {card.taxonomy.name}"
     )
-    network = Deployed(model, spec).eval()
+    network = Padded(model, spec).eval()
     images = verify.probes(spec.height, spec.width)
+    images[-1][:, -spec.height // 8 :] = images[-1][:, :, -spec.width // 8 :] = FILL
     with whole(path) as draft:
         voice.note(f"tracing it for {spec.width}x{spec.height}")
         graphs.trace(network, torch.from_numpy(images[0]), draft, OUTPUTS)
@@ -123,7 +146,7 @@ def card_of(
     return ModelCard(
         f"kmax-{a.backbone_name}-{classes.name}",
         classes,
-        InputSpec(height, width, keep_aspect=True, align_corners=True),
+        InputSpec(height, width, keep_aspect=True, fill=FILL, align_corners=True),
         "softmax_queries",
         data.thresholds,
         json.dumps(source),

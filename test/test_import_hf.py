@@ -14,13 +14,19 @@ onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 import hf_checkpoints  # noqa: E402
 from hf_checkpoints import HEIGHT, MODELS, SQUARE, WIDTH, one_thread, picture, save  # noqa: E402
+from onnx import numpy_helper  # noqa: E402
 
 from benchmarks._scene import street  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config  # noqa: E402
 from vps_ros.frame import Frame  # noqa: E402
+from vps_ros.learning import verify  # noqa: E402
+from vps_ros.learning.export import OUTPUTS  # noqa: E402
+from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
+from vps_ros.learning.hf.classes import classes_of  # noqa: E402
+from vps_ros.learning.hf.decisions import AsDecided  # noqa: E402
 from vps_ros.learning.hf.families import FAMILIES  # noqa: E402
-from vps_ros.learning.hf.model_file import TASK  # noqa: E402
+from vps_ros.learning.hf.model_file import TASK, Imported  # noqa: E402
 from vps_ros.online import OnlinePanoptic  # noqa: E402
 from vps_ros.segmenters import load_segmenter, postprocess  # noqa: E402
 from vps_ros.segmenters.contract import InputSpec  # noqa: E402
@@ -207,6 +213,37 @@ def test_inspect_explains_it(imported, capsys, monkeypatch):
         "1x20x",
     ):
         assert word in told
+
+
+@pytest.mark.slow
+def test_decisions_at_the_border_do_not_count_as_differences(imported, tmp_path):
+    """A file that attends where masks exceed a little more than one half, and one where they exceed 0.9."""
+    family = FAMILIES[imported.name]
+    if family.decides is None:
+        pytest.skip("attends everywhere")
+    spec = imported.segmenter.card.input
+    c = open_checkpoint(str(imported.path.parent / "checkpoint"))
+    task = c.tokens(TASK, 77) if family.task else None
+    network = Imported(imported.model, family, classes_of(c), spec, task).eval()
+    found = {}
+    for threshold in (0.505, 0.9):
+        graph = onnx.load(str(imported.path))
+        graph.graph.initializer.append(numpy_helper.from_array(np.float32(threshold), "border"))
+        for node in graph.graph.node:
+            if node.op_type == "Less":
+                node.input[1] = "border"
+        path = tmp_path / "m.onnx"
+        onnx.save(graph, path)
+        images = verify.probes(spec.height, spec.width)
+        plain = verify.differences(network, path, images, OUTPUTS)
+        found[threshold] = AsDecided(network, path, *family.decides(imported.model)).differences(images)
+        assert max(one.largest for one in plain) > verify.TOLERANCE
+        assert max(one.largest for one in found[threshold][:-1]) < verify.TOLERANCE
+    near, far = (found[t][-1] for t in (0.505, 0.9))
+    assert (near.name, 0 < near.largest < verify.TOLERANCE) == ("attention", True)
+    verify.demand(found[0.505], "x")
+    with pytest.raises(RuntimeError, match="differs from torch in attention"):
+        verify.demand(found[0.9], "x")
 
 
 @pytest.mark.slow

@@ -19,11 +19,7 @@ from vps_ros.errors import InputError
 TOLERANCE = 2e-3
 """Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
 HALF_TOLERANCE = 0.05
-"""Root mean square of the difference from float32 in torch, as a share of the output's.
-
-Not the largest difference: decoders with masked attention look where a mask exceeds one half, and what lies at the very
-border of it tips over with the last digit of float16, here and there.
-"""
+"""Root mean square of the difference from float32 in torch, as a share of the output's: what float16 leaves."""
 _OCTAVES = (3, 6, 12, 24, 48)
 _QUIET = 3
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning.hf.checkpoint import Checkpoint
@@ -40,6 +40,7 @@ class Family:
         black_padding: whether the image is padded before it is normalised, so with black; otherwise with the mean.
         task: whether it must be told, in words, what to do.
         settings: entries of its configuration to be replaced: what only training needs.
+        decides: the part of the network, and its method, that decides where decoder layers attend (decisions.py).
     """
 
     name: str
@@ -50,6 +51,7 @@ class Family:
     black_padding: bool = False
     task: bool = False
     settings: Mapping[str, Any] = field(default_factory=dict)
+    decides: Callable[[nn.Module], tuple[nn.Module, str]] | None = None
 
 
 def _mask2former(found: Any) -> Outputs:
@@ -71,7 +73,12 @@ def _oneformer(found: Any) -> Outputs:
 
 FAMILIES = {
     "mask2former": Family(
-        "Mask2Former", "Mask2FormerForUniversalSegmentation", 32, replace(_ARGMAX, mask_grid=384), _mask2former
+        "Mask2Former",
+        "Mask2FormerForUniversalSegmentation",
+        32,
+        replace(_ARGMAX, mask_grid=384),
+        _mask2former,
+        decides=lambda m: (m.model.transformer_module.decoder.mask_predictor, "forward"),
     ),
     "maskformer": Family(
         "MaskFormer",
@@ -99,6 +106,7 @@ FAMILIES = {
         _oneformer,
         task=True,
         settings={"is_training": False, "use_auxiliary_loss": False},
+        decides=lambda m: (m.model.transformer_module.decoder, "forward_prediction_heads"),
     ),
 }
 """By the `model_type` of a checkpoint's configuration."""

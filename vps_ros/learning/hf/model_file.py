@@ -15,6 +15,7 @@ from vps_ros.learning import graphs, verify
 from vps_ros.learning.export import OUTPUTS, Deployed
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
 from vps_ros.learning.hf.classes import Classes, classes_of
+from vps_ros.learning.hf.decisions import AsDecided
 from vps_ros.learning.hf.families import Family, family_of
 from vps_ros.learning.hf.patches import traceable
 from vps_ros.learning.hf.processor import input_spec
@@ -98,7 +99,10 @@ def import_checkpoint(
         graph = graphs.fold(draft)
         graphs.save(graphs.halved(graph) if half else graph, card, draft)
         voice.note(f"comparing ONNX Runtime with torch on {len(images)} images")
-        found = verify.differences(network, draft, images, OUTPUTS)
+        if family.decides is None:
+            found = verify.differences(network, draft, images, OUTPUTS)
+        else:
+            found = AsDecided(network, draft, *family.decides(model)).differences(images)
         verify.demand(found, name, half)
     return Report(card, family.name, found)
 

@@ -41,5 +41,5 @@ def rows(figures: dict) -> tuple[list[str], list[list[object]]]:
     for part in np.array_split(np.arange(len(samples)), min(ROWS, len(samples))):
         here = [samples[i] for i in part]
         until = (here[-1]["at"] - began) / 60
-        table.append([f"{until:.0f}", *(float(np.mean([sample[name] for sample in here])) for name in SHOWN)])
+        table.append([f"{until:.1f}", *(float(np.mean([sample[name] for sample in here])) for name in SHOWN)])
     return ["until minute", "memory MiB", "threads", "p50 ms", "p99 ms", "frames/s"], table

@@ -14,7 +14,7 @@ pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip i
 from bags import START, TENTH, TOPIC, drive, jpeg, raw, string, write
 from rosbags.highlevel import AnyReader
 from wire import PATIENCE, ROOT, TYPES, Wire, cdr, environment, figures, until
-from worlds import colour_model, picture
+from worlds import colour_model, picture, slow_model
 
 from vps_ros.commands.main import main
 from vps_ros.live.dds import Profile
@@ -54,7 +54,7 @@ def model(folder):
 
 @pytest.fixture(scope="module")
 def slow(folder):
-    return colour_model(folder / "slow.onnx", rounds=40)
+    return slow_model(folder / "slow.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from vps_ros.config import Config
 from vps_ros.frame import Frame
 from vps_ros.live.causes import Causes
 from vps_ros.live.health import health
+from vps_ros.live.pipelines import pipelines
 from vps_ros.live.slots import Slots
 from vps_ros.live.stats import RECENT, Stats
 from vps_ros.live.worker import FAILURES, Camera, Worker
@@ -466,8 +467,8 @@ def test_cameras_share_a_model_and_keep_their_own_objects(model, working):
     assert not first.segmenter.recurrent
     shelves = Shelf(), Shelf()
     names = ("front", "rear")
-    pipelines = (first, OnlinePanoptic(config, segmenter=first.segmenter))
-    worker = working(*(Camera(n, p, read, s) for n, p, s in zip(names, pipelines, shelves, strict=True)))
+    both = (first, OnlinePanoptic(config, segmenter=first.segmenter))
+    worker = working(*(Camera(n, p, read, s) for n, p, s in zip(names, both, shelves, strict=True)))
     front = [raw(picture({0: (4 + 4 * i, 40)}), START + i * TENTH) for i in range(4)]
     rear = [raw(picture({1: (70, 36), 2: (8 + 4 * i, 8)}), START + i * TENTH) for i in range(4)]
     for one, other in zip(front, rear, strict=True):
@@ -482,12 +483,22 @@ def test_cameras_share_a_model_and_keep_their_own_objects(model, working):
             assert [cdr(m) for m in shelf.kept[name]] == [cdr(m) for m in alone.kept[name]], name
 
 
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_pipelines_share_a_network_that_keeps_no_state_and_are_fresh(folder, recurrent):
+    path = colour_model(folder / f"recurrent-{recurrent}.onnx", recurrent=recurrent)
+    first, second = pipelines(Config(model=str(path)), 2)
+    assert (first.segmenter is second.segmenter) is not recurrent
+    for pipeline in (first, second):
+        result = pipeline.step(Frame(picture({0: (4, 40)}), START))
+        assert (result.sequence_id, [t.track_id for t in result.tracks]) == (0, [1])
+
+
 def test_no_camera_starves_beside_a_fast_one(slow, working):
     shelves = Shelf({"tracks"}), Shelf({"tracks"})
     config = Config(model=slow, threads=1)
     first = OnlinePanoptic(config)
-    pipelines = (first, OnlinePanoptic(config, segmenter=first.segmenter))
-    worker = working(*(Camera(str(i), p, read, s) for i, (p, s) in enumerate(zip(pipelines, shelves, strict=True))))
+    both = (first, OnlinePanoptic(config, segmenter=first.segmenter))
+    worker = working(*(Camera(str(i), p, read, s) for i, (p, s) in enumerate(zip(both, shelves, strict=True))))
     image = picture({0: (8, 40)})
     for i in range(40):
         worker.offer(0, raw(image, START + i * TENTH))

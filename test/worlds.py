@@ -53,11 +53,12 @@ def colour_model(
     card: bool = True,
     rounds: int = 0,
     side: int = 256,
+    recurrent: bool = False,
 ) -> Path:
     """Writes a model of the contract whose queries are the colours above; `poison` is added to its masks.
 
     It first multiplies square matrices of `side` rows, `rounds` times, to be as slow as a test needs; but an image
-    that is grey, with which a network is warmed up, takes no time.
+    that is grey, with which a network is warmed up, takes no time. A recurrent one counts its images.
     """
     width, height = size
     colours = np.array(_COLOURS, np.float32) / 255
@@ -88,11 +89,18 @@ def colour_model(
         helper.make_node("Identity", ["logits"], ["class_logits"]),
         helper.make_node("Identity", ["embeddings"], ["query_embeddings"]),
     ]
+    count = []
+    if recurrent:
+        nodes.append(helper.make_node("Add", ["state_count", "scale"], ["next_state_count"]))
+        count = [
+            helper.make_tensor_value_info(f"{which}state_count", TensorProto.FLOAT, [1]) for which in ("", "next_")
+        ]
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3])],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3]), *count[:1]],
         [
+            *count[1:],
             helper.make_tensor_value_info("class_logits", TensorProto.FLOAT, list(logits.shape)),
             helper.make_tensor_value_info("mask_logits", TensorProto.FLOAT, [1, queries, height // 4, width // 4]),
             helper.make_tensor_value_info("query_embeddings", TensorProto.FLOAT, list(embeddings.shape)),

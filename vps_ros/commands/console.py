@@ -45,13 +45,18 @@ def warn(message: str) -> None:
     _stderr.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
-def log_to_stderr() -> None:
-    """Shows what the package logs, from INFO on, as `note` and `warn` do."""
-    handler = _Shown()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger = logging.getLogger("vps_ros")
-    logger.handlers = [handler]
+@contextmanager
+def log_to_stderr() -> Iterator[None]:
+    """Shows what the package logs meanwhile, from INFO on, as `note` and `warn` do."""
+    handler, logger = _Shown(), logging.getLogger("vps_ros")
+    level = logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
 
 
 class _Shown(logging.Handler):

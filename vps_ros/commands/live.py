@@ -50,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
         absolute(part)
     if args.json:
         refuse_existing(args.json, args.force)
-    log_to_stderr()
-    with Signals() as signals, join(args) as bus:
+    with log_to_stderr(), Signals() as signals, join(args) as bus:
         from vps_ros.live.dds_node import DdsNode
 
         node = DdsNode(bus, topics, config, live, args.name)

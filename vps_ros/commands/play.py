@@ -52,8 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.rate > 0:
         raise InputError(f"--rate {args.rate}: give a number above 0")
-    log_to_stderr()
-    with closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as bus:
+    with log_to_stderr(), closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as bus:
         from vps_ros.live.dds import Profile
 
         topics = [choose_image_topic(bag, name) for name in args.topic or [None]]

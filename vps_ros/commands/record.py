@@ -41,8 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     wanted = {absolute(topic) for topic in args.topics}
-    log_to_stderr()
-    with Signals() as signals, BagWriter(args.output, args.force) as bag, join(args) as bus:
+    with log_to_stderr(), Signals() as signals, BagWriter(args.output, args.force) as bag, join(args) as bus:
         recorder = _Recorder(bus, wanted)
         note(f"domain {bus.domain}: {', '.join(sorted(wanted)) or 'every topic'} -> {args.output}; Ctrl-C ends")
         count = 0

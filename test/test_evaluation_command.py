@@ -148,9 +148,7 @@ def test_the_page_needs_nothing_else(folders):
     assert page.open == []
     assert "url(" not in text
     assert "@import" not in text
-    assert len(page.images) == 5, (
-        "truth and prediction of a frame of each stretch of a sequence, and one camera image"
-    )
+    assert len(page.images) == 5, "truth and prediction of a frame of each stretch of a sequence, and one camera image"
     words = " ".join(page.words)
     for expected in ("STQ", "deeplab2", "kitti-step", "8 frames in 2 sequences", "0006", "car", "Quality over time"):
         assert expected in words

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros import __version__
@@ -41,13 +43,18 @@ class Deployed(nn.Module):
 
 
 def export(
-    model: nn.Module, card: ModelCard, path: str | Path, write: Callable[[Deployed, Tensor, Path], None] | None = None
+    model: nn.Module,
+    card: ModelCard,
+    path: str | Path,
+    write: Callable[[Deployed, Tensor, Path], None] | None = None,
+    compare: Callable[[Deployed, Path, Sequence[NDArray[np.uint8]]], Sequence[verify.Difference]] | None = None,
 ) -> float:
     """Writes the model, whole or not at all, and returns the largest relative difference from torch.
 
     Args:
         model: its output has `final`, a MaskOutput, and `embeddings`; its `architecture` SIDES and `classes`.
         write: what writes the graph, in place of `graphs.trace`.
+        compare: what finds the differences on some images, in place of `verify.differences`, for networks that decide.
 
     Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
     """
@@ -62,7 +69,7 @@ def export(
     with whole(path) as draft:
         (write or partial(graphs.trace, outputs=OUTPUTS))(deployed, torch.from_numpy(images[0]), draft)
         graphs.save(onnx.load(str(draft)), card, draft)
-        found = verify.differences(deployed, draft, images, OUTPUTS)
+        found = (compare or partial(verify.differences, names=OUTPUTS))(deployed, draft, images)
         verify.demand(found, str(path))
     return max(one.largest for one in found)
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
@@ -19,6 +21,7 @@ from vps_ros.learning import checkpoint
 from vps_ros.learning.export import OUTPUTS, Deployed, export
 from vps_ros.learning.graphs import fold, trace
 from vps_ros.learning.hf.checkpoint import open_checkpoint
+from vps_ros.learning.hf.decisions import AsDecided
 from vps_ros.learning.hf.families import FAMILIES
 from vps_ros.learning.hf.patches import traceable
 from vps_ros.learning.hf.processor import input_spec
@@ -30,6 +33,7 @@ from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.specs import Mask2FormerModel
 from vps_ros.learning.targets import Targets
+from vps_ros.learning.verify import Difference
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
 NAME = "mask2former"
@@ -145,7 +149,10 @@ class Mask2FormerKind:
                 trace(deployed, image, draft, OUTPUTS)
             onnx.save(fold(draft), str(draft))
 
-        return export(network, card, path, write)
+        def compare(deployed: Deployed, draft: Path, images: Sequence[NDArray[np.uint8]]) -> Sequence[Difference]:
+            return AsDecided(deployed, draft, *FAMILIES[NAME].decides(network.segmenter)).differences(images)
+
+        return export(network, card, path, write, compare)
 
 
 kind = Mask2FormerKind

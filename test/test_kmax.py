@@ -1,7 +1,7 @@
 """kMaX-DeepLab against what the published code computes, and its checkpoints.
 
 kmax_reference.json was made by the code of bytedance/kmax-deeplab: hashes of the names and shapes of every tensor of
-its models, and outputs of small ones with the weights of kmax_small.py.
+its models, and outputs of small ones with the weights of kmax_small.py. Features of Axial-ResNet are deeplab2's.
 """
 
 import hashlib
@@ -112,6 +112,17 @@ def test_outputs_are_those_of_the_published_code(which):
             np.testing.assert_allclose(found[name].flatten().numpy(), values, rtol=2e-6, atol=2e-6, err_msg=name)
         if mode == "train":
             assert len(output.final.masks.argmax(1).unique()) > 1
+
+
+def test_features_of_axial_resnet_are_those_of_deeplab2():
+    model = kmax_small.network(kmax_small.architecture("axial_resnet", 5, dim=32))
+    images = torch.from_numpy(np.random.RandomState(1).random_sample((2, 3, 33, 65)) * 2 - 1)
+    with torch.no_grad():
+        features = model.backbone(images)
+    for i, (name, values) in enumerate(REFERENCE["axial_resnet"].items()):
+        step = 2 ** (4 - i)
+        found = features[name][:, :: features[name].shape[1] // 4, :: max(1, step // 2 + 1), ::step]
+        np.testing.assert_allclose(found.flatten().numpy(), values, rtol=2e-6, atol=2e-6, err_msg=name)
 
 
 def test_position_sensitive_attention_by_its_definition():

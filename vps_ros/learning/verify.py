@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
@@ -76,6 +78,20 @@ def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxr
             f"ONNX Runtime {onnxruntime.__version__} has no operator {lacking[1]} on the CPU, where the file is "
             "verified; nothing was written"
         ) from None
+
+
+def open_telling(path: str | Path, operator: str, type: int) -> tuple[onnxruntime.InferenceSession, list[str]]:
+    """A session that also gives what each node of a kind gives, and the names of these outputs in the graph's order.
+
+    `type` is an element type of ONNX, of these outputs.
+    """
+    graph = onnx.load(str(path))
+    names = [node.output[0] for node in graph.graph.node if node.op_type == operator]
+    graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, type, None) for name in names)
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder, "told.onnx")
+        onnx.save(graph, str(told))
+        return open_session(told), names
 
 
 def differences(

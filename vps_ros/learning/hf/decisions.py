@@ -8,7 +8,6 @@ only where its logits are near zero; what is left has to agree.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.export import OUTPUTS
-from vps_ros.learning.verify import Difference, differences, open_session
+from vps_ros.learning.verify import Difference, differences, open_telling
 
 NAME = "attention"
 
@@ -41,15 +40,7 @@ class AsDecided(nn.Module):
         self.network, self._path, self._owner, self._method = network, path, owner, method
         # Of the logit that was decided otherwise from zero, as a share of the largest of its layer.
         self._behind = 0.0
-        graph = onnx.load(str(path))
-        self._names = [n.output[0] for n in graph.graph.node if n.op_type == "Less"]
-        graph.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, None) for name in self._names
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            told = Path(folder, "told.onnx")
-            onnx.save(graph, str(told))
-            self._session = open_session(told)
+        self._session, self._names = open_telling(path, "Less", onnx.TensorProto.BOOL)
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """How far the file is from the network: each output given where to attend, and that itself."""

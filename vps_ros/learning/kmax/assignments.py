@@ -7,7 +7,6 @@ must be among the best by torch's own logits; what is left has to agree to the l
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from vps_ros.learning.export import OUTPUTS
 from vps_ros.learning.kmax.decoder import KMeansLayer
-from vps_ros.learning.verify import Difference, differences, open_session
+from vps_ros.learning.verify import Difference, differences, open_telling
 
 
 class AsAssigned(nn.Module):
@@ -37,19 +36,9 @@ class AsAssigned(nn.Module):
         # How far the logits of chosen queries are behind the largest of their pixels; see Difference.
         self._largest, self._squares, self._power = 0.0, 0.0, 0.0
         self.layers = [m for m in network.modules() if isinstance(m, KMeansLayer)]
-        graph = onnx.load(str(path))
-        self._names = [n.output[0] for n in graph.graph.node if n.op_type == "ArgMax"]
+        self._session, self._names = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
         if len(self._names) != len(self.layers):
-            raise RuntimeError(
-                f"{path}: {len(self._names)} assignments in the graph, {len(self.layers)} in the network"
-            )
-        graph.graph.output.extend(
-            onnx.helper.make_tensor_value_info(name, onnx.TensorProto.INT64, None) for name in self._names
-        )
-        with tempfile.TemporaryDirectory() as folder:
-            told = Path(folder, "told.onnx")
-            onnx.save(graph, str(told))
-            self._session = open_session(told)
+            raise RuntimeError(f"{path}: {len(self._names)} assignments, {len(self.layers)} k-means layers")
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """How far the file is from the network: each output given the assignments, and the assignments."""

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
-from vps_ros.learning.export import export
+from vps_ros.learning.export import Deployed, export
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
+from vps_ros.learning.kmax.assignments import AsAssigned
 from vps_ros.learning.kmax.checkpoint import load
 from vps_ros.learning.kmax.decoder import Prediction
 from vps_ros.learning.kmax.losses import total_loss, wanted
@@ -25,6 +29,7 @@ from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.specs import KMaxModel
 from vps_ros.learning.targets import Targets
+from vps_ros.learning.verify import Difference
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomies import ALL
 
@@ -112,7 +117,10 @@ class KMaxKind:
         return "class_head" in name or name.startswith(("segmenter.semantic.out.", "segmenter.semantic.2."))
 
     def export(self, network: KMaxTracked, card: ModelCard, path: Path) -> float:
-        return export(network, card, path)
+        def compare(deployed: Deployed, draft: Path, images: Sequence[NDArray[np.uint8]]) -> Sequence[Difference]:
+            return AsAssigned(deployed, draft).differences(images)
+
+        return export(network, card, path, compare=compare)
 
 
 kind = KMaxKind

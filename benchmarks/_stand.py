@@ -50,7 +50,7 @@ def private_wire():
     inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
     own = {
         "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>",
-        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(200)),
+        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(100)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
     }
     before = {name: os.environ.get(name) for name in own}

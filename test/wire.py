@@ -34,7 +34,7 @@ def environment() -> dict[str, str]:
     inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
     return {
         "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>",
-        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(200)),
+        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(100)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_STATIC_PEERS": "",
     }

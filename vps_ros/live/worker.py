@@ -11,6 +11,9 @@ from threading import Event, Thread
 from time import monotonic, perf_counter, time_ns
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, PanopticFrame
@@ -180,9 +183,11 @@ class Worker:
         camera, overlay = self.cameras[index], self._overlays[index]
         taxonomy = camera.pipeline.taxonomy
 
+        def draw() -> NDArray[np.uint8]:
+            return overlay(frame.image, result)
+
         def publish(name: str) -> None:
             if not self._hurry.is_set():
-                draw = lambda: overlay(frame.image, result)  # noqa: E731
                 camera.sink.publish(name, output(name, result, taxonomy, camera.sink.messages, draw))
 
         if not self._labelled[index]:

@@ -409,6 +409,8 @@ class TestVerification:
         assert first.largest == pytest.approx(0.1 / 255, rel=1e-3)
         assert first.typical == pytest.approx(0.1 / (255 / 2**0.5), rel=1e-3)
         verify.demand([first, second], "x")
+        (odd, _) = verify.differences(lambda x: (x / x, x.float()), path, [image], ["a", "b"])
+        assert odd.largest == odd.typical == np.inf
         with pytest.raises(RuntimeError, match="x: ONNX Runtime differs from torch in a by 0.4 of the output's range"):
             verify.demand([verify.Difference("a", 0.4, 0.001)], "x")
         verify.demand([verify.Difference("a", 0.4, 0.001)], "x", half=True)

@@ -31,7 +31,7 @@ class Difference:
     """Of one output from torch's, over all images compared.
 
     Attributes:
-        largest: as a share of the output's largest magnitude; infinity where a value is not finite.
+        largest: as a share of the output's largest magnitude; infinity where a value of either is not finite.
         typical: root mean square, as a share of that of the output.
     """
 
@@ -110,7 +110,7 @@ def differences(
         with torch.no_grad():
             expected = [one.numpy() for one in network(torch.from_numpy(image))]
         for i, (a, b) in enumerate(zip(got, expected, strict=True)):
-            if a.shape != b.shape or not np.isfinite(a).all():
+            if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
                 largest[i] = np.inf
                 continue
             error = a.astype(np.float64) - b

@@ -26,7 +26,7 @@ from vps_ros.messages.typestore import BagMessages
 from vps_ros.online import OnlinePanoptic
 
 TOPIC, PREFIX = "/bench/image", "/bench"
-KEPT = 5_000
+KEPT = 1_000
 SAMPLE = 5.0
 
 

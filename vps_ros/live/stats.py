@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
@@ -58,8 +57,8 @@ class Stats:
         self._began = self._arrived = clock()
         self._received = self._dropped = self._frames = self._in_a_row = 0
         self._objects = self._tracks = self._sequence_id = 0
-        # When each frame was done, its milliseconds in all, and in each stage.
-        self._latest: deque[tuple[float, float, tuple[float, ...]]] = deque(maxlen=_KEPT)
+        # A ring of the latest frames: when each was done, its milliseconds in all, and in each stage.
+        self._ring = np.zeros((_KEPT, 2 + len(STAGES)))
         self._lock = Lock()
         self.causes = Causes()
 
@@ -74,14 +73,14 @@ class Stats:
 
     def done(self, milliseconds: float, result: PanopticFrame) -> None:
         """A frame whose messages are out, so long after it came in."""
-        stages = tuple(result.milliseconds[stage] for stage in STAGES)
+        stages = (result.milliseconds[stage] for stage in STAGES)
         with self._lock:
+            self._ring[self._frames % _KEPT] = (self._clock(), milliseconds, *stages)
             self._frames += 1
             self._in_a_row = 0
             self._objects = len(result.tracks)
             self._tracks = max(self._tracks, max((t.track_id for t in result.tracks), default=0))
             self._sequence_id = result.sequence_id
-            self._latest.append((self._clock(), milliseconds, stages))
 
     def failed(self, message: str) -> bool:
         """An image that could not be used; whether its cause is a new one."""
@@ -97,15 +96,15 @@ class Stats:
     def figures(self) -> Figures:
         now = self._clock()
         with self._lock:
-            latest = list(self._latest)
+            latest = self._ring[: self._frames].copy()
             counts = (self._received, self._dropped, self._frames, self._in_a_row)
             knows = (self._objects, self._tracks, self._sequence_id)
             silent = now - self._arrived
         received, dropped, frames, in_a_row = counts
-        recent = [one for at, one, _ in latest if now - at <= RECENT]
-        since = now - latest[-len(recent)][0] if recent else 0.0
-        p50, p99 = np.percentile(recent, [50, 99]).tolist() if recent else (None, None)
-        middle = np.median([stages for _, _, stages in latest], axis=0).tolist() if latest else ()
+        recent = latest[now - latest[:, 0] <= RECENT]
+        since = now - recent[:, 0].min() if len(recent) else 0.0
+        p50, p99 = np.percentile(recent[:, 1], [50, 99]).tolist() if len(recent) else (None, None)
+        middle = np.median(latest[:, 2:], axis=0).tolist() if frames else ()
         return Figures(
             received=received,
             dropped=dropped,
@@ -127,9 +126,9 @@ class Stats:
         """As the `--json` of `replay`, latency over the latest frames of the run and from an image's coming in."""
         now = self.figures()
         with self._lock:
-            latest = [one for _, one, _ in self._latest]
+            latest = self._ring[: self._frames, 1].copy()
             seconds = self._clock() - self._began
-        p50, p99 = np.percentile(latest, [50, 99]).tolist() if latest else (None, None)
+        p50, p99 = np.percentile(latest, [50, 99]).tolist() if len(latest) else (None, None)
         return {
             "frames": now.frames,
             "tracks": now.tracks,

@@ -166,15 +166,13 @@ def test_place_alone_decides_where_no_appearance_is_known():
     assert (r.tolist(), k.tolist(), similarity.tolist()) == ([rows[1]], [1], [1.0])
 
 
-def test_distance_counts_alike_in_both_directions_or_as_in_the_paper():
-    """An image twice as wide as high: 0.1 of its height is 0.05 of its width, on each of two sides."""
+def test_distances_are_parts_of_the_width_across_and_of_the_height_down():
+    """An image twice as wide as high; 0.1 of its height on each of two sides counts as 0.1 of its width would."""
     memory = Memory()
     rows = stored(memory, things([[0.2, 0.2, 0.3, 0.4]], size=(100, 200)), 0)
-    now = things([[0.2, 0.3, 0.3, 0.5]], size=(100, 200))
-    *_, paper = MemoryStage(0, 0, 0.02, isotropic=False).pair(memory, rows, now, np.array([0]), 0)
-    *_, alike = MemoryStage(0, 0, 0.02, isotropic=True).pair(memory, rows, now, np.array([0]), 0)
-    assert paper[0] == pytest.approx(math.exp(-1), rel=1e-5)
-    assert alike[0] == pytest.approx(math.exp(-0.25), rel=1e-5)
+    for box in ([0.2, 0.3, 0.3, 0.5], [0.3, 0.2, 0.4, 0.4]):
+        *_, similarity = MemoryStage(0, 0, 0.02).pair(memory, rows, things([box], size=(100, 200)), np.array([0]), 0)
+        assert similarity[0] == pytest.approx(math.exp(-1), rel=1e-5)
 
 
 def test_memory_pairs_one_class_only():

@@ -5,7 +5,6 @@ from __future__ import annotations
 from vps_ros.config import Config
 from vps_ros.flow import DisFlow, FlowHistory
 from vps_ros.trackers.lifecycle import Lifecycle
-from vps_ros.trackers.pixels import PixelHistory
 
 
 def dis(config: Config) -> DisFlow:
@@ -14,10 +13,6 @@ def dis(config: Config) -> DisFlow:
 
 def flow(config: Config) -> FlowHistory:
     return FlowHistory(dis(config))
-
-
-def pixels(config: Config) -> PixelHistory:
-    return PixelHistory(flow(config))
 
 
 def lifecycle(config: Config) -> Lifecycle:

@@ -28,7 +28,7 @@ def hila_mb(config: Config) -> Tracker:
 
 def _by_place(config: Config) -> tuple[list[MemoryStage], Lifecycle]:
     alpha = config.location_threshold
-    return [MemoryStage(alpha, alpha, config.location_temperature, isotropic=False)], parts.lifecycle(config)
+    return [MemoryStage(alpha, alpha, config.location_temperature)], parts.lifecycle(config)
 
 
 def _by_appearance(config: Config) -> tuple[list[AppearanceStage], Lifecycle]:
@@ -37,4 +37,4 @@ def _by_appearance(config: Config) -> tuple[list[AppearanceStage], Lifecycle]:
 
 def _by_both(config: Config) -> tuple[list[MemoryStage], Lifecycle]:
     alpha, place = config.memory_threshold, config.location_threshold
-    return [MemoryStage(alpha, place, config.location_temperature, isotropic=False)], parts.lifecycle(config)
+    return [MemoryStage(alpha, place, config.location_temperature)], parts.lifecycle(config)

@@ -14,7 +14,7 @@ from vps_ros.trackers.things import lengths
 
 @dataclass(frozen=True)
 class MemoryStage:
-    """HiLA-MB: appearance times location at the predicted place, Hungarian, threshold (Video-kMaX equation 5).
+    """HiLA-MB: appearance times location at the predicted place, threshold, Hungarian (Video-kMaX equation 5).
 
     Only objects of one class are paired.
 
@@ -22,23 +22,15 @@ class MemoryStage:
         threshold: alpha, for pairs whose appearance is known.
         location_threshold: for pairs of which one has no appearance, so that the place decides alone.
         temperature: T.
-        isotropic: a pixel counts as much down as across: both are divided by the image's width. The paper divides
-            by width and height, which in a wide image weighs the bounces and cut feet of a box heaviest.
     """
 
     threshold: float
     location_threshold: float
     temperature: float
-    isotropic: bool = True
     evidence: AssociatedBy = AssociatedBy.MEMORY
 
     def pair(self, memory, rows, things, which, stamp):
-        boxes, predicted = things.boxes[which], memory.predict(stamp, rows)
-        if self.isotropic:
-            aspect = things.size[0] / things.size[1]
-            boxes[:, 1::2] *= aspect
-            predicted[:, 1::2] *= aspect
-        place = location_similarity(boxes, predicted, self.temperature)
+        place = location_similarity(things.boxes[which], memory.predict(stamp, rows), self.temperature)
         allowed = place > min(self.threshold, self.location_threshold)
         allowed &= things.class_ids[which][:, None] == memory.rows["class_id"][rows]
         k, m = np.nonzero(allowed)

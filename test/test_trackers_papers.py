@@ -437,6 +437,18 @@ def test_quasi_dense_forgets_doubtful_looks_at_once():
     assert found == [[(1, 0)], [(1, -1), (2, 0)], [(1, 0)]]
 
 
+def test_quasi_dense_keeps_its_doubts_through_a_change_of_parameters():
+    """The doubtful look of the frame before the change is gone in the frame after it all the same."""
+    track, found = tracker("quasi_dense"), []
+    for f, score in enumerate((0.9, 0.2, 0.9)):
+        if f == 2:
+            track.configure(Config(tracker="quasi_dense", match_threshold=0.45).settled())
+        frame, segmentation, _ = shot([at(10, embedding=look(0))])
+        segmentation.scores[:] = score
+        found.append([t.track_id for t in track.step(replace(frame, stamp=f * RATE), segmentation)])
+    assert found == [[1], [1, 2], [1]]
+
+
 def test_quasi_dense_backdrops_guard_objects():
     """What matches a backdrop better than the object does not take the object's identity; a frame later it would."""
     car = at(10, embedding=(3.0, 0.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from vps_ros.config import Config
 from vps_ros.trackers import parts
 from vps_ros.trackers.cascade import CascadeTracker
@@ -11,15 +13,16 @@ from vps_ros.trackers.stages import QuasiDense
 
 
 def quasi_dense(config: Config) -> Tracker:
-    return CascadeTracker(_ways, config, Memory(), needs_embeddings=True)
+    return CascadeTracker(partial(_ways, set()), config, Memory(), needs_embeddings=True)
 
 
-def _ways(config: Config) -> tuple[list[QuasiDense], QuasiDense]:
+def _ways(doubtful: set[int], config: Config) -> tuple[list[QuasiDense], QuasiDense]:
     rules = QuasiDense(
         config.match_threshold,
         config.object_threshold,
         config.init_threshold,
         config.instance_temperature,
         parts.lifecycle(config),
+        doubtful,
     )
     return [rules], rules

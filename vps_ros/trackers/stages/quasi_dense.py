@@ -30,14 +30,23 @@ class QuasiDense:
         temperature: of embeddings of length 1, whose products are divided by it; others are taken as they are. What
             learned with raw products has lengths that say how sure it is, a cosine has not.
         lifecycle: of the objects.
+        doubtful: segments of the last frame that were doubtful looks; what comes after this one goes on with it.
     """
 
     evidence = AssociatedBy.INSTANCE
 
-    def __init__(self, match: float, least: float, init: float, temperature: float, lifecycle: Lifecycle) -> None:
+    def __init__(
+        self,
+        match: float,
+        least: float,
+        init: float,
+        temperature: float,
+        lifecycle: Lifecycle,
+        doubtful: set[int],
+    ) -> None:
         self._match, self._least, self._init, self._temperature = match, least, init, temperature
         self._lifecycle = lifecycle
-        self._doubtful = np.empty(0, np.int64)
+        self._doubtful = doubtful
 
     @property
     def confirm_hits(self) -> int:
@@ -46,7 +55,8 @@ class QuasiDense:
     def remembered(self, rows: NDArray, stamp: int, frame: int) -> NDArray[np.bool_]:
         """As Lifecycle.remembered."""
         # Until the memory meets the new frame, `index` is the segment of the one before, whose doubts these are.
-        doubtful, self._doubtful = np.isin(rows["index"], self._doubtful), self._doubtful[:0]
+        doubtful = np.isin(rows["index"], np.array(list(self._doubtful), np.int64))
+        self._doubtful.clear()
         backdrop = self._backdrops(rows) & (frame - rows["last_frame"] > _BACKDROP_FRAMES)
         return self._lifecycle.remembered(rows, stamp, frame) & ~backdrop & ~doubtful
 
@@ -69,7 +79,6 @@ class QuasiDense:
         order = np.lexsort((m, -worth, k, -things.scores[which[k]]))
         owner: dict[int, int] = {}
         taken: set[int] = set()
-        doubtful: list[int] = []
         judged = -1
         for place in order.tolist():
             thing, row = int(k[place]), int(m[place])
@@ -82,8 +91,7 @@ class QuasiDense:
                 owner[thing] = row
                 taken.add(row)
             else:
-                doubtful.append(thing)
-        self._doubtful = things.index[which[np.array(doubtful, np.int64)]]
+                self._doubtful.add(int(things.index[which[thing]]))
         found, theirs = np.array(list(owner), np.int64), np.array(list(owner.values()), np.int64)
         return rows[theirs], which[found], alike[found, theirs]
 

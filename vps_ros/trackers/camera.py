@@ -15,8 +15,9 @@ _ROUNDS = 3
 def camera_motion(flow: NDArray[np.float32], background: NDArray[np.bool_]) -> NDArray[np.float64] | None:
     """The affine map that says how far the background moves from the older image to the newer one.
 
-    Iteratively reweighted least squares with Geman-McClure weights: walls and trees that are near move by more than
-    those that are far, and pixels at the edge of an object by something else.
+    Iteratively reweighted least squares. A place that is off by r has the weight (1 + (r / 2m)^2)^-4 in the next round,
+    m the median over all places: walls and trees that are near move by more than those that are far, and pixels at the
+    edge of an object by something else.
 
     Args:
         flow: float32 [h, w, 2], from each pixel of the newer image to its place in the older one.

@@ -234,6 +234,20 @@ def test_a_winner_below_the_threshold_leaves_a_pixel_void_or_takes_it():
     assert argmax.map.tolist() == [[1] * 6 + [2, 2]] * 8
 
 
+def test_pixels_that_a_pixel_wise_query_wins_below_the_threshold_count_for_it():
+    """The car's mask is columns 4 to 7, of which the road takes one: 3 are not more than 0.8 of 4.
+
+    It also wins columns 2 and 3, by 0.6 * 0.45 to 0.9 * 0.2, which stay void; with them it has 5.
+    """
+    classes = class_logits({ROAD: 0.9}, {CAR: 0.6})
+    rows = [0.9, 0.9, 0.2, 0.2, 0.7, 0, 0, 0], [0, 0, 0.45, 0.45, 0.9, 0.9, 0.9, 0.9]
+    result = run(outputs(classes, levels(*rows)), activation="sigmoid", mode="pixel_wise", overlap=0.8, mask=0.5)
+    assert result.map.tolist() == [[1, 1, 0, 0, 1, 2, 2, 2]] * 8
+    rows[1][2:4] = 0.1, 0.1
+    result = run(outputs(classes, levels(*rows)), activation="sigmoid", mode="pixel_wise", overlap=0.8, mask=0.5)
+    assert result.map.tolist() == [[1, 1, 0, 0, 1, 0, 0, 0]] * 8
+
+
 def test_argmax_compares_what_is_won_with_where_the_product_exceeds_the_threshold():
     """The car's products are 0.42 and 0.54: two columns above 0.5, of which the road's 0.72 takes one.
 

@@ -7,13 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vps_ros.segmenters.contract import InputSpec
+from vps_ros.segmenters.contract import InputSpec, Thresholds
 from vps_ros.segmenters.grid import grid
+from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import Fit, fit
 from vps_ros.segmenters.sigmoid import sigmoid_claims
 from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.segmenters.upsample import softmax_claims
 from vps_ros.segmenters.winners import argmax_claims, pixel_wise_claims
+from vps_ros.taxonomy import CITYSCAPES
 
 
 def tie_within(nodes):
@@ -200,6 +202,44 @@ def test_winners_equal_the_dense_ones(scene, argmax):
     nodes, where, _, rng = arrange(scene)
     scores = rng.uniform(0.2, 1, len(nodes)).astype(np.float32)
     check_winners(nodes, where, scene["threshold"], scores, argmax)
+
+
+CAR = [c.name for c in CITYSCAPES.classes].index("car")
+
+
+@settings(max_examples=300, deadline=None)
+@given(scenes, st.sampled_from([("pixel_wise", 0), ("argmax", 0), ("argmax", 1), ("argmax", 7), ("argmax", 24)]))
+def test_segments_are_those_of_the_dense_winners(scene, rule):
+    """Of cars alone, that need not keep any share of their masks: also where masks are brought to a square first."""
+    mode, side = rule
+    nodes, where, _, rng = arrange(scene)
+    scores, threshold = rng.uniform(0.2, 1, len(nodes)).astype(np.float32), scene["threshold"]
+    classes = np.repeat(np.log((1 - scores[:, None]) / len(CITYSCAPES) + 1e-9), len(CITYSCAPES) + 1, axis=1)
+    classes[:, CAR] = np.log(scores)
+    outputs = {"class_logits": classes, "mask_logits": nodes, "query_embeddings": np.arange(len(nodes))[:, None]}
+    limits = Thresholds(thing=0.0, overlap=0.0, mask=threshold, mode=mode, mask_grid=side)
+    found = from_logits(
+        {n: a[None].astype(np.float32) for n, a in outputs.items()}, where, CITYSCAPES, limits, "sigmoid"
+    )
+    if side:
+        nodes = upsampled(nodes, Fit((side, side), nodes.shape[1:], nodes.shape[1:]))
+    claims, mask_area, _, tie = dense_winners(nodes, where, threshold, scores, mode == "argmax")
+    # Where rounding decides whether a mask has a pixel at all, it decides over all that the mask wins.
+    expected = np.where(claims.any(0), claims.argmax(0), -1)
+    expected[(mask_area == 0)[expected] & (expected >= 0)] = -1
+    faint = (expected >= 0) & (mask_area[expected] <= tie.sum())
+    owner = np.append(-1, found.embeddings[:, 0]).astype(int)[found.map]
+    differs = (owner != expected) & ~tie & ~faint
+    assert not differs.any(), f"{differs.sum()} of {differs.size} pixels differ"
+
+
+@pytest.mark.parametrize("argmax", [False, True])
+def test_more_open_cells_than_are_looked_at_together(argmax):
+    """Masks that are random from node to node, in which every cell has several contenders and borders."""
+    rng = np.random.default_rng(5)
+    nodes = smooth(rng, (10, 150, 160), 0, 2.0)
+    where = fit(InputSpec(600, 640), 170, 180)
+    check_winners(nodes, where, 0.5, rng.uniform(0.6, 1, 10).astype(np.float32), argmax)
 
 
 @pytest.mark.parametrize("exclusive", [False, True])

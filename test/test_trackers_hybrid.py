@@ -280,7 +280,7 @@ def test_weights_beside_the_model_are_taken_and_none_is_none(tmp_path):
     assert learned_for(config).about["model"] == "mine"
     assert learned_for(replace(config, tracker_weights="none")).about == {}
     model.write_bytes(b"another model")
-    with pytest.raises(InputError, match="train it again"):
+    with pytest.raises(InputError, match="give what `vps-ros train` writes"):
         learned_for(config)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib import resources
@@ -14,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.output import whole
 from vps_ros.trackers.evidence import COLUMNS
+from vps_ros.trackers.weights import check_arrays, read_weights, write_weights
 
 FORMAT = 1
 CERTAIN = 12.0
@@ -25,6 +23,8 @@ RIVALS = 3
 RIVAL_SCALE = 1 / 3
 ARRAYS = ("mean", "scale", "hidden", "hidden_bias", "out", "out_bias")
 SECOND = ("again", "again_bias", "again_out", "again_out_bias")
+_NAMES = (*ARRAYS, *SECOND)
+_AGAIN = "train it again with `vps-ros train --config config/train/hierarchical.yaml`"
 
 
 @dataclass(frozen=True)
@@ -79,28 +79,15 @@ def shipped() -> Judge:
 
 def read(path: Path) -> Judge:
     """Raises InputError when there is no such file, or it is damaged or judges other evidence."""
-    again = "train it again with `vps-ros train --config config/train/hierarchical.yaml`"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            arrays = {name: file[name].astype(np.float32) for name in (*ARRAYS, *SECOND)}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; {again}") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise InputError(f"{path}: not weights of the hierarchical tracker ({reason}); {again}") from None
+    about, arrays = read_weights(path, _NAMES, "the hierarchical tracker", _AGAIN)
     if not isinstance(about, dict) or about.get("format") != FORMAT or tuple(about.get("columns", ())) != COLUMNS:
-        raise InputError(f"{path}: judges other evidence than this version has; {again}")
+        raise InputError(f"{path}: judges other evidence than this version has; {_AGAIN}")
     f, h, a = len(COLUMNS), *(len(np.atleast_1d(arrays[name])) for name in ("hidden", "again"))
     shapes = ((f,), (f,), (h, f), (h,), (h,), (), (a, f + RIVALS), (a,), (a,), ())
-    for (name, array), shape in zip(arrays.items(), shapes, strict=True):
-        if array.shape != shape or not np.isfinite(array).all():
-            raise InputError(f"{path}: {name!r} is {list(array.shape)}, not finite {list(shape)}; {again}")
+    check_arrays(path, arrays, dict(zip(_NAMES, shapes, strict=True)), _AGAIN)
     return Judge(**arrays, about=about)
 
 
 def write(path: Path, judge: Judge) -> None:
     """Writes the file, whole or not at all."""
-    arrays = {name: getattr(judge, name) for name in (*ARRAYS, *SECOND)}
-    with whole(path) as draft, draft.open("wb") as file:
-        np.savez_compressed(file, about=np.array(json.dumps(judge.about)), **arrays)
+    write_weights(path, judge.about, {name: getattr(judge, name) for name in _NAMES})

@@ -5,9 +5,7 @@ The file is made by `vps-ros train` (learning/association.py); here it is read a
 
 from __future__ import annotations
 
-import json
-import zipfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +14,13 @@ from numpy.typing import NDArray
 
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.output import whole
 from vps_ros.shipped import fingerprint, model_path
+from vps_ros.trackers.weights import Arrays, check_arrays, read_weights, write_weights
 
 FORMAT = 1
 SUFFIX = ".tracker.npz"
 _ARRAYS = ("scale", "hidden", "hidden_bias", "out", "out_bias", "fusion", "bias")
-_AGAIN = "train it again with `vps-ros train`, or set tracker_weights to none"
+_AGAIN = "give what `vps-ros train` writes for this model, or set tracker_weights to none"
 
 
 @dataclass(frozen=True)
@@ -130,44 +128,47 @@ def weights_path(model: Path) -> Path:
 
 def read(path: Path) -> Learned:
     """Raises InputError when there is no such file, or it is damaged or none of ours."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            about = json.loads(str(file["about"]))
-            arrays = {name: file[name].astype(np.float32) for name in _ARRAYS}
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give what `vps-ros train` wrote, model or none") from None
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
-        raise InputError(f"{path}: not weights of a tracker ({reason}); {_AGAIN}") from None
-    _check(path, about, arrays)
-    a = arrays
+    about, a = read_weights(path, _ARRAYS, "a tracker", _AGAIN)
+    _check(path, about, a)
     head = Head(float(a["scale"]), a["hidden"], a["hidden_bias"], a["out"], a["out_bias"])
-    return Learned(head, Fusion(*(float(w) for w in a["fusion"]), float(a["bias"])), about, str(path))
+    pixel, instance = a["fusion"].tolist()
+    return Learned(head, Fusion(pixel, instance, float(a["bias"])), about, str(path))
 
 
 def write(path: Path, learned: Learned) -> None:
     """Writes the file, whole or not at all."""
     head, fusion = learned.head, learned.fusion
-    with whole(path) as draft, draft.open("wb") as file:
-        np.savez_compressed(
-            file,
-            about=np.array(json.dumps(learned.about)),
-            scale=np.float32(head.scale),
-            hidden=head.hidden,
-            hidden_bias=head.hidden_bias,
-            out=head.out,
-            out_bias=head.out_bias,
-            fusion=np.array([fusion.pixel, fusion.instance], np.float32),
-            bias=np.float32(fusion.bias),
-        )
+    arrays = {
+        "scale": np.float32(head.scale),
+        "hidden": head.hidden,
+        "hidden_bias": head.hidden_bias,
+        "out": head.out,
+        "out_bias": head.out_bias,
+        "fusion": np.array([fusion.pixel, fusion.instance], np.float32),
+        "bias": np.float32(fusion.bias),
+    }
+    write_weights(path, learned.about, arrays)
 
 
-def _check(path: Path, about: Any, arrays: dict[str, NDArray[np.float32]]) -> None:
+def hand_on(source: Path, target: Path) -> Path | None:
+    """Gives the model file `target`, made of `source`, what was learned for that one; the file, None without any.
+
+    For changes that leave the embeddings what they are, such as other number formats.
+    """
+    if not weights_path(source).is_file():
+        return None
+    learned = read(weights_path(source))
+    if fingerprint(source) != learned.about["sha256"]:
+        return None
+    path = weights_path(target)
+    write(path, replace(learned, about={**learned.about, "model": target.stem, "sha256": fingerprint(target)}))
+    return path
+
+
+def _check(path: Path, about: Any, arrays: Arrays) -> None:
     names = {"format", "model", "sha256", "embedding"}
     if not isinstance(about, dict) or not names <= set(about) or about["format"] != FORMAT:
         raise InputError(f"{path}: not weights of a tracker in format {FORMAT}; {_AGAIN}")
     width, hidden = about["embedding"], len(np.atleast_1d(arrays["hidden"]))
     shapes = ((), (hidden, width), (hidden,), (width, hidden), (width,), (2,), ())
-    for (name, array), shape in zip(arrays.items(), shapes, strict=True):
-        if array.shape != shape or not np.isfinite(array).all():
-            raise InputError(f"{path}: {name!r} is {list(array.shape)}, not finite {list(shape)}; {_AGAIN}")
+    check_arrays(path, arrays, dict(zip(_ARRAYS, shapes, strict=True)), _AGAIN)

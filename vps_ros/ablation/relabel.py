@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.overlaps import Classes, Overlaps
+from vps_ros.evaluation.overlaps import Classes, Overlaps, code_of
 from vps_ros.frame import Segmentation, Track
 
 
@@ -21,12 +21,12 @@ def relabelled(
         ids: int64 [K], identity of each segment; those of stuff are ignored.
         class_ids: int64 [K], classes that the tracker holds things to be; without, they keep those of their segments.
     """
-    number = np.where(classes.is_thing[table.pred_class], table.pred & 0xFFFFFFFF, 0)
+    number = np.where(classes.is_thing[table.pred_class], table.pred_instance, 0)
     instance = np.append(0, ids)[number]
     column = table.pred_class
     if class_ids is not None:
         column = np.where(number > 0, classes.column[np.append(0, class_ids)[number]], column)
-    return Overlaps.add([Overlaps(table.gt, column << 32 | instance, table.count)])
+    return Overlaps.add([Overlaps(table.gt, code_of(column, instance), table.count)])
 
 
 def tracked(segmentation: Segmentation, tracks: Iterable[Track]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -45,7 +45,7 @@ def true_identities(classes: Classes, table: Overlaps, count: int) -> NDArray[np
     tracker gives one identity to two segments.
     """
     thing = classes.is_thing[table.gt_class] & (table.gt_instance > 0) & classes.is_thing[table.pred_class]
-    number, code, pixels = (table.pred & 0xFFFFFFFF)[thing], table.gt[thing], table.count[thing]
+    number, code, pixels = table.pred_instance[thing], table.gt[thing], table.count[thing]
     # Where a key comes more than once in a dictionary, the last one stays: that of most pixels.
     order = np.lexsort((-number, -code, pixels)).tolist()
     shown = {int(number[i]): i for i in order}

@@ -13,6 +13,7 @@ from vps_ros.ablation.relabel import relabelled, tracked, true_identities
 from vps_ros.ablation.sources import CLASSES, Shot
 from vps_ros.evaluation.confusion import Confusion
 from vps_ros.evaluation.identity import ALL, Identity, IdentityQuality
+from vps_ros.evaluation.overlaps import instance_of
 from vps_ros.evaluation.stq import Association, AssociationQuality, segmentation_and_tracking_quality
 from vps_ros.trackers import Tracker
 
@@ -90,7 +91,7 @@ def run_truth(shots: Iterable[Shot]) -> Trial:
     """The best there is to reach: each segment is the true thing that most of its pixels show, see true_identities."""
     jury, strangers = Jury(), _STRANGERS
     for shot in shots:
-        ids = true_identities(CLASSES, shot.table, len(shot.segmentation)) & 0xFFFFFFFF
+        ids = instance_of(true_identities(CLASSES, shot.table, len(shot.segmentation)))
         strange = np.flatnonzero(shot.segmentation.is_thing & (ids == 0))
         ids[strange] = strangers + np.arange(len(strange))
         strangers += len(strange)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.evaluation.numbers import mean_of_known
 from vps_ros.evaluation.overlaps import Classes, Overlaps
 
 
@@ -48,9 +49,3 @@ class Confusion:
         hit = labelled.diagonal()
         union = labelled.sum(0) + labelled.sum(1) - hit
         return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
-
-
-def mean_of_known(values: NDArray[np.float64]) -> float:
-    """Mean of the entries that are not NaN; NaN when all are."""
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")

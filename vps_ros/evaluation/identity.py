@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from vps_ros.errors import InputError
 from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
 
-_INSTANCE = 0xFFFFFFFF
 _NONE = -1
 """Code of all that is no thing with an identity."""
 INSTALL = "pip install 'vps_ros[report]', then pip install --no-deps trackeval"
@@ -133,7 +132,7 @@ class Identity:
         crowd = gt_thing & (frame.gt_instance == 0)
         ignored = crowd | (frame.gt_class == self._classes.void)
         gt_ids, gt_at = dense(np.where(gt_thing & ~crowd, frame.gt, _NONE))
-        track = frame.pred & _INSTANCE if self._any_class else frame.pred
+        track = frame.pred_instance if self._any_class else frame.pred
         pred_ids, pred_at = dense(np.where(pred_thing, track, _NONE))
         gt_area, pred_area = sums(gt_at, frame.count, len(gt_ids)), sums(pred_at, frame.count, len(pred_ids))
         lost = sums(pred_at, np.where(ignored, frame.count, 0), len(pred_ids))

@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
+from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of, dense, instance_of, sums
 
-_INSTANCE = 0xFFFFFFFF
 _MISSED = -1
 
 
@@ -133,8 +132,8 @@ class LifeLines:
         names = [info.name for info in self._classes.taxonomy.classes]
         return tuple(
             LifeLine(
-                names[code >> 32],
-                code & _INSTANCE,
+                names[column_of(code)],
+                instance_of(code),
                 tuple(Span(first, last, None if track == _MISSED else track) for first, last, track in spans[code]),
             )
             for code in sorted(spans)
@@ -148,8 +147,8 @@ class LifeLines:
         # IoU = count / (areas - count) > 1/2, in whole numbers.
         hit = (frame.gt_class == frame.pred_class) & (3 * frame.count > areas)
         tracks = np.full(len(gt_ids), _MISSED)
-        tracks[gt_at[hit]] = frame.pred[hit] & _INSTANCE
-        tube = self._classes.is_thing[gt_ids >> 32] & (gt_ids & _INSTANCE != 0)
+        tracks[gt_at[hit]] = frame.pred_instance[hit]
+        tube = self._classes.is_thing[column_of(gt_ids)] & (instance_of(gt_ids) != 0)
         return gt_ids[tube], tracks[tube]
 
     def _change(self, codes: NDArray[np.int64], tracks: NDArray[np.int64]) -> None:

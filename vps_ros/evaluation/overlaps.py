@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 _INSTANCE_BITS = 32
-_INSTANCE_MASK = (1 << _INSTANCE_BITS) - 1
+_MAX_INSTANCE = (1 << _INSTANCE_BITS) - 1
 _MANY, _LOOKED_UP = 500, 1 << 21
 """More codes than that, all of them below the limit, are found by a table instead of by sorting."""
 
@@ -61,7 +62,7 @@ class Classes:
 class Overlaps:
     """Pixel counts of segment pairs, int64 [K] side by side. Pairs occur once and are sorted by (gt, pred).
 
-    A segment code is column * 2^32 + instance; stuff and void have instance 0.
+    Segments go by their codes (`code_of`); stuff and void have instance 0.
     """
 
     gt: NDArray[np.int64]
@@ -70,21 +71,43 @@ class Overlaps:
 
     @cached_property
     def gt_class(self) -> NDArray[np.int64]:
-        return self.gt >> _INSTANCE_BITS
+        return column_of(self.gt)
 
     @cached_property
     def pred_class(self) -> NDArray[np.int64]:
-        return self.pred >> _INSTANCE_BITS
+        return column_of(self.pred)
 
     @cached_property
     def gt_instance(self) -> NDArray[np.int64]:
-        return self.gt & _INSTANCE_MASK
+        return instance_of(self.gt)
+
+    @cached_property
+    def pred_instance(self) -> NDArray[np.int64]:
+        return instance_of(self.pred)
 
     @classmethod
     def add(cls, tables: Sequence[Overlaps]) -> Overlaps:
         """The table of several frames together: their segments become tubes."""
         gt, pred, count = (np.concatenate([getattr(t, name) for t in tables]) for name in ("gt", "pred", "count"))
         return cls(*_sum_pairs(dense(gt), dense(pred), count))
+
+
+Numbers = TypeVar("Numbers", int, NDArray[np.int64])
+"""One number, or an array of them."""
+
+
+def code_of(column: Numbers, instance: Numbers) -> Numbers:
+    """The code of a segment: column * 2^32 + instance."""
+    return column << _INSTANCE_BITS | instance
+
+
+def column_of(code: Numbers) -> Numbers:
+    """The column of a segment's class."""
+    return code >> _INSTANCE_BITS
+
+
+def instance_of(code: Numbers) -> Numbers:
+    return code & _MAX_INSTANCE
 
 
 def overlaps(
@@ -140,12 +163,12 @@ def _segments(
             f"(ids {classes.taxonomy.ids.min()}..{classes.taxonomy.ids.max()}, {VOID_ID} for void); choose its taxonomy"
         )
     instance = np.where(classes.is_thing[column], instance, 0).astype(np.int64)
-    if instance.size and not 0 <= instance.min() <= instance.max() <= _INSTANCE_MASK:
-        raise InputError(f"{where}: instance ids must be in 0..{_INSTANCE_MASK}; renumber them")
+    if instance.size and not 0 <= instance.min() <= instance.max() <= _MAX_INSTANCE:
+        raise InputError(f"{where}: instance ids must be in 0..{_MAX_INSTANCE}; renumber them")
     # Numbered without the gaps between classes, so that `dense` can look them up.
     width = int(instance.max(initial=0)) + 1
     ids, index = dense(column * width + instance)
-    return ids // width << _INSTANCE_BITS | ids % width, index
+    return code_of(ids // width, ids % width), index
 
 
 def _sum_pairs(

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.confusion import mean_of_known
-from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
-
-_ONE = 1 << 64
-"""IoUs are added as whole multiples of 1 / _ONE: whole numbers add up the same in any order, doubles do not."""
+from vps_ros.evaluation.numbers import ONE, mean_of_known
+from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of, dense, instance_of, sums
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
     pred_ids, pred_index = dense(table.pred)
     gt_area = sums(gt_index, table.count, len(gt_ids))
     pred_area = sums(pred_index, table.count, len(pred_ids))
-    gt_class, pred_class = gt_ids >> 32, pred_ids >> 32
-    crowd = classes.is_thing[gt_class] & (gt_ids & 0xFFFFFFFF == 0) & crowds
+    gt_class, pred_class = column_of(gt_ids), column_of(pred_ids)
+    crowd = classes.is_thing[gt_class] & (instance_of(gt_ids) == 0) & crowds
     void = gt_class == classes.void
 
     on_void = void[gt_index]
@@ -110,14 +107,14 @@ class PanopticCounts:
         self._tp, self._fp, self._fn = (np.zeros(classes.void, np.int64) for _ in range(3))
 
     def update(self, found: Matching) -> None:
-        columns = found.gt >> 32
+        columns = column_of(found.gt)
         pairs = zip(columns.tolist(), found.intersection.tolist(), found.union.tolist(), strict=True)
         for column, intersection, union in pairs:
-            self._iou[column] += intersection * _ONE // union
+            self._iou[column] += intersection * ONE // union
         size = self._classes.void
         self._tp += np.bincount(columns, minlength=size)
-        self._fp += np.bincount(found.invented >> 32, minlength=size)
-        self._fn += np.bincount(found.missed >> 32, minlength=size)
+        self._fp += np.bincount(column_of(found.invented), minlength=size)
+        self._fn += np.bincount(column_of(found.missed), minlength=size)
 
     def merge(self, other: PanopticCounts) -> None:
         self._iou = [a + b for a, b in zip(self._iou, other._iou, strict=True)]
@@ -128,7 +125,7 @@ class PanopticCounts:
     def result(self) -> PanopticQuality:
         occurs = self._tp + self._fp + self._fn > 0
         unknown = np.full(len(occurs), np.nan)
-        iou = np.array([total / _ONE for total in self._iou])
+        iou = np.array([total / ONE for total in self._iou])
         weight = self._tp + 0.5 * (self._fp + self._fn)
         # Divided once, so that PQ of a perfect class is 1 to the last digit.
         pq = np.divide(iou, weight, out=unknown.copy(), where=occurs)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vps_ros.evaluation.identity import IdentityQuality
 from vps_ros.evaluation.lifelines import LifeLine
+from vps_ros.evaluation.numbers import known
 from vps_ros.evaluation.pq import PanopticQuality
 from vps_ros.evaluation.protocols import Protocol
 from vps_ros.evaluation.vpq import VideoPanopticQuality
@@ -50,20 +51,20 @@ class Quality:
 
     def figures(self) -> dict:
         """As JSON, null for NaN."""
-        pq, vpq = ({part: _known(getattr(q, part)) for part in ("all", "things", "stuff")} for q in (self.pq, self.vpq))
+        pq, vpq = ({part: known(getattr(q, part)) for part in ("all", "things", "stuff")} for q in (self.pq, self.vpq))
         identity = self.identity
         return {
-            "STQ": _known(self.stq),
-            "AQ": _known(self.aq),
-            "SQ": _known(self.sq),
+            "STQ": known(self.stq),
+            "AQ": known(self.aq),
+            "SQ": known(self.sq),
             "VPQ": self.vpq.to_json(),
             "VPQ_mean": vpq,
             "PQ": pq,
-            "mIoU": _known(self.miou),
-            "VC": {str(n): _known(value) for n, value in self.vc.items()},
-            "IDF1": _known(identity.idf1) if identity else None,
-            "HOTA": _known(identity.hota) if identity else None,
-            "MOTA": _known(identity.mota) if identity else None,
+            "mIoU": known(self.miou),
+            "VC": {str(n): known(value) for n, value in self.vc.items()},
+            "IDF1": known(identity.idf1) if identity else None,
+            "HOTA": known(identity.hota) if identity else None,
+            "MOTA": known(identity.mota) if identity else None,
             "IDSW": identity.switches if identity else None,
         }
 
@@ -113,7 +114,7 @@ class ClassReport:
     def to_json(self) -> dict:
         quality = {"IoU": self.iou, "PQ": self.pq, "SQ": self.sq, "RQ": self.rq, "VPQ": self.vpq, "AQ": self.aq}
         counts = {"TP": self.tp, "FP": self.fp, "FN": self.fn, "tubes": self.tubes}
-        return {"thing": self.is_thing, **{name: _known(value) for name, value in quality.items()}, **counts}
+        return {"thing": self.is_thing, **{name: known(value) for name, value in quality.items()}, **counts}
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,3 @@ class Report(Quality):
             "per_sequence": {name: one.to_json() for name, one in self.sequences.items()},
             "per_class": {name: one.to_json() for name, one in self.classes.items()},
         }
-
-
-def _known(value: float) -> float | None:
-    return None if value != value else float(value)

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.overlaps import Classes, Overlaps
+from vps_ros.evaluation.numbers import ONE
+from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of
 
 PROTOCOLS = ("deeplab2", "video-k-net", "vipseg")
 _STREET_THINGS = range(11, 19)
-_ONE = 1 << 64
-"""TPA * IoU is added in whole multiples of 1 / _ONE, which add up the same in any order."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +105,7 @@ class Association:
         """The same for the true tubes of each class column."""
         parts: dict[int, list[float]] = {}
         for gt, quality in self._tubes().items():
-            parts.setdefault(gt >> 32, []).append(quality)
+            parts.setdefault(column_of(gt), []).append(quality)
         return {column: AssociationQuality(math.fsum(values), len(values)) for column, values in parts.items()}
 
     def _tubes(self) -> dict[int, float]:
@@ -116,8 +115,8 @@ class Association:
         for (gt, pred), both in self._both.items():
             if gt != crowd:
                 union = self._gt[gt] + self._pred[pred] - self._both.get((crowd, pred), 0) - both
-                inner[gt] += both * both * _ONE // union
-        return {gt: value / (self._gt[gt] * _ONE) for gt, value in inner.items()}
+                inner[gt] += both * both * ONE // union
+        return {gt: value / (self._gt[gt] * ONE) for gt, value in inner.items()}
 
 
 def segmentation_and_tracking_quality(association: float, segmentation: float) -> float:

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.evaluation.numbers import ONE
 from vps_ros.evaluation.vpq import check_windows
 
 WINDOWS = (8, 16)
-_ONE = 1 << 64
-"""Shares are added as whole multiples of 1 / _ONE, which add up the same in any order."""
 
 
 class VideoConsistency:
@@ -94,7 +93,7 @@ class VideoConsistency:
 
     def result(self) -> dict[int, float]:
         """{n: VC_n in 0..1}, NaN where no window was counted."""
-        return {n: self._shares[n] / (_ONE * counted) if counted else math.nan for n, counted in self._counted.items()}
+        return {n: self._shares[n] / (ONE * counted) if counted else math.nan for n, counted in self._counted.items()}
 
     def _count_last(self) -> None:
         """The windows that end with the last frame count, since a frame follows it."""
@@ -106,7 +105,7 @@ class VideoConsistency:
     def _count(self, n: int, truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> None:
         constant = int(np.count_nonzero(truth))
         if constant:
-            self._shares[n] += int(np.count_nonzero(truth & prediction)) * _ONE // constant
+            self._shares[n] += int(np.count_nonzero(truth & prediction)) * ONE // constant
             self._counted[n] += 1
 
     def _add(self, other: VideoConsistency) -> None:

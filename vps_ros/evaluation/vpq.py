@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.confusion import mean_of_known
+from vps_ros.evaluation.numbers import known, mean_of_known
 from vps_ros.evaluation.overlaps import Classes, Overlaps
 from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match
 
@@ -77,7 +77,7 @@ class VideoPanopticQuality:
     def to_json(self) -> dict:
         """{window: {"all", "things", "stuff"}}, null where nothing could be measured."""
         parts = "all", "things", "stuff"
-        return {str(n): {part: _known(getattr(w, part)) for part in parts} for n, w in self.windows.items()}
+        return {str(n): {part: known(getattr(w, part)) for part in parts} for n, w in self.windows.items()}
 
 
 class VideoPanoptic:
@@ -186,7 +186,3 @@ def _with_absent(quality: PanopticQuality) -> PanopticQuality:
 
 def _mean(values: Iterable[float]) -> float:
     return mean_of_known(np.array(list(values)))
-
-
-def _known(value: float) -> float | None:
-    return None if value != value else float(value)

@@ -66,7 +66,7 @@ def test_a_downloaded_map_by_hand(tmp_path):
 def test_splits_are_the_lists_of_the_data_set(tmp_path):
     root = downloaded(tmp_path)
     assert list(FORMAT.truth(root, "val")) == ["7_second"]
-    with pytest.raises(InputError, match=r"panomasks: lacks 1 video\(s\) of train\.txt: missing; add their maps"):
+    with pytest.raises(InputError, match=r"panomasks: lacks the maps of 1 video\(s\) of train\.txt: missing; add them"):
         FORMAT.truth(root, "train")
     with pytest.raises(InputError, match=r"test\.txt: no such file, .* split 'test' \(lists there: train, val\)"):
         FORMAT.truth(root, "test")

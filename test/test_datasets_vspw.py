@@ -47,7 +47,7 @@ def test_masks_are_read_less_one(tmp_path):
 def test_splits_are_the_lists_of_the_data_set(tmp_path):
     root = data_set(tmp_path)
     assert list(FORMAT.truth(root, "val")) == ["3_b"]
-    with pytest.raises(InputError, match=r"data: lacks masks of 1 video\(s\) of test\.txt: 9_test"):
+    with pytest.raises(InputError, match=r"data: lacks the maps of 1 video\(s\) of test\.txt: 9_test"):
         FORMAT.truth(root, "test")
     with pytest.raises(InputError, match=r"train\.txt: names no video"):
         FORMAT.truth(root, "train")

@@ -87,7 +87,7 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
 
 def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
     """A context that writes predictions; frames are named by their image id."""
-    return panoptic_writer(root, force, CITYSCAPES, lambda _, frame: f"{frame}.png", _document)
+    return panoptic_writer(root, force, CITYSCAPES, lambda _, frame: f"{frame}.png")
 
 
 FORMAT = LabelFormat(
@@ -114,7 +114,3 @@ def _add(
         raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
     segments = segments_of(annotation, CITYSCAPES, classes_by_id(CITYSCAPES))
     frames[frame] = LabelledFrame(video, frame, path, partial(load_segments, path, segments), image)
-
-
-def _document(writer: PanopticWriter) -> dict:
-    return {"annotations": [a for frames in writer.annotations.values() for a in frames.values()]}

@@ -22,6 +22,7 @@ from vps_ros.datasets.labels import LabelMap, check_classes, listed
 from vps_ros.datasets.png import RGB, load_png, save_png
 from vps_ros.errors import InputError
 from vps_ros.output import whole, write_json
+from vps_ros.runs import areas, boxes, runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 MAX_SEGMENT = 2**24 - 1
@@ -104,31 +105,25 @@ def load_segments(path: Path, segments: Segments) -> LabelMap:
         InputError: as `load_png`, or the map shows an id that the JSON lacks, or lacks one that the JSON has.
     """
     ids = decode_ids(load_png(path, (RGB,), _EXPECTED))
-    height, width = ids.shape
-    ids = ids.reshape(-1)
-    # Segments are long runs along the rows: few of them tell everything about the many pixels.
-    starts = np.concatenate(([0], np.flatnonzero(ids[1:] != ids[:-1]) + 1)) if ids.size else np.zeros(0, np.int64)
-    runs = ids[starts].astype(np.int64)
-    place = np.searchsorted(segments.ids, runs)
-    known = np.append(segments.ids, 0)[place] == runs
+    start, length = runs(ids)
+    shown = ids.reshape(-1)[start].astype(np.int64)
+    place = np.searchsorted(segments.ids, shown)
+    known = np.append(segments.ids, 0)[place] == shown
     if not known.all():
-        strange = np.unique(runs[~known & (runs > 0)])
+        strange = np.unique(shown[~known & (shown > 0)])
         if len(strange):
             raise InputError(
                 f"{path}: shows segment id {listed(strange)}, which {segments.where} does not list"
-                + _hint(np.unique(runs[runs > 0]), segments.ids)
+                + _hint(np.unique(shown[shown > 0]), segments.ids)
             )
-    absent = np.setdiff1d(segments.ids, runs)
+    absent = np.setdiff1d(segments.ids, shown)
     if len(absent):
         raise InputError(f"{path}: shows no pixel of segment id {listed(absent)}, which {segments.where} lists")
     # What is not a segment, void, takes the entry behind the last.
-    place = np.where(runs > 0, place, len(segments.ids))
-    lengths = np.diff(starts, append=ids.size)
+    place = np.where(shown > 0, place, len(segments.ids))
     semantic = np.append(segments.classes, np.uint8(VOID_ID))[place]
     instance = np.append(segments.instances, np.uint32(0))[place]
-    return LabelMap(
-        np.repeat(semantic, lengths).reshape(height, width), np.repeat(instance, lengths).reshape(height, width)
-    )
+    return LabelMap(np.repeat(semantic, length).reshape(ids.shape), np.repeat(instance, length).reshape(ids.shape))
 
 
 def _hint(shown: NDArray[np.int64], ids: NDArray[np.int64]) -> str:
@@ -181,13 +176,18 @@ class PanopticWriter:
         frames[frame] = {"image_id": frame, "file_name": Path(name).name, "segments_info": _describe(ids)}
 
 
+def of_frames(writer: PanopticWriter) -> dict:
+    """The `annotations` of all frames in one list, whatever their video."""
+    return {"annotations": [a for frames in writer.annotations.values() for a in frames.values()]}
+
+
 @contextmanager
 def panoptic_writer(
     root: str | Path,
     force: bool,
     taxonomy: Taxonomy,
     file: Callable[[str, str], str],
-    document: Callable[[PanopticWriter], dict],
+    document: Callable[[PanopticWriter], dict] = of_frames,
 ) -> Iterator[PanopticWriter]:
     """A context that writes ROOT/pred.json and ROOT/pan_pred, all or nothing.
 
@@ -204,28 +204,14 @@ def panoptic_writer(
 
 def _describe(ids: NDArray[np.integer]) -> list[dict]:
     """The `segments_info` of a map of ids, from its runs along the rows."""
-    height, width = ids.shape
-    begins = np.ones((height, width), bool)
-    begins[:, 1:] = ids[:, 1:] != ids[:, :-1]
-    start = np.flatnonzero(begins)
-    length = np.diff(start, append=ids.size)
+    start, length = runs(ids)
     found, which = np.unique(ids.reshape(-1)[start], return_inverse=True)
-    areas = np.bincount(which, length, len(found)).astype(np.int64)
-    y, x = np.divmod(start, max(width, 1))
-    low, high = np.full((2, len(found)), ids.size), np.zeros((2, len(found)), np.int64)
-    for axis, (first, end) in enumerate(((x, x + length), (y, y + 1))):
-        np.minimum.at(low[axis], which, first)
-        np.maximum.at(high[axis], which, end)
+    label = which.reshape(-1) + 1
+    corners = boxes(label, start, length, max(ids.shape[1], 1), len(found)).astype(np.int64)
+    corners[:, 2:] -= corners[:, :2]
+    rows = zip(found.tolist(), areas(label, length, len(found)).tolist(), corners.tolist(), strict=True)
     return [
-        {
-            "id": number,
-            "category_id": (number >> 16) - 1,
-            "iscrowd": 0,
-            "area": area,
-            "bbox": [*corner, *(np.subtract(end, corner).tolist())],
-        }
-        for number, area, corner, end in zip(
-            found.tolist(), areas.tolist(), low.T.tolist(), high.T.tolist(), strict=True
-        )
+        {"id": number, "category_id": (number >> 16) - 1, "iscrowd": 0, "area": area, "bbox": box}
+        for number, area, box in rows
         if number
     ]

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.channels import refuse_swapped
-from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, check_classes
+from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, check_classes, existing
 from vps_ros.datasets.map_folder import MapWriter, map_writer
 from vps_ros.datasets.png import RGB, load_png, save_png
 from vps_ros.errors import InputError
@@ -177,8 +177,7 @@ def _labels(path: Path, taxonomy: Taxonomy) -> LabelMap:
 
 
 def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
-    if not root.is_dir():
-        raise InputError(f"{root}: {'not a folder' if root.exists() else 'no such folder'}; give the data set's folder")
+    root = existing(root)
     bases = [root / home for home in homes if (root / home).is_dir()] or [root]
     # The layout of KITTI tracking: training/image_02/0000/000000.png
     bases = [b / h if (b / h).is_dir() else b for base in bases for b in _splits(base, split) for h in homes]

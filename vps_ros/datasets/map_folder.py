@@ -38,6 +38,23 @@ def read_split(root: Path, split: str) -> tuple[str, ...]:
     return names
 
 
+def of_split(folders: Mapping[str, Path], root: Path, split: str | None, home: Path) -> Mapping[str, Path]:
+    """The `folders` of the videos that ROOT/SPLIT.txt names; all of them without a split.
+
+    Args:
+        home: where they are, for errors.
+
+    Raises InputError as `read_split`, or when a folder of the split is missing.
+    """
+    if not split:
+        return folders
+    names = read_split(root, split)
+    absent = [name for name in names if name not in folders]
+    if absent:
+        raise InputError(f"{home}: lacks the maps of {len(absent)} video(s) of {split}.txt: {listed(absent)}; add them")
+    return {name: folders[name] for name in names}
+
+
 def png_videos(
     folders: Mapping[str, Path], load: Callable[[Path], LabelMap], image: Callable[[str, str], Path] | None = None
 ) -> Videos:

@@ -76,7 +76,7 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
 
 def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
     """A context that writes predictions; frames are named SEQUENCE_FRAME, as the data set's files."""
-    return panoptic_writer(root, force, VIPER, lambda _, frame: f"{frame}.png", _document)
+    return panoptic_writer(root, force, VIPER, lambda _, frame: f"{frame}.png")
 
 
 FORMAT = LabelFormat("viper", VIPER, read_truth, read_predictions, write_predictions, protocol="cityscapes-vps")
@@ -181,10 +181,6 @@ def _class_ids(document: Document) -> ClassIds:
         return table[number]
 
     return class_id
-
-
-def _document(writer: PanopticWriter) -> dict:
-    return {"annotations": [a for frames in writer.annotations.values() for a in frames.values()]}
 
 
 def _size(image: np.ndarray) -> str:

@@ -43,7 +43,7 @@ from vps_ros.datasets.labels import (
     existing,
     listed,
 )
-from vps_ros.datasets.map_folder import MapWriter, map_writer, png_videos, read_split, subfolders
+from vps_ros.datasets.map_folder import MapWriter, map_writer, of_split, png_videos, subfolders
 from vps_ros.datasets.png import GREY, GREY16, PALETTE, load_png
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VIPSEG
@@ -151,13 +151,7 @@ _THINGS[list(VIPSEG.thing_ids)] = True
 
 def _read_masks(root: Path, split: str | None) -> Videos:
     home = root / MASKS if (root / MASKS).is_dir() else root
-    folders = subfolders(home)
-    if split:
-        names = read_split(root, split)
-        absent = [n for n in names if n not in folders]
-        if absent:
-            raise InputError(f"{home}: lacks {len(absent)} video(s) of {split}.txt: {listed(absent)}; add their maps")
-        folders = {name: folders[name] for name in names}
+    folders = of_split(subfolders(home), root, split, home)
     images = next((root / name for name in ("imgs", "images") if (root / name).is_dir()), None)
     videos = png_videos(folders, load_map, (lambda v, f: images / v / f"{f}.jpg") if images else None)
     if not videos:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import LabelFormat, LabelMap, Videos, check_classes, existing, listed
-from vps_ros.datasets.map_folder import MapWriter, map_writer, png_videos, read_split, subfolders
+from vps_ros.datasets.map_folder import MapWriter, map_writer, of_split, png_videos, subfolders
 from vps_ros.datasets.png import GREY, PALETTE, load_png
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VSPW
@@ -54,13 +54,9 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     folders = {
         name: folder / "mask" for name, folder in subfolders(root / "data").items() if (folder / "mask").is_dir()
     }
-    if split:
-        names = read_split(root, split)
-        absent = [n for n in names if n not in folders]
-        if absent:
-            raise InputError(f"{root / 'data'}: lacks masks of {len(absent)} video(s) of {split}.txt: {listed(absent)}")
-        folders = {name: folders[name] for name in names}
-    videos = png_videos(folders, load_mask, lambda v, f: root / "data" / v / "origin" / f"{f}.jpg")
+    videos = png_videos(
+        of_split(folders, root, split, root / "data"), load_mask, lambda v, f: root / "data" / v / "origin" / f"{f}.jpg"
+    )
     if not videos:
         raise InputError(f"{root}: holds no masks of VSPW; expected data/VIDEO/mask/FRAME.png")
     return videos

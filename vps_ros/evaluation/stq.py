@@ -1,7 +1,7 @@
 """Segmentation and Tracking Quality (Weber et al., STEP: Segmenting and Tracking Every Pixel, NeurIPS 2021).
 
 STQ = sqrt(AQ * SQ), where AQ = 1/|tubes| * sum over true tubes g of 1/|g| * sum over predicted tubes p of
-TPA(p, g) * IoU(p, g), equation 4 of the paper, and SQ is the mean IoU of the classes.
+TPA(p, g) * IoU(p, g), and SQ is the mean IoU of the classes.
 """
 
 from __future__ import annotations

@@ -14,6 +14,8 @@ from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_existing, whole
 from vps_ros.segmenters.description import describe_model
+from vps_ros.shipped import model_path
+from vps_ros.trackers.learned import hand_on
 
 if TYPE_CHECKING:
     from vps_ros.learning.verify import Difference
@@ -27,6 +29,7 @@ EXAMPLES = [
     "vps-ros export --from hf facebook/mask2former-swin-tiny-cityscapes-panoptic -o city.onnx --size 2048x1024 --fp16",
     "vps-ros export --from kmax kmax_convnext_large.pth -o kmax.onnx --size 1281x417",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
+    "vps-ros export --from onnx streets-s -o streets-s-int8.onnx --int8",
     "vps-ros inspect streets-s.onnx",
 ]
 
@@ -68,6 +71,8 @@ def run(args: argparse.Namespace) -> int:
         SOURCES[args.origin](args)
         refine(args, args.output)
     note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+    if args.origin == "onnx" and (weights := hand_on(model_path(args.checkpoint), path)):
+        note(f"{weights}: what its trackers have learned goes with it")
     if args.build_engine:
         build_engine(args, path)
     return 0

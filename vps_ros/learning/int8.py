@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ _PER_CHANNEL = ("Sub", "Mul", "Div", "Add")
 
 
 def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> float:
-    """Changes the file, and returns the share of pixels of the images that have the class they had before.
+    """Changes the file and its name, and returns the share of pixels of the images that have the class they had before.
 
     Args:
         images: uint8 [H, W, 3] RGB, by which the ranges of the activations are chosen.
@@ -63,6 +64,7 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
         for draft in (ready, small):
             draft.unlink(missing_ok=True)
     del quantised.metadata_props[:]
+    properties[METADATA_KEY] = replace(card, name=f"{card.name}-int8").to_json()
     for key, value in properties.items():
         quantised.metadata_props.add(key=key, value=value)
     onnx.save(quantised, str(path))

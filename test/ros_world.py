@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import Thread
+from threading import enumerate as enumerate_threads
 
 import rclpy
-from bags import TYPES
+from bags import TYPES, drive
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from rcl_interfaces.srv import DescribeParameters, GetParameters, SetParameters
@@ -178,6 +179,35 @@ class Heard(list):
     def until(self, count: int) -> Heard:
         wait(lambda: len(self) >= count, f"{count} messages on {self.topic}; {len(self)} came")
         return self
+
+
+class Log:
+    """Lines that the process has logged so far, by pytest's `capfd`."""
+
+    def __init__(self, capture) -> None:
+        self._capture, self._text = capture, ""
+
+    def lines(self) -> list[str]:
+        self._text += self._capture.readouterr().err
+        return self._text.splitlines()
+
+    def count(self, *words: str) -> int:
+        """Lines that have all of the words."""
+        return sum(all(word in line for word in words) for line in self.lines())
+
+    def says(self, *words: str, level: str = "WARN") -> None:
+        wait(lambda: self.count(f"[{level}]", *words) > 0, f"{words} in the log")
+
+
+def play(camera: Source, heard: Heard, messages=None, already: int = 0) -> None:
+    """Sends messages one by one, each when what came of the last is there."""
+    for count, (_, _, message) in enumerate(messages or drive(4), already + 1):
+        camera.send(message)
+        heard.until(count)
+
+
+def workers() -> list[Thread]:
+    return [thread for thread in enumerate_threads() if thread.name == "vps-worker"]
 
 
 def wait(until: Callable[[], bool], what: str) -> None:

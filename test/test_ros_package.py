@@ -22,6 +22,7 @@ from worlds import colour_model, picture
 import vps_ros
 from vps_ros.commands.main import main
 from vps_ros.frame import AssociatedBy, TrackState
+from vps_ros.messages.images import ENCODINGS
 from vps_ros.messages.outputs import OUTPUTS
 from vps_ros.messages.typestore import typestore
 
@@ -329,6 +330,14 @@ def test_definitions_are_those_of_the_installed_packages(workspace, replayed):
     for path in sorted((ROOT / "vps_ros" / "messages" / "definitions" / "vision_msgs").iterdir()):
         full = f"vision_msgs/msg/{path.stem}"
         assert typestore().fielddefs[full] == fields((share("vision_msgs") / "msg" / path.name).read_text(), full)
+
+
+@needs_ros
+def test_every_encoding_of_pictures_that_ros_names_is_read():
+    """Those that cv_bridge could turn into colours: what has a name of its own, and not that of a type (32FC1)."""
+    (header,) = share("sensor_msgs").parent.parent.glob("include/**/sensor_msgs/image_encodings.hpp")
+    named = set(re.findall(r'^const char (?!TYPE_)\w+\[\] = "(\w+)";', header.read_text(), re.MULTILINE))
+    assert {"rgb8", "mono16", "bayer_grbg16", "yuv422_yuy2", "nv24"} <= named <= set(ENCODINGS)
 
 
 @needs_ros

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import TimeoutError as Late
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -61,7 +62,7 @@ class VpsNode(LifecycleNode):
         self._diagnostics.watch(self._names)
         self._watch = Watch(self.get_logger())
         # Of this clock, since simulated time may stand still.
-        self.create_timer(1.0, lambda: self._watch.look(self._health()), clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._values.warn_of_unknown()
         self._refuse_what_cannot_be()
 
@@ -135,10 +136,14 @@ class VpsNode(LifecycleNode):
         self.get_logger().info(f"loading model {config.model}")
         made = pipelines(config, len(own.cameras))
         optional = tuple(name for name in OPTIONAL if getattr(self._live, name))
-        self.cameras = tuple(
-            Camera(name, pipeline, reader(self), TopicSink(self, name, optional))
-            for name, pipeline in zip(own.cameras, made, strict=True)
-        )
+        with ExitStack() as undo:
+            cameras = []
+            for name, pipeline in zip(own.cameras, made, strict=True):
+                sink = TopicSink(self, name, optional)
+                undo.callback(sink.close)
+                cameras.append(Camera(name, pipeline, reader(self), sink))
+            undo.pop_all()
+        self.cameras = tuple(cameras)
         self._names = own.cameras
         self._diagnostics.watch(own.cameras)
         segmenter = made[0].segmenter
@@ -188,6 +193,10 @@ class VpsNode(LifecycleNode):
                 raise InputError(f"a frame takes longer than {_BETWEEN_FRAMES:g} s; nothing was changed") from None
             future.result()
         return None
+
+    def _look(self) -> None:
+        if self.worker is not None:
+            self._watch.look(self._health())
 
     def _health(self) -> dict[str, Status]:
         """Of each camera, by its name."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 
 from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
 from vps_ros.messages.typestore import BagMessages
@@ -34,10 +35,14 @@ class TopicSink:
         for kind in self._kinds.values():
             message_class(kind)
         prefix = f"~/{camera}/" if camera else "~/"
-        self._publishers = {
-            name: publisher(node, prefix + name, kind, of_labels() if name == LABEL_INFO else of_outputs())
-            for name, kind in self._kinds.items()
-        }
+        self._publishers: dict[str, Publisher] = {}
+        try:
+            for name, kind in self._kinds.items():
+                qos = of_labels() if name == LABEL_INFO else of_outputs()
+                self._publishers[name] = publisher(node, prefix + name, kind, qos)
+        except BaseException:
+            self.close()
+            raise
 
     def wants(self, output: str) -> bool:
         return output in self._publishers and self._publishers[output].get_subscription_count() > 0

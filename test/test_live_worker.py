@@ -269,7 +269,7 @@ def test_a_failing_frame_is_told_once_counted_and_survived(model, working, caplo
     assert {o.track_id for m in shelf.kept["tracks"] for o in m.objects} == {1, 2}, "tracks outlive a bad frame"
 
 
-def test_many_failures_in_a_row_are_an_error_until_a_frame_is_good(model, working):
+def test_many_failures_in_a_row_are_an_error_until_a_frame_is_good(model, working, caplog):
     shelf = Shelf()
     worker = working(camera(model, shelf))
     (status,) = health(worker, PATIENCE)
@@ -284,9 +284,13 @@ def test_many_failures_in_a_row_are_an_error_until_a_frame_is_good(model, workin
     assert status.level == Level.ERROR
     assert f"{FAILURES} frames in a row" in status.message
     assert dict(status.values)["failed"] == str(FAILURES)
+    for i in range(FAILURES):
+        give(worker, raw(picture({}), START + i, "hologram8"))
+    assert health(worker, PATIENCE)[0].level == Level.ERROR
     give(worker, messages[1])
     assert health(worker, PATIENCE)[0].level == Level.OK
     assert [m.sequence_id for m in shelf.kept["tracks"]] == [0, 1], "what so many failures left behind is forgotten"
+    assert caplog.text.count("frames in a row could not be used") == 1, "a camera that stays broken fills no log"
 
 
 def test_health_becomes_a_diagnostics_message(model, working):
@@ -315,6 +319,7 @@ def test_a_dead_worker_does_not_look_alive(model, caplog):
     (status,) = health(worker, PATIENCE)
     assert (status.level, status.message) == (Level.ERROR, "the worker is not running")
     assert "the worker died" in caplog.text
+    assert worker.reset_tracks().cancelled(), "who asks the dead gets an answer"
     assert worker.stop()
 
 

@@ -83,6 +83,7 @@ class Worker:
         self._overlays = [Overlay(camera.pipeline.taxonomy) for camera in self.cameras]
         self._labelled = [False] * len(self.cameras)
         self._stopping = Event()
+        self._ended = Event()
         self._hurry = Event()
         self._busy_since: float | None = None
         # As a daemon, a thread that hangs in native code cannot keep the process from ending.
@@ -110,11 +111,14 @@ class Worker:
             stats.dropped()
 
     def call(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Does `work` in the worker's thread between two frames, where pipelines may be changed."""
+        """Does `work` in the worker's thread between two frames, where pipelines may be changed.
+
+        Cancelled by a worker that has stopped or died.
+        """
         future: Future[Answer] = Future()
         self._jobs.append((work, future))
         self._waiting.wake()
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._ended.is_set():
             self._cancel_jobs()
         return future
 
@@ -157,6 +161,9 @@ class Worker:
         # Threads end without a word otherwise, and the process would look alive.
         except BaseException:
             log.critical("the worker died; nothing is published any more", exc_info=True)
+        finally:
+            self._ended.set()
+            self._cancel_jobs()
 
     def _look_at(self, index: int, arrival: Arrival) -> None:
         camera, stats = self.cameras[index], self.stats[index]
@@ -175,8 +182,9 @@ class Worker:
                 log.exception("%sframe failed: %s (said once; further ones are counted)", _of(camera), what)
         else:
             stats.done((perf_counter() - arrival.at) * 1e3, result)
-        if stats.in_a_row and stats.in_a_row % FAILURES == 0:
-            log.error("%s%d frames in a row could not be used; tracks start afresh", _of(camera), stats.in_a_row)
+        # Only once for as long as it lasts: after it there is nothing to forget, and nothing new to say.
+        if stats.in_a_row == FAILURES:
+            log.error("%s%d frames in a row could not be used; tracks start afresh", _of(camera), FAILURES)
             camera.pipeline.reset()
 
     def _publish(self, index: int, frame: Frame, result: PanopticFrame) -> None:
@@ -202,8 +210,8 @@ class Worker:
             camera.pipeline.reset()
 
     def _do_jobs(self) -> None:
-        while self._jobs:
-            work, future = self._jobs.popleft()
+        while job := self._next_job():
+            work, future = job
             if not future.set_running_or_notify_cancel():
                 continue
             try:
@@ -212,8 +220,15 @@ class Worker:
                 future.set_exception(error)
 
     def _cancel_jobs(self) -> None:
-        while self._jobs:
-            self._jobs.popleft()[1].cancel()
+        while job := self._next_job():
+            job[1].cancel()
+
+    def _next_job(self) -> tuple[Callable[[], Any], Future] | None:
+        try:
+            return self._jobs.popleft()
+        # Asking first whether there is one would be too early: who stops the worker takes jobs away as well.
+        except IndexError:
+            return None
 
 
 def _now(message: Any) -> Arrival:

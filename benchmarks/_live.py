@@ -6,6 +6,7 @@ import argparse
 import json
 import queue
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,22 +67,27 @@ class Noted:
         return result
 
 
-def host(waiting: str, out: Path) -> None:
-    """Works until a signal comes; then writes what it noted of each frame, and how large it was now and then."""
-    notes: dict[int, dict[str, float]] = {}
-    samples = []
-    (pipeline,) = pipelines(Config(), 1)
+def noted(camera: Camera, notes: dict[int, dict[str, float]]) -> Camera:
+    """The same, which notes of each frame how long it waited and was worked on."""
 
     def read(message: tuple[str, bytes], received: int) -> Frame:
         waited = (time.time_ns() - received) / 1e6
-        frame = read_wire(message, received)
+        frame = camera.read(message, received)
         if len(notes) >= KEPT:
             notes.clear()
         notes[frame.stamp] = {"waited": waited}
         return frame
 
+    return replace(camera, pipeline=Noted(camera.pipeline, notes), read=read)  # type: ignore[arg-type]
+
+
+def host(waiting: str, out: Path) -> None:
+    """Works until a signal comes; then writes what it noted of each frame, and how large it was now and then."""
+    notes: dict[int, dict[str, float]] = {}
+    samples = []
+    (pipeline,) = pipelines(Config(), 1)
     with Signals() as signals, Bus() as bus:
-        camera = Camera("", Noted(pipeline, notes), read, DdsSink(bus, PREFIX))  # type: ignore[arg-type]
+        camera = noted(Camera("", pipeline, read_wire, DdsSink(bus, PREFIX)), notes)
         worker = Worker([camera], {"slot": lambda: Slots(1), "fifo": Fifo}[waiting]())
         worker.start()
         graph = Graph(bus)

@@ -71,8 +71,13 @@ def street_images(progress, folder: Path, size: tuple[int, int], count: int) -> 
     return path
 
 
-def measure(folder: Path, frames: Path, hz: float, seconds: float, waiting: str = "slot") -> Run:
-    """Lets a camera send for so long to a host whose frames wait in "slot" or "fifo"."""
+def measure(
+    folder: Path, frames: Path, hz: float, seconds: float, waiting: str = "slot", transport: str = "DDS"
+) -> Run:
+    """Lets a camera send for so long to a host whose frames wait in "slot" or "fifo".
+
+    The host does what `vps-ros live` does, or is the node itself with the transport "rclpy" and a slot.
+    """
     kind, out = OUTPUTS["tracks"], folder / f"host-{secrets.token_hex(4)}.json"
     late: dict[int, float] = {}
 
@@ -81,12 +86,13 @@ def measure(folder: Path, frames: Path, hz: float, seconds: float, waiting: str 
         stamp = nanoseconds(read_message(data, kind).header.stamp)
         late[stamp] = (now - stamp) / 1e6
 
-    with Bus() as bus, _process("host", waiting, out) as host:
+    of_dds, of_rclpy = ("benchmarks._live", "host", waiting, out), ("benchmarks._live_ros", out)
+    with Bus() as bus, _process(*(of_rclpy if transport == "rclpy" else of_dds)) as host:
         reader = bus.reader(f"{PREFIX}/tracks", kind, Profile(depth=100), take)
         end = time.monotonic() + PATIENCE
         while not reader.publishers and time.monotonic() < end and host.poll() is None:
             time.sleep(0.05)
-        with _process("camera", frames, hz, seconds) as camera:
+        with _process("benchmarks._live", "camera", frames, hz, seconds) as camera:
             sent = int(camera.communicate()[0] or 0)
         # What still stands in a queue would come for minutes: what has come by now is what there is.
         time.sleep(DRAIN)
@@ -97,8 +103,8 @@ def measure(folder: Path, frames: Path, hz: float, seconds: float, waiting: str 
 
 
 @contextmanager
-def _process(*arguments: object):
-    command = [sys.executable, "-m", "benchmarks._live", *map(str, arguments)]
+def _process(module: str, *arguments: object):
+    command = [sys.executable, "-m", module, *map(str, arguments)]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path}
     with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as running:

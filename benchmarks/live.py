@@ -3,14 +3,17 @@
 A camera process publishes frames of a generated street (raw, rgb8) and stamps each as it sends it; a host process does
 what `vps-ros live` does with the shipped model; a third one listens. Frames wait in the newest-frame slot or, for
 comparison, in a queue. "Waiting" is the time that a frame spends there, "outside" everything but waiting, segmenter and
-tracker: serialising, two ways over the wire, decoding, making messages. Beside that, the wire's serialisation of an
-image and Cyclone's own in Python.
+tracker: serialising, two ways over the wire, decoding, making messages. Where a workspace with the node is sourced, on
+rmw_cyclonedds_cpp, the node takes the host's place in further runs. Beside that, the serialisation of an image here, by
+Cyclone's own Python and by rclpy's classes.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import tempfile
+from array import array
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 
@@ -18,42 +21,49 @@ import numpy as np
 
 DESCRIPTION = "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, beside a queue; serialising an image"
 SIZES = ((1242, 375), (1920, 1080))
-RUNS = ((10, "slot"), (30, "slot"), (30, "fifo"))
+RUNS = ((10, "slot", "DDS"), (30, "slot", "DDS"), (30, "fifo", "DDS"))
+RUNS_OF_ROS = ((10, "slot", "rclpy"), (30, "slot", "rclpy"))
 DISTINCT, SECONDS = 30, 15
 GOAL_MS = {"1242x375": 6.0, "1920x1080": 15.0}
 REPEATS, REPEATS_THEIRS = 20, 2
 
 
 def run(progress) -> dict:
-    """Figures in milliseconds; {"skipped": why} where cyclonedds is missing."""
+    """Figures in milliseconds, of rclpy only where it is; {"skipped": why} where cyclonedds is missing."""
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
+    from benchmarks._live_ros import missing
     from benchmarks._stand import measure, private_wire, street_images
 
-    runs = []
+    runs, lacking = [], missing()
     with tempfile.TemporaryDirectory() as room, private_wire():
         folder = Path(room)
-        plan = [(size, hz, waiting) for size in SIZES for hz, waiting in RUNS]
+        plan = [(size, *one) for size in SIZES for one in RUNS + (() if lacking else RUNS_OF_ROS)]
         images = {size: street_images(progress, folder, size, DISTINCT) for size in SIZES}
-        for size, hz, waiting in progress(plan, "runs", len(plan)):
-            one = measure(folder, images[size], hz, SECONDS, waiting)
-            runs.append({"camera": f"{size[0]}x{size[1]}", "hz": hz, "waiting": waiting, **_summary(one)})
-    return {"seconds": SECONDS, "runs": runs, "serialise_ms": {f"{w}x{h}": _serialise(w, h) for w, h in SIZES}}
+        for size, hz, waiting, transport in progress(plan, "runs", len(plan)):
+            one = measure(folder, images[size], hz, SECONDS, waiting, transport)
+            about = {"camera": f"{size[0]}x{size[1]}", "hz": hz, "waiting": waiting, "transport": transport}
+            runs.append({**about, **_summary(one)})
+    serialised = {f"{w}x{h}": _serialise(w, h, not lacking) for w, h in SIZES}
+    return {"seconds": SECONDS, "rclpy": lacking or "measured", "runs": runs, "serialise_ms": serialised}
 
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables for people."""
-    columns = ["camera", "Hz", "frames wait in a", "sent", "tracked", "p50", "p99"]
+    columns = ["camera", "Hz", "host", "frames wait in a", "sent", "tracked", "p50", "p99"]
     columns += ["segmenter, tracker", "waiting", "outside", "goal"]
     rows = [
-        [r["camera"], r["hz"], r["waiting"], r["sent"], r["tracked"], r["p50"], r["p99"]]
+        [r["camera"], r["hz"], r["transport"], r["waiting"], r["sent"], r["tracked"], r["p50"], r["p99"]]
         + [r["step"], r["waited"], r["outside"], GOAL_MS[r["camera"]]]
         for r in figures["runs"]
     ]
-    both = [[size, one["here"], one["cyclonedds"]] for size, one in figures["serialise_ms"].items()]
+    names = {"here": "here", "cyclonedds": "cyclonedds in Python", "rclpy": "rclpy's classes"}
+    serialised = figures["serialise_ms"]
+    shown = [name for name in names if all(name in one for one in serialised.values())]
+    both = [[size, *(one[name] for name in shown)] for size, one in serialised.items()]
     return [
         ("milliseconds from stamp to tracks (p50, p99), and medians of its parts", columns, rows),
-        ("milliseconds to serialise and read an image", ["camera", "here", "cyclonedds in Python"], both),
+        ("milliseconds to serialise and read an image", ["camera", *(names[name] for name in shown)], both),
     ]
 
 
@@ -78,8 +88,8 @@ def _summary(one) -> dict:
     }
 
 
-def _serialise(width: int, height: int) -> dict[str, float]:
-    """Median milliseconds of writing and reading an image of this size, by rosbags and by Cyclone's Python."""
+def _serialise(width: int, height: int, ros: bool) -> dict[str, float]:
+    """Median milliseconds of writing and reading an image of this size, by rosbags and by the others."""
     from vps_ros.messages.images import array_to_image
     from vps_ros.messages.panoptic import make_header
     from vps_ros.messages.typestore import BagMessages, read_message, typestore
@@ -99,7 +109,18 @@ def _serialise(width: int, height: int) -> dict[str, float]:
     def cyclone() -> None:
         image.deserialize(theirs.serialize())
 
-    return {"here": _median(here, REPEATS), "cyclonedds": _median(cyclone, REPEATS_THEIRS)}
+    found = {"here": _median(here, REPEATS), "cyclonedds": _median(cyclone, REPEATS_THEIRS)}
+    return {**found, "rclpy": _median(_by_rclpy(picture), REPEATS)} if ros else found
+
+
+def _by_rclpy(picture: np.ndarray) -> Callable[[], object]:
+    """Writes and reads an Image of rclpy."""
+    from rclpy.serialization import deserialize_message, serialize_message
+    from sensor_msgs.msg import Image
+
+    message = Image(height=picture.shape[0], width=picture.shape[1], encoding="rgb8", step=picture.shape[1] * 3)
+    message.data = array("B", picture.tobytes())
+    return lambda: np.frombuffer(deserialize_message(serialize_message(message), Image).data, np.uint8)
 
 
 def _image_type():

@@ -1,0 +1,55 @@
+"""The rclpy node as host of the live benchmark: `python -m benchmarks._live_ros OUT` on the wire of ROS_DOMAIN_ID."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from pathlib import Path
+
+from benchmarks._live import PREFIX, TOPIC, noted
+from vps_ros.commands.signals import Signals
+
+CYCLONE = "rmw_cyclonedds_cpp"
+
+
+def missing() -> str:
+    """What this shell lacks for it; "" for nothing."""
+    if importlib.util.find_spec("rclpy") is None:
+        return "rclpy is missing"
+    if importlib.util.find_spec("vps_ros.msg") is None:
+        return "no workspace with vps_ros is sourced"
+    # The wire of a benchmark is kept apart from others by Cyclone's own means.
+    return "" if os.environ.get("RMW_IMPLEMENTATION") == CYCLONE else f"RMW_IMPLEMENTATION is not {CYCLONE}"
+
+
+def main(out: Path) -> None:
+    """Works until a signal comes; then writes what it noted of each frame."""
+    import rclpy
+    from rclpy.executors import SingleThreadedExecutor
+    from rclpy.signals import SignalHandlerOptions
+
+    from vps_ros.ros.node import VpsNode
+
+    notes: dict[int, dict[str, float]] = {}
+    remaps = ["-r", f"__node:={PREFIX.strip('/')}", "-r", f"image:={TOPIC}"]
+    rclpy.init(args=["--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
+    with Signals() as signals:
+        node = VpsNode()
+        node.trigger_configure()
+        node.cameras = tuple(noted(camera, notes) for camera in node.cameras)
+        node.trigger_activate()
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not signals.wait(0):
+            executor.spin_once(0.1)
+        figures = node.worker.stats[0].to_json()
+        node.close()
+        node.destroy_node()
+    rclpy.try_shutdown()
+    out.write_text(json.dumps({"notes": notes, "samples": [], "figures": figures}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

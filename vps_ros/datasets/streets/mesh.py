@@ -112,6 +112,12 @@ def quads(
     )
 
 
+def cells(grid: NDArray) -> NDArray:
+    """The corners [N, 4, C], in order around, of the cells of a grid [R, K, C], for `quads`."""
+    corners = np.stack([grid[:-1, :-1], grid[:-1, 1:], grid[1:, 1:], grid[1:, :-1]], 2)
+    return corners.reshape(-1, 4, grid.shape[-1])
+
+
 _BOX = np.array(
     [
         [(0, 0, 0), (0, 0, 1), (0, 1, 1), (0, 1, 0)],

@@ -1,7 +1,7 @@
 """Panda3D's software rasteriser behind one small class: triangles in, pixels out, no display needed.
 
-Three layers hold the same triangles: `paint` (shaded, textured), `truth` (class and instance as an exact
-colour) and `shade` (see-through shadows, which exist only in the painted picture).
+Three layers hold the same triangles: `paint` (shaded, with textures; shadows exist only here), `truth` (class and
+instance as an exact colour) and `faces` (the triangle's number as an exact colour, for depth and flow).
 """
 
 from __future__ import annotations

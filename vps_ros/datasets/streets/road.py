@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from vps_ros.datasets.streets.mesh import PLAIN, Mesh, quads
+from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, quads
 
 ROAD, SIDEWALK, TERRAIN = 0, 1, 9
 (GRASS, SIDE_PAVING, PAVING, SIDE_ROADS, ROADS, JUNCTIONS, MARKS, SHADOWS) = range(8)
@@ -147,12 +147,8 @@ def ribbon(
     p[..., :2] = path.at(s[:, None], d[None])
     p[..., 2] = z
     uv = np.stack(np.broadcast_arrays(d[None] / tile, s[:, None] / tile), -1)
-
-    def around(a: NDArray) -> NDArray:
-        return np.stack([a[:-1, :-1], a[:-1, 1:], a[1:, 1:], a[1:, :-1]], 2).reshape(-1, 4, a.shape[-1])
-
     up = np.broadcast_to(np.array((0, 0, 1.0)), (n * across, 4, 3))
-    return quads(around(p), np.asarray(tint) * np.ones(3), around(uv), material, class_id, up)
+    return quads(cells(p), np.asarray(tint) * np.ones(3), cells(uv), material, class_id, up)
 
 
 def lawn(rng: Generator, path: Path, tint: ArrayLike) -> Mesh:
@@ -163,13 +159,9 @@ def lawn(rng: Generator, path: Path, tint: ArrayLike) -> Mesh:
     p = np.zeros((ny + 1, nx + 1, 3))
     p[..., 0], p[..., 1] = xs[None], ys[:, None]
     color = np.asarray(tint) * (1 + 0.08 * rng.standard_normal((ny + 1, nx + 1, 1)))
-
-    def around(a: NDArray) -> NDArray:
-        return np.stack([a[:-1, :-1], a[:-1, 1:], a[1:, 1:], a[1:, :-1]], 2).reshape(-1, 4, a.shape[-1])
-
-    corners = around(p)
+    corners = cells(p)
     up = np.broadcast_to(np.array((0, 0, 1.0)), corners.shape)
-    return quads(corners, around(color), corners[..., :2] / 5.0, f"grass{rng.integers(4)}", TERRAIN, up)
+    return quads(corners, cells(color), corners[..., :2] / 5.0, f"grass{rng.integers(4)}", TERRAIN, up)
 
 
 def ground(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from vps_ros.datasets.streets import truth
 from vps_ros.datasets.streets.actors import Actor, Cast, Surface
 from vps_ros.datasets.streets.effects import Camera
-from vps_ros.datasets.streets.light import Light, draw_light, sky_picture
+from vps_ros.datasets.streets.layout import build
+from vps_ros.datasets.streets.light import draw_light, sky_picture
 from vps_ros.datasets.streets.mesh import Mesh, quads
 from vps_ros.datasets.streets.render import Renderer
 from vps_ros.datasets.streets.scenario import Scenario
 from vps_ros.datasets.streets.stage import Stage, dome
-from vps_ros.datasets.streets.world import Builder
 
 _SKY = 10
 _CLASS_OF_CODE = np.concatenate([[_SKY], np.arange(255)]).astype(np.uint8)
@@ -43,10 +44,10 @@ class Scene:
         self.time = np.arange(frames) / rate
         night = bool(rng.random() < scenario.night)
         light = draw_light(rng, night)
-        speed, stops = self._speed(rng, scenario, frames)
+        speed = self._speed(rng, scenario)
         ego = np.concatenate([[0], np.cumsum(speed[1:] * np.diff(self.time))])
-        world = Builder(rng, scenario, float(ego[-1]), light, self.far_cars).build()
-        self.light = Light(**{**light.__dict__, "lamps": np.array(world.lamps).reshape(-1, 3)})
+        world = build(rng, scenario, float(ego[-1]), light)
+        self.light = replace(light, lamps=np.array(world.lamps).reshape(-1, 3))
         section = world.section
         lane = float(section.d(0, (int(rng.integers(section.lanes[0])) + 0.5) * section.lane))
         lane += rng.normal(0, 0.12)
@@ -66,7 +67,8 @@ class Scene:
         self._moving: list[Any] = []
         self.camera.expose(self._paint(0))
 
-    def _speed(self, rng: Generator, scenario: Scenario, frames: int) -> tuple[NDArray, None]:
+    def _speed(self, rng: Generator, scenario: Scenario) -> NDArray:
+        """Metres per second [F]: about even, with a stop now and then."""
         base = rng.uniform(*scenario.speed)
         t = self.time
         v = base * (1 + 0.25 * np.sin(t * rng.uniform(0.1, 0.6) + rng.uniform(0, 6)))
@@ -74,7 +76,7 @@ class Scene:
             at, hold = rng.uniform(0, max(t[-1], 1)), rng.uniform(1, 3)
             gap = np.maximum(np.abs(t - at) - hold, 0)
             v *= np.clip(gap / 2.0, 0, 1)
-        return np.clip(v, 0, None), None
+        return np.clip(v, 0, None)
 
     def _place(self, rng: Generator, path: Any, ego: NDArray, lane: float) -> None:
         """Camera poses: height, pitch and roll with the shake of a vehicle."""

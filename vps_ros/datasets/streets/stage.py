@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.streets.light import Light
-from vps_ros.datasets.streets.mesh import PLAIN, Mesh, join, quads
+from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, join, quads
 from vps_ros.datasets.streets.render import Renderer
 from vps_ros.datasets.streets.road import SHADOWS
 from vps_ros.datasets.streets.textures import mask, texture
@@ -118,10 +118,6 @@ def dome(renderer: Renderer, picture: NDArray[np.uint8]) -> Any:
     p /= np.linalg.norm(p, axis=2, keepdims=True)
     u = np.broadcast_to(np.linspace(0, 3, around + 1), p.shape[:2])
     uv = np.stack([u, np.clip(p[..., 2], 0.005, 0.97)], -1)
-
-    def corners(a: NDArray) -> NDArray:
-        return np.stack([a[:-1, :-1], a[:-1, 1:], a[1:, 1:], a[1:, :-1]], 2).reshape(-1, 4, a.shape[-1])
-
-    mesh = quads(corners(p * 200), uv=corners(uv))
+    mesh = quads(cells(p * 200), uv=cells(uv))
     white = np.full((len(mesh.points), 3), 255, np.uint8)
     return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), SHADOWS + 20)

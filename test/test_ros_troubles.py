@@ -13,6 +13,7 @@ pytest.importorskip("rclpy", reason="no ROS 2 is sourced: rclpy is missing")
 pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced: its messages are missing")
 
 from ros_world import Log, World, play, wait, workers  # noqa: E402
+from std_srvs.srv import Trigger  # noqa: E402
 
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
 
@@ -83,6 +84,32 @@ def test_a_worker_that_cannot_be_stopped_is_an_error_from_which_the_node_recover
         assert not thread.is_alive()
     # What it was at when it was left behind is not published.
     assert len(tracks) == 4
+
+
+def test_a_dead_worker_is_told_and_another_one_takes_its_place(world, model, log):
+    node = world.node(model=model, **{"diagnostic_updater.period": 0.1})
+    health = world.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    world.run()
+    tracks = world.listen("/vps/tracks").matched()
+    camera = world.camera("/image").matched()
+    play(camera, tracks)
+
+    def die():
+        # As no failure of a frame or of a parameter ends it, but what is to end a process.
+        raise SystemExit
+
+    node.worker.call(die)
+    wait(lambda: not node.worker.alive, "its end")
+    log.says("the worker died", level="FATAL")
+    log.says("the worker is not running", level="ERROR")
+    wait(lambda: health[-1].status[0].level == 2, "the diagnostics")
+    answer = world.call(Trigger, "/vps/reset_tracks")
+    assert not answer.success and "not running" in answer.message
+    assert world.set(confirm_hits=3).successful
+    assert world.change("deactivate") and world.change("activate")
+    camera.matched()
+    play(camera, tracks, drive(5)[4:], already=4)
+    assert {o.track_id for o in tracks[-1].objects} == {1, 2}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as Late
 from contextlib import ExitStack
 from functools import partial
@@ -188,6 +189,9 @@ class VpsNode(LifecycleNode):
         future = self.worker.call(work)
         try:
             future.result(_BETWEEN_FRAMES)
+        except CancelledError:
+            # The worker died, and is in nobody's way.
+            return work()
         except Late:
             if future.cancel():
                 raise InputError(f"a frame takes longer than {_BETWEEN_FRAMES:g} s; nothing was changed") from None

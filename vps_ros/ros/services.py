@@ -28,6 +28,9 @@ class Services:
         if worker is None:
             response.message = "the node is not active; it has no tracks to forget"
             return response
+        if not worker.alive:
+            response.message = "the worker is not running; deactivate and activate"
+            return response
         worker.reset_tracks()
         response.success, response.message = True, "every object is forgotten before the next frame"
         return response

@@ -2,12 +2,12 @@
 
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pages import parse
 
 from vps_ros.drawing.palette import identity_color
 from vps_ros.errors import InputError
@@ -20,74 +20,6 @@ from vps_ros.evaluation.report import Entry, Picture, write_html
 from vps_ros.taxonomy import CITYSCAPES
 
 ROAD, SIDEWALK, PERSON, CAR, BUS, VOID = 0, 1, 11, 13, 15, 255
-VOID_TAGS = {"meta", "img", "line", "polyline", "br"}
-
-
-class Node:
-    """An element of a page: its tag, attributes, and children, which are elements and words."""
-
-    def __init__(self, tag, attributes):
-        self.tag, self.attributes, self.children = tag, dict(attributes), []
-
-    def all(self, tag, kind=""):
-        for child in self.children:
-            if isinstance(child, Node):
-                if child.tag == tag and kind in (child.attributes.get("class") or ""):
-                    yield child
-                yield from child.all(tag, kind)
-
-    def one(self, tag, kind=""):
-        return next(self.all(tag, kind))
-
-    @property
-    def text(self):
-        words = "".join(child if isinstance(child, str) else child.text for child in self.children)
-        return words.replace("\xa0", " ")
-
-    @property
-    def id(self):
-        return self.attributes.get("id")
-
-    def rows(self):
-        """The cells of a table's rows."""
-        return [
-            [cell for cell in row.children if isinstance(cell, Node) and cell.tag in ("th", "td")]
-            for row in self.all("tr")
-        ]
-
-    def texts(self):
-        return [[cell.text for cell in row] for row in self.rows()]
-
-
-class Builder(HTMLParser):
-    """Builds the tree; every element must be closed, in its place."""
-
-    def __init__(self):
-        super().__init__()
-        self.open = [Node("page", [])]
-
-    def handle_starttag(self, tag, attributes):
-        node = Node(tag, attributes)
-        self.open[-1].children.append(node)
-        if tag not in VOID_TAGS:
-            self.open.append(node)
-
-    def handle_startendtag(self, tag, attributes):
-        self.open[-1].children.append(Node(tag, attributes))
-
-    def handle_endtag(self, tag):
-        assert self.open.pop().tag == tag
-
-    def handle_data(self, data):
-        self.open[-1].children.append(data)
-
-
-def parse(text):
-    builder = Builder()
-    builder.feed(text)
-    builder.close()
-    assert len(builder.open) == 1
-    return builder.open[0]
 
 
 @pytest.fixture

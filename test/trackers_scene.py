@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
+from vps_ros.config import Config
 from vps_ros.frame import Frame, Segmentation
+from vps_ros.trackers import make_tracker
 
 HEIGHT, WIDTH = 72, 128
 RATE = 100_000_000
@@ -87,3 +89,22 @@ def identities(tracks, names):
     assert sorted(t.index for t in seen) == list(range(len(names)))
     assert len({t.slot for t in tracks}) == len({t.track_id for t in tracks}) == len(tracks)
     return {names[t.index]: t.track_id for t in seen}
+
+
+def tracker(name, **parameters):
+    return make_tracker(Config(tracker=name, **parameters))
+
+
+def ids_of(track, frames, scores=None):
+    """[{name: track id}] of frames that are lists of things, one RATE apart; `scores` by name."""
+    found = []
+    for f, things in enumerate(frames):
+        frame, segmentation, names = shot(things, 0)
+        if scores is not None:
+            segmentation.scores[:] = [scores[n] for n in names]
+        found.append(identities(track.step(replace(frame, stamp=f * RATE), segmentation), names))
+    return found
+
+
+def at(x, y=10, width=20, height=20, **facts):
+    return Thing((x, y, x + width, y + height), **{"name": 1, **facts})

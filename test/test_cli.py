@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from bags import drive, write
 
 from vps_ros.commands.main import COMMANDS, main
 
@@ -34,6 +35,37 @@ def test_an_unknown_command_exits_with_2():
     run = vps_ros("reply")
     assert run.returncode == 2
     assert "reply" in run.stderr
+    assert run.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["live"], ["vps-ros live: ", "--image", "--help"]),
+        (["play", "drive.mcap", "--wait", "x"], ["--wait", "'x'"]),
+        (["replay", "drive.mcap", "-o", "out.mcap", "--tracker-of-mine"], ["--tracker-of-mine"]),
+    ],
+)
+def test_arguments_that_do_not_fit_are_one_line_and_exit_2(arguments, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    for word in words:
+        assert word in shown
+
+
+def test_a_folder_where_a_file_is_expected_is_refused_before_any_work(tmp_path, capsys):
+    (tmp_path / "folder.mp4").mkdir()
+    bag = write(tmp_path / "bag", drive(1))
+    for flag in ("--json", "--overlay"):
+        outputs = ["-o", str(tmp_path / "out.mcap"), flag, str(tmp_path / "folder.mp4")]
+        assert main(["replay", str(bag), *outputs]) == 2
+        shown = capsys.readouterr().err
+        assert "folder.mp4: a folder; give the name of a file" in shown
+        assert shown.count("\n") == 1
+    assert not (tmp_path / "out.mcap").exists()
 
 
 @pytest.mark.parametrize(

@@ -335,3 +335,13 @@ def test_a_map_of_another_machine_and_padding():
     np.testing.assert_array_equal(image_to_array(image(ids.astype(">u2"), "mono16", 9, 1), "mono16", np.uint16), ids)
     with pytest.raises(DroppedFrame, match="mono16"):
         image_to_array(image(SQUARE, "rgb8"), "mono16", np.uint16)
+
+
+def test_what_a_damaged_message_says_is_told_in_short():
+    with pytest.raises(DroppedFrame, match="unknown encoding") as error:
+        image_to_rgb(image(SQUARE, "x" * 1_000_000))
+    assert len(str(error.value)) < 1000
+    torn = SimpleNamespace(format="y" * 1_000_000, data=np.zeros(10, np.uint8))
+    with pytest.raises(DroppedFrame, match="cannot be decoded") as error:
+        compressed_to_rgb(torn)
+    assert len(str(error.value)) < 1000

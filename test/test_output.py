@@ -1,12 +1,13 @@
 """Output files are whole or not there."""
 
 import json
+import os
 
 import numpy as np
 import pytest
 
 from vps_ros.errors import InputError
-from vps_ros.output import refuse_existing, whole, write_json
+from vps_ros.output import refuse_existing, refuse_folder, whole, write_json
 
 
 def names(folder):
@@ -70,3 +71,21 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path):
 def test_json_has_no_nan(tmp_path):
     write_json(tmp_path / "f.json", {"a": np.float64("nan"), 2: [np.int64(3), (1.5,)]})
     assert json.loads((tmp_path / "f.json").read_text()) == {"a": None, "2": [3, [1.5]]}
+
+
+def test_a_file_takes_no_folders_place(tmp_path):
+    with pytest.raises(InputError, match="a folder; give the name of a file"):
+        refuse_folder(tmp_path, True)
+    with pytest.raises(InputError, match="a folder; give the name of a file"):
+        write_json(tmp_path, {})
+    assert tmp_path.is_dir()
+    assert refuse_folder(tmp_path / "f.json", False) == tmp_path / "f.json"
+
+
+def test_a_device_is_never_replaced(tmp_path):
+    # One of our own: a failure of this test must not take /dev/null away.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(InputError, match="a device, not a file"), whole(pipe, force=True):
+        pass
+    assert pipe.is_fifo()

@@ -24,11 +24,21 @@ def refuse_existing(path: str | Path, force: bool, marker: str | None = None) ->
     path = Path(path)
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return path
+    # Moving a file to the place of a device would take the device away from the whole machine.
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"{path}: a device, not a file; choose another output")
     if path.is_dir() and (marker is None or not (path / marker).exists()):
         raise InputError(f"{path}: a folder of something else, which is never replaced; choose another output")
     if not force:
         raise InputError(f"{path}: exists; pass --force to replace it, or choose another output")
     return path
+
+
+def refuse_folder(path: str | Path, force: bool) -> Path:
+    """As refuse_existing, where only a file may be written: a folder is refused, even an empty one."""
+    if Path(path).is_dir():
+        raise InputError(f"{path}: a folder; give the name of a file")
+    return refuse_existing(path, force)
 
 
 @contextmanager
@@ -57,7 +67,7 @@ def whole(path: str | Path, force: bool = True, marker: str | None = None) -> It
 
 def write_json(path: str | Path, values: Any) -> None:
     """The values as indented JSON, whole or not at all; NaN becomes null, since JSON has none."""
-    with whole(path) as draft:
+    with whole(refuse_folder(path, True)) as draft:
         draft.write_text(json.dumps(_plain(values), indent=2, allow_nan=False) + "\n")
 
 

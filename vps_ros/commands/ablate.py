@@ -13,7 +13,7 @@ from vps_ros.commands.bench import machine
 from vps_ros.commands.console import note, progress, table
 from vps_ros.config import TRACKERS
 from vps_ros.datasets.streets import SCENARIOS
-from vps_ros.output import refuse_existing, write_json
+from vps_ros.output import refuse_folder, write_json
 
 DESCRIPTION = (
     "Compare trackers on the same segmentations of generated drives: AQ, STQ, IDF1, HOTA, id switches, time and the "
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     )
     outputs = [Path(f) for f in (args.json, args.output and Path(args.output) / JSON) if f]
     for output in outputs:
-        refuse_existing(output, args.force)
+        refuse_folder(output, args.force)
     if args.output:
         plots.require()
     document = {"machine": machine(), **study(plan, progress)}

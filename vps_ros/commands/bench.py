@@ -13,7 +13,7 @@ from types import ModuleType
 
 from vps_ros.commands.console import note, progress, table
 from vps_ros.errors import InputError
-from vps_ros.output import write_json
+from vps_ros.output import refuse_folder, write_json
 
 DESCRIPTION = "Measure speed and quality, each figure beside a named alternative in the same run."
 EXAMPLES = [
@@ -52,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.name not in there:
         raise InputError(f"no benchmark {args.name!r}; there is {', '.join(there)}")
+    if args.json is not None:
+        refuse_folder(args.json, force=True)
     module = load(args.name)
     on = machine()
     if on["load"] is not None and on["load"] > 0.5:

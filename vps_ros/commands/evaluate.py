@@ -23,7 +23,7 @@ from vps_ros.evaluation.protocols import DEFAULT, PROTOCOLS
 from vps_ros.evaluation.report import Entry, write_html, write_page
 from vps_ros.evaluation.results import Quality
 from vps_ros.evaluation.worst import Found, Judged, pictures
-from vps_ros.output import refuse_existing, write_json
+from vps_ros.output import refuse_folder, write_json
 from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, VPQ, PQ, mIoU, VC, IDF1, HOTA, MOTA, IDSW."
@@ -133,7 +133,7 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{flag}: means nothing for --format {args.format}; leave it out")
     for output in (args.json, args.html):
         if output:
-            refuse_existing(output, args.force)
+            refuse_folder(output, args.force)
 
 
 def _folders(args: argparse.Namespace, names: Mapping[str, str]) -> Source:

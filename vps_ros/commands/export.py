@@ -12,7 +12,7 @@ from vps_ros.commands.console import note, progress
 from vps_ros.commands.refinements import add_refinements, build_engine, check_refinements, refine, size
 from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
-from vps_ros.output import refuse_existing, whole
+from vps_ros.output import refuse_folder, whole
 from vps_ros.segmenters.description import describe_model
 from vps_ros.shipped import model_path
 from vps_ros.trackers.learned import hand_on
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    path = refuse_existing(args.output, args.force)
+    path = refuse_folder(args.output, args.force)
     args.size = size("--size", args.size) if args.size else None
     check_refinements(args)
     for option, (sources, given) in _only(args).items():

@@ -11,7 +11,7 @@ from typing import Any
 
 from vps_ros.commands.console import table, warn
 from vps_ros.errors import InputError
-from vps_ros.output import refuse_existing, write_json
+from vps_ros.output import refuse_folder, write_json
 from vps_ros.recording.survey import BagSurvey, survey_bag
 from vps_ros.segmenters import shipped_models
 from vps_ros.segmenters.description import ModelDescription, describe_model
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.json:
-        refuse_existing(args.json, args.force)
+        refuse_folder(args.json, args.force)
     path = Path(args.file)
     if args.file in shipped_models() or path.suffix.lower() == ".onnx":
         found = describe_model(args.file)

@@ -15,7 +15,7 @@ from vps_ros.errors import InputError
 from vps_ros.live.names import absolute
 from vps_ros.live.stats import Figures
 from vps_ros.live.worker import Worker
-from vps_ros.output import refuse_existing, write_json
+from vps_ros.output import refuse_folder, write_json
 
 DESCRIPTION = (
     "Track every object that a camera sees: subscribes to its images on the ROS 2 wire (DDS) and publishes what the "
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     for part in (args.name, *(name for name in topics if name)):
         absolute(part)
     if args.json:
-        refuse_existing(args.json, args.force)
+        refuse_folder(args.json, args.force)
     with log_to_stderr(), Signals() as signals, join(args) as bus:
         from vps_ros.live.dds_node import DdsNode
 

@@ -7,6 +7,7 @@ import errno
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from vps_ros.errors import InputError
 
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser(argv: list[str]) -> argparse.ArgumentParser:
     from vps_ros import __version__
 
-    parser = argparse.ArgumentParser(prog="vps-ros", description="Online video panoptic segmentation for robots.")
+    parser = _Parser(prog="vps-ros", description="Online video panoptic segmentation for robots.")
     parser.add_argument("--version", action="version", version=f"vps-ros {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, meaning in COMMANDS.items():
@@ -73,6 +74,12 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
         module.add_arguments(one)
         one.set_defaults(run=module.run)
     return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        # The usage of a command with many parameters would hide what is wrong.
+        self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
 def _complain(message: object, code: int) -> int:

@@ -13,7 +13,7 @@ from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
 from vps_ros.online import OnlinePanoptic
-from vps_ros.output import refuse_existing, write_json
+from vps_ros.output import refuse_folder, write_json
 from vps_ros.recording.reader import BagReader
 from vps_ros.recording.replay import Sink, Summary, replay
 from vps_ros.recording.writer import BagWriter
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     if args.json:
-        refuse_existing(args.json, args.force)
+        refuse_folder(args.json, args.force)
     if Path(args.output).resolve() == Path(args.bag).resolve():
         raise InputError(f"{args.output}: is the input too; choose another output")
     with BagReader(args.bag, args.topic) as bag:
@@ -60,13 +60,15 @@ def replay_bag(
     sinks: tuple[Sink, ...] = (),
 ) -> Summary:
     """Replays an open bag into a bag and, where `overlay` is given, a video; says on stderr what was lost."""
+    # Before the model is loaded, which takes time: what they refuse is said at once.
+    writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
     pipeline = OnlinePanoptic(config)
     note(f"{bag.topic}: {bag.count} frames, model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
     with ExitStack() as outputs:
-        writer = outputs.enter_context(BagWriter(output, force))
+        outputs.enter_context(writer)
         every: list[Sink] = [lambda frame, result: writer.write_frame(result, pipeline.taxonomy), *sinks]
-        if overlay is not None:
-            video = outputs.enter_context(VideoWriter(overlay, force=force))
+        if video:
+            outputs.enter_context(video)
             draw = Overlay(pipeline.taxonomy, min_height=360)
             every.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
         summary = replay(progress(bag.frames(), "replay", bag.count), pipeline, every)

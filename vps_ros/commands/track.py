@@ -15,7 +15,7 @@ from vps_ros.datasets.kitti_step import save_map
 from vps_ros.datasets.mapped import pair_maps
 from vps_ros.errors import InputError
 from vps_ros.offline import TrackedMap, load, track_maps
-from vps_ros.output import refuse_existing, whole, write_json
+from vps_ros.output import refuse_existing, refuse_folder, whole, write_json
 from vps_ros.parallel import in_order
 from vps_ros.recording.pictures import DEFAULT_HZ, check_hz
 from vps_ros.recording.replay import Summary
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
     jobs = args.jobs or min(os.cpu_count() or 1, _MOST_THREADS)
     if args.json:
-        refuse_existing(args.json, args.force)
+        refuse_folder(args.json, args.force)
     output = Path(args.output)
     _refuse_inputs(output, args.images, args.segmentation, args.embeddings)
     refuse_existing(output, args.force, MARKER)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.output import whole
+from vps_ros.output import refuse_folder, whole
 
 CODECS = ("libx264", "libopenh264", "libvpx-vp9")
 """Encoders whose pictures browsers play in an MP4, in order of preference."""
@@ -48,7 +48,7 @@ class VideoWriter:
             raise InputError(f"{path}: {fps:g} frames per second cannot be; give a number above 0, at most 1000")
         self._fps = fps
         self._step = 1.0 / (fps or _USUAL_FPS)
-        self._draft = whole(self.path, force)
+        self._draft = whole(refuse_folder(self.path, force), force)
         self._container: av.container.OutputContainer | None = None
         self._seconds = 0.0
         self._stamp: int | None = None

@@ -44,6 +44,8 @@ _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "nv24
 ENCODINGS = (*_CHANNELS, *_WIDE, *_PLANAR)
 """Values of Image.encoding that `image_to_rgb` reads."""
 
+_SHOWN = 40
+"""Letters of a text out of a message that are told of it."""
 _DEPTH = re.compile(r"(16U|16S|32F|64F)C1$")
 _BT601 = np.array(
     # Video range: Y 16..235, U and V 16..240 around 128 (ITU-R BT.601); the last column takes the offsets away.
@@ -87,7 +89,7 @@ def compressed_to_rgb(message: Any) -> Rgb:
     """
     original, _, how = (part.strip() for part in str(message.format).partition(";"))
     if "compressedDepth" in how or _DEPTH.match(original):
-        raise DroppedFrame(f"format {message.format!r} is a depth image; choose a colour or grey topic")
+        raise DroppedFrame(f"format {message.format[:_SHOWN]!r} is a depth image; choose a colour or grey topic")
     data = _bytes(message.data)
     if data.size == 0:
         raise DroppedFrame("compressed image without data")
@@ -100,7 +102,8 @@ def compressed_to_rgb(message: Any) -> Rgb:
     except cv2.error as error:
         raise DroppedFrame(f"compressed image cannot be decoded ({error.err})") from None
     if image is None:
-        raise DroppedFrame(f"compressed image ({data.size} bytes, format {message.format!r}) cannot be decoded")
+        named = message.format[:_SHOWN]
+        raise DroppedFrame(f"compressed image ({data.size} bytes, format {named!r}) cannot be decoded")
     if mosaic:
         return _to_rgb(image[:, :, None], original, _CHANNELS[original][1])
     # image_transport may hand the encoder RGB as if it were BGR; then what comes back as BGR is RGB.
@@ -192,6 +195,8 @@ def is_cut_jpeg(data: NDArray[np.uint8]) -> bool:
 
 
 def _unknown(encoding: str) -> DroppedFrame:
+    # A damaged message may have a megabyte there.
+    encoding = encoding[:_SHOWN]
     if _DEPTH.match(encoding):
         return DroppedFrame(f"encoding {encoding!r} is depth or raw data; choose a colour or grey topic")
     return DroppedFrame(f"unknown encoding {encoding!r}; known are {', '.join(ENCODINGS)}")

@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame
@@ -32,7 +33,8 @@ from knet_pairs import (  # noqa: E402
     trained,
 )
 
-from vps_ros.learning.video_knet.export import Deployed, export  # noqa: E402
+from vps_ros.learning.verify import open_session  # noqa: E402
+from vps_ros.learning.video_knet.export import Recurrent, export  # noqa: E402
 from vps_ros.learning.video_knet.model import VideoKNet  # noqa: E402
 from vps_ros.learning.video_knet.panoptic import limits  # noqa: E402
 from vps_ros.learning.video_knet.state import NAMES  # noqa: E402
@@ -48,9 +50,20 @@ def path(tmp_path_factory):
     return path
 
 
+@pytest.fixture(scope="module", params=["host", "graph"])
+def either(request, path, tmp_path_factory):
+    """That file, and the same with its post-processing inside."""
+    if request.param == "host":
+        return path
+    graph = tmp_path_factory.mktemp("graph") / "knet.onnx"
+    arguments = ["export", "--from", "onnx", str(path), "-o", str(graph), "--postprocess", "graph"]
+    assert main(arguments) == 0
+    return graph
+
+
 @pytest.fixture
-def segmenter(path):
-    return load_segmenter(Config(model=str(path), threads=1))
+def segmenter(either):
+    return load_segmenter(Config(model=str(either), threads=1))
 
 
 def same(a, b):
@@ -81,7 +94,7 @@ class TestTheFile:
         assert not found.problem and [t.name for t in found.inputs] == ["image", *NAMES]
 
     def test_five_frames_are_those_of_torch(self, path):
-        deployed = Deployed(trained()[0], CARD).eval()
+        deployed = Recurrent(trained()[0], CARD).eval()
         session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
         noise = np.random.default_rng(0).integers(0, 256, (H, W, 3)).astype(np.uint8)
         state = tuple(trained()[0].empty_state())
@@ -94,6 +107,15 @@ class TestTheFile:
                     np.testing.assert_allclose(a, b.numpy(), atol=1e-4, rtol=1e-4)
                 state, theirs = ours[3:], got[3:]
         assert theirs[3].tolist() == [1.0] and theirs[2].sum() >= 1
+
+
+def test_its_state_stays_outside_of_what_post_processing_replaces(path, either):
+    """Inputs and outputs of the state are those of the file without post-processing."""
+    sessions = [onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (path, either)]
+    inputs = [{t.name: t.shape for t in one.get_inputs()} for one in sessions]
+    outputs = [{t.name: t.shape for t in one.get_outputs() if t.name.startswith("next_")} for one in sessions]
+    assert inputs[0] == inputs[1] and set(inputs[1]) == {"image", *NAMES}
+    assert outputs[0] == outputs[1] and len(outputs[1]) == len(NAMES)
 
 
 class TestTheSegmenter:
@@ -109,19 +131,31 @@ class TestTheSegmenter:
         alone = segmenter(AFTER_BRIGHT[0])
         assert not any(same(alone, s) for s in found)
 
-    def test_after_a_reset_a_frame_is_a_first_one(self, path, segmenter):
+    def test_after_a_reset_a_frame_is_a_first_one(self, either, segmenter):
         first = segmenter(BRIGHT[0])
         second = segmenter(AFTER_BRIGHT[0])
         segmenter.reset()
         assert same(segmenter(BRIGHT[0]), first)
         assert same(segmenter(AFTER_BRIGHT[0]), second)
-        assert same(load_segmenter(Config(model=str(path), threads=1))(BRIGHT[0]), first)
+        assert same(load_segmenter(Config(model=str(either), threads=1))(BRIGHT[0]), first)
+
+    def test_what_is_inside_the_graph_gives_what_the_host_does(self, path, either):
+        """Over a sequence, at the size of the network and at another camera's."""
+        host, inside = (load_segmenter(Config(model=str(one), threads=1)) for one in (path, either))
+        assert inside.recurrent and host.recurrent
+        for image in (BRIGHT[0], AFTER_BRIGHT[0], DARK[0], AFTER_DARK[0], np.repeat(DARK[0], 2, axis=1)):
+            a, b = host(image), inside(image)
+            assert len(a) >= 2 and a.class_ids.tolist() == b.class_ids.tolist()
+            np.testing.assert_allclose(a.scores, b.scores, atol=1e-5)
+            np.testing.assert_allclose(a.embeddings, b.embeddings, atol=1e-4)
+            if image.shape[:2] == (H, W):
+                np.testing.assert_array_equal(a.map, b.map)
 
 
 class TestThePipeline:
     @pytest.fixture
-    def pipeline(self, path):
-        return OnlinePanoptic(Config(model=str(path), tracker="quasi_dense", threads=1))
+    def pipeline(self, either):
+        return OnlinePanoptic(Config(model=str(either), tracker="quasi_dense", threads=1))
 
     def step(self, pipeline, image, stamp):
         return pipeline.step(Frame(np.ascontiguousarray(image), stamp))
@@ -134,8 +168,8 @@ class TestThePipeline:
         [(True, 400_000_000), (False, 0), (False, 60_000_000_000)],
         ids=["reset", "time that jumps back", "a long gap"],
     )
-    def test_a_new_sequence_begins_without_a_state(self, path, pipeline, reset, stamp):
-        alone = self.step(OnlinePanoptic(Config(model=str(path), threads=1)), AFTER_BRIGHT[0], 0)
+    def test_a_new_sequence_begins_without_a_state(self, either, pipeline, reset, stamp):
+        alone = self.step(OnlinePanoptic(Config(model=str(either), threads=1)), AFTER_BRIGHT[0], 0)
         for i in (1, 2, 3):
             self.step(pipeline, BRIGHT[0], i * 100_000_000)
         if reset:
@@ -155,6 +189,15 @@ class TestThePipeline:
             found = self.step(pipeline, frame[0], i * 100_000_000)
             ids += [s.track_id for s in found.segments if s.is_thing]
         assert len(ids) == len(frames) and len(set(ids)) == 1
+
+
+def test_what_is_handed_on_goes_by_the_thresholds_of_the_file(path, tmp_path):
+    """Which are those that --tune has found, where it was given: no score reaches one."""
+    strict = tmp_path / "strict.onnx"
+    export(trained()[0], replace(CARD, thresholds=replace(CARD.thresholds, thing=1.0)), strict)
+    first = {"image": BRIGHT[0][None], **{n: t.numpy() for n, t in zip(NAMES, trained()[0].empty_state(), strict=True)}}
+    kept = [open_session(p).run(["next_state_kept"], first)[0].sum() for p in (path, strict)]
+    assert kept[0] >= 1 and kept[1] == 0
 
 
 class TestWhatIsRefused:

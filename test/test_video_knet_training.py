@@ -19,8 +19,11 @@ pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning.models import kind_for  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
+from vps_ros.learning.sources import source_of  # noqa: E402
 from vps_ros.learning.targets import Targets  # noqa: E402
+from vps_ros.learning.validation import predict, tune  # noqa: E402
 from vps_ros.learning.video_knet.architecture import LossWeights  # noqa: E402
+from vps_ros.learning.voice import SILENT  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (128, 64)
@@ -90,6 +93,23 @@ def test_from_a_recipe_to_tracked_frames(tmp_path, capsys):
     pipeline = OnlinePanoptic(Config(model=str(path), tracker="quasi_dense", threads=1), segmenter)
     for one in drive("cruise", seed=1, frames=3, size=(200, 80)):
         assert pipeline.step(one.frame).map.shape == (80, 200)
+    # With the thresholds that --tune finds, and its post-processing inside.
+    tuned = tmp_path / "tuned.onnx"
+    more = ["--size", "160x64", "--tune", "--postprocess", "graph", "--camera", "200x80"]
+    assert main(["export", str(run), "-o", str(tuned), *more]) == 0
+    said = capsys.readouterr().err
+    assert "on validation frames" in said and "100.000 % of a frame's pixels are as the host makes them" in said
+    model, trained, _ = checkpoint.restore(run)
+    kind, frames = kind_for(trained), source_of(trained.data).validation(SILENT)
+    predictions = list(predict(kind, model, frames, segmenter.card.input))
+    found, _ = tune(predictions, activation=kind.activation, limits=kind.limits)
+    inside = load_segmenter(Config(model=str(tuned), threads=1))
+    assert inside.card.thresholds == found
+    assert inside.recurrent and inside.card.camera == (80, 200)
+    pipeline = OnlinePanoptic(Config(model=str(tuned), tracker="quasi_dense", threads=1), inside)
+    for one in drive("cruise", seed=1, frames=3, size=(200, 80)):
+        assert pipeline.step(one.frame).map.shape == (80, 200)
+    capsys.readouterr()
     # A model file of it cannot be taken apart again; its checkpoint can be exported.
     assert main(["export", str(path), "-o", str(tmp_path / "again.onnx")]) == 2
     error = capsys.readouterr().err

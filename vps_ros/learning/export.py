@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -48,13 +48,18 @@ def export(
     path: str | Path,
     write: Callable[[Deployed, Tensor, Path], None] | None = None,
     compare: Callable[[Deployed, Path, Sequence[NDArray[np.uint8]]], Sequence[verify.Difference]] | None = None,
+    deployed: Deployed | None = None,
+    state: Mapping[str, Tensor] | None = None,
 ) -> float:
     """Writes the model, whole or not at all, and returns the largest relative difference from torch.
 
     Args:
-        model: its output has `final`, a MaskOutput, and `embeddings`; its `architecture` SIDES and `classes`.
+        model: its `architecture` has SIDES and `classes`; unless `deployed` reads its output, that has `final`, a
+            MaskOutput, and `embeddings`.
         write: what writes the graph, in place of `graphs.trace`.
         compare: what finds the differences on some images, in place of `verify.differences`, for networks that decide.
+        deployed: what is traced, in place of Deployed.
+        state: of a recurrent network, at a first frame; see `graphs.trace`.
 
     Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
     """
@@ -64,12 +69,15 @@ def export(
         raise InputError(f"input {spec.width}x{spec.height}: both sides must be {sides}")
     if len(card.taxonomy) != model.architecture.classes:
         raise InputError(f"{len(card.taxonomy)} classes in the card, {model.architecture.classes} in the model")
-    deployed = Deployed(model, spec).eval()
+    deployed = (deployed or Deployed(model, spec)).eval()
     images = verify.probes(spec.height, spec.width)
+    if state:
+        # A frame like the one before is the one for which a state is made.
+        images.append(np.roll(images[-1], 4, axis=2))
     with whole(path) as draft:
-        (write or partial(graphs.trace, outputs=OUTPUTS))(deployed, torch.from_numpy(images[0]), draft)
+        (write or partial(graphs.trace, outputs=OUTPUTS, state=state))(deployed, torch.from_numpy(images[0]), draft)
         graphs.save(onnx.load(str(draft)), card, draft)
-        found = (compare or partial(verify.differences, names=OUTPUTS))(deployed, draft, images)
+        found = (compare or partial(verify.differences, names=OUTPUTS, state=state))(deployed, draft, images)
         verify.demand(found, str(path))
     return max(one.largest for one in found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import onnx
@@ -21,17 +21,25 @@ _FLOAT32_ONLY = ("GridSample",)
 """Operators that ONNX Runtime has for float32 alone on the GPU, besides those of the converter's own list."""
 
 
-def trace(network: nn.Module, image: Tensor, path: Path, outputs: Sequence[str]) -> None:
-    """Writes the graph that runs on images of this size, without its card."""
+def trace(
+    network: nn.Module, image: Tensor, path: Path, outputs: Sequence[str], state: Mapping[str, Tensor] | None = None
+) -> None:
+    """Writes the graph that runs on images of this size, without its card.
+
+    Args:
+        network: an image, and of a recurrent one its state behind it, to a tuple of the outputs and its next state.
+        state: inputs by name; the outputs that follow them have `next_` before it.
+    """
+    state = state or {}
     with torch.no_grad(), warnings.catch_warnings():
         # The tracer warns of sizes it takes as constants, which they are, and of its own age.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
-            (image,),
+            (image, *state.values()),
             str(path),
-            input_names=["image"],
-            output_names=list(outputs),
+            input_names=["image", *state],
+            output_names=[*outputs, *(f"next_{name}" for name in state)],
             opset_version=OPSET,
             dynamo=False,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 
@@ -95,20 +95,32 @@ def open_telling(path: str | Path, operator: str, type: int) -> tuple[onnxruntim
 
 
 def differences(
-    network: nn.Module, path: str | Path, images: Sequence[NDArray[np.uint8]], names: Sequence[str]
+    network: nn.Module,
+    path: str | Path,
+    images: Sequence[NDArray[np.uint8]],
+    names: Sequence[str],
+    state: Mapping[str, Tensor] | None = None,
 ) -> tuple[Difference, ...]:
     """How far a model file is from the network it was made of.
 
     Args:
-        network: uint8 [1, H, W, 3] to a tuple of the outputs.
+        network: uint8 [1, H, W, 3], and of a recurrent one its state behind it, to a tuple of the outputs and its next
+            state.
+        images: uint8 [1, H, W, 3] each; frames of one sequence where there is a state, with which both go on from
+            their own.
         names: of the outputs, in that order.
+        state: that of a first frame, inputs of the file by name; the next ones are compared as well.
     """
-    session = open_session(path)
-    largest, squares, magnitude, power = (np.zeros(len(names)) for _ in range(4))
+    session, ours = open_session(path), dict(state or {})
+    theirs = {name: one.numpy() for name, one in ours.items()}
+    every = [*names, *(f"next_{name}" for name in ours)]
+    largest, squares, magnitude, power = (np.zeros(len(every)) for _ in range(4))
     for image in images:
-        got = session.run(list(names), {"image": image})
+        got = session.run(every, {"image": image, **theirs})
         with torch.no_grad():
-            expected = [one.numpy() for one in network(torch.from_numpy(image))]
+            expected = [one.numpy() for one in network(torch.from_numpy(image), *ours.values())]
+        theirs = dict(zip(ours, got[len(names) :], strict=True))
+        ours = dict(zip(ours, map(torch.from_numpy, expected[len(names) :]), strict=True))
         for i, (a, b) in enumerate(zip(got, expected, strict=True)):
             if a.shape != b.shape or not (np.isfinite(a).all() and np.isfinite(b).all()):
                 largest[i] = np.inf
@@ -120,7 +132,7 @@ def differences(
             power[i] += np.square(b, dtype=np.float64).sum()
     shares = largest / np.maximum(magnitude, 1e-6)
     typical = np.where(np.isfinite(largest), np.sqrt(squares / np.maximum(power, 1e-12)), np.inf)
-    return tuple(Difference(n, float(s), float(t)) for n, s, t in zip(names, shares, typical, strict=True))
+    return tuple(Difference(n, float(s), float(t)) for n, s, t in zip(every, shares, typical, strict=True))
 
 
 def demand(found: Sequence[Difference], what: str, half: bool = False) -> None:

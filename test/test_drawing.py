@@ -141,6 +141,9 @@ def test_small_images_are_enlarged_where_that_is_asked_for():
     assert picture.shape == (360, 600, 3)
     assert near(picture[210, 360], (np.array(identity_color(7)) + 100) / 2)
     assert Overlay(CITYSCAPES, min_height=120)(grey(), scene()).shape == (120, 200, 3)
+    road = (Segment(1 + ROAD, ROAD, False, 1.0, 900, 0),)
+    line = PanopticFrame(0, "", 0, np.full((1, 900), 1 + ROAD, np.uint16), road, ())
+    assert Overlay(CITYSCAPES, min_height=300)(np.zeros((1, 900, 3), np.uint8), line).shape == (4, 3600, 3)
 
 
 def test_a_frame_without_segments_is_the_image():
@@ -274,6 +277,12 @@ def test_an_existing_video_is_kept_without_force_and_on_failure(tmp_path):
 def test_bad_names_and_rates_are_refused(tmp_path, name, fps):
     with pytest.raises(InputError):
         VideoWriter(tmp_path / name, fps)
+
+
+def test_a_picture_that_no_encoder_takes_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"v\.mp4: pictures of 40000x2 cannot be encoded"):
+        film(tmp_path / "v.mp4", [np.zeros((2, 40_000, 3), np.uint8)])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_disk_is_named(tmp_path):

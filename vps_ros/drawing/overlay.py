@@ -15,6 +15,7 @@ from vps_ros.taxonomy import Taxonomy
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WHITE = (255, 255, 255)
+_WIDEST = 4096
 
 Box = tuple[int, int, int, int]
 
@@ -27,7 +28,8 @@ class Overlay:
         opacity: share of the colour over the image, 0..1.
         labels: write class and id at each object.
         lost: show remembered objects as a faint dashed box where the tracker believes them.
-        min_height: pictures of images lower than this are enlarged by a whole factor, for room to write; 0: never.
+        min_height: pictures of images lower than this are enlarged by a whole factor, for room to write, though never
+            beyond a width of 4096; 0: never.
     """
 
     def __init__(
@@ -49,7 +51,7 @@ class Overlay:
 
     def __call__(self, image: NDArray[np.uint8], frame: PanopticFrame) -> NDArray[np.uint8]:
         """The picture, RGB uint8 [H, W, 3], of `image`, RGB uint8 [H, W, 3], which stays as it is."""
-        factor = -(-self._min_height // image.shape[0])
+        factor = min(-(-self._min_height // image.shape[0]), _WIDEST // image.shape[1])
         if factor > 1:
             image, frame = _enlarged(image, frame, factor)
         picture = self._paint(image, frame)

@@ -118,13 +118,16 @@ class VideoWriter:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """What the system says, a full disk for one, as the OSError that names the file."""
+        """What the system says, a full disk for one, as an OSError that names the file; else an InputError."""
         try:
             yield
         except av.error.FFmpegError as error:
             if error.errno in errno.errorcode:
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
-            raise
+            size = f"{self._width}x{self._height}"
+            raise InputError(
+                f"{self.path}: pictures of {size} cannot be encoded ({error.strerror}); leave the video out"
+            ) from None
 
 
 def letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:

@@ -281,10 +281,35 @@ def test_a_query_that_is_negligible_at_every_node_can_win_between_them():
     assert claims.mask_area.tolist() == [25 + 11, 25 + 8, 31]
 
 
-def test_equal_logits_go_to_the_first_query():
-    nodes = np.zeros((3, 2, 2), np.float32)
-    claims = softmax_claims(SoftmaxField(nodes), np.arange(3), grid(Fit((9, 9), (8, 8), (8, 8)), (2, 2)), 0.3, True)
-    assert claims.mask_area.tolist() == [81, 0, 0]
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.4])
+def test_equal_logits_go_to_the_first_query(threshold):
+    """With a threshold of 0.4, none of three equals reaches it."""
+    over, nodes = grid(Fit((9, 9), (8, 8), (8, 8)), (2, 2)), np.zeros((3, 2, 2), np.float32)
+    claims = softmax_claims(SoftmaxField(nodes), np.arange(3), over, threshold, True)
+    assert claims.mask_area.tolist() == [81 if threshold < 0.4 else 0, 0, 0]
+
+
+def test_negligible_queries_win_between_the_nodes_also_where_only_the_largest_counts():
+    """As above, without a threshold: 50 pixels between the nodes, of which the third has those between its two
+    crossings, at 25 / 110 and 75 / 90 of the way."""
+    nodes = np.array([[[0.0], [-100.0]], [[-100.0], [0.0]], [[-25.0], [-15.0]]], np.float32)
+    claims = check_softmax(nodes, Fit((100, 1), (8, 4), (8, 4)), np.arange(3), 0.0, True)
+    assert claims.mask_area.tolist() == [25 + 11, 25 + 8, 31]
+
+
+def test_what_no_candidate_wins_is_claimed_by_nobody():
+    """Two maps cross in the middle of 8 pixels; the one on the right is no candidate."""
+    nodes = np.array([[[2.0, 0.0]], [[0.0, 2.0]]], np.float32)
+    claims = check_softmax(nodes, Fit((1, 8), (2, 4), (2, 4)), np.array([0]), 0.0, True)
+    assert claims.mask_area.tolist() == [4]
+    label = np.zeros(len(claims.weight), np.uint8)
+    label[claims.entry] = 1
+    assert claims.paint(label, 1)[0].tolist() == [[1, 1, 1, 1, 0, 0, 0, 0]]
+
+
+def test_more_contenders_in_a_cell_than_a_byte_can_name():
+    nodes = np.random.default_rng(0).normal(0, 1, (600, 2, 2)).astype(np.float32)
+    check_softmax(nodes, Fit((30, 40), (8, 8), (8, 8)), np.arange(600), 0.0, True)
 
 
 def test_interpolation_is_that_of_torch():

@@ -95,13 +95,18 @@ class ClaimTable:
         return first
 
     def add_blocks(
-        self, block: Blocks, local: NDArray[np.int64], always: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+        self,
+        block: Blocks,
+        local: NDArray[np.int64],
+        always: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
+        rest: NDArray[np.int64] | None = None,
     ) -> None:
         """The entries of a group of cells.
 
         Args:
             local: int [k, U], candidates that the cells' local queries are.
             always: candidate and cell (0..U-1) of those that claim every pixel of a cell besides.
+            rest: int [U], candidates that claim the pixels that no local query does.
         """
         sets, cells = len(block.subsets), np.arange(len(block))
         member = [(s, i) for s, subset in enumerate(block.subsets) for i in subset]
@@ -110,6 +115,9 @@ class ClaimTable:
         if always is not None:
             query.append(np.tile(always[0], sets))
             entry.append((np.arange(sets)[:, None] * len(block) + always[1]).ravel())
+        if rest is not None:
+            query.append(rest)
+            entry.append(cells)
         first = self.add(np.concatenate(query), np.concatenate(entry), block.count().ravel())
         self._blocks.append((block, first))
 

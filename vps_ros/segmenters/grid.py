@@ -81,6 +81,11 @@ class Grid:
     area: NDArray[np.float64]
     corners: NDArray[np.int64]
 
+    @property
+    def largest_cell(self) -> int:
+        """Pixels of the largest cell, padded as Axis.pixel is."""
+        return len(self.y.pixel) * len(self.x.pixel)
+
     def expand(self, cells: NDArray) -> NDArray:
         """[height, width]: each pixel has the value of its cell; `cells` is [h + 1, w + 1]."""
         return cells.take(self.x.cell, axis=1).take(self.y.cell, axis=0)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.segmenters.claims import values_at
 from vps_ros.segmenters.grid import Grid
+from vps_ros.segmenters.largest import Maps
 
 _NEGLIGIBLE = 10.0
 """A query that stays this far below the largest logit at every node is left out, and bounded with the rest."""
@@ -29,8 +31,6 @@ class SoftmaxField:
         logits: float32 [n, nodes].
         winner: int64 [nodes], place in `queries` of the one with the largest logit.
         total: float32 [nodes], sum over queries of exp(logit).
-        log_sum: float32 [nodes], log sum exp.
-        unnamed: at most what the queries left out add to the softmax at any node.
     """
 
     def __init__(self, logits: NDArray[np.float32]) -> None:
@@ -41,16 +41,33 @@ class SoftmaxField:
         self.queries = np.flatnonzero(alive)
         if len(self.queries) < len(flat):
             self.logits = self._all.take(self.queries, axis=0)
-        lost = nearest[~alive]
-        self._log_unnamed = float(np.logaddexp.reduce(lost)) if len(lost) else -math.inf
-        self.unnamed = math.exp(max(self._log_unnamed, -80))
+        self._lost = nearest[~alive]
         # Much faster than argmax over the slow axis; backwards, so that of equals the first stays.
         query, node = np.divmod(np.flatnonzero(self.logits == 0)[::-1], flat.shape[1])
         self.winner = np.empty(flat.shape[1], np.int64)
         self.winner[node] = query
         self._power = np.exp(self.logits)
         self.total = self._power.sum(0)
-        self.log_sum = np.log(self.total)
+
+    @cached_property
+    def log_sum(self) -> NDArray[np.float32]:
+        """float32 [nodes], log sum exp."""
+        return np.log(self.total)
+
+    @cached_property
+    def _log_unnamed(self) -> float:
+        return float(np.logaddexp.reduce(self._lost)) if len(self._lost) else -math.inf
+
+    @property
+    def unnamed(self) -> float:
+        """At most what the queries left out add to the softmax at any node."""
+        return math.exp(max(self._log_unnamed, -80))
+
+    @property
+    def maps(self) -> Maps:
+        """The logits, for where only the largest counts."""
+        bound = float(self._lost.max()) if len(self._lost) else -math.inf
+        return Maps(self._all, self.queries, self.logits, self.winner, bound)
 
     def rows_of(self, candidates: NDArray[np.int64]) -> NDArray[np.int64]:
         """[N] place of each query in `candidates`; their number for the others."""
@@ -64,16 +81,17 @@ class SoftmaxField:
         With `exclusive` over those of them that the query wins: below a threshold of 1/2 others may own the rest, and
         an object's score would fall with its share of the image.
         """
-        there = np.flatnonzero(np.isin(chosen, self.queries))
-        row = np.searchsorted(self.queries, chosen[there])
-        p = self._power.take(row, axis=0)
-        p /= self.total
+        scores = np.zeros(len(self._all))
         if exclusive:
-            p *= self.winner == row[:, None]
-            threshold = max(threshold, 0.0)
-        scores = np.zeros(len(chosen))
-        scores[there] = mean_above(p, threshold)
-        return scores
+            # Relative to the largest logit, which is theirs.
+            p = 1 / self.total
+            inside = p > threshold
+            n = len(self.queries)
+            owned = np.bincount(self.winner, inside, n)
+            scores[self.queries] = np.bincount(self.winner, p * inside, n) / np.maximum(owned, 1)
+        else:
+            scores[self.queries] = mean_above(self._power / self.total, threshold)
+        return scores.take(chosen)
 
     def at_pixels(
         self, grid: Grid, rows, columns, candidates: NDArray[np.int64], threshold: float, exclusive: bool

@@ -12,8 +12,8 @@ softmax masks to the one with the largest p_q over all queries, if that one clai
 with the largest class score * p_q, if that one claims it, and in mode argmax in any case. (In mode argmax, what must
 exceed the threshold for a pixel to count as its mask's is the product with the class score.)
 
-Most pixels need no evaluation; for sigmoid masks see winners.py. A pixel's logits are a convex combination of those at
-the four nodes around it, so
+Most pixels need no evaluation; for sigmoid masks see winners.py, for softmax masks of which the largest claims its
+pixel in any case, largest.py. A pixel's logits are a convex combination of those at the four nodes around it, so
 
 - l_q > l_r at the four nodes implies the same at every pixel between them, and so does l_q < l_r;
 - log sum_r exp(l_r - l_q) is convex, so that p_q > s at the four nodes implies p_q > s at every pixel between them;
@@ -39,6 +39,7 @@ from numpy.typing import NDArray
 from vps_ros.segmenters.blocks import Blocks
 from vps_ros.segmenters.claims import Claims, ClaimTable, logit
 from vps_ros.segmenters.grid import Grid
+from vps_ros.segmenters.largest import largest_claims
 from vps_ros.segmenters.softmax import SoftmaxField
 
 _LOOSE = 0.06
@@ -65,7 +66,11 @@ def softmax_claims(
         threshold: least probability.
         exclusive: see the module.
     """
-    rows = masks.rows_of(candidates).take(masks.queries)
+    rows = masks.rows_of(candidates)
+    if exclusive and threshold * len(rows) < 1:
+        # The largest of so many exceeds the threshold.
+        return largest_claims(masks.maps, rows, len(candidates), grid)
+    rows = rows.take(masks.queries)
     bound = threshold if exclusive else max(threshold, 1 - threshold)
     winner = np.where(masks.total * bound < 1, masks.winner, -1)
     around = winner.take(grid.corners)

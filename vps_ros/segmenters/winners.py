@@ -3,8 +3,7 @@
 Each pixel goes to the query with the largest product of class score and mask probability. That product is monotone in
 what is interpolated, and what is interpolated lies between its values at the four nodes around a pixel. So a query
 wins a whole cell when its product is everywhere above what the others reach at their best, and a query that never
-reaches what another has at the least is no contender. Where the product itself is interpolated, a query that wins the
-four nodes wins all between them: a convex combination keeps the order.
+reaches what another has at the least is no contender. Where the product itself is interpolated, largest.py decides.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from vps_ros.segmenters.blocks import Blocks
 from vps_ros.segmenters.claims import Claims, ClaimTable, logit, values_at
 from vps_ros.segmenters.grid import Grid
+from vps_ros.segmenters.largest import Maps, first_largest, largest_claims
 
 _COMPARED = 8
 """Contenders of one cell that are compared pixel by pixel together; where there are more, each pixel stands alone."""
@@ -28,7 +28,11 @@ def argmax_claims(products: NDArray[np.float32], grid: Grid, threshold: float) -
 
     The area of a mask is that of its product above the threshold, which does not bound what it wins.
     """
-    return _Contest(products, None, grid, np.float32(threshold), below=True).claims()
+    everyone, flat = np.arange(len(products)), products.reshape(len(products), -1)
+    maps = Maps(flat, everyone, flat, _best_two(flat)[0])
+    found = largest_claims(maps, everyone, len(everyone), grid)
+    won = np.bincount(found.query, found.weight.take(found.entry), len(everyone))
+    return replace(found, mask_area=_Sides.of(products, np.float32(threshold), grid).area(), won=won)
 
 
 def pixel_wise_claims(logits: NDArray[np.float32], scores: NDArray[np.float32], grid: Grid, threshold: float) -> Claims:
@@ -36,7 +40,44 @@ def pixel_wise_claims(logits: NDArray[np.float32], scores: NDArray[np.float32], 
 
     A pixel whose winner has no more than the threshold's probability is claimed by nobody, but counts as won.
     """
-    return _Contest(logits, scores, grid, np.float32(logit(threshold)), below=False).claims()
+    return _Contest(logits, scores, grid, np.float32(logit(threshold))).claims()
+
+
+@dataclass(frozen=True)
+class _Sides:
+    """Where masks are above a limit.
+
+    Attributes:
+        nodes: float32 [Q, h, w].
+        everywhere, somewhere: bool [Q, cells], whether each mask holds all four nodes around a cell, or any.
+    """
+
+    nodes: NDArray[np.float32]
+    limit: np.float32
+    grid: Grid
+    everywhere: NDArray[np.bool_]
+    somewhere: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, nodes: NDArray[np.float32], limit: np.float32, grid: Grid) -> _Sides:
+        above = np.pad(nodes > limit, ((0, 0), (1, 1), (1, 1)), mode="edge")
+        pair_all, pair_any = above[:, :, :-1] & above[:, :, 1:], above[:, :, :-1] | above[:, :, 1:]
+        everywhere, somewhere = pair_all[:, :-1] & pair_all[:, 1:], pair_any[:, :-1] | pair_any[:, 1:]
+        return cls(nodes, limit, grid, everywhere.reshape(len(above), -1), somewhere.reshape(len(above), -1))
+
+    def area(self) -> NDArray[np.float64]:
+        """[Q] pixels of each mask, whoever wins them."""
+        queries, shape = len(self.nodes), self.grid.area.shape
+        flat = self.nodes.reshape(queries, -1)
+        per_row = self.everywhere.reshape(queries, *shape).astype(np.float32) @ self.grid.x.count.astype(np.float32)
+        area = per_row.astype(np.float64) @ self.grid.y.count
+        which, cells = np.nonzero(self.somewhere & ~self.everywhere & (self.grid.area.ravel() > 0))
+        for start in range(0, len(which), _CHUNK):
+            q, part = which[start : start + _CHUNK], cells[start : start + _CHUNK]
+            block = Blocks(self.grid, part)
+            value = block.interpolate(flat[q, self.grid.corners.take(part, axis=1)])
+            area += np.bincount(q, block.count_of(value > self.limit), queries)
+        return area
 
 
 @dataclass
@@ -44,18 +85,15 @@ class _Contest:
     """Who wins each pixel, and what each mask covers.
 
     Attributes:
-        nodes: float32 [Q, h, w], what is interpolated.
-        scores: float32 [Q] where the product is that of a score and the sigmoid of what is interpolated; None where
-            what is interpolated is the product.
-        limit: what is interpolated must exceed it to belong to a mask.
-        below: whether pixels are claimed also where it does not.
+        nodes: float32 [Q, h, w] logits.
+        scores: float32 [Q] of the classes.
+        limit: logits must exceed it to belong to a mask.
     """
 
     nodes: NDArray[np.float32]
-    scores: NDArray[np.float32] | None
+    scores: NDArray[np.float32]
     grid: Grid
     limit: np.float32
-    below: bool
 
     def __post_init__(self) -> None:
         self._flat = self.nodes.reshape(len(self.nodes), -1)
@@ -66,69 +104,38 @@ class _Contest:
 
     def claims(self) -> Claims:
         queries, cells = len(self.nodes), len(self._area)
-        everywhere, somewhere = self._sides()
+        sides = _Sides.of(self.nodes, self.limit, self.grid)
         winner = self._certain_winner()
         sure = np.flatnonzero((winner >= 0) & (self._area > 0))
         cell_entry = np.full(cells, -1)
         cell_entry[sure] = winner[sure]
-        if not self.below:
-            self._won += np.bincount(winner[sure], self._area[sure], queries)
-            # One entry more stands for what is won but not claimed; where a border passes, pixels must be looked at.
-            cell_entry[sure[~somewhere[winner[sure], sure]]] = queries
-            border = sure[somewhere[winner[sure], sure] & ~everywhere[winner[sure], sure]]
-            cell_entry[border] = -1
-            self._compare(border, winner[border][None], count=False)
+        self._won += np.bincount(winner[sure], self._area[sure], queries)
+        # One entry more stands for what is won but not claimed; where a border passes, pixels must be looked at.
+        there = sides.somewhere[winner[sure], sure]
+        cell_entry[sure[~there]] = queries
+        border = sure[there & ~sides.everywhere[winner[sure], sure]]
+        cell_entry[border] = -1
+        self._compare(border, winner[border][None], count=False)
         weight = np.bincount(cell_entry + 1, self._area, queries + 2)[1:]
         # The blocks of the borders came first, so that this table's own entries start behind theirs.
         first = self._table.add(np.arange(queries), np.arange(queries), weight)
         cell_entry[cell_entry >= 0] += first
         alone = self._settle(np.flatnonzero((winner < 0) & (self._area > 0)))
-        found = self._table.claims(cell_entry, alone, self._mask_area(everywhere, somewhere), self._won)
-        if self.below:
-            found = replace(found, won=np.bincount(found.query, found.weight.take(found.entry), queries))
-        return found
+        return self._table.claims(cell_entry, alone, sides.area(), self._won)
 
-    def _rate(self, value: NDArray[np.float32], scores) -> NDArray[np.float32]:
-        """The product that decides, of interpolated values whose queries have these scores."""
-        if scores is None:
-            return value
+    @staticmethod
+    def _rate(value: NDArray[np.float32], scores: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The product that decides, of interpolated logits whose queries have these scores."""
         with np.errstate(over="ignore"):
             return scores.reshape(-1, *[1] * (value.ndim - scores.ndim), *scores.shape[1:]) / (1 + np.exp(-value))
 
-    def _sides(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        """bool [Q, cells]: whether each mask holds all four nodes around a cell, and whether it holds any."""
-        above = np.pad(self.nodes > self.limit, ((0, 0), (1, 1), (1, 1)), mode="edge")
-        pair_all, pair_any = above[:, :, :-1] & above[:, :, 1:], above[:, :, :-1] | above[:, :, 1:]
-        everywhere, somewhere = pair_all[:, :-1] & pair_all[:, 1:], pair_any[:, :-1] | pair_any[:, 1:]
-        return everywhere.reshape(len(above), -1), somewhere.reshape(len(above), -1)
-
-    def _mask_area(self, everywhere: NDArray[np.bool_], somewhere: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """[Q] pixels of each mask, whoever wins them."""
-        queries, shape = len(self.nodes), self.grid.area.shape
-        per_row = everywhere.reshape(queries, *shape).astype(np.float32) @ self.grid.x.count.astype(np.float32)
-        area = per_row.astype(np.float64) @ self.grid.y.count
-        which, cells = np.nonzero(somewhere & ~everywhere & (self._area > 0))
-        for start in range(0, len(which), _CHUNK):
-            q, part = which[start : start + _CHUNK], cells[start : start + _CHUNK]
-            block = Blocks(self.grid, part)
-            value = block.interpolate(self._flat[q, self.grid.corners.take(part, axis=1)])
-            area += np.bincount(q, block.count_of(value > self.limit), queries)
-        return area
-
     def _certain_winner(self) -> NDArray[np.int64]:
         """[cells] the query that wins all pixels of a cell, -1 where that is not certain."""
-        best, second = self._product[0].copy(), np.full(self._product.shape[1], -np.inf, np.float32)
-        winner = np.zeros(len(best), np.int16)
-        for q, product in enumerate(self._product[1:], 1):
-            if self.scores is not None:
-                np.maximum(second, np.minimum(best, product), out=second)
-            np.copyto(winner, q, where=product > best)
-            np.maximum(best, product, out=best)
-        around = winner.take(self.grid.corners)
+        corners = self.grid.corners
+        winner, best, second = _best_two(self._product)
+        around = winner.take(corners)
         certain = (around[0] == around[1]) & (around[0] == around[2]) & (around[0] == around[3])
-        if self.scores is not None:
-            corners = self.grid.corners
-            certain &= best.take(corners).min(0) > second.take(corners).max(0)
+        certain &= best.take(corners).min(0) > second.take(corners).max(0)
         return np.where(certain, around[0], -1)
 
     def _settle(self, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
@@ -150,17 +157,12 @@ class _Contest:
         if not len(cells):
             return
         block = Blocks(self.grid, cells)
-        corners = self._flat[local[:, None], self.grid.corners.take(cells, axis=1)]
-        if len(local) == 2 and self.scores is None:
-            ahead = block.interpolate(corners[0] - corners[1]) >= 0
-            wins = np.stack([ahead, ~ahead])
-        else:
-            value = block.interpolate(corners)
-            wins = _wins(self._rate(value, None if self.scores is None else self.scores[local]))
-        if not self.below:
-            if count:
-                self._won += np.bincount(local.ravel(), block.count_of(wins).ravel(), len(self.nodes))
-            wins &= value > self.limit
+        value = block.interpolate(self._flat[local[:, None], self.grid.corners.take(cells, axis=1)])
+        winner = first_largest(self._rate(value, self.scores[local]))
+        wins = winner == np.arange(len(local), dtype=np.uint8).reshape(-1, 1, 1, 1)
+        if count:
+            self._won += np.bincount(local.ravel(), block.count_of(wins).ravel(), len(self.nodes))
+        wins &= value > self.limit
         block.claim(wins, 1)
         self._table.add_blocks(block, local)
 
@@ -174,17 +176,18 @@ class _Contest:
             part = slice(start, start + _CHUNK)
             value = values_at(self._flat, self.grid, rows[part], columns[part])
             winner[part] = self._rate(value, self.scores).argmax(0)
-            inside[part] = self.below | (value[winner[part], np.arange(value.shape[1])] > self.limit)
-        if not self.below:
-            self._won += np.bincount(winner, minlength=len(self.nodes))
+            inside[part] = value[winner[part], np.arange(value.shape[1])] > self.limit
+        self._won += np.bincount(winner, minlength=len(self.nodes))
         first = self._table.add(winner[inside], np.flatnonzero(inside), np.ones(len(rows)))
         return rows, columns, first + np.arange(len(rows))
 
 
-def _wins(product: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Whether each of `product` [k, ...] is the largest; of equals the first is."""
-    best, winner = product[0].copy(), np.zeros(product.shape[1:], np.uint8)
-    for i, one in enumerate(product[1:], 1):
-        np.copyto(winner, i, where=one > best)
+def _best_two(values: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+    """[nodes] each: which of `values` [Q, nodes] is the largest (of equals the first), it, and the next one."""
+    best, second = values[0].copy(), np.full(values.shape[1], -np.inf, np.float32)
+    winner = np.zeros(len(best), np.int64)
+    for q, one in enumerate(values[1:], 1):
+        np.maximum(second, np.minimum(best, one), out=second)
+        np.copyto(winner, q, where=one > best)
         np.maximum(best, one, out=best)
-    return winner == np.arange(len(product), dtype=np.uint8).reshape(-1, *[1] * winner.ndim)
+    return winner, best, second

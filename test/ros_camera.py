@@ -1,4 +1,6 @@
-"""Publishes a small picture with rclpy at 10 Hz until it is interrupted. Runs inside a ROS workspace.
+"""Publishes a small picture with rclpy at 10 Hz until it is interrupted, as the node that the topic begins with.
+
+Runs inside a ROS workspace.
 
 usage: ros_camera.py TOPIC best_effort|reliable
 """
@@ -15,7 +17,7 @@ from worlds import picture
 
 def main(topic: str, reliability: str) -> None:
     rclpy.init()
-    node = rclpy.create_node("camera")
+    node = rclpy.create_node(topic.split("/")[1])
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
     publisher = node.create_publisher(Image, topic, qos)
     image = picture({0: (8, 40), 1: (76, 36)})

@@ -90,6 +90,22 @@ def test_endpoints_are_described_as_those_of_a_node(wire, name):
         assert line in publisher
 
 
+def test_it_is_shown_as_a_node_with_what_is_its_own(wire):
+    alone = ("--no-daemon", "--spin-time", "5")
+    assert {"/vps", "/camera", "/rear"} <= set(ros2("node", "list", *alone).splitlines())
+    shown = ros2("node", "info", "/vps", *alone)
+    rows = r"((?:    .+\n)*)"
+    has = dict(re.findall(rf"^  (\w[\w ]+):\n{rows}", shown, re.MULTILINE))
+    outputs = {f"/vps/{name}": kind for name, kind in TYPES.items()}
+    outputs["/diagnostics"] = "diagnostic_msgs/msg/DiagnosticArray"
+    for title, expected in (
+        ("Subscribers", {"/camera/image_raw": "sensor_msgs/msg/Image"}),
+        ("Publishers", outputs),
+        ("Service Servers", {"/vps/reset_tracks": "std_srvs/srv/Trigger", "/vps/enable": "std_srvs/srv/SetBool"}),
+    ):
+        assert dict(re.findall(r"(\S+): (\S+)", has[title])) == expected
+
+
 def test_echo_shows_messages_also_to_latecomers(wire):
     shown = ros2("topic", "echo", "--once", "--no-arr", "/vps/panoptic", "--no-daemon")
     assert "frame_id: rclpy_camera" in shown

@@ -13,6 +13,7 @@ from vps_ros.config import Config, LiveConfig
 from vps_ros.live.dds import Bus, Profile
 from vps_ros.live.dds_camera import CameraSubscription, read_wire
 from vps_ros.live.dds_graph import Graph
+from vps_ros.live.dds_nodes import Announcement
 from vps_ros.live.dds_services import Service
 from vps_ros.live.dds_sink import DdsSink
 from vps_ros.live.health import health
@@ -44,6 +45,7 @@ class DdsNode:
         self.worker = Worker([Camera(camera, pipeline, read_wire, sink) for camera, pipeline, sink in rows])
         self._diagnostics = bus.writer(diagnostics.TOPIC, diagnostics.TYPE, Profile())
         self._graph = Graph(bus)
+        self._announcement = Announcement(bus, name)
         self._subscriptions: list[CameraSubscription] = []
         self._services: list[Service] = []
 
@@ -67,6 +69,7 @@ class DdsNode:
             replace(status, values=status.values + _ends(subscription, sink))
             for status, subscription, sink in zip(statuses, self._subscriptions, self._sinks, strict=True)
         )
+        self._announcement.look()
         if self._diagnostics.listeners:
             self._diagnostics.send(diagnostics.diagnostics(time_ns(), statuses, BagMessages()))
         return statuses

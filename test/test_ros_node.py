@@ -19,6 +19,8 @@ rclpy = pytest.importorskip("rclpy", reason="no ROS 2 is sourced: rclpy is missi
 pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced: its messages are missing")
 
 from rcl_interfaces.msg import ParameterType  # noqa: E402
+from rcl_interfaces.srv import SetParametersAtomically  # noqa: E402
+from rclpy.parameter import Parameter  # noqa: E402
 from ros_world import BEST_EFFORT, DOMAIN, RELIABLE, Log, World, play, wait, workers  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from test_ros_package import plain  # noqa: E402
@@ -367,6 +369,17 @@ def test_a_bad_value_is_refused_with_its_reason(world, model, name, value, words
     for word in words:
         assert word in result.reason
     assert before is None or world.get(name) == before
+
+
+def test_values_that_are_set_together_are_all_taken_or_none(world, model):
+    world.node(model=model)
+    world.run()
+    before = world.get("confirm_hits")
+    given = [Parameter(name, value=value) for name, value in {"confirm_hits": 5, "pixel_threshold": -0.5}.items()]
+    asked = [one.to_parameter_msg() for one in given]
+    result = world.call(SetParametersAtomically, "/vps/set_parameters_atomically", parameters=asked).result
+    assert not result.successful and "pixel_threshold" in result.reason
+    assert world.get("confirm_hits") == before
 
 
 @pytest.mark.parametrize(

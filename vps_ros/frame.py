@@ -89,7 +89,7 @@ class Track(NamedTuple):
 
     track_id: int
     slot: int
-    index: int
+    index: int  # type: ignore[assignment]  # instead of tuple's method
     class_id: int
     score: float
     state: TrackState

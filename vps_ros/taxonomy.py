@@ -71,14 +71,18 @@ class Taxonomy:
         """Raises InputError when an entry lacks a field or has one of the wrong type."""
         try:
             classes = tuple(
-                ClassInfo(int(e["id"]), str(e["name"]), bool(e["isthing"]), tuple(int(v) for v in e["color"]))
-                for e in entries
+                ClassInfo(int(e["id"]), str(e["name"]), bool(e["isthing"]), _rgb(e["color"])) for e in entries
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"taxonomy {name!r}: {error!r}; each class needs id, name, isthing and color [r, g, b]"
             ) from None
         return cls(name, classes)
+
+
+def _rgb(color: Sequence[int]) -> tuple[int, int, int]:
+    red, green, blue = color
+    return int(red), int(green), int(blue)
 
 
 _STREET_CLASSES = (

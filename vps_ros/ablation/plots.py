@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def _quality(document: dict) -> Figure:
     masks, scenarios = document["plan"]["masks"], document["plan"]["scenarios"]
     trackers = document["plan"]["trackers"]
     figure = _figure(4 * len(masks) + 1.5, 1.6 + 0.55 * len(trackers))
-    grid = figure.subplots(2, len(masks), squeeze=False)
+    grid: Any = figure.subplots(2, len(masks), squeeze=False)
     for row, metric in zip(grid, ("AQ", "IDF1"), strict=True):
         for axes, kind in zip(row, masks, strict=True):
             means = {m["tracker"]: m[metric] or 0.0 for m in document["means"] if m["masks"] == kind}

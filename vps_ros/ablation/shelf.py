@@ -55,7 +55,7 @@ def fingerprint(code: Iterable[ModuleType], facts: Any) -> str:
     """
     digest = hashlib.sha256()
     for module in code:
-        path = Path(module.__file__)
+        path = Path(str(module.__file__))
         for file in sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]:
             digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
     digest.update(json.dumps([facts, _versions()], sort_keys=True).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,15 +67,13 @@ class Shot:
 def prepare(shelf: Shelf, drive: Drive, masks: str, model: str) -> None:
     """Puts a drive and its segmentations on the shelf, unless they are there."""
     if not shelf.has(*_source_entry(drive, masks, model)):
-        found = list(_segment(_rendered(shelf, drive), drive, masks, model))
-        shelf.store(*_source_entry(drive, masks, model), _pack(found))
+        _segmented(shelf, drive, masks, model, _rendered(shelf, drive))
 
 
 def load(shelf: Shelf, drive: Drive, masks: str, model: str) -> list[Shot]:
     """The frames of a drive with their segmentations, from the shelf, or made and put there."""
-    prepare(shelf, drive, masks, model)
     rendered = _rendered(shelf, drive)
-    packed = shelf.load(*_source_entry(drive, masks, model))
+    packed = _segmented(shelf, drive, masks, model, rendered)
     frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
     return [Shot(frame, *found) for frame, found in zip(frames, _unpack(packed), strict=True)]
 
@@ -105,11 +104,21 @@ def _rendered(shelf: Shelf, drive: Drive) -> Rendered:
     return tuple(there[name] for name in _PARTS)
 
 
+def _segmented(shelf: Shelf, drive: Drive, masks: str, model: str, rendered: Rendered) -> dict[str, NDArray]:
+    """As `_pack` gives it, from the shelf, or made and put there."""
+    name, key = _source_entry(drive, masks, model)
+    there = shelf.load(name, key)
+    if there is None:
+        there = _pack(list(_segment(rendered, drive, masks, model)))
+        shelf.store(name, key, there)
+    return there
+
+
 def _source_entry(drive: Drive, masks: str, model: str) -> tuple[str, str]:
     """Name and key on the shelf."""
     code = [streets, taxonomy, degrade, tables, histogram]
     if masks == "model":
-        facts = file_fingerprint(model_path(model))
+        facts: Any = file_fingerprint(model_path(model))
         code.append(segmenters)
     else:
         facts = asdict(_DEGRADED[masks])

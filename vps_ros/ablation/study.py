@@ -144,9 +144,9 @@ def _check(plan: Plan) -> None:
             make_tracker(_config(plan, tracker, masks))
 
 
-def _config(plan: Plan, tracker: str, masks: str, **values: float) -> Config:
+def _config(plan: Plan, tracker: str, masks: str, **values: Any) -> Config:
     # What was learned for a model's embeddings says nothing about colour histograms.
-    weights = {} if masks == "model" else {"tracker_weights": "none"}
+    weights: dict[str, Any] = {} if masks == "model" else {"tracker_weights": "none"}
     return Config(tracker=tracker, model=plan.model, **weights, **values)
 
 

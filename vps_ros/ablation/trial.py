@@ -107,7 +107,7 @@ def figures(trials: Sequence[Trial]) -> dict[str, float | int | None]:
     for trial in trials:
         confusion.merge(trial.confusion)
     sq = confusion.segmentation_quality()
-    found = {
+    found: dict[str, float | int | None] = {
         "AQ": association.mean,
         "STQ": segmentation_and_tracking_quality(association.mean, sq),
         "SQ": sq,

@@ -70,13 +70,14 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     document = load_document(root / PREDICTIONS, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/<image id>.png")
     check_categories(document, CITYSCAPES)
     annotations = document.items("annotations")
-    names = [a.get("image_id", str) if "image_id" in a else None for a in annotations]
-    if None in names:
-        maps = sorted(p.stem for p in (root / PREDICTED_MAPS).glob("*.png"))
-        if any(names) or len(maps) != len(names):
-            where = annotations[names.index(None)]
-            raise where.wrong(f"lacks 'image_id', and {len(names)} annotations cannot be joined to {len(maps)} maps")
-        names = maps
+    nameless = [a for a in annotations if "image_id" not in a]
+    if nameless:
+        names = sorted(p.stem for p in (root / PREDICTED_MAPS).glob("*.png"))
+        if len(nameless) < len(annotations) or len(names) != len(annotations):
+            counts = f"{len(annotations)} annotations cannot be joined to {len(names)} maps"
+            raise nameless[0].wrong(f"lacks 'image_id', and {counts}")
+    else:
+        names = [a.get("image_id", str) for a in annotations]
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for frame, annotation in zip(names, annotations, strict=True):
         _add(videos, frame, annotation, root / PREDICTED_MAPS / f"{frame}.png")

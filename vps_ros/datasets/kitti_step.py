@@ -5,11 +5,12 @@ Source: the STEP benchmark (Weber et al., STEP: Segmenting and Tracking Every Pi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -32,6 +33,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Sequences = dict[str, dict[str, Path]]
 """Sequence name -> frame name (file name without suffix) -> file; sequences by name, frames in natural order."""
+Found = TypeVar("Found")
 
 
 def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: str | Path = "map") -> NDArray[np.uint8]:
@@ -150,8 +152,8 @@ def list_embeddings(root: str | Path, split: str | None = None) -> Sequences:
 
 
 def list_without_split(
-    listing: Callable[[str | Path, str | None], Sequences], root: str | Path, split: str | None
-) -> Sequences:
+    listing: Callable[[str | Path, str | None], Found], root: str | Path, split: str | None
+) -> Found:
     """As `listing`, for a folder that may not be laid out in splits: where it is not, `split` asks for nothing."""
     try:
         return listing(root, split)
@@ -159,7 +161,7 @@ def list_without_split(
         return listing(root, None)
 
 
-def name_frames(wanted: set[tuple[str, str]], among: Sequences) -> str:
+def name_frames(wanted: set[tuple[str, str]], among: Mapping[str, Mapping[str, object]]) -> str:
     """A few of the (sequence, frame) `wanted` for an error: whole sequences of `among` by their names alone."""
     names = []
     for sequence in sorted({s for s, _ in wanted}):

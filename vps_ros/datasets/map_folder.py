@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,14 +70,15 @@ def png_videos(
     """
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder in sorted(folders.items()):
-        frames = {}
+        frames: dict[str, LabelledFrame] = {}
         # Listing by name alone: asking the disk about each of many thousand frames is slow.
         for path in sorted(folder.iterdir(), key=natural):
             if path.suffix.lower() == ".png" and not path.name.startswith("."):
                 if path.stem in frames:
-                    raise InputError(f"{path}: frame {path.stem} is in {frames[path.stem].where.name} too; keep one")
+                    other = Path(frames[path.stem].where).name
+                    raise InputError(f"{path}: frame {path.stem} is in {other} too; keep one")
                 photo = image(name, path.stem) if image else None
-                frames[path.stem] = LabelledFrame(name, path.stem, path, lambda p=path: load(p), photo)
+                frames[path.stem] = LabelledFrame(name, path.stem, path, partial(load, path), photo)
         if frames:
             videos[name] = frames
     return videos

@@ -123,7 +123,7 @@ def _read_maps(folder: Path) -> Videos:
     videos = png_videos(subfolders(classes), load, image)
     if not videos:
         raise InputError(f"{folder}: holds no classes of VIPER; expected {folder.name}/cls/SEQUENCE/SEQUENCE_FRAME.png")
-    absent = [f.name for v in videos.values() for f in v.values() if not _beside(f.where, instances).is_file()]
+    absent = [f.name for v in videos.values() for f in v.values() if not _beside(Path(f.where), instances).is_file()]
     if absent:
         raise InputError(f"{instances}: lacks the instances of {len(absent)} frame(s): {listed(absent)}; add them")
     return videos

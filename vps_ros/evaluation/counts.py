@@ -14,7 +14,6 @@ from vps_ros.evaluation.overlaps import Classes, Overlaps
 from vps_ros.evaluation.pq import PanopticCounts, match
 from vps_ros.evaluation.protocols import Protocol
 from vps_ros.evaluation.results import FrameQuality
-from vps_ros.evaluation.stq import Association
 from vps_ros.evaluation.vc import VideoConsistency
 from vps_ros.evaluation.vpq import VideoPanoptic
 
@@ -28,18 +27,13 @@ class Compared(NamedTuple):
 
 
 class FrameCounts:
-    """What needs no order: STQ, PQ, and the confusion of classes. Streaming: update, merge.
+    """What single frames tell: PQ, and the confusion of classes. Streaming: update, merge."""
 
-    Args:
-        sequence: count tubes too, which end with their sequence: the same id in another one is another object.
-    """
-
-    def __init__(self, classes: Classes, protocol: Protocol, sequence: bool = True) -> None:
+    def __init__(self, classes: Classes, protocol: Protocol) -> None:
         self._classes = classes
         self._only_true = protocol.miou == "vspw"
         self.confusion = Confusion(classes)
         self.panoptic = PanopticCounts(classes)
-        self.association = Association(classes, protocol.stq) if sequence else None
         self.frames = 0
 
     def update(self, table: Overlaps) -> FrameQuality:
@@ -48,8 +42,6 @@ class FrameCounts:
         panoptic.update(match(self._classes, table))
         self.confusion.merge(confusion)
         self.panoptic.merge(panoptic)
-        if self.association:
-            self.association.update(table)
         self.frames += 1
         return FrameQuality(panoptic.result().all, confusion.mean_iou(self._only_true))
 
@@ -59,8 +51,6 @@ class FrameCounts:
     def merge(self, other: FrameCounts) -> None:
         self.confusion.merge(other.confusion)
         self.panoptic.merge(other.panoptic)
-        if self.association and other.association:
-            self.association.merge(other.association)
         self.frames += other.frames
 
 

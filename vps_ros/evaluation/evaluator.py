@@ -12,9 +12,9 @@ from vps_ros.evaluation.counts import Compared, FrameCounts, VideoCounts
 from vps_ros.evaluation.identity import IdentityQuality
 from vps_ros.evaluation.identity import available as identities_available
 from vps_ros.evaluation.overlaps import Classes, overlaps
-from vps_ros.evaluation.protocols import DEFAULT, protocol_of
+from vps_ros.evaluation.protocols import DEFAULT, Protocol, protocol_of
 from vps_ros.evaluation.results import ClassReport, FrameQuality, Quality, Report, SequenceReport
-from vps_ros.evaluation.stq import AssociationQuality, segmentation_and_tracking_quality
+from vps_ros.evaluation.stq import Association, AssociationQuality, segmentation_and_tracking_quality
 from vps_ros.evaluation.vc import VideoConsistency
 from vps_ros.evaluation.vpq import VideoPanoptic, VideoPanopticQuality
 from vps_ros.naming import natural
@@ -88,7 +88,7 @@ class Evaluator:
             raise InputError("nothing to evaluate: no frame was given")
         sequences = dict(sorted(self._sequences.items(), key=lambda one: natural(Path(one[0]))))
         reports = {name: s.report() for name, s in sequences.items()}
-        counts = FrameCounts(self.classes, self.rules, sequence=False)
+        counts = FrameCounts(self.classes, self.rules)
         vpq, vc = VideoPanoptic(self.classes, self.rules.vpq), VideoConsistency()
         for sequence in sequences.values():
             counts.merge(sequence.counts)
@@ -98,7 +98,7 @@ class Evaluator:
         identities = [report.identity for report in reports.values() if report.identity]
         whole = _quality(
             counts,
-            AssociationQuality.add(s.counts.association.result() for s in sequences.values()),
+            AssociationQuality.add(s.association.result() for s in sequences.values()),
             vpq.result() if self._video else NO_VPQ,
             vc.result() if self._video else {},
             IdentityQuality.add(identities) if identities else None,
@@ -117,7 +117,7 @@ class Evaluator:
         vpq = whole.vpq.by_class if whole.vpq.windows else np.full(len(iou), np.nan)
         association: dict[int, list[AssociationQuality]] = {}
         for sequence in self._sequences.values():
-            for column, quality in sequence.counts.association.by_class().items():
+            for column, quality in sequence.association.by_class().items():
                 association.setdefault(column, []).append(quality)
         for i, info in enumerate(self.taxonomy.classes):
             tubes = AssociationQuality.add(association.get(i, ()))
@@ -140,7 +140,7 @@ class Evaluator:
     def _of(self, sequence: str) -> _Sequence:
         if sequence not in self._sequences:
             video = VideoCounts(self.classes, self.rules, identities_available()) if self._video else None
-            self._sequences[sequence] = _Sequence(FrameCounts(self.classes, self.rules), video)
+            self._sequences[sequence] = _Sequence(self.classes, self.rules, video)
         return self._sequences[sequence]
 
 
@@ -162,19 +162,21 @@ def compare(
 
 
 class _Sequence:
-    """The counts of one sequence, or of a part of it."""
+    """The counts of one sequence, or of a part of it. Tubes end with it: the same id elsewhere is another object."""
 
-    def __init__(self, counts: FrameCounts, video: VideoCounts | None) -> None:
-        self.counts, self.video = counts, video
+    def __init__(self, classes: Classes, rules: Protocol, video: VideoCounts | None) -> None:
+        self.counts, self.association, self.video = FrameCounts(classes, rules), Association(classes, rules.stq), video
 
     def update(self, frame: Compared) -> FrameQuality:
         if self.video:
             self.video.update(frame)
+        self.association.update(frame.table)
         return self.counts.update(frame.table)
 
     def extend(self, later: _Sequence) -> None:
         if self.video and later.video:
             self.video.extend(later.video)
+        self.association.merge(later.association)
         self.counts.merge(later.counts)
 
     def finish(self) -> None:
@@ -182,7 +184,7 @@ class _Sequence:
             self.video.finish()
 
     def report(self) -> SequenceReport:
-        association = self.counts.association.result()
+        association = self.association.result()
         if not self.video:
             return SequenceReport(**vars(_quality(self.counts, association, NO_VPQ, {}, None)))
         identity = self.video.identity.result() if self.video.identity else None

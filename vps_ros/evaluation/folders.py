@@ -34,6 +34,12 @@ class FramePair:
     def name(self) -> str:
         return f"{self.sequence}/{self.frame}"
 
+    @property
+    def where(self) -> Path | str:
+        """The place of the truth, or of the prediction where there is none, for errors."""
+        side = self.gt or self.pred
+        return side.where if side else self.name
+
 
 def pair_frames(
     gt: str | Path,
@@ -93,7 +99,7 @@ def evaluate_pairs(
         try:
             quality = evaluator.add(sequence, frame)
         except InputError as error:
-            raise InputError(f"{(pair.gt or pair.pred).where}: {error}") from None
+            raise InputError(f"{pair.where}: {error}") from None
         yield pair, quality
 
 
@@ -107,7 +113,7 @@ def compared(pair: FramePair, classes: Classes) -> Compared:
 def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:
     """(classes, instances) of the truth and of the prediction; an absent one is void at the size of the other."""
     gt, pred = (side.read() if side else None for side in (pair.gt, pair.pred))
-    shape = (gt or pred)[0].shape
+    shape = next(filter(None, (gt, pred))).semantic.shape
     void = LabelMap(np.full(shape, VOID_ID, np.uint8), np.zeros(shape, np.uint8))
     return gt or void, pred or void
 

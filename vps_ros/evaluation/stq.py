@@ -114,7 +114,8 @@ class Association:
         inner = dict.fromkeys((gt for gt in self._gt if gt != crowd), 0)
         for (gt, pred), both in self._both.items():
             if gt != crowd:
-                union = self._gt[gt] + self._pred[pred] - self._both.get((crowd, pred), 0) - both
+                crowded = 0 if crowd is None else self._both.get((crowd, pred), 0)
+                union = self._gt[gt] + self._pred[pred] - crowded - both
                 inner[gt] += both * both * ONE // union
         return {gt: value / (self._gt[gt] * ONE) for gt, value in inner.items()}
 

@@ -25,9 +25,11 @@ _TRACK = partial(tuple.__new__, Track)
 
 
 class History(Protocol):
-    """Masks of frames that have been. Attributes: milliseconds: time of the optical flow since `push`."""
+    """Masks of frames that have been."""
 
-    milliseconds: float
+    @property
+    def milliseconds(self) -> float:
+        """Time of the optical flow since `push`."""
 
     def reset(self) -> None: ...
 
@@ -41,7 +43,8 @@ class History(Protocol):
 class Rules(Protocol):
     """Lifecycle, or what stands in for it."""
 
-    confirm_hits: int
+    @property
+    def confirm_hits(self) -> int: ...
 
     def remembered(self, rows: NDArray, stamp: int, frame: int) -> NDArray[np.bool_]: ...
 

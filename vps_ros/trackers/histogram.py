@@ -85,7 +85,7 @@ def _looked_at(segmentation: Segmentation) -> tuple[NDArray[np.int64], NDArray[n
     """Places in the flattened image [P] of the pixels of things that are looked at, and their labels in the map."""
     width = segmentation.map.shape[1]
     places, labels = [], []
-    smallest = 0
+    smallest: float = 0
     for step, largest in _SAMPLING:
         wanted = np.zeros(max(len(segmentation) + 1, 256), bool)
         wanted[1 : len(segmentation) + 1] = (

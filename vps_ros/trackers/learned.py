@@ -49,7 +49,7 @@ class Head:
     def __call__(self, embeddings: NDArray[np.float32], lengths: NDArray[np.float32]) -> NDArray[np.float32]:
         """float32 [K, D] of embeddings [K, D] and their lengths [K]; those of length 0 are not to be used."""
         vectors = embeddings / np.maximum(lengths, np.float32(1e-12))[:, None]
-        if self.hidden is not None:
+        if self.hidden is not None and self.out is not None:
             vectors = vectors + np.maximum(vectors @ self.hidden.T + self.hidden_bias, 0) @ self.out.T + self.out_bias
         return vectors * np.float32(self.scale)
 

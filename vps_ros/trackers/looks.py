@@ -28,7 +28,7 @@ class Looks:
 
     Attributes:
         weight: as given.
-        vectors: float32 [M, D] of length 1; zeros where unknown. None before the first.
+        vectors: float32 [M, D] of length 1; zeros where unknown. D is 0 before the first.
     """
 
     def __init__(self, weight: float) -> None:
@@ -36,12 +36,11 @@ class Looks:
         self.clear()
 
     def clear(self) -> None:
-        self.vectors: NDArray[np.float32] | None = None
+        self.vectors: NDArray[np.float32] = np.zeros((0, 0), np.float32)
         self._same, self._different = np.array(_SAME), np.array(_DIFFERENT)
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
-        if self.vectors is not None:
-            self.vectors = self.vectors[wanted]
+        self.vectors = self.vectors[wanted]
 
     def cosine(
         self, rows: NDArray[np.int64], units: NDArray[np.float32], things: NDArray[np.int64]
@@ -74,12 +73,11 @@ class Looks:
 
     def add(self, count: int) -> None:
         """`count` new objects of unknown looks, after those that are there."""
-        if self.vectors is not None:
-            self.vectors = np.concatenate([self.vectors, np.zeros((count, self.vectors.shape[1]), np.float32)])
+        self.vectors = np.concatenate([self.vectors, np.zeros((count, self.vectors.shape[1]), np.float32)])
 
     def make_room(self, objects: int, width: int) -> None:
         """Vectors of another length than before, or the first: nothing is known of `objects` any more."""
-        if self.vectors is None or self.vectors.shape[1] != width:
+        if self.vectors.shape[1] != width:
             self.clear()
             self.vectors = np.zeros((objects, width), np.float32)
 

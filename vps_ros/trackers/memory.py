@@ -167,11 +167,11 @@ class Memory:
         """Equation 3; an unusable embedding changes nothing, a first one is taken whole."""
         if things.embeddings is None or len(rows) == 0:
             return
-        width = things.embeddings.shape[1]
-        if not self.described(width):
-            self.appearance = np.zeros((len(self.rows), width), np.float32)
+        width, appearance = things.embeddings.shape[1], self.appearance
+        if appearance is None or appearance.shape[1] != width:
+            appearance = self.appearance = np.zeros((len(self.rows), width), np.float32)
             self.rows["described"] = False
-        old, new = self.appearance.take(rows, axis=0), things.embeddings.take(which, axis=0)
+        old, new = appearance.take(rows, axis=0), things.embeddings.take(which, axis=0)
         usable, described = things.lengths.take(which) > 0, self.rows["described"][rows]
         new -= old
         if usable.all() and described.all():
@@ -180,4 +180,4 @@ class Memory:
             new *= (np.where(described, self._appearance_weight, np.float32(1)) * usable)[:, None]
             self.rows["described"][rows] = described | usable
         new += old
-        self.appearance[rows] = new
+        appearance[rows] = new

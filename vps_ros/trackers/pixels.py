@@ -45,13 +45,16 @@ class Masks:
         return np.bincount(self.pixels[1], minlength=len(self.ids) + 1)
 
 
+_NOTHING = Masks(np.zeros((0, 0), np.uint16), np.empty(0, np.int64), np.empty((0, 2)), 0)
+
+
 class PixelHistory:
     """Masks of the current frame and of the two before it."""
 
     def __init__(self, flow: FlowHistory) -> None:
         self._flow = flow
         self._past: deque[Masks] = deque(maxlen=2)
-        self._now: Masks | None = None
+        self._now = _NOTHING
 
     @property
     def milliseconds(self) -> float:
@@ -59,19 +62,18 @@ class PixelHistory:
         return self._flow.milliseconds
 
     @property
-    def now(self) -> Masks | None:
-        """Those of the current frame; None before the first."""
+    def now(self) -> Masks:
+        """Those of the current frame; of no size before the first."""
         return self._now
 
     def reset(self) -> None:
         self._flow.reset()
         self._past.clear()
-        self._now = None
+        self._now = _NOTHING
 
     def push(self, frame: Frame, segmentation: Segmentation, things: Things) -> None:
         """Takes the current frame."""
-        if self._now is not None:
-            self._past.append(self._now)
+        self._past.append(self._now)
         grid = self._flow.push(frame.image, frame.stamp)
         if self._past and self._past[-1].labels.shape != grid:
             self._past.clear()

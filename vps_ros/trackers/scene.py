@@ -48,7 +48,7 @@ class Scene:
         if len(self._memory):
             flow = self._flow.backward(1)
         camera = None
-        if flow is not None and before is not None and before.labels.shape == now.labels.shape:
+        if flow is not None and before.labels.shape == now.labels.shape:
             camera = camera_motion(flow, (now.labels | before.labels) == 0)
         self._memory.move(camera, seconds, things, self._colours(things))
 

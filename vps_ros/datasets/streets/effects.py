@@ -118,7 +118,7 @@ class Camera:
         image = cv2.add(image, self._grain[y : y + h, x : x + w], dtype=cv2.CV_8U)
         if s.jpeg:
             data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, s.jpeg])[1]
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]
+            image = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]
         return np.ascontiguousarray(image)
 
     def _rain(self, rng: Generator, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

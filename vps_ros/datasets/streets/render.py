@@ -181,7 +181,7 @@ class Renderer:
         core = _core()
         mask = {"paint": _PAINT, "truth": _TRUTH, "faces": _FACES}[layer]
         if mask not in self._views:
-            self._views[mask] = self._view(mask, tuple(v * self._samples for v in self._size))
+            self._views[mask] = self._view(mask, (self._size[0] * self._samples, self._size[1] * self._samples))
             weakref.finalize(self, _close, [self._views[mask][0]])
         buffer, texture, camera = self._views[mask]
         camera.set_mat(core.LMatrix4(*(float(v) for v in np.asarray(pose).T.ravel())))

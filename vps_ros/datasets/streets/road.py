@@ -192,7 +192,7 @@ def ground(
             out.append((SIDE_PAVING, ribbon(c.path, 0, end, *span, paver, stone, SIDEWALK, 3.0, 5.0)))
             kerbs(c.path, 0, end, c.half, side, SIDE_ROADS)
         out.append((ROADS, ribbon(c.path, 0, end, -c.half, c.half, asphalt, grey, ROAD, 6.0, 5.0, 2)))
-        for a in np.arange(14, end - 3, 7.0):
+        for a in np.arange(14, end - 3, 7.0).tolist():
             out.append((MARKS, ribbon(c.path, a, a + 3, -0.07, 0.07, PLAIN, white * 0.9, ROAD)))
     for side in (0, 1):
         sign = float(section.d(side, 1.0))
@@ -242,7 +242,7 @@ def _marks(
     for d, solid in lines if not plain else []:
         length, gap = (8.0, 0.0) if solid else (dash, pause)
         wear = rng.uniform(0.75, 1.0)
-        for a in np.arange(s0, s1 - length, length + gap):
+        for a in np.arange(s0, s1 - length, length + gap).tolist():
             if free(a, a + length):
                 out.append(
                     (MARKS, ribbon(path, a, a + length, d - w / 2, d + w / 2, PLAIN, white * wear, ROAD, step=2.0))
@@ -252,7 +252,7 @@ def _marks(
         for at, back in ((g0, -1.0), (g1, 1.0)):
             style = rng.random()
             if style < 0.45:
-                for d in np.arange(-right + 0.4, left - 0.5, 1.0):
+                for d in np.arange(-right + 0.4, left - 0.5, 1.0).tolist():
                     e = float(section.d(1, d))
                     a, b = sorted((at, at + back * 3.2))
                     out.append((MARKS, ribbon(path, a, b, e, e + 0.5, PLAIN, white * 0.95, ROAD, step=4.0)))

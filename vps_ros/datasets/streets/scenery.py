@@ -79,8 +79,8 @@ def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool,
     else:
         parts.append(box((-a, 0, height), (a, depth, height + rng.uniform(0.2, 0.7)), tint * 0.7, BUILDING))
     if storeys > 1 and rng.random() < 0.3:
-        for z in np.arange(base + storey, height - 1, storey):
-            for x in np.arange(-a + bay, a - bay, bay * 2):
+        for z in np.arange(base + storey, height - 1, storey).tolist():
+            for x in np.arange(-a + bay, a - bay, bay * 2).tolist():
                 parts.append(box((x, -1.0, z), (x + bay * 0.8, 0, z + 0.95), tint * rng.uniform(0.5, 0.9), BUILDING))
     if shop and rng.random() < 0.5:
         awning = rng.uniform(0.1, 0.8, 3)
@@ -259,7 +259,7 @@ def tree(rng: Generator, kind: str = "") -> tuple[list[Mesh], float]:
     cards = []
     for i in range(9):
         offset = rng.normal(0, 0.38, 3) * (radius, radius, rise)
-        offset *= min(1.0, 0.8 / max(np.linalg.norm(offset / (radius, radius, rise)), 1e-6))
+        offset *= min(1.0, 0.8 / max(float(np.linalg.norm(offset / (radius, radius, rise))), 1e-6))
         angle = np.pi * i / 4.5 + rng.normal(0, 0.2)
         scale = rng.uniform(0.6, 0.85)
         cards.append(_card(rng, middle + offset, angle, radius * scale, rise * scale, green * rng.uniform(0.75, 1.2)))

@@ -16,9 +16,11 @@ NOTHING: Found = (np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
 
 
 class Stage(Protocol):
-    """Attributes: evidence: what a pair of this stage is associated by, or int64 [P], what each pair last found is."""
+    """What pairs objects and things."""
 
-    evidence: AssociatedBy | NDArray[np.int64]
+    @property
+    def evidence(self) -> AssociatedBy | NDArray[np.int64]:
+        """What a pair of this stage is associated by, or int64 [P], what each pair last found is."""
 
     def pair(
         self, memory: Memory, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int

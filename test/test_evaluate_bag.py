@@ -152,6 +152,16 @@ def test_names_alone_do_not_say_what_is_a_thing(bags, tmp_path, capsys):
     assert figures(tmp_path, bags[0], tmp_path / "p.mcap", "--taxonomy", "cityscapes")["IDSW"] == 1
 
 
+def test_segments_may_leave_their_taxonomy_without_a_name(bags, tmp_path, capsys):
+    """Another publisher names the classes and says which are things, but not whose list they are from."""
+    nameless = Taxonomy("", CITYSCAPES.classes)
+    pred = tracked_bag(tmp_path / "nameless.mcap", FOUND, taxonomy=nameless)
+    gt = tracked_bag(tmp_path / "truth.mcap", TRUTH, taxonomy=nameless, namespace=GT)
+    found = figures(tmp_path, gt, pred)
+    assert (found["SQ"], found["IDSW"]) == (1, 1)
+    assert "taxonomy own" in capsys.readouterr().out
+
+
 def test_the_taxonomy_is_chosen(bags, tmp_path):
     truck = {i: (np.where(s == CAR, 14, s).astype(np.uint8), n) for i, (s, n) in TRUTH.items()}
     gt, pred = truth_bag(tmp_path / "a.mcap", truck), tracked_bag(tmp_path / "b.mcap", truck)

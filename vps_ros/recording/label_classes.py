@@ -16,6 +16,8 @@ from vps_ros.taxonomy import MAX_CLASS_ID, VOID_ID, ClassInfo, Taxonomy
 
 UNKNOWN = -1
 """Entry of a class table for an id that stands for no class."""
+_OWN = "own"
+"""Name of a taxonomy that the messages leave without one."""
 _STEP = 0.6180339887498949
 _COLORS = {c.name: c.color for t in ALL.values() for c in t.classes}
 
@@ -63,7 +65,7 @@ def common_taxonomy(gt: ClassNames, pred: ClassNames, chosen: Taxonomy | None = 
             return fitting[0]
         known = f" ({', '.join(t.name for t in fitting)})" if fitting else ""
         raise InputError(f"{gt.where}: nothing says which classes are things; choose a taxonomy with --taxonomy{known}")
-    return _made(told.taxonomy, names, things, gt.where)
+    return _made(told.taxonomy if told else _OWN, names, things, gt.where)
 
 
 def class_table(side: ClassNames, taxonomy: Taxonomy) -> NDArray[np.int16]:

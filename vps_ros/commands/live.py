@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
-from vps_ros.commands.signals import Signals
+from vps_ros.commands.signals import Signals, leave
 from vps_ros.commands.wire import add_wire_flags, join
 from vps_ros.config import Config, LiveConfig
 from vps_ros.errors import InputError
 from vps_ros.live.names import absolute
+from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
 from vps_ros.live.worker import Worker
 from vps_ros.output import refuse_folder, write_json
+from vps_ros.shipped import model_path
 
 DESCRIPTION = (
     "Track every object that a camera sees: subscribes to its images on the ROS 2 wire (DDS) and publishes what the "
@@ -45,39 +45,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config, live = config_from(args), config_from(args, LiveConfig)
-    topics = _topics(args.image)
-    for part in (args.name, *(name for name in topics if name)):
-        absolute(part)
+    topics, name = _topics(args.image), absolute(args.name)[1:]
     if args.json:
         refuse_folder(args.json, args.force)
+    model_path(config.model)
     with log_to_stderr(), Signals() as signals, join(args) as bus:
         from vps_ros.live.dds_node import DdsNode
 
-        node = DdsNode(bus, topics, config, live, args.name)
-        providers = node.worker.cameras[0].pipeline.segmenter.providers
-        note(
-            f"domain {bus.domain}: {', '.join(topics.values())} -> /{args.name}/...; "
-            f"model {config.model}, providers {', '.join(providers)}; Ctrl-C ends"
-        )
-        node.start()
-        with ticker() as show:
-            while node.worker.alive and not signals.wait(1.0):
-                node.tick()
-                show("  ".join(_lines(node.worker)))
-        alive = node.worker.alive
-        ended = node.stop()
-    if args.json:
-        write_json(args.json, _figures(node.worker))
+        note(f"loading model {config.model}")
+        made = signals.during(lambda: pipelines(config, len(topics)))
+        if made is not None:
+            node = DdsNode(bus, topics, made, live, name)
+            note(
+                f"domain {bus.domain}: {', '.join(topics.values())} -> /{name}/...; "
+                f"model {config.model}, providers {', '.join(made[0].segmenter.providers)}; Ctrl-C ends"
+            )
+            node.start()
+            try:
+                with ticker() as show:
+                    while node.worker.alive and not signals.wait(1.0):
+                        node.tick()
+                        show("  ".join(_lines(node.worker)))
+            finally:
+                alive = node.worker.alive
+                ended = node.stop()
+    if made is None:
+        leave(0)
     for line in _lines(node.worker):
         note(line)
     for stats in node.worker.stats:
         for reason, count in stats.figures().failures.items():
             warn(f"{count} frame(s) skipped: {reason}")
+    if args.json:
+        write_json(args.json, _figures(node.worker))
     if not ended:
-        # The thread that hangs in native code would be torn down in the middle of it.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0 if alive else 1)
+        leave(0 if alive else 1)
     return 0 if alive else 1
 
 
@@ -85,6 +87,7 @@ def _topics(given: list[str]) -> dict[str, str]:
     topics: dict[str, str] = {}
     for text in given:
         name, _, topic = text.rpartition("=")
+        name = name and absolute(name)[1:]
         if name in topics:
             other = f"{name!r} is the name of two cameras" if name else "several cameras need names"
             raise InputError(f"--image {text}: {other}; give --image front=/front/image_raw --image rear=...")

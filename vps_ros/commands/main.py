@@ -33,9 +33,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 2 bad input (one line on stderr), 1 a failure of our own."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(argv)
-    args = parser.parse_args(argv)
     try:
+        # Importing a command takes long enough to be interrupted.
+        args = _parser(argv).parse_args(argv)
         return args.run(args) or 0
     except InputError as error:
         return _complain(error, 2)

@@ -17,7 +17,8 @@ from vps_ros.messages.typestore import typestore
 from vps_ros.recording.writer import BagWriter
 
 if TYPE_CHECKING:
-    from vps_ros.live.dds import Bus
+    from vps_ros.live.dds import Bus, Profile, Reader
+    from vps_ros.live.dds_graph import Offer
 
 DESCRIPTION = (
     "Record topics of the ROS 2 wire (DDS) as a rosbag2, without ROS: all whose types are known here, or those that "
@@ -57,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
         if not count:
             raise InputError(f"{args.output}: nothing came{' on ' + ', '.join(sorted(wanted)) if wanted else ''}")
     note(f"{count} messages of {len(recorder.heard)} topics")
-    for topic in sorted(wanted - recorder.heard):
+    for topic in sorted(wanted - recorder.heard - recorder.unknown):
         warn(f"nobody published {topic}")
     if recorder.lost:
         warn(f"{recorder.lost} messages lost: the disk is too slow for them")
@@ -71,21 +72,41 @@ class _Recorder:
         from vps_ros.live.dds_graph import Graph
 
         self._bus, self._wanted, self._graph = bus, wanted, Graph(bus)
+        self._readers: dict[str, tuple[Reader, str, Profile]] = {}
+        self.unknown: set[str] = set()
         self.waiting: Queue = Queue(_WAITING)
-        self.heard: set[str] = set()
         self.lost = 0
 
+    @property
+    def heard(self) -> set[str]:
+        """Topics that somebody has published."""
+        return set(self._readers)
+
     def look(self) -> None:
-        """Subscribes to what is new."""
+        """Subscribes to what is new, in a quality of service that every publisher of the topic can meet."""
         from vps_ros.live.dds import Profile
 
+        offers: dict[str, list[Offer]] = {}
         for offer in self._graph.offers():
-            known = offer.kind in typestore().types
-            if offer.topic in self.heard or not known or (self._wanted and offer.topic not in self._wanted):
+            if offer.topic in self._wanted or not self._wanted:
+                offers.setdefault(offer.topic, []).append(offer)
+        for topic, there in offers.items():
+            reader, kind, before = self._readers.get(topic, (None, there[0].kind, Profile(depth=_DEPTH, latched=True)))
+            if kind not in typestore().types:
+                if self._wanted and topic not in self.unknown:
+                    warn(f"{topic} is a {kind}, whose definition is not known here; it is left out")
+                self.unknown.add(topic)
                 continue
-            self.heard.add(offer.topic)
-            take = partial(self._take, offer.topic, offer.kind, offer.latched)
-            self._bus.reader(offer.topic, offer.kind, Profile(offer.reliability, _DEPTH, offer.latched), take)
+            # A topic of a bag has one type.
+            there = [one for one in there if one.kind == kind]
+            reliable = before.reliability == "reliable" and all(one.reliability == "reliable" for one in there)
+            latched = before.latched and all(one.latched for one in there)
+            profile = Profile("reliable" if reliable else "best_effort", _DEPTH, latched)
+            if reader is None or profile != before:
+                if reader is not None:
+                    self._bus.drop(reader)
+                take = partial(self._take, topic, kind, latched)
+                self._readers[topic] = self._bus.reader(topic, kind, profile, take), kind, profile
 
     def take(self) -> list[tuple[str, str, bool, bytes, int]]:
         """What has come: topic, type, whether it is for latecomers too, CDR, nanoseconds of its coming."""

@@ -6,8 +6,14 @@ import os
 import select
 import signal
 import socket
+import sys
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
 from types import FrameType, TracebackType
+from typing import NoReturn, TypeVar
 
+Result = TypeVar("Result")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -43,7 +49,34 @@ class Signals:
             select.select([self._end], [], [], seconds)
         return self._count > 0
 
+    def during(self, work: Callable[[], Result]) -> Result | None:
+        """What `work`, which must not give None, gives or raises; None when a signal came before that.
+
+        It is done in a thread of its own, since native code lets no signal through, and left behind then: the process
+        must not go on for long, and end by `leave`.
+        """
+        future: Future[Result] = Future()
+
+        def run() -> None:
+            try:
+                future.set_result(work())
+            except BaseException as error:
+                future.set_exception(error)
+
+        Thread(target=run, name="vps-work", daemon=True).start()
+        while not future.done():
+            if self.wait(0.02):
+                return None
+        return future.result()
+
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._count += 1
         if self._count > 1:
             os._exit(128 + number)
+
+
+def leave(code: int) -> NoReturn:
+    """Ends the process while another thread is in native code, which would be torn down in the middle of it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

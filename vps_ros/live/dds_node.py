@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from time import time_ns
 from typing import Any
 
-from vps_ros.config import Config, LiveConfig
+from vps_ros.config import LiveConfig
 from vps_ros.live.dds import Bus, Profile
 from vps_ros.live.dds_camera import CameraSubscription, read_wire
 from vps_ros.live.dds_graph import Graph
@@ -17,11 +17,11 @@ from vps_ros.live.dds_nodes import Announcement
 from vps_ros.live.dds_services import Service
 from vps_ros.live.dds_sink import DdsSink
 from vps_ros.live.health import health
-from vps_ros.live.pipelines import pipelines
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages import diagnostics
 from vps_ros.messages.diagnostics import Status
 from vps_ros.messages.typestore import BagMessages
+from vps_ros.online import OnlinePanoptic
 
 
 class DdsNode:
@@ -29,16 +29,21 @@ class DdsNode:
 
     Args:
         topics: camera -> image topic; the name of a single camera may be "", which leaves it out of the outputs'.
+        made: the pipeline of each.
         name: of the node; outputs are `/NAME/tracks` or `/NAME/CAMERA/tracks`.
 
-    Raises InputError when the model, a parameter or a name cannot be used.
+    Raises InputError when a name cannot be used.
     """
 
     def __init__(
-        self, bus: Bus, topics: Mapping[str, str], config: Config, live: LiveConfig, name: str = "vps"
+        self,
+        bus: Bus,
+        topics: Mapping[str, str],
+        made: Sequence[OnlinePanoptic],
+        live: LiveConfig,
+        name: str = "vps",
     ) -> None:
         self._bus, self._topics, self._live, self._name = bus, dict(topics), live, name
-        made = pipelines(config, len(topics))
         prefixes = [f"/{name}/{camera}" if camera else f"/{name}" for camera in topics]
         self._sinks = [DdsSink(bus, prefix, live.panoptic_ids) for prefix in prefixes]
         rows = zip(topics, made, self._sinks, strict=True)

@@ -204,7 +204,9 @@ class Config(_Checked):
 
     def settled(self) -> Config:
         """This Config with the tracker's own values in place of -1; what the tracker does not use stays -1."""
-        own = {name: preset.value for name, preset in PRESETS[self.tracker].items() if getattr(self, name) == -1}
+        own: dict[str, Any] = {
+            name: preset.value for name, preset in PRESETS[self.tracker].items() if getattr(self, name) == -1
+        }
         return dataclasses.replace(self, **own)
 
 
@@ -297,8 +299,10 @@ def _declared(kind: type[_Checked]) -> tuple[Parameter, ...]:
     hints = get_type_hints(kind)
     return tuple(
         Parameter(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
-        for f in dataclasses.fields(kind)
+        for f in dataclasses.fields(kind)  # type: ignore[arg-type]  # each kind is a dataclass
     )
 
 
-_PARAMETERS = {kind: _declared(kind) for kind in (Config, LiveConfig, NodeConfig)}
+_PARAMETERS: dict[type[_Checked], tuple[Parameter, ...]] = {
+    kind: _declared(kind) for kind in (Config, LiveConfig, NodeConfig)
+}

@@ -110,7 +110,9 @@ class Overlay:
 
 def _enlarged(image: NDArray[np.uint8], frame: PanopticFrame, factor: int) -> tuple[NDArray[np.uint8], PanopticFrame]:
     size = image.shape[1] * factor, image.shape[0] * factor
-    tracks = tuple(t._replace(box=tuple(v * factor for v in t.box), area=t.area * factor**2) for t in frame.tracks)
+    boxes = ((x0 * factor, y0 * factor, x1 * factor, y1 * factor) for x0, y0, x1, y1 in (t.box for t in frame.tracks))
+    rows = zip(frame.tracks, boxes, strict=True)
+    tracks = tuple(t._replace(box=box, area=t.area * factor**2) for t, box in rows)
     segment_ids = cv2.resize(frame.map, size, interpolation=cv2.INTER_NEAREST)
     return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), replace(frame, map=segment_ids, tracks=tracks)
 

@@ -64,15 +64,16 @@ class VideoWriter:
 
     def write(self, image: NDArray[np.uint8], stamp: int | None = None) -> None:
         """Appends a frame: RGB uint8 [H, W, 3], and its stamp in nanoseconds."""
-        if self._container is None:
-            self._open(image)
+        container = self._container
+        if container is None:
+            container = self._open(image)
         else:
             self._seconds += self._duration(stamp)
         self._stamp = stamp
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fit(image)), format="rgb24")
         frame.pts, frame.time_base = round(self._seconds / _TICK), _TICK
         with self._named_errors():
-            self._container.mux(self._stream.encode(frame))
+            container.mux(self._stream.encode(frame))
 
     def _duration(self, stamp: int | None) -> float:
         """Seconds between the last frame and this one."""
@@ -80,21 +81,22 @@ class VideoWriter:
             self._step = min(max((stamp - self._stamp) * 1e-9, 0.001), LONGEST)
         return self._step
 
-    def _open(self, image: NDArray[np.uint8]) -> None:
+    def _open(self, image: NDArray[np.uint8]) -> av.container.OutputContainer:
         self._height, self._width = image.shape[:2]
         name = next((c for c in CODECS if _can_encode(c)), None)
         if name is None:
             raise InputError(f"{self.path}: this build of PyAV has no encoder for browsers ({', '.join(CODECS)})")
         options = {"movflags": "faststart", "video_track_timescale": str(_TICK.denominator)}
-        self._container = av.open(str(self._target), "w", format="mp4", options=options)
+        container = self._container = av.open(str(self._target), "w", format="mp4", options=options)
         # The rate only guides the encoder; each frame carries its own time.
         rate = Fraction(self._fps or _USUAL_FPS).limit_denominator(1001)
-        self._stream = self._container.add_stream(name, rate=rate)
+        self._stream = container.add_stream(name, rate=rate)
         self._stream.width, self._stream.height = self._width + self._width % 2, self._height + self._height % 2
         self._stream.pix_fmt = "yuv420p"
         self._stream.codec_context.time_base = _TICK
         if name == "libx264":
             self._stream.options = {"preset": "veryfast", "crf": "20"}
+        return container
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The image at the video's size; sides are made even, which yuv420p needs, by repeating the last pixel."""

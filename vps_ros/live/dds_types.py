@@ -52,7 +52,7 @@ def dds_type(kind: str, service: bool = False) -> type[IdlStruct]:
 
 def sample(carrier: type[IdlStruct], cdr: bytes | memoryview) -> IdlStruct:
     """One to write."""
-    one = carrier.__new__(carrier)
+    one = object.__new__(carrier)
     # The C library reads in words.
     one.cdr = bytes(cdr) + bytes(-len(cdr) % 4)
     return one
@@ -82,7 +82,7 @@ def _serialize(self: Any, buffer: Any = None, endianness: Any = None, use_versio
 
 
 def _deserialize(cls: type, data: bytes, has_header: bool = True, use_version_2: Any = None) -> Any:
-    one = cls.__new__(cls)
+    one: Any = object.__new__(cls)
     one.cdr = data
     return one
 

@@ -20,7 +20,8 @@ class Messages(Protocol):
 class Sink(Protocol):
     """The outputs of one camera. Called from the worker's thread alone."""
 
-    messages: Messages
+    @property
+    def messages(self) -> Messages: ...
 
     def wants(self, output: str) -> bool:
         """Whether anybody listens to this one of messages.outputs.OUTPUTS; what nobody wants is not made."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 
-Rgb = NDArray[np.uint8]
+Rgb: TypeAlias = NDArray[np.uint8]
 
 _CHANNELS = {
     # encoding: (channels, cv2 code to RGB, or None when it is RGB already)
@@ -172,13 +172,14 @@ def _narrow(image: NDArray[np.uint16]) -> Rgb:
 
 def _planar(data: NDArray[np.uint8], height: int, width: int, step: int, encoding: str) -> Rgb:
     """A full plane of Y, then rows of interleaved U and V: half as many (nv12, nv21) or twice as long (nv24)."""
-    half = encoding != "nv24"
+    code = _PLANAR[encoding]
+    half = code is not None
     if half and (height % 2 or width % 2):
         raise DroppedFrame(f"{encoding} image of {width}x{height} pixels; both must be even")
     lines = height * 3 // 2 if half else height * 3
     planes = _rows(data, lines, width, step, f"{width}x{height} {encoding} ({lines} rows)")
-    if half:
-        return cv2.cvtColor(planes, _PLANAR[encoding])
+    if code is not None:
+        return cv2.cvtColor(planes, code)
     chroma = planes[height:].reshape(height, width, 2)
     return cv2.transform(np.dstack((planes[:height], chroma)), _BT601)
 

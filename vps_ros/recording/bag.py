@@ -22,7 +22,7 @@ class Topic(NamedTuple):
 
     name: str
     type: str
-    count: int
+    count: int  # type: ignore[assignment]  # instead of tuple's method
 
 
 class Bag:

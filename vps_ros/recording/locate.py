@@ -89,8 +89,8 @@ def _folder(folder: Path) -> Located:
         }
         per_file = _counts(information)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        parts = _parts_without_metadata(folder)
-        return Located(parts, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
+        found = _parts_without_metadata(folder)
+        return Located(found, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
     parts: list[Path] = []
     missing: list[str] = []
     for name in names:
@@ -98,7 +98,7 @@ def _folder(folder: Path) -> Located:
         parts.append(part) if part else missing.append(name)
     if not parts:
         return _renamed(folder, names)
-    losses = ()
+    losses: tuple[Loss, ...] = ()
     if missing:
         known = sum(per_file.get(name, 0) for name in missing)
         what = f"{len(missing)} of {len(names)} parts are missing ({_shorten(missing)})"

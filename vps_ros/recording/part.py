@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,13 +21,20 @@ from vps_ros.recording.salvage_sqlite import SalvagedSqlite, has_log
 class Salvage(Protocol):
     """What can be read of a file that rosbags refuses."""
 
-    topics: Mapping[str, tuple[str, int]]
-    lost: Mapping[str, int]
     losses: list[Loss]
-    span: tuple[int, ...]
+
+    @property
+    def topics(self) -> Mapping[str, tuple[str, int]]: ...
+
+    @property
+    def lost(self) -> Mapping[str, int]: ...
+
+    @property
+    def span(self) -> tuple[int, ...]: ...
 
     def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
         """By log time."""
+        ...
 
     def close(self) -> None:
         """Lets go of the file."""
@@ -63,10 +70,10 @@ class Part:
             reader = Reader(file)
             reader.open()
             self._reader = reader
-            self.topics = _topics(reader)
+            self.topics: Mapping[str, tuple[str, int]] = _topics(reader)
             self.lost: Mapping[str, int] = {}
             self.losses: list[Loss] = []
-            self.span = (reader.start_time, reader.end_time - 1) if reader.message_count else ()
+            self.span: tuple[int, ...] = (reader.start_time, reader.end_time - 1) if reader.message_count else ()
         except InputError:
             self.__exit__()
             raise
@@ -98,27 +105,26 @@ class Part:
         except (GeneratorExit, InputError):
             raise
         except Exception:
-            self._fall_back()
-        for message in self._salvage.messages(topics):
+            salvage = self._fall_back()
+        for message in salvage.messages(topics):
             if given[message.topic, message.time]:
                 given[message.topic, message.time] -= 1
             else:
                 yield message
 
     def _whole(self, topics: Collection[str] | None) -> Iterator[Message]:
-        chosen = [c for c in self._reader.connections if topics is None or c.topic in topics]
-        if not chosen:
+        reader = self._reader
+        chosen = [c for c in reader.connections if topics is None or c.topic in topics] if reader else []
+        if not reader or not chosen:
             return
-        for connection, time, data in self._reader.messages(chosen):
+        for connection, time, data in reader.messages(chosen):
             yield Message(connection.topic, full_name(connection.msgtype), time, data)
 
-    def _fall_back(self) -> None:
-        make = SalvagedMcap if self.storage == "mcap" else SalvagedSqlite
-        self._salvage = make(self._file, self._where)
-        self.topics = self._salvage.topics
-        self.lost = self._salvage.lost
-        self.losses = self._salvage.losses
-        self.span = self._salvage.span
+    def _fall_back(self) -> Salvage:
+        make: Callable[[Path, str], Salvage] = SalvagedMcap if self.storage == "mcap" else SalvagedSqlite
+        salvage = self._salvage = make(self._file, self._where)
+        self.topics, self.lost, self.losses, self.span = salvage.topics, salvage.lost, salvage.losses, salvage.span
+        return salvage
 
 
 def _topics(reader: Reader) -> dict[str, tuple[str, int]]:

@@ -59,7 +59,8 @@ class SalvagedMcap:
         self._foreign: set[str] = set()
         self.losses: list[Loss] = []
         self._open = file.open("rb")
-        self._data = memoryview(mmap.mmap(self._open.fileno(), 0, access=mmap.ACCESS_READ))
+        self._mapped = mmap.mmap(self._open.fileno(), 0, access=mmap.ACCESS_READ)
+        self._data = memoryview(self._mapped)
         self._chunk = lru_cache(maxsize=2)(self._decompress)
         try:
             self._scan()
@@ -77,11 +78,10 @@ class SalvagedMcap:
 
     def close(self) -> None:
         self._chunk.cache_clear()
-        mapped = self._data.obj
         self._data.release()
         # A slice that somebody still holds keeps the mapping; it then goes with the last of them.
         with suppress(BufferError):
-            mapped.close()
+            self._mapped.close()
         self._open.close()
 
     def messages(self, topics: Collection[str] | None) -> Iterator[Message]:

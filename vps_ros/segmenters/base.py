@@ -18,17 +18,23 @@ class Segmenter(Protocol):
 
     Attributes:
         card: what the model says of itself.
-        taxonomy: its classes.
         providers: ONNX Runtime execution providers in use, in order, by the names of Config.providers.
         milliseconds: time of the latest call by part: preprocess, network, postprocess.
-        recurrent: whether it keeps state from frame to frame, so that each camera needs one of its own.
     """
 
     card: ModelCard
-    taxonomy: Taxonomy
     providers: tuple[str, ...]
     milliseconds: dict[str, float]
-    recurrent: bool
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The model's classes."""
+        ...
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it keeps state from frame to frame, so that each camera needs one of its own."""
+        ...
 
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         """Segments of uint8 [H, W, 3] RGB. Raises DroppedFrame when the network's output cannot be used."""

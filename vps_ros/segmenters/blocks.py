@@ -60,15 +60,16 @@ class Blocks:
         if released is not None:
             claims &= ~released
             self._released = released
-        masks = {(i,): mask for i, mask in enumerate(claims) if mask.any()}
+        masks: dict[tuple[int, ...], NDArray[np.bool_]] = {(i,): mask for i, mask in enumerate(claims) if mask.any()}
         alone = [members[0] for members in masks]
         level = list(masks)
         for _ in range(1, together):
-            larger = {}
+            larger: dict[tuple[int, ...], NDArray[np.bool_]] = {}
             for members in level:
                 for i in alone:
                     if i > members[-1] and (both := masks[members] & claims[i]).any():
-                        larger[(*members, i)] = both
+                        wider = (*members, i)
+                        larger[wider] = both
             masks.update(larger)
             level = list(larger)
         self.subsets = ((), *masks)

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import Taxonomy
@@ -157,13 +158,13 @@ def _read(kind: type, values: object, where: str, part: str):
     read = {}
     for name, value in values.items():
         value = tuple(value) if isinstance(value, list) else value
-        if not _sound(name, value, known[name].type):
+        if not _sound(name, value, str(known[name].type)):
             raise InputError(f"{where}: metadata {part}.{name} cannot be {value!r}; {_REMEDY}")
         read[name] = value
     return kind(**read)
 
 
-def _sound(name: str, value: object, annotation: str) -> bool:
+def _sound(name: str, value: Any, annotation: str) -> bool:
     """Whether a field read from JSON has its declared type and a value that post-processing can work with."""
     if annotation == "bool":
         return isinstance(value, bool)

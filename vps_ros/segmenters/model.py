@@ -48,7 +48,8 @@ class OnnxSegmenter:
         self.providers = self._session.providers
         self.milliseconds: dict[str, float] = {}
         spec = self.card.input
-        self._fill = tuple(int(round(min(max(value, 0), 255))) for value in spec.fill or spec.mean)
+        red, green, blue = (int(round(min(max(value, 0), 255))) for value in spec.fill or spec.mean)
+        self._fill = red, green, blue
         self._made_for = None if self.card.camera is None else fit(spec, *self.card.camera)
         self.configure(config)
 

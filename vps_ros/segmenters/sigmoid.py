@@ -36,17 +36,20 @@ def sigmoid_claims(logits: NDArray[np.float32], grid: Grid, threshold: float) ->
     cells = np.flatnonzero(needed == 0)
     cell_entry = np.full(len(area), -1)
     cell_entry[cells] = np.arange(len(cells))
-    table.add(*np.nonzero(everywhere[:, cells]), area[cells])
+    query, entry = np.nonzero(everywhere[:, cells])
+    table.add(query, entry, area[cells])
     for k in np.unique(needed[(needed > 0) & (needed <= _COMPARED)]):
         places = np.flatnonzero(needed == k)
         local = np.nonzero(unsure[:, places].T)[1].reshape(-1, k).T
         block = Blocks(grid, places)
         value = block.interpolate(flat[local[:, None], grid.corners.take(places, axis=1)])
         block.claim(value > limit, k)
-        table.add_blocks(block, local, np.nonzero(everywhere[:, places]))
+        query, entry = np.nonzero(everywhere[:, places])
+        table.add_blocks(block, local, (query, entry))
     rows, columns = _pixels_of(grid, np.flatnonzero(needed > _COMPARED))
     member = values_at(flat, grid, rows, columns) > limit
-    first = table.add(*np.nonzero(member), np.ones(len(rows)))
+    query, entry = np.nonzero(member)
+    first = table.add(query, entry, np.ones(len(rows)))
     return table.claims(cell_entry, (rows, columns, first + np.arange(len(rows))))
 
 
@@ -60,4 +63,7 @@ def _pixels_of(grid: Grid, cells: NDArray[np.int64]) -> tuple[NDArray[np.int64],
     """Rows and columns of every pixel of the cells."""
     wanted = np.zeros(grid.area.shape, bool)
     wanted.ravel()[cells] = True
-    return np.nonzero(grid.expand(wanted)) if len(cells) else (np.zeros(0, np.int64), np.zeros(0, np.int64))
+    if not len(cells):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    rows, columns = np.nonzero(grid.expand(wanted))
+    return rows, columns

@@ -89,8 +89,8 @@ def softmax_claims(
         for group in corners.groups():
             doubtful.append(_claim_group(table, corners, rows, group, threshold, exclusive))
     y, x = np.concatenate([np.zeros((2, 0), np.int64), *doubtful], axis=1)
-    alone = np.nonzero(masks.at_pixels(grid, y, x, candidates, threshold, exclusive))
-    first = table.add(*alone, np.ones(len(y)))
+    query, entry = np.nonzero(masks.at_pixels(grid, y, x, candidates, threshold, exclusive))
+    first = table.add(query, entry, np.ones(len(y)))
     return table.claims(cell_entry, (y, x, first + np.arange(len(y))))
 
 

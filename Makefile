@@ -8,11 +8,11 @@ demo: .venv/runtime
 	$(BIN)/vps-ros demo -o demo --force
 
 test: .venv/tests
-	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/python -m pytest
 
 lint: .venv/tests
-	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
 .venv/runtime: setup.py
 	$(PYTHON) -m venv .venv

@@ -110,7 +110,7 @@ def draw_way(rng: Generator, length: float, turns: float) -> tuple[Path, list[tu
     """The camera's way from 40 m behind its start, and its junction turns (begin, end, +1 left or -1 right)."""
     behind, n = 40, int(length) + 60
     bend = np.zeros(n + behind)
-    corners = []
+    corners: list[tuple[float, float, int]] = []
     often = turns > 0.9
     i = behind + int(rng.integers(3, 12 if often else 30))
     while i < n + behind:

@@ -2,8 +2,10 @@
 
 import ast
 import importlib
+import json
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -90,3 +92,14 @@ def test_the_pages_show_commands():
     """Otherwise the tests above would look at nothing."""
     shown = {words[0] for page in PAGES for words in commands(page)}
     assert {"replay", "track", "evaluate", "synth", "train", "export", "live"} <= shown
+
+
+def test_tables_of_the_trackers_are_those_of_their_figures():
+    sys.path.insert(0, str(ROOT / "docs"))
+    try:
+        from make_ablation import BEGIN, END, text
+    finally:
+        sys.path.pop(0)
+    figures = json.loads((ROOT / "docs" / "ablation.json").read_text())
+    shown = (ROOT / "docs" / "ablation.md").read_text().partition(BEGIN)[2].partition(END)[0]
+    assert shown.strip() == text(figures).strip()

@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -387,8 +388,10 @@ def test_values_that_are_set_together_are_all_taken_or_none(world, model):
     [{"tracker": "magic"}, {"thing_threshold": 7.0}, {"depth": 0}, {"pixel_threshold": -0.5}, {"cameras": ["a", "a"]}],
 )
 def test_a_bad_value_at_the_start_is_refused(world, parameters):
+    heard_by = list(logging.getLogger("vps_ros").handlers)
     with pytest.raises(Exception, match=next(iter(parameters))):
         world.node(**parameters)
+    assert logging.getLogger("vps_ros").handlers == heard_by
 
 
 def test_an_unknown_parameter_is_told(world, log):

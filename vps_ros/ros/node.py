@@ -50,8 +50,6 @@ class VpsNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("vps", **options)
-        self._log_handler = NodeLog(self.get_logger())
-        logging.getLogger("vps_ros").addHandler(self._log_handler)
         self.cameras: tuple[Camera, ...] = ()
         self.worker: Worker | None = None
         self._images: list[CameraSubscription] = []
@@ -66,6 +64,9 @@ class VpsNode(LifecycleNode):
         self.create_timer(1.0, self._look, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._values.warn_of_unknown()
         self._refuse_what_cannot_be()
+        # Last, since nothing takes it away again where a parameter is refused.
+        self._log_handler = NodeLog(self.get_logger())
+        logging.getLogger("vps_ros").addHandler(self._log_handler)
 
     @property
     def autostart(self) -> bool:

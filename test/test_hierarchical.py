@@ -260,6 +260,18 @@ def test_hidden_object_moves_with_the_camera():
     np.testing.assert_allclose(memory.predict(0, np.array([0]))[0], np.array([70, 20, 90, 40]) / ([WIDTH, HEIGHT] * 2))
 
 
+@pytest.mark.parametrize("step", [0, 1, -RATE // 2])
+def test_a_stamp_that_stands_still_or_goes_back_changes_no_motion(step):
+    """4 px a frame; the fifth image comes with the stamp of the fourth, or all but. Then it is hidden and goes on."""
+    track = make_tracker(Config())
+    for i, stamp in enumerate((0, RATE, 2 * RATE, 3 * RATE, 3 * RATE + step)):
+        frame, segmentation, _ = shot([Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1)])
+        track.step(replace(frame, stamp=stamp), segmentation)
+    frame, segmentation, _ = shot([])
+    (lost,) = track.step(replace(frame, stamp=4 * RATE), segmentation)
+    assert lost.index == -1 and lost.box[0] == pytest.approx(30, abs=4)
+
+
 # What users see
 
 

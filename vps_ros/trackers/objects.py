@@ -6,13 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.trackers.looks import Looks
-from vps_ros.trackers.memory import Memory
+from vps_ros.trackers.memory import SHORTEST, Memory
 from vps_ros.trackers.things import Things
 
 _FADING = 0.95
 """What is left of a vote for a class at the next sighting."""
-_SHORTEST = 1e-3
-"""Seconds."""
 _ZOOM = 0.1
 """By no more than this a remembered object grows or shrinks from frame to frame."""
 
@@ -106,10 +104,10 @@ class ObjectMemory(Memory):
 
     def see(self, rows, things: Things, which, stamp: int, frame: int) -> None:
         boxes = self.boxes(things)[which]
-        seconds = np.maximum((stamp - self.rows["last_seen"][rows]) * 1e-9, _SHORTEST)
-        surprise = (_centre(boxes) - _centre(self.places[rows])) / seconds[:, None]
-        # The first surprise is all that is known of an object's motion.
-        weight = np.maximum(1 / self.rows["hits"][rows], self._drift_weight)
+        step = stamp - self.rows["last_seen"][rows]
+        surprise = (_centre(boxes) - _centre(self.places[rows])) / (np.maximum(step, SHORTEST) * 1e-9)[:, None]
+        # The first surprise is all that is known of an object's motion; a stamp that stands still tells nothing of it.
+        weight = np.maximum(1 / self.rows["hits"][rows], self._drift_weight) * (step >= SHORTEST)
         self.drift[rows] += weight[:, None] * surprise
         self.places[rows] = boxes
         self.gap[rows] = 0

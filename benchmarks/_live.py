@@ -81,11 +81,11 @@ def noted(camera: Camera, notes: dict[int, dict[str, float]]) -> Camera:
     return replace(camera, pipeline=Noted(camera.pipeline, notes), read=read)  # type: ignore[arg-type]
 
 
-def host(waiting: str, out: Path) -> None:
+def host(waiting: str, model: str, out: Path) -> None:
     """Works until a signal comes; then writes what it noted of each frame, and how large it was now and then."""
     notes: dict[int, dict[str, float]] = {}
     samples = []
-    (pipeline,) = pipelines(Config(), 1)
+    (pipeline,) = pipelines(Config(model=model), 1)
     with Signals() as signals, Bus() as bus:
         camera = noted(Camera("", pipeline, read_wire, DdsSink(bus, PREFIX)), notes)
         worker = Worker([camera], {"slot": lambda: Slots(1), "fifo": Fifo}[waiting]())
@@ -136,6 +136,7 @@ def main() -> None:
     roles = parser.add_subparsers(dest="role", required=True)
     one = roles.add_parser("host")
     one.add_argument("waiting", choices=("slot", "fifo"))
+    one.add_argument("model")
     one.add_argument("out", type=Path)
     other = roles.add_parser("camera")
     other.add_argument("frames", type=Path)

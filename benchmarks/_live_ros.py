@@ -1,4 +1,4 @@
-"""The rclpy node as host of the live benchmark: `python -m benchmarks._live_ros OUT` on the wire of ROS_DOMAIN_ID."""
+"""The rclpy node as host: `python -m benchmarks._live_ros MODEL OUT` on the wire of ROS_DOMAIN_ID."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def missing() -> str:
     return "" if os.environ.get("RMW_IMPLEMENTATION") == CYCLONE else f"RMW_IMPLEMENTATION is not {CYCLONE}"
 
 
-def main(out: Path) -> None:
+def main(model: str, out: Path) -> None:
     """Works until a signal comes; then writes what it noted of each frame."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
@@ -33,7 +33,7 @@ def main(out: Path) -> None:
     from vps_ros.ros.node import VpsNode
 
     notes: dict[int, dict[str, float]] = {}
-    remaps = ["-r", f"__node:={PREFIX.strip('/')}", "-r", f"image:={TOPIC}"]
+    remaps = ["-r", f"__node:={PREFIX.strip('/')}", "-r", f"image:={TOPIC}", "-p", f"model:={model}"]
     rclpy.init(args=["--ros-args", *remaps], signal_handler_options=SignalHandlerOptions.NO)
     with Signals() as signals:
         node = VpsNode()
@@ -52,4 +52,4 @@ def main(out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._host import Host
 from benchmarks._live import PREFIX
 from vps_ros.datasets.streets import drive
 from vps_ros.live.dds import Bus, Profile
@@ -24,6 +25,7 @@ from vps_ros.messages.typestore import read_message
 
 ROOT = Path(__file__).resolve().parent.parent
 PATIENCE, DRAIN = 120.0, 3.0
+DEFAULT = Host()
 
 
 @dataclass(frozen=True)
@@ -71,13 +73,8 @@ def street_images(progress, folder: Path, size: tuple[int, int], count: int) -> 
     return path
 
 
-def measure(
-    folder: Path, frames: Path, hz: float, seconds: float, waiting: str = "slot", transport: str = "DDS"
-) -> Run:
-    """Lets a camera send for so long to a host whose frames wait in "slot" or "fifo".
-
-    The host does what `vps-ros live` does, or is the node itself with the transport "rclpy" and a slot.
-    """
+def measure(folder: Path, frames: Path, hz: float, seconds: float, who: Host = DEFAULT) -> Run:
+    """Lets a camera send for so long to that host."""
     kind, out = OUTPUTS["tracks"], folder / f"host-{secrets.token_hex(4)}.json"
     late: dict[int, float] = {}
 
@@ -86,8 +83,9 @@ def measure(
         stamp = nanoseconds(read_message(data, kind).header.stamp)
         late[stamp] = (now - stamp) / 1e6
 
-    of_dds, of_rclpy = ("benchmarks._live", "host", waiting, out), ("benchmarks._live_ros", out)
-    with Bus() as bus, _process(*(of_rclpy if transport == "rclpy" else of_dds)) as host:
+    of_dds = ("benchmarks._live", "host", who.waiting, who.model, out)
+    of_rclpy = ("benchmarks._live_ros", who.model, out)
+    with Bus() as bus, _process(*(of_rclpy if who.transport == "rclpy" else of_dds)) as host:
         reader = bus.reader(f"{PREFIX}/tracks", kind, Profile(depth=100), take)
         end = time.monotonic() + PATIENCE
         while not reader.publishers and time.monotonic() < end and host.poll() is None:

@@ -14,15 +14,19 @@ import importlib.util
 import tempfile
 from array import array
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from benchmarks._host import Host
+
 DESCRIPTION = "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, beside a queue; serialising an image"
 SIZES = ((1242, 375), (1920, 1080))
-RUNS = ((10, "slot", "DDS"), (30, "slot", "DDS"), (30, "fifo", "DDS"))
-RUNS_OF_ROS = ((10, "slot", "rclpy"), (30, "slot", "rclpy"))
+RUNS = ((10, Host()), (30, Host()), (30, Host(waiting="fifo")), (30, Host(model="streets-s-int8")))
+RUNS_OF_ROS = ((10, Host("rclpy")), (30, Host("rclpy")))
+"""Frames a second, and what tracks them."""
 DISTINCT, SECONDS = 30, 15
 GOAL_MS = {"1242x375": 6.0, "1920x1080": 15.0}
 REPEATS, REPEATS_THEIRS = 20, 2
@@ -40,20 +44,19 @@ def run(progress) -> dict:
         folder = Path(room)
         plan = [(size, *one) for size in SIZES for one in RUNS + (() if lacking else RUNS_OF_ROS)]
         images = {size: street_images(progress, folder, size, DISTINCT) for size in SIZES}
-        for size, hz, waiting, transport in progress(plan, "runs", len(plan)):
-            one = measure(folder, images[size], hz, SECONDS, waiting, transport)
-            about = {"camera": f"{size[0]}x{size[1]}", "hz": hz, "waiting": waiting, "transport": transport}
-            runs.append({**about, **_summary(one)})
+        for size, hz, host in progress(plan, "runs", len(plan)):
+            one = measure(folder, images[size], hz, SECONDS, host)
+            runs.append({"camera": f"{size[0]}x{size[1]}", "hz": hz, **asdict(host), **_summary(one)})
     serialised = {f"{w}x{h}": _serialise(w, h, not lacking) for w, h in SIZES}
     return {"seconds": SECONDS, "rclpy": lacking or "measured", "runs": runs, "serialise_ms": serialised}
 
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables for people."""
-    columns = ["camera", "Hz", "host", "frames wait in a", "sent", "tracked", "p50", "p99"]
+    columns = ["camera", "Hz", "host", "model", "frames wait in a", "sent", "tracked", "p50", "p99"]
     columns += ["segmenter, tracker", "waiting", "outside", "goal"]
     rows = [
-        [r["camera"], r["hz"], r["transport"], r["waiting"], r["sent"], r["tracked"], r["p50"], r["p99"]]
+        [r["camera"], r["hz"], r["transport"], r["model"], r["waiting"], r["sent"], r["tracked"], r["p50"], r["p99"]]
         + [r["step"], r["waited"], r["outside"], GOAL_MS[r["camera"]]]
         for r in figures["runs"]
     ]

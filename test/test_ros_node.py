@@ -575,6 +575,19 @@ def test_a_node_that_is_not_to_start_by_itself_waits(world, model, process):
 
 
 @pytest.mark.slow
+def test_the_file_of_defaults_is_taken_as_it_is(world, process):
+    vps = node_of(process, "--params-file", ROOT / "config" / "vps.yaml", "-p", "autostart:=false")
+    assert world.state() == "unconfigured"
+    for kind in (Config, LiveConfig, NodeConfig):
+        for p in parameters(kind):
+            expected = False if p.name == "autostart" else list(p.default) if p.type is tuple else p.default
+            assert world.get(p.name) == expected, p.name
+    vps.send_signal(signal.SIGINT)
+    assert vps.wait(20) == 0
+    assert "unknown parameter" not in vps.log.read_text()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parameter", "words"),
     [

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import numpy as np
-from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication, BuiltinTopicDcpsSubscription
-from cyclonedds.core import InstanceState
+from cyclonedds.builtin import (
+    BuiltinDataReader,
+    BuiltinTopic,
+    BuiltinTopicDcpsPublication,
+    BuiltinTopicDcpsSubscription,
+)
+from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 from cyclonedds.qos import Policy
 from rosbags.typesys import get_types_from_msg
 
@@ -42,28 +48,28 @@ class Announcement:
         namespace, _, self._name = absolute(node).rpartition("/")
         self._namespace = namespace or "/"
         self._bus, self._me = bus, bus.participant.guid
-        self._publications = BuiltinDataReader(bus.participant, BuiltinTopicDcpsPublication)
-        self._subscriptions = BuiltinDataReader(bus.participant, BuiltinTopicDcpsSubscription)
+        self._writers = _Ends(bus, BuiltinTopicDcpsPublication)
+        self._readers = _Ends(bus, BuiltinTopicDcpsSubscription)
         self._writer: Writer | None = None
         self._said: tuple[tuple[UUID, ...], ...] = ()
 
     def look(self) -> None:
         """Says it when there is news; call it now and then."""
-        writers, readers = _alive(self._publications), _alive(self._subscriptions)
-        peers = [one for one in writers if one.topic_name == _TOPIC and one.participant_key != self._me]
-        if not peers or not all(_HASHED in _user_data(one) for one in peers):
+        ends = (self._readers.known(), self._writers.known())
+        peers = [end for end in ends[1].values() if end.topic == _TOPIC and end.owner != self._me]
+        if not peers or not all(end.hashed for end in peers):
             return
         if self._writer is None:
             _register()
             kind = f"{_PACKAGE}ParticipantEntitiesInfo"
             self._writer = self._bus.endpoint_writer(_TOPIC, kind, Profile(depth=1, latched=True))
-        mine = tuple(tuple(sorted(one.key for one in ends if self._is_mine(one))) for ends in (readers, writers))
+        mine = tuple(tuple(sorted(key for key, end in some.items() if self._is_mine(end))) for some in ends)
         if mine != self._said:
             self._said = mine
             self._writer.send(self._message(*mine))
 
-    def _is_mine(self, endpoint: Any) -> bool:
-        return endpoint.participant_key == self._me and endpoint.topic_name.startswith(_PREFIXES)
+    def _is_mine(self, end: _End) -> bool:
+        return end.owner == self._me and end.topic.startswith(_PREFIXES)
 
     def _message(self, readers: tuple[UUID, ...], writers: tuple[UUID, ...]) -> Any:
         make = BagMessages().make
@@ -81,12 +87,30 @@ class Announcement:
         return make(f"{_PACKAGE}ParticipantEntitiesInfo", gid=gid(self._me), node_entities_info_seq=[node])
 
 
-def _alive(reader: BuiltinDataReader) -> list[Any]:
-    return [one for one in reader.read(_MOST) if one.sample_info.instance_state == InstanceState.Alive]
+@dataclass(frozen=True)
+class _End:
+    topic: str
+    owner: UUID
+    hashed: bool
 
 
-def _user_data(endpoint: Any) -> bytes:
-    return bytes(endpoint.qos[Policy.Userdata].data) if Policy.Userdata in endpoint.qos else b""
+class _Ends:
+    """The endpoints of one kind in a domain; only those that are new are looked at."""
+
+    def __init__(self, bus: Bus, kind: BuiltinTopic) -> None:
+        self._reader = BuiltinDataReader(bus.participant, kind)
+        self._news = ReadCondition(self._reader, ViewState.Any | InstanceState.Any | SampleState.NotRead)
+        self._known: dict[UUID, _End] = {}
+
+    def known(self) -> dict[UUID, _End]:
+        """By their keys."""
+        for one in self._reader.read(_MOST, self._news):
+            if one.sample_info.instance_state == InstanceState.Alive:
+                note = bytes(one.qos[Policy.Userdata].data) if Policy.Userdata in one.qos else b""
+                self._known[one.key] = _End(one.topic_name, one.participant_key, _HASHED in note)
+            else:
+                self._known.pop(one.key, None)
+        return self._known
 
 
 def _register() -> None:

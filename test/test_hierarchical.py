@@ -272,6 +272,16 @@ def test_a_stamp_that_stands_still_or_goes_back_changes_no_motion(step):
     assert lost.index == -1 and lost.box[0] == pytest.approx(30, abs=4)
 
 
+def test_an_image_that_comes_late_throws_nobody_off_the_path():
+    """4 px and 0.1 s a frame; the fifth image has a stamp 2 ms before the sixth's. Then it is hidden for two frames."""
+    track = make_tracker(Config())
+    for i, milliseconds in enumerate((0, 100, 200, 300, 398, 400, 500, 600, 700)):
+        things = [] if i in (6, 7) else [Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1)]
+        frame, segmentation, _ = shot(things)
+        (only,) = track.step(replace(frame, stamp=milliseconds * 1_000_000), segmentation)
+        assert only.track_id == 1 and only.box[0] == pytest.approx(10 + 4 * i, abs=3)
+
+
 # What users see
 
 

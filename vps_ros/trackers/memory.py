@@ -31,7 +31,7 @@ ROW = np.dtype(
 `index` is the segment it has in the current frame (-1: none); `last_frame` counts the frames of the tracker;
 `described` says whether its appearance is known."""
 
-SHORTEST = 1_000_000
+_SHORTEST = 1_000_000
 """Nanoseconds; no camera's frames are closer, so a smaller step is a stamp that stands still."""
 
 
@@ -114,8 +114,8 @@ class Memory:
         table = self.rows
         boxes = things.boxes[which]
         step = stamp - table["last_seen"][rows]
-        moved = step >= SHORTEST
-        newest = (boxes - table["box"][rows]) / (np.maximum(step, SHORTEST) * 1e-9)[:, None]
+        moved = step >= _SHORTEST
+        newest = (boxes - table["box"][rows]) / (np.maximum(step, _SHORTEST) * 1e-9)[:, None]
         if self._velocity_weight < 1:
             known = table["velocity"][rows]
             moving = (table["hits"][rows] > 1)[:, None]

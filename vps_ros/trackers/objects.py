@@ -6,11 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.trackers.looks import Looks
-from vps_ros.trackers.memory import SHORTEST, Memory
+from vps_ros.trackers.memory import Memory
 from vps_ros.trackers.things import Things
 
 _FADING = 0.95
 """What is left of a vote for a class at the next sighting."""
+_SHORTEST = 1e-3
+"""Seconds."""
+_SHORT_SHARE = 0.5
+"""Of the usual time between frames; a speed from a shorter one counts less."""
+_NEWEST = 0.2
+"""Share of the newest time between frames in the usual one."""
 _ZOOM = 0.1
 """By no more than this a remembered object grows or shrinks from frame to frame."""
 
@@ -58,6 +64,7 @@ class ObjectMemory(Memory):
         self.unit_embeddings: NDArray[np.float32] | None = None
         self.unit_colours: NDArray[np.float32] | None = None
         self._aspect = 1.0
+        self._usual = 0.0
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         super().keep(wanted)
@@ -76,6 +83,8 @@ class ObjectMemory(Memory):
             colours: float32 [K, D], appearance of the things by the image.
         """
         self._aspect = things.size[0] / things.size[1]
+        if seconds:
+            self._usual += (_NEWEST if self._usual else 1.0) * (seconds - self._usual)
         self.gap += 1
         if len(self):
             centre, half = _centre(self.places), _half(self.places)
@@ -104,10 +113,12 @@ class ObjectMemory(Memory):
 
     def see(self, rows, things: Things, which, stamp: int, frame: int) -> None:
         boxes = self.boxes(things)[which]
-        step = stamp - self.rows["last_seen"][rows]
-        surprise = (_centre(boxes) - _centre(self.places[rows])) / (np.maximum(step, SHORTEST) * 1e-9)[:, None]
-        # The first surprise is all that is known of an object's motion; a stamp that stands still tells nothing of it.
-        weight = np.maximum(1 / self.rows["hits"][rows], self._drift_weight) * (step >= SHORTEST)
+        step = np.maximum(stamp - self.rows["last_seen"][rows], 0) * 1e-9
+        surprise = (_centre(boxes) - _centre(self.places[rows])) / np.maximum(step, _SHORTEST)[:, None]
+        # The first surprise is all that is known of an object's motion. Over a step much shorter than usual, as after
+        # an image that came late, the stamps say little of a speed, less by the square, and over none nothing.
+        trust = np.minimum(step / max(_SHORT_SHARE * self._usual, _SHORTEST), 1) ** 2
+        weight = np.maximum(1 / self.rows["hits"][rows], self._drift_weight) * trust
         self.drift[rows] += weight[:, None] * surprise
         self.places[rows] = boxes
         self.gap[rows] = 0

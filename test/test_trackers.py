@@ -111,17 +111,6 @@ def test_hungarian_of_groups_equals_that_of_all(rows, columns, data):
 # Identities
 
 
-def test_moving_objects_keep_their_ids():
-    things = [
-        Thing((10, 10, 30, 40), (3, 0), name=1),
-        Thing((90, 20, 110, 50), (-2, 1), class_id=11, name=2),
-        Thing((60, 50, 75, 65), name=3),
-    ]
-    ids = drive(tracker(), things, 12)
-    assert all(i == ids[0] for i in ids)
-    assert sorted(ids[0].values()) == [1, 2, 3]
-
-
 def test_what_a_track_says():
     track = tracker(confirm_hits=2)
     things = [Thing((10, 10, 30, 40), (4, 2), name=1, hidden=frozenset({3}))]
@@ -229,22 +218,6 @@ def test_tentative_objects_are_dropped_sooner():
         track.step(*shot([twice, once], f * RATE, f)[:2])
     alive = [[t.track_id for t in track.step(*empty(f * RATE))] for f in range(2, 13)]
     assert alive == [[1, 2]] + [[1]] * 9 + [[]]
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38, 0.0])
-def test_bad_embeddings_do_not_poison_the_memory(bad):
-    """One frame of NaN, then hidden, then back with a good embedding."""
-    good = Thing((10, 10, 30, 40), (3, 0), name=1, embedding=(1.0, 2.0))
-    other = Thing((90, 10, 110, 40), name=2, embedding=(-2.0, 1.0))
-    broken = Thing((10, 10, 30, 40), (3, 0), name=1, embedding=(bad, bad))
-    track = tracker()
-    ids = []
-    for f, first in enumerate([good, good, broken, good, None, None, broken, good]):
-        frame, segmentation, names = shot([other] if first is None else [first, other], f * RATE)
-        tracks = track.step(frame, segmentation)
-        ids.append(identities(tracks, names))
-        assert all(np.isfinite([*t.box, *t.velocity, t.association_score]).all() for t in tracks)
-    assert all(i.get(1, 1) == ids[0][1] and i[2] == ids[0][2] for i in ids)
 
 
 def test_embeddings_may_come_and_go_and_change_length():

@@ -21,6 +21,7 @@ from cyclonedds.util import duration
 from vps_ros.errors import InputError
 from vps_ros.live.causes import Causes
 from vps_ros.live.dds_config import check_interface, configuration, domain_id
+from vps_ros.live.dds_room import Room, Words, keep_memory
 from vps_ros.live.dds_types import dds_type, sample, type_hash
 from vps_ros.live.names import absolute
 from vps_ros.messages.typestore import typestore
@@ -59,6 +60,7 @@ class Bus:
     """
 
     def __init__(self, domain: int | None = None, interface: str | None = None) -> None:
+        keep_memory()
         self.domain = domain_id(domain, os.environ)
         check_interface(interface)
         wanted = configuration(interface, os.environ)
@@ -168,6 +170,8 @@ class Writer:
         self.kind = kind
         self._topic = topic
         self._carrier = writer.data_type
+        self._room = Room()
+        self._sending = Lock()
         self._lost = Causes()
 
     @property
@@ -177,12 +181,17 @@ class Writer:
 
     def send(self, message: Any) -> bool:
         """Serialises and sends; false when the message was lost, which is logged once."""
-        return self.send_cdr(typestore().serialize_cdr(message, self.kind))
+        with self._sending:
+            return self._write(self._room.serialise(message, self.kind))
 
     def send_cdr(self, cdr: bytes | memoryview) -> bool:
         """Sends a message that is serialised already."""
+        with self._sending:
+            return self._write(self._room.fill(cdr))
+
+    def _write(self, words: Words) -> bool:
         try:
-            self._writer.write(sample(self._carrier, cdr))
+            self._writer.write(sample(self._carrier, words))
         except DDSException as error:
             if self._lost.add(str(error)):
                 log.warning("%s: a message could not be sent (%s; said once)", self._topic, error)

@@ -50,11 +50,10 @@ def dds_type(kind: str, service: bool = False) -> type[IdlStruct]:
     return carrier
 
 
-def sample(carrier: type[IdlStruct], cdr: bytes | memoryview) -> IdlStruct:
-    """One to write."""
+def sample(carrier: type[IdlStruct], words: bytearray) -> IdlStruct:
+    """One to write, of CDR whose length is a multiple of 4: the C library reads in words."""
     one = object.__new__(carrier)
-    # The C library reads in words.
-    one.cdr = bytes(cdr) + bytes(-len(cdr) % 4)
+    one.cdr = words
     return one
 
 

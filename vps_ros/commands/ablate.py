@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 from vps_ros.ablation import plots
 from vps_ros.ablation.sources import MASKS
@@ -53,7 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    given = {name: _names(text) for name in ("trackers", "scenarios", "masks") if (text := getattr(args, name))}
+    given: dict[str, Any] = {
+        name: _names(text) for name in ("trackers", "scenarios", "masks") if (text := getattr(args, name))
+    }
     plan = Plan(
         **given,
         seed=args.seed,

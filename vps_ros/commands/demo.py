@@ -78,7 +78,7 @@ class _Truth:
 
     def remember(self, frames: Iterable[StreetFrame]) -> Iterator[StreetFrame]:
         for street in frames:
-            self._packed[street.frame.stamp] = tuple(zlib.compress(m, 1) for m in (street.semantic, street.instance))
+            self._packed[street.frame.stamp] = zlib.compress(street.semantic, 1), zlib.compress(street.instance, 1)
             yield street
 
     def at(self, stamp: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vps_ros.commands.console import note, progress, table
 from vps_ros.commands.evaluate_bag import open_bags
@@ -47,10 +47,14 @@ _ONLY = {
 """Option -> the formats that have it, where not all do."""
 
 
+class Pairs(Sized, Iterable[FramePair], Protocol):
+    """The frames of one prediction with their truth; gone through as often as one likes."""
+
+
 class Source(NamedTuple):
     """What is compared: the frames of each prediction by its name, their classes, and the benchmark's own rules."""
 
-    pairs: Mapping[str, Collection[FramePair]]
+    pairs: Mapping[str, Pairs]
     taxonomy: Taxonomy
     protocol: str
 
@@ -164,8 +168,9 @@ def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) 
 
 def _measure(
     source: Source, protocol: str | None, jobs: int, allow_missing: bool
-) -> tuple[dict[str, Report], dict[str, Found]]:
-    reports, found = {}, {}
+) -> tuple[dict[str, Report], Mapping[str, Found]]:
+    reports: dict[str, Report] = {}
+    found: dict[str, list[Judged]] = {}
     for name, pairs in source.pairs.items():
         evaluator = Evaluator(source.taxonomy, protocol or source.protocol)
         label = "evaluate" if len(source.pairs) == 1 else f"evaluate {name}"

@@ -74,8 +74,8 @@ class BagPairs:
             ours, theirs = next(gt, None), next(pred, None)
             while ours or theirs:
                 stamp = min(one[0] for one in (ours, theirs) if one)
-                here, there = (one is not None and one[0] == stamp for one in (ours, theirs))
-                yield FramePair(sequence, seconds(stamp), ours[1] if here else None, theirs[1] if there else None)
+                here, there = (one if one and one[0] == stamp else None for one in (ours, theirs))
+                yield FramePair(sequence, seconds(stamp), here and here[1], there and there[1])
                 ours, theirs = next(gt, None) if here else ours, next(pred, None) if there else theirs
 
 
@@ -101,22 +101,23 @@ def open_bags(
             side, or the two have none in common.
     """
     with ExitStack() as stack:
-        bags = [stack.enter_context(Bag(path)) for path in (gt, pred)]
-        cameras, spare = pair_label_topics(*bags, gt_topic, pred_topic)
+        bags = of_gt, of_pred = stack.enter_context(Bag(gt)), stack.enter_context(Bag(pred))
+        cameras, spare = pair_label_topics(of_gt, of_pred, gt_topic, pred_topic)
         for topic in spare:
             warn(f"{pred}: {topic.image} is of a camera without ground truth and is left out")
-        surveys = {c: tuple(map(survey_labels, bags, topics)) for c, topics in cameras.items()}
+        surveys = {c: (survey_labels(of_gt, t), survey_labels(of_pred, p)) for c, (t, p) in cameras.items()}
         for both in surveys.values():
             _check_stamps(bags, both, allow_missing)
         names = [[both[side].names for both in surveys.values()] for side in (0, 1)]
         ours, theirs = map(_together, names)
         common = common_taxonomy(ours, theirs, taxonomy)
+
+        def side(bag: Bag, topic: LabelTopic, survey: LabelSurvey) -> _Side:
+            return _Side(bag, topic, survey, class_table(survey.names, common))
+
         sides = {
-            c or Path(gt).name.partition(".")[0]: tuple(
-                _Side(bag, topic, survey, class_table(survey.names, common))
-                for bag, topic, survey in zip(bags, topics, surveys[c], strict=True)
-            )
-            for c, topics in cameras.items()
+            c or Path(gt).name.partition(".")[0]: (side(of_gt, t, surveys[c][0]), side(of_pred, p, surveys[c][1]))
+            for c, (t, p) in cameras.items()
         }
         for where, named in ((ours.where, ours.names), (theirs.where, theirs.names)):
             if not named:
@@ -126,7 +127,7 @@ def open_bags(
             warn(loss)
 
 
-def _check_stamps(bags: list[Bag], both: tuple[LabelSurvey, LabelSurvey], allow_missing: bool) -> None:
+def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelSurvey, LabelSurvey], allow_missing: bool) -> None:
     gt, pred = both
     lost = next((f"; {loss}" for bag in bags for loss in bag.losses), "")
     for one in both:

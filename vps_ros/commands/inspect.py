@@ -35,15 +35,17 @@ def run(args: argparse.Namespace) -> int:
         refuse_folder(args.json, args.force)
     path = Path(args.file)
     if args.file in shipped_models() or path.suffix.lower() == ".onnx":
-        found = describe_model(args.file)
-        _show_model(found)
+        model = describe_model(args.file)
+        _show_model(model)
+        found = model.to_json()
     elif not path.exists():
         raise InputError(f"{path}: no such file; give a bag, an ONNX file or a model ({', '.join(shipped_models())})")
     else:
-        found = survey_bag(path)
-        _show_bag(found)
+        bag = survey_bag(path)
+        _show_bag(bag)
+        found = bag.to_json()
     if args.json:
-        write_json(args.json, found.to_json())
+        write_json(args.json, found)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any, overload
 
 from vps_ros.config import Config, Kind, LiveConfig, Parameter, parameters
 from vps_ros.errors import InputError
@@ -21,7 +22,11 @@ def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | 
         )
 
 
-def config_from(args: argparse.Namespace, kind: type[Kind] = Config) -> Kind:
+@overload
+def config_from(args: argparse.Namespace) -> Config: ...
+@overload
+def config_from(args: argparse.Namespace, kind: type[Kind]) -> Kind: ...
+def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
     """A `kind` of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
     given = {
         p.name: _parsed(p, text) for p in parameters(kind) if (text := getattr(args, f"parameter_{p.name}")) is not None

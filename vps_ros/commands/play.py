@@ -85,7 +85,8 @@ def _paced(bag: Bag, topics: set[str], rate: float, again: bool) -> Iterator[tup
     """Each message with the time of monotonic() at which it is due; `again`: without end, the images in a round."""
     began = monotonic()
     while True:
-        first = due = None
+        first: int | None = None
+        due: float | None = None
         interval = 0.0
         for message in bag.messages(topics):
             first = message.time if first is None else first

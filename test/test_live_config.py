@@ -56,6 +56,26 @@ def test_alone_on_the_machine_as_ros_would_be():
     assert "10.0.0.9" not in older
 
 
+def interfaces(text):
+    return [one.attrib for part in parts(text) for one in part.findall("Domain/General/Interfaces/NetworkInterface")]
+
+
+def test_alone_on_the_machine_is_on_its_loopback_interface():
+    loopback = {"address": "127.0.0.1"}
+    for alone in ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, {"ROS_LOCALHOST_ONLY": "1"}):
+        assert interfaces(configuration(None, alone)) == [loopback]
+        assert interfaces(configuration("eth0", alone)) == [{"name": "eth0"}]
+        tracing = "<CycloneDDS><Domain><Tracing><Verbosity>fine</Verbosity></Tracing></Domain></CycloneDDS>"
+        assert interfaces(configuration(None, {**alone, "CYCLONEDDS_URI": tracing})) == [loopback]
+        named = '<General><Interfaces><NetworkInterface name="lo"/></Interfaces></General>'
+        named = f"<CycloneDDS><Domain>{named}</Domain></CycloneDDS>"
+        assert interfaces(configuration(None, {**alone, "CYCLONEDDS_URI": named})) == [{"name": "lo"}]
+        assert interfaces(configuration(None, {**alone, "CYCLONEDDS_URI": "file:///etc/dds.xml"})) == []
+    near = {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "127.0.0.9;no such host"}
+    assert interfaces(configuration(None, near)) == [loopback]
+    assert interfaces(configuration(None, {"ROS_STATIC_PEERS": "127.0.0.9"})) == []
+
+
 def test_on_the_network_unless_told_otherwise():
     assert found(configuration(None, {}), "General/AllowMulticast") == []
     assert found(configuration(None, {}), "Discovery/ParticipantIndex") == ["auto"]

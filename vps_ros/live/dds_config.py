@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -51,29 +52,34 @@ def configuration(interface: str | None, environment: Mapping[str, str]) -> str:
 
     Later parts win, so that CYCLONEDDS_URI has the last word, but for an `interface` (name or address) that is given.
     """
-    parts = [_LARGE, _discovery(environment)]
-    text = ",".join(f"<CycloneDDS><Domain>{part}</Domain></CycloneDDS>" for part in parts if part)
     own = environment.get("CYCLONEDDS_URI", "")
-    text = f"{text},{own}" if own else text
-    if interface is not None:
-        one = f"<NetworkInterface {_kind(interface)}={quoteattr(interface)}/>"
-        text += f",<CycloneDDS><Domain><General><Interfaces>{one}</Interfaces></General></Domain></CycloneDDS>"
-    return text
+    reach, peers = _reach(environment)
+    interfaces = [] if interface is None else [interface]
+    # Cyclone takes those of all parts together, and none twice.
+    if reach == "LOCALHOST" and not interfaces and not _names_interfaces(own):
+        interfaces = _towards(peers)
+    chosen = "".join(f"<NetworkInterface {_kind(one)}={quoteattr(one)}/>" for one in interfaces)
+    last = f"<General><Interfaces>{chosen}</Interfaces></General>" if chosen else ""
+    parts = [_in_domain(_LARGE), _in_domain(_discovery(reach, peers)), own, _in_domain(last)]
+    return ",".join(part for part in parts if part)
 
 
-def _discovery(environment: Mapping[str, str]) -> str:
-    """As rmw_cyclonedds_cpp of Jazzy reads ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS and ROS_LOCALHOST_ONLY."""
+def _reach(environment: Mapping[str, str]) -> tuple[str, list[str]]:
+    """How far to look, and whom to ask, by ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS and ROS_LOCALHOST_ONLY."""
     reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() or "SUBNET"
     peers = [peer for peer in environment.get("ROS_STATIC_PEERS", "").split(";") if peer]
     if environment.get("ROS_LOCALHOST_ONLY") == "1":
         reach, peers = "LOCALHOST", []
-    if reach == "SYSTEM_DEFAULT":
-        return ""
-    if reach not in ("SUBNET", "LOCALHOST"):
+    if reach not in ("SUBNET", "LOCALHOST", "SYSTEM_DEFAULT"):
         choices = "SUBNET, LOCALHOST or SYSTEM_DEFAULT"
         raise InputError(f"ROS_AUTOMATIC_DISCOVERY_RANGE: {reach} leaves nobody to talk to; set {choices}")
-    if reach == "LOCALHOST":
-        peers = ["localhost", *peers]
+    return reach, ["localhost", *peers] if reach == "LOCALHOST" else peers
+
+
+def _discovery(reach: str, peers: list[str]) -> str:
+    """As rmw_cyclonedds_cpp of Jazzy has it."""
+    if reach == "SYSTEM_DEFAULT":
+        return ""
     listed = "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers)
     return (
         ("<General><AllowMulticast>false</AllowMulticast></General>" if reach == "LOCALHOST" else "")
@@ -82,6 +88,33 @@ def _discovery(environment: Mapping[str, str]) -> str:
         + (f"<Peers>{listed}</Peers>" if listed else "")
         + "</Discovery>"
     )
+
+
+def _towards(peers: list[str]) -> list[str]:
+    """Own addresses from which these peers are reached.
+
+    Since 11, Cyclone hears nothing that comes over an interface which it has not chosen, and of itself it never chooses
+    loopback where there is another: nodes on the same machine that address it as localhost would not be met.
+    """
+    found = []
+    for peer in peers:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            try:
+                # Sends nothing: it only asks for the way.
+                probe.connect((peer, 9))
+            except (OSError, UnicodeError):
+                continue
+            found.append(probe.getsockname()[0])
+    return list(dict.fromkeys(found))
+
+
+def _names_interfaces(own: str) -> bool:
+    """Whether a CYCLONEDDS_URI does; of one that is a file it is assumed."""
+    return "NetworkInterface" in own or bool(re.sub("<.*>", "", own, flags=re.DOTALL).strip(" ,"))
+
+
+def _in_domain(part: str) -> str:
+    return f"<CycloneDDS><Domain>{part}</Domain></CycloneDDS>" if part else ""
 
 
 def _kind(interface: str) -> str:

@@ -17,6 +17,8 @@ from vps_ros.taxonomy import KITTI_STEP
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 transformers = pytest.importorskip("transformers", reason="transformers is of the [train] extra")
 
+from tiny_mask2former import save_tiny  # noqa: E402
+
 from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning.folders import Folders  # noqa: E402
 from vps_ros.learning.mask2former import complete  # noqa: E402
@@ -26,34 +28,11 @@ from vps_ros.learning.targets import Targets  # noqa: E402
 from vps_ros.learning.training import Run  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
-SWIN = {"model_type": "swin", "embed_dim": 8, "depths": [1, 1, 1, 1], "num_heads": [1, 1, 2, 2], "window_size": 4}
-TINY = {
-    "backbone_config": SWIN | {"out_features": ["stage1", "stage2", "stage3", "stage4"]},
-    "feature_size": 32,
-    "mask_feature_size": 32,
-    "hidden_dim": 32,
-    "encoder_feedforward_dim": 16,
-    "dim_feedforward": 16,
-    "encoder_layers": 1,
-    "decoder_layers": 3,
-    "num_attention_heads": 2,
-    "num_queries": 12,
-    "train_num_points": 64,
-}
-"""The true architecture, with small widths."""
 
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory):
-    """A checkpoint of the 19 classes in reverse order, whose images are normalised with halves."""
-    folder = tmp_path_factory.mktemp("checkpoint") / "tiny"
-    torch.manual_seed(3)
-    names = [c.name.replace("-", " ") for c in KITTI_STEP.classes][::-1]
-    config = transformers.Mask2FormerConfig.from_dict({**TINY, "id2label": dict(enumerate(names))})
-    transformers.Mask2FormerForUniversalSegmentation(config).save_pretrained(folder)
-    halves = {"image_mean": [0.5] * 3, "image_std": [0.25] * 3, "size": {"height": 64, "width": 128}}
-    (folder / "preprocessor_config.json").write_text(json.dumps(halves))
-    return folder
+    return save_tiny(tmp_path_factory.mktemp("checkpoint") / "tiny")
 
 
 @pytest.fixture(scope="module")

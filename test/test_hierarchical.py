@@ -282,6 +282,18 @@ def test_an_image_that_comes_late_throws_nobody_off_the_path():
         assert only.track_id == 1 and only.box[0] == pytest.approx(10 + 4 * i, abs=3)
 
 
+def test_motion_is_learned_at_once_also_after_a_pause():
+    """Two frames 3 s apart: what appears then is followed as ever."""
+    track = make_tracker(Config())
+    for i, stamp in enumerate((0, 1, 2, 32, 33, 34)):
+        things = [Thing((90, 50, 120, 70), name=2)]
+        if i > 3:
+            things.append(Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1))
+        track.step(*shot(things, stamp * RATE)[:2])
+    lost = {t.slot: t.box[0] for t in track.step(*shot([], 35 * RATE)[:2])}
+    assert lost == {0: pytest.approx(90, abs=1), 1: pytest.approx(34, abs=2)}
+
+
 # What users see
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import deque
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,8 +17,8 @@ _SHORTEST = 1e-3
 """Seconds."""
 _SHORT_SHARE = 0.5
 """Of the usual time between frames; a speed from a shorter one counts less."""
-_NEWEST = 0.2
-"""Share of the newest time between frames in the usual one."""
+_INTERVALS = 5
+"""Times between frames of which the longest but one is the usual: neither a pause nor what comes in bursts is."""
 _ZOOM = 0.1
 """By no more than this a remembered object grows or shrinks from frame to frame."""
 
@@ -64,7 +66,7 @@ class ObjectMemory(Memory):
         self.unit_embeddings: NDArray[np.float32] | None = None
         self.unit_colours: NDArray[np.float32] | None = None
         self._aspect = 1.0
-        self._usual = 0.0
+        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         super().keep(wanted)
@@ -84,7 +86,7 @@ class ObjectMemory(Memory):
         """
         self._aspect = things.size[0] / things.size[1]
         if seconds:
-            self._usual += (_NEWEST if self._usual else 1.0) * (seconds - self._usual)
+            self._intervals.append(seconds)
         self.gap += 1
         if len(self):
             centre, half = _centre(self.places), _half(self.places)
@@ -117,7 +119,8 @@ class ObjectMemory(Memory):
         surprise = (_centre(boxes) - _centre(self.places[rows])) / np.maximum(step, _SHORTEST)[:, None]
         # The first surprise is all that is known of an object's motion. Over a step much shorter than usual, as after
         # an image that came late, the stamps say little of a speed, less by the square, and over none nothing.
-        trust = np.minimum(step / max(_SHORT_SHARE * self._usual, _SHORTEST), 1) ** 2
+        usual = sorted(self._intervals)[-2:][0] if self._intervals else 0.0
+        trust = np.minimum(step / max(_SHORT_SHARE * usual, _SHORTEST), 1) ** 2
         weight = np.maximum(1 / self.rows["hits"][rows], self._drift_weight) * trust
         self.drift[rows] += weight[:, None] * surprise
         self.places[rows] = boxes

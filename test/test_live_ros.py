@@ -1,7 +1,6 @@
 """`vps-ros live` beside a real ROS 2: its tools see us as one of them, its nodes and ours hear each other."""
 
 import importlib.util
-import os
 import re
 import shutil
 import subprocess
@@ -11,11 +10,14 @@ import pytest
 
 MISSING = [tool for tool in ("ros2",) if shutil.which(tool) is None]
 MISSING += [module for module in ("rclpy", "cyclonedds") if importlib.util.find_spec(module) is None]
-if os.environ.get("RMW_IMPLEMENTATION") != "rmw_cyclonedds_cpp":
-    # Only Cyclone can be kept on a wire of its own by CYCLONEDDS_URI.
-    MISSING.append("RMW_IMPLEMENTATION=rmw_cyclonedds_cpp")
 if MISSING:
     pytest.skip(f"no ROS 2 to meet: {', '.join(MISSING)} missing", allow_module_level=True)
+
+from rclpy.utilities import get_rmw_implementation_identifier  # noqa: E402
+
+RMW = get_rmw_implementation_identifier()
+if RMW not in ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp"):
+    pytest.skip(f"{RMW} does not speak DDS as we do", allow_module_level=True)
 
 from wire import TYPES, Wire, environment, until  # noqa: E402
 from worlds import colour_model  # noqa: E402
@@ -23,6 +25,7 @@ from worlds import colour_model  # noqa: E402
 from vps_ros.live.dds_types import type_hash  # noqa: E402
 from vps_ros.messages.outputs import LABEL_INFO  # noqa: E402
 
+ALONE = ("--no-daemon", "--spin-time", "5")
 HERE = Path(__file__).resolve().parent
 pytestmark = pytest.mark.slow
 
@@ -31,7 +34,7 @@ pytestmark = pytest.mark.slow
 def wire(tmp_path_factory):
     """A camera of rclpy, and `vps-ros live`, which have found each other."""
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in environment().items():
+        for name, value in environment(tagged=RMW == "rmw_cyclonedds_cpp").items():
             patch.setenv(name, value)
         wire = Wire()
         model = colour_model(tmp_path_factory.mktemp("model") / "colours.onnx")
@@ -67,7 +70,7 @@ def test_a_reliable_publisher_of_rclpy_is_heard_reliably(wire, tmp_path):
 
 
 def test_topics_are_listed_with_their_types(wire):
-    shown = ros2("topic", "list", "-t", "--no-daemon", "--spin-time", "3")
+    shown = ros2("topic", "list", "-t", *ALONE)
     listed = dict(re.findall(r"^(\S+) \[(\S+)\]$", shown, re.MULTILINE))
     for name, kind in TYPES.items():
         assert listed[f"/vps/{name}"] == kind
@@ -76,12 +79,14 @@ def test_topics_are_listed_with_their_types(wire):
 
 @pytest.mark.parametrize("name", ["tracks", LABEL_INFO])
 def test_endpoints_are_described_as_those_of_a_node(wire, name):
-    shown = ros2("topic", "info", "-v", f"/vps/{name}", "--no-daemon", "--spin-time", "3")
+    shown = ros2("topic", "info", "-v", f"/vps/{name}", *ALONE)
     publisher = shown.partition("Subscription count")[0]
     assert f"Topic type hash: {type_hash(TYPES[name])}" in publisher
+    depth = f"KEEP_LAST ({1 if name == LABEL_INFO else 10})"
     for line in (
         "Reliability: RELIABLE",
-        f"History (Depth): KEEP_LAST ({1 if name == LABEL_INFO else 10})",
+        # Fast DDS does not tell of others what it is, not even of its own.
+        f"History (Depth): {'UNKNOWN' if RMW == 'rmw_fastrtps_cpp' else depth}",
         f"Durability: {'TRANSIENT_LOCAL' if name == LABEL_INFO else 'VOLATILE'}",
         "Lifespan: Infinite",
         "Deadline: Infinite",
@@ -91,9 +96,8 @@ def test_endpoints_are_described_as_those_of_a_node(wire, name):
 
 
 def test_it_is_shown_as_a_node_with_what_is_its_own(wire):
-    alone = ("--no-daemon", "--spin-time", "5")
-    assert {"/vps", "/camera", "/rear"} <= set(ros2("node", "list", *alone).splitlines())
-    shown = ros2("node", "info", "/vps", *alone)
+    assert {"/vps", "/camera", "/rear"} <= set(ros2("node", "list", *ALONE).splitlines())
+    shown = ros2("node", "info", "/vps", *ALONE)
     rows = r"((?:    .+\n)*)"
     has = dict(re.findall(rf"^  (\w[\w ]+):\n{rows}", shown, re.MULTILINE))
     outputs = {f"/vps/{name}": kind for name, kind in TYPES.items()}
@@ -107,18 +111,33 @@ def test_it_is_shown_as_a_node_with_what_is_its_own(wire):
 
 
 def test_echo_shows_messages_also_to_latecomers(wire):
-    shown = ros2("topic", "echo", "--once", "--no-arr", "/vps/panoptic", "--no-daemon")
+    shown = ros2("topic", "echo", "--once", "--no-arr", "/vps/panoptic", *ALONE)
     assert "frame_id: rclpy_camera" in shown
     assert "encoding: mono16" in shown
     late = ("--qos-durability", "transient_local", "--qos-reliability", "reliable", "/vps/label_info")
-    assert "class_name: road" in ros2("topic", "echo", "--once", *late)
-    assert "name: 'vps: pipeline'" in ros2("topic", "echo", "--once", "/diagnostics", "--no-daemon")
+    assert "class_name: road" in ros2("topic", "echo", "--once", *late, *ALONE)
+    assert "name: 'vps: pipeline'" in ros2("topic", "echo", "--once", "/diagnostics", *ALONE)
 
 
-def test_services_answer(wire):
-    listed = ros2("service", "list", "-t", "--no-daemon", "--spin-time", "3")
+def test_hz_tells_the_rate(wire):
+    shown = wire.run(shutil.which("ros2"), "topic", "hz", "/vps/tracks")
+    rate = float(shown.says("average rate").split()[-1])
+    assert 1 < rate < 20
+    shown.end()
+    assert "warn" not in shown.shown.lower()
+
+
+def test_services_are_listed(wire):
+    listed = ros2("service", "list", "-t", *ALONE)
     assert "/vps/reset_tracks [std_srvs/srv/Trigger]" in listed
     assert "/vps/enable [std_srvs/srv/SetBool]" in listed
+
+
+@pytest.mark.skipif(
+    RMW == "rmw_fastrtps_cpp",
+    reason="rmw_fastrtps_cpp tells requests by where in RTPS they come from, which cyclonedds shows nobody",
+)
+def test_services_answer(wire):
     before = wire.heard["tracks"][-1].sequence_id
     assert "success=True" in ros2("service", "call", "/vps/reset_tracks", "std_srvs/srv/Trigger")
     until(lambda: wire.heard["tracks"][-1].sequence_id > before, "a new sequence")

@@ -28,12 +28,16 @@ from vps_ros.messages.typestore import read_message, typestore  # noqa: E402
 TYPES = {**OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE}
 
 
-def environment() -> dict[str, str]:
-    """Variables that keep a test's processes among themselves: a random domain, and a tag that nobody else has."""
+def environment(tagged: bool = True) -> dict[str, str]:
+    """Variables that keep a test's processes among themselves: a random domain, and a tag that nobody else has.
+
+    Args:
+        tagged: whether with the tag, which only Cyclone DDS knows.
+    """
     inner = '<General><Interfaces><NetworkInterface name="lo"/></Interfaces></General>'
     inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
     return {
-        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>",
+        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>" if tagged else "",
         "ROS_DOMAIN_ID": str(1 + secrets.randbelow(100)),
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_STATIC_PEERS": "",

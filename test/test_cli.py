@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, exit codes, one line on stderr."""
 
+import os
 import subprocess
 import sys
 
@@ -83,3 +84,25 @@ def test_a_bad_parameter_is_one_line_and_exit_2(flags, words, capsys):
     shown = capsys.readouterr().err.strip()
     assert words in shown
     assert "\n" not in shown
+
+
+def test_any_name_goes_with_any_locale(tmp_path):
+    bag = write(tmp_path / "Straße", drive(1, "/caméra/Bild-1 x"))
+    (tmp_path / "größe.yaml").write_text("threads: 1  # weiß", encoding="utf-8")
+    plain = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    for command in (
+        ["inspect", bag],
+        ["replay", bag, "-o", tmp_path / "ü.mcap", "--config", tmp_path / "größe.yaml"],
+    ):
+        run = vps_ros(*command, env=plain)
+        assert run.returncode == 0, run.stderr
+    assert (tmp_path / "ü.mcap").exists()
+
+
+def test_nobody_needs_to_listen(tmp_path):
+    bag = write(tmp_path / "bag", drive(1))
+    command = f'"{sys.executable}" -m vps_ros.commands.main inspect "{bag}"'
+    for redirected in (">&-", ">&- 2>&-", "| true"):
+        run = subprocess.run(["bash", "-c", f"set -o pipefail; {command} {redirected}"], capture_output=True, text=True)
+        assert run.returncode == 0, (redirected, run.stderr)
+        assert "Traceback" not in run.stderr

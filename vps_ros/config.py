@@ -87,7 +87,7 @@ class _Checked:
         One file may hold the parameters of Config, LiveConfig and NodeConfig.
         """
         try:
-            content = yaml.safe_load(Path(path).read_text())
+            content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise InputError(f"{path}: no such file; give the path of a YAML file of parameters") from None
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:

@@ -16,10 +16,20 @@ from rich.table import Table
 
 Item = TypeVar("Item")
 
+
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:
+        """Whoever reads has had enough, which is no failure of ours."""
+        try:
+            super().on_broken_pipe()
+        except SystemExit:
+            raise SystemExit(0) from None
+
+
 _QUIET = 10.0
 _stderr = Console(stderr=True)
 # A pipe or a log has no width of its own: tables must not be folded there.
-_stdout = Console(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+_stdout = _Stdout(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -33,6 +34,7 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit code: 0 done, 2 bad input (one line on stderr), 1 a failure of our own."""
     argv = list(sys.argv[1:] if argv is None else argv)
+    _ready_streams()
     try:
         # Importing a command takes long enough to be interrupted.
         args = _parser(argv).parse_args(argv)
@@ -49,6 +51,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR) and error.filename:
             return _complain(f"{error.filename}: {error.strerror}; choose a path that can be used", 2)
         raise
+
+
+def _ready_streams() -> None:
+    """Names that the terminal cannot spell must not end a command, nor a stream that is closed."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _parser(argv: list[str]) -> argparse.ArgumentParser:

@@ -80,7 +80,7 @@ def test_a_worker_that_cannot_be_stopped_is_an_error_from_which_the_node_recover
     tracks = world.listen("/vps/tracks").matched()
     play(world.camera("/image").matched(), tracks)
     for thread in left:
-        thread.join(60)
+        thread.join(300)
         assert not thread.is_alive()
     # What it was at when it was left behind is not published.
     assert len(tracks) == 4

@@ -85,7 +85,7 @@ class ObjectMemory(Memory):
             colours: float32 [K, D], appearance of the things by the image.
         """
         self._aspect = things.size[0] / things.size[1]
-        if seconds:
+        if seconds >= _SHORTEST:
             self._intervals.append(seconds)
         self.gap += 1
         if len(self):

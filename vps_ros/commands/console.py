@@ -19,11 +19,8 @@ Item = TypeVar("Item")
 
 class _Stdout(Console):
     def on_broken_pipe(self) -> None:
-        """Whoever reads has had enough, which is no failure of ours."""
-        try:
-            super().on_broken_pipe()
-        except SystemExit:
-            raise SystemExit(0) from None
+        """Lets main tell what comes of it, as older releases of rich do."""
+        raise BrokenPipeError
 
 
 _QUIET = 10.0

@@ -15,7 +15,7 @@ from cyclonedds.idl import make_idl_struct, types
 from cyclonedds.pub import DataWriter
 from cyclonedds.topic import Topic
 from rosbags.highlevel import AnyReader
-from wire import Wire, environment, until
+from wire import Wire, cdr, environment, until
 from worlds import colour_model
 
 SMALL_DISK = """
@@ -98,6 +98,20 @@ def test_every_publisher_of_a_topic_is_recorded_whatever_it_offers(wire, tmp_pat
     with AnyReader([tmp_path / "out.mcap"]) as out:
         assert {out.deserialize(data, c.msgtype).data for c, _, data in out.messages()} == {"reliable", "best_effort"}
     del foreign
+
+
+def test_messages_that_are_cut_or_nonsense_are_survived(wire, tmp_path):
+    live = wire.live(colour_model(tmp_path / "colours.onnx"))
+    wire.listen("tracks")
+    writer = wire.publish()
+    whole = cdr(drive(1)[0][2])
+    for nonsense in (whole[:50], whole[:-3000], whole[:4] + b"\xff" * 400, bytes(8), b"\xff" * 64):
+        writer.send_cdr(nonsense)
+    for count, (_, _, message) in enumerate(drive(2), 1):
+        writer.send(message)
+        until(lambda count=count: len(wire.heard["tracks"]) == count, "an answer")
+    assert live.end() == 0, live.shown
+    assert "Traceback" not in live.shown
 
 
 def test_a_full_disk_is_told_and_leaves_no_bag(wire, tmp_path):

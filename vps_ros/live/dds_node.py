@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from time import time_ns
+from time import monotonic, time_ns
 from typing import Any
 
 from vps_ros.config import LiveConfig
@@ -16,6 +16,7 @@ from vps_ros.live.dds_graph import Graph
 from vps_ros.live.dds_nodes import Announcement
 from vps_ros.live.dds_services import Service
 from vps_ros.live.dds_sink import DdsSink
+from vps_ros.live.dds_twins import Twins
 from vps_ros.live.health import health
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages import diagnostics
@@ -50,6 +51,7 @@ class DdsNode:
         self.worker = Worker([Camera(camera, pipeline, read_wire, sink) for camera, pipeline, sink in rows])
         self._diagnostics = bus.writer(diagnostics.TOPIC, diagnostics.TYPE, Profile())
         self._graph = Graph(bus)
+        self._twins = Twins(self._graph, [f"{prefix}/tracks" for prefix in prefixes])
         self._announcement = Announcement(bus, name)
         self._subscriptions: list[CameraSubscription] = []
         self._services: list[Service] = []
@@ -68,7 +70,8 @@ class DdsNode:
 
     def tick(self) -> tuple[Status, ...]:
         """Looks after everything, and publishes how it is."""
-        notes = [subscription.look(self._graph) for subscription in self._subscriptions]
+        twin = self._twins.look(monotonic())
+        notes = [subscription.look(self._graph) or twin for subscription in self._subscriptions]
         statuses = health(self.worker, self._live.patience, self._name, notes)
         statuses = tuple(
             replace(status, values=status.values + _ends(subscription, sink))

@@ -425,6 +425,8 @@ def test_play_live_and_record_on_a_bare_machine(wire, model, tmp_path):
         (["play", "absent.mcap"], ["absent.mcap"]),
         (["play", "BAG"], ["no image topic"]),
         (["play", "BAG", "--rate", "0"], ["--rate"]),
+        (["play", "BAG", "--wait", "nan"], ["--wait"]),
+        (["live", "--image", "/a", "--json", "."], ["a folder"]),
         (["record", "a b", "-o", "x.mcap"], ["'a b'"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,

@@ -100,6 +100,17 @@ def test_every_publisher_of_a_topic_is_recorded_whatever_it_offers(wire, tmp_pat
     del foreign
 
 
+def test_a_single_image_in_a_loop_floods_nobody(wire, tmp_path):
+    wire.subscribe("/camera/image_raw", "sensor_msgs/msg/Image", wait=False)
+    began = time.monotonic()
+    player = wire.vps("play", write(tmp_path / "bag", drive(1)), "--loop", "--rate", 2)
+    until(lambda: len(wire.heard["image_raw"]) >= 6, "some rounds")
+    assert player.end() == 0
+    sent = int(player.says("images sent").split()[0])
+    # Twice the pace of ten a second: never more, less where the machine is busy.
+    assert sent <= 20 * (time.monotonic() - began) + 1
+
+
 def test_messages_that_are_cut_or_nonsense_are_survived(wire, tmp_path):
     live = wire.live(colour_model(tmp_path / "colours.onnx"))
     wire.listen("tracks")

@@ -25,6 +25,8 @@ EXAMPLES = [
     "vps-ros play drive/ --topic /front/image_raw --rate 0.5 --loop",
     "vps-ros play drive.mcap & vps-ros live --image /camera/image_raw",
 ]
+_ALONE = 0.1
+"""Seconds between rounds of a single image."""
 _LAST = 2.0
 """Seconds for the last images to reach who listens."""
 
@@ -52,6 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if not args.rate > 0:
         raise InputError(f"--rate {args.rate}: give a number above 0")
+    if not args.wait >= 0:
+        raise InputError(f"--wait {args.wait}: give seconds, 0 or more")
     with log_to_stderr(), closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as bus:
         from vps_ros.live.dds import Profile
 
@@ -85,15 +89,16 @@ def _paced(bag: Bag, topics: set[str], rate: float, again: bool) -> Iterator[tup
     """Each message with the time of monotonic() at which it is due; `again`: without end, the images in a round."""
     began = monotonic()
     while True:
-        first: int | None = None
-        due: float | None = None
-        interval = 0.0
+        first = due = None
+        count = 0
         for message in bag.messages(topics):
             first = message.time if first is None else first
-            before, due = due, max(began + (message.time - first) / 1e9 / rate, due or began)
-            interval = due - before if before is not None else interval
+            due = max(began + (message.time - first) / 1e9 / rate, due or began)
+            count += 1
             yield due, message
         if not again or due is None:
             return
-        # The first image follows the last one as that followed the one before it.
-        began = due + interval
+        # The first image follows the last one as images usually follow each other.
+        images = count / len(topics)
+        usual = (due - began) / (images - 1) if images > 1 else 0.0
+        began = due + (usual or _ALONE / rate)

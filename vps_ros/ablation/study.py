@@ -20,7 +20,7 @@ from vps_ros.ablation.sources import MASKS, Drive, check_model, load, prepare
 from vps_ros.ablation.sweeps import SWEEPS
 from vps_ros.ablation.trial import Trial
 from vps_ros.config import TRACKERS, Config
-from vps_ros.datasets.streets import SCENARIOS
+from vps_ros.datasets.streets import HELD_OUT, SCENARIOS
 from vps_ros.errors import InputError
 from vps_ros.evaluation.identity import Identity
 from vps_ros.trackers import make_tracker
@@ -29,8 +29,6 @@ FORMAT = 1
 """Of the document."""
 TRUTH = "true identity"
 SIZE = (640, 192)
-HELD_OUT = range(900_000, 901_000)
-"""Seeds of the drives by which the shipped model is judged: trackers are not chosen on them."""
 SWEPT_METRICS = ("CLEAR", "Identity")
 
 Progress = Callable[[Iterable[Any], str, int], Iterator[Any]]

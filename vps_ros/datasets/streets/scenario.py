@@ -48,3 +48,6 @@ SCENARIOS: dict[str, Scenario] = {
     "low_rate": Scenario("two to five frames a second, large motion between them", rate=(2.0, 5.0), speed=(3.0, 9.0)),
     "night": Scenario("darkness, street lamps and head lights", night=1.0),
 }  # fmt: skip
+
+HELD_OUT = range(900_000, 901_000)
+"""Seeds of the drives by which the shipped model is judged: nothing is learned or chosen on them."""

@@ -373,19 +373,6 @@ class TestVerification:
         assert path.read_bytes() == b"before"
         assert sorted(p.name for p in tmp_path.iterdir()) == ["copy", "m.onnx"]
 
-    def test_half_precision(self, eomt, tmp_path, capsys):
-        path = tmp_path / "m.onnx"
-        assert main(["export", "--from", "hf", str(eomt), "-o", str(path), "--fp16"]) == 0
-        told = capsys.readouterr().err
-        assert "mask_logits: at most" in told
-        graph = onnx.load(str(path)).graph
-        kinds = {i.data_type for i in graph.initializer}
-        assert TensorProto.FLOAT16 in kinds and TensorProto.FLOAT not in kinds - {
-            i.data_type for i in graph.initializer if np.prod(i.dims) < 64
-        }
-        assert [o.type.tensor_type.elem_type for o in graph.output] == [TensorProto.FLOAT] * 3
-        assert graph.input[0].type.tensor_type.elem_type == TensorProto.UINT8
-
     def test_differences_are_those_of_each_output(self, tmp_path):
         """The file adds a tenth to the first output, whose largest magnitude is 255, and leaves the second."""
         image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, 2, 2, 3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import queue
 import time
 from dataclasses import replace
@@ -95,7 +96,8 @@ def host(waiting: str, model: str, out: Path) -> None:
         while not signals.wait(SAMPLE):
             subscription.look(graph)
             figures = worker.stats[0].figures()
-            samples.append({"at": time.time(), "p50": figures.p50, "p99": figures.p99, "rate": figures.rate, **_size()})
+            about = {"at": time.time(), "load": os.getloadavg()[0], **_size()}
+            samples.append({**about, "p50": figures.p50, "p99": figures.p99, "rate": figures.rate})
         subscription.close()
         worker.stop()
         figures = worker.stats[0].to_json()

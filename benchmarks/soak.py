@@ -15,7 +15,7 @@ import numpy as np
 
 DESCRIPTION = "memory, threads and latency of the host over an hour of 30 Hz, beside those of its first minutes"
 SIZE, HZ, DISTINCT, MINUTES, ROWS = (1242, 375), 30, 30, 60.0, 6
-SHOWN = ("rss_mib", "threads", "p50", "p99", "rate")
+SHOWN = ("rss_mib", "threads", "p50", "p99", "rate", "load")
 
 
 def run(progress) -> dict:
@@ -42,4 +42,4 @@ def rows(figures: dict) -> tuple[list[str], list[list[object]]]:
         here = [samples[i] for i in part]
         until = (here[-1]["at"] - began) / 60
         table.append([f"{until:.1f}", *(float(np.mean([sample[name] for sample in here])) for name in SHOWN)])
-    return ["until minute", "memory MiB", "threads", "p50 ms", "p99 ms", "frames/s"], table
+    return ["until minute", "memory MiB", "threads", "p50 ms", "p99 ms", "frames/s", "load of the machine"], table

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.evaluation.counts import Compared, FrameCounts, VideoCounts
 from vps_ros.evaluation.identity import IdentityQuality
@@ -55,8 +56,8 @@ class Evaluator:
         pred_where: object = "prediction",
     ) -> FrameQuality:
         """Takes in the next frame of a sequence; arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`."""
-        maps = gt_semantic, gt_instance, pred_semantic, pred_instance
-        return self.add(sequence, compare(self.classes, *maps, gt_where, pred_where))
+        gt, pred = LabelMap(gt_semantic, gt_instance), LabelMap(pred_semantic, pred_instance)
+        return self.add(sequence, compare(self.classes, gt, pred, gt_where, pred_where))
 
     def add(self, sequence: str, frame: Compared) -> FrameQuality:
         """Takes in the next frame of a sequence, compared with `self.classes`.
@@ -144,21 +145,12 @@ class Evaluator:
         return self._sequences[sequence]
 
 
-def compare(
-    classes: Classes,
-    gt_semantic: NDArray[np.integer],
-    gt_instance: NDArray[np.integer],
-    pred_semantic: NDArray[np.integer],
-    pred_instance: NDArray[np.integer],
-    gt_where: object = "ground truth",
-    pred_where: object = "prediction",
-) -> Compared:
+def compare(classes: Classes, gt: LabelMap, pred: LabelMap, gt_where: object, pred_where: object) -> Compared:
     """One frame as `Evaluator.add` takes it; needs no evaluator, so that threads can do it ahead.
 
-    Arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`.
+    Names and errors as in `vps_ros.evaluation.overlaps.overlaps`.
     """
-    maps = gt_semantic, gt_instance, pred_semantic, pred_instance
-    return Compared(overlaps(classes, *maps, gt_where, pred_where), gt_semantic, pred_semantic)
+    return Compared(overlaps(classes, *gt, *pred, gt_where, pred_where), gt.semantic, pred.semantic)
 
 
 class _Sequence:

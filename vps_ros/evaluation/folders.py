@@ -107,7 +107,7 @@ def compared(pair: FramePair, classes: Classes) -> Compared:
     """The two maps of a pair compared; errors name its files."""
     gt, pred = load_pair(pair)
     where = pair.gt.where if pair.gt else f"ground truth of {pair.name}"
-    return compare(classes, *gt, *pred, where, pair.pred.where if pair.pred else "prediction")
+    return compare(classes, gt, pred, where, pair.pred.where if pair.pred else "prediction")
 
 
 def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:

@@ -32,9 +32,10 @@ def subscribe(node: Node, topic: str, kind: str, qos: QoSProfile, take: Callable
 
     Publishers that it does not meet are the caller's to tell of. Raises InputError where an override cannot be.
     """
+    made_of = message_class(kind)
     with _overrides_of(node, topic):
         return node.create_subscription(
-            message_class(kind),
+            made_of,
             topic,
             take,
             qos,
@@ -55,9 +56,10 @@ def publisher(node: Node, topic: str, kind: str, qos: QoSProfile) -> Publisher:
             if said := mismatch(qos, other.qos_profile):
                 node.get_logger().warning(f"nothing goes from {topic} to {name_of(other)}: {said}")
 
+    made_of = message_class(kind)
     with _overrides_of(node, topic):
         return node.create_publisher(
-            message_class(kind),
+            made_of,
             topic,
             qos,
             event_callbacks=PublisherEventCallbacks(incompatible_qos=unmet),

@@ -159,3 +159,31 @@ def test_the_order_of_segments_changes_no_loss(seed):
     a, _ = total_loss(output, t, isthing, weights, torch.Generator())
     b, _ = total_loss(output, shuffled, isthing, weights, torch.Generator())
     assert a.item() == pytest.approx(b.item(), rel=1e-4)
+
+
+def small_output(seed=0):
+    torch.manual_seed(seed)
+    small = Architecture(queries=8, channels=(8, 8, 8, 8), depths=(0, 0, 0, 0), query_dim=8, mask_dim=8, heads=2)
+    network = KMeansMaskTransformer(small)
+    return network, network(torch.randn(2, 3, 32, 64))
+
+
+def test_images_of_void_alone_teach_no_mask_and_no_class_of_a_pixel():
+    network, output = small_output()
+    void = np.full((8, 16), 255, np.uint8)
+    t = stack([make_targets(void, np.zeros((8, 16), np.uint16), CITYSCAPES, 8)] * 2)
+    isthing = torch.from_numpy(CITYSCAPES.isthing)
+    total, parts = total_loss(output, t, isthing, LossWeights(), torch.Generator())
+    assert {name for name, value in parts.items() if value != 0} == {"classes"}
+    total.backward()
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
+
+
+def test_a_network_that_has_gone_wrong_is_matched_all_the_same():
+    """Its loss is no number, by which training knows; the matching itself must not fail."""
+    _, output = small_output()
+    semantic = np.full((8, 16), ROAD, np.uint8)
+    t = stack([make_targets(semantic, np.zeros((8, 16), np.uint16), CITYSCAPES, 8)] * 2)
+    output = output._replace(final=output.final._replace(masks=output.final.masks * torch.nan))
+    isthing = torch.from_numpy(CITYSCAPES.isthing)
+    assert torch.isnan(total_loss(output, t, isthing, LossWeights(), torch.Generator())[0])

@@ -6,6 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
+from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning.optimizer import ADAMW_SCALE, Muon, Optimizers, _shared_out, orthogonal  # noqa: E402
 from vps_ros.learning.parallel import Team, team_of  # noqa: E402
 
@@ -97,3 +98,14 @@ def test_two_members_learn_what_one_alone_does(tmp_path):
     for name, value in alone["weights"].items():
         assert torch.equal(first["weights"][name], second["weights"][name])
         assert torch.allclose(first["weights"][name], value, atol=2e-3)
+
+
+def _refuses(team):
+    raise InputError("data/7.png: is cut off; copy it again")
+
+
+def test_what_another_member_finds_wrong_is_told_in_its_words():
+    model = torch.nn.Linear(2, 2)
+    model(torch.ones(1, 2)).sum().backward()
+    with pytest.raises(InputError, match="data/7.png: is cut off"), team_of(2, _refuses) as team:
+        team.mean_gradients(model, False)

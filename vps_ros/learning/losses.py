@@ -73,7 +73,8 @@ def match(dice: Tensor, classes: Tensor, targets: Targets) -> Tensor:
     """
     probability = classes.softmax(2)
     wanted = targets.classes.clamp(min=0)[:, None, :].expand(-1, classes.shape[1], -1)
-    value = (dice * probability.gather(2, wanted)).detach().cpu().numpy()
+    # A network that has gone wrong gives no numbers: its loss tells, not the search for a matching.
+    value = (dice * probability.gather(2, wanted)).detach().nan_to_num().cpu().numpy()
     result = np.full(targets.classes.shape, -1, np.int64)
     for b, count in enumerate((targets.classes >= 0).sum(1).tolist()):
         queries, rows = linear_sum_assignment(value[b, :, :count], maximize=True)
@@ -90,6 +91,17 @@ def class_loss(classes: Tensor, matching: Tensor, targets: Targets, void: float)
     weights = torch.ones(count + 1, device=classes.device)
     weights[-1] = void
     return F.cross_entropy(classes.flatten(0, 1), wanted.flatten(), weights)
+
+
+def semantic_loss(logits: Tensor, semantic: Tensor) -> Tensor:
+    """Cross entropy of the cells that are not void; 0 where all of them are.
+
+    Args:
+        logits: [B, C, h, w].
+        semantic: int64 [B, h, w], -1 for void.
+    """
+    each = F.cross_entropy(logits, semantic, ignore_index=-1, reduction="sum")
+    return each / (semantic >= 0).sum().clamp(min=1)
 
 
 def mask_losses(found: Overlaps, matching: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,7 +222,7 @@ def total_loss(
         "classes": classes,
         "dice": dice,
         "mask_id": mask_id,
-        "semantic": F.cross_entropy(output.semantic, targets.semantic, ignore_index=-1),
+        "semantic": semantic_loss(output.semantic, targets.semantic),
         "discrimination": discrimination_loss(output.pixels, truth, targets, generator),
         "offset": offset_loss(output.offsets, truth, targets, isthing),
         "track": track,

@@ -17,6 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, multiprocessing, nn
 
+from vps_ros.errors import InputError
+
+_REFUSED = "refused-{}"
+"""Name of the file in which a member says what is wrong with what it was given."""
 PATIENCE = timedelta(hours=2)
 """For the others: the first process validates and writes checkpoints meanwhile, and may be paused."""
 
@@ -77,7 +81,7 @@ def _split(flat: Tensor, parameters: list[Tensor]) -> Iterator[Tensor]:
 def team_of(size: int, work: Any, *args: Any) -> Iterator[Team]:
     """The first member of a team; the others run `work(team, *args)` in processes of their own until it returns.
 
-    Raises RuntimeError when another member failed.
+    Raises InputError in the words of another member that did, RuntimeError when one failed otherwise.
     """
     if size == 1:
         yield Team()
@@ -91,6 +95,11 @@ def team_of(size: int, work: Any, *args: Any) -> Iterator[Team]:
         try:
             yield Team(0, size)
             others.join()
+        except RuntimeError:
+            # What another member met ends the exchange between them, which is all that is seen of it here.
+            for told in sorted(Path(folder).glob(_REFUSED.format("*"))):
+                raise InputError(told.read_text()) from None
+            raise
         finally:
             for process in others.processes:
                 process.terminate()
@@ -108,5 +117,8 @@ def _member(index: int, size: int, meeting: str, work: Any, args: tuple) -> None
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = "1"
     _meet(meeting, index + 1, size)
-    work(Team(index + 1, size), *args)
+    try:
+        work(Team(index + 1, size), *args)
+    except InputError as error:
+        Path(meeting).with_name(_REFUSED.format(index + 1)).write_text(str(error))
     distributed.destroy_process_group()

@@ -35,6 +35,8 @@ from vps_ros.learning.validation import judge, predict, summary
 from vps_ros.learning.voice import SILENT, Voice
 
 LOG = "log.jsonl"
+LOST_STEPS = 100
+"""In a row whose gradient is no number, after which training ends; float16 loses some at its start."""
 START_BATCHES = 8
 """That tell the statistics of normalisation which a model file has folded away."""
 
@@ -125,6 +127,7 @@ class Run:
         self.step, self.log = 0, []
         self.share = 0.0
         self._before, self._since = 0.0, time.monotonic()
+        self._lost = 0
         self.asked, self.interrupted = False, False
         self.board: Board | None = None
         if content:
@@ -189,7 +192,10 @@ class Run:
         self.asked = True
 
     def learn(self, batch: Batch) -> dict[str, float]:
-        """One step of the optimiser; the loss terms before weighting, as tensors to be read when needed."""
+        """One step of the optimiser; the loss terms before weighting, as tensors to be read when needed.
+
+        Raises InputError when gradients have not been numbers for LOST_STEPS.
+        """
         s = self.recipe.schedule
         seed = (self.recipe.seed * 1009 + self.team.rank) * 1_000_003 + self.step
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -212,6 +218,12 @@ class Run:
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), s.clip)
         if torch.isfinite(norm):
             self.optimizer.step(learning_rate(s, self.share))
+        self._lost = 0 if torch.isfinite(norm) else self._lost + 1
+        if self._lost == LOST_STEPS:
+            raise InputError(
+                f"{self.folder}: the gradient was no number at the last {LOST_STEPS} steps, up to step {self.step}; "
+                "lower `learning_rate` or choose another `precision`; the last checkpoint is kept"
+            )
         self.precision.update()
         self.optimizer.zero_grad()
         if not self.team.rank:

@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from vps_ros.learning.losses import semantic_loss
 from vps_ros.learning.targets import Targets
 from vps_ros.learning.video_knet.architecture import LossWeights
 from vps_ros.learning.video_knet.model import Output, Seen, VideoKNet
@@ -81,7 +82,8 @@ def match(masks: Tensor, classes: Tensor | None, truth: Truth, model: VideoKNet,
         right, wrong = focal(classes[:, :count])
         column = wanted.clamp(min=0)[:, None].expand(-1, count, -1)
         cost = cost + weights.classes * (right - wrong).gather(2, column)
-    cost = cost.cpu().numpy()
+    # As in learning/losses.py: its loss tells of a network that gives no numbers.
+    cost = cost.nan_to_num().cpu().numpy()
     columns = wanted.cpu().numpy()
     place = np.full(model.architecture.classes, -1)
     stuff = model.stuff.cpu().numpy()
@@ -140,7 +142,7 @@ def frame_losses(seen: Seen, output: Output, truth: Truth, model: VideoKNet, wei
 
     Each prediction has a matching of its own, as in DETR; the released code matches by the stage before.
     """
-    sums = {"semantic": F.cross_entropy(seen.semantic, truth.targets.semantic, ignore_index=-1)}
+    sums = {"semantic": semantic_loss(seen.semantic, truth.targets.semantic)}
     for classes, masks in ((None, seen.masks), *output.stages):
         flat = masks.flatten(2)
         matching = match(flat, classes, truth, model, weights)

@@ -15,7 +15,6 @@ from time import perf_counter
 from typing import TextIO
 
 import onnxruntime as ort
-from onnxruntime.capi import build_and_package_info
 
 from vps_ros.segmenters import cuda
 from vps_ros.shipped import fingerprint
@@ -37,13 +36,21 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    built_for = getattr(build_and_package_info, "cuda_version", None)
     return Machine(
         ort.__version__,
         tensorrt_version() or "none",
-        built_for or cuda.driver_version() or "none",
+        _built_for() or cuda.driver_version() or "none",
         cuda.gpu_name() or "none",
     )
+
+
+def _built_for() -> str | None:
+    """Version of CUDA that this ONNX Runtime was built for, which old releases do not tell."""
+    try:
+        from onnxruntime.capi import build_and_package_info
+    except ImportError:
+        return None
+    return getattr(build_and_package_info, "cuda_version", None)
 
 
 def tensorrt_version() -> str | None:

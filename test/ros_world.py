@@ -36,6 +36,10 @@ class World:
         self.executor = SingleThreadedExecutor(context=self.context)
         self.peer = rclpy.create_node("peer", context=self.context)
         self.executor.add_node(self.peer)
+        # rmw_fastrtps_cpp refuses two types of one topic in one context, as a camera and the node may begin with.
+        self._outside = rclpy.Context()
+        rclpy.init(context=self._outside, domain_id=DOMAIN)
+        self._cameras = rclpy.create_node("cameras", context=self._outside)
         self._leaving = ExitStack()
         self.nodes: list = []
         self.failure: BaseException | None = None
@@ -119,7 +123,7 @@ class World:
         return self.call(DescribeParameters, f"{node}/describe_parameters", names=[name]).descriptors[0]
 
     def camera(self, topic: str, reliability=RELIABLE, kind: str = "sensor_msgs/msg/Image") -> Source:
-        return Source(self.peer, topic, kind, QoSProfile(depth=10, reliability=reliability))
+        return Source(self._cameras, topic, kind, QoSProfile(depth=10, reliability=reliability))
 
     def listen(self, topic: str, kind: str | None = None, latched: bool = False) -> Heard:
         """A listener of an output by its topic; `latched` asks for what was said before."""
@@ -133,9 +137,10 @@ class World:
         self._thread.join(PATIENCE)
         self.executor.shutdown()
         self._leaving.close()
-        for node in (self.peer, *self.nodes):
+        for node in (self._cameras, self.peer, *self.nodes):
             node.destroy_node()
-        rclpy.shutdown(context=self.context)
+        for context in (self._outside, self.context):
+            rclpy.shutdown(context=context)
         assert self.failure is None, self.failure
 
 

@@ -22,6 +22,7 @@ pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced:
 from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rcl_interfaces.srv import SetParametersAtomically  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
+from rclpy.utilities import get_rmw_implementation_identifier  # noqa: E402
 from ros_world import BEST_EFFORT, DOMAIN, RELIABLE, Log, World, play, wait, workers  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from test_ros_package import plain  # noqa: E402
@@ -223,7 +224,7 @@ def test_incompatible_qos_is_told_with_both_sides_and_what_to_set(world, model, 
     world.node(model=model, reliability="reliable")
     world.run()
     world.camera("/image", BEST_EFFORT)
-    log.says("/image", "/peer", "offers best_effort", "asks for reliable", "set reliability best_effort")
+    log.says("/image", "/cameras", "offers best_effort", "asks for reliable", "set reliability best_effort")
 
 
 def test_a_subscriber_that_asks_for_too_much_is_told_of(world, model, log):
@@ -700,6 +701,8 @@ def test_rclpy_hears_from_live_what_the_node_says(world, model, process):
         assert [plain(m) for m in heard["bare", name]] == [plain(m) for m in heard["vps", name]]
     labels = [world.listen(f"/{node}/label_info", latched=True).until(1) for node in ("vps", "bare")]
     assert plain(labels[0][0]) == plain(labels[1][0])
-    assert world.call(Trigger, "/bare/reset_tracks").success
+    if get_rmw_implementation_identifier() == "rmw_cyclonedds_cpp":
+        # Others tell requests by what cyclonedds shows nobody.
+        assert world.call(Trigger, "/bare/reset_tracks").success
     live.send_signal(signal.SIGINT)
     assert live.wait(20) == 0, live.log.read_text()

@@ -233,6 +233,27 @@ def test_what_is_not_finite_drops_the_frame(name, value):
         from_slots(results, fit(card.input, 24, 24), TAXONOMY)
 
 
+@pytest.mark.parametrize(("activation", "mode"), KINDS)
+@pytest.mark.parametrize("mask", [0.2, 0.34, 0.4])
+def test_large_pictures_are_worked_off_in_parts(activation, mode, mask):
+    """No tensor of the graph exceeds 256 MiB; one loop, and only where three masks or more can share a pixel."""
+    shapes = {"class_logits": (1, 100, 6), "mask_logits": (1, 100, 256, 512), "query_embeddings": (1, 100, 3)}
+    limits = Thresholds(mode=mode, mask=mask, mask_grid=384 if mode == "argmax" else 0)
+    model = network(ModelCard("large", TAXONOMY, InputSpec(1024, 2048), activation, limits), shapes)
+    append(model, (1080, 1920), "model.onnx")
+    several = mode == "mask_wise" and (activation == "sigmoid" or mask < 0.34)
+    loops = [node for node in model.graph.node if node.op_type == "Loop"]
+    assert len(loops) == several
+    # The loop's body has one query at a time, of which shape inference knows nothing.
+    sizes = {}
+    for value in onnx.shape_inference.infer_shapes(model, data_prop=True, strict_mode=True).graph.value_info:
+        dimensions = [d.dim_value for d in value.type.tensor_type.shape.dim]
+        assert all(dimensions), f"{value.name} has no fixed shape"
+        each = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
+        sizes[value.name] = int(np.prod(dimensions, dtype=np.int64)) * each
+    assert 50 << 20 <= max(sizes.values()) <= 256 << 20
+
+
 def test_other_outputs_stay():
     outputs = logits(np.random.default_rng(5), 5, (6, 6), 0, 4.0, 9.0)
     card = ModelCard("state", TAXONOMY, InputSpec(24, 24), "softmax_queries", Thresholds())

@@ -398,11 +398,9 @@ def test_play_live_and_record_on_a_bare_machine(wire, model, tmp_path):
     wire.listen("tracks")
     wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
     # A recorder that has not found everybody yet records less.
-    recorded = (*SMALL, LABEL_INFO)
-    until(
-        lambda: all(f"{name} (" in wire.values().get("listeners", "") for name in recorded), "the recorder's listening"
-    )
-    until(lambda: "tracks (2)" in wire.values()["listeners"], "the recorder's listening")
+    recorded = [f"{name} (" for name in (*SMALL, LABEL_INFO)] + ["tracks (2)"]
+    heard = wire.heard["diagnostics"]
+    until(lambda: heard and all(one in wire.values()["listeners"] for one in recorded), "the recorder's listening")
     began = wire.heard["tracks"][-1].sequence_id if wire.heard["tracks"] else 0
     until(lambda: wire.heard["tracks"] and wire.heard["tracks"][-1].sequence_id > began + 2, "some rounds")
     assert (player.end(), recorder.end(), live.end()) == (0, 0, 0), recorder.shown

@@ -4,6 +4,8 @@ Every frame is tracked, and nothing is played. With `node:=true` the bag is play
 and what the node publishes is recorded: as on the vehicle, frames may be dropped.
 """
 
+import re
+
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
@@ -13,7 +15,7 @@ from launch.actions import (
     RegisterEventHandler,
     TimerAction,
 )
-from launch.event_handlers import OnProcessExit
+from launch.event_handlers import OnProcessExit, OnProcessIO
 from launch.events import Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import LifecycleNode
@@ -32,6 +34,9 @@ ARGUMENTS = {
     "node": ("play the bag to the node and record what it publishes; needs topic, and output is a folder", "false"),
 }
 SWITCHES = ("force", "node")
+RESULTS = {f"/vps/{name}" for name in ("tracks", "segments", "detections", "panoptic", "label_info")}
+_PATIENCE = 30.0
+"""Seconds for the recorder to listen to all of them; then the bag is played all the same."""
 _LAST = 2.0
 """Seconds for the last frames to be recorded."""
 
@@ -84,11 +89,27 @@ def _through_the_node(value):
         cmd=[*bag, "play", value["bag"], "--topics", value["topic"], "--delay", "2", "--disable-keyboard-controls"],
         output="screen",
     )
+    said, played = [], []
+
+    def start(*_):
+        """Plays the bag, once."""
+        if played:
+            return []
+        played.append(play)
+        return [play]
+
+    def listen(event):
+        # What is played before the recorder listens to the results would not be in the recording.
+        said.append(event.text.decode(errors="replace"))
+        return start() if set(re.findall(r"Subscribed to topic '(\S+)'", "".join(said))) >= RESULTS else []
+
+    late = TimerAction(period=_PATIENCE, actions=[OpaqueFunction(function=start)])
     end = TimerAction(period=_LAST, actions=[EmitEvent(event=Shutdown(reason="the bag is at its end"))])
     return [
         node,
         record,
-        RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=[play])),
+        RegisterEventHandler(OnProcessIO(target_action=record, on_stdout=listen, on_stderr=listen)),
+        RegisterEventHandler(OnStateTransition(target_lifecycle_node=node, goal_state="active", entities=[late])),
         RegisterEventHandler(OnProcessExit(target_action=play, on_exit=[end])),
         RegisterEventHandler(OnProcessExit(target_action=node, on_exit=_report)),
     ]

@@ -22,7 +22,8 @@ from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
 from vps_ros.messages.typestore import read_message
 from vps_ros.ros.endpoints import message_class
 
-PATIENCE = 20.0
+PATIENCE = 120.0
+"""Seconds that a busy machine may take for anything."""
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 DOMAIN = 101 + os.getpid() % 100
 

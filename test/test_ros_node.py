@@ -23,7 +23,7 @@ from rcl_interfaces.msg import ParameterType  # noqa: E402
 from rcl_interfaces.srv import SetParametersAtomically  # noqa: E402
 from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.utilities import get_rmw_implementation_identifier  # noqa: E402
-from ros_world import BEST_EFFORT, DOMAIN, RELIABLE, Log, World, play, wait, workers  # noqa: E402
+from ros_world import BEST_EFFORT, DOMAIN, PATIENCE, RELIABLE, Log, World, play, wait, workers  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from test_ros_package import plain  # noqa: E402
 
@@ -563,7 +563,7 @@ def test_a_process_works_and_ends_cleanly(world, model, process, number):
             break
     assert world.state() == "active"
     vps.send_signal(number)
-    assert vps.wait(20) == 0, vps.log.read_text()
+    assert vps.wait(PATIENCE) == 0, vps.log.read_text()
     assert "Traceback" not in vps.log.read_text()
 
 
@@ -584,7 +584,7 @@ def test_the_file_of_defaults_is_taken_as_it_is(world, process):
             expected = False if p.name == "autostart" else list(p.default) if p.type is tuple else p.default
             assert world.get(p.name) == expected, p.name
     vps.send_signal(signal.SIGINT)
-    assert vps.wait(20) == 0
+    assert vps.wait(PATIENCE) == 0
     assert "unknown parameter" not in vps.log.read_text()
 
 
@@ -599,7 +599,7 @@ def test_the_file_of_defaults_is_taken_as_it_is(world, process):
 )
 def test_a_process_that_cannot_start_ends_with_2_and_the_reason(process, parameter, words):
     vps = node_of(process, "-p", parameter)
-    assert vps.wait(60) == 2
+    assert vps.wait(PATIENCE) == 2
     for word in words:
         assert word in vps.log.read_text()
     assert "Traceback" not in vps.log.read_text()
@@ -637,7 +637,7 @@ def test_the_launch_file_tracks_a_camera(world, model, process):
         if tracks:
             break
     launched.send_signal(signal.SIGINT)
-    assert launched.wait(20) == 0
+    assert launched.wait(PATIENCE) == 0
     assert "process has finished cleanly" in launched.log.read_text()
 
 
@@ -646,7 +646,7 @@ def test_a_bag_goes_through_the_node_and_its_results_are_recorded(model, process
     bag, out = write(tmp_path / "bag", drive(20)), tmp_path / "out"
     options = [f"bag:={bag}", f"output:={out}", f"topic:={TOPIC}", f"model:={model}", "node:=true"]
     launched = process("ros2", "launch", "vps_ros", "replay.launch.py", *options)
-    assert launched.wait(90) == 0, launched.log.read_text()
+    assert launched.wait(PATIENCE) == 0, launched.log.read_text()
     found = by_topic(out)
     assert found.keys() == {f"/vps/{name}" for name in ("tracks", "segments", "detections", "panoptic", "label_info")}
     # In real time a frame may give way to a newer one.
@@ -674,7 +674,7 @@ def test_the_node_tracks_what_play_publishes(world, model, process, tmp_path):
     world.run()
     tracks = world.listen("/vps/tracks").matched()
     player = without_ros(process, "play", bag, "--rate", "0.2")
-    assert player.wait(60) == 0, player.log.read_text()
+    assert player.wait(PATIENCE) == 0, player.log.read_text()
     assert [nanoseconds(m.header.stamp) for m in tracks.until(6)] == [START + i * TENTH for i in range(6)]
     assert [{o.track_id for o in m.objects} for m in tracks] == [{1, 2}] * 6
 
@@ -705,4 +705,4 @@ def test_rclpy_hears_from_live_what_the_node_says(world, model, process):
         # Others tell requests by what cyclonedds shows nobody.
         assert world.call(Trigger, "/bare/reset_tracks").success
     live.send_signal(signal.SIGINT)
-    assert live.wait(20) == 0, live.log.read_text()
+    assert live.wait(PATIENCE) == 0, live.log.read_text()

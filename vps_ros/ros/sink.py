@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rclpy.node import Node
@@ -45,18 +47,25 @@ class TopicSink:
             raise
 
     def wants(self, output: str) -> bool:
-        return output in self._publishers and self._publishers[output].get_subscription_count() > 0
+        with self._while_ros_is_there():
+            return output in self._publishers and self._publishers[output].get_subscription_count() > 0
+        return False
 
     def publish(self, output: str, message: Any) -> None:
         data = self.messages.store.serialize_cdr(message, self._kinds[output])
-        try:
+        with self._while_ros_is_there():
             self._publishers[output].publish(bytes(data))
-        except Exception:
-            # Once ROS is shut down, which a signal does at any moment, there is nobody to tell.
-            if self._node.context.ok():
-                raise
 
     def close(self) -> None:
         for one in self._publishers.values():
             self._node.destroy_publisher(one)
         self._publishers = {}
+
+    @contextmanager
+    def _while_ros_is_there(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            # Once ROS is shut down, which a signal does at any moment, there is nobody to tell.
+            if self._node.context.ok():
+                raise

@@ -10,12 +10,14 @@ import pytest
 
 from vps_ros.commands.main import main
 from vps_ros.config import Config
+from vps_ros.errors import InputError
 from vps_ros.segmenters import load_segmenter, model_path, shipped_models
+from vps_ros.segmenters.contract import METADATA_KEY
 from vps_ros.segmenters.description import describe_model
 from vps_ros.trackers.learned import learned_for
 
 pytest.importorskip("torch", reason="torch is of the [train] extra")
-pytest.importorskip("onnx", reason="onnx is of the [train] extra")
+onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 from vps_ros.learning import int8  # noqa: E402
 from vps_ros.learning.street_frames import street_frames  # noqa: E402
 
@@ -50,14 +52,6 @@ def test_post_processing_moves_into_the_graph(tmp_path, capsys, frame):
     assert learned[0].fusion == learned[1].fusion and learned[1].about["model"] == "graph"
 
 
-def test_once_is_enough(tmp_path, capsys):
-    path, again = tmp_path / "graph.onnx", tmp_path / "again.onnx"
-    assert export(SHIPPED, "-o", path, "--postprocess", "graph") == 0
-    assert export(path, "-o", again, "--postprocess", "graph") == 2
-    assert "lacks the output 'class_logits'" in capsys.readouterr().err
-    assert not again.exists()
-
-
 def test_int8(tmp_path, frame):
     """Two frames calibrate well enough to see that the file is whole and means the same."""
     path = tmp_path / "small.onnx"
@@ -69,6 +63,52 @@ def test_int8(tmp_path, frame):
     assert after.card == replace(before.card, name="streets-s-int8") and after.outputs == before.outputs
     assert len(load_segmenter(Config(model=str(path)))(frame)) > 3
     assert list(tmp_path.iterdir()) == [path]
+
+
+def written(path, kind, operator="Conv", domain=""):
+    """A file with the shipped model's card and one operator, whose weights are of this kind."""
+    image, weight = (onnx.helper.make_tensor_value_info(n, kind, [1, 1, 1, 1]) for n in "xy")
+    value = onnx.helper.make_tensor("w", kind, [1, 1, 1, 1], [1.0])
+    node = onnx.helper.make_node(operator, ["x", "w"], ["y"], domain=domain)
+    graph = onnx.helper.make_graph([node], "g", [image], [weight], [value])
+    opsets = [onnx.helper.make_opsetid(d, v) for d, v in (("", 17), ("com.foo", 1))]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    onnx.helper.set_model_props(model, {METADATA_KEY: describe_model(SHIPPED).card.to_json()})
+    onnx.save(model, str(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "operator", "message"),
+    [
+        (onnx.TensorProto.FLOAT, "MatMul", "x: has no convolutions, which are what --int8 quantises"),
+        (onnx.TensorProto.FLOAT16, "Conv", "x: its convolutions are float16, for GPUs; --int8 wants the file without"),
+    ],
+)
+def test_int8_of_what_cannot_be_quantised(tmp_path, kind, operator, message):
+    path = written(tmp_path / "m.onnx", kind, operator)
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=message):
+        int8.quantise(path, [], "x")
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_operator_that_nobody_has(tmp_path, capsys):
+    odd = written(tmp_path / "odd.onnx", onnx.TensorProto.FLOAT, "Bar", "com.foo")
+    assert export(odd, "-o", tmp_path / "out" / "m.onnx", "--postprocess", "graph") == 2
+    error = capsys.readouterr().err
+    assert "has no operator com.foo:Bar on cpu; export the model without it" in error and error.count("\n") == 1
+    assert not any((tmp_path / "out").iterdir())
+
+
+def test_once_is_enough_and_what_was_there_before_stays(tmp_path, capsys):
+    path, graph = tmp_path / "kept" / "m.onnx", tmp_path / "graph.onnx"
+    path.parent.mkdir()
+    path.write_bytes(b"before")
+    assert export(SHIPPED, "-o", graph, "--postprocess", "graph") == 0
+    assert export(graph, "-o", path, "--postprocess", "graph", "--force") == 2
+    assert "lacks the output 'class_logits'" in capsys.readouterr().err
+    assert path.read_bytes() == b"before" and list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

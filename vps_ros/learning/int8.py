@@ -32,14 +32,17 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
         images: uint8 [H, W, 3] RGB, by which the ranges of the activations are chosen.
         name: of the file, in errors.
 
-    Raises InputError when the file has no metadata, or nothing that can be quantised.
+    Raises InputError when the file has no metadata, or its convolutions cannot be quantised.
     """
     model = onnx.load(str(path))
     properties = {p.key: p.value for p in model.metadata_props}
     if METADATA_KEY not in properties:
         raise InputError(f"{name}: has no metadata {METADATA_KEY!r}; export the model again with `vps-ros export`")
-    if not any(node.op_type in _QUANTISED for node in model.graph.node):
+    weights = {node.input[1] for node in model.graph.node if node.op_type in _QUANTISED}
+    if not weights:
         raise InputError(f"{name}: has no convolutions, which are what --int8 quantises")
+    if any(t.name in weights and t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
+        raise InputError(f"{name}: its convolutions are float16, for GPUs; --int8 wants the file without --fp16")
     card = ModelCard.from_json(properties[METADATA_KEY], name)
     before = _classes(path, images)
     _one_number_for_all(model.graph)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
+from vps_ros.segmenters.failures import explain
 
 TOLERANCE = 2e-3
 """Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
@@ -59,7 +59,7 @@ def probes(height: int, width: int) -> list[NDArray[np.uint8]]:
 def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxruntime.InferenceSession:
     """A session on the CPU; with `optimised`, the graph without what is constant is written there.
 
-    Raises InputError that names the operator when ONNX Runtime's CPU provider lacks one.
+    Raises InputError when ONNX Runtime's CPU provider lacks an operator, which it names, or memory runs out.
     """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _QUIET
@@ -71,13 +71,9 @@ def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxr
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's exceptions share no base below Exception.
     except Exception as error:
-        lacking = re.search(r"Could not find an implementation for (\w+)", str(error))
-        if lacking is None:
-            raise
-        raise InputError(
-            f"ONNX Runtime {onnxruntime.__version__} has no operator {lacking[1]} on the CPU, where the file is "
-            "verified; nothing was written"
-        ) from None
+        if why := explain(error, ("cpu",)):
+            raise InputError(f"{why}; nothing was written, since the file cannot be verified here") from None
+        raise
 
 
 def open_telling(path: str | Path, operator: str, type: int) -> tuple[onnxruntime.InferenceSession, list[str]]:

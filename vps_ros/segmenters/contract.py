@@ -38,6 +38,12 @@ class InputSpec:
     align_corners: bool = False
     fill: tuple[int, int, int] | None = None
 
+    @property
+    def padding(self) -> tuple[int, int, int]:
+        """Colour of the padding, RGB in 0..255."""
+        red, green, blue = (int(round(min(max(value, 0), 255))) for value in self.fill or self.mean)
+        return red, green, blue
+
 
 @dataclass(frozen=True)
 class Thresholds:

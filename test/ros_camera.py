@@ -1,8 +1,8 @@
 """Publishes a small picture with rclpy at 10 Hz until it is interrupted, as the node that the topic begins with.
 
-Runs inside a ROS workspace.
+SCALE times as large, if that is given. Runs inside a ROS workspace.
 
-usage: ros_camera.py TOPIC best_effort|reliable
+usage: ros_camera.py TOPIC best_effort|reliable [SCALE]
 """
 
 import array
@@ -15,12 +15,12 @@ from sensor_msgs.msg import Image
 from worlds import picture
 
 
-def main(topic: str, reliability: str) -> None:
+def main(topic: str, reliability: str, scale: str = "1") -> None:
     rclpy.init()
     node = rclpy.create_node(topic.split("/")[1])
     qos = QoSProfile(depth=5, reliability=ReliabilityPolicy[reliability.upper()])
     publisher = node.create_publisher(Image, topic, qos)
-    image = picture({0: (8, 40), 1: (76, 36)})
+    image = picture({0: (8, 40), 1: (76, 36)}).repeat(int(scale), 0).repeat(int(scale), 1)
     message = Image(height=image.shape[0], width=image.shape[1], encoding="rgb8", step=3 * image.shape[1])
     message.data = array.array("B", image.tobytes())
     message.header.frame_id = "rclpy_camera"

@@ -69,6 +69,17 @@ def test_a_reliable_publisher_of_rclpy_is_heard_reliably(wire, tmp_path):
     assert other.end() == 0
 
 
+def test_large_images_of_rclpy_come_in_without_being_asked_for_again(wire, tmp_path):
+    model = colour_model(tmp_path / "colours.onnx")
+    camera = wire.run(HERE / "ros_camera.py", "/large/image_raw", "best_effort", 20)
+    live = wire.vps("live", "--image", "/large/image_raw", "--name", "large", "--model", model)
+    wire.listen("panoptic", prefix="/large")
+    until(lambda: len(wire.heard["panoptic"]) > 3, "large pictures")
+    assert {(m.height, m.width) for m in wire.heard["panoptic"]} == {(20 * 64, 20 * 96)}
+    assert live.end() == 0
+    camera.end()
+
+
 def test_topics_are_listed_with_their_types(wire):
     shown = ros2("topic", "list", "-t", *ALONE)
     listed = dict(re.findall(r"^(\S+) \[(\S+)\]$", shown, re.MULTILINE))

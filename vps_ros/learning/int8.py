@@ -88,7 +88,6 @@ class _Images(CalibrationDataReader):
     """Inputs of the network, one at a time; recurrent state is that of a first frame."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]], card: ModelCard, graph: onnx.GraphProto) -> None:
-        fill = tuple(int(round(min(max(value, 0), 255))) for value in card.input.fill or card.input.mean)
         states = {
             value.name: np.zeros(
                 [d.dim_value for d in value.type.tensor_type.shape.dim],
@@ -98,7 +97,8 @@ class _Images(CalibrationDataReader):
             if value.name.startswith("state_")
         }
         self._inputs = (
-            {"image": prepare(image, fit(card.input, *image.shape[:2]), fill), **states} for image in images
+            {"image": prepare(image, fit(card.input, *image.shape[:2]), card.input.padding), **states}
+            for image in images
         )
 
     def get_next(self) -> dict[str, NDArray] | None:

@@ -53,12 +53,11 @@ def predict(
     was_training = network.training
     network.eval()
     device = next(network.parameters()).device
-    fill = tuple(round(v) for v in getattr(spec, "fill", None) or spec.mean)
     for clip, i in frames:
         image, semantic, instance = clip.read(i)
         where = fit(spec, *image.shape[:2])
         # A mapped file is read-only, which torch warns of.
-        ready = torch.from_numpy(np.array(prepare(image, where, fill))).to(device)
+        ready = torch.from_numpy(np.array(prepare(image, where, spec.padding))).to(device)
         answers = kind.answers(network, normalised(ready, spec))
         yield Prediction({n: t.float().cpu().numpy() for n, t in answers._asdict().items()}, where, semantic, instance)
     network.train(was_training)

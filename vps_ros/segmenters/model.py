@@ -47,10 +47,7 @@ class OnnxSegmenter:
         self.card = self._session.card
         self.providers = self._session.providers
         self.milliseconds: dict[str, float] = {}
-        spec = self.card.input
-        red, green, blue = (int(round(min(max(value, 0), 255))) for value in spec.fill or spec.mean)
-        self._fill = red, green, blue
-        self._made_for = None if self.card.camera is None else fit(spec, *self.card.camera)
+        self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)
         self.configure(config)
 
     @property
@@ -91,7 +88,7 @@ class OnnxSegmenter:
         """
         began = perf_counter()
         where = fit(self.card.input, *image.shape[:2])
-        ready = prepare(image, where, self._fill)
+        ready = prepare(image, where, self.card.input.padding)
         prepared = perf_counter()
         outputs = self._session.run(ready)
         ran = perf_counter()

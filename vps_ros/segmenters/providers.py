@@ -36,7 +36,6 @@ _OF_SHAPES = frozenset(
         "Add",
         "Sub",
         "Mul",
-        "Div",
     )
     + ("Mod", "Min", "Max", "Floor", "Ceil", "Range", "Equal", "Less", "Greater", "Not", "And", "Or", "Where", "Split")
     + ("Div", "ConstantOfShape", "Constant", "Expand", "Identity", "ReduceProd")

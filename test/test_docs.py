@@ -94,12 +94,21 @@ def test_the_pages_show_commands():
     assert {"replay", "track", "evaluate", "synth", "train", "export", "live"} <= shown
 
 
-def test_tables_of_the_trackers_are_those_of_their_figures():
+def maker(name):
+    """A script of docs/."""
     sys.path.insert(0, str(ROOT / "docs"))
     try:
-        from make_ablation import BEGIN, END, text
+        return importlib.import_module(name)
     finally:
         sys.path.pop(0)
+
+
+def test_tables_of_the_trackers_are_those_of_their_figures():
+    make = maker("make_ablation")
     figures = json.loads((ROOT / "docs" / "ablation.json").read_text())
-    shown = (ROOT / "docs" / "ablation.md").read_text().partition(BEGIN)[2].partition(END)[0]
-    assert shown.strip() == text(figures).strip()
+    shown = (ROOT / "docs" / "ablation.md").read_text().partition(make.BEGIN)[2].partition(make.END)[0]
+    assert shown.strip() == make.text(figures).strip()
+
+
+def test_the_page_of_benchmarks_is_made_of_the_committed_figures():
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == maker("make_benchmarks").page()

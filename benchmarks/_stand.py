@@ -47,8 +47,12 @@ class Run:
 
 @contextmanager
 def private_wire():
-    """Environment variables of a wire on the loopback interface that nobody else is on."""
+    """Environment variables of a wire on the loopback interface that nobody else is on.
+
+    With the receive buffer that docs/ros.md advises for large images, which `vps-ros live` has by itself.
+    """
     inner = '<General><Interfaces><NetworkInterface name="lo"/></Interfaces></General>'
+    inner += '<Internal><SocketReceiveBufferSize min="default" max="16MB"/></Internal>'
     inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
     own = {
         "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>",

@@ -31,7 +31,8 @@ def page() -> str:
 
 def _machine(facts: dict) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
-    return f"Measured on: {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {packages}.\n"
+    busy = f"the machine's load was {facts['load']:.1f} at the start"
+    return f"Measured on: {facts['cpu']}, {facts['cores']} cores, Python {facts['python']}, {packages}; {busy}.\n"
 
 
 def _markdown(title: str, columns: list[str], rows: list[list[object]]) -> str:

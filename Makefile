@@ -22,7 +22,7 @@ lint: .venv/tests
 # torch is pinned: every machine tests the same one.
 .venv/tests: setup.py .venv/runtime
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -e ".[test,train,report,live]" ruff
+	$(BIN)/pip install -q -e ".[test,train,report,live]" ruff mypy
 	$(BIN)/pip install -q --no-deps "trackeval>=1.3"
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""What tests share: where the real recordings are."""
+"""What tests share: where the real recordings are, and a ROS 2 wire of their own."""
 
 import os
 from pathlib import Path
@@ -15,3 +15,22 @@ def realdata() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real recordings at {folder}; set VPS_ROS_REALDATA to their folder")
     return folder
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A ROS 2 wire that nobody else is on, for this process and those that it starts."""
+    from wire import environment
+
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def wire(apart: None):
+    """This process and others on that wire."""
+    from wire import Wire
+
+    wire = Wire()
+    yield wire
+    wire.close()

@@ -13,7 +13,7 @@ pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip i
 
 from bags import START, TENTH, TOPIC, drive, jpeg, raw, string, write
 from rosbags.highlevel import AnyReader
-from wire import PATIENCE, ROOT, TYPES, Wire, cdr, environment, figures, until
+from wire import PATIENCE, ROOT, TYPES, cdr, figures, until
 from worlds import colour_model, picture, slow_model
 
 from vps_ros.commands.main import main
@@ -27,19 +27,6 @@ from vps_ros.messages.typestore import BagMessages, typestore
 
 HERE = Path(__file__).resolve().parent
 SMALL = ("tracks", "segments", "detections", "panoptic")
-
-
-@pytest.fixture
-def apart(monkeypatch):
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-
-
-@pytest.fixture
-def wire(apart):
-    wire = Wire()
-    yield wire
-    wire.close()
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from cyclonedds.idl import make_idl_struct, types
 from cyclonedds.pub import DataWriter
 from cyclonedds.topic import Topic
 from rosbags.highlevel import AnyReader
-from wire import Wire, cdr, environment, until
+from wire import cdr, until
 from worlds import colour_model
 
 SMALL_DISK = """
@@ -26,15 +26,6 @@ from vps_ros.commands.main import main
 sys.exit(main(sys.argv[1:]))
 """
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
-
-
-@pytest.fixture
-def wire(monkeypatch):
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-    wire = Wire()
-    yield wire
-    wire.close()
 
 
 def model_that_takes_minutes_to_load(path):

@@ -10,7 +10,7 @@ from cyclonedds.core import Entity
 from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.topic import Topic
-from wire import TYPES, Wire, environment, until
+from wire import TYPES, until
 from worlds import colour_model
 
 from vps_ros.live.dds import Profile
@@ -19,15 +19,6 @@ from vps_ros.messages.typestore import read_message
 
 TOPIC, KIND = "ros_discovery_info", "rmw_dds_common/msg/ParticipantEntitiesInfo"
 LATCHED = Profile(depth=1, latched=True)
-
-
-@pytest.fixture
-def wire(monkeypatch):
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
-    wire = Wire()
-    yield wire
-    wire.close()
 
 
 def of_humble(wire) -> DataWriter:

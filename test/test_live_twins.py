@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
 
-from wire import environment, until
+from wire import until
 
 from vps_ros.live.dds import Bus
 from vps_ros.live.dds_graph import Graph
@@ -14,9 +14,7 @@ from vps_ros.live.dds_sink import DdsSink
 from vps_ros.live.dds_twins import Twins
 
 
-def test_another_node_of_the_same_name_is_told_once_when_it_is_no_ghost(monkeypatch, caplog):
-    for name, value in environment().items():
-        monkeypatch.setenv(name, value)
+def test_another_node_of_the_same_name_is_told_once_when_it_is_no_ghost(apart, caplog):
     with Bus() as bus, caplog.at_level(logging.WARNING):
         graph = Graph(bus)
         twins = Twins(graph, ["/vps/tracks"])

@@ -81,16 +81,15 @@ class SoftmaxField:
         With `exclusive` over those of them that the query wins: below a threshold of 1/2 others may own the rest, and
         an object's score would fall with its share of the image.
         """
+        if not exclusive:
+            return mean_above(np.exp(self._all.take(chosen, axis=0)) / self.total, threshold)
+        # Relative to the largest logit, which is theirs.
+        p = 1 / self.total
+        inside = p > threshold
+        n = len(self.queries)
+        owned = np.bincount(self.winner, inside, n)
         scores = np.zeros(len(self._all))
-        if exclusive:
-            # Relative to the largest logit, which is theirs.
-            p = 1 / self.total
-            inside = p > threshold
-            n = len(self.queries)
-            owned = np.bincount(self.winner, inside, n)
-            scores[self.queries] = np.bincount(self.winner, p * inside, n) / np.maximum(owned, 1)
-        else:
-            scores[self.queries] = mean_above(self._power / self.total, threshold)
+        scores[self.queries] = np.bincount(self.winner, p * inside, n) / np.maximum(owned, 1)
         return scores.take(chosen)
 
     def at_pixels(

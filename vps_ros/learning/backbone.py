@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vps_ros.learning.efficientnet import EfficientNetLite
+
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 POSITION_CHANNELS = 4 * len(FREQUENCIES)
 
@@ -90,6 +92,20 @@ class Backbone(nn.Module):
             x = stage(x)
             features.append(x)
         return features
+
+
+class Projected(nn.Module):
+    """A pretrained backbone whose features are brought to other numbers of channels."""
+
+    def __init__(self, network: EfficientNetLite, channels: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.network = network
+        self.projections = nn.ModuleList(
+            ConvNorm(a, b, 1, act=False) for a, b in zip(network.channels, channels, strict=True)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [project(x) for project, x in zip(self.projections, self.network(image), strict=True)]
 
 
 class PixelDecoder(nn.Module):

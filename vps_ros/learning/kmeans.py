@@ -7,9 +7,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vps_ros.learning import efficientnet
 from vps_ros.learning.export import export
 from vps_ros.learning.losses import total_loss
-from vps_ros.learning.model import MASK_STRIDE, KMeansMaskTransformer, Output
+from vps_ros.learning.model import MASK_STRIDE, RESIDUAL, KMeansMaskTransformer, Output
 from vps_ros.learning.models import Answers
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
@@ -36,8 +37,15 @@ class KMeansKind:
     def build(self) -> KMeansMaskTransformer:
         return KMeansMaskTransformer(self._recipe.model).to(memory_format=torch.channels_last)
 
+    def pretrain(self, network: KMeansMaskTransformer) -> None:
+        name = network.architecture.backbone
+        if name != RESIDUAL:
+            network.backbone.network.load(efficientnet.imagenet_weights(name))
+
     def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
-        return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
+        if self._recipe.model.backbone == RESIDUAL:
+            return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
+        return InputSpec(size[1], size[0], efficientnet.MEAN, efficientnet.STD, keep_aspect)
 
     def optimizers(self, network: KMeansMaskTransformer) -> Optimizers:
         s = self._recipe.schedule

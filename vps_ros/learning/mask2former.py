@@ -94,6 +94,9 @@ class Mask2FormerKind:
         except ValueError as error:
             raise InputError(f"model.config: {' '.join(str(error).split())[:200]}") from None
 
+    def pretrain(self, network: nn.Module) -> None:
+        pass
+
     def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         return InputSpec(size[1], size[0], self._model.mean, self._model.std, keep_aspect)
 

@@ -15,11 +15,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder
+from vps_ros.errors import InputError
+from vps_ros.learning import efficientnet
+from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
+from vps_ros.learning.efficientnet import EfficientNetLite
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.sides import Sides
 
 MASK_STRIDE = 4
+RESIDUAL = "residual"
+BACKBONES = (RESIDUAL, *efficientnet.SCALING)
 SIZE_MULTIPLE = 32
 
 
@@ -29,7 +34,9 @@ class Architecture:
 
     Attributes:
         classes: without void.
-        channels, depths: of the backbone's stages at strides 4, 8, 16 and 32.
+        backbone: `residual`, which begins with random weights, or a name of efficientnet.SCALING, with ImageNet's.
+        channels: of the features at strides 4, 8, 16 and 32.
+        depths: blocks of the residual backbone's stages.
         layers: number of k-means layers at strides 32, 16 and 8.
         detail: channels of the branch that brings the final masks to stride 2; with 0 they stay at stride 4.
     """
@@ -49,7 +56,12 @@ class Architecture:
     embedding_dim: int = 64
     heads: int = 4
     detail: int = 0
+    backbone: str = RESIDUAL
     kind: str = "streets"
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise InputError(f"model: unknown backbone {self.backbone!r}; there are {', '.join(BACKBONES)}")
 
 
 class MaskOutput(NamedTuple):
@@ -175,12 +187,15 @@ def one_hot(chosen: Tensor, queries: int) -> Tensor:
 
 
 class KMeansMaskTransformer(nn.Module):
-    """Image [B, 3, H, W] in -1..1 (H, W multiples of 32) to an Output."""
+    """Normalised image [B, 3, H, W] (H, W multiples of 32) to an Output."""
 
     def __init__(self, architecture: Architecture | None = None) -> None:
         super().__init__()
         a = self.architecture = architecture or Architecture()
-        self.backbone = Backbone(a.channels, a.depths)
+        if a.backbone == RESIDUAL:
+            self.backbone = Backbone(a.channels, a.depths)
+        else:
+            self.backbone = Projected(EfficientNetLite(a.backbone), a.channels)
         self.pixel_decoder = PixelDecoder(a.channels, 2 * a.heads)
         self.queries = nn.Parameter(torch.randn(a.queries, a.query_dim))
         levels = [level for level, count in enumerate(a.layers) for _ in range(count)]

@@ -71,6 +71,12 @@ class Kind(Protocol):
     def build(self) -> nn.Module:
         """A network with random weights, or those its library begins with."""
 
+    def pretrain(self, network: nn.Module) -> None:
+        """Gives a new network the published weights of its backbone, where its recipe names some.
+
+        Raises InputError when the package that carries them is not installed.
+        """
+
     def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         """The model card's input for images of this width and height."""
 

@@ -19,6 +19,9 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 ADAMW_SCALE = 0.2
 """Root mean square of AdamW's usual step, which an orthogonal matrix is scaled to (Liu et al.)."""
 
+PRETRAINED = "backbone.network."
+PRETRAINED_RATE = 0.1
+
 
 def orthogonal(matrix: Tensor, iterations: int = 5) -> Tensor:
     """About U V^T of a matrix U S V^T."""
@@ -84,14 +87,26 @@ class Optimizers:
 
     @classmethod
     def muon(cls, model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizers:
-        """Muon for matrices, AdamW without decay for the rest of a k-means mask transformer."""
-        named = dict(model.named_parameters())
+        """Muon for matrices, AdamW without decay for the rest of a k-means mask transformer.
+
+        A pretrained backbone, whose weights are named PRETRAINED..., learns by AdamW at PRETRAINED_RATE of the rate.
+        """
+        learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        pretrained = [p for n, p in learning.items() if n.startswith(PRETRAINED)]
+        named = {n: p for n, p in learning.items() if not n.startswith(PRETRAINED)}
         # Queries and the rows of classifiers are single vectors side by side, not maps from one space to another.
         single = {n for n, p in named.items() if p.ndim < 2 or n == "queries" or "class_head" in n or "semantic" in n}
         return cls(
             Muon([p for n, p in named.items() if n not in single], learning_rate, weight_decay),
             torch.optim.AdamW(
-                [named[n] for n in named if n in single], learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+                [
+                    {"params": [named[n] for n in named if n in single]},
+                    *([{"params": pretrained, "rate": PRETRAINED_RATE}] if pretrained else []),
+                ],
+                learning_rate,
+                betas=(0.9, 0.98),
+                weight_decay=0.0,
+                fused=True,
             ),
         )
 

@@ -134,8 +134,12 @@ class Run:
             self._restore(content)
 
     def begin(self, clips: Sequence[Clip], voice: Voice = SILENT) -> None:
-        """Takes over the weights that the recipe's `start` names."""
+        """Takes over the weights that the recipe's `start` names, or those of a published backbone."""
         r, phase = self.recipe, self.recipe.schedule.phases[-1]
+        if not r.start:
+            self.kind.pretrain(self.model)
+            self.average = Average(self.model, r.schedule.ema)
+            return
         seeds = [(r.seed, i) for i in range(START_BATCHES)]
         batches = (training_batch(clips, phase.size, phase.pairs, self.wanted, r.augmentation, s) for s in seeds)
         fresh = begin(self.model, self.kind, r, (normalised(b.images, self.spec) for b in batches))
@@ -356,7 +360,7 @@ def train(
     source = source_of(recipe.data)
     clips, validation = source.training(voice), source.validation(voice)
     cv2.setNumThreads(1)
-    if recipe.start and not resume:
+    if not resume:
         run.begin(clips, voice)
     size = recipe.schedule.workers if run.device.type == "cpu" else 1
     with team_of(size, _help, run.recipe, folder, resume) as team, stops_on_signals(run):

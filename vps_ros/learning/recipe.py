@@ -43,7 +43,8 @@ class Schedule:
         steps: of the optimiser, in all; or 0, and then
         minutes: how long to learn, validation included, for machines whose pace is not known beforehand. Such a run
             goes by the share of its time that has passed, so that it cannot be repeated exactly.
-        learning_rate: the peak of a linear warm-up over `warmup` (share of the run) and a cosine down to 1 % of it.
+        learning_rate: the peak of a linear warm-up over `warmup` (share of the run), kept for `constant` of the run,
+            then a cosine down to 1 % of it.
         ema: decay of the averaged weights, which are what is exported.
         clip: largest norm of the gradient.
         precision: of the forward pass, one of PRECISIONS; float32 is no mixed precision, float16 is for GPUs only.
@@ -64,6 +65,7 @@ class Schedule:
     learning_rate: float = 1.5e-3
     weight_decay: float = 0.05
     warmup: float = 0.05
+    constant: float = 0.0
     ema: float = 0.999
     clip: float = 1.0
     precision: str = "bfloat16"
@@ -151,6 +153,8 @@ class Recipe:
             raise InputError("schedule: the last phase must have `until: 1.0`")
         if sorted(p.until for p in s.phases) != [p.until for p in s.phases]:
             raise InputError("schedule: phases must be in the order of their `until`")
+        if min(s.warmup, s.constant) < 0 or s.warmup + s.constant >= 1:
+            raise InputError("schedule: warmup and constant are shares of the run, together less than 1")
         if s.precision not in PRECISIONS:
             raise InputError(f"schedule: precision {s.precision!r}; there are {', '.join(PRECISIONS)}")
         if min(s.workers, s.threads, s.loaders, s.accumulate) < 1:

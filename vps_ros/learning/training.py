@@ -42,10 +42,11 @@ START_BATCHES = 8
 
 
 def learning_rate(schedule: Schedule, share: float) -> float:
-    """Linear warm-up, then a cosine down to 1 % of the peak at the end; `share` of the run is over."""
+    """Linear warm-up, the peak, then a cosine down to 1 % of it at the end; `share` of the run is over."""
     if share < schedule.warmup:
         return schedule.learning_rate * max(share / schedule.warmup, 0.01)
-    part = (share - schedule.warmup) / max(1e-9, 1 - schedule.warmup)
+    before = schedule.warmup + schedule.constant
+    part = max(share - before, 0.0) / max(1e-9, 1 - before)
     return schedule.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(part, 1.0))))
 
 

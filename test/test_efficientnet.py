@@ -11,9 +11,11 @@ from torch.nn import functional as F  # noqa: E402
 
 from vps_ros.learning import efficientnet  # noqa: E402
 from vps_ros.learning.efficientnet import Conv, EfficientNetLite, imagenet_weights, stages_of  # noqa: E402
+from vps_ros.learning.export import model_card  # noqa: E402
 from vps_ros.learning.kmeans import KMeansKind  # noqa: E402
 from vps_ros.learning.model import Architecture, KMeansMaskTransformer  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
+from vps_ros.learning.unfold import unfolded  # noqa: E402
 
 LITE0 = "efficientnet-lite0"
 
@@ -88,17 +90,35 @@ def test_weights_of_another_variant_are_refused():
         network.load(state)
 
 
-def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate():
-    recipe = Recipe.from_mapping(
-        {
-            "name": "small",
-            "data": {"scenarios": ["cruise"]},
-            "schedule": {"steps": 1, "phases": [{"until": 1.0, "size": [64, 32], "pairs": 2}]},
-            "model": {"backbone": LITE0, "channels": [8, 8, 8, 8], "query_dim": 16, "mask_dim": 16, "queries": 4},
-        },
-        "recipe",
+def small_kind():
+    return KMeansKind(
+        Recipe.from_mapping(
+            {
+                "name": "small",
+                "data": {"scenarios": ["cruise"], "size": [96, 64]},
+                "schedule": {"steps": 1, "phases": [{"until": 1.0, "size": [96, 64], "pairs": 2}]},
+                "model": {"backbone": LITE0, "channels": [8, 8, 8, 8], "query_dim": 16, "mask_dim": 16, "queries": 4},
+            },
+            "recipe",
+        )
     )
-    kind = KMeansKind(recipe)
+
+
+def test_an_exported_model_can_be_learned_from_again(tmp_path):
+    torch.manual_seed(0)
+    kind = small_kind()
+    network = kind.build().eval()
+    kind.export(network, model_card(kind, kind._recipe, 7), tmp_path / "small.onnx")
+    again, recipe, step, _ = unfolded(tmp_path / "small.onnx")
+    assert (recipe, step) == (kind._recipe, 7)
+    assert not [n for n in again.unknown if n.startswith("backbone.network.")]
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(again(image).final.masks, network(image).final.masks, atol=1e-3, rtol=1e-3)
+
+
+def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate():
+    kind = small_kind()
     network = kind.build()
     learning = {n for n, p in network.named_parameters() if p.requires_grad}
     assert not any(n.startswith(("backbone.network.stem", "backbone.network.stages.1.")) for n in learning)
@@ -112,7 +132,7 @@ def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate():
     assert set(rates) == learning
     assert {rate for n, rate in rates.items() if n.startswith("backbone.network.")} == {0.1}
     assert {rate for n, rate in rates.items() if not n.startswith("backbone.network.")} == {1.0}
-    assert kind.spec((64, 32), False).mean == efficientnet.MEAN
+    assert kind.spec((96, 64), False).mean == efficientnet.MEAN
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):

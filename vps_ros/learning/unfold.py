@@ -100,9 +100,18 @@ def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray,
     """The constant inputs of both graphs, node by node; None where the graphs differ."""
     tables = [{i.name: i for i in m.graph.initializer} for m in (probe, file)]
     result = []
-    if [n.op_type for n in probe.graph.node] != [n.op_type for n in file.graph.node]:
+    # The exporter keeps equal constants once, and names the others by Identity.
+    kept = []
+    for model, table in zip((probe, file), tables, strict=True):
+        kept.append([])
+        for node in model.graph.node:
+            if node.op_type == "Identity" and node.input[0] in table:
+                table[node.output[0]] = table[node.input[0]]
+            else:
+                kept[-1].append(node)
+    if [n.op_type for n in kept[0]] != [n.op_type for n in kept[1]]:
         return None
-    for a, b in zip(probe.graph.node, file.graph.node, strict=True):
+    for a, b in zip(*kept, strict=True):
         for x, y in zip(a.input, b.input, strict=True):
             if (x in tables[0]) != (y in tables[1]):
                 return None

@@ -12,7 +12,6 @@ from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.contract import InputSpec, Thresholds
 from vps_ros.segmenters.preprocess import fit
 from vps_ros.segmenters.slots import from_slots
-from vps_ros.segmenters.softmax import SoftmaxField
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 ROAD, SKY, CAR = range(3)
@@ -148,20 +147,24 @@ def test_the_mask_score_decides_the_order_where_its_exponent_says_so():
     np.testing.assert_allclose(by_squares.scores, [0.49 * 0.9**0.5, 0.64 * 0.6**0.5][::-1], rtol=1e-5)
 
 
+def scores_of_softmax(p, query, **limits):
+    """Mask scores where the logits, relative to the largest, have these probabilities [N, h, w]."""
+    relative = np.log(p / p.max(0)).astype(np.float32)
+    limits = dataclasses.replace(LIMITS, **limits)
+    return postprocess.mask_scores(relative, np.array(query), limits, "softmax_queries")
+
+
 def test_mask_score_of_softmax_masks_is_their_mean_where_they_exceed_the_threshold():
-    masks = np.array([np.log([[0.9, 0.5, 0.3]]), np.log([[0.1, 0.5, 0.7]])], np.float32)
-    field = SoftmaxField(masks)
-    scores = field.mask_scores(np.array([1, 0]), 0.4, exclusive=False)
-    np.testing.assert_allclose(scores, [0.6, 0.7], rtol=1e-6)
-    assert field.mask_scores(np.array([0]), 0.95, exclusive=False).tolist() == [0]
+    p = np.array([[[0.9, 0.5, 0.3]], [[0.1, 0.5, 0.7]]])
+    np.testing.assert_allclose(scores_of_softmax(p, [1, 0], mask=0.4, mode="mask_wise"), [0.6, 0.7], rtol=1e-6)
+    assert scores_of_softmax(p, [0], mask=0.95, mode="mask_wise").tolist() == [0]
 
 
 def test_pixel_wise_mask_score_does_not_depend_on_the_size_of_the_object():
     """Without a threshold the mean over the whole image would be 0.47; the query wins the first two nodes."""
-    masks = np.array([np.log([[0.9, 0.7, 0.1, 0.18]]), np.log([[0.1, 0.3, 0.9, 0.82]])], np.float32)
-    field = SoftmaxField(masks)
-    np.testing.assert_allclose(field.mask_scores(np.array([0, 1]), 0.0, exclusive=True), [0.8, 0.86], rtol=1e-6)
-    np.testing.assert_allclose(field.mask_scores(np.array([0, 1]), 0.85, exclusive=True), [0.9, 0.9], rtol=1e-6)
+    p = np.array([[[0.9, 0.7, 0.1, 0.18]], [[0.1, 0.3, 0.9, 0.82]]])
+    np.testing.assert_allclose(scores_of_softmax(p, [0, 1], mask=0.0, mode="pixel_wise"), [0.8, 0.86], rtol=1e-6)
+    np.testing.assert_allclose(scores_of_softmax(p, [0, 1], mask=0.85, mode="pixel_wise"), [0.9, 0.9], rtol=1e-6)
 
 
 def test_stuff_of_one_class_becomes_one_segment_things_do_not():
@@ -269,7 +272,7 @@ def test_argmax_refuses_a_mask_that_nowhere_exceeds_the_threshold():
 def test_argmax_interpolates_probabilities_and_the_others_logits():
     """From 0.99 to 0.3 over one node of 8 pixels: probabilities cross a half at 0.71 of the way, logits at 0.84."""
     masks = np.log(np.array([[[0.99, 0.3]]]) / (1 - np.array([[[0.99, 0.3]]])))
-    where = fit(InputSpec(1, 2), 1, 200)
+    where = fit(InputSpec(1, 200), 1, 200)
     given = outputs(class_logits({ROAD: 0.999}, {}), np.concatenate([masks, masks]))
     width = {
         mode: run(given, where, "sigmoid", mode=mode, mask=0.5, overlap=0.0).areas.tolist()

@@ -4,23 +4,29 @@ Class scores are the softmax over C + 1 logits; void is dropped before the maxim
 again. A query is a candidate when its best class scores at least the threshold of its kind, and with sigmoid masks more
 than void. Candidates are ranked by class score^a * mask score^b, where the mask score is the mean probability over the
 nodes of the mask logits at which the mask exceeds the threshold (for pixel_wise softmax masks, and is the largest).
-Which pixels a query claims is said in upsample.py.
 
-- mask_wise (kMaX-DeepLab): in the order of rank, a query gets those of its pixels that are still free, if these
-  are more than `overlap` of its pixels; otherwise it gets nothing.
-- pixel_wise: every pixel goes to one query. Softmax masks get all of these (Video-kMaX). A sigmoid mask gets those that
-  it claims, if the pixels that it wins are more than `overlap` of its pixels (Mask2Former's own code, and EoMT).
+Mask logits are upsampled bilinearly to the network's input (upsampling.py), and each pixel of it goes to one candidate:
+
+- mask_wise (kMaX-DeepLab): in the order of rank, a candidate gets those pixels of its mask that are still free, if
+  these are more than `overlap` of its pixels; otherwise it gets nothing. A mask is where the probability exceeds
+  `mask`.
+- pixel_wise: every pixel goes to the query with the largest probability (softmax; Video-kMaX) or product of class score
+  and probability (sigmoid; Mask2Former's own code, and EoMT), if that is a candidate and its probability exceeds
+  `mask`. A sigmoid mask is kept if the pixels that it wins are more than `overlap` of its pixels.
 - argmax (transformers' Mask2Former, MaskFormer, DETR and OneFormer): every pixel goes to the sigmoid mask whose product
-  of class score and probability is largest, however small that is; a mask whose pixels are not more than `overlap` of
-  those at which its product exceeds the threshold gets nothing.
+  of class score and probability is largest, however small that is; here the product is upsampled, not the logit. A mask
+  whose pixels are not more than `overlap` of those at which its product exceeds `mask` gets nothing.
 
-Queries of the same stuff class become one segment, with the score and embedding of the highest-ranked. Segments smaller
-than their kind's area, in pixels of the network's input, are void.
+Candidates of the same stuff class become one segment, with the score and embedding of the highest-ranked. Segments
+smaller than their kind's area, in pixels of the network's input, are void. The camera's pixels take the label of the
+nearest input pixel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,15 +34,30 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
-from vps_ros.segmenters.claims import Claims
 from vps_ros.segmenters.contract import Thresholds
-from vps_ros.segmenters.grid import grid
 from vps_ros.segmenters.preprocess import Fit
-from vps_ros.segmenters.sigmoid import sigmoid_claims, sigmoid_mask_scores
-from vps_ros.segmenters.softmax import SoftmaxField
-from vps_ros.segmenters.upsample import softmax_claims
-from vps_ros.segmenters.winners import argmax_claims, pixel_wise_claims
+from vps_ros.segmenters.upsampling import Upsampling, bounding_slices, describe
 from vps_ros.taxonomy import Taxonomy
+
+_NEGLIGIBLE = 10.0
+"""A softmax mask this far below the largest logit of a node has less than 5e-5 of the probability there."""
+_BEATEN = 4.0
+"""A mask this far below the largest logit at four nodes wins none of the pixels between them, but in rare cases."""
+
+
+class Candidates(NamedTuple):
+    """Queries that may become segments, highest rank first.
+
+    Attributes:
+        query: int64 [Q], place in the network's outputs.
+        column: int64 [Q], place of the class in the taxonomy.
+        score, rank: [Q], class score, and what orders the candidates.
+    """
+
+    query: NDArray[np.int64]
+    column: NDArray[np.int64]
+    score: NDArray[np.float32]
+    rank: NDArray[np.float64]
 
 
 def from_logits(
@@ -54,60 +75,37 @@ def from_logits(
     class_logits, masks, embeddings = (
         _finite(outputs, name)[0] for name in ("class_logits", "mask_logits", "query_embeddings")
     )
-    column, score = classify(class_logits)
-    is_thing = taxonomy.isthing[column]
-    able = score >= np.where(is_thing, limits.thing, limits.stuff)
-    if activation == "sigmoid":
-        able &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
-    chosen = np.flatnonzero(able)
-    rank = score[chosen].astype(np.float64) ** limits.class_exponent
-    exclusive = limits.mode != "mask_wise"
-    if not len(chosen):
-        return _nothing(where, embeddings.shape[1])
-    field = None if activation == "sigmoid" else SoftmaxField(masks)
-    if limits.mask_exponent:
-        if field is None:
-            quality = sigmoid_mask_scores(masks[chosen], limits.mask)
+    if activation != "sigmoid":
+        flat = masks.reshape(len(masks), -1)
+        # Relative to the largest of each node, which changes no softmax, it shows which queries matter.
+        masks = np.subtract(flat, flat.max(0)).reshape(masks.shape)
+    found = _candidates(class_logits, masks, taxonomy, limits, activation)
+    upsampling = Upsampling.of(where, masks.shape[1:])
+    owner = np.full(upsampling.size, len(found.query), np.uint16)
+    if len(found.query):
+        if activation == "sigmoid":
+            _assign_sigmoid(owner, masks[found.query], found.score, upsampling, limits)
         else:
-            quality = field.mask_scores(chosen, limits.mask, exclusive)
-        rank = rank * quality**limits.mask_exponent
-    order = np.argsort(-rank, kind="stable")
-    chosen, rank = chosen[order], rank[order]
-    if field is None:
-        claims = _claims_of_sigmoids(masks[chosen], score[chosen], where, limits)
-    else:
-        claims = softmax_claims(field, chosen, grid(where, masks.shape[1:]), limits.mask, exclusive)
-    owner = (owners_by_pixel if exclusive else owners_by_rank)(claims, limits.overlap)
-    smallest = np.where(is_thing[chosen], limits.thing_area, limits.stuff_area) * where.pixels_per_input_pixel
-    label, first = _merge(claims, owner, column[chosen], is_thing[chosen], smallest)
-    painted = label[owner].astype(np.uint8 if len(first) < 256 else np.uint16)
-    picture, boxes = claims.paint(painted, len(first))
-    source = chosen[first]
+            _assign_softmax(owner, masks, found.query, upsampling, limits)
+    area = np.bincount(owner.ravel(), minlength=len(found.query) + 1)[:-1]
+    is_thing = taxonomy.isthing[found.column]
+    label, first = _merge(area, found.column, is_thing, np.where(is_thing, limits.thing_area, limits.stuff_area))
+    picture, areas, boxes = describe(label.take(owner), where, len(first))
+    seen = areas > 0
+    if not seen.all():
+        # A camera with fewer pixels than the input takes none of some small segments.
+        picture = np.append(0, np.cumsum(seen) * seen).astype(picture.dtype).take(picture)
+        first, areas, boxes = first[seen], areas[seen], boxes[seen]
+    source = found.query[first]
     return Segmentation(
         picture,
-        taxonomy.ids[column[source]],
-        is_thing[source],
-        rank[first].astype(np.float32),
-        np.bincount(painted, claims.weight, len(first) + 1)[1:].astype(np.int64),
+        taxonomy.ids[found.column[first]],
+        is_thing[first],
+        found.rank[first].astype(np.float32),
+        areas,
         boxes,
         embeddings[source],
     )
-
-
-def _claims_of_sigmoids(
-    masks: NDArray[np.float32], scores: NDArray[np.float32], where: Fit, limits: Thresholds
-) -> Claims:
-    """Claims of the candidates, whose mask logits are [Q, h, w] and class scores [Q]."""
-    if limits.mode == "mask_wise":
-        return sigmoid_claims(masks, grid(where, masks.shape[1:]), limits.mask)
-    if limits.mode == "pixel_wise":
-        return pixel_wise_claims(masks, scores, grid(where, masks.shape[1:]), limits.mask)
-    if limits.mask_grid:
-        square = (limits.mask_grid, limits.mask_grid)
-        masks = np.stack([cv2.resize(mask, square, interpolation=cv2.INTER_LINEAR) for mask in masks])
-    with np.errstate(over="ignore"):
-        products = scores[:, None, None] / (1 + np.exp(-masks))
-    return argmax_claims(products, grid(where, masks.shape[1:]), limits.mask)
 
 
 def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -117,59 +115,170 @@ def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
     return column, power[np.arange(len(power)), column] / power.sum(1)
 
 
-def owners_by_rank(claims: Claims, overlap: float) -> NDArray[np.int64]:
-    """[E] candidate that gets each entry, Q where none does; candidates choose in order (mask_wise)."""
-    owner = np.full(len(claims.weight), len(claims.mask_area))
-    free = claims.weight.copy()
-    for q, (entries, area) in enumerate(zip(claims.of_query, claims.mask_area.tolist(), strict=True)):
-        left = free.take(entries)
-        if left.sum() > overlap * area:
-            mine = entries[left > 0]
-            owner[mine] = q
-            free[mine] = 0
-    return owner
+def _candidates(
+    class_logits: NDArray, masks: NDArray, taxonomy: Taxonomy, limits: Thresholds, activation: str
+) -> Candidates:
+    column, score = classify(class_logits)
+    able = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
+    if activation == "sigmoid":
+        able &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
+    query = np.flatnonzero(able)
+    rank = score[query].astype(np.float64) ** limits.class_exponent
+    if limits.mask_exponent and len(query):
+        rank = rank * mask_scores(masks, query, limits, activation) ** limits.mask_exponent
+    query = query[np.argsort(-rank, kind="stable")]
+    return Candidates(query, column[query], score[query], np.sort(rank)[::-1])
 
 
-def owners_by_pixel(claims: Claims, overlap: float) -> NDArray[np.int64]:
-    """[E] candidate that gets each entry, Q where none does; of claims that exclude each other."""
-    owner = np.full(len(claims.weight), len(claims.mask_area))
-    query, entry = claims.query, claims.entry
-    if claims.won is not None:
-        kept = ((claims.won > overlap * claims.mask_area) & (claims.mask_area > 0)).take(query)
-        query, entry = query[kept], entry[kept]
-    owner[entry] = query
-    return owner
+def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: str) -> NDArray[np.float64]:
+    """[Q] mean probability of each mask over its nodes; 0 where it has none."""
+    flat = masks.reshape(len(masks), -1)
+    if activation == "sigmoid":
+        with np.errstate(over="ignore"):
+            p = 1 / (1 + np.exp(-flat[query]))
+    else:
+        alive = np.flatnonzero(flat.max(1) > -_NEGLIGIBLE)
+        total = np.exp(flat[alive]).sum(0)
+        if limits.mode != "mask_wise":
+            # Over the nodes that a query wins: others may own the rest, and its score would fall with its area.
+            winner, node = np.nonzero(flat[alive] == 0)
+            p = 1 / total[node]
+            inside = p > limits.mask
+            size = np.bincount(alive[winner], inside, len(flat))
+            return (np.bincount(alive[winner], p * inside, len(flat)) / np.maximum(size, 1))[query]
+        p = np.exp(flat[query]) / total
+    inside = (p > limits.mask).astype(np.float32)
+    return np.einsum("qn,qn->q", p, inside) / np.maximum(inside.sum(1), 1)
 
 
-def _merge(claims: Claims, owner, column, is_thing, smallest):
+def _assign_softmax(
+    owner: NDArray[np.uint16], masks: NDArray, query: NDArray, upsampling: Upsampling, limits: Thresholds
+) -> None:
+    """Writes the candidate of each pixel, masks being the softmax over all queries.
+
+    Args:
+        owner: [H, W], filled with the number of candidates.
+        masks: [N, h, w] logits relative to the largest of each node.
+        query: int64 [Q], the candidates.
+    """
+    exclusive = limits.mode != "mask_wise"
+    # The largest of so many exceeds the threshold.
+    largest_only = exclusive and limits.mask * len(masks) < 1
+    place = np.full(len(masks), len(query), np.uint16)
+    place[query] = np.arange(len(query))
+    # A threshold near zero lets the faintest mask claim pixels.
+    margin = _BEATEN if largest_only else _NEGLIGIBLE if limits.mask > 0.01 else math.inf
+    regions = bounding_slices(masks > -margin, upsampling)
+    values = {q: upsampling(masks[q], region) for q, region in regions}
+    best = np.full(owner.shape, -np.inf, np.float32)
+    for q, region in regions:
+        here, value = best[region.pixels], values[q]
+        if exclusive:
+            better = value > here
+            np.copyto(owner[region.pixels], place[q], where=better)
+            np.copyto(here, value, where=better)
+        else:
+            np.maximum(here, value, out=here)
+    if largest_only:
+        return
+    total = np.zeros(owner.shape, np.float32)
+    for q, region in regions:
+        values[q] = np.exp(values[q] - best[region.pixels])
+        total[region.pixels] += values[q]
+    if exclusive:
+        owner[limits.mask * total >= 1] = len(query)
+        return
+    total *= limits.mask
+    places = {q: region.pixels for q, region in regions}
+    claims = ((place[q], places[q], values[q] > total[places[q]]) for q in query.tolist() if q in places)
+    _paste(owner, claims, limits.overlap)
+
+
+def _assign_sigmoid(
+    owner: NDArray[np.uint16], masks: NDArray, score: NDArray, upsampling: Upsampling, limits: Thresholds
+) -> None:
+    """Writes the candidate of each pixel, masks being sigmoids.
+
+    Args:
+        owner: [H, W], filled with the number of candidates.
+        masks: [Q, h, w] logits of the candidates.
+        score: [Q] class scores.
+    """
+    limit = np.float32(logit(limits.mask))
+    if limits.mode == "mask_wise":
+        regions = bounding_slices(masks > limit, upsampling)
+        claims = ((q, region.pixels, upsampling(masks[q], region) > limit) for q, region in regions)
+        _paste(owner, claims, limits.overlap)
+        return
+    if limits.mode == "argmax":
+        if limits.mask_grid:
+            square = (limits.mask_grid, limits.mask_grid)
+            masks = np.stack([cv2.resize(mask, square, interpolation=cv2.INTER_LINEAR) for mask in masks])
+            upsampling = upsampling.with_nodes(masks.shape[1:])
+        masks = _product(masks, score[:, None, None])
+        limit = np.float32(limits.mask)
+    queries = len(masks)
+    best = np.full(owner.shape, -np.inf, np.float32)
+    inside = np.zeros(owner.shape, bool)
+    area = np.zeros(queries)
+    for q in range(queries):
+        value = upsampling(masks[q])
+        above = value > limit
+        area[q] = np.count_nonzero(above)
+        rating = value if limits.mode == "argmax" else _product(value, score[q])
+        better = rating > best
+        np.copyto(best, rating, where=better)
+        np.copyto(owner, np.uint16(q), where=better)
+        np.copyto(inside, above, where=better)
+    won = np.bincount(owner.ravel(), minlength=queries + 1)[:queries]
+    kept = np.append((won > limits.overlap * area) & (area > 0), False)
+    lost = ~kept.take(owner)
+    if limits.mode == "pixel_wise":
+        lost |= ~inside
+    owner[lost] = queries
+
+
+def _paste(
+    owner: NDArray[np.uint16], claims: Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]], overlap: float
+) -> None:
+    """Gives candidates, in order, what is free of their masks: (candidate, place, mask)."""
+    nobody = owner[0, 0]
+    for q, place, mask in claims:
+        free = mask & (owner[place] == nobody)
+        left, area = np.count_nonzero(free), np.count_nonzero(mask)
+        if left and left > overlap * area:
+            owner[place][free] = q
+
+
+def _merge(
+    area: NDArray, column: NDArray, is_thing: NDArray[np.bool_], smallest: NDArray
+) -> tuple[NDArray, NDArray[np.int64]]:
     """Label of each candidate (and 0 for none, last), and the candidate that gives each label its facts."""
-    queries = len(column)
-    area = np.bincount(owner, claims.weight, queries + 1)[:-1]
-    leader = np.arange(queries)
+    leader = np.arange(len(area))
     first_of_class: dict[int, int] = {}
     for q in np.flatnonzero(~is_thing & (area > 0)):
         leader[q] = first_of_class.setdefault(int(column[q]), int(q))
-    merged = np.bincount(leader, area, queries)
+    merged = np.bincount(leader, area, len(area))
     kept = (merged > 0) & (merged >= smallest)
-    number = np.cumsum(kept) * kept
-    return np.append(number[leader], 0), np.flatnonzero(kept)
+    label = np.append((np.cumsum(kept) * kept)[leader], 0)
+    return label.astype(np.uint8 if label.max() < 256 else np.uint16), np.flatnonzero(kept)
+
+
+def _product(logits: NDArray[np.float32], score: NDArray | float) -> NDArray[np.float32]:
+    """Class score times mask probability."""
+    with np.errstate(over="ignore"):
+        return score / (1 + np.exp(-logits))
+
+
+def logit(p: float) -> float:
+    if p <= 0:
+        return -math.inf
+    return math.inf if p >= 1 else math.log(p / (1 - p))
 
 
 def _finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:
     values = np.asarray(outputs[name], np.float32)
-    # The sum of finite numbers is finite mostly, and where anything is not, it is not.
+    # Their sum shows NaN and infinity at a tenth of the cost; it can overflow without either.
     if not np.isfinite(values.sum()) and not np.isfinite(values).all():
         raise DroppedFrame(f"the network gave NaN or infinity in {name}; the frame is dropped")
     return values
-
-
-def _nothing(where: Fit, dimensions: int) -> Segmentation:
-    return Segmentation(
-        np.zeros(where.camera, np.uint8),
-        np.zeros(0, np.int32),
-        np.zeros(0, bool),
-        np.zeros(0, np.float32),
-        np.zeros(0, np.int64),
-        np.zeros((0, 4), np.float32),
-        np.zeros((0, dimensions), np.float32),
-    )

@@ -48,6 +48,11 @@ class Fit(NamedTuple):
             return np.arange(camera) * ((resized - 1) * (nodes - 1)) / (max(camera - 1, 1) * max(whole - 1, 1))
         return ((2 * np.arange(camera) + 1) * (resized * nodes) / (camera * whole) - 1) / 2
 
+    def nearest(self, axis: int) -> NDArray[np.int64]:
+        """[camera pixels] the input pixel nearest to each pixel of an axis (0: y, 1: x)."""
+        places = self.places(axis, self.input[axis])
+        return np.clip(np.floor(places + 0.5), 0, self.resized[axis] - 1).astype(np.int64)
+
 
 @lru_cache(64)
 def fit(spec: InputSpec, height: int, width: int) -> Fit:

@@ -29,7 +29,8 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
 
     Args:
         model: of the contract, with the outputs of LOGITS.
-        camera: (height, width) of the images that segment_map is for; None: the size of the network's input.
+        camera: (height, width) of the images that the model is for, whose part of the input segment_map shows; None:
+            the whole input.
         where: the model's name in errors.
         budget: most elements of an intermediate tensor.
 
@@ -56,7 +57,10 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
         _rename(model.graph, name, f"{_PREFIX}{name}")
         given.append(Value(nodes, f"{_PREFIX}{name}", outputs[name].type.tensor_type.elem_type).cast(FLOAT))
     camera = camera or (card.input.height, card.input.width)
-    results = _results(nodes, given, shapes, card, fit(card.input, *camera), budget)
+    fitted = fit(card.input, *camera)
+    # Pixels are decided at the network's input, as on the host, which brings them to the camera's.
+    where = fitted._replace(camera=fitted.resized)
+    results = _results(nodes, given, shapes, card, where, budget)
     kept = [o for o in model.graph.output if o.name not in LOGITS]
     del model.graph.output[:]
     model.graph.output.extend([*results, *kept])

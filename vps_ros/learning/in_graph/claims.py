@@ -22,8 +22,8 @@ import numpy as np
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, INT64, Nodes, Value
 from vps_ros.learning.in_graph.ranking import Ranking
 from vps_ros.learning.in_graph.upsampling import Field
-from vps_ros.segmenters.claims import logit
 from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.postprocess import logit
 
 DEPTH = 32
 """Steps of the iteration: decisions are exact unless one hangs on a chain of so many others."""

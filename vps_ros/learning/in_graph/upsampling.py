@@ -41,7 +41,7 @@ class Field:
             yield which, self._whole if size == queries else self.upsample(self._of(which))
 
     def upsample(self, maps: Value) -> Value:
-        """[1, n, h, w] -> [1, n, height, width], the interpolation of grid.py."""
+        """[1, n, h, w] -> [1, n, height, width], the interpolation of segmenters/upsampling.py."""
         axes = [_axis(self.where, i, self.shape[1 + i]) for i in (0, 1)]
         for axis, one in enumerate(axes, 2):
             if one.nodes < self.shape[axis - 1]:

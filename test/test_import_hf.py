@@ -100,6 +100,12 @@ def theirs(one, outputs, size, **thresholds):
     return segments, classes
 
 
+def theirs_at_camera(one, outputs, where, **thresholds):
+    """The same decided at the network's input, each pixel of the camera taking the nearest of its pixels."""
+    segments, classes = theirs(one, outputs, where.resized, **thresholds)
+    return segments[where.nearest(0)][:, where.nearest(1)], classes
+
+
 def share_alike(ours, segments, classes):
     """Share of the pixels that lie in the same segment of the same class, or in none, in both."""
     pairs = np.zeros((len(ours) + 1, len(classes) + 1), np.int64)
@@ -140,8 +146,7 @@ def test_segments_are_those_of_transformers(imported, seed):
 def test_so_they_are_at_the_size_of_the_camera(imported, camera):
     """Masks brought to another size; the image is resized by us for both, since Pillow and OpenCV do so differently.
 
-    EoMT's masks go to the input's size first and then to the camera's, which is the same in one step only where the
-    image keeps its size in the input, and is padded.
+    EoMT's processor pads, so that its image keeps its size in the input.
     """
     if imported.name == "eomt":
         camera = {250: (96, 128), 81: (128, 75)}[camera[0]]
@@ -150,7 +155,8 @@ def test_so_they_are_at_the_size_of_the_camera(imported, camera):
     outputs = outputs_for(imported, image if imported.name == "eomt" else prepare(image, where, (0, 0, 0))[0])
     for config, given, least in ((Config(), EXACT, 1), (LOOSE_HERE, LOOSE, 2)):
         imported.segmenter.configure(config)
-        ours, (segments, classes) = imported.segmenter(image), theirs(imported, outputs, camera, **given)
+        ours = imported.segmenter(image)
+        segments, classes = theirs_at_camera(imported, outputs, where, **given)
         assert len(classes) >= least
         assert share_alike(ours, segments, classes) >= SHARE
 
@@ -158,10 +164,7 @@ def test_so_they_are_at_the_size_of_the_camera(imported, camera):
 @pytest.mark.parametrize("camera", [(375, 1242), (1080, 1920), (300, 300)])
 @pytest.mark.parametrize("name", ["mask2former", "maskformer", "eomt"])
 def test_masks_of_a_street_make_the_same_segments(name, camera):
-    """Smooth masks of 26 objects at stride 4, as trained networks give them, without a network.
-
-    EoMT's are brought to the input's size and then to the camera's by transformers, in one step by us.
-    """
+    """Smooth masks of 26 objects at stride 4, as trained networks give them, without a network."""
     spec = InputSpec(640, 640, keep_aspect=name == "eomt")
     tensors = street((160, 160))
     outputs = SimpleNamespace(
@@ -175,8 +178,9 @@ def test_masks_of_a_street_make_the_same_segments(name, camera):
     }[name]()
     one = SimpleNamespace(name=name, processor=processor, segmenter=SimpleNamespace(taxonomy=CITYSCAPES))
     limits = FAMILIES[name].limits
-    ours = postprocess.from_logits(tensors, fit(spec, *camera), CITYSCAPES, limits, "sigmoid")
-    segments, classes = theirs(one, outputs, camera)
+    where = fit(spec, *camera)
+    ours = postprocess.from_logits(tensors, where, CITYSCAPES, limits, "sigmoid")
+    segments, classes = theirs_at_camera(one, outputs, where)
     assert len(classes) >= 4
     assert share_alike(ours, segments, classes) >= SHARE
 

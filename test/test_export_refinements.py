@@ -41,7 +41,8 @@ def test_post_processing_moves_into_the_graph(tmp_path, capsys, frame):
     assert share >= 99.99
     found = describe_model(str(path))
     assert [t.name for t in found.outputs] == ["segment_map", "slot_class", "slot_score", "query_embeddings"]
-    assert (found.outputs[0].type, found.outputs[0].shape) == ("uint8", "1x192x640")
+    size = found.card.input
+    assert (found.outputs[0].type, found.outputs[0].shape) == ("uint8", f"1x{size.height}x{size.width}")
     assert found.card.camera == (192, 640)
     host, graph = (load_segmenter(Config(model=name, threads=1))(frame) for name in (SHIPPED, str(path)))
     assert (host.map == graph.map).mean() >= 0.9999

@@ -166,8 +166,11 @@ def test_pasted_things_cover_what_is_there_and_keep_one_number():
     ground = Picture(onto.image, *view_labels(*onto[1:], view))
     pasted = paste(ground, source, view, [(CAR, 1)])
     mask = (source.semantic == CAR) & (source.instance == 1)
-    assert (pasted.image[mask] == source.image[mask]).all()
-    assert (pasted.image[~mask] == onto.image[~mask]).all()
+    inner, outer = (f(mask.astype(np.uint8), np.ones((7, 7))) > 0 for f in (cv2.erode, cv2.dilate))
+    assert (pasted.image[inner] == source.image[inner]).all()
+    assert (pasted.image[~outer] == onto.image[~outer]).all()
+    edge = mask & ~cv2.erode(mask.astype(np.uint8), np.ones((3, 3))).astype(bool)
+    assert (pasted.image[edge] != source.image[edge]).any(), "the edge is mixed with what is there"
     cells = view_labels(mask.astype(np.uint8), source.instance, view)[0] == 1
     assert (pasted.semantic[cells] == CAR).all() and (pasted.instance[cells] == FIRST_PASTED + 1).all()
     assert (pasted.semantic[~cells] == ground.semantic[~cells]).all()

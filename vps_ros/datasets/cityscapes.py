@@ -3,6 +3,11 @@
     ROOT/gtFine/SPLIT/CITY/NAME_gtFine_instanceIds.png     truth, 16 bits: label, or label * 1000 + number for an object
     ROOT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png       camera images
 
+    ROOT/label_ids/NAME.png or SEQUENCE/NAME.png           another layout: labels, 8 bits
+    ROOT/instance_ids/NAME.png or SEQUENCE/NAME.png        as instanceIds; or 8 bits: a number, 255 for none
+    ROOT/images/NAME.jpg or SEQUENCE/NAME.jpg
+
+Numbers of the second layout are those of one image; its splits are sequences, separated by commas.
 A label is an id of the data set's own list of 34, of which 19 are evaluated; the others are void. A label of a thing
 without a number is a group. Source: Cordts et al., The Cityscapes Dataset, CVPR 2016.
 """
@@ -15,15 +20,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.image_folders import paired
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, listed
 from vps_ros.datasets.map_folder import subfolders
-from vps_ros.datasets.png import GREY16, load_png
+from vps_ros.datasets.png import GREY, GREY16, load_png
 from vps_ros.errors import InputError
 from vps_ros.naming import natural
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 LABELS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 """The data set's own label of each class 0..18."""
+TERMS = "Cityscapes: for non-commercial purposes only"
 DIVISOR = 1000
 _LARGEST = 33
 _SUFFIX = "_gtFine_instanceIds.png"
@@ -51,6 +58,8 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     Raises InputError when the folder holds none, or not the split.
     """
     root = existing(root)
+    if (root / "label_ids").is_dir():
+        return paired(root / "label_ids", root / "images", split, partial(_load_numbered, root))
     splits = subfolders(root / "gtFine")
     if split and split not in splits:
         raise InputError(
@@ -76,3 +85,18 @@ _THINGS[list(CITYSCAPES.thing_ids)] = True
 
 def _load(path: Path) -> LabelMap:
     return decode(load_png(path, (GREY16,), _EXPECTED), path)
+
+
+def _load_numbered(root: Path, path: Path) -> LabelMap:
+    """A file of label_ids with that of instance_ids."""
+    expected = "label_ids are grey, 8 bits; instance_ids are grey, of 8 bits (a number, 255 for none) or of 16"
+    labels = load_png(path, (GREY,), expected)
+    other = root / "instance_ids" / path.relative_to(root / "label_ids")
+    codes = load_png(other, (GREY, GREY16), expected)
+    if codes.shape != labels.shape:
+        raise InputError(f"{other}: is not of the size of {path}")
+    if codes.dtype == np.uint16:
+        return decode(codes, other)
+    semantic = decode(labels.astype(np.uint16), path).semantic
+    instance = np.where(_THINGS[semantic] & (codes != VOID_ID), codes.astype(np.uint16) + 1, 0)
+    return LabelMap(semantic, instance)

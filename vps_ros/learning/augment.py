@@ -34,15 +34,21 @@ def plain_view(source: tuple[int, int], size: tuple[int, int], keep_aspect: bool
 
 @dataclass(frozen=True)
 class Scale:
-    """What counts as the scale of 1 for zoom: `size` is what a source is brought to, or None for its own size."""
+    """What counts as the scale of 1 for zoom: `size` is what a source is brought to, or None for its own size.
+
+    It is stretched to it; with `keep_aspect` it fits into it, and with `covers` it covers it, at its own aspect.
+    """
 
     size: tuple[int, int] | None = None
     keep_aspect: bool = False
+    covers: bool = False
 
     def of(self, source: tuple[int, int]) -> NDArray[np.float64]:
         """Horizontal and vertical factor."""
         factors = np.divide(self.size or source, source)
-        return np.repeat(factors.min(), 2) if self.keep_aspect else factors
+        if self.keep_aspect or self.covers:
+            return np.repeat(factors.max() if self.covers else factors.min(), 2)
+        return factors
 
 
 OWN_SCALE = Scale()
@@ -76,8 +82,7 @@ def random_view(
 
 def view_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     """uint8 [h, w, 3] seen through the view; grey where the source has nothing."""
-    shrinks = abs(np.linalg.det(view.matrix[:, :2])) < 0.3
-    if shrinks:
+    while abs(np.linalg.det(view.matrix[:, :2])) < 0.3 and min(image.shape[:2]) > 1:
         # Linear interpolation would skip pixels: average first.
         image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         view = View(view.matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]]), view.size)
@@ -161,3 +166,74 @@ def degrade(image: NDArray[np.uint8], options: Augmentation, rng: np.random.Gene
         _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 90))])
         image = cv2.imdecode(code, cv2.IMREAD_COLOR)
     return image
+
+
+ColourStatistics = tuple[NDArray[np.float64], NDArray[np.float64]]
+"""Mean and deviation of each channel of an image in OpenCV's 8-bit Lab, [3, 1] each."""
+
+
+def colour_statistics(image: NDArray[np.uint8]) -> ColourStatistics:
+    """Of an RGB image; a quarter of the pixels is enough."""
+    return cv2.meanStdDev(cv2.cvtColor(np.ascontiguousarray(image[::2, ::2]), cv2.COLOR_RGB2LAB))
+
+
+def stylise(
+    image: NDArray[np.uint8], rng: np.random.Generator, colours: ColourStatistics | None = None
+) -> NDArray[np.uint8]:
+    """The image as another camera might have taken it: strong changes, each by a chance of its own.
+
+    Colours take over the mean and deviation of another image (Reinhard et al., Color transfer between images, 2001), or
+    random ones; then a curve for each channel, light that changes over the image, haze, blur or sharpening, grain that
+    covers several pixels, noise and compression.
+    """
+    h, w = image.shape[:2]
+    if colours is not None or rng.random() < 0.5:
+        image = _recoloured(image, rng, colours)
+    if rng.random() < 0.5:
+        ramp = np.linspace(0, 1, 256)[:, None]
+        curve = ramp ** np.exp(rng.normal(0, 0.3) + rng.normal(0, 0.1, 3))
+        curve += np.sin(np.pi * ramp) * rng.normal(0, 0.08, 3)
+        image = cv2.LUT(image, (np.clip(curve, 0, 1) * 255 + 0.5).astype(np.uint8).reshape(256, 1, 3))
+    light = np.zeros((h, w), np.float32)
+    for chance, cells, strength in ((0.4, 4, 0.25), (0.3, max(h, w) // 6, 0.06)):
+        if rng.random() < chance:
+            coarse = rng.normal(0, strength, (max(2, cells * h // max(h, w)), cells)).astype(np.float32)
+            light += cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
+    haze = rng.uniform(0.1, 0.55) if rng.random() < 0.2 else 0.0
+    if haze or light.any():
+        # Haze is thickest at the horizon, about the middle of the image.
+        thick = haze * np.exp(-((np.linspace(-1, 1, h, dtype=np.float32)[:, None] / 0.6) ** 2))
+        tone = rng.uniform(150, 230)
+        lit = image * np.exp(light)[..., None] * (1 - thick)[..., None] + (tone * thick)[..., None]
+        image = np.clip(lit, 0, 255).astype(np.uint8)
+    sharp, noise, jpeg = rng.random(3)
+    if sharp < 0.3:
+        image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.0)))
+    elif sharp < 0.6:
+        soft = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.7, 1.5)))
+        much = float(rng.uniform(0.4, 1.5))
+        image = cv2.addWeighted(image, 1 + much, soft, -much, 0)
+    if noise < 0.4:
+        grain = np.empty(image.shape, np.int16)
+        cv2.setRNGSeed(int(rng.integers(2**31)))
+        cv2.randn(grain, 0, float(rng.uniform(3, 18)))
+        image = cv2.add(image, grain, dtype=cv2.CV_8U)
+    if jpeg < 0.4:
+        _, code = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 70))])
+        image = cv2.imdecode(code, cv2.IMREAD_COLOR)
+    return image
+
+
+def _recoloured(
+    image: NDArray[np.uint8], rng: np.random.Generator, colours: ColourStatistics | None
+) -> NDArray[np.uint8]:
+    mean, deviation = colour_statistics(image)
+    if colours is None:
+        wanted = mean + rng.normal(0, [[25], [8], [8]]), deviation * np.exp(rng.normal(0, [[0.3], [0.4], [0.4]]))
+    else:
+        part = rng.uniform(0.5, 1.0)
+        wanted = tuple(a + part * (b - a) for a, b in zip((mean, deviation), colours, strict=True))
+    ramp = np.arange(256)[None]
+    table = (ramp - mean) * (wanted[1] / np.maximum(deviation, 1)) + wanted[0]
+    table = np.clip(table + 0.5, 0, 255).astype(np.uint8).T.reshape(256, 1, 3)
+    return cv2.cvtColor(cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), table), cv2.COLOR_LAB2RGB)

@@ -1,37 +1,113 @@
-"""Where a recipe's frames come from: generated drives, or a data set on disk."""
+"""Where a recipe's frames come from: generated drives, data sets on disk, or several of these."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
-from vps_ros.datasets import cityscapes
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets import camvid, cityscapes, coco, labelmefacade
+from vps_ros.datasets.correspondence import Groups, LabelCodes, SourceClasses, assign_codes
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import Videos
 from vps_ros.datasets.streets import HELD_OUT
 from vps_ros.errors import InputError
+from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import CITYSCAPES, Taxonomy
 
 HELD_OUT_SEED = HELD_OUT.start
 """Drives with this seed or a larger one are for final evaluation: no recipe may name them."""
 
 
+UNKNOWN_TERMS = "see the terms of the data set"
+
+
 class Reader(NamedTuple):
-    """How a data set is read: its classes, and (folder, split or None) -> labelled frames."""
+    """How a data set is read.
+
+    Attributes:
+        truth: (folder, split or None) -> labelled frames.
+        groups: what its classes are in Cityscapes' names, where they are not called so.
+        classes_only: it does not tell objects apart, or labels some classes only.
+        terms: of use, in one line.
+    """
 
     taxonomy: Taxonomy
     truth: Callable[[str | Path, str | None], Videos]
+    groups: Groups = {}
+    classes_only: bool = False
+    terms: str = UNKNOWN_TERMS
+
+    @property
+    def classes(self) -> SourceClasses:
+        return SourceClasses(self.taxonomy, self.groups, self.classes_only)
 
 
+_STEP_TERMS = "CC BY-NC-SA 3.0, non-commercial"
 READERS = {name: Reader(f.taxonomy, f.truth) for name, f in FORMATS.items()}
-READERS["cityscapes"] = Reader(CITYSCAPES, cityscapes.read_truth)
-"""Format name -> how it is read. Cityscapes has single images, which are learned from but not evaluated as video."""
+READERS["kitti-step"] = READERS["kitti-step"]._replace(terms=f"KITTI-STEP: {_STEP_TERMS}")
+READERS["motchallenge-step"] = READERS["motchallenge-step"]._replace(terms=f"MOTChallenge-STEP: {_STEP_TERMS}")
+READERS["cityscapes-vps"] = READERS["cityscapes-vps"]._replace(terms=cityscapes.TERMS)
+READERS["vspw"] = READERS["vspw"]._replace(classes_only=True)
+READERS["cityscapes"] = Reader(CITYSCAPES, cityscapes.read_truth, terms=cityscapes.TERMS)
+READERS["camvid"] = Reader(camvid.CAMVID, camvid.read_truth, camvid.GROUPS, True, camvid.TERMS)
+READERS["labelmefacade"] = Reader(
+    labelmefacade.LABELME_FACADE, labelmefacade.read_truth, labelmefacade.GROUPS, True, labelmefacade.TERMS
+)
+READERS["coco"] = Reader(coco.COCO_STREETS, coco.read_truth, coco.GROUPS, True, coco.TERMS)
+"""Format name -> how it is read. The last four are learned from but not evaluated as video."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What generated drives and data sets on disk have in common.
+
+    Attributes:
+        name: in logs, and by which other entries name it; empty, it is the format.
+        taxonomy_name: the data set whose classes the model has, where this is the first entry; empty, its own.
+        weight: share of the pairs, among those of all entries that take part at the time.
+        since, until: shares of the run between which it takes part.
+        style: chance that a pair gets strong changes of colour, light, sharpness, haze and compression.
+        style_of: the entry whose colours such a pair may take over; empty, colours are drawn at random.
+        terms: of use, told in the model file; empty, those known of the format.
+    """
+
+    name: str = ""
+    taxonomy_name: str = field(default="", metadata={"name": "taxonomy"})
+    weight: float = 1.0
+    since: float = field(default=0.0, metadata={"name": "from"})
+    until: float = 1.0
+    style: float = 0.0
+    style_of: str = ""
+    terms: str = ""
+
+    @property
+    def called(self) -> str:
+        return self.name or self.format
+
+    def _taxonomy(self, own: Taxonomy) -> Taxonomy:
+        return ALL.get(self.taxonomy_name, own)
+
+    def _check_entry(self) -> None:
+        where = f"data ({self.called})"
+        if self.taxonomy_name and self.taxonomy_name not in ALL:
+            raise InputError(f"{where}: no taxonomy {self.taxonomy_name!r}; there are {', '.join(ALL)}")
+        if not self.weight >= 0:
+            raise InputError(f"{where}: weight {self.weight} is negative")
+        if not 0 <= self.since < self.until <= 1:
+            raise InputError(
+                f"{where}: from {self.since} until {self.until}; shares of the run are 0 <= from < until <= 1"
+            )
+        if not 0 <= self.style <= 1:
+            raise InputError(f"{where}: style {self.style} is no chance in 0..1")
 
 
 @dataclass(frozen=True)
-class StreetsData:
+class StreetsData(Entry):
     """Generated drives.
 
     Attributes:
@@ -48,8 +124,9 @@ class StreetsData:
 
     TAG: ClassVar[str] = "format"
     NAMES: ClassVar[tuple[str, ...]] = ("streets",)
-    taxonomy: ClassVar[Taxonomy] = CITYSCAPES
     keep_aspect: ClassVar[bool] = False
+    classes: ClassVar[SourceClasses] = SourceClasses(CITYSCAPES, {}, False)
+    known_terms: ClassVar[str] = "generated streets: no restriction"
 
     scenarios: tuple[str, ...]
     seed: int = 0
@@ -64,8 +141,13 @@ class StreetsData:
     gap: int = 3
     format: str = "streets"
 
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self._taxonomy(CITYSCAPES)
+
     def check(self) -> None:
         """Raises InputError when the drives may not be learned from, or are too few."""
+        self._check_entry()
         for first, count in ((self.seed, self.drives), (self.validation_seed, self.validation_drives)):
             if count < 1 or first < 0 or first + count > HELD_OUT_SEED:
                 raise InputError(
@@ -82,19 +164,21 @@ class StreetsData:
 
 
 @dataclass(frozen=True)
-class FolderData:
+class FolderData(Entry):
     """A data set in its own layout (docs/datasets.md).
 
     Attributes:
         format: one of READERS.
         root: its folder, relative to the working folder.
         size: width and height that frames have for the network: validation scales them to it, and the exported model
-            has this input. In training it is the scale of 1 that views zoom from.
+            has this input. In training it is the scale of 1 that views zoom from. Of an entry after the first it is
+            that scale only, and images are never stretched: they are scaled to cover it.
         split, validation_split: of the data set; empty, all of it to learn from, and none to validate on.
         images: folder of the camera images, as VIDEO/FRAME.png or .jpg, where they do not lie beside the truth.
         gap: largest number of labelled frames between the two of a pair.
         keep_aspect: scale frames to fit into `size`, padded right and below; otherwise they are stretched to it.
         validation_frames: in all, spread over the split.
+        teacher: an ONNX model of classes (see vps_ros.learning.pseudo_labels) that tells what the labels leave open.
     """
 
     TAG: ClassVar[str] = "format"
@@ -109,14 +193,25 @@ class FolderData:
     gap: int = 3
     keep_aspect: bool = False
     validation_frames: int = 100
+    teacher: str = ""
 
     @property
     def taxonomy(self) -> Taxonomy:
-        return READERS[self.format].taxonomy
+        return self._taxonomy(READERS[self.format].taxonomy)
+
+    @property
+    def classes(self) -> SourceClasses:
+        return READERS[self.format].classes
+
+    @property
+    def known_terms(self) -> str:
+        terms = READERS[self.format].terms
+        return f"{self.format}: {terms}" if terms == UNKNOWN_TERMS else terms
 
     def check(self) -> None:
         """Raises InputError when the entries contradict each other."""
-        if self.split == self.validation_split:
+        self._check_entry()
+        if self.split == self.validation_split != "":
             raise InputError(
                 f"data: split and validation_split are both {self.split!r}; name different ones, "
                 "or write an empty validation_split"
@@ -125,4 +220,71 @@ class FolderData:
             raise InputError("data: gap and validation_frames must be at least 1")
 
 
-Data = StreetsData | FolderData
+@dataclass(frozen=True)
+class MixedData:
+    """Several sources. The first one's classes, size and validation are those of the model."""
+
+    entries: tuple[StreetsData | FolderData, ...]
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.entries[0].taxonomy
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.entries[0].size
+
+    @property
+    def keep_aspect(self) -> bool:
+        return self.entries[0].keep_aspect
+
+    @property
+    def gap(self) -> int:
+        return self.entries[0].gap
+
+    def check(self) -> None:
+        """Raises InputError when an entry is wrong, or they do not go together."""
+        if not self.entries:
+            raise InputError("data: an empty list; give one entry or more")
+        names = [e.called for e in self.entries]
+        for i, e in enumerate(self.entries):
+            e.check()
+            if e.called in names[:i]:
+                raise InputError(f"data: two entries are called {e.called!r}; give each a `name` of its own")
+            if i and e.taxonomy_name:
+                raise InputError(f"data ({e.called}): `taxonomy` belongs to the first entry; drop it")
+            if e.style_of and e.style_of not in names:
+                raise InputError(f"data ({e.called}): style_of names {e.style_of!r}; there are {', '.join(names)}")
+        edges = sorted({0.0, *(e.since for e in self.entries), *(e.until for e in self.entries)} - {1.0})
+        for share in edges:
+            if not any(e.weight > 0 and e.since <= share < e.until for e in self.entries):
+                raise InputError(
+                    f"data: no entry takes part from {share} of the run on; mind `from`, `until`, `weight`"
+                )
+
+
+Data = StreetsData | FolderData | MixedData
+
+
+class RunLabels(NamedTuple):
+    """Values of label maps in a run, and for each entry the table from its own class ids; see assign_codes."""
+
+    codes: LabelCodes
+    tables: list[NDArray[np.uint8] | None]
+
+
+def entries_of(data: Data) -> tuple[StreetsData | FolderData, ...]:
+    """The sources of a recipe."""
+    return data.entries if isinstance(data, MixedData) else (data,)
+
+
+def labels_of(data: Data) -> RunLabels:
+    """What label maps of all entries are brought to; raises InputError as assign_codes."""
+    entries = entries_of(data)
+    taught = any(isinstance(e, FolderData) and e.teacher for e in entries)
+    return RunLabels(*assign_codes(data.taxonomy, [e.classes for e in entries], taught))
+
+
+def terms_of(data: Data) -> list[str]:
+    """One line for each entry that is learned from: what it is, and the terms of its use."""
+    return list(dict.fromkeys(e.terms or e.known_terms for e in entries_of(data)))

@@ -15,7 +15,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.targets import Targets, labelled_share
 
 if TYPE_CHECKING:  # the model knows its losses
     from vps_ros.learning.model import MaskOutput, Output
@@ -23,19 +23,25 @@ if TYPE_CHECKING:  # the model knows its losses
 TEMPERATURE = 0.3
 SAMPLED_PIXELS = 1024
 OFFSET_UNIT = 16.0
+_SMALL = 1e-6
 LAYER_WEIGHT = 0.3
 """Of a k-means layer's prediction beside the final one."""
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the terms; `void` is the weight of an unmatched query in the class term."""
+    """Factors of the terms.
+
+    `void` is the weight of an unmatched query in the class term; `classes_only` belongs to cells that have a class or a
+    group of classes, but no segment.
+    """
 
     classes: float = 3.0
     dice: float = 3.0
     mask_id: float = 0.3
     void: float = 1e-5
     semantic: float = 1.0
+    classes_only: float = 1.0
     discrimination: float = 1.0
     offset: float = 1.0
     track: float = 0.25
@@ -82,26 +88,93 @@ def match(dice: Tensor, classes: Tensor, targets: Targets) -> Tensor:
     return torch.from_numpy(result).to(classes.device)
 
 
-def class_loss(classes: Tensor, matching: Tensor, targets: Targets, void: float) -> Tensor:
-    """Cross entropy of every query with its segment's class, or with void at weight `void`."""
+def class_loss(
+    classes: Tensor, matching: Tensor, targets: Targets, void: float, labelled: Tensor | None = None
+) -> Tensor:
+    """Cross entropy of every query with its segment's class, or with void at weight `void`; a weighted mean.
+
+    Args:
+        labelled: [B, N], factor of an unmatched query's weight: see `labelled_share`.
+    """
     count = classes.shape[2] - 1
     wanted = torch.full(classes.shape[:2], count, device=classes.device)
+    weights = torch.full(classes.shape[:2], void, device=classes.device)
+    if labelled is not None:
+        weights = weights * labelled
     images, rows = torch.nonzero(matching >= 0, as_tuple=True)
-    wanted[images, matching[images, rows]] = targets.classes[images, rows]
-    weights = torch.ones(count + 1, device=classes.device)
-    weights[-1] = void
-    return F.cross_entropy(classes.flatten(0, 1), wanted.flatten(), weights)
+    queries = matching[images, rows]
+    wanted[images, queries] = targets.classes[images, rows]
+    weights[images, queries] = 1.0
+    each = F.cross_entropy(classes.flatten(0, 1), wanted.flatten(), reduction="none")
+    return (each * weights.flatten()).sum() / weights.sum().clamp(min=1e-6)
 
 
-def semantic_loss(logits: Tensor, semantic: Tensor) -> Tensor:
-    """Cross entropy of the cells that are not void; 0 where all of them are.
+def semantic_loss(logits: Tensor, targets: Targets) -> Tensor:
+    """Cross entropy of the cells that have a class or a group of classes, a mean; 0 where none has.
 
     Args:
         logits: [B, C, h, w].
-        semantic: int64 [B, h, w], -1 for void.
     """
-    each = F.cross_entropy(logits, semantic, ignore_index=-1, reduction="sum")
-    return each / (semantic >= 0).sum().clamp(min=1)
+    each = semantic_cells(logits.flatten(2), targets.semantic.flatten(1), *flat_groups(targets))
+    return each.sum() / labelled_cells(targets)
+
+
+def semantic_cells(logits: Tensor, semantic: Tensor, group: Tensor | None, members: Tensor | None) -> Tensor:
+    """[B, P]: -log of the probability of a cell's class, or of the sum over its group's classes; 0 where it has none.
+
+    Args:
+        logits: [B, K, P], of C classes or more.
+        semantic: int64 [B, P], -1 for none.
+        group: int64 [B, P] or None, members: bool [B, G, C + 1] or None, as in Targets.
+    """
+    each = F.cross_entropy(logits, semantic, ignore_index=-1, reduction="none")
+    if group is None or members is None or not (group >= 0).any():
+        return each
+    images, cells = torch.nonzero(group >= 0, as_tuple=True)
+    chosen = logits[images, :, cells]
+    allowed = members[images, group[images, cells], :-1]
+    allowed = F.pad(allowed, (0, chosen.shape[1] - allowed.shape[1]))
+    inside = chosen.masked_fill(~allowed, float("-inf")).logsumexp(1)
+    return each.index_put((images, cells), chosen.logsumexp(1) - inside)
+
+
+def flat_groups(targets: Targets) -> tuple[Tensor | None, Tensor | None]:
+    """`group` as [B, P], and `members`."""
+    return None if targets.group is None else targets.group.flatten(1), targets.members
+
+
+def labelled_cells(targets: Targets) -> Tensor:
+    """How many cells of the batch have a class or a group of classes; at least 1."""
+    labelled = targets.semantic >= 0
+    if targets.group is not None:
+        labelled = labelled | (targets.group >= 0)
+    return labelled.sum().clamp(min=1)
+
+
+def classes_only_loss(classes: Tensor, masks: Tensor, targets: Targets) -> Tensor:
+    """What queries say of the cells that have a class or a group, but no segment: whichever query has the cell.
+
+    The probability of class c in a cell is the sum over queries of mask times class probability (MaskFormer's semantic
+    inference, Cheng et al., 2021). The loss is -log of its sum over the cell's classes, over all labelled cells.
+
+    Args:
+        classes: [B, N, C + 1] logits; the last is void, which groups may hold.
+        masks: [B, N, h, w] logits, softmax over queries.
+    """
+    if targets.unlabelled is None or not targets.unlabelled.any():
+        return classes.sum() * 0.0
+    b, _, count = classes.shape
+    members = torch.eye(count - 1, count, dtype=torch.bool, device=classes.device).expand(b, -1, -1)
+    label = targets.semantic.flatten(1)
+    group, groups = flat_groups(targets)
+    if group is not None:
+        members = torch.cat([members, groups], 1)
+        label = torch.where(group >= 0, group + count - 1, label)
+    alone = (label >= 0) & (targets.segments.flatten(1) < 0)
+    of_query = classes.softmax(2) @ members.to(classes.dtype).transpose(1, 2)
+    of_cell = of_query.transpose(1, 2) @ masks.flatten(2).softmax(1)
+    p = of_cell.gather(1, label.clamp(min=0)[:, None])[:, 0]
+    return -((p + _SMALL).log() * alone).sum() / labelled_cells(targets)
 
 
 def mask_losses(found: Overlaps, matching: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
@@ -127,12 +200,14 @@ def discrimination_loss(pixels: Tensor, truth: Tensor, targets: Targets, generat
     row = targets.segments.flatten(1)
     areas = members.sum(2)
     weight = torch.where(row >= 0, areas.gather(1, row.clamp(min=0)).clamp(min=1).rsqrt(), 0.0)
-    if not (weight.sum(1) > 0).all():
+    some = weight.sum(1) > 0
+    if not some.any():
         return pixels.sum() * 0.0
+    flat, centres, row, weight = flat[some], centres[some], row[some], weight[some]
     sample = torch.multinomial(weight, SAMPLED_PIXELS, replacement=True, generator=generator)
     drawn = flat.gather(2, sample[:, None].expand(-1, flat.shape[1], -1))
     similarity = (centres @ drawn) / TEMPERATURE
-    similarity = similarity.masked_fill((targets.classes < 0)[:, :, None], -1e4)
+    similarity = similarity.masked_fill((targets.classes[some] < 0)[:, :, None], -1e4)
     return F.cross_entropy(similarity, row.gather(1, sample))
 
 
@@ -206,9 +281,11 @@ def total_loss(
     valid = (targets.segments[:, None] >= 0).to(truth.dtype)
     found = overlaps(output.final.masks, truth, valid)
     matching = match(found.dice, output.final.classes, targets)
+    labelled = labelled_share(output.final.masks.detach().softmax(1), targets)
 
     def mask_terms(prediction: MaskOutput, found: Overlaps, cells: Tensor) -> list[Tensor]:
-        return [class_loss(prediction.classes, matching, targets, weights.void), *mask_losses(found, matching, cells)]
+        classes = class_loss(prediction.classes, matching, targets, weights.void, labelled)
+        return [classes, *mask_losses(found, matching, cells)]
 
     terms = [mask_terms(output.final, found, valid.sum())]
     for prediction in output.layers:
@@ -222,7 +299,8 @@ def total_loss(
         "classes": classes,
         "dice": dice,
         "mask_id": mask_id,
-        "semantic": semantic_loss(output.semantic, targets.semantic),
+        "semantic": semantic_loss(output.semantic, targets),
+        "classes_only": classes_only_loss(output.final.classes, output.final.masks, targets),
         "discrimination": discrimination_loss(output.pixels, truth, targets, generator),
         "offset": offset_loss(output.offsets, truth, targets, isthing),
         "track": track,

@@ -32,7 +32,7 @@ from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.specs import Mask2FormerModel
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.targets import Targets, labelled_share
 from vps_ros.learning.verify import Difference
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
@@ -125,8 +125,14 @@ class Mask2FormerKind:
             # Surely outside of every mask, as the truth is there: it costs nothing, and teaches nothing.
             return masks.float().masked_fill(void, CERTAIN)
 
-        final, segmenter = output.final._replace(masks=seen(output.final.masks)), network.segmenter
-        auxiliary = [{MASKS: seen(o[MASKS]), CLASSES: o[CLASSES].float()} for o in output.layers]
+        def told(classes: Tensor, masks: Tensor) -> Tensor:
+            # The same values; queries learn their class as far as their masks lie where segments are known.
+            share = labelled_share(F.interpolate(masks.float().sigmoid(), targets.segments.shape[1:]), targets)
+            return classes.float() if share is None else classes.detach().lerp(classes.float(), share[:, :, None])
+
+        segmenter = network.segmenter
+        final = MaskOutput(told(output.final.classes, output.final.masks), seen(output.final.masks))
+        auxiliary = [{MASKS: seen(o[MASKS]), CLASSES: told(o[CLASSES], o[MASKS])} for o in output.layers]
         terms = segmenter.get_loss_dict(final.masks, final.classes, labels, classes, auxiliary)
         pairs = segmenter.criterion.matcher(final.masks, final.classes, labels, classes)
         matching = torch.full_like(targets.classes, -1)

@@ -49,17 +49,21 @@ def read_as(kind: Any, value: Any, where: str = "", hints: Mapping[str, Any] | N
     if typing.get_origin(kind) is types.UnionType:
         return read_as(chosen(typing.get_args(kind), value, place), value, where)
     if dataclasses.is_dataclass(kind):
+        if isinstance(value, kind):
+            return value
         if not isinstance(value, Mapping):
             raise InputError(f"{place}: holds no mapping of names to values")
         hints = typing.get_type_hints(kind) | dict(hints or {})
-        fields = {f.name: f for f in dataclasses.fields(kind)}
+        fields = {entry_name(f): f for f in dataclasses.fields(kind)}
         for name in value:
             if name not in fields:
                 raise InputError(f"{place}: unknown entry {name!r}; {_near(name, fields) or 'drop it'}")
         for name, f in fields.items():
             if f.default is f.default_factory is dataclasses.MISSING and name not in value:
                 raise InputError(f"{place}: lacks {name!r}")
-        return kind(**{n: read_as(hints[n], v, f"{where}.{n}".lstrip(".")) for n, v in value.items()})
+        return kind(
+            **{fields[n].name: read_as(hints[fields[n].name], v, f"{where}.{n}".lstrip(".")) for n, v in value.items()}
+        )
     if typing.get_origin(kind) is typing.Literal:
         known = typing.get_args(kind)
         if value not in known:
@@ -81,6 +85,22 @@ def read_as(kind: Any, value: Any, where: str = "", hints: Mapping[str, Any] | N
     if type(value) is not kind:
         hint = "; YAML reads 1e-3 as text, write 1.0e-3" if isinstance(value, str) and kind is float else ""
         raise InputError(f"{place}: {value!r} is not of type {kind.__name__}{hint}")
+    return value
+
+
+def entry_name(field: dataclasses.Field) -> str:
+    """How YAML calls a field of a dataclass; some names are Python's own."""
+    return field.metadata.get("name", field.name)
+
+
+def plain(value: Any) -> Any:
+    """A dataclass as plain values that read_as reads back."""
+    if dataclasses.is_dataclass(value):
+        return {entry_name(f): plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
     return value
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,15 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from vps_ros.errors import InputError
-from vps_ros.learning.data import READERS, FolderData, StreetsData
+from vps_ros.learning.data import READERS, FolderData, MixedData, StreetsData, entries_of
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
-from vps_ros.learning.reading import chosen, read_as, read_yaml
+from vps_ros.learning.reading import chosen, plain, read_as, read_yaml
 from vps_ros.learning.specs import KMaxModel, Mask2FormerModel
 from vps_ros.learning.video_knet.architecture import Architecture as VideoKNetModel
+from vps_ros.taxonomies import ALL
 
 Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel
 """What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.models.KINDS."""
+Source = StreetsData | FolderData
+"""What an entry of `data` can be."""
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -90,6 +92,8 @@ class Augmentation:
         colour: strength of changes of brightness, contrast, gamma, saturation and white balance; 0 is none.
         blur, noise, jpeg: chances for each frame.
         paste, pasted: chance that a pair gets things of another pair, and at most how many of them.
+        donors: entries of the data whose things are pasted, each at a place and a size that it could have in a street;
+            empty, those of the pair's own entry, where and as large as they are.
     """
 
     flip: float = 0.5
@@ -103,6 +107,7 @@ class Augmentation:
     jpeg: float = 0.1
     paste: float = 0.0
     pasted: int = 4
+    donors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,8 @@ class Recipe:
     """Everything that decides what a training run learns.
 
     Attributes:
-        data: `format: streets`, the default, or a data set on disk.
+        data: `format: streets`, the default, or a data set on disk; or a list of them, with the classes of the
+            first.
         start: a run's folder, a checkpoint or an exported model, relative to the working folder, whose weights to begin
             with; empty, the run begins with random ones.
         new_classes: learn classes that the start does not know from nothing.
@@ -119,7 +125,7 @@ class Recipe:
     """
 
     name: str
-    data: StreetsData | FolderData
+    data: StreetsData | FolderData | MixedData
     schedule: Schedule
     seed: int = 0
     start: str = ""
@@ -142,6 +148,10 @@ class Recipe:
                     f"schedule: a phase of size {p.size[0]}x{p.size[1]} with {p.pairs} pairs; "
                     f"sides are {sides}, pairs at least 1"
                 )
+        names = [e.called for e in entries_of(self.data)]
+        for donor in self.augmentation.donors:
+            if donor not in names:
+                raise InputError(f"augmentation.donors: no entry {donor!r} in data; there are {', '.join(names)}")
         if not sides.take(self.data.size):
             raise InputError("data: size {}x{}; sides are {}".format(*self.data.size, sides))
 
@@ -181,13 +191,29 @@ class Recipe:
             if isinstance(content, Mapping):
                 kind = chosen(typing.get_args(Model), content.get("model", {}), "model")
                 content.setdefault("losses", {})
-            return read_as(cls, content, hints={"losses": kind.LOSSES})
+            hints: dict[str, Any] = {"losses": kind.LOSSES, "data": Source}
+            if isinstance(content, dict) and isinstance(content.get("data"), list):
+                content["data"], hints["data"] = _mixed(content["data"]), MixedData
+            return read_as(cls, content, hints=hints)
         except InputError as error:
             raise InputError(f"{where}: {error}") from None
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values that from_mapping reads back."""
-        return _plain(dataclasses.asdict(self))
+        content = plain(self)
+        if isinstance(self.data, MixedData):
+            content["data"] = content["data"]["entries"]
+        return content
+
+
+def _mixed(entries: list[Any]) -> MixedData:
+    """Entries after the first have no validation unless they say so."""
+    found = []
+    for i, value in enumerate(entries):
+        if i and isinstance(value, Mapping) and value.get("format") in FolderData.NAMES:
+            value = {"validation_split": ""} | dict(value)
+        found.append(read_as(Source, value, f"data[{i}]"))
+    return MixedData(tuple(found))
 
 
 def _completed(content: Any) -> Any:
@@ -199,15 +225,10 @@ def _completed(content: Any) -> Any:
     if isinstance(schedule, Mapping) and isinstance(schedule.get("bfloat16"), bool):
         precision = "bfloat16" if schedule["bfloat16"] else "float32"
         content["schedule"] = {k: v for k, v in schedule.items() if k != "bfloat16"} | {"precision": precision}
-    known = isinstance(data, Mapping) and READERS.get(str(data.get("format")))
-    if known and isinstance(model, (Mapping, type(None))):
-        content["model"] = {"classes": len(known.taxonomy)} | dict(model or {})
+    first = data[0] if isinstance(data, list) and data else data
+    if isinstance(first, Mapping) and isinstance(model, (Mapping, type(None))):
+        known = READERS.get(str(first.get("format")))
+        taxonomy = ALL.get(str(first.get("taxonomy")), known and known.taxonomy)
+        if taxonomy:
+            content["model"] = {"classes": len(taxonomy)} | dict(model or {})
     return content
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return value

@@ -8,7 +8,7 @@ import json
 import math
 import signal
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,15 @@ from vps_ros.learning.augment import Scale
 from vps_ros.learning.batches import Batch, Wanted, training_batch
 from vps_ros.learning.board import Board, board_of, import_writer
 from vps_ros.learning.clips import Clip
+from vps_ros.learning.data import labels_of
+from vps_ros.learning.mixture import Mixture
 from vps_ros.learning.models import kind_for, normalised
 from vps_ros.learning.parallel import Team, team_of
 from vps_ros.learning.precision import Precision, device_of
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
-from vps_ros.learning.sources import source_of
+from vps_ros.learning.sources import OtherFrames, source_of
 from vps_ros.learning.start import begin, completed
-from vps_ros.learning.validation import judge, predict, summary
+from vps_ros.learning.validation import judge, predict, renamed, summary
 from vps_ros.learning.voice import SILENT, Voice
 
 LOG = "log.jsonl"
@@ -56,6 +58,10 @@ def phase_of(schedule: Schedule, share: float) -> Phase:
         if share < phase.until:
             return phase
     return schedule.phases[-1]
+
+
+Clips = Sequence[Clip] | Mixture
+"""What is learned from."""
 
 
 class Average:
@@ -124,7 +130,8 @@ class Run:
         self.optimizer.join(self.team)
         self.spec = self.kind.spec(d.size, d.keep_aspect)
         scale = Scale(d.size, d.keep_aspect)
-        self.wanted = Wanted(d.taxonomy, self.kind.rows, self.kind.grid, self.kind.quarters, scale, d.gap)
+        codes = labels_of(d).codes
+        self.wanted = Wanted(d.taxonomy, self.kind.rows, self.kind.grid, self.kind.quarters, scale, d.gap, codes)
         self.step, self.log = 0, []
         self.share = 0.0
         self._before, self._since = 0.0, time.monotonic()
@@ -134,7 +141,7 @@ class Run:
         if content:
             self._restore(content)
 
-    def begin(self, clips: Sequence[Clip], voice: Voice = SILENT) -> None:
+    def begin(self, clips: Clips, voice: Voice = SILENT) -> None:
         """Takes over the weights that the recipe's `start` names, or those of a published backbone."""
         r, phase = self.recipe, self.recipe.schedule.phases[-1]
         if not r.start:
@@ -238,15 +245,24 @@ class Run:
             self.share = self.step / s.steps
         return parts | {"gradient": norm}
 
-    def train(self, clips: Sequence[Clip], validation: list[tuple[Clip, int]], voice: Voice = SILENT) -> None:
+    def train(
+        self,
+        clips: Clips,
+        validation: list[tuple[Clip, int]],
+        voice: Voice = SILENT,
+        others: Mapping[str, OtherFrames] = {},
+    ) -> None:
         """Goes on to the last step, or until interrupted; a checkpoint is there either way.
+
+        Args:
+            others: validated on too, under their names.
 
         Raises InputError when the GPU's memory is full; the checkpoint before is kept.
         """
         # Numbers near zero cost many times what others do. The flag is the whole process's, so it is taken back.
         torch.set_flush_denormal(True)
         try:
-            self._train(clips, validation, voice)
+            self._train(clips, validation, voice, others)
         except torch.OutOfMemoryError:
             s, phase = self.recipe.schedule, phase_of(self.recipe.schedule, self.share)
             width, height = phase.size
@@ -257,7 +273,9 @@ class Run:
         finally:
             torch.set_flush_denormal(False)
 
-    def _train(self, clips: Sequence[Clip], validation: list[tuple[Clip, int]], voice: Voice) -> None:
+    def _train(
+        self, clips: Clips, validation: list[tuple[Clip, int]], voice: Voice, others: Mapping[str, OtherFrames]
+    ) -> None:
         s = self.recipe.schedule
         self.model.train()
         self.team.same_weights(self.model)
@@ -280,8 +298,8 @@ class Run:
                 last = self.share >= 1
                 if self.step % s.log_every == 0 or last:
                     self._tell(meter, voice)
-                if validation and (self.step % s.validate_every == 0 or last):
-                    self._validate(validation, voice)
+                if (validation or others) and (self.step % s.validate_every == 0 or last):
+                    self._validate(validation, voice, others)
                 if last or self.interrupted or time.monotonic() - saved > 60 * s.save_minutes:
                     self.save()
                     saved = time.monotonic()
@@ -297,14 +315,24 @@ class Run:
         told = "  ".join(f"{label} {means[name]:.3f}" for label, name in self.kind.told.items())
         voice.note(f"step {self.step}  loss {means['total']:.3f}  {told}  {pace:.2f} s/step, {left:.0f} min left")
 
-    def _validate(self, frames: list[tuple[Clip, int]], voice: Voice) -> None:
-        kind = self.kind
-        predictions = predict(kind, self.average.model, frames, self.spec)
-        report = judge(predictions, kind.limits, self.recipe.data.taxonomy, kind.activation)
-        scores = summary(report)
-        classes = {name: round(float(c.pq), 4) for name, c in report.classes.items() if c.pq == c.pq}
-        self._write({"step": self.step, "validation": scores, "pq_of": classes})
-        voice.note(f"step {self.step}  validation " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
+    def _validate(self, frames: list[tuple[Clip, int]], voice: Voice, others: Mapping[str, OtherFrames]) -> None:
+        kind, network = self.kind, self.average.model
+        if frames:
+            predictions = predict(kind, network, frames, self.spec)
+            report = judge(predictions, kind.limits, self.recipe.data.taxonomy, kind.activation)
+            classes = {name: round(float(c.pq), 4) for name, c in report.classes.items() if c.pq == c.pq}
+            self._write({"step": self.step, "validation": summary(report), "pq_of": classes})
+            self._tell_scores("validation", summary(report), voice)
+        for name, other in others.items():
+            predictions = predict(kind, network, other.frames, self.spec)
+            scores = summary(renamed(predictions, kind, self.recipe.data.taxonomy, other.taxonomy, other.table))
+            if not other.taxonomy.thing_ids:
+                scores = {"miou": scores["miou"]}
+            self._write({"step": self.step, "data": name, "validation": scores})
+            self._tell_scores(name, scores, voice)
+
+    def _tell_scores(self, what: str, scores: dict[str, float], voice: Voice) -> None:
+        voice.note(f"step {self.step}  {what} " + "  ".join(f"{k} {v:.3f}" for k, v in scores.items()))
 
     def _write(self, entry: dict[str, Any]) -> None:
         self.log.append(entry)
@@ -313,14 +341,15 @@ class Run:
         if self.board:
             self.board.add(entry)
 
-    def _batches(self, clips: Sequence[Clip], steps: Generator[int, None, None]) -> Iterator[Batch]:
+    def _batches(self, clips: Clips, steps: Generator[int, None, None]) -> Iterator[Batch]:
         r, team = self.recipe, self.team
 
         def job(step: int) -> Callable[[], Batch]:
             # Not by this process's own clock: the whole team must change at the same step.
-            phase = phase_of(r.schedule, step / r.schedule.steps if r.schedule.steps else self.share)
+            share = step / r.schedule.steps if r.schedule.steps else self.share
+            phase = phase_of(r.schedule, share)
             pairs, seed = phase.pairs // team.size, (r.seed, step, team.rank)
-            return partial(training_batch, clips, phase.size, pairs, self.wanted, r.augmentation, seed)
+            return partial(training_batch, clips, phase.size, pairs, self.wanted, r.augmentation, seed, share)
 
         return ahead(steps, self.step, job, r.schedule.loaders)
 
@@ -359,7 +388,7 @@ def train(
     run = Run(recipe, folder, resume)
     writer = import_writer() if tensorboard else None
     source = source_of(recipe.data)
-    clips, validation = source.training(voice), source.validation(voice)
+    clips, validation, others = source.training(voice), source.validation(voice), source.other_validation(voice)
     cv2.setNumThreads(1)
     if not resume:
         run.begin(clips, voice)
@@ -367,7 +396,7 @@ def train(
     with team_of(size, _help, run.recipe, folder, resume) as team, stops_on_signals(run):
         run.join(team)
         with board_of(writer, folder, run.step) as run.board:
-            run.train(clips, validation, voice)
+            run.train(clips, validation, voice, others)
     return run
 
 

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from vps_ros.learning.kmax.decoder import Prediction
 from vps_ros.learning.kmax.layers import resize, sizes
 from vps_ros.learning.kmax.model import Output
-from vps_ros.learning.losses import match, overlaps
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.losses import flat_groups, match, overlaps, semantic_cells
+from vps_ros.learning.targets import Targets, labelled_share
 
 REAL = 0.75
 """Share of a real segment in the class and mask terms; void queries have the rest of the class term."""
@@ -99,14 +99,16 @@ def wanted(final: Prediction, targets: Targets, void: float) -> Wanted:
     p = final.masks.flatten(2).softmax(1)
     empty = 1 - truth.sum(1).flatten(1)
     class_weight = (p @ empty[:, :, None])[:, :, 0] / (p.sum(2) + 1e-5)
-    class_weight[images, query] = dice[images, query, row]
+    labelled = labelled_share(p.unflatten(2, (h, w)), targets)
+    class_weight = class_weight.clamp(min=void) * (1.0 if labelled is None else labelled)
+    class_weight[images, query] = dice[images, query, row].clamp(min=void)
     mask_weight = torch.zeros(matching.shape, device=query.device, dtype=truth.dtype)
     mask_weight[images, row] = final.classes.softmax(2)[images, query, of_row].clamp(min=void).to(truth.dtype)
     segments = torch.where(truth.sum(1) > 0, targets.segments, -1)
     area = torch.einsum("bmhw,bm->bhw", truth, truth.sum((2, 3)))
     return Wanted(
         classes,
-        class_weight.clamp(min=void),
+        class_weight,
         matching,
         truth.flatten(2),
         mask_weight,
@@ -150,23 +152,26 @@ def discrimination_loss(pixels: Tensor, want: Wanted, options: KMaxLosses, gener
 
 
 def semantic_loss(
-    logits: Tensor, semantic: Tensor, want: Wanted, options: KMaxLosses, generator: torch.Generator
+    logits: Tensor, targets: Targets, want: Wanted, options: KMaxLosses, generator: torch.Generator
 ) -> Tensor:
     """Cross entropy of the auxiliary head's pixels, at its own stride.
 
     Args:
         logits: [B, C or C + 1, h', w'].
-        semantic: int64 [B, h, w], class of each cell, -1 for void; every so manieth cell lies on one of `logits`.
+        targets: every so manieth of their cells lies on one of `logits`.
     """
-    step = max((semantic.shape[2] - 1) // max(logits.shape[3] - 1, 1), 1)
-    wish = semantic[:, ::step, ::step].flatten(1)
+    step = max((targets.semantic.shape[2] - 1) // max(logits.shape[3] - 1, 1), 1)
+    group = None if targets.group is None else targets.group[:, ::step, ::step]
+    wish = targets.semantic[:, ::step, ::step].flatten(1)
+    group, members = flat_groups(targets._replace(group=group))
     logits = logits.flatten(2)
     if options.semantic_sampled:
         segments, rarity = (t[:, ::step, ::step].flatten(1) for t in (want.segments, want.rarity))
         chosen = draw(rarity, segments < 0, options.semantic_sampled, options.semantic_preference, generator)
         wish = wish.gather(1, chosen)
+        group = None if group is None else group.gather(1, chosen)
         logits = logits.gather(2, chosen[:, None].expand(-1, logits.shape[1], -1))
-    return _mean_of_images(F.cross_entropy(logits, wish, reduction="none", ignore_index=-1))
+    return _mean_of_images(semantic_cells(logits, wish, group, members))
 
 
 def draw(rarity: Tensor, void: Tensor, count: int, preference: float, generator: torch.Generator) -> Tensor:
@@ -195,7 +200,7 @@ def total_loss(
         terms["mask_id"].append(identity)
         terms["discrimination"].append(discrimination_loss(resize(prediction.pixels, size), want, options, generator))
         if i == 0 and output.semantic is not None:
-            semantic = semantic_loss(output.semantic, targets.semantic, want, options, generator)
+            semantic = semantic_loss(output.semantic, targets, want, options, generator)
     parts = {name: torch.stack(values).sum() for name, values in terms.items()} | {"semantic": semantic}
     total = sum(getattr(options, name) * value for name, value in parts.items())
     return total, {name: value.detach() for name, value in parts.items()}

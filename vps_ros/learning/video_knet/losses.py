@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vps_ros.learning.losses import semantic_loss
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.targets import Targets, labelled_share
 from vps_ros.learning.video_knet.architecture import LossWeights
 from vps_ros.learning.video_knet.model import Output, Seen, VideoKNet
 
@@ -44,7 +44,7 @@ class Truth:
 
     def part(self, which: slice) -> Truth:
         """The truth of some images."""
-        targets = Targets(*(t[which] for t in self.targets))
+        targets = self.targets.each(lambda t: t[which])
         return Truth(targets, self.members[which], self.valid[which])
 
 
@@ -116,17 +116,25 @@ def mask_terms(masks: Tensor, truth: Truth, matching: Tensor) -> dict[str, Tenso
     return {"mask": each.sum() / count, "dice": (1 - overlap).sum() / count, "rank": rank}
 
 
-def class_term(classes: Tensor, truth: Truth, matching: Tensor, possible: Tensor) -> Tensor:
+def class_term(
+    classes: Tensor, truth: Truth, matching: Tensor, possible: Tensor, labelled: Tensor | None = None
+) -> Tensor:
     """Focal loss of every class that a kernel can have, over the number of matched segments.
 
     Args:
         classes: [B, N, C] logits; possible: bool [N, C].
+        labelled: [B, N], factor of unmatched kernels: see `labelled_share`.
     """
     images, rows = torch.nonzero(matching >= 0, as_tuple=True)
     wanted = torch.zeros_like(classes, dtype=torch.bool)
     wanted[images, matching[images, rows], truth.targets.classes[images, rows]] = True
     right, wrong = focal(classes)
-    return (torch.where(wanted, right, wrong) * possible).sum() / max(len(rows), 1)
+    each = torch.where(wanted, right, wrong) * possible
+    if labelled is not None:
+        weight = labelled.clone()
+        weight[images, matching[images, rows]] = 1.0
+        each = each * weight[:, :, None]
+    return each.sum() / max(len(rows), 1)
 
 
 class FrameLosses(NamedTuple):
@@ -142,14 +150,16 @@ def frame_losses(seen: Seen, output: Output, truth: Truth, model: VideoKNet, wei
 
     Each prediction has a matching of its own, as in DETR; the released code matches by the stage before.
     """
-    sums = {"semantic": semantic_loss(seen.semantic, truth.targets.semantic)}
+    sums = {"semantic": semantic_loss(seen.semantic, truth.targets)}
     for classes, masks in ((None, seen.masks), *output.stages):
         flat = masks.flatten(2)
         matching = match(flat, classes, truth, model, weights)
         # The first masks are those of instance kernels; stuff begins with the semantic kernels.
         terms = mask_terms(flat, truth, torch.where(matching < flat.shape[1], matching, -1))
         if classes is not None:
-            terms["classes"] = class_term(classes, truth, matching, model.possible)
+            terms["classes"] = class_term(
+                classes, truth, matching, model.possible, labelled_share(masks.sigmoid(), truth.targets)
+            )
         for name, value in terms.items():
             sums[name] = sums.get(name, 0.0) + value
     return FrameLosses(sums, matching, terms["dice"])

@@ -123,14 +123,24 @@ def _mask(annotation: Document, size: tuple[int, int]) -> NDArray[np.uint8]:
         if mask.shape != (height, width):
             raise shape.wrong(f"is {mask.shape[1]}x{mask.shape[0]}, but its image {width}x{height}")
         return mask.astype(np.uint8)
-    mask = np.zeros((height, width), np.uint8)
+    polygons = []
     for polygon in shape.items():
         corners = polygon.value
         if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
             raise polygon.wrong("is no polygon [x, y, x, y, ...] of three corners or more")
-        # A corner at x lies at the left edge of pixel x; of a pixel, OpenCV counts the centre.
-        points = np.round(np.array(corners, np.float64).reshape(-1, 1, 2) * 16 - 8).astype(np.int32)
-        cv2.fillPoly(mask, [points], 1, shift=4)
+        polygons.append(np.array(corners, np.float64).reshape(-1, 2))
+    mask = np.zeros((height, width), np.uint8)
+    if not polygons:
+        return mask
+    low, high = (f([f(p, axis=0) for p in polygons], axis=0) for f in (np.min, np.max))
+    x0, y0 = np.clip(np.floor(low).astype(int), 0, (width - 1, height - 1))
+    x1, y1 = np.clip(np.ceil(high).astype(int) + 1, 1, (width, height))
+    # OpenCV fills each pixel that an edge touches: drawn twice as large, those are left out that are covered in half.
+    large = np.zeros((2 * (y1 - y0), 2 * (x1 - x0)), np.uint8)
+    for corners in polygons:
+        points = np.round(((corners - (x0, y0)) * 2 - 0.5) * 16).astype(np.int32)
+        cv2.fillPoly(large, [points[:, None]], 4, shift=4)
+    mask[y0:y1, x0:x1] = cv2.resize(large, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA) > 2
     return mask
 
 

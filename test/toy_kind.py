@@ -31,6 +31,9 @@ class ToyKind:
     def build(self) -> Toy:
         return Toy(self._recipe.model.classes)
 
+    def pretrain(self, network) -> None:
+        pass
+
     def spec(self, size, keep_aspect) -> InputSpec:
         return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
 

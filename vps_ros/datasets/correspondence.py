@@ -72,7 +72,7 @@ def plain_name(name: str) -> str:
 
 
 def members_of(source: SourceClasses, taxonomy: Taxonomy) -> dict[int, tuple[int, ...]]:
-    """Class id of the data set -> indices of the model's classes, C for void; none where the model lacks one of them."""
+    """Class id of the data set -> indices of the model's classes, C for void; none where the model lacks one."""
     known = {plain_name(c.name): i for i, c in enumerate(taxonomy.classes)} | {VOID: len(taxonomy)}
     groups = {plain_name(name): names for name, names in source.groups.items()}
     found = {}

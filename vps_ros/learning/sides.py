@@ -16,6 +16,11 @@ class Sides(NamedTuple):
         """Whether width and height are such sides."""
         return all(side > self.plus and (side - self.plus) % self.multiple == 0 for side in size)
 
+    def nearest(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The width and height that it takes and that are nearest to these."""
+        w, h = (max(round((side - self.plus) / self.multiple), 1) * self.multiple + self.plus for side in size)
+        return w, h
+
     def __str__(self) -> str:
         return f"multiples of {self.multiple}" + (f" plus {self.plus}" if self.plus else "")
 

@@ -21,9 +21,15 @@ from vps_ros.taxonomy import Taxonomy
 
 
 class OtherFrames(NamedTuple):
-    """Frames to validate on in the classes of another data set; `table` [256] brings the model's class ids to them."""
+    """Frames to validate on in the classes of another data set.
+
+    Attributes:
+        size: width and height at which the network sees them, about.
+        table: uint8 [256], brings the model's class ids to those of the data set.
+    """
 
     frames: list[tuple[Clip, int]]
+    size: tuple[int, int]
     taxonomy: Taxonomy
     table: NDArray[np.uint8]
 
@@ -64,7 +70,7 @@ class Mixed:
         for entry, source in list(zip(self._entries, self._sources, strict=True))[1:]:
             if isinstance(entry, FolderData) and (frames := source.validation(voice)):
                 own = entry.classes
-                found[entry.called] = OtherFrames(frames, own.taxonomy, to_source(own, self.taxonomy))
+                found[entry.called] = OtherFrames(frames, entry.size, own.taxonomy, to_source(own, self.taxonomy))
         return found
 
 

@@ -33,7 +33,7 @@ from vps_ros.learning.precision import Precision, device_of
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
 from vps_ros.learning.sources import OtherFrames, source_of
 from vps_ros.learning.start import begin, completed
-from vps_ros.learning.validation import judge, predict, renamed, summary
+from vps_ros.learning.validation import judge, predict, summary
 from vps_ros.learning.voice import SILENT, Voice
 
 LOG = "log.jsonl"
@@ -324,8 +324,11 @@ class Run:
             self._write({"step": self.step, "validation": summary(report), "pq_of": classes})
             self._tell_scores("validation", summary(report), voice)
         for name, other in others.items():
-            predictions = predict(kind, network, other.frames, self.spec)
-            scores = summary(renamed(predictions, kind, self.recipe.data.taxonomy, other.taxonomy, other.table))
+            # At their own aspect, as they are learned from.
+            spec = kind.spec(self.recipe.model.SIDES.nearest(other.size), True)
+            predictions = predict(kind, network, other.frames, spec)
+            renamed = other.taxonomy, other.table
+            scores = summary(judge(predictions, kind.limits, self.recipe.data.taxonomy, kind.activation, renamed))
             if not other.taxonomy.thing_ids:
                 scores = {"miou": scores["miou"]}
             self._write({"step": self.step, "data": name, "validation": scores})

@@ -68,24 +68,19 @@ def judge(
     limits: Thresholds,
     taxonomy: Taxonomy = CITYSCAPES,
     activation: str = "softmax_queries",
+    renamed: tuple[Taxonomy, NDArray[np.uint8]] | None = None,
 ) -> Report:
-    """PQ and mIoU over all frames; each frame counts as a sequence of its own, since identities are the tracker's."""
-    evaluator = Evaluator(taxonomy, video=False)
+    """PQ and mIoU over all frames; each frame counts as a sequence of its own, since identities are the tracker's.
+
+    Args:
+        taxonomy: of the model.
+        renamed: the taxonomy of the truth, where it is another, and the table [256] that brings class ids to its own.
+    """
+    truth, table = renamed or (taxonomy, np.arange(256, dtype=np.uint8))
+    evaluator = Evaluator(truth, video=False)
     for number, p in enumerate(predictions):
         found = from_logits(p.outputs, p.where, taxonomy, limits, activation)
-        semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
-        evaluator.update(str(number), p.semantic, p.instance, semantic, found.map)
-    return evaluator.result()
-
-
-def renamed(
-    predictions: Iterable[Prediction], kind: Kind, taxonomy: Taxonomy, other: Taxonomy, table: NDArray[np.uint8]
-) -> Report:
-    """As `judge`, in the classes of another taxonomy, to whose ids `table` [256] brings those of the model's."""
-    evaluator = Evaluator(other, video=False)
-    for number, p in enumerate(predictions):
-        found = from_logits(p.outputs, p.where, taxonomy, kind.limits, kind.activation)
-        semantic = table[np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]]
+        semantic = table[np.append(VOID_ID, found.class_ids).astype(np.uint8)][found.map]
         evaluator.update(str(number), p.semantic, p.instance, semantic, found.map)
     return evaluator.result()
 

@@ -1,0 +1,110 @@
+"""Real streets: mIoU over CamVid's 11 classes, and PQ over Cityscapes' 19, of models at several input sizes.
+
+CamVid's sequence Seq05VD, which no recipe here learns from, in the 11 classes of SegNet (Badrinarayanan et al., 2015).
+The 19 classes of a model are brought to them by vps_ros/datasets/camvid.py: wall counts as building and terrain as
+tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and traffic
+sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every fifth frame
+of clips labelled by a machine, of which recipes may have learned; things that the labels do not tell apart are crowds.
+
+The same weights see each image stretched to the size they were trained at, scaled to fit into it, and at its own aspect
+in an input of about its own shape, for which the network would be exported (`vps-ros export --size`).
+
+The images may not be passed on and are no part of the project: VPS_ROS_REALDATA names the folder that holds
+streets/camvid, streets/cityscapes_stills and streets/cityscapes_clips, in the layouts of docs/datasets.md.
+VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files; without it, the shipped one is
+measured.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vps_ros.config import Config
+from vps_ros.shipped import model_path
+
+DESCRIPTION = "mIoU on CamVid and PQ on Cityscapes images, at several input sizes (needs VPS_ROS_REALDATA)"
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Part(NamedTuple):
+    """Frames to measure on: format, folder, split, every which frame, and an input of about the images' shape."""
+
+    format: str
+    folder: str
+    split: str
+    every: int
+    size: tuple[int, int]
+
+
+PARTS = {
+    "CamVid Seq05VD": Part("camvid", "camvid", "Seq05VD", 1, (480, 352)),
+    "Cityscapes stills": Part("cityscapes", "cityscapes_stills", "", 1, (640, 320)),
+    "Cityscapes clips": Part("cityscapes", "cityscapes_clips", "", 5, (640, 320)),
+}
+STRETCHED, FITTED = "stretched", "fitted"
+
+
+def run(progress: Any) -> dict:
+    """Figures by model, frames and input."""
+    folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata")) / "streets"
+    there = {name: part for name, part in PARTS.items() if (folder / part.folder).is_dir()}
+    if not there:
+        return {"skipped": f"no {folder}/camvid; set VPS_ROS_REALDATA to the folder that holds streets/camvid"}
+    models = [name for name in os.environ.get("VPS_ROS_MODELS", Config().model).split(",") if name]
+    jobs = [(model, name) for model in models for name in there]
+    found: dict[str, dict] = {}
+    for model, name in progress(jobs, "models", len(jobs)):
+        found.setdefault(Path(model).stem, {})[name] = measured(model, folder, there[name])
+    return {"models": found}
+
+
+def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float | int]]:
+    """Scores of a model by input."""
+    import torch
+
+    from vps_ros.datasets.correspondence import to_source
+    from vps_ros.learning.data import READERS, FolderData
+    from vps_ros.learning.folders import Folders
+    from vps_ros.learning.models import kind_for
+    from vps_ros.learning.start import trained
+    from vps_ros.learning.validation import judge, predict
+
+    torch.set_num_threads(2)
+    network, recipe, _, limits = trained(Path(model) if Path(model).exists() else model_path(model))
+    kind, taxonomy, size = kind_for(recipe), recipe.data.taxonomy, recipe.data.size
+    data = FolderData(part.format, str(folder / part.folder), part.size, part.split, "", validation_frames=1)
+    clips = Folders(data).training()
+    frames = [(clip, i) for clip in clips for i in range(len(clip))][:: part.every]
+    classes = READERS[part.format].classes
+    renamed = None if classes.taxonomy == taxonomy else (classes.taxonomy, to_source(classes, taxonomy))
+    own = "{}x{}".format(*part.size)
+    inputs = {STRETCHED: kind.spec(size, False), FITTED: kind.spec(size, True), own: kind.spec(part.size, True)}
+    scores = {}
+    for name, spec in inputs.items():
+        predictions = predict(kind, network, frames, spec)
+        report = judge(predictions, limits or kind.limits, taxonomy, kind.activation, renamed)
+        scores[name] = {"input": f"{spec.width}x{spec.height}", "frames": len(frames), "mIoU": report.miou}
+        scores[name]["classes"] = {n: c.iou for n, c in report.classes.items() if c.iou == c.iou}
+        if classes.taxonomy.thing_ids:
+            scores[name] |= {"PQ": report.pq.all, "PQ things": report.pq.things, "PQ stuff": report.pq.stuff}
+    return scores
+
+
+def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
+    """The tables for people, in percent."""
+    keys = ("mIoU", "PQ", "PQ things", "PQ stuff")
+    rows, of_classes = [], []
+    for model, parts in figures["models"].items():
+        for part, inputs in parts.items():
+            for name, one in inputs.items():
+                cells = [100 * one[key] if key in one else None for key in keys]
+                rows.append([model, part, one["frames"], f"{name} ({one['input']})", *cells])
+                if part.startswith("CamVid"):
+                    of_classes.append([model, name, *(100 * v for v in one["classes"].values())])
+    found = [("percent", ["model", "images", "frames", "input", *keys], rows)]
+    if of_classes:
+        names = next(iter(next(iter(figures["models"].values()))["CamVid Seq05VD"].values()))["classes"]
+        found.append(("IoU of CamVid's classes, percent", ["model", "input", *names], of_classes))
+    return found

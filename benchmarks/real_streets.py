@@ -2,8 +2,8 @@
 
 CamVid's sequence Seq05VD, which no recipe here learns from, in the 11 classes of SegNet (Badrinarayanan et al., 2015).
 The 19 classes of a model are brought to them by vps_ros/datasets/camvid.py: wall counts as building and terrain as
-tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and traffic
-sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every fifth frame
+tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and
+traffic sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every fifth frame
 of clips labelled by a machine, of which recipes may have learned; things that the labels do not tell apart are crowds.
 
 The same weights see each image stretched to the size they were trained at, scaled to fit into it, and at its own aspect
@@ -11,8 +11,8 @@ in an input of about its own shape, for which the network would be exported (`vp
 
 The images may not be passed on and are no part of the project: VPS_ROS_REALDATA names the folder that holds
 streets/camvid, streets/cityscapes_stills and streets/cityscapes_clips, in the layouts of docs/datasets.md.
-VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files; without it, the shipped one is
-measured.
+VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files; without it, the shipped one
+is measured.
 """
 
 from __future__ import annotations

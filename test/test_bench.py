@@ -4,6 +4,7 @@ import importlib.util
 import json
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -81,6 +82,23 @@ def test_without_the_real_drive_its_benchmark_is_skipped(tmp_path, monkeypatch, 
     monkeypatch.setenv("VPS_ROS_REALDATA", str(tmp_path))
     assert main.main(["bench", "real_frames"]) == 0
     assert "VPS_ROS_REALDATA" in capsys.readouterr().err
+
+
+def test_models_are_measured_on_real_streets_where_there_are_any(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("torch", reason="torch is of the [train] extra")
+    monkeypatch.setenv("VPS_ROS_REALDATA", str(tmp_path))
+    assert main.main(["bench", "real_streets"]) == 0
+    assert "VPS_ROS_REALDATA" in capsys.readouterr().err
+    folder = tmp_path / "streets" / "camvid"
+    for kind, suffix, pixels in (("labels", "png", np.repeat([0, 3], 60)), ("images", "jpg", np.repeat([220, 90], 60))):
+        (folder / kind / "Seq05VD").mkdir(parents=True)
+        assert cv2.imwrite(str(folder / kind / f"Seq05VD/a.{suffix}"), np.tile(pixels[:, None], 160).astype(np.uint8))
+    path = tmp_path / "figures.json"
+    assert main.main(["bench", "real_streets", "--json", str(path)]) == 0
+    inputs = json.loads(path.read_text())["models"]["streets-s"]["CamVid Seq05VD"]
+    assert [one["input"] for one in inputs.values()] == ["640x192", "640x192", "480x352"]
+    assert all(0 <= one["mIoU"] <= 1 and one["frames"] == 1 and "PQ" not in one for one in inputs.values())
+    assert "sky" in inputs["stretched"]["classes"]
 
 
 def test_an_installed_package_has_none(tmp_path, monkeypatch, capsys):

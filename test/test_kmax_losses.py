@@ -185,3 +185,20 @@ def test_images_without_segments():
     )
     total.backward()
     assert torch.isfinite(masks.grad).all() and torch.isfinite(classes.grad).all()
+
+
+def test_an_image_without_labels_teaches_nothing_and_a_group_its_sum():
+    predictions, targets = scene()
+    semantic = torch.zeros(IMAGES, CLASSES, *SIZE, requires_grad=True)
+    unlabelled = torch.zeros(targets.segments.shape, dtype=torch.bool)
+    targets.segments[1], targets.classes[1], targets.semantic[1], unlabelled[1] = -1, -1, -1, True
+    output = Output(predictions[0], torch.zeros(IMAGES, QUERIES, 1), predictions[1:], semantic)
+    group, members = torch.full_like(targets.segments, -1), torch.zeros(IMAGES, 1, CLASSES + 1, dtype=torch.bool)
+    targets = targets._replace(unlabelled=unlabelled, group=group, members=members)
+    total_loss(output, targets, CITYSCAPES_LOSSES, torch.Generator())[0].backward()
+    for tensor in [*(t for p in predictions for t in p), semantic]:
+        assert (tensor.grad[0] != 0).any() and (tensor.grad[1] == 0).all()
+    group[1], members[:, 0, :3] = 0, True
+    targets.semantic[0] = -1
+    _, parts = total_loss(output, targets, CITYSCAPES_LOSSES, torch.Generator())
+    assert parts["semantic"].item() == pytest.approx(-math.log(3 / CLASSES) / IMAGES, rel=1e-5)

@@ -181,3 +181,18 @@ def test_a_checkpoint_of_another_architecture_is_refused(kitti, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "detr"}))
     with pytest.raises(InputError, match="holds a 'detr' model, and the recipe's is mask2former"):
         complete(Recipe.from_mapping(example(kitti, tmp_path), "test"))
+
+
+def test_where_nothing_is_labelled_no_query_learns_its_class(seen):
+    kind, network, images = seen
+    segments = torch.full((2, 32, 64), -1)
+    segments[0] = 0
+    output = kind.forward(network, images, None)
+    for unlabelled, taught in ((False, True), (True, False)):
+        classes = output.final.classes.detach().requires_grad_()
+        given = output._replace(final=output.final._replace(classes=classes), layers=[])
+        targets = targets_of(segments, [0], [0])
+        targets.classes[1], targets.tracks[1] = -1, 0
+        targets = targets._replace(unlabelled=(segments < 0) & unlabelled)
+        kind.loss(network, given, targets, torch.Generator())[0].backward(retain_graph=True)
+        assert (classes.grad[0] != 0).any() and bool((classes.grad[1] != 0).any()) == taught

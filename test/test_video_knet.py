@@ -295,6 +295,16 @@ class TestLosses:
         assert classes.grad.nonzero()[:, 1:].tolist() == [[0, PERSON], [0, CAR]]
         assert classes.grad[0, 0, CAR] < 0 < classes.grad[0, 0, PERSON]
 
+    def test_a_kernel_without_a_segment_learns_as_far_as_it_lies_where_segments_are_known(self):
+        truth = truth_of([0, 0], [CAR], [7])
+        classes = torch.zeros(1, 3, 19, requires_grad=True)
+        possible = torch.ones(3, 19, dtype=torch.bool)
+        class_term(classes, truth, torch.tensor([[0]]), possible, torch.tensor([[0.0, 0.0, 0.5]])).backward()
+        whole = torch.zeros(1, 3, 19, requires_grad=True)
+        class_term(whole, truth, torch.tensor([[0]]), possible).backward()
+        assert (classes.grad[0, 0] == whole.grad[0, 0]).all(), "matched"
+        assert (classes.grad[0, 1] == 0).all() and (classes.grad[0, 2] == whole.grad[0, 2] / 2).all()
+
     def test_linking_learns_from_matched_things(self):
         tracks = torch.tensor([[5, 0, 6], [0, 0, 0]])
         of = Targets(None, None, tracks, None)

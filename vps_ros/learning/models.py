@@ -91,7 +91,10 @@ class Kind(Protocol):
     def loss(
         self, network: nn.Module, output: Any, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised, and its terms, detached. Images 2i and 2i + 1 of the batch are a pair."""
+        """What is minimised, and its terms, detached. Images 2i and 2i + 1 of the batch are a pair.
+
+        What targets do not tell must teach nothing: see vps_ros.learning.targets.
+        """
 
     def answers(self, network: nn.Module, images: Tensor) -> Answers:
         """What an exported model would answer; images as in `forward`, the network in eval mode."""

@@ -79,7 +79,8 @@ def _thing_masks(
 ) -> Tensor:
     """The weighted Dice of all things on their levels, summed."""
     gates = model.gates(output.semantic.detach()) if model.gated else None
-    total = output.feature.sum() * 0.0
+    # Without things all weights get gradients too: the members of a team exchange the same ones at every step.
+    total = sum(p.sum() for p in model.thing_kernels.parameters()) * 0.0 + output.feature.sum() * 0.0
     for image, valid in enumerate(truth.valid.flatten(2)[:, 0] > 0):
         rows = [torch.nonzero(level[image])[:, 0] for level in chosen]
         if not sum(map(len, rows)):

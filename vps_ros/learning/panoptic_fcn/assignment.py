@@ -135,4 +135,7 @@ def positives(scores: Tensor, truth: Truth, classes: Tensor, count: int) -> Posi
     inside = F.interpolate(truth.members, size=size, mode="area") > INSIDE
     own = scores.gather(1, classes[:, :, None, None].expand(-1, -1, *size))
     values, cells = (own * inside).flatten(2).topk(min(count, math.prod(size)), dim=2)
+    # A small level has fewer cells; the first one again has no weight.
+    missing = (0, count - cells.shape[2])
+    values, cells = F.pad(values, missing), F.pad(cells, missing)
     return Positives(cells, values / values.sum(2, keepdim=True).clamp(min=1e-8))

@@ -25,6 +25,7 @@ KINDS = {
     "mask2former": "vps_ros.learning.mask2former",
     "video-knet": "vps_ros.learning.video_knet.kind",
     "kmax": "vps_ros.learning.kmax.kind",
+    "panoptic-fcn": "vps_ros.learning.panoptic_fcn.kind",
 }
 """Kind of a recipe's model -> its module, imported when it is needed.
 

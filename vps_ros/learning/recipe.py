@@ -12,12 +12,13 @@ from vps_ros.errors import InputError
 from vps_ros.learning.data import READERS, FolderData, MixedData, StreetsData, entries_of
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
+from vps_ros.learning.panoptic_fcn.architecture import Architecture as PanopticFCNModel
 from vps_ros.learning.reading import chosen, plain, read_as, read_yaml
 from vps_ros.learning.specs import KMaxModel, Mask2FormerModel
 from vps_ros.learning.video_knet.architecture import Architecture as VideoKNetModel
 from vps_ros.taxonomies import ALL
 
-Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel
+Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel | PanopticFCNModel
 """What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.models.KINDS."""
 Source = StreetsData | FolderData
 """What an entry of `data` can be."""

@@ -76,13 +76,15 @@ def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxr
         raise
 
 
-def open_telling(path: str | Path, operator: str, type: int) -> tuple[onnxruntime.InferenceSession, list[str]]:
+def open_telling(
+    path: str | Path, operator: str, type: int, which: int = 0
+) -> tuple[onnxruntime.InferenceSession, list[str]]:
     """A session that also gives what each node of a kind gives, and the names of these outputs in the graph's order.
 
-    `type` is an element type of ONNX, of these outputs.
+    `type` is an element type of ONNX, of these outputs; `which` of the outputs of a node.
     """
     graph = onnx.load(str(path))
-    names = [node.output[0] for node in graph.graph.node if node.op_type == operator]
+    names = [node.output[which] for node in graph.graph.node if node.op_type == operator]
     graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, type, None) for name in names)
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder, "told.onnx")

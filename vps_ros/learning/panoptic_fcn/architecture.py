@@ -1,0 +1,126 @@
+"""What a recipe says of a PanopticFCN: its sizes, and the weights of its losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from vps_ros.errors import InputError
+from vps_ros.learning import efficientnet
+from vps_ros.learning.sides import Sides
+
+BACKBONES = tuple(efficientnet.SCALING)
+NORMS = ("batch", "group", "none")
+COORDINATES = ("concatenated", "added")
+STUFF = ("kernels", "semantic")
+LEAST_STRIDE, LARGEST_STRIDE = 4, 128
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Factors of the terms.
+
+    Attributes:
+        position: of the heat maps of things and of the regions of stuff.
+        mask: of the weighted Dice of things and the Dice of stuff; 3 in the release, 4 in HybridTracker.
+        semantic: of the cross entropy over all classes, where stuff is `semantic`.
+        track, track_aux: of Video K-Net's equations 1 and 2.
+    """
+
+    position: float = 1.0
+    mask: float = 3.0
+    semantic: float = 1.0
+    track: float = 0.25
+    track_aux: float = 1.0
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """Sizes of the network.
+
+    Attributes:
+        classes: without void.
+        backbone: a name of efficientnet.SCALING, with ImageNet weights.
+        channels: of the small pixel decoder at strides 4, 8, 16 and 32.
+        heads: of its attention at stride 32.
+        width: channels of the levels that positions and kernels are predicted on, and of these heads.
+        strides: of these levels.
+        sizes: least and largest thing of each level in training: square root of the area of its box, in pixels.
+        position_convs, kernel_convs, feature_convs: 3x3 convolutions of the heads before their output, and of the
+            high-resolution feature.
+        kernel_out: size of the convolution that ends the kernel head.
+        feature_channels: of the high-resolution feature, the length of a mask kernel.
+        norm: of the heads: `group`, as published, `batch`, with statistics of each level, or `none`.
+        coordinates: how the kernel head and the feature get them: `concatenated` as two channels, as published, or
+            `added` after a 1x1 convolution, which leaves a number of channels that CPUs are quick with.
+        feature_norm: of the convolutions of the feature; `none` as published.
+        stuff: `kernels`, as published, or `semantic`: logits of all classes at stride 4, learned by cross entropy.
+        gate: with `semantic`, the mask logits of a thing have the log probability of its class added to them, at least
+            minus this number; 0 for none.
+        positions: positives of a thing in training, those of the highest score.
+        things: most things of an image.
+        smoothed: heat maps are averaged with the mean of each cell's neighbourhood before peaks are searched, as in the
+            release. It lowers the scores of things of few cells.
+        centre, similar, mask: least score of a peak, least cosine of two kernels of one thing, least mask probability.
+        embedding_dim: of the association embedding.
+    """
+
+    TAG: ClassVar[str] = "kind"
+    NAMES: ClassVar[tuple[str, ...]] = ("panoptic-fcn",)
+    SIDES: ClassVar[Sides] = Sides(32)
+    LOSSES: ClassVar[type] = LossWeights
+
+    classes: int = 19
+    backbone: str = "efficientnet-lite0"
+    channels: tuple[int, int, int, int] = (48, 64, 128, 192)
+    heads: int = 8
+    width: int = 256
+    strides: tuple[int, ...] = (8, 16, 32, 64, 128)
+    sizes: tuple[tuple[float, float], ...] = ((1, 64), (32, 128), (64, 256), (128, 512), (256, 2048))
+    position_convs: int = 3
+    kernel_convs: int = 3
+    feature_convs: int = 3
+    kernel_out: int = 3
+    feature_channels: int = 64
+    norm: str = "group"
+    feature_norm: str = "none"
+    coordinates: str = "concatenated"
+    stuff: str = "kernels"
+    gate: float = 0.0
+    positions: int = 7
+    things: int = 100
+    smoothed: bool = True
+    centre: float = 0.05
+    similar: float = 0.9
+    mask: float = 0.4
+    embedding_dim: int = 64
+    kind: str = "panoptic-fcn"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("backbone", self.backbone, BACKBONES),
+            ("norm", self.norm, NORMS),
+            ("feature_norm", self.feature_norm, NORMS),
+            ("coordinates", self.coordinates, COORDINATES),
+            ("stuff", self.stuff, STUFF),
+        ):
+            if value not in known:
+                raise InputError(f"model.{name}: {value!r}; there are {', '.join(known)}")
+        expected = [self.strides[0] * 2**i for i in range(len(self.strides))] if self.strides else []
+        if not expected or list(self.strides) != expected or not self._possible():
+            raise InputError(
+                f"model.strides: {list(self.strides)}; give strides from {LEAST_STRIDE} to {LARGEST_STRIDE}, each "
+                "twice the one before"
+            )
+        if len(self.sizes) != len(self.strides):
+            raise InputError(
+                f"model.sizes: {len(self.sizes)} ranges for {len(self.strides)} strides; give one for each"
+            )
+        if min(self.positions, self.things, self.width, self.feature_channels, self.embedding_dim) < 1:
+            raise InputError("model: positions, things, width, feature_channels and embedding_dim are at least 1")
+        if min(self.position_convs, self.kernel_convs, self.feature_convs) < 1:
+            raise InputError("model: position_convs, kernel_convs and feature_convs are at least 1")
+
+    def _possible(self) -> bool:
+        first, last = self.strides[0], self.strides[-1]
+        return first >= LEAST_STRIDE and last <= LARGEST_STRIDE and first & (first - 1) == 0

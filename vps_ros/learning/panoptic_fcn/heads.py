@@ -1,0 +1,99 @@
+"""The heads of PanopticFCN (Li et al., 2021, 3.1 and 3.2): positions, kernels and the feature they are applied to."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+BIAS = -2.19
+"""Of the heat maps at the start: a probability of 0.1."""
+STD = 0.01
+GROUPS = 32
+
+
+def coordinates(like: Tensor) -> Tensor:
+    """[B, 2, h, w]: row and column of each cell, -1 to 1 from the first to the last, for a map [B, C, h, w]."""
+    b, _, h, w = (int(n) for n in like.shape)
+    axes = (torch.linspace(-1, 1, n, device=like.device, dtype=like.dtype) for n in (h, w))
+    return torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].expand(b, -1, -1, -1)
+
+
+class Layer(nn.Module):
+    """3x3 convolution that several levels share, normalisation, and ReLU.
+
+    Batch statistics of levels differ, so each has its own batch normalisation; group normalisation is shared.
+    """
+
+    def __init__(self, cin: int, cout: int, norm: str, levels: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(cin, cout, 3, padding=1, bias=norm == "none")
+        self.norms = nn.ModuleList()
+        if norm == "batch":
+            self.norms.extend(nn.BatchNorm2d(cout, eps=1e-3) for _ in range(levels))
+        elif norm == "group":
+            self.norms.append(nn.GroupNorm(math.gcd(GROUPS, cout), cout))
+
+    def forward(self, x: Tensor, level: int = 0) -> Tensor:
+        x = self.conv(x)
+        if self.norms:
+            x = self.norms[level % len(self.norms)](x)
+        return F.relu(x, inplace=True)
+
+
+class Tower(nn.Module):
+    """`count` layers in a row; `coordinates` is one of the architecture's, or empty for none."""
+
+    def __init__(self, cin: int, cout: int, count: int, norm: str, levels: int = 1, coordinates: str = "") -> None:
+        super().__init__()
+        self.concatenated = coordinates == "concatenated"
+        self.place = nn.Conv2d(2, cin, 1, bias=False) if coordinates == "added" else None
+        first = cin + 2 * self.concatenated
+        self.layers = nn.ModuleList(Layer(cout if i else first, cout, norm, levels) for i in range(count))
+
+    def forward(self, x: Tensor, level: int = 0) -> Tensor:
+        if self.concatenated:
+            x = torch.cat([x, coordinates(x)], 1)
+        if self.place is not None:
+            x = x + self.place(coordinates(x[:1]))
+        for layer in self.layers:
+            x = layer(x, level)
+        return x
+
+
+class PositionHead(nn.Module):
+    """A level to heat maps of the centres of things [B, T, h, w] and, with `regions`, of stuff [B, S + 1, h, w].
+
+    The first region is that of all things. All are logits.
+    """
+
+    def __init__(self, width: int, count: int, norm: str, levels: int, things: int, regions: int) -> None:
+        super().__init__()
+        self.tower = Tower(width, width, count, norm, levels)
+        self.class_head = _out(width, things, BIAS)
+        self.region_class_head = _out(width, regions, BIAS) if regions else None
+
+    def forward(self, x: Tensor, level: int) -> tuple[Tensor, Tensor | None]:
+        x = self.tower(x, level)
+        return self.class_head(x).float(), self.region_class_head(x).float() if self.region_class_head else None
+
+
+class KernelHead(nn.Module):
+    """A level to a kernel for each of its cells [B, width, h, w]."""
+
+    def __init__(self, width: int, count: int, norm: str, levels: int, coordinates: str, out: int) -> None:
+        super().__init__()
+        self.tower = Tower(width, width, count, norm, levels, coordinates)
+        self.out = _out(width, width, 0.0, out)
+
+    def forward(self, x: Tensor, level: int) -> Tensor:
+        return self.out(self.tower(x, level)).float()
+
+
+def _out(cin: int, cout: int, bias: float, size: int = 3) -> nn.Conv2d:
+    layer = nn.Conv2d(cin, cout, size, padding=size // 2)
+    nn.init.normal_(layer.weight, std=STD)
+    nn.init.constant_(layer.bias, bias)
+    return layer

@@ -1,0 +1,108 @@
+"""What PanopticFCN is trained for (Li et al., 2021, 3.4; weights and sums as in the released code)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vps_ros.learning.losses import association_losses, semantic_loss
+from vps_ros.learning.panoptic_fcn.architecture import LossWeights
+from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, levels_of, positives, truth_of
+from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN
+from vps_ros.learning.targets import Targets
+
+ALPHA, GAMMA = 0.25, 2
+"""Of the focal loss (Lin et al., 2017)."""
+
+
+def focal(logits: Tensor, wanted: Tensor) -> Tensor:
+    """Focal loss of each element, for targets between 0 and 1."""
+    p = logits.sigmoid()
+    # 1 - p_t, where p_t is linear in the target between both cases.
+    wrong = p + wanted - 2 * p * wanted
+    alpha = 1 - ALPHA + (2 * ALPHA - 1) * wanted
+    return alpha * wrong.square() * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+
+
+def dice(probability: Tensor, wanted: Tensor) -> Tensor:
+    """1 - Dice with squares in the denominator, [N, K], of masks [N, K, P] and their truth [N, P] of 0 and 1."""
+    both = (probability @ wanted[:, :, None])[:, :, 0]
+    sizes = probability.square().sum(2) + wanted.sum(1)[:, None]
+    return 1 - 2 * both / sizes.clamp(min=1e-8)
+
+
+def total_loss(
+    model: PanopticFCN, output: Output, targets: Targets, weights: LossWeights
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum, and each term before weighting, detached."""
+    a = model.architecture
+    truth = truth_of(targets, model.is_thing)
+    classes = model.thing_number[truth.targets.classes.clamp(min=0)]
+    chosen = levels_of(truth, a.sizes)
+    count = torch.stack([c.sum() for c in chosen]).sum().clamp(min=1)
+    position, found = 0.0, []
+    for centre, level in zip(output.centres, chosen, strict=True):
+        size = centre.shape[2:]
+        wanted = heat_maps(truth, level, classes, centre.shape[1], size)
+        # What has no label, as crowds, is neither a centre nor none.
+        known = F.interpolate(truth.valid, size=size, mode="area")
+        position = position + (focal(centre, wanted) * known).sum()
+        found.append(positives(centre.sigmoid(), truth, classes, a.positions))
+    picked = [_gathered(k, p.cells) for k, p in zip(output.kernels, found, strict=True)]
+    parts = {
+        "position": position / count,
+        "mask": _thing_masks(model, output, truth, classes, chosen, found, picked) / count,
+        "semantic": semantic_loss(output.semantic, targets.semantic),
+    }
+    vectors, learned = _means(chosen, found, picked)
+    matching = torch.arange(learned.shape[1], device=learned.device).expand_as(learned).masked_fill(~learned, -1)
+    parts["track"], parts["track_aux"] = association_losses(model.embedding_head(vectors), matching, truth.targets)
+    total = sum(getattr(weights, name) * value for name, value in parts.items())
+    return total, {name: value.detach() for name, value in parts.items()}
+
+
+def _gathered(maps: Tensor, cells: Tensor) -> Tensor:
+    """[B, M, K, C] of a map [B, C, h, w] at cells [B, M, K]."""
+    index = cells.flatten(1)[:, None].expand(-1, maps.shape[1], -1)
+    return maps.flatten(2).gather(2, index).transpose(1, 2).unflatten(1, cells.shape[1:])
+
+
+def _thing_masks(
+    model: PanopticFCN,
+    output: Output,
+    truth: Truth,
+    classes: Tensor,
+    chosen: list[Tensor],
+    found: list[Positives],
+    picked: list[Tensor],
+) -> Tensor:
+    """The weighted Dice of all things on their levels, summed."""
+    gates = model.gates(output.semantic.detach()) if model.gated else None
+    # Without things all weights get gradients too: the members of a team exchange the same ones at every step.
+    total = sum(p.sum() for p in model.thing_kernels.parameters()) * 0.0 + output.feature.sum() * 0.0
+    for image, valid in enumerate(truth.valid.flatten(2)[:, 0] > 0):
+        rows = [torch.nonzero(level[image])[:, 0] for level in chosen]
+        if not sum(map(len, rows)):
+            continue
+        kernels = torch.cat([p[image, r] for p, r in zip(picked, rows, strict=True)])
+        weights = torch.cat([f.weights[image, r] for f, r in zip(found, rows, strict=True)])
+        row = torch.cat(rows)
+        # Void cells are left out of both.
+        feature = output.feature[image].flatten(1)[:, valid]
+        masks = model.thing_kernels(kernels) @ feature
+        if gates is not None:
+            masks = masks + gates[image].flatten(1)[:, valid][classes[image, row]][:, None]
+        wanted = truth.members[image].flatten(1)[:, valid][row]
+        total = total + (dice(masks.sigmoid(), wanted) * weights).sum()
+    return total
+
+
+def _means(chosen: list[Tensor], found: list[Positives], picked: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Weighted mean kernel of each segment [B, M, C] over its levels, and bool [B, M], which have one."""
+    total, count = 0.0, 0.0
+    for level, one, kernels in zip(chosen, found, picked, strict=True):
+        has = (level & (one.weights.sum(2) > 0)).float()[:, :, None]
+        total = total + has * (one.weights[..., None] * kernels).sum(2)
+        count = count + has
+    return total / count.clamp(min=1), count[:, :, 0] > 0

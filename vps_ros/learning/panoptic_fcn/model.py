@@ -1,0 +1,96 @@
+"""PanopticFCN: image to heat maps, kernels and the feature that kernels are applied to."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from vps_ros.learning.panoptic_fcn.architecture import Architecture
+from vps_ros.learning.panoptic_fcn.heads import STD, KernelHead, PositionHead, Tower
+from vps_ros.learning.panoptic_fcn.pyramid import SmallPyramid, small_backbone
+
+
+class Output(NamedTuple):
+    """What one forward pass gives; lists have one entry for each level.
+
+    Attributes:
+        centres: logits [B, T, h, w] of the T classes of things.
+        regions: logits [B, S + 1, h, w] of all things, then the S classes of stuff; empty where stuff is semantic.
+        kernels: [B, width, h, w].
+        feature: [B, D, H / 4, W / 4].
+        semantic: logits [B, C, H / 4, W / 4]; None where stuff has kernels.
+    """
+
+    centres: list[Tensor]
+    regions: list[Tensor]
+    kernels: list[Tensor]
+    feature: Tensor
+    semantic: Tensor | None
+
+
+class PanopticFCN(nn.Module):
+    """Normalised image [B, 3, H, W] to an Output; H and W are multiples of 32.
+
+    Args:
+        isthing: bool [C], which classes are things.
+    """
+
+    def __init__(self, architecture: Architecture, isthing: NDArray[np.bool_]) -> None:
+        super().__init__()
+        a = self.architecture = architecture
+        self.isthing = np.asarray(isthing, bool)
+        self.register_buffer("things", torch.from_numpy(np.flatnonzero(self.isthing)), persistent=False)
+        self.register_buffer("stuff", torch.from_numpy(np.flatnonzero(~self.isthing)), persistent=False)
+        self.register_buffer("is_thing", torch.from_numpy(self.isthing), persistent=False)
+        number = np.where(self.isthing, np.cumsum(self.isthing) - 1, 0)
+        self.register_buffer("thing_number", torch.from_numpy(number), persistent=False)
+        semantic, levels = a.stuff == "semantic", len(a.strides)
+        self.backbone = small_backbone(a)
+        self.pyramid = SmallPyramid(a)
+        regions = 0 if semantic else len(self.stuff) + 1
+        self.position_head = PositionHead(a.width, a.position_convs, a.norm, levels, len(self.things), regions)
+        self.kernel_head = KernelHead(a.width, a.kernel_convs, a.norm, levels, a.coordinates, a.kernel_out)
+        d = a.feature_channels
+        self.feature_encoder = Tower(d, d, a.feature_convs, a.feature_norm, coordinates=a.coordinates)
+        self.thing_kernels = _linear(a.width, d)
+        self.stuff_kernels = None if semantic else _linear(a.width, d)
+        self.semantic_head = nn.Conv2d(d, a.classes, 1) if semantic else None
+        self.embedding_head = nn.Sequential(
+            nn.LayerNorm(a.width), nn.Linear(a.width, a.width), nn.ReLU(), nn.Linear(a.width, a.embedding_dim)
+        )
+
+    def forward(self, image: Tensor) -> Output:
+        features = self.pyramid(self.backbone(image))
+        positions = [self.position_head(x, i) for i, x in enumerate(features.levels)]
+        kernels = [self.kernel_head(x, i) for i, x in enumerate(features.levels)]
+        feature = self.feature_encoder(features.fine)
+        semantic = None if self.semantic_head is None else self.semantic_head(feature).float()
+        regions = [region for _, region in positions if region is not None]
+        return Output([centre for centre, _ in positions], regions, kernels, feature.float(), semantic)
+
+    def gates(self, semantic: Tensor) -> Tensor:
+        """[B, T, h, w]: what is added to the mask logits of a thing of each class; see Architecture.gate."""
+        # Written out, so that a graph computes the sum over all classes once.
+        log_p = semantic[:, self.things] - semantic.logsumexp(1, keepdim=True)
+        return log_p.clamp(min=-self.architecture.gate)
+
+    @property
+    def gated(self) -> bool:
+        return self.semantic_head is not None and self.architecture.gate > 0
+
+
+def _linear(cin: int, cout: int) -> nn.Linear:
+    layer = nn.Linear(cin, cout)
+    nn.init.normal_(layer.weight, std=STD)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def apply_kernels(kernels: Tensor, feature: Tensor) -> Tensor:
+    """Mask logits [B, N, h, w] of kernels [B, N, D] and a feature [B, D, h, w]."""
+    b, _, h, w = feature.shape
+    return (kernels @ feature.flatten(2)).reshape(b, -1, h, w)

@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vps_ros.learning import efficientnet
-from vps_ros.learning.export import export
+from vps_ros.learning import efficientnet, export, verify
+from vps_ros.learning.answers import Answers
+from vps_ros.learning.dense_things import joint_association, thing_losses
+from vps_ros.learning.export import OUTPUTS
 from vps_ros.learning.losses import total_loss
 from vps_ros.learning.model import MASK_STRIDE, RESIDUAL, KMeansMaskTransformer, Output
-from vps_ros.learning.models import Answers
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
-from vps_ros.learning.validation import LIMITS
+from vps_ros.learning.validation import DENSE_LIMITS, LIMITS
 from vps_ros.segmenters.contract import InputSpec, ModelCard
 
 
 class KMeansKind:
     """See vps_ros.learning.models.Kind."""
 
-    activation = "softmax_queries"
-    limits = LIMITS
     grid = Grid(MASK_STRIDE)
     told = {"dice": "final_dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe = recipe
         self.rows = recipe.model.queries
+        self._dense = recipe.model.dense_things > 0
+        self.activation = "sigmoid" if self._dense else "softmax_queries"
+        self.limits = DENSE_LIMITS if self._dense else LIMITS
         self.quarters = recipe.model.detail > 0
         self._isthing = torch.from_numpy(recipe.data.taxonomy.isthing)
 
     def build(self) -> KMeansMaskTransformer:
-        return KMeansMaskTransformer(self._recipe.model).to(memory_format=torch.channels_last)
+        isthing = self._recipe.data.taxonomy.isthing
+        return KMeansMaskTransformer(self._recipe.model, isthing).to(memory_format=torch.channels_last)
 
     def pretrain(self, network: KMeansMaskTransformer) -> None:
         name = network.architecture.backbone
@@ -58,17 +65,47 @@ class KMeansKind:
         self, network: KMeansMaskTransformer, output: Output, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         isthing = self._isthing.to(targets.classes.device)
-        return total_loss(output, targets, isthing, self._recipe.losses, generator)
+        total, terms, matching = total_loss(output, targets, isthing, self._recipe.losses, generator)
+        if output.things is None:
+            return total, terms
+        rows = matching.shape[1]
+        targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
+        parts, embeddings, has = thing_losses(network.things, output.things, output.pixels, targets, isthing)
+        track, track_aux = joint_association(output.embeddings, matching, embeddings, has, targets)
+        parts |= {"thing_track": track, "thing_track_aux": track_aux}
+        weights = self._recipe.losses
+        factors = (weights.centre, weights.thing_mask, weights.track, weights.track_aux)
+        total = total + sum(factor * part for factor, part in zip(factors, parts.values(), strict=True))
+        return total, terms | {name: part.detach() for name, part in parts.items()}
 
     def answers(self, network: KMeansMaskTransformer, images: Tensor) -> Answers:
-        output = network(images)
-        return Answers(output.final.classes, output.final.masks, output.embeddings)
+        return network.answers(network(images))
 
     def of_classes(self, name: str) -> bool:
         return "class_head" in name or name.startswith("semantic_head")
 
     def export(self, network: KMeansMaskTransformer, card: ModelCard, path: Path) -> float:
-        return export(network, card, path)
+        return export.export(network, card, path, deployed=Deployed(network, card.input), compare=compare)
+
+
+class Deployed(export.Deployed):
+    """The network with the search for peaks in its heat maps, if it has any."""
+
+    def forward(self, image: Tensor, peaks: Tensor | None = None) -> Answers:
+        return self.model.answers(self.model(self.normalised(image)), peaks)
+
+
+def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[verify.Difference, ...]:
+    """How far a file is from torch that takes over its peaks: two of nearly equal scores may change places."""
+    if not deployed.model.architecture.dense_things:
+        return verify.differences(deployed, path, images, OUTPUTS)
+    session, index = verify.open_telling(path, "TopK", onnx.TensorProto.INT64, 1)
+
+    def as_decided(image: Tensor) -> Answers:
+        (peaks,) = session.run(index, {"image": image.numpy()})
+        return deployed(image, torch.from_numpy(peaks))
+
+    return verify.differences(as_decided, path, images, OUTPUTS)
 
 
 kind = KMeansKind

@@ -33,7 +33,7 @@ class LossWeights:
     """Factors of the terms.
 
     `void` is the weight of an unmatched query in the class term; `classes_only` belongs to cells that have a class or a
-    group of classes, but no segment.
+    group of classes, but no segment; `centre` and `thing_mask` to the heat maps (dense_things.py), as in PanopticFCN.
     """
 
     classes: float = 3.0
@@ -46,6 +46,8 @@ class LossWeights:
     offset: float = 1.0
     track: float = 0.25
     track_aux: float = 1.0
+    centre: float = 1.0
+    thing_mask: float = 3.0
 
 
 class Overlaps(NamedTuple):
@@ -271,8 +273,8 @@ def _contrast(products: Tensor, positive: Tensor) -> Tensor:
 
 def total_loss(
     output: Output, targets: Targets, isthing: Tensor, weights: LossWeights, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """The weighted sum; each term before weighting, detached; and the final matching, which all layers share (kMaX)."""
     # Most batches use a fraction of the rows: the products below cost what is kept.
     rows = max(1, int((targets.classes >= 0).sum(1).max()))
     targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
@@ -307,4 +309,5 @@ def total_loss(
         "track_aux": track_aux,
     }
     total = sum(getattr(weights, name) * value for name, value in parts.items())
-    return total, {name: value.detach() for name, value in parts.items()} | {"final_dice": terms[0][1].detach()}
+    told = {name: value.detach() for name, value in parts.items()} | {"final_dice": terms[0][1].detach()}
+    return total, told, matching

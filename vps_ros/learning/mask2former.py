@@ -18,6 +18,7 @@ from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.export import OUTPUTS, Deployed, export
 from vps_ros.learning.graphs import fold, trace
 from vps_ros.learning.hf.checkpoint import open_checkpoint
@@ -27,7 +28,7 @@ from vps_ros.learning.hf.patches import traceable
 from vps_ros.learning.hf.processor import input_spec
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.model import MaskOutput
-from vps_ros.learning.models import Answers, Weights
+from vps_ros.learning.models import Weights
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid

@@ -11,16 +11,21 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.errors import InputError
 from vps_ros.learning import efficientnet
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
+from vps_ros.learning.dense_things import DenseThings, ThingOutput, margins, thing_slots
 from vps_ros.learning.efficientnet import EfficientNetLite
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.sides import Sides
+from vps_ros.taxonomy import CITYSCAPES
 
 MASK_STRIDE = 4
 RESIDUAL = "residual"
@@ -37,6 +42,8 @@ class Architecture:
         backbone: `residual`, which begins with random weights, or a name of efficientnet.SCALING, with ImageNet's.
         channels: of the features at strides 4, 8, 16 and 32.
         depths: blocks of the residual backbone's stages.
+        dense_things: most things that heat maps add to those of the queries (dense_things.py); with 0 there are none.
+        dense_width: channels of their heads.
         layers: number of k-means layers at strides 32, 16 and 8.
         detail: channels of the branch that brings the final masks to stride 2; with 0 they stay at stride 4.
     """
@@ -57,6 +64,8 @@ class Architecture:
     heads: int = 4
     detail: int = 0
     backbone: str = RESIDUAL
+    dense_things: int = 0
+    dense_width: int = 64
     kind: str = "streets"
 
     def __post_init__(self) -> None:
@@ -72,7 +81,7 @@ class MaskOutput(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What one forward pass gives.
+    """What one forward pass gives; `things` is None without heat maps.
 
     `final` is at stride 4, or at stride 2 where the model has a detail branch and no quarters were chosen. `layers`
     holds one prediction for each k-means layer, at its own stride. `embeddings`
@@ -87,6 +96,7 @@ class Output(NamedTuple):
     pixels: Tensor
     semantic: Tensor
     offsets: Tensor
+    things: ThingOutput | None = None
 
 
 def unit(pixels: Tensor) -> Tensor:
@@ -189,9 +199,12 @@ def one_hot(chosen: Tensor, queries: int) -> Tensor:
 class KMeansMaskTransformer(nn.Module):
     """Normalised image [B, 3, H, W] (H, W multiples of 32) to an Output."""
 
-    def __init__(self, architecture: Architecture | None = None) -> None:
+    def __init__(
+        self, architecture: Architecture | None = None, isthing: NDArray[np.bool_] = CITYSCAPES.isthing
+    ) -> None:
         super().__init__()
         a = self.architecture = architecture or Architecture()
+        self.register_buffer("thing_columns", torch.from_numpy(np.flatnonzero(isthing)), persistent=False)
         if a.backbone == RESIDUAL:
             self.backbone = Backbone(a.channels, a.depths)
         else:
@@ -211,6 +224,10 @@ class KMeansMaskTransformer(nn.Module):
         self.semantic_head = nn.Conv2d(a.channels[0], a.classes, 1)
         self.offset_head = nn.Conv2d(a.channels[0], 2, 1)
         self.detail = Detail(a) if a.detail else None
+        self.things = None
+        if a.dense_things:
+            count = int(np.sum(isthing))
+            self.things = DenseThings(a.channels[0], a.dense_width, count, a.mask_dim, a.embedding_dim)
 
     def forward(self, image: Tensor, choice: Tensor | None = None) -> Output:
         """`choice` (int64 [B, H / 4, W / 4], 0..3: row * 2 + column): see Detail."""
@@ -227,4 +244,17 @@ class KMeansMaskTransformer(nn.Module):
         final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
         semantic = self.semantic_head(features[3]).float()
         offsets = self.offset_head(features[3]).float()
-        return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets)
+        things = self.things(features[3]) if self.things else None
+        return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets, things)
+
+    def answers(self, output: Output, peaks: Tensor | None = None) -> Answers:
+        """What an exported model gives; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
+        final = output.final
+        if output.things is None:
+            return Answers(final.classes, final.masks, output.embeddings)
+        a = self.architecture
+        slots = thing_slots(
+            self.things, output.things, output.pixels, self.thing_columns, a.classes, a.dense_things, peaks
+        )
+        parts = zip((final.classes, margins(final.masks), output.embeddings), slots, strict=True)
+        return Answers(*(torch.cat(both, 1) for both in parts))

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
@@ -33,14 +34,6 @@ A module has `kind(recipe)`, which makes a Kind. Where weights can come from che
 `complete(recipe)`, which fills the model's entries in from `start`, and `foreign(start)`: Weights, or None for what
 `vps-ros` wrote.
 """
-
-
-class Answers(NamedTuple):
-    """The outputs of the ONNX contract for a batch: float [B, N, C + 1], [B, N, h, w], [B, N, D]."""
-
-    class_logits: Tensor
-    mask_logits: Tensor
-    query_embeddings: Tensor
 
 
 class Weights(NamedTuple):

@@ -20,11 +20,12 @@ from onnx import numpy_helper
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
-from vps_ros.learning.export import OUTPUTS, Deployed
+from vps_ros.learning.export import OUTPUTS
 from vps_ros.learning.graphs import trace
+from vps_ros.learning.kmeans import Deployed, compare
 from vps_ros.learning.model import Architecture, KMeansMaskTransformer
 from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.verify import TOLERANCE, differences, probes
+from vps_ros.learning.verify import TOLERANCE, probes
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard, Thresholds
 
 ROW = 0.08
@@ -57,7 +58,7 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
         raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
     if not isinstance(recipe.model, Architecture):
         raise InputError(f"{path}: a model of kind {recipe.model.kind}; start from the run's checkpoint instead")
-    model = Unfolded(recipe.model).eval()
+    model = Unfolded(recipe.model, card.taxonomy.isthing).eval()
     deployed = Deployed(model, card.input).eval()
     known = _make_known(model)
     image = torch.zeros(1, card.input.height, card.input.width, 3, dtype=torch.uint8)
@@ -77,7 +78,7 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
     model.load_state_dict(found, strict=False)
     model.unknown = frozenset(n for n in known if n not in found)
     images = probes(card.input.height, card.input.width)
-    if not all(one.largest <= TOLERANCE for one in differences(deployed, path, images, OUTPUTS)):
+    if not all(one.largest <= TOLERANCE for one in compare(deployed, path, images)):
         raise foreign
     return model, recipe, step, card.thresholds
 

@@ -27,6 +27,8 @@ LIMITS = Thresholds(
 
 Each pixel goes to its likeliest query, however unlikely: soft masks leave fewer pixels void so, and STQ counts void.
 """
+DENSE_LIMITS = dataclasses.replace(LIMITS, overlap=0.5, mask=0.5, mode="mask_wise", things_first=True)
+"""Of models with heat maps of things, whose masks may overlap."""
 SEARCHED = {
     "thing": (0.2, 0.3, 0.4, 0.5, 0.6),
     "thing_area": (0, 16, 32, 64, 96),

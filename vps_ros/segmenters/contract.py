@@ -56,6 +56,7 @@ class Thresholds:
         class_exponent, mask_exponent: order of pasting is class^a * mask^b, descending.
         thing_area, stuff_area: smallest segment, in pixels of the network's input.
         mode: one of MODES; argmax is for sigmoid masks only.
+        things_first: things are pasted before stuff, whatever their rank (Panoptic FPN).
         mask_grid: side of the square that mask logits are brought to, bilinearly, before mode argmax; 0: none.
     """
 
@@ -69,6 +70,7 @@ class Thresholds:
     stuff_area: int = 0
     mode: str = "mask_wise"
     mask_grid: int = 0
+    things_first: bool = False
 
 
 @dataclass(frozen=True)

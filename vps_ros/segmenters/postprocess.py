@@ -4,6 +4,7 @@ Class scores are the softmax over C + 1 logits; void is dropped before the maxim
 again. A query is a candidate when its best class scores at least the threshold of its kind, and with sigmoid masks more
 than void. Candidates are ranked by class score^a * mask score^b, where the mask score is the mean probability over the
 nodes of the mask logits at which the mask exceeds the threshold (for pixel_wise softmax masks, and is the largest).
+With `things_first` all things come before stuff (Panoptic FPN).
 
 Mask logits are upsampled bilinearly to the network's input (upsampling.py), and each pixel of it goes to one candidate:
 
@@ -126,8 +127,11 @@ def _candidates(
     rank = score[query].astype(np.float64) ** limits.class_exponent
     if limits.mask_exponent and len(query):
         rank = rank * mask_scores(masks, query, limits, activation) ** limits.mask_exponent
-    query = query[np.argsort(-rank, kind="stable")]
-    return Candidates(query, column[query], score[query], np.sort(rank)[::-1])
+    order = np.argsort(-rank, kind="stable")
+    if limits.things_first:
+        order = np.lexsort((-rank, ~taxonomy.isthing[column[query]]))
+    query = query[order]
+    return Candidates(query, column[query], score[query], rank[order])
 
 
 def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: str) -> NDArray[np.float64]:

@@ -51,7 +51,9 @@ def rank(
     if limits.mask_exponent:
         flat = masks.reshape(queries, shape[1] * shape[2])
         score = score * _mask_scores(flat, queries, limits, sigmoid) ** limits.mask_exponent
-    value = able.choose(score, np.float32(-1))
+    # No score exceeds 1.
+    key = score + thing.cast(FLOAT) * 2 if limits.things_first else score
+    value = able.choose(key, np.float32(-1))
     of_row, of_column = value.reshape(queries, 1), value.reshape(1, queries)
     index = np.arange(queries, dtype=np.int32)
     # Of equals the first comes first.

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.export import Deployed, export
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
 from vps_ros.learning.kmax.assignments import AsAssigned
@@ -23,7 +24,7 @@ from vps_ros.learning.kmax.losses import total_loss, wanted
 from vps_ros.learning.kmax.model import KMaxDeepLab
 from vps_ros.learning.kmax.model import Output as Found
 from vps_ros.learning.losses import association_losses
-from vps_ros.learning.models import Answers, Weights
+from vps_ros.learning.models import Weights
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning import export as common
-from vps_ros.learning.models import Answers
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
 from vps_ros.learning.verify import Difference, differences, open_telling

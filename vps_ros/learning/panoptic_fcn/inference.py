@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.models import Answers
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels
 
 COARSE = 2

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vps_ros.learning import efficientnet
-from vps_ros.learning.models import Answers
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.panoptic_fcn.export import export
 from vps_ros.learning.panoptic_fcn.inference import answers

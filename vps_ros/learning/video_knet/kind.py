@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vps_ros.learning.models import Answers
+from vps_ros.learning.answers import Answers
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid

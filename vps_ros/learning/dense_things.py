@@ -1,0 +1,196 @@
+"""Things from dense heat maps, beside the queries of a k-means mask transformer.
+
+Queries find stuff and large things well; small things, of which there may be dozens, are learned faster by every cell
+for itself: a heat map of centres and, at each centre, a kernel whose product with the pixel features is the mask, as in
+PanopticFCN (Li et al., CVPR 2021) and CondInst (Tian et al., ECCV 2020). One level at stride 4 serves all sizes, since
+the pixel decoder has seen the whole image; a kernel also weighs where a pixel lies relative to the centre, which keeps
+neighbours of the same look apart.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vps_ros.learning.backbone import ConvNorm
+from vps_ros.learning.losses import association_losses
+from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, positives, truth_of
+from vps_ros.learning.panoptic_fcn.heads import BIAS
+from vps_ros.learning.panoptic_fcn.inference import class_logits, mean_inside, peaks
+from vps_ros.learning.panoptic_fcn.losses import dice, focal
+from vps_ros.learning.targets import Targets
+
+UNIT = 16.0
+"""Cells of the mask stride that coordinates are counted in."""
+PLACE = 5
+"""Coordinate features behind those of a pixel: 1, y, x, y^2, x^2."""
+POSITIVES = 3
+"""Cells of a thing that learn its mask: those of the highest score (7 on several levels in PanopticFCN)."""
+
+
+class ThingOutput(NamedTuple):
+    """Heat maps of the centres of things: logits [B, T, h, w]; and what each cell knows of its thing [B, W, h, w]."""
+
+    centres: Tensor
+    states: Tensor
+
+
+class DenseThings(nn.Module):
+    """Pixel decoder features at stride 4 [B, C, h, w] to a ThingOutput.
+
+    Args:
+        channels: of the features.
+        width: of the heads.
+        things: number of classes of things.
+        mask_dim: channels of the pixel features that masks are made of.
+        embedding_dim: of the association embedding.
+    """
+
+    def __init__(self, channels: int, width: int, things: int, mask_dim: int, embedding_dim: int) -> None:
+        super().__init__()
+        self.position = ConvNorm(channels, width)
+        self.centre_head = nn.Conv2d(width, things, 3, padding=1)
+        nn.init.normal_(self.centre_head.weight, std=0.01)
+        nn.init.constant_(self.centre_head.bias, BIAS)
+        self.state = ConvNorm(channels, width)
+        self.kernel_head = nn.Linear(width, mask_dim + PLACE)
+        self.embedding_head = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, embedding_dim)
+        )
+
+    def forward(self, feature: Tensor) -> ThingOutput:
+        return ThingOutput(self.centre_head(self.position(feature)).float(), self.state(feature).float())
+
+    def kernels(self, states: Tensor, cells: Tensor, width: int) -> Tensor:
+        """Mask kernels [B, N, D + PLACE] of states [B, N, W] at cells [B, N] of maps that are `width` cells wide.
+
+        With d the distance of a pixel from the centre, the mask logit is w f + b + a d - p d^2 for each axis, p > 0:
+        a Gaussian around the thing, moved and weighted by what pixels look like.
+        """
+        raw = self.kernel_head(states).float()
+        look, bias, slope, spread = raw.split([raw.shape[-1] - PLACE, 1, 2, 2], dim=-1)
+        spread = F.softplus(spread)
+        centre = torch.stack([torch.div(cells, width, rounding_mode="floor"), cells % width], -1) / UNIT
+        bias = bias - (slope * centre + spread * centre.square()).sum(-1, keepdim=True)
+        return torch.cat([look, bias, slope + 2 * spread * centre, -spread], -1)
+
+
+def placed(pixels: Tensor) -> Tensor:
+    """Pixel features [B, D, h, w] with PLACE coordinates behind them, float32 [B, D + PLACE, h, w]."""
+    b, _, h, w = (int(n) for n in pixels.shape)
+    y, x = (torch.arange(n, device=pixels.device, dtype=torch.float32) / UNIT for n in (h, w))
+    y, x = torch.meshgrid(y, x, indexing="ij")
+    place = torch.stack([torch.ones_like(y), y, x, y.square(), x.square()])
+    return torch.cat([pixels.float(), place[None].expand(b, -1, -1, -1)], 1)
+
+
+def _gathered(maps: Tensor, cells: Tensor) -> Tensor:
+    """[B, N, C] of a map [B, C, h, w] at cells [B, N]."""
+    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
+
+
+def thing_losses(
+    head: DenseThings, output: ThingOutput, pixels: Tensor, targets: Targets, isthing: Tensor
+) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+    """Terms `centre` and `thing_mask`; embeddings [B, M, E] of the things, and bool [B, M], which rows have one.
+
+    Args:
+        pixels: [B, D, h, w] of unit length.
+        isthing: bool [C].
+    """
+    truth = truth_of(targets, isthing)
+    number = isthing.long().cumsum(0) - 1
+    classes = number[truth.targets.classes.clamp(min=0)].clamp(min=0)
+    count = truth.things.sum().clamp(min=1)
+    b, things, h, w = output.centres.shape
+    wanted = heat_maps(truth, truth.things, classes, things, (h, w))
+    # What has no label, as crowds, is neither a centre nor none.
+    centre = (focal(output.centres, wanted) * truth.valid).sum() / count
+    found = positives(output.centres.sigmoid(), truth, classes, POSITIVES)
+    mask = _masks(head, output, pixels, truth, found) / count
+    cells, weights = found.cells.flatten(1), found.weights[..., None]
+    states = _gathered(output.states, cells).unflatten(1, found.cells.shape[1:])
+    return {"centre": centre, "thing_mask": mask}, head.embedding_head((weights * states).sum(2)).float(), truth.things
+
+
+def _masks(head: DenseThings, output: ThingOutput, pixels: Tensor, truth: Truth, found: Positives) -> Tensor:
+    """Weighted Dice of all things, summed; void cells are left out."""
+    total = output.centres.sum() * 0.0
+    for image, (features, valid) in enumerate(zip(placed(pixels), truth.valid.flatten(2)[:, 0] > 0, strict=True)):
+        rows = torch.nonzero(truth.things[image])[:, 0]
+        if not len(rows):
+            continue
+        cells = found.cells[image, rows].flatten()[None]
+        states = _gathered(output.states[image : image + 1], cells)
+        kernels = head.kernels(states, cells, pixels.shape[3])[0].unflatten(0, (len(rows), -1))
+        with torch.autocast(pixels.device.type, enabled=False):
+            masks = kernels @ features.flatten(1)[:, valid]
+        wanted = truth.members[image].flatten(1)[:, valid][rows]
+        total = total + (dice(masks.sigmoid(), wanted) * found.weights[image, rows]).sum()
+    return total
+
+
+def joint_association(
+    queries: Tensor, matching: Tensor, things: Tensor, has: Tensor, targets: Targets
+) -> tuple[Tensor, Tensor]:
+    """Video K-Net's equations 1 and 2 among dense things, and between those of one frame and queries of the other.
+
+    So a tracker recognises an object whichever of the two finds it.
+
+    Args:
+        queries: embeddings [B, N, E]; matching: int64 [B, M], the query of each segment, -1 for none.
+        things: embeddings [B, M, E]; has: bool [B, M].
+    """
+    rows = torch.arange(things.shape[1], device=things.device).expand(len(things), -1)
+    of_things = rows.masked_fill(~has, -1)
+    matched = queries.gather(1, matching.clamp(min=0)[..., None].expand(-1, -1, queries.shape[2]))
+    of_queries = rows.masked_fill(matching < 0, -1)
+    even = (torch.arange(len(things), device=things.device) % 2 == 0)[:, None]
+    both = [association_losses(things, of_things, targets)]
+    for first in (even, ~even):
+        mixed = torch.where(first[..., None], things, matched)
+        both.append(association_losses(mixed, torch.where(first, of_things, of_queries), targets))
+    track, aux = zip(*both, strict=True)
+    return sum(track) / len(both), sum(aux) / len(both)
+
+
+class Slots(NamedTuple):
+    """Things of an image as slots: class logits [B, K, C + 1], mask logits [B, K, h, w], embeddings [B, K, E]."""
+
+    classes: Tensor
+    masks: Tensor
+    embeddings: Tensor
+
+
+def thing_slots(
+    head: DenseThings, output: ThingOutput, pixels: Tensor, columns: Tensor, count: int, most: int, given: Tensor | None
+) -> Slots:
+    """The highest peaks as slots; a score is the root of peak times mean probability in the mask.
+
+    Args:
+        columns: int64 [T], class of each heat map.
+        count: classes without void.
+        most: number of slots.
+        given: int64 [B, most], the peaks to take, numbers of class and cell together.
+    """
+    found = peaks([output.centres], most, False, given)
+    states = _gathered(output.states, found.cells)
+    kernels = head.kernels(states, found.cells, int(output.centres.shape[3]))
+    b, _, h, w = (int(n) for n in pixels.shape)
+    masks = (kernels @ placed(pixels).flatten(2)).reshape(b, most, h, w)
+    scores = (found.scores * mean_inside(masks.sigmoid(), 0.5)).clamp(min=1e-6).sqrt()
+    classes = class_logits(scores, columns[found.classes], found.scores > 0, count)
+    return Slots(classes, masks, head.embedding_head(states).float())
+
+
+def margins(masks: Tensor) -> Tensor:
+    """Logits [B, N, h, w] of masks that share each pixel by softmax, each minus the largest of the others.
+
+    Their sigmoid exceeds a half exactly where a query is the largest.
+    """
+    best = masks.amax(1, keepdim=True)
+    second = masks.masked_fill(masks == best, float("-inf")).amax(1, keepdim=True)
+    return masks - torch.where(masks == best, second, best)

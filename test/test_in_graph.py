@@ -116,6 +116,7 @@ scenes = st.fixed_dictionaries(
         "exponents": st.sampled_from([(1.0, 0.0), (1.0, 1.0), (0.5, 2.0)]),
         "areas": st.sampled_from([(0, 0), (2, 9)]),
         "grid": st.sampled_from([0, 0, 11]),
+        "things_first": st.booleans(),
         "keep_aspect": st.booleans(),
         "align_corners": st.booleans(),
         "budget": st.sampled_from([1, 60_000, BUDGET]),
@@ -136,6 +137,7 @@ def arrange(scene):
         stuff_area=scene["areas"][1],
         mode=mode,
         mask_grid=scene["grid"] if mode == "argmax" else 0,
+        things_first=scene["things_first"],
     )
     height, width = (4 * n for n in scene["nodes"])
     spec = InputSpec(height, width, keep_aspect=scene["keep_aspect"], align_corners=scene["align_corners"])

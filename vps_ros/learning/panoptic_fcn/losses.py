@@ -53,7 +53,7 @@ def total_loss(
     parts = {
         "position": position / count,
         "mask": _thing_masks(model, output, truth, classes, chosen, found, picked) / count,
-        "semantic": semantic_loss(output.semantic, targets.semantic),
+        "semantic": semantic_loss(output.semantic, targets),
     }
     vectors, learned = _means(chosen, found, picked)
     matching = torch.arange(learned.shape[1], device=learned.device).expand_as(learned).masked_fill(~learned, -1)

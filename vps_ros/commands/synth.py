@@ -13,7 +13,7 @@ import numpy as np
 
 from vps_ros.commands.console import note, progress
 from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
-from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
+from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
 from vps_ros.errors import InputError
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import CLASS_DIVISOR, label_info, make_header
@@ -26,7 +26,9 @@ DESCRIPTION = (
     "Generate drives through streets, with the class and the lasting identity of everything in every pixel. "
     "kitti-step: OUT/images, OUT/panoptic_maps and OUT/calib; bag: images, camera info and ground truth. Scenarios: "
     + "; ".join(f"{name}: {s.meaning}" for name, s in SCENARIOS.items())
-    + "; mixed: each drive the next of these."
+    + "; mixed: each drive the next of these; "
+    + "; ".join(f"{name}: {s.meaning}" for name, s in TRAINING.items())
+    + "."
 )
 EXAMPLES = [
     "vps-ros synth -o streets/ --sequences 12 --frames 100",
@@ -56,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     size = _size(args.size)
     if args.sequences < 1 or args.frames < 1:
         raise InputError(f"--sequences {args.sequences} --frames {args.frames}: both must be at least 1")
-    if args.scenario not in (*SCENARIOS, _MIXED):
-        raise InputError(f"--scenario {args.scenario!r} is unknown; choose one of {', '.join((*SCENARIOS, _MIXED))}")
+    if args.scenario not in (known := (*SCENARIOS, *TRAINING, _MIXED)):
+        raise InputError(f"--scenario {args.scenario!r} is unknown; choose one of {', '.join(known)}")
     names = list(SCENARIOS) if args.scenario == _MIXED else [args.scenario]
     plan = [(names[k % len(names)], args.seed + k) for k in range(args.sequences)]
     drives = [(name, seed, drive(name, seed, args.frames, size)) for name, seed in plan]

@@ -35,7 +35,7 @@ class StreetsData:
     """Generated drives.
 
     Attributes:
-        scenarios: names of vps_ros.datasets.streets.SCENARIOS.
+        scenarios: names of vps_ros.datasets.streets.SCENARIOS and TRAINING.
         seed, drives: of each scenario, the first seed and how many.
         frames: of each drive.
         size: width and height of the rendered frames.

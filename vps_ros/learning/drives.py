@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets import SCENARIOS, drive
+from vps_ros.datasets.streets import SCENARIOS, TRAINING, drive
 from vps_ros.errors import InputError
 from vps_ros.learning.clips import Clip, Picture, spread
 from vps_ros.learning.data import StreetsData
@@ -82,8 +82,8 @@ def validation_drives(data: StreetsData, voice: Voice = SILENT) -> list[Drive]:
 
 def _drives(data: StreetsData, seeds: range, frames: int, label: str, voice: Voice) -> list[Drive]:
     for name in data.scenarios:
-        if name not in SCENARIOS:
-            raise InputError(f"data.scenarios: unknown scenario {name!r}; there are {', '.join(SCENARIOS)}")
+        if name not in (known := (*SCENARIOS, *TRAINING)):
+            raise InputError(f"data.scenarios: unknown scenario {name!r}; there are {', '.join(known)}")
     folder = Path(data.folder)
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(folder, scenario, seed, frames, data.size) for seed in seeds for scenario in data.scenarios]

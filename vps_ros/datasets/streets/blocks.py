@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vps_ros.datasets.streets import scenery
 from vps_ros.datasets.streets.mesh import Mesh, quads
 from vps_ros.datasets.streets.road import Crossing, Path
+from vps_ros.datasets.streets.shadow import Shadow
 from vps_ros.datasets.streets.world import Site
 
 TOWN, SUBURB, PARK, WORKS, FIELD = range(5)
@@ -113,4 +114,4 @@ def _house_shadow(site: Site, centre: NDArray, heading: float, length: float, de
         return
     a, b = centre - along * length / 2, centre + along * length / 2
     corners = [(*a, 0), (*b, 0), (*(b + throw), 0), (*(a + throw), 0)]
-    site.world.shadows.append((quads([corners], (0, 0, 0), material="plain"), 0.45))
+    site.world.shadows.append(Shadow(quads([corners], (0, 0, 0)), site.light.shadow, height))

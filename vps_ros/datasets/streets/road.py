@@ -91,7 +91,7 @@ class Crossing:
     sidewalk: float
 
 
-def draw_section(rng: Generator, crowded: bool) -> Section:
+def draw_section(rng: Generator, crowded: bool, trams: float) -> Section:
     lanes = (int(rng.choice([1, 2], p=[0.65, 0.35])), int(rng.choice([1, 2], p=[0.7, 0.3])))
     if rng.random() < 0.12:
         lanes = (lanes[0], 0)
@@ -99,7 +99,7 @@ def draw_section(rng: Generator, crowded: bool) -> Section:
     verge = [float(rng.uniform(0.8, 4.5)) if rng.random() < 0.45 else 0.0 for _ in range(2)]
     walk = [float(rng.uniform(2.5, 5.0) if crowded else rng.uniform(1.4, 3.5)) for _ in range(2)]
     back = [float(rng.choice([0.0, rng.uniform(1, 4), rng.uniform(4, 12)])) for _ in range(2)]
-    tram = lanes[1] > 0 and rng.random() < 0.14
+    tram = lanes[1] > 0 and rng.random() < trams
     return Section(
         float(rng.uniform(2.9, 3.7)), lanes, (park[0], park[1]), (verge[0], verge[1]), (walk[0], walk[1]),
         (back[0], back[1]), -1 if rng.random() < 0.2 else 1, tram,

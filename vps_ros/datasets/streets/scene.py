@@ -122,11 +122,11 @@ class Scene:
         self.stage.show(self.ground_pose[i, :2])
         seen = self.surfaces(i)
         if seen:
-            points, normals, colors, codes, faces = _merge([s for _, s in seen])
+            points, normals, colors, codes, outline, faces = _merge([s for _, s in seen])
             uv = np.zeros((len(points), 2), np.float32)
-            shaded = self.light.shade(points, normals, colors)
+            shaded = self.light.shade(points, normals, colors, self.stage.shade.sunlit(points))
             self._moving.append(self.renderer.add("paint", points, shaded, uv, faces))
-            self._moving.append(self.renderer.add("truth", points, codes, uv, faces))
+            self._moving.append(self.renderer.add("truth", points, codes, uv, outline))
             self._moving.append(self.stage.shadow(self._shadows(i, [a for a, _ in seen]), "blob", 0.7))
 
     def _shadows(self, i: int, actors: list[Actor]) -> Mesh:
@@ -165,7 +165,8 @@ class Scene:
 def _merge(surfaces: list[Surface]) -> Surface:
     counts = np.cumsum([0] + [len(s[0]) for s in surfaces])
     points, normals, colors, codes = (np.concatenate([s[k] for s in surfaces]) for k in range(4))
-    return (points, normals, colors, codes, np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)]))
+    outline, faces = (np.concatenate([s[k] + n for s, n in zip(surfaces, counts, strict=False)]) for k in (4, 5))
+    return points, normals, colors, codes, outline, faces
 
 
 def _smooth(rng: Generator, n: int, width: float) -> NDArray:

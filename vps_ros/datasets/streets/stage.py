@@ -11,6 +11,7 @@ from vps_ros.datasets.streets.light import Light
 from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, join, quads
 from vps_ros.datasets.streets.render import Renderer
 from vps_ros.datasets.streets.road import SHADOWS
+from vps_ros.datasets.streets.shadow import Shade
 from vps_ros.datasets.streets.textures import mask, texture
 from vps_ros.datasets.streets.world import World
 
@@ -29,6 +30,7 @@ class Stage:
 
     def __init__(self, renderer: Renderer, world: World, light: Light, far: float) -> None:
         self._renderer, self._light, self._far = renderer, light, far
+        self.shade = Shade(light, world.shadows)
         self._cells: dict[tuple, list[Any]] = {}
         self.stills: list[Still] = []
         painted: dict[tuple, list[Mesh]] = {}
@@ -50,14 +52,15 @@ class Stage:
         for (cell, cut), members in true.items():
             self._truth(members, None, cut, cell)
         dark: dict[tuple[str, float], list[Mesh]] = {}
-        for mesh, depth in world.shadows:
-            dark.setdefault((mesh.material, depth), []).append(mesh)
+        for one in world.shadows:
+            dark.setdefault((one.mesh.material, one.depth), []).append(one.mesh)
         for (material, depth), meshes in dark.items():
             self.shadow(join(meshes), material, depth)
 
     def _paint(self, mesh: Mesh, order: int | None, cell: tuple | None) -> None:
         picture = None if mesh.material == PLAIN else (mesh.material, texture(mesh.material))
-        colors = self._light.shade(mesh.points, mesh.normals, mesh.colors)
+        sunlit = self.shade.sunlit(mesh.points) if order is None else 1.0
+        colors = self._light.shade(mesh.points, mesh.normals, mesh.colors, sunlit)
         cut = order is None and mesh.material.rstrip("0123456789") in _CUT
         place = None if order is None else _FIRST + order
         self.keep(self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, place, cut=cut), cell)
@@ -69,7 +72,7 @@ class Stage:
             # A texture takes one off each channel, even where it is white; only stuff is cut out.
             codes[:, 0] += 1
         white = ("mask:" + cut, mask(cut)) if cut else None
-        handle = self._renderer.add("truth", mesh.points, codes, mesh.uv, mesh.faces, white, order, cut=bool(cut))
+        handle = self._renderer.add("truth", mesh.points, codes, mesh.uv, mesh.outline, white, order, cut=bool(cut))
         self.keep(handle, cell)
         self.stills.append((mesh, order, cut, cell))
 

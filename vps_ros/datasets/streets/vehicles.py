@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from vps_ros.datasets.streets.mesh import Mesh, box, cross, disc, join, loft, prism, quads
+from vps_ros.datasets.streets.mesh import Mesh, box, cross, disc, join, loft, polygon, prism, quads
 
 CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE = 13, 14, 15, 16, 17, 18
 _TYRE = (0.05, 0.05, 0.055)
@@ -239,19 +239,85 @@ def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
 
 
 def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """A tram of two or three cars."""
+    """A tram of two or three cars with a pantograph: boxes, or a smooth body with a sloping nose."""
     cars, length, width, height = (int(rng.integers(2, 4)), rng.uniform(8, 10), 2.4, rng.uniform(3.2, 3.6))
-    seed = int(rng.integers(2**31))
+    seed, smooth = int(rng.integers(2**31)), rng.random() < 0.65
     parts = []
     for i in range(cars):
         at = (i - (cars - 1) / 2) * (length + 0.5)
-        shell = join(_coach(np.random.default_rng(seed), length, width, height, 0.22, lights and i in (0, cars - 1)))
+        same = np.random.default_rng(seed)
+        if smooth:
+            shell = join(_tram_car(same, length, width, height, i == cars - 1, i == 0, lights))
+        else:
+            shell = join(_coach(same, length, width, height, 0.22, lights and i in (0, cars - 1)))
         parts.append(shell.moved((at, 0, 0)))
         if i:
             back = at - length / 2
-            parts.append(box((back - 0.5, -width * 0.42, 0.3), (back, width * 0.42, height * 0.93), (0.1, 0.1, 0.1)))
-    parts.append(prism((-0.6, 0, height), (0.6, 0, height + 0.9), (0.03, 0.03), (0.2, 0.2, 0.2), 4))
+            for k in range(5):
+                w, x = width * (0.46 if k % 2 else 0.42), back - 0.5 + 0.1 * k
+                parts.append(box((x, -w, 0.3), (x + 0.1, w, height * 0.95), (0.09, 0.09, 0.1)))
+        x = at + rng.uniform(-0.2, 0.2) * length
+        parts.append(box((x - 1.3, -width * 0.3, height), (x + 1.3, width * 0.3, height + 0.35), (0.35, 0.36, 0.37)))
+    steel = (0.2, 0.2, 0.21)
+    for low, high in (((-0.9, 0, height), (0.1, 0, height + 0.6)), ((0.1, 0, height + 0.6), (-0.5, 0, height + 1.3))):
+        parts.append(prism(low, high, (0.04, 0.04), steel, 4))
+    parts.append(prism((-0.5, -0.8, height + 1.3), (-0.5, 0.8, height + 1.3), (0.04, 0.04), steel, 4))
     return join(parts).worn(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
+
+
+def _tram_car(
+    rng: Generator, length: float, width: float, height: float, front: bool, rear: bool, lights: bool
+) -> list[Mesh]:
+    """One car of a smooth tram: skirt to the ground, a band of dark glass, light roof; `front`, `rear`: with a nose."""
+    paint = np.array(
+        [(0.8, 0.72, 0.1), (0.7, 0.07, 0.08), (0.15, 0.4, 0.22), (0.1, 0.25, 0.55), (0.88, 0.88, 0.86), (0.1, 0.55, 0.6)]
+    )[rng.integers(6)] * rng.uniform(0.8, 1.1)
+    roof = np.array([(0.86, 0.86, 0.85), (0.5, 0.5, 0.52), (0.3, 0.31, 0.33)])[rng.integers(3)]
+    glass = np.array((0.06, 0.07, 0.085)) * rng.uniform(0.7, 2)
+    nose, slope = rng.uniform(0.7, 1.5), rng.uniform(0.3, 0.8)
+    levels = np.array([0.2, 1.0, 2.45, height - 0.35, height])
+    w = width / 2
+    stations = [(-length / 2, 0.0), (length / 2, 0.0)]
+    if rear:
+        stations[0:1] = [(-length / 2, 1.0), (-length / 2 + nose, 0.0)]
+    if front:
+        stations[-1:] = [(length / 2 - nose, 0.0), (length / 2, 1.0)]
+    rings = []
+    for x, end in stations:
+        # The nose is narrower, and leans back above the belt.
+        back = np.array([0.05, 0.0, 0.55, 1.0, 1.1]) * slope * end * np.sign(x)
+        half = w * np.array([0.97, 1.0, 0.99, 0.93, 0.7]) * (1 - 0.28 * end)
+        left = np.stack([x - back, half, levels], 1)
+        rings.append(np.concatenate([left, left[::-1] * (1, -1, 1)]))
+    tints = np.array([paint, glass, paint if rng.random() < 0.5 else roof, roof, roof])
+    sides = np.concatenate([tints, tints[3::-1], paint[None] * 0.1])
+    parts = [loft(rings, np.tile(sides, (len(rings) - 1, 1, 1)), caps=False)]
+    for ring, is_front in ((rings[-1], True), (rings[0], False)):
+        for k, tint in enumerate(tints[:4]):
+            face = np.array([ring[k], ring[k + 1], ring[8 - k], ring[9 - k]])
+            parts.append(quads([face if is_front else face[::-1]], tint))
+    n = int(length // 1.3)
+    edges = np.linspace(-length / 2 + nose, length / 2 - nose, n + 1)
+    doors = rng.choice(n, max(n // 3, 1), replace=False)
+    for s in (1, -1):
+        y = s * (w + 0.012)
+        for i in range(n):
+            a, b = edges[i], edges[i + 1]
+            if i in doors:
+                pane = [(a + 0.08, y, 0.35), (b - 0.08, y, 0.35), (b - 0.08, y, 2.4), (a + 0.08, y, 2.4)]
+                parts.append(quads([pane], glass * 1.3))
+            parts.append(quads([[(b - 0.04, y, 1.0), (b + 0.04, y, 1.0), (b + 0.04, y, 2.45), (b - 0.04, y, 2.45)]],
+                               paint * 0.35))  # fmt: skip
+    for end, x in ((front, length / 2 + 0.02), (rear, -length / 2 - 0.02)):
+        if not end:
+            continue
+        glow = (1.6, 1.1, 0.3) if lights else (0.45, 0.36, 0.12)
+        lean = np.sign(x) * slope
+        parts.append(_plate(x - lean * 0.7, -w * 0.4, w * 0.4, 2.5, 2.75, glow, lean * 0.1))
+        for s in (1, -1):
+            lamp = (2.2, 2.2, 2.0) if lights and x > 0 else (0.9, 0.9, 0.85) if x > 0 else (0.5, 0.04, 0.04)
+            parts.append(_plate(x, s * w * 0.45, s * w * 0.68, 0.65, 0.82, lamp, 0))
+    return parts
 
 
 def _coach(rng: Generator, length: float, width: float, height: float, low: float, lights: bool) -> list[Mesh]:
@@ -289,39 +355,58 @@ def _coach(rng: Generator, length: float, width: float, height: float, low: floa
 
 
 def bicycle(rng: Generator) -> Mesh:
-    """A bicycle without its rider."""
-    paint = rng.uniform(0.03, 0.6, 3) * (0.3 + 0.7 * rng.random())
+    """A bicycle without its rider. In the truth its wheels and its frame are filled, as annotators do it."""
+    paint = rng.uniform(0.03, 0.7, 3) * (0.3 + 0.7 * rng.random())
     parts = []
     r = 0.34
     for x in (-0.52, 0.52):
-        parts += _thin_wheel(x, r, 0.035)
+        parts += _thin_wheel(x, r, rng.uniform(0.04, 0.055))
+        parts.append(disc((x, 0, r), r * 0.97, _RUBBER, 1).as_fill())
+    low = rng.random() < 0.35
+    head = (0.37, 0.8)
+    crank, seat, rear = (-0.1, 0.3), (-0.21, 0.86), (-0.52, r)
     tubes = [
-        ((-0.52, r), (-0.1, 0.3)), ((-0.1, 0.3), (-0.22, 0.92)), ((-0.1, 0.3), (0.38, 0.8)),
-        ((-0.2, 0.8), (0.36, 0.86)), ((-0.52, r), (-0.2, 0.8)), ((0.52, r), (0.34, 0.98)),
+        (rear, crank), (crank, (-0.23, 0.95)), (crank, head), (rear, (-0.19, 0.78)), ((0.52, r), (0.33, 1.0)),
+        ((-0.14, 0.48), head) if low else ((-0.2, 0.8), (0.36, 0.88)),
     ]  # fmt: skip
+    thick = rng.uniform(0.03, 0.04)
     for (x0, z0), (x1, z1) in tubes:
-        parts.append(prism((x0, 0, z0), (x1, 0, z1), (0.028, 0.028), paint, 4))
-    parts.append(box((-0.36, -0.07, 0.92), (-0.1, 0.07, 0.98), (0.05, 0.05, 0.05)))
-    parts.append(prism((0.33, -0.28, 1.02), (0.33, 0.28, 1.02), (0.022, 0.022), (0.08, 0.08, 0.08), 4))
-    if rng.random() < 0.4:
+        parts.append(prism((x0, 0, z0), (x1, 0, z1), (thick, thick), paint, 4))
+    for outline in ((crank, head, (-0.14, 0.48) if low else seat), (rear, crank, seat)):
+        parts.append(polygon([(x, 0, z) for x, z in outline], paint).as_fill())
+    dark = (0.06, 0.06, 0.06)
+    parts.append(box((-0.38, -0.08, 0.93), (-0.1, 0.08, 0.99), dark))
+    parts.append(prism((0.31, -0.29, 1.03), (0.31, 0.29, 1.03), (0.026, 0.026), dark, 4))
+    parts.append(disc((-0.1, 0.06, 0.3), 0.1, (0.12, 0.12, 0.12), 1, n=8))
+    if rng.random() < 0.5:
+        # Mudguards.
+        for x in (-0.52, 0.52):
+            arc = np.deg2rad(np.linspace(15, 165, 6))
+            rim = np.stack([x + 0.375 * np.cos(arc), 0 * arc, r + 0.375 * np.sin(arc)], 1)
+            a, b = rim + (0, 0.04, 0), rim - (0, 0.04, 0)
+            parts.append(quads(np.stack([a[:-1], b[:-1], b[1:], a[1:]], 1), paint * 0.8))
+    if rng.random() < 0.3:
         parts.append(box((0.4, -0.18, 0.8), (0.7, 0.18, 1.02), (0.12, 0.1, 0.08)))
     if rng.random() < 0.4:
-        parts.append(box((-0.75, -0.07, 0.72), (-0.3, 0.07, 0.76), (0.1, 0.1, 0.1)))
+        parts.append(box((-0.8, -0.08, 0.72), (-0.3, 0.08, 0.76), dark))
+        if rng.random() < 0.4:
+            bag = rng.uniform(0.05, 0.5, 3)
+            parts += [box((-0.75, s - 0.06, 0.4), (-0.4, s + 0.06, 0.75), bag, bottom=True) for s in (-0.14, 0.14)]
     return join(parts).worn(rng).of_class(BICYCLE)
 
 
-def _thin_wheel(x: float, radius: float, tyre: float, n: int = 10) -> list[Mesh]:
+def _thin_wheel(x: float, radius: float, tyre: float, n: int = 12) -> list[Mesh]:
     angle = np.linspace(0, 2 * np.pi, n + 1)
     ring = np.stack([np.cos(angle), 0 * angle, np.sin(angle)], 1)
     center = np.array((x, 0, radius))
     parts = []
-    for y in (0.018, -0.018):
+    for y in (0.022, -0.022):
         outer, inner = (center + ring * radius + (0, y, 0), center + ring * (radius - tyre) + (0, y, 0))
         parts.append(quads(np.stack([inner[:-1], outer[:-1], outer[1:], inner[1:]], 1), _RUBBER))
-    rim_a, rim_b = (center + ring * radius + (0, 0.02, 0), center + ring * radius - (0, 0.02, 0))
+    rim_a, rim_b = (center + ring * radius + (0, 0.024, 0), center + ring * radius - (0, 0.024, 0))
     parts.append(quads(np.stack([rim_a[:-1], rim_b[:-1], rim_b[1:], rim_a[1:]], 1), _RUBBER))
     for k in range(0, n, 2):
-        across = 0.006 * np.array((-ring[k, 2], 0, ring[k, 0]))
+        across = 0.007 * np.array((-ring[k, 2], 0, ring[k, 0]))
         tip = center + ring[k] * radius
         parts.append(quads([[center - across, center + across, tip + across, tip - across]], (0.35, 0.35, 0.36)))
     return parts

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets import people, vehicles
+from vps_ros.datasets.streets import coaches, people, vehicles
 from vps_ros.datasets.streets.mesh import Mesh, join
 from vps_ros.datasets.streets.scenario import Scenario
 from vps_ros.datasets.streets.stage import code
@@ -135,7 +135,7 @@ class Cast:
             mesh, (length, width, _) = vehicles.truck(rng, self.lights)
             class_id = vehicles.TRUCK
         else:
-            mesh, (length, width, _) = vehicles.bus(rng, self.lights)
+            mesh, (length, width, _) = coaches.bus(rng, self.lights)
             class_id = vehicles.BUS
         self._add([mesh], class_id, place, None, (length * 0.56, width * 0.62), self.far_cars)
 
@@ -264,7 +264,7 @@ class Cast:
         for side in (1, 0) if rng.random() < 0.4 else (int(rng.random() < 0.6),):
             pace = 0.0 if rng.random() < 0.25 else rng.uniform(3, 10)
             d = float(sec.d(side, sec.lane / 2))
-            mesh, (length, width, _) = vehicles.tram(rng, self.lights)
+            mesh, (length, width, _) = coaches.tram(rng, self.lights)
             start = length / 2 + rng.uniform(6, 45)
             s = start - pace * t * 0.5 if side else start + np.maximum(pace * t, self.ego)
             self._add(

@@ -32,7 +32,7 @@ def draw_sensor(rng: Generator, night: bool) -> Sensor:
     return Sensor(
         gamma=float(rng.uniform(0.8, 1.25)),
         contrast=float(rng.uniform(0.5, 0.9) if rng.random() < 0.2 else rng.uniform(0.9, 1.6)),
-        saturation=float(rng.uniform(0.5, 1.1)),
+        saturation=float(rng.uniform(0.45, 1.05)),
         balance=1 + rng.normal(0, 0.035, 3),
         vignette=float(rng.uniform(0, 0.3)),
         noise=float(rng.uniform(0.5, 3.0)) * (2.2 if night else 1.0),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vps_ros.datasets.streets import scenery, vehicles
+from vps_ros.datasets.streets import coaches, scenery, vehicles
 from vps_ros.datasets.streets.mesh import box
 from vps_ros.datasets.streets.world import Site
 
@@ -92,7 +92,7 @@ def parked(site: Site, side: int) -> None:
         if kind < trucks:
             mesh, (length, _, _) = vehicles.truck(rng)
         elif kind < trucks + buses:
-            mesh, (length, _, _) = vehicles.bus(rng)
+            mesh, (length, _, _) = coaches.bus(rng)
         elif kind < trucks + buses + 0.055 * site.scenario.racks:
             mesh, length = vehicles.any_two_wheeler(rng, True), 2.2
         else:

@@ -1,4 +1,4 @@
-"""Cars, vans, trucks, buses, trams, motorcycles and bicycles: x forward, y left, z up, wheels on z = 0."""
+"""Cars, vans, trucks, motorcycles and bicycles: x forward, y left, z up, wheels on z = 0."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 from vps_ros.datasets.streets.mesh import Mesh, box, cross, disc, join, loft, polygon, prism, quads
 
@@ -104,6 +105,9 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     colors[:, 7] = 0.03
     colors[:, [0, 6]] *= 0.82
     parts = [loft(rings, colors)]
+    # Polished paint shows the sky where it faces up, and the dark road below.
+    polish = rng.uniform(0.0, 0.2)
+    parts[0].colors[:] += polish * np.clip(parts[0].normals[:, 2:], 0, 1) * np.float32((0.85, 0.95, 1.1))
     glass = np.array((0.07, 0.085, 0.1)) * rng.uniform(0.6, 1.8)
     panes = []
     for i in range(len(x) - 1):
@@ -117,23 +121,23 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
             panes.append(_inset(rings, i, 3, 0.09))
     sheen = np.ones((len(panes), 4, 1)) * glass
     high = np.array(panes)[:, :, 2] > np.array(panes)[:, :, 2].mean(1, keepdims=True)
-    sheen[high] += rng.uniform(0.0, 0.3) * np.array((0.8, 0.95, 1.1))
+    sheen[high] += rng.uniform(0.0, 0.45) * np.array((0.8, 0.95, 1.1))
     parts.append(quads(np.array(panes), sheen))
     shine = 2.2 if lights else 0.9
     front, rear = x[-2], x[1]
     lamp_z, tail_z = (0.66 * tall * (1.25 if kind == "suv" else 1), (0.85 if kind != "suv" else 1.0) * tall)
     for side in (1, -1):
         a, b = side * width * 0.27, side * width * 0.44
-        parts.append(_plate(front + 0.03, a, b, lamp_z - 0.07, lamp_z + 0.06, (shine, shine, shine * 0.93), 0.06))
+        parts.append(plate(front + 0.03, a, b, lamp_z - 0.07, lamp_z + 0.06, (shine, shine, shine * 0.93), 0.06))
         tail = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
-        parts.append(_plate(rear - 0.04, side * width * 0.3, side * width * 0.46, tail_z - 0.16, tail_z, tail, 0))
-    parts.append(_plate(x[-1] + 0.01, -width * 0.25, width * 0.25, 0.4 * tall, 0.52 * tall, (0.04, 0.04, 0.045), 0))
+        parts.append(plate(rear - 0.04, side * width * 0.3, side * width * 0.46, tail_z - 0.16, tail_z, tail, 0))
+    parts.append(plate(x[-1] + 0.01, -width * 0.25, width * 0.25, 0.4 * tall, 0.52 * tall, (0.04, 0.04, 0.045), 0))
     for at in (x[-1] + 0.02, x[0] - 0.02):
-        parts.append(_plate(at, -0.26, 0.26, 0.42 * tall, 0.53 * tall, (0.8, 0.8, 0.76), 0))
+        parts.append(plate(at, -0.26, 0.26, 0.42 * tall, 0.53 * tall, (0.8, 0.8, 0.76), 0))
     radius = (0.36 if kind == "suv" else 0.31) * rng.uniform(0.97, 1.04)
     hub = np.full(3, rng.choice([0.3, 0.5, 0.62, 0.12]))
     for at in (-0.3 * length, 0.315 * length):
-        parts += _wheels(at, width, radius, hub)
+        parts += wheels(at, width, radius, hub)
     for side in (1, -1):
         parts.append(
             box(
@@ -156,11 +160,20 @@ def _inset(rings: np.ndarray, i: int, k: int, margin: float) -> np.ndarray:
     return middle + (q - middle) * (1 - 2 * margin) + 0.02 * normal
 
 
-def _plate(x: float, y0: float, y1: float, z0: float, z1: float, color: tuple, lean: float) -> Mesh:
+def pane(corners: list, glass: ArrayLike, sky: float) -> Mesh:
+    """A window: corners from the lower edge to the upper, where it shows `sky` 0..1 of the sky."""
+    tint = np.ones((1, 4, 3)) * np.asarray(glass)
+    tint[:, 2:] += sky * np.array((0.8, 0.95, 1.1))
+    return quads([corners], tint)
+
+
+def plate(x: float, y0: float, y1: float, z0: float, z1: float, color: tuple, lean: float) -> Mesh:
+    """A flat part that faces along x, its upper edge `lean` further back."""
     return quads([[(x, y0, z0), (x, y1, z0), (x - lean, y1, z1), (x - lean, y0, z1)]], color)
 
 
-def _wheels(x: float, width: float, radius: float, hub: np.ndarray) -> list[Mesh]:
+def wheels(x: float, width: float, radius: float, hub: np.ndarray) -> list[Mesh]:
+    """An axle at x: two wheels in their arches."""
     parts = []
     for side in (1, -1):
         y = side * width / 2
@@ -196,15 +209,17 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
     ]
     g = (0.06, 0.07, 0.09)
     z0, z1 = 1.5, cab_height - 0.25
-    parts.append(quads([[(front - 0.01, -w * 0.9, z0), (front - 0.01, w * 0.9, z0), (front - 0.2, w * 0.9, z1),
-                         (front - 0.2, -w * 0.9, z1)]], g))  # fmt: skip
+    sky = rng.uniform(0.0, 0.35)
+    parts.append(pane([(front - 0.01, -w * 0.9, z0), (front - 0.01, w * 0.9, z0), (front - 0.2, w * 0.9, z1),
+                        (front - 0.2, -w * 0.9, z1)], g, sky))  # fmt: skip
     for s in (1, -1):
         y = s * (w + 0.015)
-        parts.append(quads([[(cab + 0.5, y, z0), (front - 0.25, y, z0), (front - 0.4, y, z1), (cab + 0.5, y, z1)]], g))
+        side_window = [(cab + 0.5, y, z0), (front - 0.25, y, z0), (front - 0.4, y, z1), (cab + 0.5, y, z1)]
+        parts.append(pane(side_window, g, sky))
         lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
-        parts.append(_plate(front + 0.02, s * w * 0.6, s * w * 0.9, 0.65, 0.85, lamp, 0))
+        parts.append(plate(front + 0.02, s * w * 0.6, s * w * 0.9, 0.65, 0.85, lamp, 0))
         red = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
-        parts.append(_plate(back - 0.02, s * w * 0.65, s * w * 0.95, 0.7, 0.95, red, 0))
+        parts.append(plate(back - 0.02, s * w * 0.65, s * w * 0.95, 0.7, 0.95, red, 0))
     parts.append(box((back, -w * 0.9, 0.5), (cab, w * 0.9, 0.95), (0.06, 0.06, 0.06)))
     style = rng.choice(["box", "flat", "tank"], p=[0.62, 0.26, 0.12])
     if style == "box":
@@ -214,7 +229,7 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
             y = s * (w + 0.02)
             parts.append(quads([[(back + 0.6, y, 1.5), (cab - 0.7, y, 1.5), (cab - 0.7, y, height - 0.7),
                                  (back + 0.6, y, height - 0.7)]], band))  # fmt: skip
-        parts.append(_plate(back - 0.02, -0.02, 0.02, 1.0, height - 0.1, tuple(cargo * 0.5), 0))
+        parts.append(plate(back - 0.02, -0.02, 0.02, 1.0, height - 0.1, tuple(cargo * 0.5), 0))
     elif style == "flat":
         for y in (w, -w):
             parts.append(box((back, y - 0.04, 0.95), (cab - 0.1, y + 0.04, 1.5), cargo))
@@ -225,133 +240,8 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
         parts.append(prism((cab - 0.2, 0, 1.95), (back + 0.1, 0, 1.95), (0.7, 1.0, 1.0, 0.7), cargo, 12))
     r = 0.48
     for at in (front - 0.9, back + 1.0, back + 2.1):
-        parts += _wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
+        parts += wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
     return join(parts).worn(rng).of_class(TRUCK), (length, width, height)
-
-
-def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """A city bus."""
-    length, width, height = rng.uniform(9.5, 12.5), 2.5, rng.uniform(2.9, 3.2)
-    parts = _coach(rng, length, width, height, 0.35, lights)
-    for at in (length / 2 - 2.4, -length / 2 + 2.6):
-        parts += _wheels(at, width, 0.48, np.array((0.4, 0.4, 0.42)))
-    return join(parts).worn(rng).of_class(BUS), (length, width, height)
-
-
-def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """A tram of two or three cars with a pantograph: boxes, or a smooth body with a sloping nose."""
-    cars, length, width, height = (int(rng.integers(2, 4)), rng.uniform(8, 10), 2.4, rng.uniform(3.2, 3.6))
-    seed, smooth = int(rng.integers(2**31)), rng.random() < 0.65
-    parts = []
-    for i in range(cars):
-        at = (i - (cars - 1) / 2) * (length + 0.5)
-        same = np.random.default_rng(seed)
-        if smooth:
-            shell = join(_tram_car(same, length, width, height, i == cars - 1, i == 0, lights))
-        else:
-            shell = join(_coach(same, length, width, height, 0.22, lights and i in (0, cars - 1)))
-        parts.append(shell.moved((at, 0, 0)))
-        if i:
-            back = at - length / 2
-            for k in range(5):
-                w, x = width * (0.46 if k % 2 else 0.42), back - 0.5 + 0.1 * k
-                parts.append(box((x, -w, 0.3), (x + 0.1, w, height * 0.95), (0.09, 0.09, 0.1)))
-        x = at + rng.uniform(-0.2, 0.2) * length
-        parts.append(box((x - 1.3, -width * 0.3, height), (x + 1.3, width * 0.3, height + 0.35), (0.35, 0.36, 0.37)))
-    steel = (0.2, 0.2, 0.21)
-    for low, high in (((-0.9, 0, height), (0.1, 0, height + 0.6)), ((0.1, 0, height + 0.6), (-0.5, 0, height + 1.3))):
-        parts.append(prism(low, high, (0.04, 0.04), steel, 4))
-    parts.append(prism((-0.5, -0.8, height + 1.3), (-0.5, 0.8, height + 1.3), (0.04, 0.04), steel, 4))
-    return join(parts).worn(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
-
-
-def _tram_car(
-    rng: Generator, length: float, width: float, height: float, front: bool, rear: bool, lights: bool
-) -> list[Mesh]:
-    """One car of a smooth tram: skirt to the ground, a band of dark glass, light roof; `front`, `rear`: with a nose."""
-    paint = np.array(
-        [(0.8, 0.72, 0.1), (0.7, 0.07, 0.08), (0.15, 0.4, 0.22), (0.1, 0.25, 0.55), (0.88, 0.88, 0.86), (0.1, 0.55, 0.6)]
-    )[rng.integers(6)] * rng.uniform(0.8, 1.1)
-    roof = np.array([(0.86, 0.86, 0.85), (0.5, 0.5, 0.52), (0.3, 0.31, 0.33)])[rng.integers(3)]
-    glass = np.array((0.06, 0.07, 0.085)) * rng.uniform(0.7, 2)
-    nose, slope = rng.uniform(0.7, 1.5), rng.uniform(0.3, 0.8)
-    levels = np.array([0.2, 1.0, 2.45, height - 0.35, height])
-    w = width / 2
-    stations = [(-length / 2, 0.0), (length / 2, 0.0)]
-    if rear:
-        stations[0:1] = [(-length / 2, 1.0), (-length / 2 + nose, 0.0)]
-    if front:
-        stations[-1:] = [(length / 2 - nose, 0.0), (length / 2, 1.0)]
-    rings = []
-    for x, end in stations:
-        # The nose is narrower, and leans back above the belt.
-        back = np.array([0.05, 0.0, 0.55, 1.0, 1.1]) * slope * end * np.sign(x)
-        half = w * np.array([0.97, 1.0, 0.99, 0.93, 0.7]) * (1 - 0.28 * end)
-        left = np.stack([x - back, half, levels], 1)
-        rings.append(np.concatenate([left, left[::-1] * (1, -1, 1)]))
-    tints = np.array([paint, glass, paint if rng.random() < 0.5 else roof, roof, roof])
-    sides = np.concatenate([tints, tints[3::-1], paint[None] * 0.1])
-    parts = [loft(rings, np.tile(sides, (len(rings) - 1, 1, 1)), caps=False)]
-    for ring, is_front in ((rings[-1], True), (rings[0], False)):
-        for k, tint in enumerate(tints[:4]):
-            face = np.array([ring[k], ring[k + 1], ring[8 - k], ring[9 - k]])
-            parts.append(quads([face if is_front else face[::-1]], tint))
-    n = int(length // 1.3)
-    edges = np.linspace(-length / 2 + nose, length / 2 - nose, n + 1)
-    doors = rng.choice(n, max(n // 3, 1), replace=False)
-    for s in (1, -1):
-        y = s * (w + 0.012)
-        for i in range(n):
-            a, b = edges[i], edges[i + 1]
-            if i in doors:
-                pane = [(a + 0.08, y, 0.35), (b - 0.08, y, 0.35), (b - 0.08, y, 2.4), (a + 0.08, y, 2.4)]
-                parts.append(quads([pane], glass * 1.3))
-            parts.append(quads([[(b - 0.04, y, 1.0), (b + 0.04, y, 1.0), (b + 0.04, y, 2.45), (b - 0.04, y, 2.45)]],
-                               paint * 0.35))  # fmt: skip
-    for end, x in ((front, length / 2 + 0.02), (rear, -length / 2 - 0.02)):
-        if not end:
-            continue
-        glow = (1.6, 1.1, 0.3) if lights else (0.45, 0.36, 0.12)
-        lean = np.sign(x) * slope
-        parts.append(_plate(x - lean * 0.7, -w * 0.4, w * 0.4, 2.5, 2.75, glow, lean * 0.1))
-        for s in (1, -1):
-            lamp = (2.2, 2.2, 2.0) if lights and x > 0 else (0.9, 0.9, 0.85) if x > 0 else (0.5, 0.04, 0.04)
-            parts.append(_plate(x, s * w * 0.45, s * w * 0.68, 0.65, 0.82, lamp, 0))
-    return parts
-
-
-def _coach(rng: Generator, length: float, width: float, height: float, low: float, lights: bool) -> list[Mesh]:
-    paint = np.array(
-        [(0.75, 0.08, 0.08), (0.85, 0.85, 0.85), (0.8, 0.65, 0.1), (0.1, 0.25, 0.5), (0.15, 0.45, 0.3), (0.4, 0.1, 0.3)]
-    )[rng.integers(6)] * rng.uniform(0.7, 1.1)
-    second = np.array([(0.85, 0.85, 0.83), (0.1, 0.1, 0.12), (0.7, 0.7, 0.7)])[rng.integers(3)]
-    w, a, b = width / 2, -length / 2, length / 2
-    glass = np.array((0.07, 0.085, 0.1)) * rng.uniform(0.6, 2)
-    parts = [
-        box((a, -w, low), (b, w, 1.05), paint),
-        box((a, -w, 1.05), (b, w, height - 0.12), second),
-        box((a + 0.15, -w * 0.9, height - 0.12), (b - 0.15, w * 0.9, height), second * 0.8),
-        box((a + 1.5, -w * 0.6, height), (a + 3.5, w * 0.6, height + 0.22), second * 0.7),
-    ]
-    n = max(int(length // 1.5), 3)
-    edges = np.linspace(a + 0.3, b - 0.3, n + 1)
-    for s in (1, -1):
-        y = s * (w + 0.02)
-        for i in range(n):
-            door = s < 0 and i in (1, n - 1)
-            z0 = low + 0.12 if door else 1.15
-            p, q = edges[i] + 0.07, edges[i + 1] - 0.07
-            parts.append(quads([[(p, y, z0), (q, y, z0), (q, y, height - 0.5), (p, y, height - 0.5)]], glass))
-    for x, z0 in ((b + 0.02, 1.0), (a - 0.02, 1.3)):
-        parts.append(_plate(x, -w * 0.9, w * 0.9, z0, height - 0.55, tuple(glass), 0))
-        glow = (1.6, 1.1, 0.3) if lights else (0.35, 0.28, 0.1)
-        parts.append(_plate(x, -w * 0.6, w * 0.6, height - 0.45, height - 0.2, glow, 0))
-    for s in (1, -1):
-        lamp = (2.2, 2.2, 2.0) if lights else (0.9, 0.9, 0.85)
-        parts.append(_plate(b + 0.03, s * w * 0.6, s * w * 0.9, 0.6, 0.8, lamp, 0))
-        red = (1.6, 0.1, 0.07) if lights else (0.5, 0.04, 0.04)
-        parts.append(_plate(a - 0.03, s * w * 0.7, s * w * 0.93, 0.7, 1.0, red, 0))
-    return parts
 
 
 def bicycle(rng: Generator) -> Mesh:
@@ -437,5 +327,5 @@ def motorcycle(rng: Generator, lights: bool = False) -> Mesh:
         parts.append(box((-0.35, -0.17, 0.2), (0.4, 0.17, 0.32), paint))
     lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
     parts.append(disc((0.0, 0, 0), 0.09, lamp, 1).moved((0.56, 0, 0.9), -np.pi / 2))
-    parts.append(_plate(-0.92, -0.07, 0.07, 0.7, 0.8, (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03), 0))
+    parts.append(plate(-0.92, -0.07, 0.07, 0.7, 0.8, (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03), 0))
     return join(parts).worn(rng).of_class(MOTORCYCLE)

@@ -35,8 +35,9 @@ class StreetsData:
     """Generated drives.
 
     Attributes:
-        scenarios: names of vps_ros.datasets.streets.SCENARIOS and TRAINING.
+        scenarios: names of vps_ros.datasets.streets.SCENARIOS.
         seed, drives: of each scenario, the first seed and how many.
+        balanced: how many more drives to learn from, in which the rare classes are frequent (scenario `balanced`).
         frames: of each drive.
         size: width and height of the rendered frames.
         validation_seed, validation_drives, validation_frames: of each scenario; frames are spread over the drive.
@@ -54,6 +55,7 @@ class StreetsData:
     scenarios: tuple[str, ...]
     seed: int = 0
     drives: int = 30
+    balanced: int = 0
     frames: int = 24
     size: tuple[int, int] = (640, 192)
     validation_seed: int = 800_000
@@ -66,13 +68,16 @@ class StreetsData:
 
     def check(self) -> None:
         """Raises InputError when the drives may not be learned from, or are too few."""
-        for first, count in ((self.seed, self.drives), (self.validation_seed, self.validation_drives)):
+        most = max(self.drives, self.balanced)
+        if self.balanced < 0:
+            raise InputError(f"data: balanced is {self.balanced}; it cannot be negative")
+        for first, count in ((self.seed, most), (self.validation_seed, self.validation_drives)):
             if count < 1 or first < 0 or first + count > HELD_OUT_SEED:
                 raise InputError(
                     f"data: seeds {first}..{first + count - 1}; use seeds in 0..{HELD_OUT_SEED - 1}, "
                     "the others are held out for evaluation"
                 )
-        ends = self.seed + self.drives, self.validation_seed + self.validation_drives
+        ends = self.seed + most, self.validation_seed + self.validation_drives
         if self.seed < ends[1] and self.validation_seed < ends[0]:
             raise InputError("data: training and validation share seeds; set them apart")
         if self.frames < 2 or self.validation_frames < 1 or self.gap < 1:

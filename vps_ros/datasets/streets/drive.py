@@ -18,6 +18,8 @@ from vps_ros.frame import Frame
 START = 1_700_000_000_000_000_000
 """Stamp of the first frame of every drive, nanoseconds."""
 SMALLEST, LARGEST = 32, 4096
+GENERATION = 2
+"""Counts up when the same arguments give other frames than before; drives that are kept on disk are named by it."""
 
 
 @dataclass(frozen=True)

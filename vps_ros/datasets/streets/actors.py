@@ -47,6 +47,7 @@ class Actor:
             part = np.repeat(np.arange(len(meshes)), [len(m.points) for m in meshes])
             self._details.append((mesh, part, code(mesh.classes, self.instance)))
         self._radius = float(np.hypot(*self.shadow)) + 1.0
+        self.height = 1.7 if self.limbs is not None else float(max(m.points[:, 2].max() for m in self.meshes))
 
     def seen(self, frame: int, camera: NDArray, half_view: float) -> bool:
         """Whether it is there, near enough, and in view of the camera (x, y, heading; tangent of half its angle)."""

@@ -45,8 +45,10 @@ def verge(site: Site, side: int) -> None:
             elif kind < 0.8:
                 site.put(scenery.pole(rng), at, turn)
             elif kind < 0.9:
-                tint = rng.uniform(0.1, 0.6, 3)
-                site.put([box((-0.25, -0.25, 0), (0.25, 0.25, rng.uniform(0.8, 1.2)), tint, scenery.WALL)], at, turn)
+                # A planter.
+                tint, high = rng.uniform(0.35, 0.7) * np.array((1.0, 0.97, 0.92)), rng.uniform(0.4, 0.7)
+                plant = [m.moved((0, 0, high)) for m in scenery.bush(rng, 0.4)]
+                site.put([box((-0.5, -0.3, 0), (0.5, 0.3, high), tint, scenery.WALL), *plant], at, turn)
             else:
                 site.put(scenery.bush(rng, 0.5), at, turn)
         s += step * rng.uniform(0.5, 1.5)

@@ -37,6 +37,18 @@ class Light:
     def sunny(self) -> bool:
         return float(self.direct.max()) > 0.2
 
+    def thrown(self, place: NDArray, half: tuple[float, float], height: float) -> NDArray:
+        """[4, 2] corners of the shadow on the ground of something `height` metres high that stands at x, y, heading."""
+        away = -self.sun[:2] / np.linalg.norm(self.sun[:2])
+        aside = np.array((-away[1], away[0]))
+        turn = place[2] - np.arctan2(away[1], away[0])
+        c, s = abs(np.cos(turn)), abs(np.sin(turn))
+        # What lies across the light: the footprint seen from the sun.
+        wide, deep = half[0] * s + half[1] * c, half[0] * c + half[1] * s
+        long = min(height / max(float(self.sun[2]) / float(np.hypot(*self.sun[:2])), 0.2), 8.0)
+        near, far = place[:2] - 0.8 * deep * away, place[:2] + (0.8 * deep + long) * away
+        return np.stack([near - wide * aside, far - wide * aside, far + wide * aside, near + wide * aside])
+
     @property
     def shadow(self) -> float:
         """How much darker the ground is where no sunlight falls, 0..1; a little more than it is, as cameras show it."""

@@ -127,7 +127,12 @@ class Scene:
             shaded = self.light.shade(points, normals, colors, self.stage.shade.sunlit(points))
             self._moving.append(self.renderer.add("paint", points, shaded, uv, faces))
             self._moving.append(self.renderer.add("truth", points, codes, uv, outline))
-            self._moving.append(self.stage.shadow(self._shadows(i, [a for a, _ in seen]), "blob", 0.7))
+            here = [a for a, _ in seen]
+            self._moving.append(self.stage.shadow(self._shadows(i, here), "blob", 0.7))
+            if self.light.sunny:
+                thrown = np.zeros((len(here), 4, 3))
+                thrown[..., :2] = [self.light.thrown(a.place[i], a.shadow, 0.85 * a.height) for a in here]
+                self._moving.append(self.stage.shadow(quads(thrown), "blob", 0.75 * self.light.shadow))
 
     def _shadows(self, i: int, actors: list[Actor]) -> Mesh:
         """The patch under each actor."""

@@ -16,8 +16,11 @@ from vps_ros.datasets.streets.textures import mask, texture
 from vps_ros.datasets.streets.world import World
 
 _CELL = 40.0
+LAST = SHADOWS + 20
+"""Order of what is painted after the sky."""
 _FIRST = 1
-_CUT = ("crowns", "fence")
+_CUT, _VEILS = ("crowns",), ("fence",)
+"""Materials that are cut out, and those that let what is behind shine through where they are small."""
 
 Still = tuple[Mesh, "int | None", "str | None", "tuple | None"]
 """A mesh, its order on the ground, the texture it is cut out by, and its cell if it holds things."""
@@ -61,7 +64,12 @@ class Stage:
         picture = None if mesh.material == PLAIN else (mesh.material, texture(mesh.material))
         sunlit = self.shade.sunlit(mesh.points) if order is None else 1.0
         colors = self._light.shade(mesh.points, mesh.normals, mesh.colors, sunlit)
-        cut = order is None and mesh.material.rstrip("0123456789") in _CUT
+        stem = mesh.material.rstrip("0123456789")
+        if order is None and stem in _VEILS:
+            # After all that may be behind it, the sky included.
+            self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, _FIRST + LAST, blend=True)
+            return
+        cut = order is None and stem in _CUT
         place = None if order is None else _FIRST + order
         self.keep(self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, place, cut=cut), cell)
 
@@ -123,4 +131,4 @@ def dome(renderer: Renderer, picture: NDArray[np.uint8]) -> Any:
     uv = np.stack([u, np.clip(p[..., 2], 0.005, 0.97)], -1)
     mesh = quads(cells(p * 200), uv=cells(uv))
     white = np.full((len(mesh.points), 3), 255, np.uint8)
-    return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), SHADOWS + 20)
+    return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), LAST - 1)

@@ -113,3 +113,8 @@ class Site:
         """A parked vehicle, an object of its own, with its shadow."""
         self.put([mesh], at, turn, self.world.new_instance())
         self.shade(at, turn, (length * 0.56, 1.15), "blob", 0.75)
+        if self.light.sunny:
+            outline = np.zeros((1, 4, 3))
+            place, high = np.array((*at, turn)), 0.85 * float(mesh.points[:, 2].max())
+            outline[0, :, :2] = self.light.thrown(place, (length * 0.5, 0.9), high)
+            self.world.shadows.append(Shadow(quads(outline, material="blob"), 0.75 * self.light.shadow))

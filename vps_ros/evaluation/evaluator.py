@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import LabelMap
+from vps_ros.datasets.small import ANY_SIZE, Smallest
 from vps_ros.errors import InputError
 from vps_ros.evaluation.counts import Compared, FrameCounts, VideoCounts
 from vps_ros.evaluation.identity import IdentityQuality
@@ -36,12 +38,19 @@ class Evaluator:
         taxonomy: decides what is a thing.
         protocol: see `vps_ros.evaluation.protocols.PROTOCOLS`.
         video: measure VPQ, VC, identities and life lines too, which take most of the time.
+        smallest: true things below that size are void.
     """
 
-    def __init__(self, taxonomy: Taxonomy = KITTI_STEP, protocol: str = DEFAULT, video: bool = True) -> None:
-        self.rules = protocol_of(protocol)
+    def __init__(
+        self,
+        taxonomy: Taxonomy = KITTI_STEP,
+        protocol: str = DEFAULT,
+        video: bool = True,
+        smallest: Smallest = ANY_SIZE,
+    ) -> None:
+        self.rules = replace(protocol_of(protocol), smallest=smallest)
         self.taxonomy = taxonomy
-        self.classes = Classes(taxonomy)
+        self.classes = Classes(taxonomy, smallest)
         self._video = video
         self._sequences: dict[str, _Sequence] = {}
 
@@ -150,6 +159,7 @@ def compare(classes: Classes, gt: LabelMap, pred: LabelMap, gt_where: object, pr
 
     Names and errors as in `vps_ros.evaluation.overlaps.overlaps`.
     """
+    gt = LabelMap(*classes.smallest.ignored(*gt, classes.taxonomy))
     return Compared(overlaps(classes, *gt, *pred, gt_where, pred_where), gt.semantic, pred.semantic)
 
 

@@ -14,6 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.small import ANY_SIZE, Smallest
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -25,9 +26,13 @@ _MANY, _LOOKED_UP = 500, 1 << 21
 
 @dataclass(frozen=True)
 class Classes:
-    """The taxonomy as the metrics use it: columns 0..C-1 in the taxonomy's order, and column C for void."""
+    """The taxonomy as the metrics use it: columns 0..C-1 in the taxonomy's order, and column C for void.
+
+    `smallest`: true things below that size are void.
+    """
 
     taxonomy: Taxonomy
+    smallest: Smallest = ANY_SIZE
 
     def __post_init__(self) -> None:
         if VOID_ID in self.taxonomy.by_id:

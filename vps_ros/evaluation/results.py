@@ -136,7 +136,7 @@ class Report(Quality):
 
     @property
     def protocol(self) -> str:
-        return self.rules.name
+        return self.rules.title
 
     @property
     def protocols(self) -> Mapping[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.kitti_step import Sequences, list_images
+from vps_ros.datasets.small import ANY_SIZE, Smallest
 from vps_ros.drawing.palette import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair, load_pair
@@ -54,6 +55,7 @@ def pictures(
     taxonomy: Taxonomy,
     gt_root: str | Path,
     split: str | None = None,
+    smallest: Smallest = ANY_SIZE,
 ) -> list[Picture]:
     """The worst frames of all predictions; the truth of each is shown once.
 
@@ -63,6 +65,7 @@ def pictures(
         taxonomy: classes and colours.
         gt_root: the data set's folder, beside whose maps camera images are looked for.
         split: as of the maps.
+        smallest: as the frames were evaluated.
     """
     images = _images(gt_root, split)
     worst = worst_frames(predictions)
@@ -71,7 +74,7 @@ def pictures(
         name: {key: (pair, quality[name][key]) for pair in frames if (key := (pair.sequence, pair.frame)) in worst}
         for name, frames in pairs.items()
     }
-    return [_picture(key, shown, taxonomy, images) for key in worst]
+    return [_picture(key, shown, taxonomy, images, smallest) for key in worst]
 
 
 def _picture(
@@ -79,11 +82,12 @@ def _picture(
     predictions: Mapping[str, Mapping[tuple[str, str], tuple[FramePair, float]]],
     taxonomy: Taxonomy,
     images: Sequences,
+    smallest: Smallest,
 ) -> Picture:
     shown = {name: frames[key] for name, frames in predictions.items() if key in frames}
     pair = next(iter(shown.values()))[0]
     gt, _ = load_pair(pair)
-    panels = {"ground truth": paint_map(taxonomy, *gt)}
+    panels = {"ground truth": paint_map(taxonomy, *smallest.ignored(*gt, taxonomy))}
     photo = pair.gt.image if pair.gt and pair.gt.image else images.get(pair.sequence, {}).get(pair.frame)
     camera = _camera(photo, panels["ground truth"].shape)
     if camera is not None:

@@ -113,6 +113,7 @@ class StreetsData(Entry):
     Attributes:
         scenarios: names of vps_ros.datasets.streets.SCENARIOS.
         seed, drives: of each scenario, the first seed and how many.
+        balanced: how many more drives to learn from, in which the rare classes are frequent (scenario `balanced`).
         frames: of each drive.
         size: width and height of the rendered frames.
         validation_seed, validation_drives, validation_frames: of each scenario; frames are spread over the drive.
@@ -131,6 +132,7 @@ class StreetsData(Entry):
     scenarios: tuple[str, ...]
     seed: int = 0
     drives: int = 30
+    balanced: int = 0
     frames: int = 24
     size: tuple[int, int] = (640, 192)
     validation_seed: int = 800_000
@@ -148,13 +150,16 @@ class StreetsData(Entry):
     def check(self) -> None:
         """Raises InputError when the drives may not be learned from, or are too few."""
         self._check_entry()
-        for first, count in ((self.seed, self.drives), (self.validation_seed, self.validation_drives)):
+        most = max(self.drives, self.balanced)
+        if self.balanced < 0:
+            raise InputError(f"data: balanced is {self.balanced}; it cannot be negative")
+        for first, count in ((self.seed, most), (self.validation_seed, self.validation_drives)):
             if count < 1 or first < 0 or first + count > HELD_OUT_SEED:
                 raise InputError(
                     f"data: seeds {first}..{first + count - 1}; use seeds in 0..{HELD_OUT_SEED - 1}, "
                     "the others are held out for evaluation"
                 )
-        ends = self.seed + self.drives, self.validation_seed + self.validation_drives
+        ends = self.seed + most, self.validation_seed + self.validation_drives
         if self.seed < ends[1] and self.validation_seed < ends[0]:
             raise InputError("data: training and validation share seeds; set them apart")
         if self.frames < 2 or self.validation_frames < 1 or self.gap < 1:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets import SCENARIOS, drive
+from vps_ros.datasets.streets import GENERATION, SCENARIOS, drive
 from vps_ros.errors import InputError
 from vps_ros.learning.clips import Clip, Picture, spread
 from vps_ros.learning.data import StreetsData
@@ -19,6 +19,8 @@ from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.output import whole
 from vps_ros.taxonomy import CITYSCAPES
 
+BALANCED = "balanced"
+"""The scenario to learn rare classes from."""
 PARTS = ("image", "semantic", "instance")
 
 
@@ -58,7 +60,7 @@ def render(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int,
 
 
 def _place(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int, int]) -> Path:
-    return folder / f"{scenario}-{seed}-{frames}-{size[0]}x{size[1]}"
+    return folder / f"{scenario}-{seed}-{frames}-{size[0]}x{size[1]}-g{GENERATION}"
 
 
 def load(place: Path) -> Drive:
@@ -71,22 +73,25 @@ def load(place: Path) -> Drive:
 
 def training_drives(data: StreetsData, voice: Voice = SILENT) -> list[Drive]:
     """Every training drive of the recipe, in a fixed order, rendered as needed."""
-    return _drives(data, range(data.seed, data.seed + data.drives), data.frames, "training drives", voice)
+    usual = [(scenario, seed) for seed in range(data.seed, data.seed + data.drives) for scenario in data.scenarios]
+    balanced = [(BALANCED, seed) for seed in range(data.seed, data.seed + data.balanced)]
+    return _drives(data, usual + balanced, "training drives", voice)
 
 
 def validation_drives(data: StreetsData, voice: Voice = SILENT) -> list[Drive]:
     """Every validation drive of the recipe."""
     seeds = range(data.validation_seed, data.validation_seed + data.validation_drives)
-    return _drives(data, seeds, data.frames, "validation drives", voice)
+    wanted = [(scenario, seed) for seed in seeds for scenario in data.scenarios]
+    return _drives(data, wanted, "validation drives", voice)
 
 
-def _drives(data: StreetsData, seeds: range, frames: int, label: str, voice: Voice) -> list[Drive]:
+def _drives(data: StreetsData, wanted: list[tuple[str, int]], label: str, voice: Voice) -> list[Drive]:
     for name in data.scenarios:
         if name not in SCENARIOS:
             raise InputError(f"data.scenarios: unknown scenario {name!r}; there are {', '.join(SCENARIOS)}")
     folder = Path(data.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, scenario, seed, frames, data.size) for seed in seeds for scenario in data.scenarios]
+    jobs = [(folder, scenario, seed, data.frames, data.size) for scenario, seed in wanted]
     missing = [job for job in jobs if not _place(*job).is_dir()]
     if missing:
         # Spawned: a forked copy of a process with torch's threads may hang.

@@ -1,6 +1,6 @@
 """Streets: a generated world with exact ground truth."""
 
-from vps_ros.datasets.streets.drive import StreetFrame, drive
-from vps_ros.datasets.streets.scenario import HELD_OUT, SCENARIOS, Scenario
+from vps_ros.datasets.streets.drive import GENERATION, StreetFrame, drive
+from vps_ros.datasets.streets.scenario import HELD_OUT, SCENARIOS, TRAINING, Scenario
 
-__all__ = ["HELD_OUT", "SCENARIOS", "Scenario", "StreetFrame", "drive"]
+__all__ = ["GENERATION", "HELD_OUT", "SCENARIOS", "TRAINING", "Scenario", "StreetFrame", "drive"]

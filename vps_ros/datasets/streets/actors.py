@@ -8,14 +8,15 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets import people, vehicles
+from vps_ros.datasets.streets import coaches, people, vehicles
 from vps_ros.datasets.streets.mesh import Mesh, join
 from vps_ros.datasets.streets.scenario import Scenario
 from vps_ros.datasets.streets.stage import code
 from vps_ros.datasets.streets.world import World
 
-Surface = tuple[NDArray, NDArray, NDArray, NDArray, NDArray]
-"""points [V, 3], normals [V, 3], colors [V, 3], codes [V, 3] (class + 1, instance high, low), faces [T, 3]."""
+Surface = tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]
+"""points [V, 3], normals [V, 3], colors [V, 3], codes [V, 3] (class + 1, instance high, low), triangles of the truth
+[T + U, 3], and of the picture [T, 3]."""
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Actor:
             part = np.repeat(np.arange(len(meshes)), [len(m.points) for m in meshes])
             self._details.append((mesh, part, code(mesh.classes, self.instance)))
         self._radius = float(np.hypot(*self.shadow)) + 1.0
+        self.height = 1.7 if self.limbs is not None else float(max(m.points[:, 2].max() for m in self.meshes))
 
     def seen(self, frame: int, camera: NDArray, half_view: float) -> bool:
         """Whether it is there, near enough, and in view of the camera (x, y, heading; tangent of half its angle)."""
@@ -76,7 +78,7 @@ class Actor:
             each = (pose @ self.limbs[frame]).astype(np.float32)[part]
             points = np.einsum("vij,vj->vi", each[:, :3, :3], m.points) + each[:, :3, 3]
             normals = np.einsum("vij,vj->vi", each[:, :3, :3], m.normals)
-        return points, normals, m.colors, codes, m.faces
+        return points, normals, m.colors, codes, m.outline, m.faces
 
 
 _WIDE = (vehicles.CAR, vehicles.TRUCK, vehicles.BUS, vehicles.TRAIN)
@@ -107,6 +109,7 @@ class Cast:
         self._across()
         self._walkers()
         self._crossers()
+        self._crossing_riders()
         return self.actors
 
     def _along(self, s: NDArray, d: NDArray | float, backward: bool = False) -> NDArray:
@@ -122,17 +125,18 @@ class Cast:
         out[(s < self.world.path.s[0] + 3) | (s > self.world.path.s[-1] - 3)] = np.nan
         return out
 
-    def _vehicle(self, place: NDArray, kind: float | None = None) -> None:
+    def _vehicle(self, place: NDArray) -> None:
         rng = self.rng
-        kind = rng.random() if kind is None else kind
-        if kind < 0.74:
+        kind = rng.random()
+        cars, trucks, _ = self.scenario.vehicles
+        if kind < cars:
             mesh, (length, width, _) = vehicles.any_car(rng, self.lights)
             class_id = vehicles.CAR
-        elif kind < 0.88:
+        elif kind < cars + trucks:
             mesh, (length, width, _) = vehicles.truck(rng, self.lights)
             class_id = vehicles.TRUCK
         else:
-            mesh, (length, width, _) = vehicles.bus(rng, self.lights)
+            mesh, (length, width, _) = coaches.bus(rng, self.lights)
             class_id = vehicles.BUS
         self._add([mesh], class_id, place, None, (length * 0.56, width * 0.62), self.far_cars)
 
@@ -169,19 +173,11 @@ class Cast:
         )
         wear = people.dress(rng) | {"skirt": False, "coat": False}
         body = people.body(rng, wear, people.RIDER, helmet=motor or rng.random() < 0.5, child=0.0)
-        frames = len(place)
-        angles = np.tile(people.SEATED, (frames, 1))
-        if motor:
-            angles[:, :5] = (0.12, 1.2, 1.2, 1.25, 1.25)
-        else:
-            beat = self.time * (2 * np.pi * 1.1) + rng.uniform(0, 6)
-            angles[:, 1], angles[:, 2] = (0.95 + 0.4 * np.sin(beat), 0.95 - 0.4 * np.sin(beat))
-            angles[:, 3], angles[:, 4] = (0.95 + 0.4 * np.cos(beat), 0.95 - 0.4 * np.cos(beat))
+        angles, (x, z) = people.riding(rng, self.time, motor)
         limbs = people.limb_poses(angles, body.width)
-        limbs[..., 0, 3] -= 0.1 if motor else 0.24
-        limbs[..., 2, 3] -= 0.05 if motor else -0.08
-        scale = np.diag([1, 1, body.height / 1.75, 1])
-        self._add([body.limbs[p] for p in people.PARTS], people.RIDER, place, scale @ limbs, (0.6, 0.3),
+        limbs[..., 0, 3] += x
+        limbs[..., 2, 3] += z - people.HIP
+        self._add([body.limbs[p] for p in people.PARTS], people.RIDER, place, limbs, (0.6, 0.3),
                   self.far_people * 1.1)  # fmt: skip
 
     def _same_way(self) -> None:
@@ -203,10 +199,10 @@ class Cast:
                 while s < self.last:
                     self._vehicle(self._along(s + pace * t, d))
                     s += 12 + rng.exponential(100 / max(rng.uniform(*self.scenario.traffic), 0.2))
-        if rng.random() < 0.6:
+        if rng.random() < 0.6 * self.scenario.riders:
             edge = float(sec.d(0, sec.lanes[0] * sec.lane - 0.5))
             if abs(edge - self.lane) > 1.2:
-                for _ in range(int(rng.integers(1, 4))):
+                for _ in range(self._riders()):
                     pace = rng.uniform(2.5, 6)
                     self._two_wheeler(
                         self._along(rng.uniform(4, 30) + self.ego[-1] * rng.random() + pace * t, edge), pace
@@ -222,13 +218,16 @@ class Cast:
             while s < self.last + pace * t[-1]:
                 self._vehicle(self._along(s - pace * t, d, True))
                 s += 14 + rng.exponential(100 / density)
-        if sec.lanes[1] and rng.random() < 0.5:
+        if sec.lanes[1] and rng.random() < 0.5 * self.scenario.riders:
             edge = float(sec.d(1, sec.lanes[1] * sec.lane - 0.45))
             pace = rng.uniform(2.5, 7)
-            for _ in range(int(rng.integers(1, 4))):
+            for _ in range(self._riders()):
                 self._two_wheeler(
                     self._along(rng.uniform(5, 30) + (self.ego[-1] + 15) * rng.random() - pace * t, edge, True), pace
                 )
+
+    def _riders(self) -> int:
+        return int(self.rng.integers(1, 4) * min(self.scenario.riders, 2.0))
 
     def _across(self) -> None:
         """Vehicles on side streets: some cross the camera's way ahead of it, others wait."""
@@ -260,13 +259,15 @@ class Cast:
 
     def _tram(self) -> None:
         rng, sec, t = self.rng, self.world.section, self.time
-        if sec.tram:
-            pace = rng.uniform(3, 10)
-            side = 1 if abs(abs(self.lane) - sec.lane / 2) < 0.5 or rng.random() < 0.6 else 0
+        if not sec.tram:
+            return
+        # In the camera's own lane a tram only drives ahead of it.
+        for side in (1, 0) if rng.random() < 0.4 else (int(rng.random() < 0.6),):
+            pace = 0.0 if rng.random() < 0.25 else rng.uniform(3, 10)
             d = float(sec.d(side, sec.lane / 2))
-            mesh, (length, width, _) = vehicles.tram(rng, self.lights)
-            start = rng.uniform(25, 60)
-            s = start - pace * t * 0.5 if side else start + pace * t
+            mesh, (length, width, _) = coaches.tram(rng, self.lights)
+            start = length / 2 + rng.uniform(6, 45)
+            s = start - pace * t * 0.5 if side else start + np.maximum(pace * t, self.ego)
             self._add(
                 [mesh], vehicles.TRAIN, self._along(s, d, bool(side)), None, (length * 0.5, width * 0.6), self.far_cars
             )
@@ -340,6 +341,22 @@ class Cast:
                 turn = self.world.path.turn(s) + np.pi / 2 * np.sign(b - a) * sec.mirror
                 place[:, 2] = turn
                 self._person(place, same or people.dress(rng), pace)
+
+    def _crossing_riders(self) -> None:
+        """Riders who cross the road ahead of the camera, in view from the side."""
+        rng, sec, t = self.rng, self.world.section, self.time
+        for _ in range(rng.poisson(0.4 * self.scenario.riders)):
+            pace = rng.uniform(2.0, 5.0)
+            half = (sec.edge(0) + sec.edge(1)) / 2 + 2
+            when = rng.uniform(0, max(t[-1], 1))
+            s = float(np.interp(when, t, self.ego)) + rng.uniform(7, 28)
+            way = rng.choice([-1.0, 1.0])
+            d = way * (t - when) * pace + rng.uniform(-0.7, 0.7) * half
+            place = np.empty((len(t), 3))
+            place[:, :2] = self.world.path.at(s, d)
+            place[:, 2] = self.world.path.turn(s) + way * np.pi / 2
+            place[np.abs(d) > half + 4] = np.nan
+            self._two_wheeler(place, pace)
 
 
 def _clash(one: NDArray, half: tuple[float, float], other: NDArray, half_other: tuple[float, float]) -> bool:

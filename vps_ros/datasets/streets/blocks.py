@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from vps_ros.datasets.streets import scenery
 from vps_ros.datasets.streets.mesh import Mesh, quads
 from vps_ros.datasets.streets.road import Crossing, Path
+from vps_ros.datasets.streets.shadow import Shadow
 from vps_ros.datasets.streets.world import Site
 
 TOWN, SUBURB, PARK, WORKS, FIELD = range(5)
@@ -65,6 +66,9 @@ def block(site: Site, path: Path, s: float, run: float, side: int, kind: int, ow
     elif kind == PARK:
         if rng.random() < 0.5:
             _border(site, put, s, run, near + 0.3)
+        if rng.random() < 0.5:
+            for at in np.arange(s + 3, s + run - 2, 6.0).tolist():
+                put(scenery.thicket(rng, 6.0), at, near + rng.uniform(2, 9), 6.0, 1.0)
         for _ in range(int(run / 3.2)):
             _plant(site, path, s + rng.uniform(0, run), sign, near + rng.gamma(2.0, 4.0) + 1.2, apart, own)
     elif kind == WORKS:
@@ -83,7 +87,7 @@ def _border(site: Site, put: Put, s: float, run: float, away: float, chance: flo
     rng = site.rng
     if rng.random() > chance:
         return
-    make = (scenery.hedge, scenery.wall, scenery.fence)[rng.choice(3, p=[0.34, 0.3, 0.36])]
+    make = (scenery.hedge, scenery.wall, scenery.fence, scenery.thicket)[rng.choice(4, p=[0.26, 0.28, 0.34, 0.12])]
     pieces = max(int(run // 6), 1)
     state = rng.bit_generator.state
     for i in range(pieces):
@@ -113,4 +117,4 @@ def _house_shadow(site: Site, centre: NDArray, heading: float, length: float, de
         return
     a, b = centre - along * length / 2, centre + along * length / 2
     corners = [(*a, 0), (*b, 0), (*(b + throw), 0), (*(a + throw), 0)]
-    site.world.shadows.append((quads([corners], (0, 0, 0), material="plain"), 0.45))
+    site.world.shadows.append(Shadow(quads([corners], (0, 0, 0)), site.light.shadow, height))

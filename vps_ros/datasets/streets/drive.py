@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets.scenario import SCENARIOS
+from vps_ros.datasets.streets.scenario import SCENARIOS, TRAINING
 from vps_ros.datasets.streets.scene import Scene
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame
@@ -18,6 +18,8 @@ from vps_ros.frame import Frame
 START = 1_700_000_000_000_000_000
 """Stamp of the first frame of every drive, nanoseconds."""
 SMALLEST, LARGEST = 32, 4096
+GENERATION = 2
+"""Counts up when the same arguments give other frames than before; drives that are kept on disk are named by it."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def drive(scenario: str, seed: int = 0, frames: int = 100, size: tuple[int, int]
     """The frames of one drive; the same arguments give the same bytes.
 
     Args:
-        scenario: a name of SCENARIOS.
+        scenario: a name of SCENARIOS or TRAINING.
         seed: any integer >= 0; every seed is another street.
         frames: how many, >= 0.
         size: (W, H) in pixels.
@@ -71,8 +73,8 @@ def drive(scenario: str, seed: int = 0, frames: int = 100, size: tuple[int, int]
     Raises:
         InputError: an unknown scenario, or a number out of its range.
     """
-    if scenario not in SCENARIOS:
-        raise InputError(f"scenario {scenario!r} is unknown; choose one of {', '.join(SCENARIOS)}")
+    if scenario not in SCENARIOS and scenario not in TRAINING:
+        raise InputError(f"scenario {scenario!r} is unknown; choose one of {', '.join((*SCENARIOS, *TRAINING))}")
     if frames < 0:
         raise InputError(f"frames: {frames} is negative; ask for 0 or more")
     if seed < 0:
@@ -86,7 +88,7 @@ def _frames(name: str, seed: int, frames: int, size: tuple[int, int]) -> Iterato
     if not frames:
         return
     rng = np.random.default_rng([zlib.crc32(name.encode()), seed])
-    scene = Scene(rng, SCENARIOS[name], max(frames, 2), size)
+    scene = Scene(rng, (SCENARIOS | TRAINING)[name], max(frames, 2), size)
     for i in range(frames):
         image, semantic, instance = scene.render(i)
         stamp = START + round(float(scene.time[i]) * 1e9)

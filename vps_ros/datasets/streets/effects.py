@@ -31,8 +31,8 @@ class Sensor:
 def draw_sensor(rng: Generator, night: bool) -> Sensor:
     return Sensor(
         gamma=float(rng.uniform(0.8, 1.25)),
-        contrast=float(rng.uniform(0.9, 1.2)),
-        saturation=float(rng.uniform(0.5, 1.1)),
+        contrast=float(rng.uniform(0.5, 0.9) if rng.random() < 0.2 else rng.uniform(0.9, 1.6)),
+        saturation=float(rng.uniform(0.45, 1.05)),
         balance=1 + rng.normal(0, 0.035, 3),
         vignette=float(rng.uniform(0, 0.3)),
         noise=float(rng.uniform(0.5, 3.0)) * (2.2 if night else 1.0),
@@ -51,7 +51,8 @@ class Camera:
         self.sensor = draw_sensor(rng, light.night > 0.5)
         w, h = size
         s = self.sensor
-        self._aim = float(rng.uniform(38, 78) if light.night > 0.5 else rng.uniform(80, 125))
+        low, high = (38, 78) if light.night > 0.5 else (55, 85) if rng.random() < 0.25 else (80, 125)
+        self._aim = float(rng.uniform(low, high))
         self._tone(1.0)
         yy, xx = np.mgrid[0:h, 0:w]
         away = ((xx - w / 2) / (w / 2)) ** 2 + ((yy - h / 2) / (h / 2)) ** 2
@@ -66,15 +67,16 @@ class Camera:
             self._grain = cv2.GaussianBlur(self._grain, (0, 0), 0.6) * 1.6
 
     def _tone(self, gain: float) -> None:
-        """The curve from light to pixel value at this exposure."""
+        """The curve from light to pixel value at this exposure: gamma, white that is reached slowly, contrast."""
         s, level, curves = self.sensor, np.arange(256) / 255, []
+        pivot = self._aim / 255
         for b in s.balance:
-            v = np.clip(level * gain * b, 0, None) ** s.gamma
-            v = (
-                0.5 + (v - 0.5) * s.contrast
-                if s.contrast < 1
-                else v + (s.contrast - 1) * v * (1 - v) * (2 * v - 1) * 1.5
-            )
+            v = (level * gain * b) ** s.gamma
+            v = np.where(v > 0.8, 0.8 + 0.2 * np.tanh((v - 0.8) / 0.2), v)
+            if s.contrast < 1:
+                v = pivot + (v - pivot) * s.contrast
+            else:
+                v = v + (s.contrast - 1) * v * (1 - v) * (v - pivot) * 2
             curves.append(np.clip(255 * v, 0, 255))
         self._lut = np.stack(curves, 1).astype(np.uint8)[None]
 

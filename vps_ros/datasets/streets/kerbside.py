@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from vps_ros.datasets.streets import scenery, vehicles
+from vps_ros.datasets.streets import coaches, scenery, vehicles
 from vps_ros.datasets.streets.mesh import box
 from vps_ros.datasets.streets.world import Site
 
@@ -45,8 +45,10 @@ def verge(site: Site, side: int) -> None:
             elif kind < 0.8:
                 site.put(scenery.pole(rng), at, turn)
             elif kind < 0.9:
-                tint = rng.uniform(0.1, 0.6, 3)
-                site.put([box((-0.25, -0.25, 0), (0.25, 0.25, rng.uniform(0.8, 1.2)), tint, scenery.WALL)], at, turn)
+                # A planter.
+                tint, high = rng.uniform(0.35, 0.7) * np.array((1.0, 0.97, 0.92)), rng.uniform(0.4, 0.7)
+                plant = [m.moved((0, 0, high)) for m in scenery.bush(rng, 0.4)]
+                site.put([box((-0.5, -0.3, 0), (0.5, 0.3, high), tint, scenery.WALL), *plant], at, turn)
             else:
                 site.put(scenery.bush(rng, 0.5), at, turn)
         s += step * rng.uniform(0.5, 1.5)
@@ -87,11 +89,13 @@ def parked(site: Site, side: int) -> None:
             s += rng.uniform(3, 9)
             continue
         kind = rng.random()
-        if kind < 0.05:
+        _, trucks, buses = site.scenario.vehicles
+        trucks, buses = 0.36 * trucks, 0.2 * buses
+        if kind < trucks:
             mesh, (length, _, _) = vehicles.truck(rng)
-        elif kind < 0.075:
-            mesh, (length, _, _) = vehicles.bus(rng)
-        elif kind < 0.13:
+        elif kind < trucks + buses:
+            mesh, (length, _, _) = coaches.bus(rng)
+        elif kind < trucks + buses + 0.055 * site.scenario.racks:
             mesh, length = vehicles.any_two_wheeler(rng, True), 2.2
         else:
             mesh, (length, _, _) = vehicles.any_car(rng)
@@ -106,14 +110,16 @@ def parked(site: Site, side: int) -> None:
     s = site.first + rng.uniform(0, 20)
     while s < site.last:
         near, far = sec.walk(side)
-        count = int(rng.integers(1, 6)) if rng.random() < 0.5 else 0
+        count = int(rng.integers(1, 6)) if rng.random() < 0.5 * site.scenario.racks else 0
+        across = rng.random() < 0.7
+        step = float(rng.uniform(0.55, 1.1) if across else rng.uniform(2.0, 2.6))
         for i in range(count):
             moto = rng.random() < 0.3
-            at = site.world.path.at(s + i * (0.9 if moto else 0.6), sign * rng.uniform(near + 0.5, near + 0.9))
+            place = s + i * (step + (0.3 if moto else 0.0))
+            at = site.world.path.at(place, sign * rng.uniform(near + 0.5, near + 0.9))
             if site.clear([at], sec.edge(side) + 0.6, None, 0.5):
-                turn = (
-                    float(site.world.path.turn(s)) + np.pi / 2 * (1 if rng.random() < 0.8 else 0) + rng.normal(0, 0.15)
-                )
+                turn = float(site.world.path.turn(place)) + (np.pi / 2 if across else 0) + rng.normal(0, 0.15)
                 mesh = vehicles.any_two_wheeler(rng, moto)
                 site.put([mesh], at, turn, site.world.new_instance())
+                site.shade(at, turn, (0.85, 0.3), "blob", 0.4)
         s += rng.uniform(8, 28)

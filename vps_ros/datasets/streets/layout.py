@@ -16,7 +16,7 @@ from vps_ros.datasets.streets.world import Site, World
 
 def build(rng: Generator, scenario: Scenario, length: float, light: Light) -> World:
     """The world along a way of `length` metres, and for 150 m beyond."""
-    section = road.draw_section(rng, scenario.walkers[0] > 2)
+    section = road.draw_section(rng, scenario.walkers[0] > 2, scenario.trams)
     length += 150
     path, corners = road.draw_way(rng, length, scenario.turns)
     first, last = -25.0, length - 8

@@ -37,11 +37,34 @@ class Light:
     def sunny(self) -> bool:
         return float(self.direct.max()) > 0.2
 
-    def shade(self, points: NDArray, normals: NDArray, colors: NDArray) -> NDArray[np.uint8]:
-        """uint8 [V, 3]: albedo under this light; what shines by itself (above 1.2) keeps its colour."""
-        up = 0.78 + 0.22 * normals[:, 2:3]
-        sunlit = np.maximum(normals @ self.sun.astype(np.float32), 0)[:, None]
-        light = self.ambient * up + self.direct * sunlit
+    def thrown(self, place: NDArray, half: tuple[float, float], height: float) -> NDArray:
+        """[4, 2] corners of the shadow on the ground of something `height` metres high that stands at x, y, heading."""
+        away = -self.sun[:2] / np.linalg.norm(self.sun[:2])
+        aside = np.array((-away[1], away[0]))
+        turn = place[2] - np.arctan2(away[1], away[0])
+        c, s = abs(np.cos(turn)), abs(np.sin(turn))
+        # What lies across the light: the footprint seen from the sun.
+        wide, deep = half[0] * s + half[1] * c, half[0] * c + half[1] * s
+        long = min(height / max(float(self.sun[2]) / float(np.hypot(*self.sun[:2])), 0.2), 8.0)
+        near, far = place[:2] - 0.8 * deep * away, place[:2] + (0.8 * deep + long) * away
+        return np.stack([near - wide * aside, far - wide * aside, far + wide * aside, near + wide * aside])
+
+    @property
+    def shadow(self) -> float:
+        """How much darker the ground is where no sunlight falls, 0..1; a little more than it is, as cameras show it."""
+        direct, ambient = float(self.direct.mean() * self.sun[2]), float(self.ambient.mean())
+        return float(np.clip(1.25 * direct / (direct + ambient), 0.3, 0.78))
+
+    def shade(
+        self, points: NDArray, normals: NDArray, colors: NDArray, sunlit: NDArray | float = 1.0
+    ) -> NDArray[np.uint8]:
+        """uint8 [V, 3]: albedo under this light; what shines by itself (above 1.2) keeps its colour.
+
+        `sunlit`: share of the sunlight that reaches each point.
+        """
+        up = 0.72 + 0.28 * normals[:, 2:3]
+        direct = np.maximum(normals @ self.sun.astype(np.float32), 0) * sunlit
+        light = self.ambient * up + self.direct * direct[:, None]
         if len(self.lamps) and self.night:
             low, high = points.min(0) - 25, points.max(0) + 25
             glow = np.zeros((len(points), 1), np.float32)
@@ -68,8 +91,8 @@ def draw_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Lig
     kind = rng.choice(["clear", "partly", "overcast", "rain", "fog", "dusk"], p=[0.42, 0.2, 0.2, 0.06, 0.06, 0.06])
     if kind in ("clear", "partly"):
         warm = np.array((1.0, 0.97, 0.92)) if height > 0.5 else np.array((1.0, 0.9, 0.75))
-        direct = rng.uniform(0.5, 0.85) * warm
-        ambient = rng.uniform(0.36, 0.6) * np.array((0.95, 1.0, 1.08))
+        direct = rng.uniform(0.5, 0.95) * warm
+        ambient = rng.uniform(0.24, 0.6) * np.array((0.95, 1.0, 1.08))
         glare = rng.uniform(0, 1)
         zenith = (1 - glare) * np.array((0.32, 0.52, 0.85)) + glare * np.array((0.95, 0.97, 1.0))
         horizon = 0.5 * zenith + 0.5 * np.array((0.97, 0.99, 1.0))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.random import Generator
@@ -25,6 +25,7 @@ class Mesh:
         faces: int32 [T, 3].
         classes: uint8 [V] Cityscapes train id.
         material: name of the texture.
+        fill: int32 [U, 3] more triangles, which only the truth has: openings that annotators label as the object.
     """
 
     points: NDArray[np.float32]
@@ -34,6 +35,16 @@ class Mesh:
     faces: NDArray[np.int32]
     classes: NDArray[np.uint8]
     material: str = PLAIN
+    fill: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
+
+    @property
+    def outline(self) -> NDArray[np.int32]:
+        """int32 [T + U, 3]: the triangles of the truth."""
+        return np.concatenate([self.faces, self.fill]) if len(self.fill) else self.faces
+
+    def as_fill(self) -> Mesh:
+        """The same surface, in the truth only."""
+        return replace(self, faces=self.faces[:0], fill=self.faces)
 
     def moved(self, position: ArrayLike = (0, 0, 0), heading: float = 0.0, scale: ArrayLike = 1.0) -> Mesh:
         """Scaled, then turned about z by `heading` (radians), then shifted."""
@@ -41,10 +52,7 @@ class Mesh:
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
         points = (self.points * np.asarray(scale, np.float32)) @ turn.T + np.asarray(position)
         normals = self.normals @ turn.T
-        return Mesh(
-            points.astype(np.float32), normals.astype(np.float32), self.colors, self.uv, self.faces, self.classes,
-            self.material,
-        )  # fmt: skip
+        return replace(self, points=points.astype(np.float32), normals=normals.astype(np.float32))
 
     def worn(self, rng: Generator, grain: float = 0.05, fade: float = 0.25) -> Mesh:
         """Less even colours: each vertex a little off, and darker by `fade` towards the lowest point."""
@@ -52,11 +60,10 @@ class Mesh:
         rise = (z - z.min()) / max(float(z.max() - z.min()), 1e-6)
         tone = (1 - fade + fade * rise**0.7) * (1 + grain * rng.standard_normal((len(z), 1)))
         colors = np.where(self.colors.max(1, keepdims=True) > 1.2, self.colors, self.colors * tone).astype(np.float32)
-        return Mesh(self.points, self.normals, colors, self.uv, self.faces, self.classes, self.material)
+        return replace(self, colors=colors)
 
     def of_class(self, class_id: int) -> Mesh:
-        classes = np.full(len(self.points), class_id, np.uint8)
-        return Mesh(self.points, self.normals, self.colors, self.uv, self.faces, classes, self.material)
+        return replace(self, classes=np.full(len(self.points), class_id, np.uint8))
 
 
 def cross(a: NDArray, b: NDArray) -> NDArray:
@@ -80,6 +87,7 @@ def join(meshes: Iterable[Mesh]) -> Mesh:
         np.concatenate([m.faces + n for m, n in zip(meshes, counts, strict=False)]).astype(np.int32),
         np.concatenate([m.classes for m in meshes]),
         meshes[0].material,
+        np.concatenate([m.fill + n for m, n in zip(meshes, counts, strict=False)]).astype(np.int32),
     )
 
 

@@ -12,7 +12,8 @@ from vps_ros.datasets.streets.mesh import Mesh, ball, box, join, prism
 
 PERSON, RIDER = 11, 12
 PARTS = ("trunk", "thigh_l", "thigh_r", "shin_l", "shin_r", "arm_l", "arm_r", "fore_l", "fore_r")
-_HIP, _KNEE, _SHOULDER, _ELBOW = 0.93, 0.5, 1.43, 0.3
+HIP, _KNEE, _SHOULDER, _ELBOW = 0.93, 0.5, 1.43, 0.3
+"""Heights of the joints of somebody 1.75 m tall, and the length of an upper arm; metres."""
 _SKIN = np.array([(0.75, 0.55, 0.44), (0.65, 0.45, 0.34), (0.5, 0.33, 0.23), (0.3, 0.19, 0.13), (0.8, 0.62, 0.52)])
 _HAIR = np.array([(0.04, 0.03, 0.03), (0.16, 0.1, 0.06), (0.4, 0.28, 0.14), (0.45, 0.44, 0.42), (0.1, 0.08, 0.07)])
 _CLOTH = np.array(
@@ -67,13 +68,13 @@ def body(rng: Generator, wear: dict, class_id: int = PERSON, helmet: bool = Fals
 def _limbs(wear: dict, w: float, helmet: bool, fine: bool) -> dict[str, Mesh]:
     top, legs, skin = wear["top"], wear["legs"], wear["skin"]
     many, few, round_ = (8, 6, 7) if fine else (5, 4, 4)
-    z = -_HIP
+    z = -HIP
     shape = (0.155, 0.15, 0.14, 0.165, 0.19, 0.1) if fine else (0.155, 0.14, 0.19, 0.1)
     trunk = [
-        prism((0, 0, _HIP + z - 0.08), (0, 0, _SHOULDER + z + 0.05), shape, top, many).moved(scale=(0.72, 1.15 * w, 1)),
+        prism((0, 0, HIP + z - 0.08), (0, 0, _SHOULDER + z + 0.05), shape, top, many).moved(scale=(0.72, 1.15 * w, 1)),
         ball((0.01, 0, 1.635 + z), (0.1, 0.078, 0.12), skin, sides=round_),
         ball((-0.02, 0, 1.665 + z), (0.105, 0.086, 0.11), wear["hair"], sides=round_),
-        prism((0, 0, _HIP + z - 0.12), (0, 0, _HIP + z + 0.08), (0.13, 0.165, 0.15), legs, many).moved(
+        prism((0, 0, HIP + z - 0.12), (0, 0, HIP + z + 0.08), (0.13, 0.165, 0.15), legs, many).moved(
             scale=(0.8, 1.08 * w, 1)
         ),
     ]
@@ -99,7 +100,7 @@ def _limbs(wear: dict, w: float, helmet: bool, fine: bool) -> dict[str, Mesh]:
         trunk.append(ball((0, 0, 1.71 + z), (0.12, 0.105, 0.08), wear["second"], sides=round_))
     bare = wear["skirt"] or wear["shorts"]
     stations = (0.095, 0.088, 0.062) if fine else (0.095, 0.062)
-    thigh = prism((0, 0, 0.02), (0, 0, _KNEE - _HIP), stations, skin if wear["skirt"] else legs, few)
+    thigh = prism((0, 0, 0.02), (0, 0, _KNEE - HIP), stations, skin if wear["skirt"] else legs, few)
     shin = [prism((0, 0, 0), (0, 0, -0.43), (0.062, 0.058, 0.042)[:: 1 if fine else 2], skin if bare else legs, few)]
     shin.append(box((-0.07, -0.045, -0.5), (0.19, 0.045, -0.42), wear["shoes"]))
     arm = prism((0, 0, 0.02), (0, 0, -0.3), (0.065, 0.055, 0.045)[:: 1 if fine else 2], top, few)
@@ -130,12 +131,43 @@ def walking(phase: NDArray, stride: NDArray) -> NDArray:
     )  # fmt: skip
 
 
-SEATED = np.array([0.35, 1.35, 0.75, 1.2, 0.5, 1.0, 1.0, 0.35, 0.35, 0.0])
-"""Joint angles of a cyclist, one foot up; the other stroke is the same with sides exchanged."""
+def riding(rng: Generator, time: NDArray, motor: bool) -> tuple[NDArray, tuple[float, float]]:
+    """Joint angles [P, 10], as of `walking`, of somebody who rides, and where the hips are (x, z) above the wheels.
+
+    Hands and feet reach the handlebar and the pedals of `vehicles`; a cyclist pedals about once a second.
+    """
+    if motor:
+        hips, bar, lean = (rng.uniform(-0.25, -0.1), 0.88), (0.36, 1.06), rng.uniform(0.0, 0.35)
+        feet = np.tile((rng.uniform(0.0, 0.2), 0.42), (2, len(time), 1))
+    else:
+        hips, bar, lean = (-0.25, 1.03), (0.3, 1.06), rng.uniform(0.12, 0.75)
+        beat = time * (2 * np.pi * rng.uniform(0.7, 1.2)) + rng.uniform(0, 6)
+        stroke = np.stack([beat, beat + np.pi])
+        feet = np.stack([-0.12 + 0.17 * np.cos(stroke), 0.39 - 0.17 * np.sin(stroke)], -1)
+    shoulder = hips[0] + 0.5 * np.sin(lean), hips[1] + 0.5 * np.cos(lean)
+    arm, raised, elbow = _reach(np.array(bar) - shoulder, _ELBOW, 0.33)
+    angles = np.zeros((len(time), 10))
+    angles[:, 0] = lean
+    for i in (0, 1):
+        leg, lifted, knee = _reach(feet[i] - (hips[0], hips[1] - 0.02), HIP - _KNEE, 0.45)
+        angles[:, 1 + i], angles[:, 3 + i] = leg + lifted, knee
+        angles[:, 5 + i], angles[:, 7 + i] = arm - raised + lean, elbow
+    return angles, hips
+
+
+def _reach(to: NDArray, first: float, second: float) -> tuple[NDArray, NDArray, NDArray]:
+    """A limb of two segments from the origin to `to` [..., 2] (x forward, z up), as far as it reaches.
+
+    Returns angles: of the target from straight down, between target and first segment, between the two segments.
+    """
+    far = np.clip(np.hypot(to[..., 0], to[..., 1]), abs(first - second) + 0.02, first + second - 0.01)
+    aside = np.arccos((first**2 + far**2 - second**2) / (2 * first * far))
+    bend = np.pi - np.arccos((first**2 + second**2 - far**2) / (2 * first * second))
+    return np.arctan2(to[..., 0], -to[..., 1]), aside, bend
 
 
 def limb_poses(angles: NDArray, body_width: float = 1.0) -> NDArray:
-    """Poses [P, 9, 4, 4] of PARTS in the body's frame (x forward, z up, hips at `_HIP` metres for height 1.75)."""
+    """Poses [P, 9, 4, 4] of PARTS in the body's frame (x forward, z up, hips at `HIP` metres for height 1.75)."""
     p = len(angles)
     out = np.tile(np.eye(4), (p, len(PARTS), 1, 1))
 
@@ -150,7 +182,7 @@ def limb_poses(angles: NDArray, body_width: float = 1.0) -> NDArray:
         m[:3, 3] = x, y, z
         return m
 
-    hips = np.tile(at(0, 0, _HIP), (p, 1, 1))
+    hips = np.tile(at(0, 0, HIP), (p, 1, 1))
     hips[:, 2, 3] += angles[:, 9]
     trunk = hips @ turn(angles[:, 0])
     out[:, 0] = trunk
@@ -158,8 +190,8 @@ def limb_poses(angles: NDArray, body_width: float = 1.0) -> NDArray:
         y *= body_width
         thigh = hips @ at(0, y, -0.02) @ turn(-angles[:, 1 + i])
         out[:, 1 + i] = thigh
-        out[:, 3 + i] = thigh @ at(0, 0, _KNEE - _HIP) @ turn(angles[:, 3 + i])
-        arm = trunk @ at(0, np.sign(y) * 0.225 * body_width, _SHOULDER - _HIP) @ turn(-angles[:, 5 + i])
+        out[:, 3 + i] = thigh @ at(0, 0, _KNEE - HIP) @ turn(angles[:, 3 + i])
+        arm = trunk @ at(0, np.sign(y) * 0.225 * body_width, _SHOULDER - HIP) @ turn(-angles[:, 5 + i])
         out[:, 5 + i] = arm
         out[:, 7 + i] = arm @ at(0, 0, -_ELBOW) @ turn(-angles[:, 7 + i])
     return out

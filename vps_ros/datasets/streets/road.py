@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import ArrayLike, NDArray
 
-from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, quads
+from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, polygon, quads
 
 ROAD, SIDEWALK, TERRAIN = 0, 1, 9
 (GRASS, SIDE_PAVING, PAVING, SIDE_ROADS, ROADS, JUNCTIONS, MARKS, SHADOWS) = range(8)
@@ -91,7 +91,7 @@ class Crossing:
     sidewalk: float
 
 
-def draw_section(rng: Generator, crowded: bool) -> Section:
+def draw_section(rng: Generator, crowded: bool, trams: float) -> Section:
     lanes = (int(rng.choice([1, 2], p=[0.65, 0.35])), int(rng.choice([1, 2], p=[0.7, 0.3])))
     if rng.random() < 0.12:
         lanes = (lanes[0], 0)
@@ -99,7 +99,7 @@ def draw_section(rng: Generator, crowded: bool) -> Section:
     verge = [float(rng.uniform(0.8, 4.5)) if rng.random() < 0.45 else 0.0 for _ in range(2)]
     walk = [float(rng.uniform(2.5, 5.0) if crowded else rng.uniform(1.4, 3.5)) for _ in range(2)]
     back = [float(rng.choice([0.0, rng.uniform(1, 4), rng.uniform(4, 12)])) for _ in range(2)]
-    tram = lanes[1] > 0 and rng.random() < 0.14
+    tram = lanes[1] > 0 and rng.random() < trams
     return Section(
         float(rng.uniform(2.9, 3.7)), lanes, (park[0], park[1]), (verge[0], verge[1]), (walk[0], walk[1]),
         (back[0], back[1]), -1 if rng.random() < 0.2 else 1, tram,
@@ -214,6 +214,12 @@ def ground(
     if section.parking[0] and rng.random() < 0.4:
         strip = (section.d(0, section.edge(0)), section.d(0, section.edge(0) - section.parking[0]))
         out.append((JUNCTIONS, ribbon(path, s0, s1, *strip, paver, stone * 0.8, ROAD, 3.0)))
+    for side in (0, 1):
+        if section.lanes[side] and not section.parking[side] and rng.random() < 0.12:
+            # A cycle lane.
+            red = np.array([(0.55, 0.27, 0.22), (0.5, 0.3, 0.26), (0.25, 0.4, 0.3)])[rng.integers(3)] * grey * 1.6
+            strip = (section.d(side, section.edge(side)), section.d(side, section.edge(side) - 1.5))
+            out.append((JUNCTIONS, ribbon(path, s0, s1, *strip, asphalt, red, ROAD, 3.0)))
     out += _marks(rng, path, section, crossings, corners, s0, s1, white, grey)
     return out
 
@@ -266,9 +272,30 @@ def _marks(
         e = float(section.d(1, d))
         size = (rng.uniform(0.4, 4.5), rng.uniform(0.3, 1.4)) if rng.random() < 0.6 else (0.6, 0.6)
         out.append((JUNCTIONS, ribbon(path, a, a + size[0], e, e + size[1], "asphalt0", tone, ROAD, 3.0)))
+    for _ in range(int((s1 - s0) / 22)):
+        a, d = rng.uniform(s0, s1), rng.uniform(-right + 0.6, max(left, 0.6) - 0.6)
+        for radius, tone in ((0.36, 0.5), (0.29, 0.8)):
+            out.append((JUNCTIONS, _flat(_CIRCLE * radius + path.at(a, section.d(1, d)), grey * tone)))
+    if section.lanes[0] > 1 and not plain:
+        for g0, _ in gaps:
+            for k in range(section.lanes[0]):
+                d, lie = float(section.d(0, (k + 0.5) * section.lane)), g0 - rng.uniform(4, 7)
+                tip = path.at(np.array((lie, lie, lie + 1.1)), d + np.array((-0.4, 0.4, 0.0)))
+                out.append((MARKS, ribbon(path, lie - 2.4, lie, d - 0.08, d + 0.08, PLAIN, white * 0.95, ROAD)))
+                out.append((MARKS, _flat(tip, white * 0.95)))
     if section.tram:
         for center in (section.d(0, section.lane / 2), section.d(1, section.lane / 2)):
             for rail in (-0.72, 0.72):
                 mesh = ribbon(path, s0, s1, float(center) + rail - 0.05, float(center) + rail + 0.05, PLAIN, 0.3, ROAD)
                 out.append((MARKS, mesh))
     return out
+
+
+_CIRCLE = np.stack([np.cos(np.linspace(0, 2 * np.pi, 10)[:-1]), np.sin(np.linspace(0, 2 * np.pi, 10)[:-1])], 1)
+
+
+def _flat(outline: NDArray, tint: ArrayLike) -> Mesh:
+    """A convex patch of the road with this outline [K, 2]."""
+    mesh = polygon(np.concatenate([outline, np.zeros((len(outline), 1))], 1), tint, ROAD)
+    mesh.normals[:] = (0, 0, 1)
+    return mesh

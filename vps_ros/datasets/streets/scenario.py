@@ -20,6 +20,10 @@ class Scenario:
         alike: chance that people of a group wear the same.
         night: chance of darkness.
         clutter: poles, lights and signs relative to an ordinary street.
+        vehicles: shares of cars, trucks and buses in traffic.
+        trams: chance that a street with two directions has a tram line.
+        riders: people on bicycles and motorcycles relative to an ordinary street.
+        racks: parked bicycles and motorcycles relative to an ordinary street.
     """
 
     meaning: str
@@ -32,6 +36,10 @@ class Scenario:
     alike: float = 0.2
     night: float = 0.06
     clutter: float = 1.0
+    vehicles: tuple[float, float, float] = (0.74, 0.14, 0.12)
+    trams: float = 0.2
+    riders: float = 1.0
+    racks: float = 1.0
 
 
 SCENARIOS: dict[str, Scenario] = {
@@ -49,5 +57,12 @@ SCENARIOS: dict[str, Scenario] = {
     "night": Scenario("darkness, street lamps and head lights", night=1.0),
 }  # fmt: skip
 
+TRAINING: dict[str, Scenario] = {
+    "balanced": Scenario(
+        "an ordinary drive with the rare classes in it: trams, trucks, buses, riders, bicycles and motorcycles",
+        speed=(1.5, 9.0), walkers=(0.8, 4.0), vehicles=(0.4, 0.36, 0.24), trams=0.7, riders=4.0, racks=2.5,
+    ),
+}  # fmt: skip
+"""Kinds of drive to learn from; nothing is judged by them."""
 HELD_OUT = range(900_000, 901_000)
 """Seeds of the drives by which the shipped model is judged: nothing is learned or chosen on them."""

@@ -122,12 +122,17 @@ class Scene:
         self.stage.show(self.ground_pose[i, :2])
         seen = self.surfaces(i)
         if seen:
-            points, normals, colors, codes, faces = _merge([s for _, s in seen])
+            points, normals, colors, codes, outline, faces = _merge([s for _, s in seen])
             uv = np.zeros((len(points), 2), np.float32)
-            shaded = self.light.shade(points, normals, colors)
+            shaded = self.light.shade(points, normals, colors, self.stage.shade.sunlit(points))
             self._moving.append(self.renderer.add("paint", points, shaded, uv, faces))
-            self._moving.append(self.renderer.add("truth", points, codes, uv, faces))
-            self._moving.append(self.stage.shadow(self._shadows(i, [a for a, _ in seen]), "blob", 0.7))
+            self._moving.append(self.renderer.add("truth", points, codes, uv, outline))
+            here = [a for a, _ in seen]
+            self._moving.append(self.stage.shadow(self._shadows(i, here), "blob", 0.7))
+            if self.light.sunny:
+                thrown = np.zeros((len(here), 4, 3))
+                thrown[..., :2] = [self.light.thrown(a.place[i], a.shadow, 0.85 * a.height) for a in here]
+                self._moving.append(self.stage.shadow(quads(thrown), "blob", 0.75 * self.light.shadow))
 
     def _shadows(self, i: int, actors: list[Actor]) -> Mesh:
         """The patch under each actor."""
@@ -165,7 +170,8 @@ class Scene:
 def _merge(surfaces: list[Surface]) -> Surface:
     counts = np.cumsum([0] + [len(s[0]) for s in surfaces])
     points, normals, colors, codes = (np.concatenate([s[k] for s in surfaces]) for k in range(4))
-    return (points, normals, colors, codes, np.concatenate([s[4] + n for s, n in zip(surfaces, counts, strict=False)]))
+    outline, faces = (np.concatenate([s[k] + n for s, n in zip(surfaces, counts, strict=False)]) for k in (4, 5))
+    return points, normals, colors, codes, outline, faces
 
 
 def _smooth(rng: Generator, n: int, width: float) -> NDArray:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.random import Generator
 
 from vps_ros.datasets.streets.mesh import Mesh, ball, box, disc, polygon, prism, quads
-from vps_ros.datasets.streets.textures import CROWNS, crown_uv
+from vps_ros.datasets.streets.textures import CROWNS, LEAFY, crown_uv
 
 BUILDING, WALL, FENCE, POLE, LIGHT, SIGN, VEGETATION, TERRAIN = 2, 3, 4, 5, 6, 7, 8, 9
 
@@ -82,6 +82,13 @@ def house(rng: Generator, length: float, depth: float, storeys: int, shop: bool,
         for z in np.arange(base + storey, height - 1, storey).tolist():
             for x in np.arange(-a + bay, a - bay, bay * 2).tolist():
                 parts.append(box((x, -1.0, z), (x + bay * 0.8, 0, z + 0.95), tint * rng.uniform(0.5, 0.9), BUILDING))
+    if not shop:
+        for x in np.arange(-a + rng.uniform(1, 3), a - 2.6, rng.uniform(6, 14)).tolist():
+            garage = rng.random() < 0.25
+            wide, high = (2.4, 2.2) if garage else (rng.uniform(0.9, 1.4), 2.1)
+            paint = np.full(3, rng.uniform(0.5, 0.9)) if garage else rng.uniform(0.08, 0.5, 3)
+            door = [(x, -0.03, 0), (x + wide, -0.03, 0), (x + wide, -0.03, high), (x, -0.03, high)]
+            parts.append(quads([door], paint, class_id=BUILDING, normals=(0, -1, 0)))
     if shop and rng.random() < 0.5:
         awning = rng.uniform(0.1, 0.8, 3)
         parts.append(quads([[(-a * 0.8, -1.4, 2.4), (a * 0.8, -1.4, 2.4), (a * 0.8, 0, 3.0), (-a * 0.8, 0, 3.0)]],
@@ -222,7 +229,7 @@ def _grown(number: int) -> tuple[list[Mesh], float]:
 
 def tree(rng: Generator, kind: str = "") -> tuple[list[Mesh], float]:
     """A broad-leaved tree, a conifer or a bare one, and the radius of its crown."""
-    kind = kind or str(rng.choice(["broad", "tall", "conifer"], p=[0.72, 0.2, 0.08]))
+    kind = kind or str(rng.choice(["broad", "tall", "conifer", "bare"], p=[0.64, 0.18, 0.08, 0.1]))
     green = np.array(
         [
             (0.24, 0.31, 0.12),
@@ -233,8 +240,10 @@ def tree(rng: Generator, kind: str = "") -> tuple[list[Mesh], float]:
             (0.3, 0.32, 0.22),
         ]
     )[rng.choice(6, p=[0.28, 0.24, 0.2, 0.14, 0.06, 0.08])] * rng.uniform(1.3, 2.7)
-    brown = np.array([(0.3, 0.24, 0.18), (0.42, 0.36, 0.28), (0.22, 0.19, 0.16)])[rng.integers(3)]
-    bark = f"bark{rng.integers(3)}"
+    brown = np.array(
+        [(0.3, 0.24, 0.18), (0.42, 0.36, 0.28), (0.22, 0.19, 0.16), (0.55, 0.52, 0.45), (0.36, 0.34, 0.3)]
+    )[rng.integers(5)]
+    bark = f"bark{rng.integers(6)}"
     parts = []
     if kind == "conifer":
         height, radius = rng.uniform(6, 14), rng.uniform(1.4, 2.4)
@@ -246,39 +255,67 @@ def tree(rng: Generator, kind: str = "") -> tuple[list[Mesh], float]:
             parts.append(cone)
         return parts, radius
     trunk = rng.uniform(1.9, 5.0)
-    radius = rng.uniform(1.6, 4.6) if kind == "broad" else rng.uniform(1.0, 1.7)
-    rise = radius * rng.uniform(0.8, 1.2) if kind == "broad" else radius * rng.uniform(1.7, 2.6)
+    radius = rng.uniform(1.0, 1.7) if kind == "tall" else rng.uniform(1.6, 4.6)
+    rise = radius * rng.uniform(1.7, 2.6) if kind == "tall" else radius * rng.uniform(0.8, 1.2)
     thick = rng.uniform(0.1, 0.34)
     lean = rng.normal(0, 0.12, 2)
     fork = (lean[0], lean[1], trunk)
-    parts.append(prism((0, 0, 0), fork, (thick * 1.25, thick, thick * 0.85), brown, 7, VEGETATION, material=bark))
+    girth = thick * np.array((1.3, 1.08, 1.0, 0.95, 0.9, 0.85))
+    parts.append(prism((0, 0, 0), fork, girth, brown, 7, VEGETATION, material=bark))
     middle = np.array((lean[0] * 1.5, lean[1] * 1.5, trunk + rise * 0.75))
     for _ in range(3):
         tip = middle + rng.normal(0, 0.4, 3) * (radius, radius, 0.3 * rise)
         parts.append(prism(fork, tip, (thick * 0.7, thick * 0.25), brown, 3, VEGETATION, material=bark))
     cards = []
+    if kind == "bare":
+        for i in range(5):
+            center = middle + rng.normal(0, 0.12, 3) * (radius, radius, 0.5 * rise)
+            cards.append(_card(rng, center, np.pi * i / 5, radius, rise, brown * rng.uniform(0.8, 1.3), bare=True))
+        return parts + cards, radius
     for i in range(9):
         offset = rng.normal(0, 0.38, 3) * (radius, radius, rise)
         offset *= min(1.0, 0.8 / max(float(np.linalg.norm(offset / (radius, radius, rise))), 1e-6))
         angle = np.pi * i / 4.5 + rng.normal(0, 0.2)
         scale = rng.uniform(0.6, 0.85)
-        cards.append(_card(rng, middle + offset, angle, radius * scale, rise * scale, green * rng.uniform(0.75, 1.2)))
+        tint = green * rng.uniform(0.75, 1.2)
+        cards.append(_card(rng, middle + offset, angle, radius * scale, rise * scale, tint, middle))
     return parts + cards, radius
 
 
-def _card(rng: Generator, center: np.ndarray, angle: float, wide: float, high: float, tint: np.ndarray) -> Mesh:
+def _card(
+    rng: Generator, center: np.ndarray, angle: float, wide: float, high: float, tint: np.ndarray,
+    crown: np.ndarray | None = None, bare: bool = False,
+) -> Mesh:  # fmt: skip
+    """Upright picture of leaves or `bare` branches, lit as a part of the ball around `crown`."""
     d = np.array((np.cos(angle), np.sin(angle), 0)) * wide
     lean = np.array((-np.sin(angle), np.cos(angle), 0)) * wide * rng.normal(0, 0.25)
     up = np.array((0, 0, high)) + lean
     shade = np.ones((1, 4, 3)) * tint
-    shade[:, :2] *= 0.7
-    uv = crown_uv(int(rng.integers(CROWNS)), bool(rng.random() < 0.5))
-    mesh = quads([[center - d - up, center + d - up, center + d + up, center - d + up]], shade, uv,
-                 "crowns0", VEGETATION)  # fmt: skip
-    mesh.normals[:] = (0, 0, 1)
-    mesh.normals[2:] += (center / max(np.linalg.norm(center), 1e-6) * 0.5).astype(np.float32)
-    mesh.normals[:] /= np.linalg.norm(mesh.normals, axis=1, keepdims=True)
+    shade[:, :2] *= 1.0 if bare else 0.62
+    uv = crown_uv(int(rng.integers(LEAFY, CROWNS) if bare else rng.integers(LEAFY)), bool(rng.random() < 0.5))
+    corners = np.stack([center - d - up, center + d - up, center + d + up, center - d + up])
+    mesh = quads([corners], shade, uv, "crowns0", VEGETATION)
+    out = corners - (center - (0, 0, high) if crown is None else crown)
+    out = 0.8 * out / np.linalg.norm(out, axis=1, keepdims=True) + (0, 0, 0.5)
+    mesh.normals[:] = out / np.linalg.norm(out, axis=1, keepdims=True)
     return mesh
+
+
+def thicket(rng: Generator, length: float) -> list[Mesh]:
+    """Undergrowth along x: bushes that hide what is behind, dark near the ground."""
+    height = rng.uniform(0.9, 3.5)
+    green = np.array([(0.17, 0.24, 0.09), (0.23, 0.27, 0.12), (0.13, 0.18, 0.08), (0.28, 0.25, 0.13)])[
+        rng.integers(4)
+    ] * rng.uniform(1.0, 2.4)
+    a = length / 2
+    corners = np.array([(-a, 0.5, 0), (a, 0.5, 0), (a, 0.5, height * 0.6), (-a, 0.5, height * 0.6)])
+    uv = [(0, 0), (length / 2, 0), (length / 2, height / 3), (0, height / 3)]
+    parts = [quads([corners], green * 0.3, uv, f"hedge{rng.integers(3)}", VEGETATION)]
+    for x in np.arange(-a, a, height * 0.55):
+        wide, high = height * rng.uniform(0.45, 0.75), height * rng.uniform(0.35, 0.6)
+        center = np.array((x + rng.normal(0, 0.2), rng.uniform(-0.3, 0.4), high * 0.85))
+        parts.append(_card(rng, center, rng.normal(0, 0.35), wide, high, green * rng.uniform(0.7, 1.25)))
+    return parts
 
 
 def bush(rng: Generator, size: float) -> list[Mesh]:
@@ -286,10 +323,10 @@ def bush(rng: Generator, size: float) -> list[Mesh]:
     green = np.array([(0.18, 0.28, 0.1), (0.28, 0.34, 0.12), (0.14, 0.22, 0.1)])[rng.integers(3)] * rng.uniform(
         1.6, 2.6
     )
-    core = ball((0, 0, size * 0.35), (size * 0.75, size * 0.75, size * 0.5), green * 0.35, VEGETATION, 7)
+    core = ball((0, 0, size * 0.3), (size * 0.5, size * 0.5, size * 0.38), green * 0.25, VEGETATION, 7)
     cards = [
-        _card(rng, np.array((0, 0, size * 0.45)) + rng.normal(0, 0.25, 3) * (size, size, 0.1), np.pi * i / 3, size,
-              size * 0.6, green * rng.uniform(0.8, 1.2)) for i in range(4)
+        _card(rng, np.array((0, 0, size * 0.45)) + rng.normal(0, 0.25, 3) * (size, size, 0.1), np.pi * i / 5, size,
+              size * 0.6, green * rng.uniform(0.7, 1.25)) for i in range(5)
     ]  # fmt: skip
     return [core, *cards]
 

@@ -11,12 +11,16 @@ from vps_ros.datasets.streets.light import Light
 from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, join, quads
 from vps_ros.datasets.streets.render import Renderer
 from vps_ros.datasets.streets.road import SHADOWS
+from vps_ros.datasets.streets.shadow import Shade
 from vps_ros.datasets.streets.textures import mask, texture
 from vps_ros.datasets.streets.world import World
 
 _CELL = 40.0
+LAST = SHADOWS + 20
+"""Order of what is painted after the sky."""
 _FIRST = 1
-_CUT = ("crowns", "fence")
+_CUT, _VEILS = ("crowns",), ("fence",)
+"""Materials that are cut out, and those that let what is behind shine through where they are small."""
 
 Still = tuple[Mesh, "int | None", "str | None", "tuple | None"]
 """A mesh, its order on the ground, the texture it is cut out by, and its cell if it holds things."""
@@ -29,6 +33,7 @@ class Stage:
 
     def __init__(self, renderer: Renderer, world: World, light: Light, far: float) -> None:
         self._renderer, self._light, self._far = renderer, light, far
+        self.shade = Shade(light, world.shadows)
         self._cells: dict[tuple, list[Any]] = {}
         self.stills: list[Still] = []
         painted: dict[tuple, list[Mesh]] = {}
@@ -50,15 +55,21 @@ class Stage:
         for (cell, cut), members in true.items():
             self._truth(members, None, cut, cell)
         dark: dict[tuple[str, float], list[Mesh]] = {}
-        for mesh, depth in world.shadows:
-            dark.setdefault((mesh.material, depth), []).append(mesh)
+        for one in world.shadows:
+            dark.setdefault((one.mesh.material, one.depth), []).append(one.mesh)
         for (material, depth), meshes in dark.items():
             self.shadow(join(meshes), material, depth)
 
     def _paint(self, mesh: Mesh, order: int | None, cell: tuple | None) -> None:
         picture = None if mesh.material == PLAIN else (mesh.material, texture(mesh.material))
-        colors = self._light.shade(mesh.points, mesh.normals, mesh.colors)
-        cut = order is None and mesh.material.rstrip("0123456789") in _CUT
+        sunlit = self.shade.sunlit(mesh.points) if order is None else 1.0
+        colors = self._light.shade(mesh.points, mesh.normals, mesh.colors, sunlit)
+        stem = mesh.material.rstrip("0123456789")
+        if order is None and stem in _VEILS:
+            # After all that may be behind it, the sky included.
+            self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, _FIRST + LAST, blend=True)
+            return
+        cut = order is None and stem in _CUT
         place = None if order is None else _FIRST + order
         self.keep(self._renderer.add("paint", mesh.points, colors, mesh.uv, mesh.faces, picture, place, cut=cut), cell)
 
@@ -69,7 +80,7 @@ class Stage:
             # A texture takes one off each channel, even where it is white; only stuff is cut out.
             codes[:, 0] += 1
         white = ("mask:" + cut, mask(cut)) if cut else None
-        handle = self._renderer.add("truth", mesh.points, codes, mesh.uv, mesh.faces, white, order, cut=bool(cut))
+        handle = self._renderer.add("truth", mesh.points, codes, mesh.uv, mesh.outline, white, order, cut=bool(cut))
         self.keep(handle, cell)
         self.stills.append((mesh, order, cut, cell))
 
@@ -120,4 +131,4 @@ def dome(renderer: Renderer, picture: NDArray[np.uint8]) -> Any:
     uv = np.stack([u, np.clip(p[..., 2], 0.005, 0.97)], -1)
     mesh = quads(cells(p * 200), uv=cells(uv))
     white = np.full((len(mesh.points), 3), 255, np.uint8)
-    return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), SHADOWS + 20)
+    return renderer.add("paint", mesh.points, white, mesh.uv, mesh.faces, ("", picture), LAST - 1)

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-FACADES = 40
+FACADES = 64
 """How many facades there are: `facade0` ...; from `facade_lit0` on the same with lit windows."""
-CROWNS = 8
-"""How many pictures of foliage stand in the texture `crowns`, four in a row."""
+LEAFY, CROWNS = 6, 8
+"""How many pictures of foliage stand in the texture `crowns`, four in a row; from LEAFY on bare branches."""
 
 
 @cache
@@ -73,8 +73,12 @@ def _pavers(rng: Generator) -> NDArray[np.uint8]:
 def _grass(rng: Generator) -> NDArray[np.uint8]:
     base = 0.7 + 0.1 * noise(rng, 256, (3, 6, 12, 32, 64)) + 0.12 * rng.standard_normal((256, 256))
     out = _grey(base)
-    leaves = rng.random((256, 256)) > 0.985 - 0.02 * rng.random()
-    out[leaves] = (230, 170, 90)
+    if rng.random() < 0.4:
+        worn = np.clip(noise(rng, 256, (2, 4, 8, 16), 0.7) - rng.uniform(0.3, 1.2), 0, 1)[..., None]
+        out = np.clip(out * (1 - worn) + worn * base[..., None] * (250, 200, 170), 0, 255).astype(np.uint8)
+    share = 0.03 * rng.random() if rng.random() < 0.7 else rng.uniform(0.05, 0.2)
+    leaves = rng.random((256, 256)) < share * np.clip(1 + noise(rng, 256, (3, 6)), 0, 3)
+    out[leaves] = np.clip(np.array((230, 170, 90)) * rng.uniform(0.5, 1.1, (int(leaves.sum()), 1)), 0, 255)
     return out
 
 
@@ -95,6 +99,9 @@ def _plaster(rng: Generator) -> NDArray[np.uint8]:
 def _bark(rng: Generator) -> NDArray[np.uint8]:
     streaks = cv2.resize(noise(rng, 256, (16, 32, 64)), (256, 64))
     base = 0.7 + 0.18 * np.tile(streaks, (4, 1)) + 0.08 * noise(rng, 256, (4, 8))
+    if rng.random() < 0.5:
+        # Bark that scales off in patches.
+        base = np.where(noise(rng, 256, (6, 12, 24), 0.7) > rng.uniform(0.2, 1.0), base * rng.uniform(1.2, 1.6), base)
     return _grey(base)
 
 
@@ -107,7 +114,7 @@ def _crown(rng: Generator) -> NDArray[np.uint8]:
     inside = radius + 0.038 * rough < 0.43
     holes = noise(rng, n, (8, 16, 32), 0.8) > 2.1 - 1.8 * np.clip(radius / 0.5, 0, 1) ** 2
     clumps = noise(rng, n, (8, 16), 0.7)
-    lit = 0.55 - 0.35 * yy + 0.16 * (clumps - np.roll(clumps, 6, axis=0)) + 0.08 * clumps
+    lit = 0.52 - 0.35 * yy + 0.2 * (clumps - np.roll(clumps, 6, axis=0)) + 0.13 * clumps
     leaf = lit + 0.16 * rng.standard_normal((n, n)) + 0.1 * noise(rng, n, (64,))
     color = np.clip(leaf, 0.05, 1.2)[..., None] * np.array((1.0, 1.0, 0.9))
     out = np.empty((n, n, 4), np.uint8)
@@ -116,9 +123,29 @@ def _crown(rng: Generator) -> NDArray[np.uint8]:
     return out
 
 
+def _branches(rng: Generator) -> NDArray[np.uint8]:
+    """A bare crown: branches that fork until they are twigs."""
+    n = 256
+    out = np.zeros((n, n, 4), np.uint8)
+    out[..., :3] = 170
+    grown = [(n / 2, n - 6.0, -np.pi / 2 + rng.normal(0, 0.1), 62.0, 7.0)]
+    while grown:
+        x, y, angle, length, thick = grown.pop()
+        end = x + length * np.cos(angle), y + length * np.sin(angle)
+        tone = int(np.clip(rng.normal(165, 30), 60, 250))
+        a, b = ((int(round(v[0])), int(round(v[1]))) for v in ((x, y), end))
+        cv2.line(out, a, b, (tone, tone, tone, 255), max(int(thick), 1))
+        if length > 9:
+            for spread in rng.normal(0, 0.2, 3) + (-0.55, 0.05, 0.55):
+                if rng.random() < 0.88:
+                    grown.append((*end, angle + spread, length * rng.uniform(0.62, 0.8), thick * 0.62))
+    return out
+
+
 def _crowns(rng: Generator) -> NDArray[np.uint8]:
-    pictures = [_crown(rng) for _ in range(CROWNS)]
-    return np.concatenate([np.concatenate(pictures[i : i + 4], 1) for i in range(0, CROWNS, 4)])
+    pictures = [_crown(rng) for _ in range(LEAFY)] + [_branches(rng) for _ in range(LEAFY, CROWNS)]
+    # Texture coordinates count rows from below.
+    return np.concatenate([np.concatenate(pictures[i : i + 4], 1) for i in range(CROWNS - 4, -1, -4)])
 
 
 def crown_uv(k: int, mirrored: bool) -> NDArray[np.float64]:
@@ -143,15 +170,17 @@ def _facade(rng: Generator, lit: float = 0.0) -> NDArray[np.uint8]:
     wall = np.array(
         [(0.85, 0.8, 0.68), (0.75, 0.72, 0.68), (0.9, 0.88, 0.84), (0.6, 0.36, 0.28), (0.8, 0.65, 0.5),
          (0.62, 0.6, 0.57), (0.7, 0.55, 0.42), (0.85, 0.76, 0.55), (0.55, 0.5, 0.45),
-         (0.72, 0.76, 0.78)][rng.integers(10)]
+         (0.72, 0.76, 0.78), (0.94, 0.94, 0.92), (0.92, 0.93, 0.94), (0.34, 0.34, 0.36),
+         (0.8, 0.79, 0.76)][rng.integers(14)]
     ) * rng.uniform(0.8, 1.08)  # fmt: skip
     out = np.ones((n, n, 3)) * wall
     out *= (1 + 0.04 * noise(rng, n, (4, 16)) + 0.02 * rng.standard_normal((n, n)))[..., None]
     if wall[0] > 1.5 * wall[2] or rng.random() < 0.15:
         out[::8] *= 0.86
-    style = rng.choice(["single", "double", "band", "tall"])
+    style = rng.choice(["single", "double", "band", "tall", "small", "glass"], p=[0.24, 0.2, 0.16, 0.18, 0.12, 0.1])
     x0, x1, y0, y1 = {
         "single": (40, 90, 34, 96), "double": (22, 106, 36, 92), "band": (0, 128, 40, 88), "tall": (44, 84, 22, 112),
+        "small": (50, 80, 44, 84), "glass": (2, 126, 4, 124),
     }[str(style)]  # fmt: skip
     frame = np.full(3, rng.choice([0.95, 0.85, 0.3, 0.45]))
     deco, trim = rng.random(), rng.uniform(0.8, 1.2)
@@ -166,8 +195,13 @@ def _facade(rng: Generator, lit: float = 0.0) -> NDArray[np.uint8]:
             for pane in panes:
                 area = win[4:-4, pane]
                 area[:] = glass * np.linspace(1.5, 0.7, area.shape[0])[:, None, None]
-                if rng.random() < 0.35:
+                kind = rng.random()
+                if kind < 0.3:
                     area[: area.shape[0] // 2] = rng.uniform(0.45, 0.8)
+                elif kind < 0.42 or (style == "glass" and kind < 0.75):
+                    # The sky in the window.
+                    fall = np.linspace(1.2, rng.uniform(0.3, 1.0), len(area))
+                    area[:] = np.array((0.62, 0.7, 0.8)) * fall[:, None, None]
                 if rng.random() < lit:
                     area[:] = np.array((1.0, 0.82, 0.5)) * rng.uniform(0.7, 1.6)
             if deco < 0.4:

@@ -27,9 +27,9 @@ class Triangles:
         if self._still is None:
             parts, count = [], 0
             for mesh, order, cut, cell in scene.stage.stills:
-                corners = mesh.points[mesh.faces]
+                corners = mesh.points[mesh.outline]
                 white = ("mask:" + cut, mask(cut)) if cut else None
-                scene.stage.keep(_draw(scene, corners, count, mesh.uv[mesh.faces], order, white), cell)
+                scene.stage.keep(_draw(scene, corners, count, mesh.uv[mesh.outline], order, white), cell)
                 parts.append(corners)
                 count += len(corners)
             self._still = np.concatenate(parts).astype(np.float64)

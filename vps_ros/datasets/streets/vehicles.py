@@ -1,4 +1,4 @@
-"""Cars, vans, trucks, buses, trams, motorcycles and bicycles: x forward, y left, z up, wheels on z = 0."""
+"""Cars, vans, trucks, motorcycles and bicycles: x forward, y left, z up, wheels on z = 0."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
-from vps_ros.datasets.streets.mesh import Mesh, box, cross, disc, join, loft, prism, quads
+from vps_ros.datasets.streets.mesh import Mesh, box, cross, disc, join, loft, polygon, prism, quads
 
 CAR, TRUCK, BUS, TRAIN, MOTORCYCLE, BICYCLE = 13, 14, 15, 16, 17, 18
 _TYRE = (0.05, 0.05, 0.055)
@@ -104,6 +105,9 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     colors[:, 7] = 0.03
     colors[:, [0, 6]] *= 0.82
     parts = [loft(rings, colors)]
+    # Polished paint shows the sky where it faces up, and the dark road below.
+    polish = rng.uniform(0.0, 0.2)
+    parts[0].colors[:] += polish * np.clip(parts[0].normals[:, 2:], 0, 1) * np.float32((0.85, 0.95, 1.1))
     glass = np.array((0.07, 0.085, 0.1)) * rng.uniform(0.6, 1.8)
     panes = []
     for i in range(len(x) - 1):
@@ -117,23 +121,23 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
             panes.append(_inset(rings, i, 3, 0.09))
     sheen = np.ones((len(panes), 4, 1)) * glass
     high = np.array(panes)[:, :, 2] > np.array(panes)[:, :, 2].mean(1, keepdims=True)
-    sheen[high] += rng.uniform(0.0, 0.3) * np.array((0.8, 0.95, 1.1))
+    sheen[high] += rng.uniform(0.0, 0.45) * np.array((0.8, 0.95, 1.1))
     parts.append(quads(np.array(panes), sheen))
     shine = 2.2 if lights else 0.9
     front, rear = x[-2], x[1]
     lamp_z, tail_z = (0.66 * tall * (1.25 if kind == "suv" else 1), (0.85 if kind != "suv" else 1.0) * tall)
     for side in (1, -1):
         a, b = side * width * 0.27, side * width * 0.44
-        parts.append(_plate(front + 0.03, a, b, lamp_z - 0.07, lamp_z + 0.06, (shine, shine, shine * 0.93), 0.06))
+        parts.append(plate(front + 0.03, a, b, lamp_z - 0.07, lamp_z + 0.06, (shine, shine, shine * 0.93), 0.06))
         tail = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
-        parts.append(_plate(rear - 0.04, side * width * 0.3, side * width * 0.46, tail_z - 0.16, tail_z, tail, 0))
-    parts.append(_plate(x[-1] + 0.01, -width * 0.25, width * 0.25, 0.4 * tall, 0.52 * tall, (0.04, 0.04, 0.045), 0))
+        parts.append(plate(rear - 0.04, side * width * 0.3, side * width * 0.46, tail_z - 0.16, tail_z, tail, 0))
+    parts.append(plate(x[-1] + 0.01, -width * 0.25, width * 0.25, 0.4 * tall, 0.52 * tall, (0.04, 0.04, 0.045), 0))
     for at in (x[-1] + 0.02, x[0] - 0.02):
-        parts.append(_plate(at, -0.26, 0.26, 0.42 * tall, 0.53 * tall, (0.8, 0.8, 0.76), 0))
+        parts.append(plate(at, -0.26, 0.26, 0.42 * tall, 0.53 * tall, (0.8, 0.8, 0.76), 0))
     radius = (0.36 if kind == "suv" else 0.31) * rng.uniform(0.97, 1.04)
     hub = np.full(3, rng.choice([0.3, 0.5, 0.62, 0.12]))
     for at in (-0.3 * length, 0.315 * length):
-        parts += _wheels(at, width, radius, hub)
+        parts += wheels(at, width, radius, hub)
     for side in (1, -1):
         parts.append(
             box(
@@ -156,11 +160,20 @@ def _inset(rings: np.ndarray, i: int, k: int, margin: float) -> np.ndarray:
     return middle + (q - middle) * (1 - 2 * margin) + 0.02 * normal
 
 
-def _plate(x: float, y0: float, y1: float, z0: float, z1: float, color: tuple, lean: float) -> Mesh:
+def pane(corners: list, glass: ArrayLike, sky: float) -> Mesh:
+    """A window: corners from the lower edge to the upper, where it shows `sky` 0..1 of the sky."""
+    tint = np.ones((1, 4, 3)) * np.asarray(glass)
+    tint[:, 2:] += sky * np.array((0.8, 0.95, 1.1))
+    return quads([corners], tint)
+
+
+def plate(x: float, y0: float, y1: float, z0: float, z1: float, color: tuple, lean: float) -> Mesh:
+    """A flat part that faces along x, its upper edge `lean` further back."""
     return quads([[(x, y0, z0), (x, y1, z0), (x - lean, y1, z1), (x - lean, y0, z1)]], color)
 
 
-def _wheels(x: float, width: float, radius: float, hub: np.ndarray) -> list[Mesh]:
+def wheels(x: float, width: float, radius: float, hub: np.ndarray) -> list[Mesh]:
+    """An axle at x: two wheels in their arches."""
     parts = []
     for side in (1, -1):
         y = side * width / 2
@@ -196,15 +209,17 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
     ]
     g = (0.06, 0.07, 0.09)
     z0, z1 = 1.5, cab_height - 0.25
-    parts.append(quads([[(front - 0.01, -w * 0.9, z0), (front - 0.01, w * 0.9, z0), (front - 0.2, w * 0.9, z1),
-                         (front - 0.2, -w * 0.9, z1)]], g))  # fmt: skip
+    sky = rng.uniform(0.0, 0.35)
+    parts.append(pane([(front - 0.01, -w * 0.9, z0), (front - 0.01, w * 0.9, z0), (front - 0.2, w * 0.9, z1),
+                        (front - 0.2, -w * 0.9, z1)], g, sky))  # fmt: skip
     for s in (1, -1):
         y = s * (w + 0.015)
-        parts.append(quads([[(cab + 0.5, y, z0), (front - 0.25, y, z0), (front - 0.4, y, z1), (cab + 0.5, y, z1)]], g))
+        side_window = [(cab + 0.5, y, z0), (front - 0.25, y, z0), (front - 0.4, y, z1), (cab + 0.5, y, z1)]
+        parts.append(pane(side_window, g, sky))
         lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
-        parts.append(_plate(front + 0.02, s * w * 0.6, s * w * 0.9, 0.65, 0.85, lamp, 0))
+        parts.append(plate(front + 0.02, s * w * 0.6, s * w * 0.9, 0.65, 0.85, lamp, 0))
         red = (1.6, 0.1, 0.07) if lights else (0.45, 0.03, 0.03)
-        parts.append(_plate(back - 0.02, s * w * 0.65, s * w * 0.95, 0.7, 0.95, red, 0))
+        parts.append(plate(back - 0.02, s * w * 0.65, s * w * 0.95, 0.7, 0.95, red, 0))
     parts.append(box((back, -w * 0.9, 0.5), (cab, w * 0.9, 0.95), (0.06, 0.06, 0.06)))
     style = rng.choice(["box", "flat", "tank"], p=[0.62, 0.26, 0.12])
     if style == "box":
@@ -214,7 +229,7 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
             y = s * (w + 0.02)
             parts.append(quads([[(back + 0.6, y, 1.5), (cab - 0.7, y, 1.5), (cab - 0.7, y, height - 0.7),
                                  (back + 0.6, y, height - 0.7)]], band))  # fmt: skip
-        parts.append(_plate(back - 0.02, -0.02, 0.02, 1.0, height - 0.1, tuple(cargo * 0.5), 0))
+        parts.append(plate(back - 0.02, -0.02, 0.02, 1.0, height - 0.1, tuple(cargo * 0.5), 0))
     elif style == "flat":
         for y in (w, -w):
             parts.append(box((back, y - 0.04, 0.95), (cab - 0.1, y + 0.04, 1.5), cargo))
@@ -225,103 +240,63 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
         parts.append(prism((cab - 0.2, 0, 1.95), (back + 0.1, 0, 1.95), (0.7, 1.0, 1.0, 0.7), cargo, 12))
     r = 0.48
     for at in (front - 0.9, back + 1.0, back + 2.1):
-        parts += _wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
+        parts += wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
     return join(parts).worn(rng).of_class(TRUCK), (length, width, height)
 
 
-def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """A city bus."""
-    length, width, height = rng.uniform(9.5, 12.5), 2.5, rng.uniform(2.9, 3.2)
-    parts = _coach(rng, length, width, height, 0.35, lights)
-    for at in (length / 2 - 2.4, -length / 2 + 2.6):
-        parts += _wheels(at, width, 0.48, np.array((0.4, 0.4, 0.42)))
-    return join(parts).worn(rng).of_class(BUS), (length, width, height)
-
-
-def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """A tram of two or three cars."""
-    cars, length, width, height = (int(rng.integers(2, 4)), rng.uniform(8, 10), 2.4, rng.uniform(3.2, 3.6))
-    seed = int(rng.integers(2**31))
-    parts = []
-    for i in range(cars):
-        at = (i - (cars - 1) / 2) * (length + 0.5)
-        shell = join(_coach(np.random.default_rng(seed), length, width, height, 0.22, lights and i in (0, cars - 1)))
-        parts.append(shell.moved((at, 0, 0)))
-        if i:
-            back = at - length / 2
-            parts.append(box((back - 0.5, -width * 0.42, 0.3), (back, width * 0.42, height * 0.93), (0.1, 0.1, 0.1)))
-    parts.append(prism((-0.6, 0, height), (0.6, 0, height + 0.9), (0.03, 0.03), (0.2, 0.2, 0.2), 4))
-    return join(parts).worn(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
-
-
-def _coach(rng: Generator, length: float, width: float, height: float, low: float, lights: bool) -> list[Mesh]:
-    paint = np.array(
-        [(0.75, 0.08, 0.08), (0.85, 0.85, 0.85), (0.8, 0.65, 0.1), (0.1, 0.25, 0.5), (0.15, 0.45, 0.3), (0.4, 0.1, 0.3)]
-    )[rng.integers(6)] * rng.uniform(0.7, 1.1)
-    second = np.array([(0.85, 0.85, 0.83), (0.1, 0.1, 0.12), (0.7, 0.7, 0.7)])[rng.integers(3)]
-    w, a, b = width / 2, -length / 2, length / 2
-    glass = np.array((0.07, 0.085, 0.1)) * rng.uniform(0.6, 2)
-    parts = [
-        box((a, -w, low), (b, w, 1.05), paint),
-        box((a, -w, 1.05), (b, w, height - 0.12), second),
-        box((a + 0.15, -w * 0.9, height - 0.12), (b - 0.15, w * 0.9, height), second * 0.8),
-        box((a + 1.5, -w * 0.6, height), (a + 3.5, w * 0.6, height + 0.22), second * 0.7),
-    ]
-    n = max(int(length // 1.5), 3)
-    edges = np.linspace(a + 0.3, b - 0.3, n + 1)
-    for s in (1, -1):
-        y = s * (w + 0.02)
-        for i in range(n):
-            door = s < 0 and i in (1, n - 1)
-            z0 = low + 0.12 if door else 1.15
-            p, q = edges[i] + 0.07, edges[i + 1] - 0.07
-            parts.append(quads([[(p, y, z0), (q, y, z0), (q, y, height - 0.5), (p, y, height - 0.5)]], glass))
-    for x, z0 in ((b + 0.02, 1.0), (a - 0.02, 1.3)):
-        parts.append(_plate(x, -w * 0.9, w * 0.9, z0, height - 0.55, tuple(glass), 0))
-        glow = (1.6, 1.1, 0.3) if lights else (0.35, 0.28, 0.1)
-        parts.append(_plate(x, -w * 0.6, w * 0.6, height - 0.45, height - 0.2, glow, 0))
-    for s in (1, -1):
-        lamp = (2.2, 2.2, 2.0) if lights else (0.9, 0.9, 0.85)
-        parts.append(_plate(b + 0.03, s * w * 0.6, s * w * 0.9, 0.6, 0.8, lamp, 0))
-        red = (1.6, 0.1, 0.07) if lights else (0.5, 0.04, 0.04)
-        parts.append(_plate(a - 0.03, s * w * 0.7, s * w * 0.93, 0.7, 1.0, red, 0))
-    return parts
-
-
 def bicycle(rng: Generator) -> Mesh:
-    """A bicycle without its rider."""
-    paint = rng.uniform(0.03, 0.6, 3) * (0.3 + 0.7 * rng.random())
+    """A bicycle without its rider. In the truth its wheels and its frame are filled, as annotators do it."""
+    paint = rng.uniform(0.03, 0.7, 3) * (0.3 + 0.7 * rng.random())
     parts = []
     r = 0.34
     for x in (-0.52, 0.52):
-        parts += _thin_wheel(x, r, 0.035)
+        parts += _thin_wheel(x, r, rng.uniform(0.04, 0.055))
+        parts.append(disc((x, 0, r), r * 0.97, _RUBBER, 1).as_fill())
+    low = rng.random() < 0.35
+    head = (0.37, 0.8)
+    crank, seat, rear = (-0.1, 0.3), (-0.21, 0.86), (-0.52, r)
     tubes = [
-        ((-0.52, r), (-0.1, 0.3)), ((-0.1, 0.3), (-0.22, 0.92)), ((-0.1, 0.3), (0.38, 0.8)),
-        ((-0.2, 0.8), (0.36, 0.86)), ((-0.52, r), (-0.2, 0.8)), ((0.52, r), (0.34, 0.98)),
+        (rear, crank), (crank, (-0.23, 0.95)), (crank, head), (rear, (-0.19, 0.78)), ((0.52, r), (0.33, 1.0)),
+        ((-0.14, 0.48), head) if low else ((-0.2, 0.8), (0.36, 0.88)),
     ]  # fmt: skip
+    thick = rng.uniform(0.03, 0.04)
     for (x0, z0), (x1, z1) in tubes:
-        parts.append(prism((x0, 0, z0), (x1, 0, z1), (0.028, 0.028), paint, 4))
-    parts.append(box((-0.36, -0.07, 0.92), (-0.1, 0.07, 0.98), (0.05, 0.05, 0.05)))
-    parts.append(prism((0.33, -0.28, 1.02), (0.33, 0.28, 1.02), (0.022, 0.022), (0.08, 0.08, 0.08), 4))
-    if rng.random() < 0.4:
+        parts.append(prism((x0, 0, z0), (x1, 0, z1), (thick, thick), paint, 4))
+    for outline in ((crank, head, (-0.14, 0.48) if low else seat), (rear, crank, seat)):
+        parts.append(polygon([(x, 0, z) for x, z in outline], paint).as_fill())
+    dark = (0.06, 0.06, 0.06)
+    parts.append(box((-0.38, -0.08, 0.93), (-0.1, 0.08, 0.99), dark))
+    parts.append(prism((0.31, -0.29, 1.03), (0.31, 0.29, 1.03), (0.026, 0.026), dark, 4))
+    parts.append(disc((-0.1, 0.06, 0.3), 0.1, (0.12, 0.12, 0.12), 1, n=8))
+    if rng.random() < 0.5:
+        # Mudguards.
+        for x in (-0.52, 0.52):
+            arc = np.deg2rad(np.linspace(15, 165, 6))
+            rim = np.stack([x + 0.375 * np.cos(arc), 0 * arc, r + 0.375 * np.sin(arc)], 1)
+            a, b = rim + (0, 0.04, 0), rim - (0, 0.04, 0)
+            parts.append(quads(np.stack([a[:-1], b[:-1], b[1:], a[1:]], 1), paint * 0.8))
+    if rng.random() < 0.3:
         parts.append(box((0.4, -0.18, 0.8), (0.7, 0.18, 1.02), (0.12, 0.1, 0.08)))
     if rng.random() < 0.4:
-        parts.append(box((-0.75, -0.07, 0.72), (-0.3, 0.07, 0.76), (0.1, 0.1, 0.1)))
+        parts.append(box((-0.8, -0.08, 0.72), (-0.3, 0.08, 0.76), dark))
+        if rng.random() < 0.4:
+            bag = rng.uniform(0.05, 0.5, 3)
+            parts += [box((-0.75, s - 0.06, 0.4), (-0.4, s + 0.06, 0.75), bag, bottom=True) for s in (-0.14, 0.14)]
     return join(parts).worn(rng).of_class(BICYCLE)
 
 
-def _thin_wheel(x: float, radius: float, tyre: float, n: int = 10) -> list[Mesh]:
+def _thin_wheel(x: float, radius: float, tyre: float, n: int = 12) -> list[Mesh]:
     angle = np.linspace(0, 2 * np.pi, n + 1)
     ring = np.stack([np.cos(angle), 0 * angle, np.sin(angle)], 1)
     center = np.array((x, 0, radius))
     parts = []
-    for y in (0.018, -0.018):
+    for y in (0.022, -0.022):
         outer, inner = (center + ring * radius + (0, y, 0), center + ring * (radius - tyre) + (0, y, 0))
         parts.append(quads(np.stack([inner[:-1], outer[:-1], outer[1:], inner[1:]], 1), _RUBBER))
-    rim_a, rim_b = (center + ring * radius + (0, 0.02, 0), center + ring * radius - (0, 0.02, 0))
+    rim_a, rim_b = (center + ring * radius + (0, 0.024, 0), center + ring * radius - (0, 0.024, 0))
     parts.append(quads(np.stack([rim_a[:-1], rim_b[:-1], rim_b[1:], rim_a[1:]], 1), _RUBBER))
     for k in range(0, n, 2):
-        across = 0.006 * np.array((-ring[k, 2], 0, ring[k, 0]))
+        across = 0.007 * np.array((-ring[k, 2], 0, ring[k, 0]))
         tip = center + ring[k] * radius
         parts.append(quads([[center - across, center + across, tip + across, tip - across]], (0.35, 0.35, 0.36)))
     return parts
@@ -352,5 +327,5 @@ def motorcycle(rng: Generator, lights: bool = False) -> Mesh:
         parts.append(box((-0.35, -0.17, 0.2), (0.4, 0.17, 0.32), paint))
     lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
     parts.append(disc((0.0, 0, 0), 0.09, lamp, 1).moved((0.56, 0, 0.9), -np.pi / 2))
-    parts.append(_plate(-0.92, -0.07, 0.07, 0.7, 0.8, (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03), 0))
+    parts.append(plate(-0.92, -0.07, 0.07, 0.7, 0.8, (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03), 0))
     return join(parts).worn(rng).of_class(MOTORCYCLE)

@@ -13,6 +13,7 @@ from vps_ros.datasets.streets.light import Light
 from vps_ros.datasets.streets.mesh import Mesh, quads
 from vps_ros.datasets.streets.road import Crossing, Path, Section
 from vps_ros.datasets.streets.scenario import Scenario
+from vps_ros.datasets.streets.shadow import Shadow
 from vps_ros.datasets.streets.textures import FACADES
 
 
@@ -21,7 +22,7 @@ class World:
     """Attributes:
     ground: (order, mesh) painted back to front without depth.
     solids: (mesh, instance); instance 0 is stuff.
-    shadows: see-through quads on the ground, alpha in `uv`'s texture.
+    shadows: on the ground, and on what stands in them.
     lamps: [3] positions of street lamps.
     """
 
@@ -31,7 +32,7 @@ class World:
     crossings: list[Crossing]
     ground: list[tuple[int, Mesh]] = field(default_factory=list)
     solids: list[tuple[Mesh, int]] = field(default_factory=list)
-    shadows: list[tuple[Mesh, float]] = field(default_factory=list)
+    shadows: list[Shadow] = field(default_factory=list)
     lamps: list[NDArray] = field(default_factory=list)
     instances: int = 0
 
@@ -82,12 +83,14 @@ class Site:
         x, y = np.asarray(xy, float)
         self.world.solids += [(m.moved((x, y, 0), heading), instance) for m in meshes]
 
-    def shade(self, xy: ArrayLike, heading: float, half: tuple[float, float], kind: str, depth: float) -> None:
-        """A shadow on the ground: kind `blob` or `dapple`; depth is its darkness."""
+    def shade(
+        self, xy: ArrayLike, heading: float, half: tuple[float, float], kind: str, depth: float, height: float = 0.0
+    ) -> None:
+        """A shadow on the ground: kind `blob` or `dapple`; depth and height as of Shadow."""
         x, y = np.asarray(xy, float)
         a, b = half
         flat = quads([[(-a, -b, 0), (a, -b, 0), (a, b, 0), (-a, b, 0)]], (0, 0, 0), material=kind)
-        self.world.shadows.append((flat.moved((x, y, 0), heading), depth))
+        self.world.shadows.append(Shadow(flat.moved((x, y, 0), heading), depth, height))
 
     def tree(self, at: NDArray) -> None:
         """One of this street's trees, with its shadow."""
@@ -102,7 +105,7 @@ class Site:
             away = np.asarray(at) - throw * self.light.sun[:2] / np.linalg.norm(self.light.sun[:2])
             long = radius * min(1 / max(self.light.sun[2], 0.3), 2.0)
             turn = float(np.arctan2(self.light.sun[1], self.light.sun[0]))
-            self.shade(away, turn, (long * 1.25, radius * 1.25), f"dapple{rng.integers(4)}", 0.62)
+            self.shade(away, turn, (long * 1.25, radius * 1.25), f"dapple{rng.integers(4)}", self.light.shadow, 3.5)
         else:
             self.shade(at, 0, (radius, radius), "blob", 0.18)
 
@@ -110,3 +113,8 @@ class Site:
         """A parked vehicle, an object of its own, with its shadow."""
         self.put([mesh], at, turn, self.world.new_instance())
         self.shade(at, turn, (length * 0.56, 1.15), "blob", 0.75)
+        if self.light.sunny:
+            outline = np.zeros((1, 4, 3))
+            place, high = np.array((*at, turn)), 0.85 * float(mesh.points[:, 2].max())
+            outline[0, :, :2] = self.light.thrown(place, (length * 0.5, 0.9), high)
+            self.world.shadows.append(Shadow(quads(outline, material="blob"), 0.75 * self.light.shadow))

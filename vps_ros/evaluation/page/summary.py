@@ -30,10 +30,12 @@ _MEANINGS = MEANINGS | {
 def lead(report: Report) -> str:
     """What was measured, and by whose rules."""
     rules = ", ".join(f"<b>{escape(whose)}</b> for {escape(metric)}" for metric, whose in report.protocols.items())
+    small = report.rules.smallest
+    void = f"In the truth <b>{escape(str(small))}</b>. " if small else ""
     return (
         f"{plural(report.frames, 'frame')} in {plural(len(report.sequences), 'sequence')}, "
         f"{plural(report.tubes, 'true tube')}. Rules of {rules}; taxonomy <b>{escape(report.taxonomy)}</b>. "
-        "Numbers are percent, unless they count something."
+        f"{void}Numbers are percent, unless they count something."
     )
 
 

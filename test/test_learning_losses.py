@@ -156,8 +156,8 @@ def test_the_order_of_segments_changes_no_loss(seed):
     shuffled = Targets(back[t.segments], t.classes[:, full], t.tracks[:, full], t.semantic)
     weights = LossWeights(discrimination=0.0)  # the only term that draws at random
     isthing = torch.from_numpy(CITYSCAPES.isthing)
-    a, *_ = total_loss(output, t, isthing, weights, torch.Generator())
-    b, *_ = total_loss(output, shuffled, isthing, weights, torch.Generator())
+    a, _ = total_loss(output, t, isthing, weights, torch.Generator())
+    b, _ = total_loss(output, shuffled, isthing, weights, torch.Generator())
     assert a.item() == pytest.approx(b.item(), rel=1e-4)
 
 
@@ -173,7 +173,7 @@ def test_images_of_void_alone_teach_no_mask_and_no_class_of_a_pixel():
     void = np.full((8, 16), 255, np.uint8)
     t = stack([make_targets(void, np.zeros((8, 16), np.uint16), CITYSCAPES, 8)] * 2)
     isthing = torch.from_numpy(CITYSCAPES.isthing)
-    total, parts, _ = total_loss(output, t, isthing, LossWeights(), torch.Generator())
+    total, parts = total_loss(output, t, isthing, LossWeights(), torch.Generator())
     assert {name for name, value in parts.items() if value != 0} == {"classes"}
     total.backward()
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)

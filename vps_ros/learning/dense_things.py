@@ -1,10 +1,10 @@
-"""Things from dense heat maps, beside the queries of a k-means mask transformer.
+"""Things from dense heat maps, stuff from the queries of a k-means mask transformer.
 
-Queries find stuff and large things well; small things, of which there may be dozens, are learned faster by every cell
-for itself: a heat map of centres and, at each centre, a kernel whose product with the pixel features is the mask, as in
-PanopticFCN (Li et al., CVPR 2021) and CondInst (Tian et al., ECCV 2020). One level at stride 4 serves all sizes, since
-the pixel decoder has seen the whole image; a kernel also weighs where a pixel lies relative to the centre, which keeps
-neighbours of the same look apart.
+Queries find stuff well; things, of which there may be dozens, are learned faster by every cell for itself: a heat map
+of centres and, at each centre, a kernel whose product with the pixel features is the mask, as in PanopticFCN (Li et
+al., CVPR 2021) and CondInst (Tian et al., ECCV 2020). One level at stride 4 serves all sizes, since the pixel decoder
+has seen the whole image; a kernel also weighs where a pixel lies relative to the centre, which keeps neighbours of the
+same look apart. In training, queries learn things too: it teaches the pixel features which pixels belong together.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from vps_ros.learning.backbone import ConvNorm
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, positives, truth_of
 from vps_ros.learning.panoptic_fcn.heads import BIAS
-from vps_ros.learning.panoptic_fcn.inference import class_logits, mean_inside, peaks
+from vps_ros.learning.panoptic_fcn.inference import NOTHING, class_logits, mean_inside, peaks
 from vps_ros.learning.panoptic_fcn.losses import dice, focal
 from vps_ros.learning.targets import Targets
 
@@ -94,8 +94,10 @@ def _gathered(maps: Tensor, cells: Tensor) -> Tensor:
 
 def thing_losses(
     head: DenseThings, output: ThingOutput, pixels: Tensor, targets: Targets, isthing: Tensor
-) -> tuple[dict[str, Tensor], Tensor, Tensor]:
-    """Terms `centre` and `thing_mask`; embeddings [B, M, E] of the things, and bool [B, M], which rows have one.
+) -> dict[str, Tensor]:
+    """Focal loss of the heat maps, weighted Dice of the masks, and Video K-Net's equations 1 and 2 on pairs of frames.
+
+    Images 2i and 2i + 1 are a pair. The names are those of LossWeights.
 
     Args:
         pixels: [B, D, h, w] of unit length.
@@ -113,7 +115,10 @@ def thing_losses(
     mask = _masks(head, output, pixels, truth, found) / count
     cells, weights = found.cells.flatten(1), found.weights[..., None]
     states = _gathered(output.states, cells).unflatten(1, found.cells.shape[1:])
-    return {"centre": centre, "thing_mask": mask}, head.embedding_head((weights * states).sum(2)).float(), truth.things
+    embeddings = head.embedding_head((weights * states).sum(2)).float()
+    rows = torch.arange(embeddings.shape[1], device=cells.device).expand(b, -1)
+    track, track_aux = association_losses(embeddings, rows.masked_fill(~truth.things, -1), truth.targets)
+    return {"centre": centre, "thing_mask": mask, "track": track, "track_aux": track_aux}
 
 
 def _masks(head: DenseThings, output: ThingOutput, pixels: Tensor, truth: Truth, found: Positives) -> Tensor:
@@ -132,30 +137,6 @@ def _masks(head: DenseThings, output: ThingOutput, pixels: Tensor, truth: Truth,
         wanted = truth.members[image].flatten(1)[:, valid][rows]
         total = total + (dice(masks.sigmoid(), wanted) * found.weights[image, rows]).sum()
     return total
-
-
-def joint_association(
-    queries: Tensor, matching: Tensor, things: Tensor, has: Tensor, targets: Targets
-) -> tuple[Tensor, Tensor]:
-    """Video K-Net's equations 1 and 2 among dense things, and between those of one frame and queries of the other.
-
-    So a tracker recognises an object whichever of the two finds it.
-
-    Args:
-        queries: embeddings [B, N, E]; matching: int64 [B, M], the query of each segment, -1 for none.
-        things: embeddings [B, M, E]; has: bool [B, M].
-    """
-    rows = torch.arange(things.shape[1], device=things.device).expand(len(things), -1)
-    of_things = rows.masked_fill(~has, -1)
-    matched = queries.gather(1, matching.clamp(min=0)[..., None].expand(-1, -1, queries.shape[2]))
-    of_queries = rows.masked_fill(matching < 0, -1)
-    even = (torch.arange(len(things), device=things.device) % 2 == 0)[:, None]
-    both = [association_losses(things, of_things, targets)]
-    for first in (even, ~even):
-        mixed = torch.where(first[..., None], things, matched)
-        both.append(association_losses(mixed, torch.where(first, of_things, of_queries), targets))
-    track, aux = zip(*both, strict=True)
-    return sum(track) / len(both), sum(aux) / len(both)
 
 
 class Slots(NamedTuple):
@@ -187,11 +168,18 @@ def thing_slots(
     return Slots(classes, masks, head.embedding_head(states).float())
 
 
-def margins(masks: Tensor) -> Tensor:
-    """Logits [B, N, h, w] of masks that share each pixel by softmax, each minus the largest of the others.
+def stuff_slots(classes: Tensor, masks: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
+    """Queries as slots for stuff: class logits [B, N, C + 1], things being void, and mask logits [B, N, h, w].
 
-    Their sigmoid exceeds a half exactly where a query is the largest.
+    A mask logit is that of the query minus the largest of the others: its sigmoid exceeds a half exactly where the
+    query is the largest.
+
+    Args:
+        columns: int64 [T], the classes of things.
     """
     best = masks.amax(1, keepdim=True)
     second = masks.masked_fill(masks == best, float("-inf")).amax(1, keepdim=True)
-    return masks - torch.where(masks == best, second, best)
+    logits = classes.log_softmax(2)
+    void = torch.cat([logits.index_select(2, columns), logits[..., -1:]], 2).logsumexp(2, keepdim=True)
+    logits = logits.index_fill(2, columns, NOTHING)
+    return torch.cat([logits[..., :-1], void], 2), masks - torch.where(masks == best, second, best)

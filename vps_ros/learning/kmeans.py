@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from vps_ros.learning import efficientnet, export, verify
 from vps_ros.learning.answers import Answers
-from vps_ros.learning.dense_things import joint_association, thing_losses
+from vps_ros.learning.dense_things import thing_losses
 from vps_ros.learning.export import OUTPUTS
 from vps_ros.learning.losses import total_loss
 from vps_ros.learning.model import MASK_STRIDE, RESIDUAL, KMeansMaskTransformer, Output
@@ -65,17 +66,14 @@ class KMeansKind:
         self, network: KMeansMaskTransformer, output: Output, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         isthing = self._isthing.to(targets.classes.device)
-        total, terms, matching = total_loss(output, targets, isthing, self._recipe.losses, generator)
-        if output.things is None:
-            return total, terms
-        rows = matching.shape[1]
-        targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
-        parts, embeddings, has = thing_losses(network.things, output.things, output.pixels, targets, isthing)
-        track, track_aux = joint_association(output.embeddings, matching, embeddings, has, targets)
-        parts |= {"thing_track": track, "thing_track_aux": track_aux}
         weights = self._recipe.losses
-        factors = (weights.centre, weights.thing_mask, weights.track, weights.track_aux)
-        total = total + sum(factor * part for factor, part in zip(factors, parts.values(), strict=True))
+        if output.things is None:
+            return total_loss(output, targets, isthing, weights, generator)
+        # Only what becomes a track needs an embedding.
+        of_queries = dataclasses.replace(weights, track=0.0, track_aux=0.0)
+        total, terms = total_loss(output, targets, isthing, of_queries, generator)
+        parts = thing_losses(network.things, output.things, output.pixels, targets, isthing)
+        total = total + sum(getattr(weights, name) * part for name, part in parts.items())
         return total, terms | {name: part.detach() for name, part in parts.items()}
 
     def answers(self, network: KMeansMaskTransformer, images: Tensor) -> Answers:

@@ -273,8 +273,8 @@ def _contrast(products: Tensor, positive: Tensor) -> Tensor:
 
 def total_loss(
     output: Output, targets: Targets, isthing: Tensor, weights: LossWeights, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """The weighted sum; each term before weighting, detached; and the final matching, which all layers share (kMaX)."""
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
     # Most batches use a fraction of the rows: the products below cost what is kept.
     rows = max(1, int((targets.classes >= 0).sum(1).max()))
     targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
@@ -309,5 +309,4 @@ def total_loss(
         "track_aux": track_aux,
     }
     total = sum(getattr(weights, name) * value for name, value in parts.items())
-    told = {name: value.detach() for name, value in parts.items()} | {"final_dice": terms[0][1].detach()}
-    return total, told, matching
+    return total, {name: value.detach() for name, value in parts.items()} | {"final_dice": terms[0][1].detach()}

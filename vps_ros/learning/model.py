@@ -21,7 +21,7 @@ from vps_ros.errors import InputError
 from vps_ros.learning import efficientnet
 from vps_ros.learning.answers import Answers
 from vps_ros.learning.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
-from vps_ros.learning.dense_things import DenseThings, ThingOutput, margins, thing_slots
+from vps_ros.learning.dense_things import DenseThings, ThingOutput, stuff_slots, thing_slots
 from vps_ros.learning.efficientnet import EfficientNetLite
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.sides import Sides
@@ -42,7 +42,7 @@ class Architecture:
         backbone: `residual`, which begins with random weights, or a name of efficientnet.SCALING, with ImageNet's.
         channels: of the features at strides 4, 8, 16 and 32.
         depths: blocks of the residual backbone's stages.
-        dense_things: most things that heat maps add to those of the queries (dense_things.py); with 0 there are none.
+        dense_things: most things, where they come from heat maps (dense_things.py); with 0 they come from queries.
         dense_width: channels of their heads.
         layers: number of k-means layers at strides 32, 16 and 8.
         detail: channels of the branch that brings the final masks to stride 2; with 0 they stay at stride 4.
@@ -256,5 +256,6 @@ class KMeansMaskTransformer(nn.Module):
         slots = thing_slots(
             self.things, output.things, output.pixels, self.thing_columns, a.classes, a.dense_things, peaks
         )
-        parts = zip((final.classes, margins(final.masks), output.embeddings), slots, strict=True)
+        stuff = stuff_slots(final.classes, final.masks, self.thing_columns)
+        parts = zip((*stuff, output.embeddings), slots, strict=True)
         return Answers(*(torch.cat(both, 1) for both in parts))

@@ -3,8 +3,9 @@
 CamVid's sequence Seq05VD, which no recipe here learns from, in the 11 classes of SegNet (Badrinarayanan et al., 2015).
 The 19 classes of a model are brought to them by vps_ros/datasets/camvid.py: wall counts as building and terrain as
 tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and
-traffic sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every fifth frame
-of clips labelled by a machine, of which recipes may have learned; things that the labels do not tell apart are crowds.
+traffic sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every
+fifth frame of clips labelled by a machine, of which recipes may have learned; things that the labels do not tell apart
+are crowds.
 
 The same weights see each image stretched to the size they were trained at, scaled to fit into it, and at its own aspect
 in an input of about its own shape, for which the network would be exported (`vps-ros export --size`).

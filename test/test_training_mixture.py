@@ -477,6 +477,22 @@ def test_inspect_tells_the_terms(folders, tmp_path, capsys):
     assert "terms" in said and "mine: ask me" in said
 
 
+def test_what_a_start_has_learned_from_is_not_forgotten(folders, tmp_path):
+    first = Recipe.from_mapping(content(three(folders)), "x")
+    run = Run(first, tmp_path / "first", False)
+    run.train(source_of(first.data).training(), [])
+    data = {"format": "kitti-step", "root": f"{folders}/kitti", "size": list(SIZE), "taxonomy": "cityscapes"}
+    later = Recipe.from_mapping(content(data, start=str(tmp_path / "first")), "x")
+    assert not any("CamVid" in line for line in later.terms)
+    again = Run(later, tmp_path / "second", False)
+    assert "CamVid: for research only" in again.recipe.terms
+    again.save()
+    (tmp_path / "first/checkpoint.pt").unlink()
+    assert Run(later, tmp_path / "second", True).recipe.terms == again.recipe.terms
+    card = model_card(again.kind, again.recipe, 0)
+    assert "CamVid: for research only" in json.loads(card.source)["terms"]
+
+
 def test_codes_of_a_taxonomy_are_its_ids():
     codes = LabelCodes.of(training_folders.taxonomy_of("vipseg"))
     assert (codes.index[:124] == np.arange(124)).all() and (codes.index[124:] == -1).all()

@@ -107,7 +107,8 @@ def test_from_a_recipe_to_a_tracked_drive(name, tmp_path, capsys, monkeypatch, i
     mine, source = Recipe.from_mapping(content, "mine"), json.loads(card.source)
     recorded = Recipe.from_mapping(source["recipe"], "recorded")
     # What the start says of the network is recorded as well.
-    assert source["step"] == 12 and dataclasses.replace(recorded, model=mine.model) == mine
+    assert source["step"] == 12 and source["terms"] == "; ".join(recorded.terms) and recorded.learned_before
+    assert dataclasses.replace(recorded, model=mine.model, learned_before=()) == mine
     assert card.taxonomy == mine.data.taxonomy
     assert (card.input.width, card.input.height, card.input.keep_aspect) == (*SIZE, mine.data.keep_aspect)
 

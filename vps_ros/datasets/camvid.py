@@ -9,12 +9,13 @@ Recognition Letters 2009; the 11 classes and their coding: Badrinarayanan et al.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from vps_ros.datasets.image_folders import paired
-from vps_ros.datasets.labels import LabelMap, Videos, existing, listed
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, listed
 from vps_ros.datasets.png import GREY, PALETTE, load_png
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, ClassInfo, Taxonomy
@@ -78,7 +79,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
         raise InputError(f"{root}: has no split {split!r} (splits there: {listed(splits) or 'none'})")
     if not splits:
         raise InputError(f"{root}: holds no labels; expected labels/SEQUENCE/NAME.png, or SPLITannot/NAME.png")
-    videos = {}
+    videos: dict[str, Mapping[str, LabelledFrame]] = {}
     for name in [split] if split else splits:
         videos.update(paired(root / f"{name}annot", root / name, None, load))
     return videos

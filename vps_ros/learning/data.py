@@ -292,4 +292,6 @@ def labels_of(data: Data) -> RunLabels:
 
 def terms_of(data: Data) -> list[str]:
     """One line for each entry that is learned from: what it is, and the terms of its use."""
-    return list(dict.fromkeys(e.terms or e.known_terms for e in entries_of(data)))
+    lines = [e.terms or e.known_terms for e in entries_of(data)]
+    teachers = [e.teacher for e in entries_of(data) if isinstance(e, FolderData) and e.teacher]
+    return list(dict.fromkeys([*lines, *(f"labels by {Path(t).name}: see the terms of that model" for t in teachers)]))

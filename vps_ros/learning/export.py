@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from vps_ros import __version__
 from vps_ros.errors import InputError
 from vps_ros.learning import graphs, verify
-from vps_ros.learning.data import terms_of
 from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
 from vps_ros.output import whole
@@ -87,8 +86,8 @@ def model_card(
     kind: Kind, recipe: Recipe, step: int, size: tuple[int, int] | None = None, limits: Thresholds | None = None
 ) -> ModelCard:
     """What a model of this recipe says of itself; `size` is width and height, that of the data by default."""
-    terms = "; ".join(terms_of(recipe.data))
-    source = {"trained_by": f"vps-ros {__version__}", "step": step, "terms": terms, "recipe": recipe.to_mapping()}
+    source = {"trained_by": f"vps-ros {__version__}", "step": step, "terms": "; ".join(recipe.terms)}
+    source["recipe"] = recipe.to_mapping()
     spec = kind.spec(size or recipe.data.size, recipe.data.keep_aspect)
     limits = limits or kind.limits
     return ModelCard(recipe.name, recipe.data.taxonomy, spec, kind.activation, limits, json.dumps(source))

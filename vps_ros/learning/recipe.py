@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vps_ros.errors import InputError
-from vps_ros.learning.data import READERS, FolderData, MixedData, StreetsData, entries_of
+from vps_ros.learning.data import READERS, FolderData, MixedData, StreetsData, entries_of, terms_of
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
 from vps_ros.learning.panoptic_fcn.architecture import Architecture as PanopticFCNModel
@@ -120,6 +120,7 @@ class Recipe:
             first.
         start: a run's folder, a checkpoint or an exported model, relative to the working folder, whose weights to begin
             with; empty, the run begins with random ones.
+        learned_before: what the weights of `start` learned from, with its terms; filled in when a run begins.
         new_classes: learn classes that the start does not know from nothing.
         model: `kind: streets`, the default, or another of Model; its `classes` are those of the data.
         losses: what the kind of model has for it, its LOSSES.
@@ -130,6 +131,7 @@ class Recipe:
     schedule: Schedule
     seed: int = 0
     start: str = ""
+    learned_before: tuple[str, ...] = ()
     new_classes: bool = False
     model: Model = Architecture()
     augmentation: Augmentation = Augmentation()
@@ -177,6 +179,11 @@ class Recipe:
                     + (f", each in {s.accumulate} parts" if s.accumulate > 1 else "")
                     + "; make pairs a multiple of workers * accumulate"
                 )
+
+    @property
+    def terms(self) -> list[str]:
+        """One line for each thing that the model learns or has learned from, with the terms of its use."""
+        return list(dict.fromkeys([*terms_of(self.data), *self.learned_before]))
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Recipe:

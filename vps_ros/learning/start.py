@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,7 +13,7 @@ from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
 from vps_ros.learning.models import Kind, Weights, module_of
 from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.unfold import Unfolded, normalise, unfolded
+from vps_ros.learning.unfold import Unfolded, described, normalise, unfolded
 from vps_ros.segmenters.contract import Thresholds
 
 
@@ -42,10 +43,21 @@ def completed(recipe: Recipe) -> Recipe:
     """
     module = module_of(recipe)
     if hasattr(module, "complete"):
-        return module.complete(recipe)
-    if recipe.start and not Path(recipe.start).exists():
+        recipe = module.complete(recipe)
+    elif recipe.start and not Path(recipe.start).exists():
         raise InputError(f"{recipe.start}: no such file; the recipe's `start` names weights to begin with")
-    return recipe
+    return dataclasses.replace(recipe, learned_before=learned_before(recipe)) if recipe.start else recipe
+
+
+def learned_before(recipe: Recipe) -> tuple[str, ...]:
+    """What the weights of a recipe's `start` learned from, with the terms of its use, a line each."""
+    start = Path(recipe.start)
+    if start.suffix == ".onnx":
+        return tuple(described(start).recipe.terms)
+    file = start / checkpoint.FILE if start.is_dir() else start
+    if file.is_file() and checkpoint.is_ours(file):
+        return tuple(Recipe.from_mapping(checkpoint.load(file)["recipe"], recipe.start).terms)
+    return (f"weights of {recipe.start}: see their terms",)
 
 
 def weights_of(recipe: Recipe, images: Iterable[Tensor]) -> Weights:

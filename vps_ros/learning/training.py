@@ -170,7 +170,7 @@ class Run:
         mine = [Recipe.from_mapping(content[part], str(self.path)) for part in ("given", "recipe") if part in content]
         if recipe.name != mine[-1].name or recipe.model not in [r.model for r in mine]:
             raise InputError(f"{self.path}: was trained with another model; give the recipe it was started with")
-        return dataclasses.replace(recipe, model=mine[-1].model)
+        return dataclasses.replace(recipe, model=mine[-1].model, learned_before=mine[-1].learned_before)
 
     def _restore(self, content: dict[str, Any]) -> None:
         self.model.load_state_dict(content["model"])

@@ -11,6 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -38,6 +39,30 @@ class Unfolded(KMeansMaskTransformer):
     unknown: frozenset[str] = frozenset()
 
 
+class Described(NamedTuple):
+    """A model file, its card, and the recipe and the step that the card tells of."""
+
+    file: onnx.ModelProto
+    card: ModelCard
+    recipe: Recipe
+    step: int
+
+
+def described(path: Path) -> Described:
+    """Raises InputError when the file is not one of `vps-ros export` with a recipe."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
+    try:
+        file = onnx.load(str(path))
+        card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
+        source = json.loads(card.source)
+        return Described(file, card, Recipe.from_mapping(source["recipe"], str(path)), int(source["step"]))
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and json raise many kinds, by where the damage is
+        raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
+
+
 def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
     """What an ONNX file holds: a model that computes what the file does, whose normalisation does nothing; its recipe,
     the step it was taken at, and its thresholds.
@@ -45,17 +70,7 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
     Raises InputError when the file is not an export of this release's k-means mask transformer.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
-    try:
-        file = onnx.load(str(path))
-        card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
-        source = json.loads(card.source)
-        recipe, step = Recipe.from_mapping(source["recipe"], str(path)), int(source["step"])
-    except InputError:
-        raise
-    except Exception as error:  # protobuf and json raise many kinds, by where the damage is
-        raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
+    file, card, recipe, step = described(path)
     if not isinstance(recipe.model, Architecture):
         raise InputError(f"{path}: a model of kind {recipe.model.kind}; start from the run's checkpoint instead")
     model = Unfolded(recipe.model, card.taxonomy.isthing).eval()

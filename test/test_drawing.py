@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vps_ros.drawing.overlay import Overlay
-from vps_ros.drawing.palette import identity_color, ink_on, paint_map
+from vps_ros.drawing.palette import identity_color, paint_map, text_color
 from vps_ros.drawing.sheet import contact_sheet
-from vps_ros.drawing.video import LONGEST, VideoWriter, letterbox
+from vps_ros.drawing.video import MAX_FRAME_SECONDS, VideoWriter, letterbox
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, PanopticFrame, Segment, Track, TrackState
 from vps_ros.taxonomy import CITYSCAPES
@@ -94,8 +94,8 @@ def test_each_object_has_a_label_in_its_colour():
     assert right - left >= 15
     colors, counts = np.unique(picture[top : bottom + 1, left : right + 1].reshape(-1, 3), axis=0, return_counts=True)
     assert tuple(colors[counts.argmax()]) == identity_color(7)
-    toward_ink = np.sign(np.array(ink_on(identity_color(7)), int) - identity_color(7))
-    letters = ((colors.astype(int) - identity_color(7)) * toward_ink > 50).any(1)
+    toward_text = np.sign(np.array(text_color(identity_color(7)), int) - identity_color(7))
+    letters = ((colors.astype(int) - identity_color(7)) * toward_text > 50).any(1)
     assert counts[letters].sum() >= 10
 
 
@@ -221,7 +221,7 @@ def test_frames_are_shown_at_their_stamps(tmp_path):
 def test_stamps_that_jump_keep_the_video_going(tmp_path):
     stamps = [0, SECOND // 5, 0, 0, 3600 * SECOND]
     film(tmp_path / "v.mp4", shades(5), stamps)
-    assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.2, 0.4, 0.6, 0.6 + LONGEST], abs=1e-3)
+    assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.2, 0.4, 0.6, 0.6 + MAX_FRAME_SECONDS], abs=1e-3)
 
 
 def test_odd_sides_are_made_even(tmp_path):

@@ -1,6 +1,6 @@
 """Track one camera of a bag with a longer memory, count objects by class, and write the results as a bag.
 
-    python examples/bag.py drive.mcap tracked.mcap [/front/image_raw]
+python examples/bag.py drive.mcap tracked.mcap [/front/image_raw]
 """
 
 from __future__ import annotations

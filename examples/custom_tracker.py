@@ -1,6 +1,6 @@
 """A tracker of your own: each object takes the identity of the nearest one of the last frame, if that is near enough.
 
-    python examples/custom_tracker.py drive.mp4
+python examples/custom_tracker.py drive.mp4
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Read the appearance of objects: which pairs of objects look alike, by the cosine of their mean embeddings.
 
-    python examples/embeddings.py drive.mp4
+python examples/embeddings.py drive.mp4
 """
 
 from __future__ import annotations

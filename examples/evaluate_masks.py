@@ -24,7 +24,7 @@ if not truth or [file.name for file in truth] != [file.name for file in predicte
 evaluator = vps.Evaluator(CLASSES)
 for files in zip(truth, predicted, strict=True):
     maps = [np.load(file)[name] for file in files for name in ("class_map", "track_map")]
-    evaluator.update("drive", *maps, *files)
+    evaluator.update("drive", *maps, gt_where=files[0], pred_where=files[1])
 report = evaluator.result()
 print(f"STQ {report.stq:.4f}  AQ {report.aq:.4f}  SQ {report.sq:.4f}  mIoU {report.miou:.4f}")
 for name, of_class in report.classes.items():

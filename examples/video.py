@@ -1,7 +1,7 @@
 """Track what a film, a folder of images, a bag or a camera shows, and write it as a video.
 
-    python examples/video.py drive.mp4 tracked.mp4
-    python examples/video.py 0 tracked.mp4 300        # 300 images of camera 0
+python examples/video.py drive.mp4 tracked.mp4
+python examples/video.py 0 tracked.mp4 300        # 300 images of camera 0
 """
 
 from __future__ import annotations

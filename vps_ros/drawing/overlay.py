@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,12 +23,15 @@ Box = tuple[int, int, int, int]
 
 
 class StampedImage(np.ndarray):
-    """An image that knows its `stamp` in nanoseconds (None where it has none), for VideoWriter; else a plain array."""
+    """An array with a `stamp` in nanoseconds, for VideoWriter. Slices keep it; what is computed is a plain array."""
 
     stamp: int | None
 
     def __array_finalize__(self, source: object) -> None:
         self.stamp = getattr(source, "stamp", None)
+
+    def __array_wrap__(self, array: NDArray[Any], context: Any = None, return_scalar: bool = False) -> Any:
+        return np.asarray(array)[()]
 
 
 def draw(

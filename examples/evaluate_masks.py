@@ -22,9 +22,10 @@ truth, predicted = (sorted(Path(folder).glob("*.npz")) for folder in sys.argv[1:
 if not truth or [file.name for file in truth] != [file.name for file in predicted]:
     sys.exit("give two folders that hold .npz files of the same names")
 evaluator = vps.Evaluator(CLASSES)
-for files in zip(truth, predicted, strict=True):
-    maps = [np.load(file)[name] for file in files for name in ("class_map", "track_map")]
-    evaluator.update("drive", *maps, gt_where=files[0], pred_where=files[1])
+for gt_file, file in zip(truth, predicted, strict=True):
+    gt, own = np.load(gt_file), np.load(file)
+    maps = gt["class_map"], gt["track_map"], own["class_map"], own["track_map"]
+    evaluator.update("drive", *maps, gt_where=gt_file, pred_where=file)
 report = evaluator.result()
 print(f"STQ {report.stq:.4f}  AQ {report.aq:.4f}  SQ {report.sq:.4f}  mIoU {report.miou:.4f}")
 for name, of_class in report.classes.items():

@@ -52,7 +52,9 @@ setup(
     python_requires=">=3.10",
     classifiers=[f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)],
     packages=find_packages(include=["vps_ros", "vps_ros.*"]),
-    package_data={"vps_ros": ["weights/*.onnx", "weights/*.npz", "weights/*.json", "messages/definitions/*/*.msg"]},
+    package_data={
+        "vps_ros": ["py.typed", "weights/*.onnx", "weights/*.npz", "weights/*.json", "messages/definitions/*/*.msg"]
+    },
     cmdclass={"build_py": BuildWithMessages},
     install_requires=RUNTIME,
     extras_require=EXTRAS,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import vps_ros
 from vps_ros.commands.main import COMMANDS, _parser
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -86,6 +87,15 @@ def test_code_blocks_import_what_there_is(page):
                     assert (ROOT / "msg" / f"{alias.name}.msg").is_file(), f"there is no message {alias.name}"
                 else:
                     assert hasattr(imported(node.module), alias.name), f"{node.module} has no {alias.name}"
+
+
+@pages
+def test_code_blocks_use_public_names(page):
+    for language, text in blocks(page):
+        if language == "python":
+            for node in ast.walk(ast.parse(text)):
+                if isinstance(node, ast.Attribute) and getattr(node.value, "id", "") == "vps":
+                    assert node.attr in vps_ros.__all__, f"vps.{node.attr} is not public"
 
 
 def test_the_pages_show_commands():

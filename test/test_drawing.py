@@ -2,18 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import av
 import cv2
 import numpy as np
 import pytest
 
-from vps_ros.drawing.overlay import Overlay
-from vps_ros.drawing.palette import identity_color, ink_on, paint_map
+from vps_ros.drawing.overlay import Overlay, draw
+from vps_ros.drawing.palette import identity_color, paint_map, text_color
 from vps_ros.drawing.sheet import contact_sheet
-from vps_ros.drawing.video import LONGEST, VideoWriter, letterbox
+from vps_ros.drawing.video import MAX_FRAME_SECONDS, VideoWriter, letterbox
 from vps_ros.errors import InputError
-from vps_ros.frame import AssociatedBy, PanopticFrame, Segment, Track, TrackState
+from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Track, TrackState
 from vps_ros.taxonomy import CITYSCAPES
 
 ROAD, SKY, CAR = 0, 10, 13
@@ -94,8 +95,8 @@ def test_each_object_has_a_label_in_its_colour():
     assert right - left >= 15
     colors, counts = np.unique(picture[top : bottom + 1, left : right + 1].reshape(-1, 3), axis=0, return_counts=True)
     assert tuple(colors[counts.argmax()]) == identity_color(7)
-    toward_ink = np.sign(np.array(ink_on(identity_color(7)), int) - identity_color(7))
-    letters = ((colors.astype(int) - identity_color(7)) * toward_ink > 50).any(1)
+    toward_text = np.sign(np.array(text_color(identity_color(7)), int) - identity_color(7))
+    letters = ((colors.astype(int) - identity_color(7)) * toward_text > 50).any(1)
     assert counts[letters].sum() >= 10
 
 
@@ -218,10 +219,49 @@ def test_frames_are_shown_at_their_stamps(tmp_path):
     assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.1, 1.0, 1.25], abs=1e-3)
 
 
+def test_stamps_come_with_what_was_drawn_or_with_its_frame(tmp_path):
+    stamps = [SECOND, SECOND * 5 // 4, SECOND * 6 // 4, SECOND * 10 // 4]
+    results = [replace(scene(48, 64), stamp=stamp) for stamp in stamps]
+    image = grey(48, 64)
+    with VideoWriter(tmp_path / "v.mp4") as video:
+        video.write(draw(image, results[0]))
+        video.write(draw(Frame(image, 0), results[1])[:, ::-1])
+        video.write(image, results[2])
+        video.write(image, Frame(image, stamps[3]))
+    assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.25, 0.5, 1.5], abs=1e-3)
+    with VideoWriter(tmp_path / "v.mp4", fps=20, force=True) as video:
+        for result in results:
+            video.write(draw(image, result))
+    assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.05, 0.1, 0.15], abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "image",
+    [np.zeros((48, 64), np.uint8), np.zeros((48, 64, 4), np.uint8), np.zeros((48, 64, 3)), "image"],
+    ids=["grey", "alpha", "float", "text"],
+)
+def test_what_is_no_rgb_image_is_refused_and_leaves_no_video(tmp_path, image):
+    with pytest.raises(InputError, match="give uint8"), VideoWriter(tmp_path / "v.mp4") as video:
+        video.write(grey(48, 64))
+        video.write(image)
+    assert not list(tmp_path.iterdir())
+
+
+def test_writing_needs_the_block(tmp_path):
+    video = VideoWriter(tmp_path / "v.mp4")
+    with pytest.raises(InputError, match="with VideoWriter"):
+        video.write(grey())
+    with video:
+        video.write(grey())
+    with pytest.raises(InputError, match="with VideoWriter"):
+        video.write(grey())
+    assert watch(tmp_path / "v.mp4")[1] == [0]
+
+
 def test_stamps_that_jump_keep_the_video_going(tmp_path):
     stamps = [0, SECOND // 5, 0, 0, 3600 * SECOND]
     film(tmp_path / "v.mp4", shades(5), stamps)
-    assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.2, 0.4, 0.6, 0.6 + LONGEST], abs=1e-3)
+    assert watch(tmp_path / "v.mp4")[1] == pytest.approx([0, 0.2, 0.4, 0.6, 0.6 + MAX_FRAME_SECONDS], abs=1e-3)
 
 
 def test_odd_sides_are_made_even(tmp_path):

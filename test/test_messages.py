@@ -321,6 +321,7 @@ def test_an_installed_wheel_knows_the_messages(tmp_path):
     (wheel,) = source.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     assert not (tmp_path / "installed" / "vps_ros" / "msg").exists()
+    assert (tmp_path / "installed" / "vps_ros" / "py.typed").is_file(), "type checkers look for it"
     script = (
         "from vps_ros.messages.typestore import own_definitions, typestore\n"
         "print(own_definitions())\n"

@@ -161,7 +161,7 @@ def test_sources_that_are_none(pack, tmp_path):
 
 @pytest.mark.parametrize("hz", ["0", "-1", "nan", "inf"])
 def test_rates_that_are_none(pack, tmp_path, hz):
-    refused(pack(pictures(tmp_path / "images", ["1.png"]), "--hz", hz), "--hz")
+    refused(pack(pictures(tmp_path / "images", ["1.png"]), "--hz", hz), "hz")
 
 
 def test_an_output_that_exists(pack, tmp_path):

@@ -9,10 +9,12 @@ import sys
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 import onnx
 import pytest
 from bags import START, TENTH, TOPIC, drive, jpeg, raw, string, write
+from films import film, scene
 from rosbags.highlevel import AnyReader
 from rosbags.rosbag2 import StoragePlugin
 from worlds import colour_model, picture
@@ -106,7 +108,56 @@ def test_an_output_without_suffix_is_a_rosbag2_folder(replay, tmp_path):
     assert len(read(tmp_path / "tracked")["/vps/tracks"]) == 2
 
 
+def test_a_film_or_folder_gives_the_bytes_of_its_bag(replay, tmp_path):
+    """Replaying is the same as packing first: stamps, frame_id and pixels."""
+    clip = film(tmp_path / "clip.mp4", 4, rate=25)
+    (tmp_path / "images").mkdir()
+    for k in range(4):
+        cv2.imwrite(str(tmp_path / "images" / f"{k}.png"), scene(k)[..., ::-1])
+    for name, source, flags in (
+        ("clip", clip, ()),
+        ("clip5", clip, ("--hz", 5)),
+        ("images", tmp_path / "images", ("--hz", 20)),
+        ("image", tmp_path / "images" / "0.png", ()),
+    ):
+        packed = tmp_path / f"{name}.bag.mcap"
+        assert main(["pack", str(source), "-o", str(packed), *map(str, flags)]) == 0
+        assert replay(packed, output=f"{name}.1.mcap")[0] == 0
+        assert replay(source, *flags, "--overlay", tmp_path / f"{name}.overlay.mp4", output=f"{name}.2.mcap")[0] == 0
+        assert (tmp_path / f"{name}.1.mcap").read_bytes() == (tmp_path / f"{name}.2.mcap").read_bytes()
+
+
+def test_a_film_cut_off_is_replayed_as_far_as_it_goes(replay, tmp_path):
+    whole = film(tmp_path / "a.avi", 200, codec="mpeg4").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(whole[: len(whole) // 2])
+    code, shown = replay(tmp_path / "cut.avi")
+    assert code == 0
+    assert "warning" in shown and "cut.avi: only" in " ".join(shown.split())
+    assert 3 < len(read(tmp_path / "out.mcap")["/vps/tracks"]) < 200
+
+
 # What bad input gets.
+
+
+def test_flags_that_are_not_for_the_source(replay, tmp_path):
+    clip = film(tmp_path / "clip.mp4", 2)
+    refused(replay(clip, "--topic", "/a"), "/a", "only bags")
+    refused(replay(clip, "--hz", "0"), "hz 0")
+    refused(replay(write(tmp_path / "bag", drive(2)), "--hz", "5"), "hz 5", "stamps of its own")
+    refused(replay("0"), "camera", "open_frames(0)")
+    refused(replay(clip, "--overlay", clip, "--force"), "clip.mp4", "is the input")
+    assert clip.stat().st_size > 0
+
+
+def test_a_broken_image_leaves_nothing(replay, tmp_path):
+    (tmp_path / "images").mkdir()
+    cv2.imwrite(str(tmp_path / "images" / "1.png"), scene(0))
+    (tmp_path / "images" / "2.png").write_bytes(b"junk")
+    refused(replay(tmp_path / "images"), "2.png")
+    refused(replay(tmp_path / "nowhere"), "nowhere", "film", "folder of images", "bag")
+    (tmp_path / "empty").mkdir()
+    refused(replay(tmp_path / "empty"), "empty")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "images"]
 
 
 def test_no_such_file(replay, tmp_path):

@@ -205,8 +205,8 @@ def test_outputs_that_exist(folders, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--hz", "0"], "--hz 0: give frames per second"),
-        (["--hz", "nan"], "--hz nan: give frames per second"),
+        (["--hz", "0"], "hz 0: give frames per second"),
+        (["--hz", "nan"], "hz nan: give frames per second"),
         (["--jobs", "-1"], "--jobs -1: cannot be negative"),
         (["--tracker", "magic"], "tracker: 'magic' is not one of"),
         (["--split", "vall"], "has no split 'vall'"),

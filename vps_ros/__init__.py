@@ -1,10 +1,21 @@
-"""Online video panoptic segmentation for robots: every pixel a class, every object a lasting identity."""
+"""Online video panoptic segmentation: a class for every pixel, a lasting identity for every object.
+
+The names below are the public API; docs/python.md explains them.
+
+    import vps_ros as vps
+
+    pipeline = vps.OnlinePanoptic()
+    with vps.VideoWriter("tracked.mp4") as out:
+        for frame in vps.open_frames("drive.mp4"):
+            result = pipeline.step(frame)
+            out.write(vps.draw(frame, result))
+"""
 
 from __future__ import annotations
 
 import importlib
 from pkgutil import extend_path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # The ROS build generates `vps_ros.msg` in another folder; this lets it be found beside the source tree.
 __path__ = extend_path(__path__, __name__)
@@ -12,37 +23,85 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vps_ros.config import Config
+    from vps_ros.drawing.overlay import draw
+    from vps_ros.drawing.video import VideoWriter
     from vps_ros.errors import DroppedFrame, InputError
-    from vps_ros.frame import Frame, PanopticFrame, Segment, Segmentation, Track
+    from vps_ros.evaluation.evaluator import Evaluator
+    from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Segmentation, Track, TrackState
     from vps_ros.online import OnlinePanoptic
+    from vps_ros.recording.open import open_frames
+    from vps_ros.recording.sources import FrameSource
+    from vps_ros.recording.writer import BagWriter
+    from vps_ros.segmenters import Segmenter, load_segmenter, segmentation_from_map, segmentation_from_masks
+    from vps_ros.taxonomy import ClassInfo, Taxonomy
+    from vps_ros.trackers import Tracker, make_tracker
 
-_HOMES = {
+_MODULES = {
+    "AssociatedBy": "frame",
+    "BagWriter": "recording.writer",
+    "ClassInfo": "taxonomy",
     "Config": "config",
     "DroppedFrame": "errors",
+    "Evaluator": "evaluation.evaluator",
     "Frame": "frame",
+    "FrameSource": "recording.sources",
     "InputError": "errors",
     "OnlinePanoptic": "online",
     "PanopticFrame": "frame",
     "Segment": "frame",
     "Segmentation": "frame",
+    "Segmenter": "segmenters",
+    "Taxonomy": "taxonomy",
     "Track": "frame",
+    "TrackState": "frame",
+    "Tracker": "trackers",
+    "VideoWriter": "drawing.video",
+    "draw": "drawing.overlay",
+    "load_segmenter": "segmenters",
+    "make_tracker": "trackers",
+    "open_frames": "recording.open",
+    "segmentation_from_map": "segmenters",
+    "segmentation_from_masks": "segmenters",
 }
+"""Where each public name is defined."""
 
 __all__ = [
+    "AssociatedBy",
+    "BagWriter",
+    "ClassInfo",
     "Config",
     "DroppedFrame",
+    "Evaluator",
     "Frame",
+    "FrameSource",
     "InputError",
     "OnlinePanoptic",
     "PanopticFrame",
     "Segment",
     "Segmentation",
+    "Segmenter",
+    "Taxonomy",
     "Track",
+    "TrackState",
+    "Tracker",
+    "VideoWriter",
+    "draw",
+    "load_segmenter",
+    "make_tracker",
+    "open_frames",
+    "segmentation_from_map",
+    "segmentation_from_masks",
 ]
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     # Loaded on first use: a command that only needs a part should not wait for OpenCV and ONNX Runtime.
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,13 +1,17 @@
-"""What flows through the house: a camera frame, its segmentation, and its panoptic frame."""
+"""Data types of the pipeline: a camera frame, its segmentation, and its panoptic frame."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 THING_BASE = 1000
 """segment_id of the first thing slot; smaller values are void (0) and stuff (1 + class)."""
@@ -19,15 +23,25 @@ STAGES = ("segment", "flow", "track", "other")
 class Frame:
     """A camera image at one moment.
 
+    Nothing in an array tells RGB from BGR, so this cannot be checked. Images from OpenCV (`cv2.imread`,
+    `cv2.VideoCapture`) are BGR: use `Frame.from_bgr` for them.
+
     Attributes:
         image: uint8 [H, W, 3], RGB.
-        stamp: nanoseconds since the epoch, as the camera's driver gave it.
+        stamp: nanoseconds, an int. Any clock will do; what counts is the time between frames.
         frame_id: coordinate frame of the camera, passed through unchanged.
     """
 
     image: NDArray[np.uint8]
     stamp: int
     frame_id: str = ""
+
+    @classmethod
+    def from_bgr(cls, image: NDArray[np.uint8], stamp: int, frame_id: str = "") -> Frame:
+        """The frame of a BGR image as OpenCV reads it, uint8 [H, W, 3]; raises InputError for any other array."""
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            raise InputError(f"from_bgr: image is {image.dtype} {list(image.shape)}; give uint8 [height, width, 3]")
+        return Frame(np.ascontiguousarray(image[..., ::-1]), stamp, frame_id)
 
 
 @dataclass(frozen=True)
@@ -76,14 +90,22 @@ class AssociatedBy(IntEnum):
 class Track(NamedTuple):
     """One object as the tracker knows it after a frame (message TrackedObject).
 
+    `track_id` is the identity. `segment_id` is the object's pixel value in PanopticFrame.map, for this frame only.
+    `slot` and `index` are for trackers: programs that read results need neither.
+
     Attributes:
         track_id: 1 and up, never reused within a run.
-        slot: small number that stays with the track; free again once the track is forgotten.
-        index: segment of this frame's Segmentation (0-based), or -1 while the object is not seen.
-        class_id: a thing class; that of the segment, or what the tracker holds the object to be after all it has seen.
-        box: x0 y0 x1 y1 pixels; the predicted box while LOST.
+        slot: segment_id - 1000 while the object is seen; free for another object once this one is forgotten.
+        index: row of the object in PanopticFrame.segments and embeddings (0-based), or -1 while it is not seen.
+        class_id: a thing class; that of the segment, or the tracker's decision from all frames so far.
+        score: class score of the segment in 0..1; of the last one seen while LOST.
+        state: TENTATIVE and CONFIRMED objects are seen in this frame, LOST ones are not.
+        associated_by: what the identity was decided by when the object was last seen.
+        association_score: certainty of that decision, 0..1; 0 for a new object.
+        box: x0 y0 x1 y1 in pixels, half-open (x1 - x0 is the width); the predicted box while LOST.
         velocity: pixels per second of the box centre (x, y).
-        first_seen, last_seen: nanoseconds.
+        area: pixels; those of the last segment seen while LOST.
+        first_seen, last_seen: stamps of frames, nanoseconds.
         hits: frames in which the object was seen.
     """
 
@@ -109,7 +131,16 @@ class Track(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What one segment_id of a panoptic map is (message PanopticSegment). track_id is 0 for stuff."""
+    """What one segment_id of a panoptic map is (message PanopticSegment).
+
+    Attributes:
+        segment_id: pixel value in PanopticFrame.map: 1 + class for stuff, 1000 and up for things.
+        class_id: id in the taxonomy.
+        is_thing: whether it is one object (thing), or all pixels of a class without objects (stuff).
+        score: class score in 0..1.
+        area: pixels.
+        track_id: identity of the object; 0 for stuff.
+    """
 
     segment_id: int
     class_id: int
@@ -121,13 +152,16 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class PanopticFrame:
-    """A frame with identities: what the pipeline gives for each camera image.
+    """A frame with identities: the result of OnlinePanoptic.step. H and W are those of the camera image.
 
     Attributes:
-        map: uint16 [H, W] of segment_id: 0 void, 1 + class for stuff, THING_BASE + slot for things.
-        segments: what each segment_id in `map` is.
-        tracks: confirmed, tentative and remembered objects.
+        stamp, frame_id: those of the Frame.
         sequence_id: grows by one where the tracks started afresh.
+        map: uint16 [H, W] of segment_id: 0 void, 1 + class for stuff, 1000 and up for things.
+        segments: what each segment_id in `map` is, K of them.
+        tracks: every object that the tracker remembers, seen in this frame or not (see `visible`).
+        taxonomy: the classes of class_id; empty where the frame comes from messages.
+        embeddings: float32 [K, D], appearance of each of `segments`; None when the segmenter has none.
         milliseconds: time spent in each of STAGES.
     """
 
@@ -137,4 +171,73 @@ class PanopticFrame:
     map: NDArray[np.uint16]
     segments: tuple[Segment, ...]
     tracks: tuple[Track, ...]
+    taxonomy: Taxonomy = field(default=Taxonomy("unknown", ()), compare=False)
+    embeddings: NDArray[np.float32] | None = field(default=None, compare=False)
     milliseconds: dict[str, float] = field(default_factory=dict, compare=False)
+
+    @property
+    def visible(self) -> tuple[Track, ...]:
+        """The N tracks seen in this frame (TENTATIVE or CONFIRMED), in the order of `tracks`."""
+        return tuple(track for track in self.tracks if track.index >= 0)
+
+    @property
+    def class_map(self) -> NDArray[np.uint8]:
+        """uint8 [H, W], class id of each pixel, 255 where there is none (void).
+
+        Raises InputError when a segment's class id is above 254.
+        """
+        ids = [segment.class_id for segment in self.segments]
+        if max(ids, default=0) >= VOID_ID:
+            raise InputError(f"class_map: class {max(ids)} does not fit uint8 beside {VOID_ID}, void; use `segments`")
+        return segment_values(self, ids, VOID_ID, np.uint8)
+
+    @property
+    def track_map(self) -> NDArray[np.uint32]:
+        """uint32 [H, W], track id of each pixel, 0 where there is no object."""
+        return segment_values(self, [segment.track_id for segment in self.segments], 0, np.uint32)
+
+    def mask(self, track: Track | Segment) -> NDArray[np.bool_]:
+        """bool [H, W], where the object is in this frame; all False while it is not seen. Takes a segment of stuff too.
+
+        A track of another frame is looked up by its track_id.
+        """
+        if isinstance(track, Track):
+            segment_ids = [one.segment_id for one in self.visible if one.track_id == track.track_id]
+        else:
+            segment_ids = [track.segment_id]
+        return self.map == segment_ids[0] if segment_ids else np.zeros(self.map.shape, np.bool_)
+
+    def boxes(self) -> NDArray[np.float32]:
+        """float32 [N, 4], x0 y0 x1 y1 in pixels, half-open, of `visible`."""
+        return np.array([track.box for track in self.visible], np.float32).reshape(-1, 4)
+
+    def to_supervision(self) -> Any:
+        """The visible objects as supervision.Detections: xyxy, mask [N, H, W], confidence, class_id, tracker_id, and
+        data["class_name"], all in the order of `visible`.
+
+        Raises InputError when the package supervision is not installed.
+        """
+        try:
+            import supervision
+        except ModuleNotFoundError as error:
+            if error.name != "supervision":
+                raise
+            raise InputError("to_supervision: the package is missing; run `pip install supervision`") from None
+        seen = self.visible
+        masks = [self.mask(track) for track in seen]
+        return supervision.Detections(
+            xyxy=self.boxes(),
+            mask=np.array(masks, np.bool_).reshape(-1, *self.map.shape),
+            confidence=np.array([track.score for track in seen], np.float32),
+            class_id=np.array([track.class_id for track in seen], np.int64),
+            tracker_id=np.array([track.track_id for track in seen], np.int64),
+            data={"class_name": np.array([self.taxonomy.class_name(track.class_id) for track in seen], np.str_)},
+        )
+
+
+def segment_values(frame: PanopticFrame, values: Sequence[int], void: int, dtype: DTypeLike) -> NDArray[Any]:
+    """[H, W] of `dtype`: for each pixel the value of its segment, `values` being in the order of `frame.segments`."""
+    table = np.full(max((s.segment_id for s in frame.segments), default=0) + 1, void, dtype)
+    table[[s.segment_id for s in frame.segments]] = values
+    # "clip" lets NumPy write straight into `out`; the bounds check of the default makes a copy.
+    return np.take(table, frame.map, out=np.empty(frame.map.shape, dtype), mode="clip")

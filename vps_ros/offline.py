@@ -18,7 +18,7 @@ from vps_ros.datasets.mapped import MappedFrame
 from vps_ros.datasets.segments import MapSegments, segments_of
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Track
-from vps_ros.recording.pictures import read_image, stamp_of
+from vps_ros.recording.pictures import read_image, stamp_of, to_rgb
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.histogram import with_appearance
@@ -60,7 +60,7 @@ class TrackedMap:
 def load(files: MappedFrame) -> LoadedFrame:
     """Reads one frame; raises InputError that names the file at fault, or both where their sizes differ."""
     semantic, instance = load_map(files.map)
-    image = _rgb(read_image(files.image)[0])
+    image = to_rgb(read_image(files.image)[0])
     if image.shape[:2] != semantic.shape:
         raise InputError(
             f"{files.map}: is {_size(semantic)}, its image {files.image} is {_size(image)}; "
@@ -170,15 +170,6 @@ def _paint(segments: MapSegments, tracks: tuple[Track, ...], files: MappedFrame)
     if labels.dtype == np.uint8:
         return cv2.LUT(labels, table[:256].astype(np.uint16))
     return np.take(table.astype(np.uint16), labels)
-
-
-def _rgb(image: NDArray) -> NDArray[np.uint8]:
-    """A picture as read, 8-bit colour or grey of 8 or 16 bits, as uint8 [H, W, 3]."""
-    if image.ndim == 3:
-        return image
-    if image.dtype == np.uint16:
-        image = cv2.convertScaleAbs(image, alpha=1 / 257)
-    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
 
 
 def _size(array: NDArray) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from time import perf_counter
 
 import cv2
@@ -10,9 +11,16 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vps_ros.config import Config
-from vps_ros.errors import DroppedFrame
+from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Segment, Segmentation, Track
-from vps_ros.segmenters import Segmenter, load_segmenter
+from vps_ros.segmenters import (
+    ClassNames,
+    FunctionSegmenter,
+    Segmenter,
+    SegmentFunction,
+    as_segmenter,
+    load_segmenter,
+)
 from vps_ros.sequence import SequenceWatch
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
@@ -23,30 +31,49 @@ class OnlinePanoptic:
 
     Args:
         config: every parameter; its defaults run the shipped model on the CPU.
-        segmenter: use this one instead of loading `config.model` (several cameras may share one that keeps no state).
+        segmenter: use this one instead of loading `config.model`: a Segmenter (several cameras may share one that keeps
+            no state), or any function of an image, uint8 [H, W, 3] RGB, that returns a Segmentation or
+            (masks bool [N, H, W], class ids [N], scores [N]) with, if you like, embeddings [N, D] as a fourth
+            (see segmentation_from_masks). Its time is `milliseconds["segment"]`.
         tracker: use this one instead of the one that `config.tracker` names.
+        taxonomy: the classes of a function: a Taxonomy, a data set's name, or class names by id (all things). Not
+            needed where the function has an attribute `taxonomy`.
 
-    Raises InputError when the model or a parameter cannot be used.
+    Raises InputError when the model, the function's classes or a parameter cannot be used.
     """
 
     def __init__(
-        self, config: Config | None = None, segmenter: Segmenter | None = None, tracker: Tracker | None = None
+        self,
+        config: Config | None = None,
+        segmenter: Segmenter | SegmentFunction | None = None,
+        tracker: Tracker | None = None,
+        taxonomy: ClassNames | None = None,
     ) -> None:
-        self.config = config or Config()
-        self.segmenter = segmenter or load_segmenter(self.config)
-        self.tracker: Tracker = tracker or make_tracker(self.config)
+        config = config or Config()
+        if segmenter is None:
+            if taxonomy is not None:
+                raise InputError("taxonomy: a model file has classes of its own; give it with segmenter=function only")
+            segmenter = load_segmenter(config)
+        self.segmenter = as_segmenter(segmenter, taxonomy)
+        if isinstance(self.segmenter, FunctionSegmenter) and config.tracker_weights == "model":
+            # What was learned for the embeddings of config.model is not valid for those of a function.
+            config = replace(config, tracker_weights="none")
+        self.config = config
+        self.tracker: Tracker = tracker or make_tracker(config)
         self._sequence = SequenceWatch(self.config)
         # BLAS threads go on spinning after each small product, on the cores that the network needs next.
         threadpool_limits(limits=1, user_api="blas")
 
     @property
     def taxonomy(self) -> Taxonomy:
+        """The classes of the results."""
         return self.segmenter.taxonomy
 
     def step(self, frame: Frame) -> PanopticFrame:
         """The frame's classes and identities.
 
         Raises DroppedFrame when the image, or what the network made of it, cannot be used; the tracks are kept.
+        Raises InputError when the stamp is not an int, or a function given as segmenter returns what cannot be used.
         """
         began = perf_counter()
         _check(frame)
@@ -66,7 +93,17 @@ class OnlinePanoptic:
             "track": (tracked - segmented) * 1e3 - flow,
             "other": (perf_counter() - tracked + ready - began) * 1e3,
         }
-        return PanopticFrame(frame.stamp, frame.frame_id, self._sequence.id, painted, segments, tracks, times)
+        return PanopticFrame(
+            frame.stamp,
+            frame.frame_id,
+            self._sequence.id,
+            painted,
+            segments,
+            tracks,
+            self.taxonomy,
+            segmentation.embeddings,
+            times,
+        )
 
     def reset(self) -> None:
         """Forgets every object and starts a new sequence; ids go on, so that none is used twice."""
@@ -92,6 +129,8 @@ class OnlinePanoptic:
 def describe(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Segment, ...]:
     """What each segment of the frame is, in the order of the segmentation's arrays; things have their track's class."""
     seen = {track.index: track for track in tracks if track.index >= 0}
+    if set(seen) != set(np.flatnonzero(segmentation.is_thing).tolist()):
+        raise InputError("the tracker must give each thing segment of a frame exactly one track, and stuff none")
     rows = zip(
         segmentation.class_ids.tolist(),
         segmentation.is_thing.tolist(),
@@ -120,6 +159,10 @@ def paint(segmentation: Segmentation, segments: tuple[Segment, ...]) -> NDArray[
 
 def _check(frame: Frame) -> None:
     image = frame.image
+    if not isinstance(frame.stamp, (int, np.integer)):
+        raise InputError(f"stamp {frame.stamp!r} is a {type(frame.stamp).__name__}; give nanoseconds as an int")
+    if not isinstance(image, np.ndarray):
+        raise DroppedFrame(f"frame at {frame.stamp} ns: image is a {type(image).__name__}; give a NumPy array")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise DroppedFrame(
             f"frame at {frame.stamp} ns: image is {image.dtype} {list(image.shape)}; "

@@ -30,7 +30,7 @@ def refuse_existing(path: str | Path, force: bool, marker: str | None = None) ->
     if path.is_dir() and (marker is None or not (path / marker).exists()):
         raise InputError(f"{path}: a folder of something else, which is never replaced; choose another output")
     if not force:
-        raise InputError(f"{path}: exists; pass --force to replace it, or choose another output")
+        raise InputError(f"{path}: exists; pass --force to replace it (in Python force=True), or choose another output")
     return path
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import colorsys
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -62,9 +63,37 @@ class Taxonomy:
     def by_id(self) -> dict[int, ClassInfo]:
         return {c.id: c for c in self.classes}
 
+    def class_name(self, class_id: int) -> str:
+        """Name of a class; its number as text where the taxonomy does not have it."""
+        info = self.by_id.get(class_id)
+        return info.name if info else str(class_id)
+
     def to_json(self) -> list[dict]:
         """The list of {id, name, isthing, color} of the ONNX contract."""
         return [{"id": c.id, "name": c.name, "isthing": c.isthing, "color": list(c.color)} for c in self.classes]
+
+    @classmethod
+    def from_names(
+        cls, names: Sequence[str] | Mapping[int, str], stuff: Collection[str] = (), name: str = "custom"
+    ) -> Taxonomy:
+        """Classes by their names: ids 0, 1, ... in the order of a list, or those of a mapping; colours are chosen.
+
+        Args:
+            stuff: names of the classes that have no objects, such as road and sky; all others are things.
+            name: of the taxonomy.
+
+        Raises InputError when an id is not possible or a name of `stuff` is not in `names`.
+        """
+        items = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
+        if missing := set(stuff) - set(items.values()):
+            raise InputError(f"taxonomy {name!r}: stuff {min(missing)!r} is not one of the names")
+        # Steps of the golden ratio keep the hues of neighbours far apart.
+        colors = [colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.65, 0.9) for i in range(len(items))]
+        rows = zip(items.items(), colors, strict=True)
+        return cls(
+            name,
+            tuple(ClassInfo(int(i), str(n), n not in stuff, _rgb([round(255 * v) for v in c])) for (i, n), c in rows),
+        )
 
     @classmethod
     def from_json(cls, name: str, entries: Sequence[dict]) -> Taxonomy:

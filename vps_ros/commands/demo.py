@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.evaluate import show as show_report
-from vps_ros.commands.replay import replay_bag
+from vps_ros.commands.replay import replay_source
 from vps_ros.commands.replay import show as show_figures
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
 
     judge = _Judge(truth, args.frames)
     with BagReader(drive_bag) as bag:
-        summary = replay_bag(bag, Config(), tracked_bag, video, args.force, (judge,))
+        summary = replay_source(bag, Config(), tracked_bag, video, args.force, (judge,))
     report, figures = judge.evaluator.result(), summary.to_json()
     write_json(metrics, {**report.to_json(), "fps": figures["fps"]})
     write_html(

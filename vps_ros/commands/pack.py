@@ -14,7 +14,7 @@ from vps_ros.commands.console import note, progress, warn
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
 from vps_ros.messages.typestore import BagMessages
-from vps_ros.recording.pictures import DEFAULT_HZ, Picture, Video, open_pictures
+from vps_ros.recording.pictures import DEFAULT_HZ, Picture, open_pictures
 from vps_ros.recording.writer import STORAGES, BagWriter
 
 DESCRIPTION = (
@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     if len(sizes) > 1:
         found = ", ".join(f"{w}x{h} ({count})" for (w, h), count in sizes.most_common())
         warn(f"images have several sizes: {found}; tracks start afresh wherever the size changes")
-    if isinstance(pictures, Video) and pictures.cut:
-        warn(pictures.cut)
+    for loss in pictures.losses:
+        warn(str(loss))
     note(f"{Path(args.output)}: {sum(sizes.values())} frames on {topic}")
     return 0
 

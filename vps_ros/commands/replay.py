@@ -14,22 +14,34 @@ from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
 from vps_ros.online import OnlinePanoptic
 from vps_ros.output import refuse_folder, write_json
-from vps_ros.recording.reader import BagReader
+from vps_ros.recording.open import open_frames
+from vps_ros.recording.pictures import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay
+from vps_ros.recording.sources import FrameSource
 from vps_ros.recording.writer import BagWriter
 
-DESCRIPTION = "Track every object of a recorded drive: reads a bag, writes a bag. Deterministic; no frame is dropped."
+DESCRIPTION = (
+    "Track every object of a recorded drive: reads a bag, a film or a folder of images, writes a bag. Deterministic; "
+    "no frame is dropped. Stamps are those of the bag or film, or count from 1 s at --hz."
+)
 EXAMPLES = [
     "vps-ros replay drive.mcap -o tracked.mcap",
     "vps-ros replay drive/ -o tracked.mcap --topic /front/image_raw --overlay tracked.mp4",
+    "vps-ros replay dashcam.mp4 -o tracked.mcap --overlay tracked.mp4",
+    "vps-ros replay images/ -o tracked.mcap --hz 30",
     "vps-ros replay drive.mcap -o tracked.mcap --model mine.onnx --memory-tau 20 --json figures.json",
 ]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bag", help="a .mcap or .db3 file, or a rosbag2 folder")
+    parser.add_argument(
+        "source", help="a bag (.mcap or .db3 file, rosbag2 folder), a film, or a folder of images in natural order"
+    )
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
-    parser.add_argument("--topic", help="image topic; needed when the bag has several")
+    parser.add_argument("--topic", help="image topic of a bag; needed when it has several")
+    parser.add_argument(
+        "--hz", type=float, help=f"frames per second of images (default: {DEFAULT_HZ:g}) or a film (default: its own)"
+    )
     parser.add_argument("--overlay", metavar="F.mp4", help="also draw the result as a video")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
@@ -40,30 +52,37 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     if args.json:
         refuse_folder(args.json, args.force)
-    if Path(args.output).resolve() == Path(args.bag).resolve():
-        raise InputError(f"{args.output}: is the input too; choose another output")
-    with BagReader(args.bag, args.topic) as bag:
-        summary = replay_bag(bag, config, args.output, args.overlay, args.force)
+    for output in (args.output, args.overlay, args.json):
+        if output and Path(output).resolve() == Path(args.source).resolve():
+            raise InputError(f"{output}: is the input too; choose another output")
+    if args.source.isdecimal() and not Path(args.source).exists():
+        raise InputError(
+            f"{args.source}: replay reads recordings, and a camera has no end; take its frames in Python with "
+            f"vps_ros.open_frames({args.source}), or give a film, a folder of images or a bag"
+        )
+    with open_frames(args.source, topic=args.topic, hz=args.hz) as source:
+        summary = replay_source(source, config, args.output, args.overlay, args.force)
     figures = summary.to_json()
     if args.json:
         write_json(args.json, figures)
-    show(figures, f"{Path(args.bag).name} -> {args.output}")
+    show(figures, f"{Path(args.source).name} -> {args.output}")
     return 0
 
 
-def replay_bag(
-    bag: BagReader,
+def replay_source(
+    source: FrameSource,
     config: Config,
     output: str | Path,
     overlay: str | Path | None,
     force: bool,
     sinks: tuple[Sink, ...] = (),
 ) -> Summary:
-    """Replays an open bag into a bag and, where `overlay` is given, a video; says on stderr what was lost."""
+    """Replays an open source into a bag and, where `overlay` is given, a video; says on stderr what was lost."""
     # Before the model is loaded, which takes time: what they refuse is said at once.
     writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
     pipeline = OnlinePanoptic(config)
-    note(f"{bag.topic}: {bag.count} frames, model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
+    length = "" if source.count is None else f"{source.count} frames, "
+    note(f"{source.name}: {length}model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
     with ExitStack() as outputs:
         outputs.enter_context(writer)
         every: list[Sink] = [lambda frame, result: writer.write_frame(result, pipeline.taxonomy), *sinks]
@@ -71,12 +90,12 @@ def replay_bag(
             outputs.enter_context(video)
             draw = Overlay(pipeline.taxonomy, min_height=360)
             every.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
-        summary = replay(progress(bag.frames(), "replay", bag.count), pipeline, every)
-    for loss in bag.losses:
+        summary = replay(progress(source.frames(), "replay", source.count), pipeline, every)
+    for loss in source.losses:
         warn(str(loss))
     for reason, count in summary.dropped.items():
         warn(f"{count} frame(s) skipped: {reason}")
-    summary.dropped.update({str(loss): loss.count for loss in bag.losses})
+    summary.dropped.update({str(loss): loss.count for loss in source.losses})
     return summary
 
 

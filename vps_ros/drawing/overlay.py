@@ -1,16 +1,18 @@
-"""The panoptic frame over its image: what people look at."""
+"""Overlays: a panoptic frame drawn over its camera image."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.drawing.palette import Color, identity_color, ink_on, look_up, pack
-from vps_ros.frame import THING_BASE, PanopticFrame, Track, TrackState
+from vps_ros.drawing.palette import Color, identity_color, look_up, pack, text_color
+from vps_ros.errors import InputError
+from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Track, TrackState
 from vps_ros.taxonomy import Taxonomy
 
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -18,6 +20,46 @@ _WHITE = (255, 255, 255)
 _WIDEST = 4096
 
 Box = tuple[int, int, int, int]
+
+
+class StampedImage(np.ndarray):
+    """An array with a `stamp` in nanoseconds, for VideoWriter. Slices keep it; what is computed is a plain array."""
+
+    stamp: int | None
+
+    def __array_finalize__(self, source: object) -> None:
+        self.stamp = getattr(source, "stamp", None)
+
+    def __array_wrap__(self, array: NDArray[Any], context: Any = None, return_scalar: bool = False) -> Any:
+        return np.asarray(array)[()]
+
+
+def draw(
+    frame: Frame | NDArray[np.uint8],
+    result: PanopticFrame,
+    *,
+    opacity: float = 0.5,
+    labels: bool = True,
+    lost: bool = True,
+    min_height: int = 0,
+) -> StampedImage:
+    """The result over its image, uint8 RGB [H, W, 3]: stuff in the colours of classes, things in those of identities.
+
+    Args:
+        frame: the frame that was given to OnlinePanoptic.step, or its image, uint8 RGB [H, W, 3].
+        result: what OnlinePanoptic.step returned for it.
+
+    The other arguments are those of Overlay. The returned image carries the stamp of `result`. Raises InputError when
+    the image is not of the size of the result.
+    """
+    image = frame.image if isinstance(frame, Frame) else frame
+    if image.shape != (*result.map.shape, 3):
+        raise InputError(
+            f"draw: image is {list(image.shape)}, the result is of {[*result.map.shape, 3]}; give its frame"
+        )
+    drawn = Overlay(result.taxonomy, opacity, labels, lost, min_height)(image, result).view(StampedImage)
+    drawn.stamp = result.stamp
+    return drawn
 
 
 class Overlay:
@@ -94,18 +136,17 @@ class Overlay:
         taken: list[Box] = []
         # The largest objects choose their place first; a label without a free place is left out only for tiny ones.
         for track in sorted(tracks, key=lambda t: -t.area):
-            info = self._taxonomy.by_id.get(track.class_id)
-            text = f"{info.name if info else track.class_id} {track.track_id}"
+            text = f"{self._taxonomy.class_name(track.class_id)} {track.track_id}"
             (wide, high), below = cv2.getTextSize(text, _FONT, scale, weight)
             size = wide + 4, high + below + 2
-            place = _free_place(track, size, picture.shape, taken)
+            place = _label_position(track, size, picture.shape, taken)
             if place is None:
                 continue
             taken.append(place)
             color = identity_color(track.track_id)
             x0, y0, x1, y1 = place
             cv2.rectangle(picture, (x0, y0), (x1 - 1, y1 - 1), color, cv2.FILLED)
-            cv2.putText(picture, text, (x0 + 2, y0 + high + 1), _FONT, scale, ink_on(color), weight, cv2.LINE_AA)
+            cv2.putText(picture, text, (x0 + 2, y0 + high + 1), _FONT, scale, text_color(color), weight, cv2.LINE_AA)
 
 
 def _enlarged(image: NDArray[np.uint8], frame: PanopticFrame, factor: int) -> tuple[NDArray[np.uint8], PanopticFrame]:
@@ -126,7 +167,7 @@ def _thing_edges(segment_ids: NDArray[np.uint16]) -> NDArray[np.uint8]:
     return edges
 
 
-def _free_place(track: Track, size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[Box]) -> Box | None:
+def _label_position(track: Track, size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[Box]) -> Box | None:
     """Where the label fits at its object without covering another label; None for a tiny object without room."""
     wide, high = size
     left, top, right, bottom = (round(v) for v in track.box)

@@ -25,7 +25,7 @@ def identity_color(identity: int) -> Color:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def ink_on(color: Color) -> Color:
+def text_color(color: Color) -> Color:
     """Black or white, whichever is read better on `color`."""
     red, green, blue = color
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)

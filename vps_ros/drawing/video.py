@@ -1,4 +1,4 @@
-"""A video that a browser plays, whole or not there."""
+"""Writes a video that browsers play; the file appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -15,29 +15,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.output import refuse_folder, whole
 
 CODECS = ("libx264", "libopenh264", "libvpx-vp9")
 """Encoders whose pictures browsers play in an MP4, in order of preference."""
-LONGEST = 2.0
+MAX_FRAME_SECONDS = 2.0
 """Seconds for which one frame is shown at most: a recording's pause must not freeze the video for an hour."""
-_TICK = Fraction(1, 90_000)
-_USUAL_FPS = 10.0
+_TIME_BASE = Fraction(1, 90_000)
+_DEFAULT_FPS = 10.0
 
 
 class VideoWriter:
-    """Writes RGB frames as an MP4 (H.264, yuv420p, index at the front). Use it as a context manager.
+    """Writes RGB images as an MP4 (H.264, yuv420p, index at the front). Use it as a context manager.
 
-    Frames are shown at their stamps, or at a fixed rate where `fps` is given. The first frame sets the size; later ones
-    of another size are fitted into it with black bars. The file appears when the block ends without an error.
+    Images are shown at their stamps, or at a fixed rate where `fps` is given. The first image sets the size; later ones
+    of another size are fitted into it with black bars. The file appears when the block ends without an error; when it
+    ends with one, nothing is left, and what was there before stays.
 
     Args:
         path: a name that ends in .mp4.
-        fps: frames per second; None takes the stamps (10 per second where a frame has none, or time goes back).
+        fps: images per second; None takes the stamps (10 per second where an image has none, or time goes back).
         force: replace a file that exists.
 
     Raises:
-        InputError: the name does not end in .mp4, the file exists, `fps` is not positive, or no frame was written.
+        InputError: the name does not end in .mp4, the file exists, `fps` is not positive, or no image was written.
     """
 
     def __init__(self, path: str | Path, fps: float | None = None, force: bool = False) -> None:
@@ -47,23 +49,41 @@ class VideoWriter:
         if fps is not None and not 0 < fps <= 1000:
             raise InputError(f"{path}: {fps:g} frames per second cannot be; give a number above 0, at most 1000")
         self._fps = fps
-        self._step = 1.0 / (fps or _USUAL_FPS)
-        self._draft = whole(refuse_folder(self.path, force), force)
+        self._step = 1.0 / (fps or _DEFAULT_FPS)
+        self._output = whole(refuse_folder(self.path, force), force)
         self._container: av.container.OutputContainer | None = None
+        self._entered = False
         self._seconds = 0.0
         self._stamp: int | None = None
 
     def __enter__(self) -> VideoWriter:
         self._exits = ExitStack()
-        self._target = self._exits.enter_context(self._draft)
+        self._target = self._exits.enter_context(self._output)
         self._exits.push(self._close)
+        self._entered = True
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._exits.__exit__(*error)
 
-    def write(self, image: NDArray[np.uint8], stamp: int | None = None) -> None:
-        """Appends a frame: RGB uint8 [H, W, 3], and its stamp in nanoseconds."""
+    def write(self, image: NDArray[np.uint8], stamp: int | Frame | PanopticFrame | None = None) -> None:
+        """Appends an image.
+
+        Args:
+            image: uint8 RGB [H, W, 3].
+            stamp: nanoseconds, or the frame or result that has them; None: those of an image that `draw` made.
+
+        Raises InputError for any other array, and outside of the `with` block.
+        """
+        if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+            found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+            raise InputError(f"{self.path}: image is {found}; give uint8 [height, width, 3] in RGB order")
+        if not self._entered:
+            raise InputError(f"{self.path}: not open; write inside of `with VideoWriter(...) as video:`")
+        if stamp is None:
+            stamp = getattr(image, "stamp", None)
+        if isinstance(stamp, (Frame, PanopticFrame)):
+            stamp = stamp.stamp
         container = self._container
         if container is None:
             container = self._open(image)
@@ -71,14 +91,14 @@ class VideoWriter:
             self._seconds += self._duration(stamp)
         self._stamp = stamp
         frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(self._fit(image)), format="rgb24")
-        frame.pts, frame.time_base = round(self._seconds / _TICK), _TICK
+        frame.pts, frame.time_base = round(self._seconds / _TIME_BASE), _TIME_BASE
         with self._named_errors():
             container.mux(self._stream.encode(frame))
 
     def _duration(self, stamp: int | None) -> float:
         """Seconds between the last frame and this one."""
         if self._fps is None and stamp is not None and self._stamp is not None and stamp > self._stamp:
-            self._step = min(max((stamp - self._stamp) * 1e-9, 0.001), LONGEST)
+            self._step = min(max((stamp - self._stamp) * 1e-9, 0.001), MAX_FRAME_SECONDS)
         return self._step
 
     def _open(self, image: NDArray[np.uint8]) -> av.container.OutputContainer:
@@ -86,14 +106,14 @@ class VideoWriter:
         name = next((c for c in CODECS if _can_encode(c)), None)
         if name is None:
             raise InputError(f"{self.path}: this build of PyAV has no encoder for browsers ({', '.join(CODECS)})")
-        options = {"movflags": "faststart", "video_track_timescale": str(_TICK.denominator)}
+        options = {"movflags": "faststart", "video_track_timescale": str(_TIME_BASE.denominator)}
         container = self._container = av.open(str(self._target), "w", format="mp4", options=options)
         # The rate only guides the encoder; each frame carries its own time.
-        rate = Fraction(self._fps or _USUAL_FPS).limit_denominator(1001)
+        rate = Fraction(self._fps or _DEFAULT_FPS).limit_denominator(1001)
         self._stream = container.add_stream(name, rate=rate)
         self._stream.width, self._stream.height = self._width + self._width % 2, self._height + self._height % 2
         self._stream.pix_fmt = "yuv420p"
-        self._stream.codec_context.time_base = _TICK
+        self._stream.codec_context.time_base = _TIME_BASE
         if name == "libx264":
             self._stream.options = {"preset": "veryfast", "crf": "20"}
         return container
@@ -107,6 +127,7 @@ class VideoWriter:
 
     def _close(self, kind: type[BaseException] | None, *_: object) -> None:
         container, self._container = self._container, None
+        self._entered = False
         if kind is not None:
             if container is not None:
                 with suppress(av.error.FFmpegError):

@@ -38,13 +38,13 @@ def _of_camera(worker: Worker, camera: Camera, now: Figures, patience: float, no
         "objects known": now.objects,
         "tracks so far": now.tracks,
         "sequence": now.sequence_id,
-        "model": segmenter.card.name,
+        "model": segmenter.name,
         "providers": ", ".join(segmenter.providers),
         "tracker": camera.pipeline.config.tracker,
         **{f"failure: {what}": count for what, count in now.failures.items()},
     }
     name = f"{node}: {camera.name or 'pipeline'}"
-    return Status(name, level, message, tuple((key, str(value)) for key, value in values.items()), segmenter.card.name)
+    return Status(name, level, message, tuple((key, str(value)) for key, value in values.items()), segmenter.name)
 
 
 def _judge(worker: Worker, now: Figures, patience: float) -> tuple[Level, str]:

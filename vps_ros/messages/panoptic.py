@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
-from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState
+from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
 from vps_ros.messages.images import array_to_image, image_to_array
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -48,10 +48,9 @@ def panoptic_ids(frame: PanopticFrame, messages: Any) -> Any:
 
     The track id counts modulo 1000000.
     """
-    table = np.full(_table_size(frame), VOID_PIXEL, np.int32)
-    for s in frame.segments:
-        table[s.segment_id] = s.class_id * CLASS_DIVISOR + s.track_id % CLASS_DIVISOR
-    return array_to_image(_look_up(table, frame.map), "32SC1", _header(frame, messages), messages)
+    values = [s.class_id * CLASS_DIVISOR + s.track_id % CLASS_DIVISOR for s in frame.segments]
+    pixels = segment_values(frame, values, VOID_PIXEL, np.int32)
+    return array_to_image(pixels, "32SC1", _header(frame, messages), messages)
 
 
 def segments(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
@@ -88,7 +87,7 @@ def tracks(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
 def detections(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
     """Topic `detections`: vision_msgs/Detection2DArray of the objects seen in this frame; id is the track id."""
     header = _header(frame, messages)
-    rows = [_detection(track, header, taxonomy, messages) for track in frame.tracks if track.index >= 0]
+    rows = [_detection(track, header, taxonomy, messages) for track in frame.visible]
     return messages.make("vision_msgs/msg/Detection2DArray", header=header, detections=rows)
 
 
@@ -130,25 +129,12 @@ def read_panoptic(image: Any, described: Any, tracked: Any = None) -> PanopticFr
 
 def class_and_track_maps(frame: PanopticFrame, void: int = VOID_ID) -> tuple[NDArray[np.uint16], NDArray[np.uint32]]:
     """uint16 [H, W] of class ids with `void` where there is none, and uint32 [H, W] of track ids (0: no object)."""
-    classes = np.full(_table_size(frame), void, np.uint16)
-    identities = np.zeros(len(classes), np.uint32)
-    for s in frame.segments:
-        classes[s.segment_id] = s.class_id
-        identities[s.segment_id] = s.track_id
-    return _look_up(classes, frame.map), _look_up(identities, frame.map)
+    classes = segment_values(frame, [s.class_id for s in frame.segments], void, np.uint16)
+    return classes, frame.track_map
 
 
 def _header(frame: PanopticFrame, messages: Any) -> Any:
     return make_header(frame.stamp, frame.frame_id, messages)
-
-
-def _table_size(frame: PanopticFrame) -> int:
-    return max((s.segment_id for s in frame.segments), default=0) + 1
-
-
-def _look_up(table: NDArray[Any], pixels: NDArray[np.uint16]) -> NDArray[Any]:
-    # "clip" lets NumPy write straight into `out`; the bounds check of the default makes a copy.
-    return np.take(table, pixels, out=np.empty(pixels.shape, table.dtype), mode="clip")
 
 
 def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:

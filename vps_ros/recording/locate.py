@@ -14,10 +14,12 @@ from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
 from vps_ros.recording.compression import ZSTD_MAGIC
 from vps_ros.recording.loss import Loss
+from vps_ros.recording.pictures import FORMATS
 
 MCAP_MAGIC = b"\x89MCAP0\r\n"
 SQLITE_MAGIC = b"SQLite format 3\x00"
 _ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
+_BAG_ENDINGS = (*_ENDINGS, ".bag")
 _METADATA = "metadata.yaml"
 
 
@@ -51,6 +53,23 @@ def locate(path: str | Path) -> Located:
         raise InputError(f"{path}: no such file; give a .mcap or .db3 file, or a rosbag2 folder")
     kind_of(path)
     return Located((path,))
+
+
+def is_bag(path: str | Path) -> bool:
+    """Whether `path` is to be read as a bag, whole or damaged, and not as images or a film; False where nothing is."""
+    path = Path(path)
+    if path.is_dir():
+        names = [p.name for p in path.iterdir()]
+        if any(name.endswith(_BAG_ENDINGS) for name in names):
+            return True
+        return _METADATA in names and not any(name.lower().endswith(FORMATS) for name in names)
+    if path.name == _METADATA or path.name.endswith(_BAG_ENDINGS):
+        return path.exists()
+    try:
+        kind_of(path)
+    except InputError:
+        return False
+    return True
 
 
 def kind_of(path: Path) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vps_ros.errors import InputError
 from vps_ros.messages.images import is_cut_jpeg
 from vps_ros.naming import natural
+from vps_ros.recording.loss import Loss
 
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first frame, nanoseconds: one second, since zero means "not set" in ROS."""
@@ -45,6 +46,8 @@ class ImageFolder:
     Raises InputError when there are none; while iterating, when one cannot be decoded (it is named).
     """
 
+    losses: tuple[Loss, ...] = ()
+
     def __init__(self, path: Path, hz: float | None = None) -> None:
         self.hz = DEFAULT_HZ if hz is None else hz
         self.files = [path] if path.is_file() else sorted(_images(path), key=natural)
@@ -59,17 +62,18 @@ class ImageFolder:
 class Video:
     """Frames of a video file at the video's own times, or `hz` a second.
 
-    Raises InputError when it cannot be opened or holds no video. `cut` says, after iterating, why frames at its end
+    Raises InputError when it cannot be opened or holds no video. `losses` says, after iterating, why frames at its end
     could not be decoded.
     """
 
     def __init__(self, path: Path, hz: float | None = None) -> None:
         self.path, self.hz = path, hz
-        self.cut: str | None = None
+        self.losses: tuple[Loss, ...] = ()
         with self._open() as container:
             self.count = container.streams.video[0].frames or None
 
     def __iter__(self) -> Iterator[Picture]:
+        self.losses = ()
         with self._open() as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or 0) or DEFAULT_HZ
@@ -86,11 +90,14 @@ class Video:
             except av.FFmpegError as error:
                 if index < 0:
                     raise InputError(f"{self.path}: no frame can be decoded ({error.strerror})") from None
-                self.cut = f"{self.path}: only the first {index + 1} frames can be decoded ({error.strerror})"
+                self._lose(f"only the first {index + 1} frames can be decoded ({error.strerror})", index + 1)
             if index < 0:
                 raise InputError(f"{self.path}: holds no frames")
-            if self.count and index + 1 < self.count and self.cut is None:
-                self.cut = f"{self.path}: only {index + 1} of its {self.count} frames are there"
+            if self.count and index + 1 < self.count and not self.losses:
+                self._lose(f"only {index + 1} of its {self.count} frames are there", index + 1)
+
+    def _lose(self, what: str, read: int) -> None:
+        self.losses = (Loss(what, str(self.path), max((self.count or 0) - read, 0)),)
 
     def _open(self) -> Any:
         try:
@@ -121,7 +128,7 @@ def open_pictures(path: str | Path, hz: float | None = None) -> ImageFolder | Vi
 def check_hz(hz: float) -> None:
     """Raises InputError for a rate that no camera has."""
     if not 1e-3 <= hz <= 1e6:
-        raise InputError(f"--hz {hz:g}: give frames per second between 0.001 and 1000000")
+        raise InputError(f"hz {hz:g}: give frames per second between 0.001 and 1000000")
 
 
 def stamp_of(index: int, hz: float) -> int:
@@ -155,6 +162,27 @@ def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:
             image = cv2.convertScaleAbs(image, alpha=1 / 257)
         image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
     return image, (data, kind) if kind else None
+
+
+def to_rgb(image: NDArray[Any], where: str = "image") -> NDArray[np.uint8]:
+    """uint8 [H, W, 3] of an image in RGB [H, W, 3] or grey [H, W] or [H, W, 1], uint8 or uint16.
+
+    Raises InputError that begins with `where` for any other array.
+    """
+    if image.ndim == 3 and image.shape[2] == 1:
+        image = image[..., 0]
+    if (
+        image.dtype not in (np.uint8, np.uint16)
+        or 0 in image.shape
+        or not (image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3))
+    ):
+        raise InputError(
+            f"{where}: is {image.dtype} {list(image.shape)}; give uint8 or uint16, [height, width, 3] in RGB order or "
+            "[height, width] in grey"
+        )
+    if image.dtype == np.uint16:
+        image = cv2.convertScaleAbs(image, alpha=1 / 257)
+    return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
 
 
 def _images(folder: Path) -> list[Path]:

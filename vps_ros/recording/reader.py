@@ -16,6 +16,7 @@ from vps_ros.messages.images import DECODERS
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.recording.loss import Loss
+from vps_ros.recording.sources import FrameSource
 
 _LISTED = 12
 """Topics named in a message; vehicles record hundreds."""
@@ -28,7 +29,7 @@ class RecordedFrame(Frame):
     received: int = 0
 
 
-class BagReader:
+class BagReader(FrameSource):
     """The frames of one image topic of a bag.
 
     Args:
@@ -49,16 +50,13 @@ class BagReader:
         except InputError:
             self.close()
             raise
-        self.topic = chosen.name
+        self.topic = self.name = chosen.name
         self.count = chosen.count
         self._type = chosen.type
         self._skipped: Counter[str] = Counter()
 
     def __enter__(self) -> BagReader:
         return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()
 
     def close(self) -> None:
         self._bag.close()
@@ -121,7 +119,9 @@ def choose_image_topic(bag: Bag, topic: str | None) -> Topic:
         # Depth and label images share the type of pictures; only what can be seen is a choice to ask for.
         filled = [t for t in filled if _is_picture(bag, t)] or filled
     if len(filled) > 1:
-        raise InputError(f"{bag.path}: several image topics; choose one with --topic: {_listing(filled)}")
+        raise InputError(
+            f"{bag.path}: several image topics; choose one with --topic (in Python topic=): {_listing(filled)}"
+        )
     return filled[0]
 
 

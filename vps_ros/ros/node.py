@@ -149,7 +149,7 @@ class VpsNode(LifecycleNode):
         self._names = own.cameras
         self._diagnostics.watch(own.cameras)
         segmenter = made[0].segmenter
-        self.get_logger().info(f"model {segmenter.card.name} is ready on {', '.join(segmenter.providers)}")
+        self.get_logger().info(f"model {segmenter.name} is ready on {', '.join(segmenter.providers)}")
 
     def _start(self) -> None:
         self.worker = worker = Worker(self.cameras)

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.config import Config
 from vps_ros.frame import Segmentation
-from vps_ros.segmenters.contract import ModelCard
 from vps_ros.taxonomy import Taxonomy
 
 
+@runtime_checkable
 class Segmenter(Protocol):
     """Image to segments without identity.
 
     Attributes:
-        card: what the model says of itself.
+        name: of the model, for people.
         providers: ONNX Runtime execution providers in use, in order, by the names of Config.providers.
         milliseconds: time of the latest call by part: preprocess, network, postprocess.
     """
 
-    card: ModelCard
+    name: str
     providers: tuple[str, ...]
     milliseconds: dict[str, float]
 

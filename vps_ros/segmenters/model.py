@@ -45,6 +45,7 @@ class OnnxSegmenter:
     def __init__(self, path: Path, config: Config) -> None:
         self._session = Session(path, config)
         self.card = self._session.card
+        self.name = self.card.name
         self.providers = self._session.providers
         self.milliseconds: dict[str, float] = {}
         self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from html import escape
 
-from vps_ros.drawing.palette import identity_color, ink_on
+from vps_ros.drawing.palette import identity_color, text_color
 from vps_ros.evaluation.lifelines import LifeLine, Span
 from vps_ros.evaluation.page.markup import cells, heads, hexadecimal, name_cell, percent, plural, table
 from vps_ros.evaluation.results import SequenceReport
@@ -80,7 +80,7 @@ def _span(span: Span, frames: int) -> str:
     color = identity_color(span.track)
     number = str(span.track)
     written = number if span.frames >= (_MARGIN + _DIGIT * len(number)) * frames else ""
-    paint = f"background:{hexadecimal(color)};color:{hexadecimal(ink_on(color))}"
+    paint = f"background:{hexadecimal(color)};color:{hexadecimal(text_color(color))}"
     return f"<i style='{place};{paint}' title='{when}: track {number}'>{written}</i>"
 
 

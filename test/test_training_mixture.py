@@ -37,7 +37,7 @@ from vps_ros.learning.paste import moved, placeable_things, placing_view  # noqa
 from vps_ros.learning.pseudo_labels import Completion, Teacher  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
 from vps_ros.learning.sources import source_of  # noqa: E402
-from vps_ros.learning.targets import labelled_share, make_targets, stack  # noqa: E402
+from vps_ros.learning.targets import labelled_share, make_targets, stack, things_told  # noqa: E402
 from vps_ros.learning.training import Run  # noqa: E402
 
 ROAD, BUILDING, SKY, PERSON, CAR, TRUCK = 0, 2, 10, 11, 13, 14
@@ -137,7 +137,7 @@ def test_what_is_not_labelled_teaches_nothing():
         output = network(images)
         kept = [output.final.classes, output.final.masks, output.semantic, output.offsets, output.pixels]
         kept += [t for p in output.layers for t in p] + [output.embeddings]
-        total, parts = total_loss(
+        total, parts, _ = total_loss(
             output,
             targets_of([whole, second]),
             torch.from_numpy(CITYSCAPES.isthing),
@@ -148,6 +148,20 @@ def test_what_is_not_labelled_teaches_nothing():
         assert any(g is not None and (g[0] != 0).any() for g in grads)
         assert any(g is not None and (g[1] != 0).any() for g in grads) == taught
         assert bool(parts["classes_only"] > 0) == taught
+
+
+def test_where_no_thing_can_be_by_hand():
+    source = SourceClasses(
+        coarse("vehicle", "ground", "else").taxonomy,
+        {"vehicle": ("car",), "ground": ("road", "person")} | {"else": ("road", "sky", "void")},
+        True,
+    )
+    codes, (table,) = assign_codes(CITYSCAPES, [source])
+    cells = np.array([[table[0], table[1], table[2], table[VOID_ID]], [VOID_ID, CAR, ROAD, CAR]], np.uint8).repeat(4, 1)
+    instance = np.array([[0, 0, 0, 0], [0, 5, 0, 0]]).repeat(4, 1)
+    t = stack([make_targets(cells, instance, CITYSCAPES, 4, codes)])
+    told = things_told(t, torch.from_numpy(CITYSCAPES.isthing))[0, :, ::4]
+    assert told.tolist() == [[False, False, True, False], [False, True, True, False]]
 
 
 def test_a_semantic_cell_without_a_label_has_no_gradient():

@@ -109,7 +109,7 @@ def thing_losses(
     count = truth.things.sum().clamp(min=1)
     b, things, h, w = output.centres.shape
     wanted = heat_maps(truth, truth.things, classes, things, (h, w))
-    # What has no label, as crowds, is neither a centre nor none.
+    # What may be a thing without a label, as crowds, is neither a centre nor none.
     centre = (focal(output.centres, wanted) * truth.valid).sum() / count
     found = positives(output.centres.sigmoid(), truth, classes, POSITIVES)
     mask = _masks(head, output, pixels, truth, found) / count

@@ -5,7 +5,8 @@ Not every data set labels everything. What losses must respect:
 - a cell of no segment (`segments` -1) is in no mask, be it void or unlabelled;
 - a cell may have a class (`semantic`) or a group of classes (`group`) without a segment: it teaches classes only;
 - where `unlabelled` is true, there may be a segment that nobody told of. A query that found nothing of the truth may be
-  right there: it must not be taught void, as far as its mask lies in such cells (`labelled_share`).
+  right there: it must not be taught void, as far as its mask lies in such cells (`labelled_share`);
+- that no thing is in a cell is known of the cells of `things_told` only.
 """
 
 from __future__ import annotations
@@ -104,3 +105,19 @@ def labelled_share(masks: Tensor, targets: Targets) -> Tensor | None:
     p = masks.detach().flatten(2)
     labelled = (~targets.unlabelled).flatten(1).to(p.dtype)
     return (p @ labelled[:, :, None])[:, :, 0] / p.sum(2).clamp(min=1e-6)
+
+
+def things_told(targets: Targets, isthing: Tensor) -> Tensor:
+    """bool [B, h, w]: cells of a segment, and those whose class or group of classes holds no thing.
+
+    In all others there may be a thing that is in no segment.
+
+    Args:
+        isthing: bool [C].
+    """
+    told = (targets.semantic >= 0) & ~isthing[targets.semantic.clamp(min=0)]
+    if targets.group is not None and targets.members is not None and targets.members.shape[1]:
+        things = (targets.members[:, :, :-1] & isthing).any(2)
+        of_cell = things.gather(1, targets.group.clamp(min=0).flatten(1)).reshape(told.shape)
+        told = torch.where(targets.group >= 0, ~of_cell, told)
+    return told | (targets.segments >= 0)

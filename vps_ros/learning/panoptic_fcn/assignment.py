@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.targets import Targets, things_told
 
 STRIDE = 4
 """Of the labels."""
@@ -31,7 +31,7 @@ class Truth(NamedTuple):
     Attributes:
         targets: M rows.
         members: float [B, M, h, w], 1 where a cell belongs to a segment.
-        valid: float [B, 1, h, w], 0 for void cells.
+        valid: float [B, 1, h, w], 0 for cells that may show a thing without a segment, as void and crowds.
         things: bool [B, M].
         centres: [B, M, 2], row and column of the centre of mass, in cells of the labels.
         boxes: [B, M, 2], height and width, in pixels.
@@ -51,7 +51,7 @@ def truth_of(targets: Targets, isthing: Tensor) -> Truth:
     targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
     numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
     members = (targets.segments[:, None] == numbers).float()
-    valid = (targets.segments[:, None] >= 0).float()
+    valid = things_told(targets, isthing)[:, None].float()
     things = isthing[targets.classes.clamp(min=0)] & (targets.classes >= 0)
     lines, columns = members.sum(3), members.sum(2)
     area = lines.sum(2).clamp(min=1)

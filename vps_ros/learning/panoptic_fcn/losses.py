@@ -45,7 +45,7 @@ def total_loss(
     for centre, level in zip(output.centres, chosen, strict=True):
         size = centre.shape[2:]
         wanted = heat_maps(truth, level, classes, centre.shape[1], size)
-        # What has no label, as crowds, is neither a centre nor none.
+        # What may be a thing without a label, as crowds, is neither a centre nor none.
         known = F.interpolate(truth.valid, size=size, mode="area")
         position = position + (focal(centre, wanted) * known).sum()
         found.append(positives(centre.sigmoid(), truth, classes, a.positions))

@@ -7,6 +7,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning.dense_things import (  # noqa: E402
     PLACE,
     UNIT,
@@ -154,6 +155,11 @@ def test_the_exported_file_gives_segments_and_can_be_learned_from_again(tmp_path
     assert mine.class_logits.shape == (1, 4 + 7, 20)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
+
+
+def test_masks_of_heat_maps_lie_at_stride_4():
+    with pytest.raises(InputError, match="leave `detail` out"):
+        kind_of(dense_things=7, detail=8)
 
 
 def test_things_are_pasted_before_stuff_of_a_higher_score():

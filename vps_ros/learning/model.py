@@ -71,6 +71,8 @@ class Architecture:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise InputError(f"model: unknown backbone {self.backbone!r}; there are {', '.join(BACKBONES)}")
+        if self.detail and self.dense_things:
+            raise InputError("model: heat maps (dense_things) have masks at stride 4 only; leave `detail` out")
 
 
 class MaskOutput(NamedTuple):

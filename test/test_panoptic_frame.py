@@ -4,7 +4,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vps_ros import InputError, PanopticFrame, Segment, Taxonomy, Track, draw
@@ -98,6 +98,7 @@ def test_taxonomies_of_names():
 
 
 @given(st.data())
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_masks_cover_the_segments_and_agree_with_the_maps(data):
     """Of any map: masks do not overlap, cover all but void, and say what the maps say."""
     count = data.draw(st.integers(0, 5))

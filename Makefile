@@ -14,15 +14,15 @@ test: .venv/tests
 lint: .venv/tests
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format . && $(BIN)/mypy
 
-.venv/runtime: setup.py
+.venv/runtime: pyproject.toml
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q -e .
+	$(BIN)/pip install -q -e ".[demo]"
 	@touch $@
 
 # torch is pinned: every machine tests the same one.
-.venv/tests: setup.py .venv/runtime
+.venv/tests: pyproject.toml .venv/runtime
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -e ".[test,train,report,live]" ruff mypy
+	$(BIN)/pip install -q -e ".[test,train,evaluate,live]" ruff mypy
 	$(BIN)/pip install -q --no-deps "trackeval>=1.3"
 	@touch $@
 

@@ -203,5 +203,5 @@ def test_without_pycocotools_one_line_says_what_to_install():
         "except InputError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    assert "AP and AR need pycocotools" in said and "pip install 'vps_ros[report]'" in said
+    assert "AP and AR need pycocotools" in said and "pip install 'vps_ros[evaluate]'" in said
     assert said.count("\n") == 1

@@ -165,5 +165,5 @@ def test_without_trackeval_one_line_says_what_to_install():
         "except InputError as error: print(error)"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
-    assert "pip install 'vps_ros[report]'" in said and "--no-deps trackeval" in said
+    assert "pip install 'vps_ros[evaluate]'" in said and "--no-deps trackeval" in said
     assert said.count("\n") == 1

@@ -120,7 +120,7 @@ def test_views_show_topics_that_there_are():
 
 
 def test_there_is_one_version():
-    written = re.search(r'version="([^"]+)"', (ROOT / "setup.py").read_text())[1]
+    written = re.search(r'^__version__ = "([^"]+)"', (ROOT / "vps_ros" / "__init__.py").read_text(), re.M)[1]
     package = ElementTree.parse(ROOT / "package.xml").getroot()
     assert package.findtext("version") == written == vps_ros.__version__
     assert package.findtext("name") == "vps_ros"

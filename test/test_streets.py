@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from vps_ros.datasets.streets import SCENARIOS, drive
+from vps_ros.datasets.streets import SCENARIOS, drive, render
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -149,3 +149,10 @@ def test_odd_sizes_and_a_single_frame_work():
     (f,) = drive("turning", 0, 1, (161, 67))
     assert f.frame.image.shape == (67, 161, 3) and f.semantic.shape == (67, 161)
     assert np.isnan(f.flow).all()
+
+
+def test_without_panda3d_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "panda3d", None)
+    monkeypatch.setattr(render, "_shared", {})
+    with pytest.raises(InputError, match=r"need panda3d; pip install \"vps_ros\[demo\]\""):
+        next(drive("cruise", 0, 1, SMALL))

@@ -115,7 +115,7 @@ def require() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise InputError(f'plots need {error.name}; pip install "vps_ros[report]", or ask for --json alone') from None
+        raise InputError(f'plots need {error.name}; pip install "vps_ros[evaluate]", or ask for --json alone') from None
 
 
 def _figure(width: float, height: float) -> Figure:

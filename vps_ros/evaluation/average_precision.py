@@ -159,7 +159,7 @@ def _library() -> _Library:
         from pycocotools.coco import COCO
         from pycocotools.cocoeval import COCOeval
     except ImportError as error:
-        raise InputError(f"AP and AR need pycocotools ({error}); pip install 'vps_ros[report]'") from None
+        raise InputError(f"AP and AR need pycocotools ({error}); pip install 'vps_ros[evaluate]'") from None
 
     class TrackEvaluation(COCOeval):
         def computeIoU(self, video: int, category: int) -> NDArray[np.float64] | list:  # noqa: N802

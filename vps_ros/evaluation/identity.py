@@ -23,7 +23,7 @@ from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
 
 _NONE = -1
 """Code of all that is no thing with an identity."""
-INSTALL = "pip install 'vps_ros[report]', then pip install --no-deps trackeval"
+INSTALL = "pip install 'vps_ros[evaluate]', then pip install --no-deps trackeval"
 ALL = ("HOTA", "CLEAR", "Identity")
 
 

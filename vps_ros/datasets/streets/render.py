@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.errors import InputError
+
 _PAINT, _TRUTH, _FACES = 1, 2, 4
 _VERTEX = np.dtype([("point", "<f4", 3), ("color", "u1", 4), ("uv", "<f4", 2)])
 
@@ -24,8 +26,10 @@ _shared: dict[str, Any] = {}
 def _core() -> Any:
     """panda3d.core, with the software rasteriser loaded once per process."""
     if "core" not in _shared:
-        from panda3d import core
-
+        try:
+            from panda3d import core
+        except ImportError:
+            raise InputError('generated streets need panda3d; pip install "vps_ros[demo]"') from None
         core.load_prc_file_data(
             "", "load-display p3tinydisplay\naux-display\nwindow-type offscreen\naudio-library-name null\n"
             "notify-level-display error\nnotify-level-tinydisplay error\n"

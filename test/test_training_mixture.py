@@ -137,7 +137,7 @@ def test_what_is_not_labelled_teaches_nothing():
         output = network(images)
         kept = [output.final.classes, output.final.masks, output.semantic, output.offsets, output.pixels]
         kept += [t for p in output.layers for t in p] + [output.embeddings]
-        total, parts, _ = total_loss(
+        total, parts = total_loss(
             output,
             targets_of([whole, second]),
             torch.from_numpy(CITYSCAPES.isthing),

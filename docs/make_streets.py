@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive  # noqa: E402
+from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402
 
 SIZE, SEEDS, FRAME = (544, 164), (1, 7), 4
@@ -20,7 +20,7 @@ SIZE, SEEDS, FRAME = (544, 164), (1, 7), 4
 
 def main() -> None:
     rows = []
-    for name in SCENARIOS:
+    for name in (*SCENARIOS, *TRAINING):
         shots = [frame(name, seed) for seed in SEEDS]
         rows.append(np.hstack([labelled(s.frame.image, name) for s in shots]))
     shot = frame("crowd", 3)

@@ -33,7 +33,7 @@ class OnlinePanoptic:
         self, config: Config | None = None, segmenter: Segmenter | None = None, tracker: Tracker | None = None
     ) -> None:
         self.config = config or Config()
-        self.segmenter = segmenter or load_segmenter(self.config)
+        self.segmenter = segmenter or load_segmenter(self.config.segmenter_parameters)
         self.tracker: Tracker = tracker or make_tracker(self.config)
         self._sequence = SequenceWatch(self.config)
         # BLAS threads go on spinning after each small product, on the cores that the network needs next.
@@ -59,11 +59,9 @@ class OnlinePanoptic:
         tracked = perf_counter()
         segments = describe(segmentation, tracks)
         painted = paint(segmentation, segments)
-        flow = self.tracker.flow_milliseconds
         times = {
             "segment": (segmented - ready) * 1e3,
-            "flow": flow,
-            "track": (tracked - segmented) * 1e3 - flow,
+            **self.tracker.milliseconds,
             "other": (perf_counter() - tracked + ready - began) * 1e3,
         }
         return PanopticFrame(frame.stamp, frame.frame_id, self._sequence.id, painted, segments, tracks, times)
@@ -75,8 +73,8 @@ class OnlinePanoptic:
 
     def configure(self, config: Config) -> None:
         """Takes over the live parameters of `config` from the next frame on; the others must be as they were."""
-        self.segmenter.configure(config)
-        self.tracker.configure(config.settled())
+        self.segmenter.configure(config.segmenter_parameters)
+        self.tracker.configure(config.tracker_parameters)
         self._sequence.configure(config)
         self.config = config
 

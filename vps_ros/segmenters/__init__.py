@@ -1,7 +1,23 @@
 """Image -> Segmentation: any model of the ONNX contract."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from vps_ros.segmenters.base import Segmenter
-from vps_ros.segmenters.model import OnnxSegmenter, load_segmenter
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.shipped import model_path, shipped_models
 
-__all__ = ["OnnxSegmenter", "Segmenter", "load_segmenter", "model_path", "shipped_models"]
+if TYPE_CHECKING:
+    from vps_ros.segmenters.model import OnnxSegmenter, load_segmenter
+
+__all__ = ["OnnxSegmenter", "Segmenter", "SegmenterParameters", "load_segmenter", "model_path", "shipped_models"]
+
+
+def __getattr__(name: str):
+    # ONNX Runtime is loaded on first use: parameters alone do not need it.
+    if name not in ("OnnxSegmenter", "load_segmenter"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vps_ros.segmenters import model
+
+    return getattr(model, name)

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from vps_ros.flow import FlowHistory
-from vps_ros.trackers.pixels import PixelHistory
-from vps_ros.trackers.propagation import Propagation
+from vps_ros.trackers.mask_propagation import LastMasks
+from vps_ros.trackers.masks import MaskHistory
 
-PIXELS = (FlowHistory, PixelHistory, Propagation)
-_OF_THE_IMAGE = ("with_appearance", "camera_motion")
+PIXELS = (FlowHistory, MaskHistory, LastMasks)
+_OF_THE_IMAGE = ("colour_histograms", "camera_motion")
 """Functions of trackers' modules that look at the image or the flow once more: colours, and the camera's motion."""
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import yaml
+from vps_ros.presets import PRESETS
 
 from vps_ros.config import TRACKERS, Config, LiveConfig, NodeConfig, Parameter, parameters
-from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 

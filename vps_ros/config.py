@@ -25,9 +25,21 @@ TRACKER = Parameter("tracker", str, DEFAULT_TRACKER, "how segments get identitie
 """The choice of the tracker, whose parameters Config then has."""
 _NAME = re.compile(r"([A-Za-z_]\w*)?", re.ASCII)
 _MINUS_ONE = frozenset(
-    "pixel_threshold association_threshold temporal_threshold iou_threshold instance_threshold instance_temperature "
-    "memory_threshold location_threshold location_temperature appearance_weight velocity_weight memory_tau "
-    "tentative_tau".split()
+    [
+        "pixel_threshold",
+        "association_threshold",
+        "temporal_threshold",
+        "iou_threshold",
+        "instance_threshold",
+        "instance_temperature",
+        "memory_threshold",
+        "location_threshold",
+        "location_temperature",
+        "appearance_weight",
+        "velocity_weight",
+        "memory_tau",
+        "tentative_tau",
+    ]
 )
 """Parameters of trackers for which -1 used to stand for the tracker's default."""
 Kind = TypeVar("Kind", bound="_Readable")

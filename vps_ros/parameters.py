@@ -2,7 +2,7 @@
 
     @dataclass(frozen=True)
     class SortParameters(TrackerParameters):
-        iou_threshold: float = parameter(0.3, "least IoU of ...", low=0, high=1, live=True, source="SORT, released code")
+        iou_threshold: float = parameter(0.3, "least IoU of ...", low=0, high=1, live=True, source="SORT, code")
 
 The YAML file, the node's parameters, the command line's flags and the table in docs are made from these declarations.
 """
@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, get_type_hints
 
 from vps_ros.errors import InputError
@@ -64,14 +63,18 @@ class Parameters:
             object.__setattr__(self, p.name, check(p, getattr(self, p.name)))
 
 
-@lru_cache(maxsize=None)
+_DECLARED: dict[type[Parameters], tuple[Parameter, ...]] = {}
+
+
 def declared(kind: type[Parameters]) -> tuple[Parameter, ...]:
     """The parameters of a set, in the order of declaration."""
-    hints = get_type_hints(kind)
-    return tuple(
-        Parameter(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
-        for f in dataclasses.fields(kind)
-    )
+    if kind not in _DECLARED:
+        hints = get_type_hints(kind)
+        _DECLARED[kind] = tuple(
+            Parameter(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
+            for f in dataclasses.fields(kind)
+        )
+    return _DECLARED[kind]
 
 
 def check(p: Parameter, value: Any) -> Any:

@@ -39,6 +39,7 @@ def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | 
         choose = chosen.add_argument(
             TRACKER.flag, dest=_dest(TRACKER), action=_ChooseTracker, metavar="NAME", help=f"{', '.join(TRACKERS)}"
         )
+        assert isinstance(choose, _ChooseTracker)
         choose.flags = {p.name: _add_flag(chosen, p) for p in all_tracker_parameters().values()}
         choose.group = chosen
         choose.show(DEFAULT_TRACKER)
@@ -74,9 +75,7 @@ def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
     known = {p.name: p for p in parameters(kind)}
     if kind is Config:
         known |= all_tracker_parameters()
-    given = {
-        name: _parsed(p, text) for name, p in known.items() if (text := getattr(args, _dest(p))) is not None
-    }
+    given = {name: _parsed(p, text) for name, p in known.items() if (text := getattr(args, _dest(p))) is not None}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
         if args.config is not None:

@@ -113,7 +113,9 @@ class OnnxSegmenter:
 
 def thresholds(of_model: Thresholds, parameters: SegmenterParameters) -> Thresholds:
     """The model's thresholds with those that are set in the parameters."""
-    changed = {field: getattr(parameters, name) for name, field in _THRESHOLDS.items() if getattr(parameters, name) >= 0}
+    changed = {
+        field: getattr(parameters, name) for name, field in _THRESHOLDS.items() if getattr(parameters, name) >= 0
+    }
     if parameters.postprocess != "model":
         changed["mode"] = parameters.postprocess
     return dataclasses.replace(of_model, **changed)

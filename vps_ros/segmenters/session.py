@@ -51,7 +51,9 @@ class Session:
         with _building(path, wanted, parameters.tensorrt_fp16) as engines:
             try:
                 self._session = ort.InferenceSession(
-                    os.fspath(path), session_options(parameters.threads), setup(wanted, engines, parameters.tensorrt_fp16)
+                    os.fspath(path),
+                    session_options(parameters.threads),
+                    setup(wanted, engines, parameters.tensorrt_fp16),
                 )
             # ONNX Runtime's exceptions share no base below Exception, and any of them means that the file is no use.
             except Exception as error:

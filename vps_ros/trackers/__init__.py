@@ -6,7 +6,6 @@ A tracker is one file with a subclass of `Tracker` and its parameters, and one l
 from __future__ import annotations
 
 import importlib
-from functools import lru_cache
 from typing import Protocol
 
 from vps_ros.errors import InputError
@@ -47,15 +46,10 @@ def tracker_class(name: str) -> type[Tracker]:
     """The class of the tracker `name`; raises InputError for an unknown name."""
     if name not in TRACKERS:
         raise InputError(f"tracker: {name!r} is not one of {', '.join(TRACKERS)}")
-    return _load(TRACKERS[name])
+    module, _, attribute = TRACKERS[name].partition(":")
+    return getattr(importlib.import_module(module), attribute)
 
 
 def make_tracker(config: Choice) -> Tracker:
     """The tracker that a Config chooses, with its parameters."""
     return tracker_class(config.tracker)(config.tracker_parameters, config.model)
-
-
-@lru_cache(maxsize=None)
-def _load(path: str) -> type[Tracker]:
-    module, _, name = path.partition(":")
-    return getattr(importlib.import_module(module), name)

@@ -126,12 +126,12 @@ class Appearance(Tracker):
         self.memory.appearance_weight = parameters.appearance_weight
 
     def _associate(self, detections: Detections, stamp: int) -> Matches:
-        memory = self.memory
-        if not memory.has_embeddings(detections.embeddings.shape[1]):
+        memory, stored, seen = self.memory, self.memory.embeddings, detections.embeddings
+        if stored is None or seen is None or stored.shape[1] != seen.shape[1]:
             return Matches()
         # Cosine with the moving average (equation 3); a track of unknown appearance is paired with no detection.
-        scale = norms(memory.embeddings)[:, None] * detections.norms
-        cosine = memory.embeddings @ detections.embeddings.T
+        scale = norms(stored)[:, None] * detections.norms
+        cosine = stored @ seen.T
         cosine = np.divide(cosine, scale, out=np.zeros_like(scale), where=scale > 0)
         same_class = memory.rows["class_id"][:, None] == detections.class_ids
         m, k = np.nonzero((cosine > self.parameters.memory_threshold) & same_class)
@@ -161,11 +161,12 @@ class HilaMb(Tracker):
         k, m = np.nonzero((location > min(p.memory_threshold, p.location_threshold)) & same_class)
         similarity, threshold = location[k, m], p.location_threshold
         # Appearance similarity with the moving average of equation 3 (equation 5, second factor).
-        if detections.embeddings is not None and memory.has_embeddings(detections.embeddings.shape[1]):
-            seen, stored = detections.norms, norms(memory.embeddings)
-            appearance = appearance_similarity(detections.embeddings, seen, memory.embeddings, stored, (k, m))
-            similarity = similarity * appearance
-            threshold = np.where((seen[k] > 0) & (stored[m] > 0), p.memory_threshold, p.location_threshold)
+        seen, stored = detections.embeddings, memory.embeddings
+        if seen is not None and stored is not None and seen.shape[1] == stored.shape[1]:
+            seen_norms, stored_norms = detections.norms, norms(stored)
+            similarity = similarity * appearance_similarity(seen, seen_norms, stored, stored_norms, (k, m))
+            known = (seen_norms[k] > 0) & (stored_norms[m] > 0)
+            threshold = np.where(known, p.memory_threshold, p.location_threshold)
         good = similarity > threshold
         k, m, similarity = k[good], m[good], similarity[good]
         # Optimal one-to-one assignment within each class.

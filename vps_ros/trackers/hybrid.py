@@ -132,6 +132,7 @@ class Pixel(_HybridTracker):
     """The pixel tracker: Dice of masks that are warped by optical flow (III-C, equation 7)."""
 
     Parameters = PixelParameters
+    flow: FlowHistory
     evidence = AssociatedBy.PIXELS
 
     def __init__(self, parameters: PixelParameters | None = None, model: str | None = None) -> None:
@@ -195,6 +196,7 @@ class Hybrid(_HybridTracker):
     """Both matrices, fused by the learned 1x1 convolution (III-D)."""
 
     Parameters = HybridParameters
+    flow: FlowHistory
     uses_embeddings = needs_embeddings = True
 
     def __init__(self, parameters: HybridParameters | None = None, model: str | None = None) -> None:

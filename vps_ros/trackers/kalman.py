@@ -85,7 +85,9 @@ class KalmanMemory(TrackMemory):
         mean += steps * rate
         # SORT sets the rate to 0 in the step in which the area would become negative.
         negative = np.flatnonzero(mean[:, 2] <= 0)
-        mean[negative, 2] = area[negative] + growth[negative] * np.maximum(np.ceil(-area[negative] / growth[negative]) - 1, 0)
+        mean[negative, 2] = area[negative] + growth[negative] * np.maximum(
+            np.ceil(-area[negative] / growth[negative]) - 1, 0
+        )
         growth[negative] = 0
         variance += steps * (2 * covariance + steps * rate_variance + PROCESS_NOISE)
         variance += before * steps * (2 * steps - 1) / 6 * RATE_PROCESS_NOISE

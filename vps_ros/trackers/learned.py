@@ -125,7 +125,9 @@ def load_learned(parameters: LearnedParameters, model: str | None) -> Learned:
     if parameters.tracker_weights == "none" or (parameters.tracker_weights == "model" and model is None):
         return untrained
     if model is None:
-        raise InputError(f"tracker_weights: {parameters.tracker_weights} is for one model, and there is none; {_REMEDY}")
+        raise InputError(
+            f"tracker_weights: {parameters.tracker_weights} is for one model, and there is none; {_REMEDY}"
+        )
     file = model_path(model)
     path = weights_path(file)
     if parameters.tracker_weights != "model":

@@ -21,6 +21,7 @@ from vps_ros.trackers.masks import label_map
 from vps_ros.trackers.similarity import iou, overlap
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
 
+WorkingSize = Callable[[int, int], tuple[int, int]]
 _STEP = "STEP, released code of the baselines (Video K-Net table 2)"
 
 
@@ -52,8 +53,10 @@ class MaskPropagationParameters(FlowParameters, _MaskIouParameters):
 class _MaskIou(Tracker):
     """Pairs the last mask of each track with the masks of the current frame."""
 
-    def __init__(self, parameters: _MaskIouParameters, model: str | None, masks: LastMasks) -> None:
-        super().__init__(parameters, model, flow=masks.flow)
+    def __init__(
+        self, parameters: _MaskIouParameters, model: str | None, masks: LastMasks, flow: FlowHistory | None = None
+    ) -> None:
+        super().__init__(parameters, model, flow=flow)
         self._masks = masks
 
     def reset(self) -> None:
@@ -90,7 +93,7 @@ class Iou(_MaskIou):
 
     def __init__(self, parameters: IouParameters | None = None, model: str | None = None) -> None:
         parameters = parameters or IouParameters()
-        super().__init__(parameters, model, LastMasks(DisFlow(height=parameters.flow_height).working_size))
+        super().__init__(parameters, model, LastMasks(_working_size(parameters)))
 
 
 class MaskPropagation(_MaskIou):
@@ -100,7 +103,12 @@ class MaskPropagation(_MaskIou):
 
     def __init__(self, parameters: MaskPropagationParameters | None = None, model: str | None = None) -> None:
         parameters = parameters or MaskPropagationParameters()
-        super().__init__(parameters, model, LastMasks(flow=FlowHistory.of(parameters)))
+        flow = FlowHistory.of(parameters)
+        super().__init__(parameters, model, LastMasks(_working_size(parameters), flow), flow)
+
+
+def _working_size(parameters: WorkingSizeParameters) -> WorkingSize:
+    return DisFlow(height=parameters.flow_height).working_size
 
 
 class LastMasks:
@@ -111,7 +119,7 @@ class LastMasks:
     masks on top of each other, however long tracks are remembered.
 
     Args:
-        working_size: (height, width) of the grid for a camera of that height and width; without `flow`.
+        working_size: (height, width) of the grid for a camera of that height and width.
         flow: propagates the masks from frame to frame, on its own grid; None leaves them where they were.
 
     Attributes:
@@ -119,11 +127,9 @@ class LastMasks:
         maps: uint16 [h, w] each, m + 1 where the mask of ids[m] is; each mask is in one of them.
     """
 
-    def __init__(
-        self, working_size: Callable[[int, int], tuple[int, int]] | None = None, flow: FlowHistory | None = None
-    ) -> None:
+    def __init__(self, working_size: WorkingSize, flow: FlowHistory | None = None) -> None:
         self._working_size = working_size
-        self.flow = flow
+        self._flow = flow
         self.reset()
 
     def reset(self) -> None:
@@ -131,19 +137,19 @@ class LastMasks:
         self.maps: list[NDArray[np.uint16]] = []
         self._now = np.zeros((0, 0), np.uint16)
         self._count = 0
-        if self.flow is not None:
-            self.flow.reset()
+        if self._flow is not None:
+            self._flow.reset()
 
     def push(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
         """Adds the current frame and propagates the masks into it. Masks of an image of another size are forgotten."""
-        if self.flow is None:
+        if self._flow is None:
             size = self._working_size(*segmentation.map.shape)
         else:
-            size = self.flow.push(frame.image, frame.stamp)
+            size = self._flow.push(frame.image, frame.stamp)
         if self.maps and self.maps[0].shape != size:
             self.ids, self.maps = self.ids[:0], []
-        if self.flow is not None and self.maps:
-            flow = self.flow.backward(1)
+        if self._flow is not None and self.maps:
+            flow = self._flow.backward(1)
             self.maps = [warp_labels(labels, flow) for labels in self.maps]
         self._now, self._count = label_map(segmentation, detections, size), len(detections)
 

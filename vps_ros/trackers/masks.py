@@ -103,7 +103,7 @@ class MaskHistory:
         return self._past[-steps]
 
     def flow_overlap(self, steps: int) -> NDArray[np.int64]:
-        """Joint histogram [M + 1, K + 1] (see `overlap`) of the masks `before(steps)`, warped by the flow, and `now`."""
+        """Joint histogram [M + 1, K + 1] (see `overlap`) of the masks `before(steps)`, warped, and `now`."""
         past = self._past[-steps]
         warped = warp_labels(past.labels, self._flow.backward(steps))
         return overlap(warped, self.now.labels, len(past.ids), len(self.now.ids))

@@ -88,10 +88,6 @@ class TrackMemory:
         np.maximum(high, middle, out=high)
         return sides.T
 
-    def has_embeddings(self, width: int) -> bool:
-        """Whether embeddings of that length are known."""
-        return self.embeddings is not None and self.embeddings.shape[1] == width
-
     def centre_velocity(self) -> NDArray[np.float64]:
         """Velocity (x, y) of the centre of each row, float64 [M, 2], in image sizes per second."""
         sides = self.rows["velocity"]

@@ -77,15 +77,15 @@ class QuasiDense(Tracker):
 
     def _associate(self, detections: Detections, stamp: int) -> Matches:
         memory, p = self.memory, self.parameters
-        which = (detections.norms > 0).nonzero()[0]
-        if not len(which) or not memory.has_embeddings(detections.embeddings.shape[1]):
+        stored, seen = memory.embeddings, detections.embeddings
+        if stored is None or seen is None or stored.shape[1] != seen.shape[1]:
             return Matches()
-        rows = (norms(memory.embeddings) > 0).nonzero()[0]
-        if not len(rows):
+        which, rows = (detections.norms > 0).nonzero()[0], (norms(stored) > 0).nonzero()[0]
+        if not len(which) or not len(rows):
             return Matches()
         # Dot products of embeddings. Embeddings that were trained with raw products carry confidence in their norms;
         # those of norm 1 do not, and need a temperature.
-        products = detections.embeddings[which] @ memory.embeddings[rows].T
+        products = seen[which] @ stored[rows].T
         if (np.abs(detections.norms[which] - 1) < _NORM_TOLERANCE).all():
             products /= np.float32(p.instance_temperature)
         # Bidirectional softmax over objects and backdrops of all classes; then other classes are excluded.

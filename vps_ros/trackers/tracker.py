@@ -146,14 +146,14 @@ class Tracker(ABC):
         self.milliseconds = {"flow": flow, "track": (perf_counter() - began) * 1e3 - flow}
         return tracks
 
-    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
+    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:  # noqa: B027
         """Takes what it needs from the current frame and the flow to it, before tracks are forgotten."""
 
     @abstractmethod
     def _associate(self, detections: Detections, stamp: int) -> Matches:
         """Pairs tracks of the memory and detections; called only if there are both. `stamp` is in nanoseconds."""
 
-    def _set_ids(self, ids: NDArray[np.int64]) -> None:
+    def _set_ids(self, ids: NDArray[np.int64]) -> None:  # noqa: B027
         """Called with the track ids [K] of the detections of the current frame."""
 
     def _detections(self, frame: Frame, segmentation: Segmentation) -> Detections:

@@ -66,6 +66,7 @@ class Hierarchical(Tracker):
     Parameters = HierarchicalParameters
     uses_embeddings = True
     memory: HierarchicalMemory
+    flow: FlowHistory
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ COLUMNS = (
 )
 """Names of the features.
 
-Masks warped by the flow or shifted by the predicted motion, one and two frames on (Dice, and share of the smaller mask);
+Masks warped by the flow or shifted by the predicted motion, one and two frames on (Dice, share of the smaller mask);
 frames and seconds since the last detection; distance of the predicted box in object sizes, and that of the nearer of
 two opposite sides, since an object that is partly occluded keeps one; ratios of sizes as logarithms; classes;
 appearance; and facts about the detection.
@@ -186,7 +186,7 @@ class _Overlaps:
             touching[m[overlapping], k[overlapping]] = True
 
     def at(self, m: NDArray[np.int64], k: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
-        """Dice by flow, Dice by motion, and the larger share of the smaller mask, [P] each, of tracks and detections."""
+        """Dice by flow, Dice by motion, and the larger share of the smaller mask, [P] each, of the pairs."""
         if not self.joints:
             return (np.zeros(len(m)),) * 3
         place = self.place[m]

@@ -114,7 +114,7 @@ class HierarchicalMemory(TrackMemory):
         return boxes * (1, self._aspect, 1, self._aspect)
 
     def predict(self, stamp: int, which: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
-        """Boxes of the rows `which` [R] (None: all) in the current frame, float64 [R, 4], divided by the image's size."""
+        """Boxes, float64 [R, 4], of the rows `which` [R] (None: all) in the current frame, divided by its size."""
         return (self.boxes if which is None else self.boxes[which]) / (1, self._aspect, 1, self._aspect)
 
     def update(self, rows, detections: Detections, which, stamp: int, frame: int) -> None:

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vps_ros.presets import PRESETS
 
 from vps_ros.config import TRACKERS, Config, LiveConfig, NodeConfig, check, parameters
 from vps_ros.errors import InputError
-from vps_ros.presets import PRESETS
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -1,4 +1,4 @@
-"""Imports point one way: hosts and commands -> online -> segmenters, trackers -> flow, frame, taxonomy, config."""
+"""Imports point one way: hosts and commands -> online -> segmenters, trackers -> flow, frame, taxonomy, parameters."""
 
 import ast
 import importlib.util
@@ -17,8 +17,7 @@ GROUND = {
     "frame",
     "taxonomy",
     "taxonomies",
-    "config",
-    "presets",
+    "parameters",
     "output",
     "shipped",
     "naming",
@@ -29,18 +28,19 @@ ALLOWED = {
     "flow": GROUND,
     "trackers": GROUND | {"flow"},
     "segmenters": GROUND,
-    "online": GROUND | {"segmenters", "trackers", "sequence"},
-    "sequence": GROUND,
+    "config": GROUND | {"segmenters", "trackers"},
+    "online": GROUND | {"config", "segmenters", "trackers", "sequence"},
+    "sequence": GROUND | {"config"},
     "messages": GROUND,
     "drawing": GROUND,
     "datasets": GROUND,
     "evaluation": GROUND | {"datasets", "drawing"},
-    "offline": GROUND | {"trackers", "datasets", "recording"},
-    "ablation": GROUND | {"trackers", "segmenters", "datasets", "evaluation"},
+    "offline": GROUND | {"config", "trackers", "datasets", "recording"},
+    "ablation": GROUND | {"config", "trackers", "segmenters", "datasets", "evaluation"},
     "recording": GROUND | {"online", "messages"},
-    "live": GROUND | {"online", "messages", "drawing"},
-    "ros": GROUND | {"live", "online", "messages", "segmenters"},
-    "learning": GROUND | {"flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
+    "live": GROUND | {"config", "online", "messages", "drawing"},
+    "ros": GROUND | {"config", "live", "online", "messages", "segmenters"},
+    "learning": GROUND | {"config", "flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(GROUND, GROUND),
 }
 """Which parts of the package a part may import, besides itself."""

@@ -6,7 +6,8 @@ import dataclasses
 import difflib
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ DEFAULT_TRACKER = "hierarchical"
 RELIABILITIES = ("best_effort", "reliable")
 TRACKER = Parameter("tracker", str, DEFAULT_TRACKER, "how segments get identities", choices=TRACKERS)
 """The choice of the tracker, whose parameters Config then has."""
+PIPELINE = (*declared(SegmenterParameters), TRACKER)
+"""The parameters that every Config has, whatever its tracker."""
 _NAME = re.compile(r"([A-Za-z_]\w*)?", re.ASCII)
 _MINUS_ONE = frozenset(
     [
@@ -154,7 +157,7 @@ class Config(_Readable):
 
     @classmethod
     def names(cls) -> set[str]:
-        return {p.name for p in declared(SegmenterParameters)} | {TRACKER.name} | set(all_tracker_parameters())
+        return {p.name for p in PIPELINE} | set(all_tracker_parameters())
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,7 @@ class NodeConfig(_Readable, Parameters):
 def parameters(kind: type[_Readable] = Config, tracker: str = DEFAULT_TRACKER) -> tuple[Parameter, ...]:
     """Every parameter of Config (with that tracker), LiveConfig or NodeConfig, in the order of declaration."""
     if kind is Config:
-        return (*declared(SegmenterParameters), TRACKER, *tracker_parameters(tracker))
+        return (*PIPELINE, *tracker_parameters(tracker))
     return declared(kind)  # type: ignore[arg-type]  # the others are Parameters themselves
 
 
@@ -224,6 +227,16 @@ def trackers_with(name: str) -> tuple[str, ...]:
 def may_be_minus_one(p: Parameter) -> bool:
     """Whether -1 is still taken for the parameter's default, with a warning."""
     return p.name in _MINUS_ONE
+
+
+@contextmanager
+def collected_deprecations() -> Iterator[list[str]]:
+    """Collects the messages of DeprecationWarnings instead of showing them; the list is complete at the end."""
+    messages: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", DeprecationWarning)
+        yield messages
+    messages += [str(one.message) for one in caught]
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import warnings
 from typing import Any, overload
 
 from vps_ros.commands.console import warn
 from vps_ros.config import (
     DEFAULT_TRACKER,
+    PIPELINE,
     TRACKER,
     TRACKERS,
     Config,
     Kind,
     LiveConfig,
     all_tracker_parameters,
+    collected_deprecations,
     parameters,
     tracker_parameters,
 )
@@ -30,10 +31,8 @@ def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | 
     kinds = kinds or (Config,)
     parser.add_argument("--config", metavar="YAML", help="file of parameters; flags win over it")
     group = parser.add_argument_group("parameters (see docs/parameters.md)")
-    of_tracker = tracker_parameters(DEFAULT_TRACKER) if Config in kinds else ()
-    for p in (p for kind in kinds for p in parameters(kind)):
-        if p is not TRACKER and p not in of_tracker:
-            _add_flag(group, p)
+    for p in (p for kind in kinds for p in (PIPELINE if kind is Config else parameters(kind)) if p is not TRACKER):
+        _add_flag(group, p)
     if Config in kinds:
         chosen = parser.add_argument_group()
         choose = chosen.add_argument(
@@ -76,14 +75,13 @@ def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
     if kind is Config:
         known |= all_tracker_parameters()
     given = {name: _parsed(p, text) for name, p in known.items() if (text := getattr(args, _dest(p))) is not None}
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", DeprecationWarning)
+    with collected_deprecations() as messages:
         if args.config is not None:
             found = kind.from_yaml(args.config, given)
         else:
             found = kind.from_mapping(given, "command line")
-    for one in caught:
-        warn(str(one.message))
+    for message in messages:
+        warn(message)
     return found
 
 

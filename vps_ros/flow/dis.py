@@ -26,6 +26,7 @@ class WorkingSizeParameters(Parameters):
         unit="px",
         low=16,
         high=2160,
+        source="chosen",
     )
 
 
@@ -33,7 +34,9 @@ class WorkingSizeParameters(Parameters):
 class FlowParameters(WorkingSizeParameters):
     """Parameters of the optical flow."""
 
-    flow_preset: str = parameter("ultrafast", "fineness of the optical flow (OpenCV DIS)", choices=PRESETS)
+    flow_preset: str = parameter(
+        "ultrafast", "fineness of the optical flow (OpenCV DIS)", choices=PRESETS, source="chosen: the fastest"
+    )
 
 
 class DisFlow:

@@ -26,9 +26,6 @@ def _threshold(default: float, meaning: str, source: str) -> Any:
 class LocationTerms(Parameters):
     """Parameters of the location similarity, equations 4 and 5."""
 
-    location_threshold: float = _threshold(
-        0.7, "least location similarity where no appearance is known; alpha", "Video-kMaX table 7: alpha of HiLA-MB"
-    )
     location_temperature: float = parameter(
         1.0,
         "squared distance of boxes, in image sizes, at which the location similarity is 1/e; T",
@@ -68,6 +65,9 @@ _ALPHA = "least similarity of a detection and a track in memory; alpha"
 class LocationParameters(LocationTerms, TrackerParameters):
     """Parameters of the location-aware memory without appearance."""
 
+    location_threshold: float = _threshold(
+        0.7, "least location similarity of a detection and a track; alpha", "Video-kMaX table 7: alpha of HiLA-MB"
+    )
     memory_tau: float = memory_tau(10.0, "Video-kMaX table 7: tau of HiLA-MB")
 
 

@@ -33,7 +33,9 @@ _INSTANCE = "least probability of a match"
 class _HybridTrackerParameters(TrackerParameters):
     """What the three trackers have."""
 
-    temporal_consistency: bool = parameter(True, "also compare with the frame before the previous one", live=True)
+    temporal_consistency: bool = parameter(
+        True, "also compare with the frame before the previous one", live=True, source="HybridTracker III-E"
+    )
     temporal_threshold: float = _threshold(0.01, _THETA, "table VII")
     memory_tau: float = memory_tau(2.0, "HybridTracker III-E: one frame further back")
 

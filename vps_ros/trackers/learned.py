@@ -28,7 +28,9 @@ class LearnedParameters(Parameters):
     """Where the weights come from."""
 
     tracker_weights: str = parameter(
-        "model", "learned weights of the tracker: a file, none, or model (the file beside the model, if any)"
+        "model",
+        "learned weights of the tracker: a file, none, or model (the file beside the model, if any)",
+        source="made by `vps-ros train`",
     )
     instance_temperature: float = parameter(
         0.1,

@@ -43,10 +43,16 @@ class TrackerParameters(Parameters):
 
     memory_tau: float = memory_tau(10.0, "Video-kMaX table 7")
     memory_unit: str = parameter(
-        "frames", "unit of memory_tau and tentative_tau", choices=("frames", "seconds"), live=True
+        "frames",
+        "unit of memory_tau and tentative_tau",
+        choices=("frames", "seconds"),
+        live=True,
+        source="the papers count frames",
     )
     tentative_tau: float = tentative_tau(NEVER_SOONER, "no paper: every track is remembered for memory_tau")
-    confirm_hits: int = parameter(2, "detections before a track is confirmed", low=1, high=1000, live=True)
+    confirm_hits: int = parameter(
+        2, "detections before a track is confirmed", low=1, high=1000, live=True, source="chosen; no paper has it"
+    )
 
 
 def _no_indices() -> NDArray[np.int64]:

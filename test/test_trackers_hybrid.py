@@ -31,7 +31,8 @@ UP, RIGHT = (1.0, 0.0), (0.0, 1.0)
 
 
 def tracker(name, **parameters):
-    return make_tracker(Config(tracker=name, **{"tracker_weights": "none"} | parameters))
+    untrained = {} if name == "pixel" else {"tracker_weights": "none"}
+    return make_tracker(Config(tracker=name, **untrained | parameters))
 
 
 def drive(track, frames):

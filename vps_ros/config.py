@@ -148,6 +148,16 @@ class Config(_Readable):
         """Name of a shipped model, or path of an ONNX file."""
         return self.segmenter_parameters.model
 
+    def for_other_segmentations(self) -> Config:
+        """The same for segmentations that `model` does not make: the tracker uses no weights learned for that model.
+
+        `tracker_weights` becomes "none" where it is "model", for trackers that have it.
+        """
+        if getattr(self.tracker_parameters, "tracker_weights", None) != "model":
+            return self
+        untrained: dict[str, Any] = {"tracker_weights": "none"}
+        return dataclasses.replace(self, **untrained)
+
     def __getattr__(self, name: str) -> Any:
         # Called only for what is no attribute. Without its fields, while it is unpickled, it has no parameters either.
         for own in ("tracker_parameters", "segmenter_parameters"):

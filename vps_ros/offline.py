@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from time import perf_counter
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +22,6 @@ from vps_ros.recording.pictures import read_image, stamp_of
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
-from vps_ros.trackers.learned import LearnedParameters
 
 
 @dataclass(frozen=True)
@@ -90,10 +88,7 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
     """
     # BLAS threads go on spinning after each small product, on the cores that read the next frames.
     threadpool_limits(limits=1, user_api="blas")
-    parameters = config.tracker_parameters
-    if isinstance(parameters, LearnedParameters) and parameters.tracker_weights == "model":
-        untrained: dict[str, Any] = {"tracker_weights": "none"}
-        config = replace(config, **untrained)
+    config = config.for_other_segmentations()
     sequence: _Sequence | None = None
     for frame in frames:
         if sequence is None or sequence.name != frame.files.sequence:

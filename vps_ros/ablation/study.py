@@ -19,7 +19,7 @@ from vps_ros.ablation.shelf import Shelf
 from vps_ros.ablation.sources import MASKS, Drive, check_model, load, prepare
 from vps_ros.ablation.sweeps import SWEEPS
 from vps_ros.ablation.trial import Trial
-from vps_ros.config import TRACKERS, Config, tracker_parameters
+from vps_ros.config import TRACKERS, Config
 from vps_ros.datasets.streets import HELD_OUT, SCENARIOS
 from vps_ros.errors import InputError
 from vps_ros.evaluation.identity import Identity
@@ -145,9 +145,8 @@ def _check(plan: Plan) -> None:
 
 def _config(plan: Plan, tracker: str, masks: str, **values: Any) -> Config:
     # What was learned for a model's embeddings says nothing about colour histograms.
-    if masks != "model" and "tracker_weights" in {p.name for p in tracker_parameters(tracker)}:
-        values["tracker_weights"] = "none"
-    return Config(tracker=tracker, model=plan.model, **values)
+    config = Config(tracker=tracker, model=plan.model, **values)
+    return config if masks == "model" else config.for_other_segmentations()
 
 
 def _cells(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[dict]:

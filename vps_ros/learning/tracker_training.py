@@ -109,6 +109,11 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, voice: Voice = SILE
     return folder / path.name
 
 
+def _config(model: str, tracker: str, weights: str) -> Config:
+    has_weights = "tracker_weights" in {p.name for p in tracker_parameters(tracker)}
+    return Config(model=model, tracker=tracker, **({"tracker_weights": weights} if has_weights else {}))
+
+
 def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, voice: Voice) -> dict[str, float]:
     """AQ of each tracker on the drives."""
     label = "judging the trackers " + ("before" if weights == "none" else "after")
@@ -116,11 +121,6 @@ def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, voice: Voi
         name: association_quality(drives, _config(model, name, weights))
         for name in voice.progress(TRACKERS, label, total=len(TRACKERS))
     }
-
-
-def _config(model: str, tracker: str, weights: str) -> Config:
-    learned = "tracker_weights" in {p.name for p in tracker_parameters(tracker)}
-    return Config(model=model, tracker=tracker, **({"tracker_weights": weights} if learned else {}))
 
 
 def association_quality(drives: Sequence[SeenDrive], config: Config) -> float:

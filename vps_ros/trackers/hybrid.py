@@ -18,7 +18,7 @@ from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.learned import Learned, LearnedParameters, load_learned
 from vps_ros.trackers.masks import MaskHistory
 from vps_ros.trackers.similarity import bidirectional_softmax
-from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, memory_tau
+from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
 
 
 def _threshold(default: float, meaning: str, source: str) -> Any:
@@ -75,17 +75,18 @@ class _HybridTracker(Tracker):
         # Mutual check of the matrix between the previous and the current frame (III-D).
         tracks, found, scores = self._match(1, self._first_threshold(), ids)
         if not p.temporal_consistency or len(tracks) == len(ids) or len(found) == len(detections):
-            return self._matches(tracks, found, scores)
+            return matched(tracks, found, scores, self.evidence)
         # Temporal consistency: what is left is matched with the frame before, in both directions of time (III-E).
         free_tracks, free = np.ones(len(ids), bool), np.ones(len(detections), bool)
         free_tracks[tracks], free[found] = False, False
         free_tracks = free_tracks.nonzero()[0]
         self.candidates += len(free_tracks) * int(free.sum())
         more, k, more_scores = self._match(2, p.temporal_threshold, ids[free_tracks], free)
-        return self._matches(
+        return matched(
             np.concatenate([tracks, free_tracks[more]]),
             np.concatenate([found, k]),
             np.concatenate([scores, more_scores]),
+            self.evidence,
         )
 
     def _match(self, steps: int, threshold: float, ids: NDArray[np.int64], free: NDArray[np.bool_] | None = None):
@@ -113,9 +114,6 @@ class _HybridTracker(Tracker):
                 wanted &= backward[m, k]
             m, k, track = m[wanted], k[wanted], track[wanted]
         return track, k, similarity[m, k]
-
-    def _matches(self, tracks, detections, scores) -> Matches:
-        return Matches(tracks, detections, scores, np.full(len(tracks), int(self.evidence)))
 
     @abstractmethod
     def _first_threshold(self) -> float:

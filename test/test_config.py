@@ -130,6 +130,8 @@ def test_what_a_tracker_does_not_have_is_ignored_with_a_warning_but_checked():
 def test_minus_one_still_means_the_default(tracker):
     with pytest.warns(DeprecationWarning, match="memory_tau, tentative_tau: -1 is no longer needed"):
         assert Config(tracker=tracker, memory_tau=-1, tentative_tau=-1.0) == Config(tracker=tracker)
+    with pytest.warns(DeprecationWarning, match="memory_tau: -1 is no longer needed"):
+        assert replace(Config(tracker=tracker, memory_tau=3.0), memory_tau=-1) == Config(tracker=tracker)
 
 
 def test_a_file_of_the_time_when_every_tracker_had_every_parameter_still_works(tmp_path):

@@ -118,29 +118,28 @@ class Config(_Readable):
                 f"tracker_parameters: {type(tracker_parameters).__name__} given, tracker {tracker} has "
                 f"{kind.__name__}; leave them out for its defaults"
             )
-        of_segmenter, of_tracker = {p.name for p in declared(SegmenterParameters)}, {p.name for p in declared(kind)}
-        # Values for other trackers are no longer needed, but their ranges are checked as those of any value.
+        own = {p.name: p for p in declared(kind)}
+        names = {p.name for p in declared(SegmenterParameters)}
+        of_segmenter = {name: value for name, value in values.items() if name in names}
+        of_tracker = {name: value for name, value in values.items() if name not in names}
         ignored, defaults = [], []
-        for name in [name for name in values if name not in of_segmenter]:
-            minus_one = name in _MINUS_ONE and values[name] == -1
-            if name in of_tracker:
-                if minus_one:
-                    del values[name]
-                    defaults.append(name)
-                continue
-            if name not in all_tracker_parameters():
+        for name, value in list(of_tracker.items()):
+            minus_one = name in _MINUS_ONE and value == -1
+            if name in own and minus_one:
+                of_tracker[name] = own[name].default
+                defaults.append(name)
+            elif name in all_tracker_parameters() and name not in own:
+                # It has no effect, but a value out of range would hide a mistake.
+                if not minus_one:
+                    check(all_tracker_parameters()[name], value)
+                del of_tracker[name]
+                ignored.append(name)
+            elif name not in own:
                 raise TypeError(f"Config() has no parameter {name!r}")
-            value = values.pop(name)
-            if not minus_one:
-                check(all_tracker_parameters()[name], value)
-            ignored.append(name)
+        segmenter = SegmenterParameters() if segmenter_parameters is None else segmenter_parameters
         object.__setattr__(self, "tracker", tracker)
-        for field, given, base, names in (
-            ("segmenter_parameters", segmenter_parameters, SegmenterParameters, of_segmenter),
-            ("tracker_parameters", tracker_parameters, kind, of_tracker),
-        ):
-            mine = {name: value for name, value in values.items() if name in names}
-            object.__setattr__(self, field, base(**mine) if given is None else dataclasses.replace(given, **mine))
+        object.__setattr__(self, "segmenter_parameters", dataclasses.replace(segmenter, **of_segmenter))
+        object.__setattr__(self, "tracker_parameters", dataclasses.replace(tracker_parameters or kind(), **of_tracker))
         _warn(tracker, ignored, defaults)
 
     @property
@@ -226,7 +225,7 @@ def tracker_parameters(tracker: str) -> tuple[Parameter, ...]:
 
 def all_tracker_parameters() -> dict[str, Parameter]:
     """The parameters of all trackers by name; the declaration is that of the first tracker that has it."""
-    return _all_tracker_parameters(tuple(TRACKERS))
+    return _all_tracker_parameters(tuple(TRACKERS.items()))
 
 
 def trackers_with(name: str) -> tuple[str, ...]:
@@ -264,9 +263,10 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=4)
-def _all_tracker_parameters(trackers: tuple[str, ...]) -> dict[str, Parameter]:
+def _all_tracker_parameters(registry: tuple[tuple[str, str], ...]) -> dict[str, Parameter]:
+    """Kept as long as the registry stays the same."""
     found: dict[str, Parameter] = {}
-    for tracker in trackers:
+    for tracker, _ in registry:
         for p in tracker_parameters(tracker):
             found.setdefault(p.name, p)
     return found

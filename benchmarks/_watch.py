@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from vps_ros.flow import FlowHistory
+from vps_ros.trackers import TRACKERS, tracker_class
 from vps_ros.trackers.mask_propagation import LastMasks
 from vps_ros.trackers.masks import MaskHistory
 
@@ -25,6 +26,9 @@ _OF_THE_IMAGE = ("colour_histograms", "camera_motion")
 
 def of_the_image() -> list[tuple[ModuleType, str]]:
     """Those functions, in each module of the trackers that uses them."""
+    for name in TRACKERS:
+        # Imports the module: the registry does so only when a tracker is used.
+        tracker_class(name)
     return [
         (module, name)
         for module_name, module in sys.modules.items()

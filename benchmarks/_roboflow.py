@@ -5,8 +5,10 @@ They are an optional dependency of the benchmarks only: `pip install trackers`.
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -27,6 +29,11 @@ def there() -> bool:
     return importlib.util.find_spec("trackers") is not None and importlib.util.find_spec("supervision") is not None
 
 
+def package() -> ModuleType:
+    """Roboflow's package; by name, since a file beside this one has the same name."""
+    return importlib.import_module("trackers")
+
+
 class Roboflow:
     """One of them with its own defaults, at the camera's rate.
 
@@ -37,13 +44,11 @@ class Roboflow:
     """
 
     def __init__(self, name: str, rate: float = 10.0, camera_motion: bool = False) -> None:
-        import trackers
-
         parameters: dict[str, Any] = {"frame_rate": rate}
         if name == "roboflow BoT-SORT":
             parameters["enable_cmc"] = camera_motion
         self._camera_motion = camera_motion
-        self.tracker = getattr(trackers, NAMES[name])(**parameters)
+        self.tracker = getattr(package(), NAMES[name])(**parameters)
 
     def see(self, frame: Frame, segmentation: Segmentation) -> Callable[[], NDArray[np.int64]]:
         """A call that tracks the frame: int64 [K], the id of each segment from 1, 0 where the tracker gives none yet.

@@ -15,16 +15,20 @@ from typing import Any
 import numpy as np
 
 from vps_ros.flow import FlowHistory
-from vps_ros.trackers.pixels import PixelHistory
-from vps_ros.trackers.propagation import Propagation
+from vps_ros.trackers import TRACKERS, tracker_class
+from vps_ros.trackers.mask_propagation import LastMasks
+from vps_ros.trackers.masks import MaskHistory
 
-PIXELS = (FlowHistory, PixelHistory, Propagation)
-_OF_THE_IMAGE = ("with_appearance", "camera_motion")
+PIXELS = (FlowHistory, MaskHistory, LastMasks)
+_OF_THE_IMAGE = ("colour_histograms", "camera_motion")
 """Functions of trackers' modules that look at the image or the flow once more: colours, and the camera's motion."""
 
 
 def of_the_image() -> list[tuple[ModuleType, str]]:
     """Those functions, in each module of the trackers that uses them."""
+    for name in TRACKERS:
+        # Imports the module: the registry does so only when a tracker is used.
+        tracker_class(name)
     return [
         (module, name)
         for module_name, module in sys.modules.items()

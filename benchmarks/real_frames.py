@@ -26,13 +26,12 @@ from benchmarks import _roboflow
 from benchmarks._crowd import INTERVAL, SMALLEST, segmented
 from benchmarks._roboflow import Roboflow
 from vps_ros.commands.console import note
-from vps_ros.config import Config
 from vps_ros.evaluation.identity import Identity
 from vps_ros.evaluation.overlaps import Classes, Overlaps
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES
-from vps_ros.trackers import MAKERS, make_tracker
-from vps_ros.trackers.histogram import with_appearance
+from vps_ros.trackers import TRACKERS, tracker_class
+from vps_ros.trackers.colour_histogram import with_appearance
 
 DESCRIPTION = "IDF1, HOTA and id switches of every tracker on a real drive (needs VPS_ROS_REALDATA)"
 ROOT = Path(__file__).resolve().parent.parent
@@ -176,8 +175,8 @@ def score(truth: Sequence[Labelled], found: Sequence[dict[int, int]]) -> Score:
 def all_trackers(rate: float) -> dict[str, Callable[[Frame, Segmentation], NDArray[np.int64]]]:
     """By name: frame and segments to the id of each segment, 0 for none."""
     found: dict[str, Callable[[Frame, Segmentation], NDArray[np.int64]]] = {}
-    for name in MAKERS:
-        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
+    for name in TRACKERS:
+        tracker = tracker_class(name)()
         found[name] = lambda frame, segments, one=tracker: _ids(one.step(frame, segments))
     for name in _roboflow.NAMES if _roboflow.there() else ():
         other = Roboflow(name, rate, camera_motion=name == "roboflow BoT-SORT")

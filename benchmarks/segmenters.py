@@ -23,10 +23,10 @@ import numpy as np
 import onnxruntime
 
 from benchmarks._networks import NETWORKS, SIZES, with_graph, write
-from vps_ros.config import Config
 from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
 from vps_ros.evaluation import Evaluator
 from vps_ros.segmenters.model import OnnxSegmenter
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.shipped import model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
@@ -81,7 +81,7 @@ def _cpu(progress, room: Path) -> dict:
     from vps_ros.learning.int8 import quantise
     from vps_ros.learning.street_frames import street_frames
 
-    name = Config().model
+    name = SegmenterParameters().model
     files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}
     for path in files.values():
         shutil.copyfile(model_path(name), path)
@@ -93,7 +93,7 @@ def _cpu(progress, room: Path) -> dict:
     for which in ("float32", "int8", "graph"):
         weights, place = ("float32", "graph") if which == "graph" else (which, "host")
         for threads in THREADS:
-            segmenter = OnnxSegmenter(files[which], Config(threads=threads))
+            segmenter = OnnxSegmenter(files[which], SegmenterParameters(threads=threads))
             one = _times(segmenter, images, progress, f"{weights}, {place}, {threads} threads")
             plain = next((t["all"] for t in times if t["threads"] == threads), one["all"])
             faster = plain / one["all"]
@@ -116,7 +116,7 @@ def _cpu(progress, room: Path) -> dict:
 
 def _same(host: Path, graph: Path, images: list[np.ndarray]) -> float:
     """Share of pixels that belong to the same segment of both."""
-    one, other = OnnxSegmenter(host, Config()), OnnxSegmenter(graph, Config())
+    one, other = OnnxSegmenter(host, SegmenterParameters()), OnnxSegmenter(graph, SegmenterParameters())
     return float(np.mean([_pairs(one(image).map, other(image).map) for image in images]))
 
 
@@ -148,7 +148,7 @@ def _times(segmenter: OnnxSegmenter, images: list[np.ndarray], progress, label: 
 
 
 def _quality(path: Path, streets: list[StreetFrame]) -> dict[str, float]:
-    segmenter, judge = OnnxSegmenter(path, Config()), Evaluator(CITYSCAPES, video=False)
+    segmenter, judge = OnnxSegmenter(path, SegmenterParameters()), Evaluator(CITYSCAPES, video=False)
     for number, street in enumerate(streets):
         found = segmenter(street.frame.image)
         semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
@@ -173,7 +173,7 @@ def _gpu(progress, room: Path) -> list[dict]:
             what = {"network": network, "input": f"{size[1]}x{size[0]}", "precision": precision, "provider": provider}
             alone = None
             for place, path in files.items():
-                segmenter = OnnxSegmenter(path, Config(providers=(provider,), tensorrt_fp16=half))
+                segmenter = OnnxSegmenter(path, SegmenterParameters(providers=(provider,), tensorrt_fp16=half))
                 spec = segmenter.card.input
                 image = cv2.resize(street, (spec.width, spec.height), interpolation=cv2.INTER_LINEAR)
                 one = _times(segmenter, [image], progress, " ".join([*what.values(), place]))

@@ -27,9 +27,8 @@ from benchmarks._crowd import INTERVAL, Shot, crowd, segmented
 from benchmarks._roboflow import Roboflow
 from benchmarks._watch import PIXELS, of_the_image, watch
 from vps_ros.commands.console import note
-from vps_ros.config import Config
 from vps_ros.frame import Frame, Segmentation
-from vps_ros.trackers import MAKERS, make_tracker
+from vps_ros.trackers import TRACKERS, tracker_class
 
 DESCRIPTION = "ms a frame of association, and of flow and masks, beside roboflow's trackers; memory over 200,000 frames"
 CAMERA, COUNTS = (1242, 375), (50, 200)
@@ -37,7 +36,7 @@ FRAMES, WARM_UP, REPEATS = 60, 15, 5
 PARTS = ("association", "flow", "masks", "flow_and_masks", "image", "step")
 GOAL_MS = {50: 0.25, 200: 1.5}
 PIXELS_GOAL_MS, PIXELS_CORES = 6.0, 2
-CHURN = {"hierarchical": 200_000, **{name: 10_000 for name in MAKERS if name != "hierarchical"}}
+CHURN = {"hierarchical": 200_000, **{name: 10_000 for name in TRACKERS if name != "hierarchical"}}
 CHURN_THEIRS = {"roboflow ByteTrack": 10_000, "roboflow BoT-SORT": 10_000}
 MARKED = ("frames", "rows", "most_rows", "rss_mib")
 CHURN_MARKS, CHURN_CYCLE, CHURN_OBJECTS, CHURN_LIFE, CHURN_SIZE = 10, 300, 10, 3, (96, 48)
@@ -86,7 +85,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
 
 def _times(progress: Any, count: int, theirs: bool) -> dict:
     shots = list(progress(crowd(count, FRAMES, CAMERA), f"crowd of {count}", FRAMES))
-    jobs = [(name, repeat) for repeat in range(REPEATS) for name in MAKERS]
+    jobs = [(name, repeat) for repeat in range(REPEATS) for name in TRACKERS]
     samples: dict[str, dict[str, list[float]]] = {}
     for name, _ in progress(jobs, f"trackers, {count} objects", len(jobs)):
         _add(samples, name, _ours(name, shots))
@@ -108,16 +107,16 @@ def _ours(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     answers = []
     with watch(*PIXELS, *of_the_image()) as watched:
-        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
+        tracker = tracker_class(name)()
         for shot in shots:
             watched.start()
             step = _timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation))
             answers.append(watched.answers)
-            pixels, flow, image = watched.milliseconds, tracker.flow_milliseconds, watched.in_functions
+            pixels, flow, image = watched.milliseconds, tracker.milliseconds["flow"], watched.in_functions
             values = (flow, pixels - flow - image, pixels - image, image, step)
             for part, value in zip(PARTS[1:], values, strict=True):
                 times[part].append(value)
-        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
+        tracker = tracker_class(name)()
         for shot, answer in zip(shots, answers, strict=True):
             watched.start(answer)
             times["association"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
@@ -126,15 +125,13 @@ def _ours(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
 
 def _theirs(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
     """Without the image, and BoT-SORT with it as well: `flow` is what its compensation of the camera's motion takes."""
-    import trackers
-
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     tracker = Roboflow(name)
     for shot in shots:
         times["association"].append(_timed(tracker.see(shot.frame, shot.segmentation)))
     if name == "roboflow BoT-SORT":
         tracker = Roboflow(name, camera_motion=True)
-        with watch(trackers.CMC) as watched:
+        with watch(_roboflow.package().CMC) as watched:
             for shot in shots:
                 track = tracker.see(shot.frame, shot.segmentation)
                 watched.start()
@@ -155,7 +152,7 @@ def _memory(progress: Any, theirs: bool) -> dict:
     cycle = list(_churn())
     found = {}
     for name, frames in CHURN.items():
-        tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
+        tracker = tracker_class(name)()
         found[name] = _long_run(progress, name, frames, cycle, lambda f, s, t=tracker: len(t.step(f, s)))
     for name, frames in CHURN_THEIRS.items() if theirs else ():
         tracker = Roboflow(name)

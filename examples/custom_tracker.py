@@ -1,4 +1,4 @@
-"""A tracker of your own: each object takes the identity of the nearest one of the last frame, if that is near enough.
+"""A tracker of your own: each object takes the identity of the nearest remembered one, if that is near enough.
 
 python examples/custom_tracker.py drive.mp4
 """
@@ -8,31 +8,20 @@ import sys
 import numpy as np
 
 import vps_ros as vps
+from vps_ros.trackers.assignment import hungarian
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.tracker import Matches, matched
 
 
 class NearestTracker(vps.Tracker):
-    tracks: list[vps.Track] = []
-    count = 0
+    """Boxes are x0 y0 x1 y1, in shares of the image's width and height."""
 
-    def step(self, frame: vps.Frame, segmentation: vps.Segmentation) -> tuple[vps.Track, ...]:
-        free, now, self.tracks = list(self.tracks), frame.stamp, []
-        for i in np.flatnonzero(segmentation.is_thing).tolist():
-            box, area = tuple(segmentation.boxes[i].tolist()), int(segmentation.areas[i])
-            distances = [np.abs(np.subtract(track.box, box)).max() for track in free]
-            if distances and min(distances) < 0.05 * frame.image.shape[1]:
-                track = free.pop(int(np.argmin(distances)))
-            else:
-                self.count += 1
-                what = (i, int(segmentation.class_ids[i]), float(segmentation.scores[i]))
-                how = (vps.TrackState.CONFIRMED, vps.AssociatedBy.NEW, 0.0)
-                track = vps.Track(self.count, self.count, *what, *how, box, (0.0, 0.0), area, now, now, hits=0)
-            self.tracks.append(track._replace(index=i, box=box, area=area, last_seen=now, hits=track.hits + 1))
-        return tuple(self.tracks)
-
-    def reset(self) -> None:
-        self.tracks = []
-
-    def configure(self, config: vps.Config) -> None: ...
+    def associate(self, detections: Detections, stamp: int) -> Matches:
+        distance = np.abs(self.memory.predict(stamp)[:, None] - detections.boxes[None]).max(2)
+        tracks, found = np.nonzero(distance < 0.05)
+        scores = 1 - distance[tracks, found]
+        best = hungarian(tracks, found, scores)
+        return matched(tracks[best], found[best], scores[best], vps.AssociatedBy.MEMORY)
 
 
 pipeline = vps.OnlinePanoptic(tracker=NearestTracker())

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from vps_ros.commands import bench
-from vps_ros.config import Config
 from vps_ros.frame import Frame
-from vps_ros.trackers import MAKERS, make_tracker
+from vps_ros.trackers import TRACKERS, tracker_class
 
 bench.load("trackers")
 
@@ -38,21 +37,21 @@ def test_segments_of_a_crowd_are_those_of_its_map():
     assert again == [shot.segmentation.boxes.tolist() for shot in shots]
 
 
-@pytest.mark.parametrize("name", MAKERS)
+@pytest.mark.parametrize("name", TRACKERS)
 def test_association_without_pixels_is_the_same_association(name):
     """With what flow and masks answered before, a fresh tracker comes to the same tracks and looks at no pixel."""
     shots = list(crowd(15, 6, (320, 120), width=16, seed=1))
     with watch(*PIXELS, *of_the_image()) as watched:
-        first, tracker = [], make_tracker(Config(tracker=name, tracker_weights="none"))
+        first, tracker = [], tracker_class(name)()
         for shot in shots:
             watched.start()
             first.append((seen(tracker.step(shot.frame, shot.segmentation)), watched.answers))
-        pixels, tracker = watched.milliseconds, make_tracker(Config(tracker=name, tracker_weights="none"))
+        pixels, tracker = watched.milliseconds, tracker_class(name)()
         for shot, (tracks, answers) in zip(shots, first, strict=True):
             watched.start(answers)
             assert seen(tracker.step(shot.frame, shot.segmentation)) == tracks
             assert watched.milliseconds == 0
-    tracker = make_tracker(Config(tracker=name, tracker_weights="none"))
+    tracker = tracker_class(name)()
     assert [seen(tracker.step(shot.frame, shot.segmentation)) for shot in shots] == [tracks for tracks, _ in first]
     assert (pixels > 0) == any(answers for _, answers in first)
 
@@ -64,7 +63,7 @@ def test_figures_of_a_small_run_fit_their_tables(monkeypatch):
         "FRAMES": 6,
         "WARM_UP": 2,
         "REPEATS": 1,
-        "CHURN": dict.fromkeys(MAKERS, 40),
+        "CHURN": dict.fromkeys(TRACKERS, 40),
         "CHURN_THEIRS": dict.fromkeys(trackers_benchmark.CHURN_THEIRS, 40),
     }
     for name, value in small.items():
@@ -75,7 +74,7 @@ def test_figures_of_a_small_run_fit_their_tables(monkeypatch):
     association, pixels, memory = trackers_benchmark.tables(figures)
     for _, columns, rows in (association, pixels, memory):
         assert rows and all(len(row) == len(columns) for row in rows)
-    assert {row[0] for row in association[2]} >= set(MAKERS)
+    assert {row[0] for row in association[2]} >= set(TRACKERS)
     assert {row[0] for row in pixels[2]} >= {"hierarchical", "mask_propagation", "pixel", "hybrid"}
     assert {row[1] for row in memory[2]} == {4, 20, 40}
 
@@ -83,7 +82,7 @@ def test_figures_of_a_small_run_fit_their_tables(monkeypatch):
 def test_churn_fills_the_memory_no_further_than_tau():
     """Ten objects in view, others after three frames, none remembered for more than ten: five generations at most."""
     shots = list(trackers_benchmark._churn())
-    tracker = make_tracker(Config(tracker="location"))
+    tracker = tracker_class("location")()
     found = trackers_benchmark._long_run(
         lambda items, label, total: items,
         "location",
@@ -126,7 +125,7 @@ def test_labels_of_the_real_drive(realdata):
     assert clip[0].painted[200, 100] == 1 + 10
     assert clip[0].painted[200, 150] == 1 + 11
     scores = real_frames.judged(clip, real_frames.Variant(0.0, 1), 0)
-    assert set(MAKERS) < set(scores)
+    assert set(TRACKERS) < set(scores)
     assert scores[real_frames.TRUE] == pytest.approx((1, 1, 0))
     dropped = real_frames.judged(clip[:20], real_frames.Variant(0.5, 1), 0)[real_frames.TRUE]
     assert dropped.IDF1 < 0.8 and dropped.switches == 0

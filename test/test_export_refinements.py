@@ -14,7 +14,7 @@ from vps_ros.errors import InputError
 from vps_ros.segmenters import load_segmenter, model_path, shipped_models
 from vps_ros.segmenters.contract import METADATA_KEY
 from vps_ros.segmenters.description import describe_model
-from vps_ros.trackers.learned import learned_for
+from vps_ros.trackers.learned import LearnedParameters, load_learned
 
 pytest.importorskip("torch", reason="torch is of the [train] extra")
 onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
@@ -49,7 +49,7 @@ def test_post_processing_moves_into_the_graph(tmp_path, capsys, frame):
     assert host.class_ids.tolist() == graph.class_ids.tolist()
     np.testing.assert_allclose(host.embeddings, graph.embeddings, atol=1e-4)
     assert "graph.tracker.npz: what its trackers have learned goes with it" in said
-    learned = [learned_for(Config(model=name, tracker="hybrid").settled()) for name in (SHIPPED, str(path))]
+    learned = [load_learned(LearnedParameters(), name) for name in (SHIPPED, str(path))]
     assert learned[0].fusion == learned[1].fusion and learned[1].about["model"] == "graph"
 
 

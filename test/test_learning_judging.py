@@ -13,8 +13,8 @@ from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.evaluation.overlaps import overlaps  # noqa: E402
 from vps_ros.learning.judging import Batch, JudgeNetwork, judging_loss  # noqa: E402
 from vps_ros.learning.teacher import STRANGER, Lesson, who  # noqa: E402
-from vps_ros.trackers.evidence import COLUMNS  # noqa: E402
-from vps_ros.trackers.judge import read  # noqa: E402
+from vps_ros.trackers.hierarchical.assign import read  # noqa: E402
+from vps_ros.trackers.hierarchical.compare import COLUMNS  # noqa: E402
 
 CAR, ROAD = 13, 0
 RECIPE = """
@@ -70,7 +70,7 @@ def test_network_and_tracker_judge_alike():
     one = lesson([True, False, False, True], [0, 0, 1, 1], [0, 1, 0, 1], [True, True], [True, True])
     with torch.no_grad():
         expected = network(Batch.of([one]))[1].numpy()
-    np.testing.assert_allclose(network.judge({})(one.columns, one.m, one.k), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(network.scorer({})(one.columns, one.m, one.k), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_who_a_segment_is():

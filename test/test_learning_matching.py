@@ -14,15 +14,14 @@ from vps_ros.frame import Segmentation
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
-from vps_ros.config import Config  # noqa: E402
 from vps_ros.learning.association import Lessons, batch_of, judge, learn, pairs_of  # noqa: E402
 from vps_ros.learning.drives import Drive  # noqa: E402
 from vps_ros.learning.matching import Matcher, match_probability, matching_loss  # noqa: E402
 from vps_ros.learning.reading import read_recipe  # noqa: E402
 from vps_ros.learning.sightings import Sighting, sightings  # noqa: E402
 from vps_ros.learning.tracker_training import TrackerRecipe  # noqa: E402
+from vps_ros.trackers.hybrid import EmbeddingHistory  # noqa: E402
 from vps_ros.trackers.learned import Learned, read  # noqa: E402
-from vps_ros.trackers.pairwise import InstanceEvidence  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 CAR, PERSON, ROAD = 13, 11, 0
@@ -87,21 +86,21 @@ def test_the_tracker_computes_what_was_trained():
         there = torch.ones(1, 4, 3, dtype=torch.bool)
         found = matcher(torch.tensor(older)[None], torch.tensor(newer)[None], there, torch.tensor(dice)[None])
     head, fusion = matcher.learned()
-    evidence = InstanceEvidence(Learned(head))
+    history = EmbeddingHistory(Learned(head))
     for vectors in (older, newer):
-        evidence.push(None, None, things_of(vectors))
-        evidence.remember(np.arange(1, len(vectors) + 1))
-    instance = evidence.similarity(1)
+        history.push(things_of(vectors))
+        history.set_ids(np.arange(1, len(vectors) + 1))
+    instance = history.similarity(1)
     assert instance == pytest.approx((found.ahead + found.behind)[0].numpy() / 2, abs=1e-5)
     assert fusion(dice, instance) == pytest.approx(found.fused.sigmoid()[0].numpy(), abs=1e-5)
 
 
 def things_of(vectors):
-    from vps_ros.trackers.things import Things, lengths
+    from vps_ros.trackers.detections import Detections, norms
 
     count = len(vectors)
     zeros = np.zeros(count, np.int64)
-    return Things(zeros, zeros, zeros + 1.0, zeros + 9, np.zeros((count, 4)), vectors, lengths(vectors), (8, 8))
+    return Detections(zeros, zeros, zeros + 1.0, zeros + 9, np.zeros((count, 4)), vectors, norms(vectors), (8, 8))
 
 
 # Who is who
@@ -130,12 +129,12 @@ def painted():
 
 def test_segments_bear_the_name_of_the_object_they_cover():
     """In the tracker's order, from the left: the stranger in the corner, the car (9 of its 10 rows), the person."""
-    seen = sightings(*painted(), 0.3, Config())
+    seen = sightings(*painted(), 0.3)
     assert [one.who.tolist() for one in seen] == [[0, 1, 2]] * 3
     assert seen[0].embeddings.tolist() == [[1, 1], [1, 0], [0, 1]]
     assert sorted(seen[2].dice) == [1, 2] and not seen[0].dice
     assert seen[2].dice[1].shape == (3, 3) and seen[2].dice[1][2, 2] > 0.9
-    strict = sightings(*painted(), 0.95, Config())
+    strict = sightings(*painted(), 0.95)
     assert strict[0].who.tolist() == [0, 0, 2]
 
 

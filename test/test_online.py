@@ -96,7 +96,7 @@ def test_an_image_that_is_none_is_dropped_and_tracks_stay(pipeline, image):
 
 def test_an_empty_world_ages_the_memory_away(pipeline):
     pipeline.step(Frame(picture({0: (8, 40)}), 0))
-    for i in range(1, int(Config().settled().memory_tau) + 3):
+    for i in range(1, int(Config().memory_tau) + 3):
         result = pipeline.step(Frame(picture({}), i * TENTH))
     assert result.tracks == ()
     assert not things(result)

@@ -28,7 +28,7 @@ from std_srvs.srv import SetBool, Trigger  # noqa: E402
 from test_ros_package import plain  # noqa: E402
 
 from vps_ros.commands.main import main  # noqa: E402
-from vps_ros.config import Config, LiveConfig, NodeConfig, parameters  # noqa: E402
+from vps_ros.config import Config, LiveConfig, NodeConfig, may_be_minus_one, parameters  # noqa: E402
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -320,9 +320,22 @@ def test_parameters_are_those_of_the_house_with_types_ranges_and_meanings(world)
             assert found.read_only == p.once
             assert ("read-only once" in found.additional_constraints) == (not p.live and not p.once)
             ranges = [*found.integer_range, *found.floating_point_range]
-            assert [(r.from_value, r.to_value) for r in ranges] == ([] if p.low is None else [(p.low, p.high)])
+            low = -1 if may_be_minus_one(p) else p.low
+            assert [(r.from_value, r.to_value) for r in ranges] == ([] if p.low is None else [(low, p.high)])
             default = list(p.default) if p.type is tuple else p.default
             assert world.get(p.name) == default
+
+
+def test_parameters_are_those_of_the_chosen_tracker(world, model, log):
+    world.node(model=model, tracker="sort", iou_threshold=0.25, pixel_threshold=0.5, memory_tau=-1.0)
+    log.says("pixel_threshold: ignored, tracker sort has no such parameter")
+    log.says("memory_tau: -1 is no longer needed")
+    assert world.get("iou_threshold") == 0.25
+    assert world.set(tracker="hierarchical").successful
+    world.run()
+    assert world.get("association_threshold") == 0.4
+    assert not world.set(iou_threshold=0.5).successful
+    assert world.set(association_threshold=0.5).successful
 
 
 def test_thresholds_and_tracker_change_while_it_runs(world, model):
@@ -349,7 +362,7 @@ def test_thresholds_and_tracker_change_while_it_runs(world, model):
     ("name", "value", "words"),
     [
         ("thing_threshold", 1.5, ["thing_threshold", "1.5"]),
-        ("pixel_threshold", -0.5, ["pixel_threshold", "-0.5", "-1, the tracker's own"]),
+        ("association_threshold", -0.5, ["association_threshold", "-0.5", "0..1"]),
         ("thing_threshold", float("nan"), ["thing_threshold", "nan"]),
         ("confirm_hits", 0, ["confirm_hits", "0"]),
         ("confirm_hits", "many", ["STRING"]),
@@ -377,16 +390,22 @@ def test_values_that_are_set_together_are_all_taken_or_none(world, model):
     world.node(model=model)
     world.run()
     before = world.get("confirm_hits")
-    given = [Parameter(name, value=value) for name, value in {"confirm_hits": 5, "pixel_threshold": -0.5}.items()]
+    given = [Parameter(name, value=value) for name, value in {"confirm_hits": 5, "association_threshold": -0.5}.items()]
     asked = [one.to_parameter_msg() for one in given]
     result = world.call(SetParametersAtomically, "/vps/set_parameters_atomically", parameters=asked).result
-    assert not result.successful and "pixel_threshold" in result.reason
+    assert not result.successful and "association_threshold" in result.reason
     assert world.get("confirm_hits") == before
 
 
 @pytest.mark.parametrize(
     "parameters",
-    [{"tracker": "magic"}, {"thing_threshold": 7.0}, {"depth": 0}, {"pixel_threshold": -0.5}, {"cameras": ["a", "a"]}],
+    [
+        {"tracker": "magic"},
+        {"thing_threshold": 7.0},
+        {"depth": 0},
+        {"association_threshold": -0.5},
+        {"cameras": ["a", "a"]},
+    ],
 )
 def test_a_bad_value_at_the_start_is_refused(world, parameters):
     heard_by = list(logging.getLogger("vps_ros").handlers)

@@ -29,7 +29,7 @@ from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import make_tracker
-from vps_ros.trackers.histogram import with_appearance
+from vps_ros.trackers.colour_histogram import with_appearance
 
 
 @pytest.fixture

@@ -8,17 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trackers_scene import GROUND, HEIGHT, RATE, WIDTH, Thing, identities, segmented, shot
 
-from vps_ros.config import TRACKERS, Config
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Segmentation, TrackState
-from vps_ros.trackers import MAKERS, make_tracker
+from vps_ros.trackers import TRACKERS, tracker_class
 
-every = pytest.mark.parametrize("name", sorted(MAKERS))
+every = pytest.mark.parametrize("name", sorted(TRACKERS))
 AXES = 9 * np.eye(8)
 
 
 def tracker(name, **parameters):
-    return make_tracker(Config(tracker=name, **{"tracker_weights": "none"} | parameters))
+    return tracker_class(name)(settings_of(name, **parameters))
+
+
+def settings_of(name, **parameters):
+    return tracker_class(name).Parameters(**parameters)
 
 
 def scored(things, stamp=0, frame=0, order=None):
@@ -45,10 +48,6 @@ def three(**facts):
     ]
 
 
-def test_every_tracker_that_can_be_chosen_is_there():
-    assert set(MAKERS) == set(TRACKERS)
-
-
 @every
 def test_moving_objects_keep_their_ids(name):
     ids = drive(tracker(name), three(), 12)
@@ -60,12 +59,12 @@ def test_moving_objects_keep_their_ids(name):
 def test_a_change_of_parameters_forgets_nobody(name):
     """The same values again change nothing; a memory of one frame forgets what is missed in two."""
     things = [*three(), Thing((40, 5, 55, 20), embedding=tuple(AXES[3]), name=9, hidden=frozenset({4, 5}))]
-    config = Config(tracker=name, tracker_weights="none").settled()
+    parameters = settings_of(name)
     kept, told, forgetful = (tracker(name) for _ in range(3))
     for f in range(7):
         if f == 3:
-            told.configure(config)
-            forgetful.configure(replace(config, memory_tau=1.0))
+            told.configure(parameters)
+            forgetful.configure(replace(parameters, memory_tau=1.0))
         frame, segmentation, _ = scored(things, f * RATE, f)
         tracks = [track.step(frame, segmentation) for track in (kept, told, forgetful)]
         assert tracks[0] == tracks[1]
@@ -79,7 +78,7 @@ def test_a_change_of_parameters_forgets_nobody(name):
 def test_frames_until_an_object_is_confirmed_may_change(name):
     track = tracker(name, confirm_hits=2)
     drive(track, three(), 3)
-    track.configure(Config(tracker=name, tracker_weights="none", confirm_hits=5).settled())
+    track.configure(settings_of(name, confirm_hits=5))
     for f, state in ((3, TrackState.TENTATIVE), (4, TrackState.CONFIRMED)):
         frame, segmentation, _ = scored(three(), f * RATE, f)
         assert {t.state for t in track.step(frame, segmentation)} == {state}

@@ -13,15 +13,26 @@ from vps_ros.flow import DisFlow, FlowHistory, warp_labels
 from vps_ros.frame import AssociatedBy
 from vps_ros.shipped import fingerprint, model_path, shipped_models
 from vps_ros.trackers import make_tracker
-from vps_ros.trackers.learned import FORMAT, Fusion, Head, Learned, learned_for, read, weights_path, write
-from vps_ros.trackers.pairwise import FusedEvidence, InstanceEvidence, PixelEvidence
-from vps_ros.trackers.things import Things
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.hybrid import EmbeddingHistory, Hybrid, HybridParameters
+from vps_ros.trackers.learned import (
+    FORMAT,
+    Fusion,
+    Head,
+    Learned,
+    LearnedParameters,
+    load_learned,
+    read,
+    weights_path,
+    write,
+)
 
 UP, RIGHT = (1.0, 0.0), (0.0, 1.0)
 
 
 def tracker(name, **parameters):
-    return make_tracker(Config(tracker=name, **{"tracker_weights": "none"} | parameters))
+    untrained = {} if name == "pixel" else {"tracker_weights": "none"}
+    return make_tracker(Config(tracker=name, **untrained | parameters))
 
 
 def drive(track, frames):
@@ -152,35 +163,35 @@ def test_flow_forward_is_the_way_back_reversed():
 # The matrices
 
 
-def evidence_of(evidence, frames):
-    for f, things in enumerate(frames):
-        frame, segmentation, _ = shot(things, 0, f)
-        evidence.push(replace(frame, stamp=f * RATE), segmentation, Things.of(segmentation))
-        evidence.remember(np.arange(1, len(things) + 1))
-    return evidence
+def embedded(frames):
+    history = EmbeddingHistory(Learned(Head.identity(1.0)))
+    for things in frames:
+        history.push(Detections.of(shot(things)[1]))
+        history.set_ids(np.arange(1, len(things) + 1))
+    return history
 
 
 def test_instance_matrix_by_hand():
     """Cosines 1 and 0 at temperature 1: rows softmax (e, 1) / (e + 1), columns alone 1."""
-    evidence = InstanceEvidence(Learned(Head.identity(1.0)))
-    evidence_of(evidence, [[at(20, 1, UP)], [at(20, 1, UP), at(80, 2, (0.0, 5.0))]])
+    history = embedded([[at(20, 1, UP)], [at(20, 1, UP), at(80, 2, (0.0, 5.0))]])
     p = np.e / (np.e + 1)
-    assert evidence.similarity(1) == pytest.approx(np.array([[(1 + p) / 2, (1 + 1 - p) / 2]]))
+    assert history.similarity(1) == pytest.approx(np.array([[(1 + p) / 2, (1 + 1 - p) / 2]]))
 
 
 def test_what_has_no_appearance_matches_nothing():
-    evidence = InstanceEvidence(Learned(Head.identity(1.0)))
-    evidence_of(evidence, [[at(20, 1, UP), at(80, 2, RIGHT)], [at(20, 1, (0.0, 0.0)), at(80, 2, UP)]])
+    history = embedded([[at(20, 1, UP), at(80, 2, RIGHT)], [at(20, 1, (0.0, 0.0)), at(80, 2, UP)]])
     p = np.e / (np.e + 1)
-    assert evidence.similarity(1) == pytest.approx(np.array([[0, (1 + p) / 2], [0, (1 + 1 - p) / 2]]))
+    assert history.similarity(1) == pytest.approx(np.array([[0, (1 + p) / 2], [0, (1 + 1 - p) / 2]]))
 
 
-def test_the_fusion_is_a_sigmoid_of_a_weighted_sum():
-    pixels = PixelEvidence(FlowHistory(DisFlow()))
-    instances = InstanceEvidence(Learned(Head.identity(1.0)))
-    fused = evidence_of(FusedEvidence(pixels, instances, Fusion(2.0, 3.0, -1.0)), [[at(20, 1)], [at(20, 1)]])
-    assert pixels.similarity(1) == pytest.approx(np.ones((1, 1)))
-    assert fused.similarity(1) == pytest.approx(1 / (1 + np.exp(-(2.0 + 3.0 - 1.0))))
+def test_the_fusion_is_a_sigmoid_of_a_weighted_sum(tmp_path):
+    """An object that stands still: Dice and probability are 1."""
+    write(tmp_path / "w.npz", Learned(head(), Fusion(2.0, 3.0, -1.0), about()))
+    track = Hybrid(HybridParameters(tracker_weights=str(tmp_path / "w.npz")), "streets-s")
+    drive(track, [[at(20, 1)]])
+    frame, segmentation, _ = shot([at(20, 1)])
+    (seen,) = track.step(replace(frame, stamp=RATE), segmentation)
+    assert seen.association_score == pytest.approx(1 / (1 + np.exp(-(2.0 + 3.0 - 1.0))))
 
 
 # What was learned
@@ -274,17 +285,18 @@ def test_weights_beside_the_model_are_taken_and_none_is_none(tmp_path):
     """A model of its own folder, first without and then with such a file."""
     model = tmp_path / "mine.onnx"
     model.write_bytes(b"any bytes: no tracker opens the model")
-    config = Config(tracker="instance", model=str(model)).settled()
-    assert learned_for(config).about == {}
+    beside = LearnedParameters()
+    assert load_learned(beside, str(model)).about == {}
     write(weights_path(model), Learned(head(), Fusion(), about(model="mine", sha256=fingerprint(model))))
-    assert learned_for(config).about["model"] == "mine"
-    assert learned_for(replace(config, tracker_weights="none")).about == {}
+    assert load_learned(beside, str(model)).about["model"] == "mine"
+    assert load_learned(LearnedParameters(tracker_weights="none"), str(model)).about == {}
+    assert load_learned(beside, None).about == {}, "no model: no weights of one"
     model.write_bytes(b"another model")
     with pytest.raises(InputError, match="give what `vps-ros train` writes"):
-        learned_for(config)
+        load_learned(beside, str(model))
 
 
 @pytest.mark.parametrize("name", [n for n in shipped_models() if weights_path(model_path(n)).is_file()])
 def test_what_was_learned_for_a_shipped_model_fits_it(name):
-    learned = learned_for(Config(model=name, tracker="hybrid").settled())
+    learned = load_learned(LearnedParameters(), name)
     assert learned.about["model"] == name and learned.fusion.pixel > 0 and learned.fusion.instance > 0

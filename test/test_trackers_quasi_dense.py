@@ -16,8 +16,8 @@ from trackers_scene import (
     tracker,
 )
 
-from vps_ros.config import Config
 from vps_ros.frame import AssociatedBy
+from vps_ros.trackers.quasi_dense import QuasiDenseParameters
 from vps_ros.trackers.similarity import bidirectional_softmax
 
 
@@ -101,7 +101,7 @@ def test_quasi_dense_keeps_its_doubts_through_a_change_of_parameters():
     track, found = tracker("quasi_dense"), []
     for f, score in enumerate((0.9, 0.2, 0.9)):
         if f == 2:
-            track.configure(Config(tracker="quasi_dense", match_threshold=0.45).settled())
+            track.configure(QuasiDenseParameters(match_threshold=0.45))
         frame, segmentation, _ = shot([at(10, embedding=look(0))])
         segmentation.scores[:] = score
         found.append([t.track_id for t in track.step(replace(frame, stamp=f * RATE), segmentation)])

@@ -21,7 +21,7 @@ from vps_ros.frame import Frame, Track
 from vps_ros.recording.pictures import read_image, stamp_of, to_rgb
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
-from vps_ros.trackers.histogram import with_appearance
+from vps_ros.trackers.colour_histogram import with_appearance
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,7 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
     """
     # BLAS threads go on spinning after each small product, on the cores that read the next frames.
     threadpool_limits(limits=1, user_api="blas")
-    if config.tracker_weights == "model":
-        config = replace(config, tracker_weights="none")
+    config = config.for_other_segmentations()
     sequence: _Sequence | None = None
     for frame in frames:
         if sequence is None or sequence.name != frame.files.sequence:
@@ -121,11 +120,9 @@ class _Sequence:
             raise InputError(f"{loaded.files.map}: {error}") from None
         tracked = perf_counter()
         instance = _paint(segments, tracks, loaded.files)
-        flow = self._tracker.flow_milliseconds
         times = {
             "segment": (segmented - began) * 1e3,
-            "flow": flow,
-            "track": (tracked - segmented) * 1e3 - flow,
+            **self._tracker.milliseconds,
             "other": (perf_counter() - tracked) * 1e3,
         }
         return TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, times)

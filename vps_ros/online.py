@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import perf_counter
 
 import cv2
@@ -53,11 +52,11 @@ class OnlinePanoptic:
         if segmenter is None:
             if taxonomy is not None:
                 raise InputError("taxonomy: a model file has classes of its own; give it with segmenter=function only")
-            segmenter = load_segmenter(config)
+            segmenter = load_segmenter(config.segmenter_parameters)
         self.segmenter = as_segmenter(segmenter, taxonomy)
-        if isinstance(self.segmenter, FunctionSegmenter) and config.tracker_weights == "model":
+        if isinstance(self.segmenter, FunctionSegmenter):
             # What was learned for the embeddings of config.model is not valid for those of a function.
-            config = replace(config, tracker_weights="none")
+            config = config.for_other_segmentations()
         self.config = config
         self.tracker: Tracker = tracker or make_tracker(config)
         self._sequence = SequenceWatch(self.config)
@@ -86,11 +85,9 @@ class OnlinePanoptic:
         tracked = perf_counter()
         segments = describe(segmentation, tracks)
         painted = paint(segmentation, segments)
-        flow = self.tracker.flow_milliseconds
         times = {
             "segment": (segmented - ready) * 1e3,
-            "flow": flow,
-            "track": (tracked - segmented) * 1e3 - flow,
+            **self.tracker.milliseconds,
             "other": (perf_counter() - tracked + ready - began) * 1e3,
         }
         return PanopticFrame(
@@ -112,8 +109,8 @@ class OnlinePanoptic:
 
     def configure(self, config: Config) -> None:
         """Takes over the live parameters of `config` from the next frame on; the others must be as they were."""
-        self.segmenter.configure(config)
-        self.tracker.configure(config.settled())
+        self.segmenter.configure(config.segmenter_parameters)
+        self.tracker.configure(config.tracker_parameters)
         self._sequence.configure(config)
         self.config = config
 

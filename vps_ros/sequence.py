@@ -26,8 +26,8 @@ class SequenceWatch:
 
     def configure(self, config: Config) -> None:
         """Another memory from the next frame on; the sequence goes on."""
-        self._tau = config.settled().memory_tau
-        self._in_seconds = config.memory_unit == "seconds"
+        self._tau = config.tracker_parameters.memory_tau
+        self._in_seconds = config.tracker_parameters.memory_unit == "seconds"
 
     def starts(self, frame: Frame) -> bool:
         """Whether `frame` starts a sequence of its own (the very first frame does not: nothing came before)."""

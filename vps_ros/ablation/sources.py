@@ -13,18 +13,17 @@ from vps_ros import segmenters, taxonomy
 from vps_ros.ablation import degrade
 from vps_ros.ablation.degrade import DEGRADED, TRUE, Degrader, visible_truth
 from vps_ros.ablation.shelf import Shelf, fingerprint
-from vps_ros.config import Config
 from vps_ros.datasets import streets
 from vps_ros.errors import InputError
 from vps_ros.evaluation import overlaps as tables
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.frame import Frame, Segmentation
-from vps_ros.segmenters import load_segmenter
+from vps_ros.segmenters import SegmenterParameters, load_segmenter
 from vps_ros.shipped import fingerprint as file_fingerprint
 from vps_ros.shipped import model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
-from vps_ros.trackers import histogram
-from vps_ros.trackers.histogram import with_appearance
+from vps_ros.trackers import colour_histogram
+from vps_ros.trackers.colour_histogram import with_appearance
 
 MASKS = {
     "true": "the masks of the ground truth, colour histograms as embeddings",
@@ -80,7 +79,7 @@ def load(shelf: Shelf, drive: Drive, masks: str, model: str) -> list[Shot]:
 
 def check_model(model: str) -> None:
     """Raises InputError for a model that is not there, or does not know the classes of the generated streets."""
-    known = load_segmenter(Config(model=model, threads=1)).taxonomy
+    known = load_segmenter(SegmenterParameters(model=model, threads=1)).taxonomy
     if known.ids.tolist() != CITYSCAPES.ids.tolist() or known.thing_ids != CITYSCAPES.thing_ids:
         raise InputError(
             f"model {model!r}: its classes are those of {known.name}, the generated streets have those of "
@@ -116,7 +115,7 @@ def _segmented(shelf: Shelf, drive: Drive, masks: str, model: str, rendered: Ren
 
 def _source_entry(drive: Drive, masks: str, model: str) -> tuple[str, str]:
     """Name and key on the shelf."""
-    code = [streets, taxonomy, degrade, tables, histogram]
+    code = [streets, taxonomy, degrade, tables, colour_histogram]
     if masks == "model":
         facts: Any = file_fingerprint(model_path(model))
         code.append(segmenters)
@@ -137,7 +136,7 @@ def _segment(rendered: Rendered, drive: Drive, masks: str, model: str) -> Iterat
 def _segmenter(drive: Drive, masks: str, model: str) -> Callable[[Frame, NDArray, NDArray], Segmentation]:
     if masks == "model":
         # One thread: sums in another order would give other masks.
-        network = load_segmenter(Config(model=model, threads=1))
+        network = load_segmenter(SegmenterParameters(model=model, threads=1))
         return lambda frame, *_: _described(frame, network(frame.image))
     make = Degrader(_DEGRADED[masks], drive.seed)
     return lambda frame, *truth: with_appearance(frame, make(*truth))

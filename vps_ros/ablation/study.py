@@ -23,6 +23,7 @@ from vps_ros.config import TRACKERS, Config
 from vps_ros.datasets.streets import HELD_OUT, SCENARIOS
 from vps_ros.errors import InputError
 from vps_ros.evaluation.identity import Identity
+from vps_ros.segmenters import SegmenterParameters
 from vps_ros.trackers import make_tracker
 
 FORMAT = 1
@@ -49,14 +50,14 @@ class Plan:
         cache: folder where drives and segmentations are kept; None: nowhere.
     """
 
-    trackers: tuple[str, ...] = TRACKERS
+    trackers: tuple[str, ...] = tuple(TRACKERS)
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
     masks: tuple[str, ...] = tuple(MASKS)
     seed: int = 910_000
     drives: int = 2
     frames: int = 60
     size: tuple[int, int] = SIZE
-    model: str = Config.model
+    model: str = SegmenterParameters.model
     sweeps: bool = False
     jobs: int = 1
     cache: str | None = None
@@ -144,8 +145,8 @@ def _check(plan: Plan) -> None:
 
 def _config(plan: Plan, tracker: str, masks: str, **values: Any) -> Config:
     # What was learned for a model's embeddings says nothing about colour histograms.
-    weights: dict[str, Any] = {} if masks == "model" else {"tracker_weights": "none"}
-    return Config(tracker=tracker, model=plan.model, **weights, **values)
+    config = Config(tracker=tracker, model=plan.model, **values)
+    return config if masks == "model" else config.for_other_segmentations()
 
 
 def _cells(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[dict]:

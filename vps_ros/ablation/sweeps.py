@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from vps_ros.presets import PRESETS
+from vps_ros.config import tracker_parameters
 
 OURS = "hierarchical"
 
@@ -18,26 +18,30 @@ class Axis:
     Attributes:
         symbol: the paper's.
         names: parameters of Config; those of them that a paper's tracker uses all take each value.
-        values: the paper's.
+        values: the paper's; None is the tracker's default.
         ours: what our tracker has instead, or `names`; the first that it uses is varied.
         factors: by which its own value is varied, where that has another scale than the paper's.
     """
 
     symbol: str
     names: tuple[str, ...]
-    values: tuple[float, ...]
+    values: tuple[float | None, ...]
     ours: tuple[str, ...] = ()
     factors: tuple[float, ...] = ()
 
     def choices(self, tracker: str) -> tuple[list[str], Sequence[float]]:
         """Parameters that the tracker uses, and the values that they take."""
-        own = PRESETS[tracker]
+        own = {p.name: p.default for p in tracker_parameters(tracker)}
         if tracker != OURS:
-            return [name for name in self.names if name in own], self.values
+            used = [name for name in self.names if name in own]
+            return used, self._values(used, own)
         used = [name for name in self.ours or self.names if name in own][:1]
         if used and self.factors:
-            return used, [round(own[used[0]].value * factor, 6) for factor in self.factors]
-        return used, self.values
+            return used, [round(own[used[0]] * factor, 6) for factor in self.factors]
+        return used, self._values(used, own)
+
+    def _values(self, used: list[str], own: dict[str, float]) -> list[float]:
+        return [own[used[0]] if value is None else value for value in self.values if used]
 
 
 @dataclass(frozen=True)
@@ -67,9 +71,9 @@ SPACE = Sweep(
     "matching space",
     f"{_KMAX} table 6",
     ("appearance", "hila_mb", OURS),
-    (Axis("tau", ("memory_tau",), (1000, -1)),),
+    (Axis("tau", ("memory_tau",), (1000, None)),),
 )
-"""Told by the pairs that are compared; -1 is the tracker's own value."""
+"""Measured by the number of pairs that are compared."""
 SWEEPS = (
     SPACE,
     Sweep(

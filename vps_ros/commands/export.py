@@ -15,7 +15,7 @@ from vps_ros.learning.extra import require_training
 from vps_ros.output import refuse_folder, whole
 from vps_ros.segmenters.description import describe_model
 from vps_ros.shipped import model_path
-from vps_ros.trackers.learned import hand_on
+from vps_ros.trackers.learned import copy_learned
 
 if TYPE_CHECKING:
     from vps_ros.learning.verify import Difference
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         SOURCES[args.origin](args)
         refine(args, args.output)
     note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
-    if args.origin == "onnx" and (weights := hand_on(model_path(args.checkpoint), path)):
+    if args.origin == "onnx" and (weights := copy_learned(model_path(args.checkpoint), path)):
         note(f"{weights}: what its trackers have learned goes with it")
     if args.build_engine:
         build_engine(args, path)

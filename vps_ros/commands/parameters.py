@@ -1,25 +1,65 @@
-"""The pipeline's parameters as command line flags, made from config.py."""
+"""Parameters as command line flags, made from their declarations."""
 
 from __future__ import annotations
 
 import argparse
 from typing import Any, overload
 
-from vps_ros.config import Config, Kind, LiveConfig, Parameter, parameters
+from vps_ros.commands.console import warn
+from vps_ros.config import (
+    DEFAULT_TRACKER,
+    PIPELINE,
+    TRACKER,
+    TRACKERS,
+    Config,
+    Kind,
+    LiveConfig,
+    all_tracker_parameters,
+    collected_deprecations,
+    parameters,
+    tracker_parameters,
+)
 from vps_ros.errors import InputError
+from vps_ros.parameters import Parameter
 
 
 def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | type[LiveConfig]) -> None:
-    """`--config YAML` and one flag for each parameter of `kinds` (Config); a flag wins over the file."""
+    """`--config YAML` and one flag for each parameter of `kinds` (Config); a flag wins over the file.
+
+    With Config there is a flag for each parameter of every tracker; the help shows those of the chosen tracker.
+    """
+    kinds = kinds or (Config,)
     parser.add_argument("--config", metavar="YAML", help="file of parameters; flags win over it")
     group = parser.add_argument_group("parameters (see docs/parameters.md)")
-    for p in (p for kind in kinds or (Config,) for p in parameters(kind)):
-        group.add_argument(
-            f"--{p.name.replace('_', '-')}",
-            dest=f"parameter_{p.name}",
-            metavar=p.type.__name__.upper() if not p.choices else "|".join(p.choices),
-            help=f"{p.meaning} (default: {_shown(p.default)}{' ' + p.unit if p.unit else ''})".replace("%", "%%"),
+    for p in (p for kind in kinds for p in (PIPELINE if kind is Config else parameters(kind)) if p is not TRACKER):
+        _add_flag(group, p)
+    if Config in kinds:
+        chosen = parser.add_argument_group()
+        choose = chosen.add_argument(
+            TRACKER.flag, dest=_dest(TRACKER), action=_ChooseTracker, metavar="NAME", help=f"{', '.join(TRACKERS)}"
         )
+        assert isinstance(choose, _ChooseTracker)
+        choose.flags = {p.name: _add_flag(chosen, p) for p in all_tracker_parameters().values()}
+        choose.group = chosen
+        choose.show(DEFAULT_TRACKER)
+
+
+class _ChooseTracker(argparse.Action):
+    """Takes the name of the tracker, and lets the help show that tracker's flags alone."""
+
+    flags: dict[str, argparse.Action]
+    group: argparse._ArgumentGroup
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        setattr(namespace, self.dest, values)
+        if values in TRACKERS:
+            self.show(values)
+
+    def show(self, tracker: str) -> None:
+        self.group.title = f"tracker, with the parameters of {tracker} (of others: --tracker NAME --help)"
+        own = {p.name: p for p in tracker_parameters(tracker)}
+        for name, flag in self.flags.items():
+            flag.help = _help(own[name]) if name in own else argparse.SUPPRESS
 
 
 @overload
@@ -27,24 +67,43 @@ def config_from(args: argparse.Namespace) -> Config: ...
 @overload
 def config_from(args: argparse.Namespace, kind: type[Kind]) -> Kind: ...
 def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
-    """A `kind` of the parsed flags; raises InputError that names the flag or the file's entry at fault."""
-    given = {
-        p.name: _parsed(p, text) for p in parameters(kind) if (text := getattr(args, f"parameter_{p.name}")) is not None
-    }
-    if args.config is not None:
-        return kind.from_yaml(args.config, given)
-    return kind.from_mapping(given, "command line")
+    """A `kind` of the parsed flags; raises InputError that names the flag or the file's entry at fault.
+
+    Says in one line on stderr what is deprecated.
+    """
+    known = {p.name: p for p in parameters(kind)}
+    if kind is Config:
+        known |= all_tracker_parameters()
+    given = {name: _parsed(p, text) for name, p in known.items() if (text := getattr(args, _dest(p))) is not None}
+    with collected_deprecations() as messages:
+        if args.config is not None:
+            found = kind.from_yaml(args.config, given)
+        else:
+            found = kind.from_mapping(given, "command line")
+    for message in messages:
+        warn(message)
+    return found
 
 
-def _parsed(p: Parameter, text: str):
+def _add_flag(group: argparse._ArgumentGroup, p: Parameter) -> argparse.Action:
+    metavar = p.type.__name__.upper() if not p.choices else "|".join(p.choices)
+    return group.add_argument(p.flag, dest=_dest(p), metavar=metavar, help=_help(p))
+
+
+def _dest(p: Parameter) -> str:
+    return f"parameter_{p.name}"
+
+
+def _help(p: Parameter) -> str:
+    default = ",".join(p.default) if isinstance(p.default, tuple) else str(p.default)
+    return f"{p.meaning} (default: {default}{' ' + p.unit if p.unit else ''})".replace("%", "%%")
+
+
+def _parsed(p: Parameter, text: str) -> Any:
     try:
         if p.type is bool:
             return {"true": True, "false": False}[text.lower()]
         return text if p.type in (str, tuple) else p.type(text)
     except (KeyError, ValueError):
         kind = "true or false" if p.type is bool else f"of type {p.type.__name__}"
-        raise InputError(f"--{p.name.replace('_', '-')}: {text!r} is not {kind}") from None
-
-
-def _shown(default: object) -> str:
-    return ",".join(default) if isinstance(default, tuple) else str(default)
+        raise InputError(f"{p.flag}: {text!r} is not {kind}") from None

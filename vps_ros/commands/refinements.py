@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress
-from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.segmenters.providers import available_providers
 
@@ -65,9 +64,10 @@ def refine(args: argparse.Namespace, path: Path) -> None:
 
 def build_engine(args: argparse.Namespace, path: Path) -> None:
     """Builds the engine that a start with TensorRT would build, and keeps it where that start looks for it."""
+    from vps_ros.segmenters.parameters import SegmenterParameters
     from vps_ros.segmenters.session import Session
 
-    Session(path, Config(providers=("tensorrt",), tensorrt_fp16=args.build_engine == "fp16"))
+    Session(path, SegmenterParameters(providers=("tensorrt",), tensorrt_fp16=args.build_engine == "fp16"))
 
 
 def size(option: str, text: str) -> tuple[int, int]:

@@ -1,7 +1,16 @@
 """Two images -> dense optical flow."""
 
-from vps_ros.flow.dis import PRESETS, DisFlow
+from vps_ros.flow.dis import PRESETS, DisFlow, FlowParameters, WorkingSizeParameters
 from vps_ros.flow.history import FlowHistory
 from vps_ros.flow.warp import compose, pull, warp_labels
 
-__all__ = ["PRESETS", "DisFlow", "FlowHistory", "compose", "pull", "warp_labels"]
+__all__ = [
+    "PRESETS",
+    "DisFlow",
+    "FlowHistory",
+    "FlowParameters",
+    "WorkingSizeParameters",
+    "compose",
+    "pull",
+    "warp_labels",
+]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from vps_ros.parameters import Parameters, parameter
 
 PRESETS = ("ultrafast", "fast", "medium")
 
@@ -12,11 +16,34 @@ _SMALLEST_SIDE = 16
 """Below this side DIS has no pyramid to search: it raises, or gives values that are not finite."""
 
 
+@dataclass(frozen=True)
+class WorkingSizeParameters(Parameters):
+    """The grid on which masks are compared."""
+
+    flow_height: int = parameter(
+        192,
+        "height of the images and masks that the flow works on; larger sees smaller objects",
+        unit="px",
+        low=16,
+        high=2160,
+        source="chosen",
+    )
+
+
+@dataclass(frozen=True)
+class FlowParameters(WorkingSizeParameters):
+    """Parameters of the optical flow."""
+
+    flow_preset: str = parameter(
+        "ultrafast", "fineness of the optical flow (OpenCV DIS)", choices=PRESETS, source="chosen: the fastest"
+    )
+
+
 class DisFlow:
     """Optical flow between grey images of one working height.
 
     Args:
-        preset: one of PRESETS; slower ones are finer.
+        preset: one of PRESETS, from coarse and fast to fine and slow.
         height: of the working image in pixels; the width keeps the camera's aspect. Smaller images stay as they are.
     """
 
@@ -31,26 +58,27 @@ class DisFlow:
         return max(1, round(height * scale)), max(1, round(width * scale))
 
     def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Working image, uint8 [h, w, 3], of an RGB image, uint8 [H, W, 3]; the search takes it in grey."""
-        height, width = image.shape[:2]
-        h, w = self.working_size(height, width)
-        if (h, w) == (height, width):
+        """Working image, uint8 [h, w, 3], of an RGB image, uint8 [H, W, 3]."""
+        height, width = self.working_size(*image.shape[:2])
+        if (height, width) == image.shape[:2]:
             return image
-        return cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
     def __call__(
         self, source: NDArray[np.uint8], target: NDArray[np.uint8], guess: NDArray[np.float32] | None = None
     ) -> NDArray[np.float32]:
-        """float32 [h, w, 2] (x, y): how far each pixel of `source` lies from its place in `target`.
+        """Displacement (x, y) of each pixel from `source` to `target`, float32 [h, w, 2], in pixels.
 
-        The search starts from `guess`, a flow of that shape, or from no motion. Images too small to search have no
-        motion.
+        Args:
+            source, target: uint8 [h, w], grey. Images with a side below 16 pixels get a flow of zeros.
+            guess: float32 [h, w, 2], flow from which the search starts; None starts from zeros.
         """
         if min(source.shape) < _SMALLEST_SIDE:
             return np.zeros((*source.shape, 2), np.float32)
         if source.shape != self._shape:
-            # OpenCV's object keeps buffers of the first size, and a guess of another size writes past them. After a
-            # search from a guess, one without begins from what that left behind: each kind has an object of its own.
+            # OpenCV's object keeps buffers of the first image size and writes past their end for a larger guess. It
+            # also starts a search without a guess from the result of the last one with a guess. So there is one object
+            # for searches with a guess and one for those without, and both are replaced when the size changes.
             self._searches = [cv2.DISOpticalFlow.create(self._preset) for _ in range(2)]
             self._shape = source.shape
         if guess is None:

@@ -1,4 +1,4 @@
-"""The last three working images of one stream, and the flow between them, computed when asked for."""
+"""The last three working images of one stream, and the optical flow between them, computed on request."""
 
 from __future__ import annotations
 
@@ -9,101 +9,110 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow.dis import DisFlow
+from vps_ros.flow.dis import DisFlow, FlowParameters
 from vps_ros.flow.warp import compose
 
-_MOST = 4.0
-"""No guess is stretched further: after a short step its noise would grow with it."""
+_MAX_SCALE = 4.0
+"""Largest factor by which a flow is scaled as a guess: after a short time step the scaled noise would be too large."""
 
 
 class FlowHistory:
-    """Flow between the newest image and the one or two before it, both ways.
+    """Flow between the newest image and the one or two before it, in both directions of time.
 
-    The search for a flow starts from the one before, scaled by the time between the frames: a steady motion may
-    then be larger than what the search finds from nothing.
+    The search for a backward flow starts from the flow of the step before, scaled by the ratio of the time steps. So a
+    steady motion may be larger than what the search finds from zero.
 
     Attributes:
-        picture: uint8 [h, w, 3] RGB, the newest image at the working size; None before the first.
-        milliseconds: time spent since the last `push`.
+        image: uint8 [h, w, 3] RGB, the newest image at the working size; None before the first.
+        milliseconds: time spent here since the last `push`.
     """
 
     def __init__(self, flow: DisFlow) -> None:
         self._flow = flow
         self._images: deque[NDArray[np.uint8]] = deque(maxlen=3)
         self._stamps: deque[int] = deque(maxlen=3)
-        self._steps: deque[NDArray[np.float32] | None] = deque(maxlen=2)
-        self._ahead: deque[NDArray[np.float32] | None] = deque(maxlen=2)
-        self.picture: NDArray[np.uint8] | None = None
+        # Flows between neighbouring images, by the newer of the two; None until they are requested.
+        self._backward: deque[NDArray[np.float32] | None] = deque(maxlen=2)
+        self._forward: deque[NDArray[np.float32] | None] = deque(maxlen=2)
+        self.image: NDArray[np.uint8] | None = None
         self.milliseconds = 0.0
 
-    def push(self, image: NDArray[np.uint8], stamp: int = 0) -> tuple[int, int]:
-        """Takes the next camera image, uint8 [H, W, 3] RGB, and its time in nanoseconds; gives the working (h, w).
+    @classmethod
+    def of(cls, parameters: FlowParameters) -> FlowHistory:
+        """An empty history with the flow that the parameters describe."""
+        return cls(DisFlow(parameters.flow_preset, parameters.flow_height))
 
-        An image of another size starts afresh.
+    def push(self, image: NDArray[np.uint8], stamp: int = 0) -> tuple[int, int]:
+        """Adds a camera image and returns the working (height, width).
+
+        Args:
+            image: uint8 [H, W, 3] RGB. The history is cleared when its size changes.
+            stamp: nanoseconds.
         """
         began = perf_counter()
-        self.picture = self._flow.shrink(image)
-        grey = cv2.cvtColor(self.picture, cv2.COLOR_RGB2GRAY)
+        self.image = self._flow.shrink(image)
+        grey = cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY)
         if self._images and self._images[-1].shape != grey.shape:
             self.reset()
         self._images.append(grey)
         self._stamps.append(stamp)
-        self._steps.append(None)
-        self._ahead.append(None)
+        self._backward.append(None)
+        self._forward.append(None)
         self.milliseconds = (perf_counter() - began) * 1e3
         return grey.shape
 
     def reset(self) -> None:
-        self._images.clear()
-        self._stamps.clear()
-        self._steps.clear()
-        self._ahead.clear()
+        for kept in (self._images, self._stamps, self._backward, self._forward):
+            kept.clear()
         self.milliseconds = 0.0
 
     def backward(self, steps: int = 1) -> NDArray[np.float32] | None:
-        """float32 [h, w, 2] from the newest image to the one `steps` (1 or 2) before; None where there is none."""
+        """Flow from the newest image to the one `steps` (1 or 2) before, float32 [h, w, 2]; None without such an image.
+
+        Pixels whose path leaves the image get a flow that is larger than the image.
+        """
         if len(self._images) <= steps:
             return None
         began = perf_counter()
-        flow = self._step(1)
+        flow = self._backward_step(1)
         if steps == 2:
-            flow = compose(flow, self._step(2))
+            flow = compose(flow, self._backward_step(2))
         self.milliseconds += (perf_counter() - began) * 1e3
         return flow
 
     def forward(self, steps: int = 1) -> NDArray[np.float32] | None:
-        """float32 [h, w, 2] to the newest image from the one `steps` (1 or 2) before; None where there is none."""
+        """Flow to the newest image from the one `steps` (1 or 2) before, as `backward`."""
         if len(self._images) <= steps:
             return None
         began = perf_counter()
-        flow = self._step_ahead(steps)
+        flow = self._forward_step(steps)
         if steps == 2:
-            flow = compose(flow, self._step_ahead(1))
+            flow = compose(flow, self._forward_step(1))
         self.milliseconds += (perf_counter() - began) * 1e3
         return flow
 
-    def _step(self, back: int) -> NDArray[np.float32]:
-        """Flow from the image `back - 1` before the newest to the one before that."""
-        known = self._steps[-back]
-        if known is None:
-            known = self._flow(self._images[-back], self._images[-back - 1], self._guess() if back == 1 else None)
-            self._steps[-back] = known
-        return known
+    def _backward_step(self, back: int) -> NDArray[np.float32]:
+        """Flow to the image `back` before the newest from the one after it."""
+        flow = self._backward[-back]
+        if flow is None:
+            guess = self._guess() if back == 1 else None
+            flow = self._backward[-back] = self._flow(self._images[-back], self._images[-back - 1], guess)
+        return flow
 
-    def _step_ahead(self, back: int) -> NDArray[np.float32]:
-        """Flow from the image `back` before the newest to the one after that."""
-        known = self._ahead[-back]
-        if known is None:
-            # What moves little lies at about the same place in both: there the way on is the way back, reversed.
-            known = self._flow(self._images[-back - 1], self._images[-back], -self._step(back))
-            self._ahead[-back] = known
-        return known
+    def _forward_step(self, back: int) -> NDArray[np.float32]:
+        """Flow from the image `back` before the newest to the one after it."""
+        flow = self._forward[-back]
+        if flow is None:
+            # For small motions the negated backward flow is close to the forward flow, so the search starts from it.
+            guess = -self._backward_step(back)
+            flow = self._forward[-back] = self._flow(self._images[-back - 1], self._images[-back], guess)
+        return flow
 
     def _guess(self) -> NDArray[np.float32] | None:
-        """The newest flow, as the one before lets expect it."""
-        if len(self._images) < 3 or self._steps[-2] is None:
+        """Expected flow of the newest step: that of the step before, scaled by the ratio of the time steps."""
+        if len(self._images) < 3 or self._backward[-2] is None:
             return None
         first, second, third = self._stamps
         if second <= first or third <= second:
-            return self._steps[-2]
-        return self._steps[-2] * np.float32(min((third - second) / (second - first), _MOST))
+            return self._backward[-2]
+        return self._backward[-2] * np.float32(min((third - second) / (second - first), _MAX_SCALE))

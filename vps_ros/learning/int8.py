@@ -14,10 +14,10 @@ from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
 from vps_ros.segmenters.model import OnnxSegmenter
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.preprocess import fit, prepare
 
 _QUANTISED = ["Conv", "Clip"]
@@ -77,7 +77,7 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
 
 def _classes(path: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int32]:
     """Class id of every pixel of the images, one after the other; -1 where there is none."""
-    segmenter, found = OnnxSegmenter(path, Config()), []
+    segmenter, found = OnnxSegmenter(path, SegmenterParameters()), []
     for image in images:
         segmenter.reset()
         result = segmenter(image)

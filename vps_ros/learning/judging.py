@@ -24,8 +24,15 @@ from vps_ros.learning.data import HELD_OUT_SEED
 from vps_ros.learning.teacher import Lesson, lessons
 from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.output import refuse_existing
-from vps_ros.trackers.evidence import COLUMNS
-from vps_ros.trackers.judge import CERTAIN, FORMAT, RIVAL_SCALE, RIVALS, Judge, write
+from vps_ros.trackers.hierarchical.assign import (
+    CONTEXT_FEATURES,
+    CONTEXT_SCALE,
+    FORMAT,
+    MAX_LOG_ODDS,
+    MatchScorer,
+    write,
+)
+from vps_ros.trackers.hierarchical.compare import COLUMNS
 
 WEIGHTS = "hierarchical.npz"
 _FIRST_LOOK = 0.3
@@ -101,7 +108,7 @@ class Batch(NamedTuple):
 
 
 class JudgeNetwork(nn.Module):
-    """trackers/judge.py as it is learned.
+    """MatchScorer (trackers/hierarchical/assign.py) as it is trained.
 
     Args:
         mean, scale: float32 [F], that bring the columns to mean 0 and variance 1.
@@ -113,22 +120,22 @@ class JudgeNetwork(nn.Module):
         self.register_buffer("mean", torch.from_numpy(mean))
         self.register_buffer("scale", torch.from_numpy(scale))
         self.hidden, self.out = nn.Linear(len(mean), hidden), nn.Linear(hidden, 1)
-        self.again, self.again_out = nn.Linear(len(mean) + RIVALS, hidden), nn.Linear(hidden, 1)
+        self.again, self.again_out = nn.Linear(len(mean) + CONTEXT_FEATURES, hidden), nn.Linear(hidden, 1)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Log-odds [P] of the first look and of the second."""
         x = (batch.columns - self.mean) * self.scale
-        first = self.out(self.hidden(x).relu())[:, 0].clamp(-CERTAIN, CERTAIN)
+        first = self.out(self.hidden(x).relu())[:, 0].clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS)
         seen = (first, _rivals(first, batch.m, len(batch.objects)), _rivals(first, batch.k, len(batch.things)))
-        again = torch.cat([x, torch.stack(seen, 1) * RIVAL_SCALE], 1)
+        again = torch.cat([x, torch.stack(seen, 1) * CONTEXT_SCALE], 1)
         return first, first + self.again_out(self.again(again).relu())[:, 0]
 
-    def judge(self, about: dict) -> Judge:
+    def scorer(self, about: dict) -> MatchScorer:
         """A copy for the tracker."""
         layers = (self.hidden.weight, self.hidden.bias, self.out.weight[0], self.out.bias[0])
         layers += (self.again.weight, self.again.bias, self.again_out.weight[0], self.again_out.bias[0])
         arrays = (t.detach().numpy().copy() for t in (self.mean, self.scale, *layers))
-        return Judge(*arrays, about=about)
+        return MatchScorer(*arrays, about=about)
 
 
 def judging_loss(odds: Tensor, batch: Batch) -> Tensor:
@@ -139,7 +146,7 @@ def judging_loss(odds: Tensor, batch: Batch) -> Tensor:
 
 
 def _choices(odds: Tensor, same: Tensor, group: Tensor, known: Tensor) -> Tensor:
-    odds = odds.clamp(-CERTAIN, CERTAIN)
+    odds = odds.clamp(-MAX_LOG_ODDS, MAX_LOG_ODDS)
     nothing = torch.zeros(len(known))
     each = torch.log1p(nothing.index_add(0, group, odds.exp())) - nothing.index_add(0, group[same], odds[same])
     return (each * known).sum() / known.sum().clamp(min=1)
@@ -178,7 +185,7 @@ def train_judge(recipe: JudgeRecipe, folder: str | Path, voice: Voice = SILENT) 
     facts = json.loads(json.dumps(dataclasses.asdict(recipe)))
     about = {"format": FORMAT, "columns": COLUMNS, "recipe": facts, "losses": losses, "version": __version__}
     folder.mkdir(parents=True, exist_ok=True)
-    write(folder / WEIGHTS, network.judge(about))
+    write(folder / WEIGHTS, network.scorer(about))
     return folder / WEIGHTS
 
 

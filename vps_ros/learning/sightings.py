@@ -11,17 +11,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.config import Config
+from vps_ros.flow import FlowHistory, FlowParameters
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.learning.drives import Drive
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.segmenters import load_segmenter
+from vps_ros.segmenters import SegmenterParameters, load_segmenter
 from vps_ros.taxonomy import CITYSCAPES
-from vps_ros.trackers import parts
 from vps_ros.trackers.assignment import mutual_best
-from vps_ros.trackers.pairwise import PixelEvidence
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.masks import MaskHistory
 from vps_ros.trackers.similarity import iou, overlap
-from vps_ros.trackers.things import Things
 
 RATE = 100_000_000
 """Nanoseconds between frames, where a drive does not say."""
@@ -31,7 +30,7 @@ STEPS = (1, 2)
 
 @dataclass(frozen=True)
 class Sighting:
-    """The things of one frame, in the order of trackers/things.py.
+    """The things of one frame, in the order of trackers/detections.py.
 
     Attributes:
         embeddings: float32 [K, D].
@@ -60,14 +59,14 @@ def see(
     drives: Sequence[Drive], model: str, least_iou: float, processes: int, voice: Voice = SILENT
 ) -> list[SeenDrive]:
     """Runs the model over the drives, each in order."""
-    config = Config(model=model, threads=1)
-    load_segmenter(config)
+    parameters = SegmenterParameters(model=model, threads=1)
+    load_segmenter(parameters)
     # Spawned: a forked copy of a process with torch's threads may hang.
     context = multiprocessing.get_context("spawn")
     found: dict[int, SeenDrive] = {}
     with ProcessPoolExecutor(max(1, processes), mp_context=context) as pool:
         try:
-            waiting = {pool.submit(_see, drive, config, least_iou): i for i, drive in enumerate(drives)}
+            waiting = {pool.submit(_see, drive, parameters, least_iou): i for i, drive in enumerate(drives)}
             for future in voice.progress(as_completed(waiting), "segmenting drives", total=len(waiting)):
                 found[waiting[future]] = SeenDrive(drives[waiting[future]], *future.result())
         except BaseException:
@@ -76,33 +75,33 @@ def see(
     return [found[i] for i in range(len(drives))]
 
 
-def _see(drive: Drive, config: Config, least_iou: float) -> tuple[list[Segmentation], list[Sighting]]:
+def _see(drive: Drive, parameters: SegmenterParameters, least_iou: float) -> tuple[list[Segmentation], list[Sighting]]:
     cv2.setNumThreads(1)
-    segmenter = load_segmenter(config)
+    segmenter = load_segmenter(parameters)
     segmentations = [segmenter(np.ascontiguousarray(image)) for image in drive.image]
-    return segmentations, sightings(drive, segmentations, least_iou, config)
+    return segmentations, sightings(drive, segmentations, least_iou)
 
 
-def sightings(drive: Drive, segmentations: Sequence[Segmentation], least_iou: float, config: Config) -> list[Sighting]:
+def sightings(drive: Drive, segmentations: Sequence[Segmentation], least_iou: float) -> list[Sighting]:
     """The things of each frame; who they are says the true instance whose mask is theirs by more than `least_iou`.
 
     Each other's best, so that of two parts of one object only the larger bears its name.
     """
-    pixels = PixelEvidence(parts.flow(config))
+    pixels = MaskHistory(FlowHistory.of(FlowParameters()))
     found = []
     for i, segmentation in enumerate(segmentations):
-        things = Things.of(segmentation)
+        things = Detections.of(segmentation)
         pixels.push(Frame(np.ascontiguousarray(drive.image[i]), i * RATE), segmentation, things)
         # Some id: a frame whose things have none is not compared with.
-        pixels.remember(np.arange(1, len(things) + 1))
+        pixels.set_ids(np.arange(1, len(things) + 1))
         who = _who(np.asarray(drive.semantic[i]), np.asarray(drive.instance[i]), segmentation, things, least_iou)
-        dice = {steps: pixels.similarity(steps) for steps in STEPS if pixels.ids(steps) is not None}
+        dice = {steps: pixels.flow_dice(steps) for steps in STEPS if pixels.before(steps) is not None}
         embeddings = things.embeddings if len(things) else segmentation.embeddings[:0]
         found.append(Sighting(embeddings, who, dice))
     return found
 
 
-def _who(semantic, instance, segmentation: Segmentation, things: Things, least_iou: float) -> NDArray[np.int64]:
+def _who(semantic, instance, segmentation: Segmentation, things: Detections, least_iou: float) -> NDArray[np.int64]:
     truth = np.where(np.isin(semantic, CITYSCAPES.thing_ids), instance, 0)
     names, true = np.unique(truth, return_inverse=True)
     if names[0] != 0:

@@ -9,14 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.ablation.sources import CLASSES, Shot
-from vps_ros.config import Config
 from vps_ros.evaluation.overlaps import Overlaps
-from vps_ros.trackers import parts
-from vps_ros.trackers.cascade import CascadeTracker
-from vps_ros.trackers.objects import ObjectMemory
-from vps_ros.trackers.scene import Scene
-from vps_ros.trackers.stages import WholeStage
-from vps_ros.trackers.stages.contract import NOTHING
+from vps_ros.frame import AssociatedBy
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.hierarchical import Hierarchical
+from vps_ros.trackers.hierarchical.compare import compare
+from vps_ros.trackers.tracker import Matches, matched
 
 STRANGER = -1
 """Name of a thing that is no known object, or only a part of one."""
@@ -27,7 +25,7 @@ class Lesson(NamedTuple):
     """The pairs of one frame, and what they are.
 
     Attributes:
-        columns: float32 [P, F], evidence of each pair (trackers/evidence.py).
+        columns: float32 [P, F], features of each pair (trackers/hierarchical/compare.py).
         same: bool [P].
         m, k: int64 [P], object and thing.
         objects, things: bool [M], [K]: which of them are known, so that a pair, or none, is right for them.
@@ -41,51 +39,45 @@ class Lesson(NamedTuple):
     things: NDArray[np.bool_]
 
 
-class TeacherStage(WholeStage):
-    """Writes down the pairs of each frame and then gives the true ones.
+class Teacher(Hierarchical):
+    """Writes down the pairs of each frame, and then matches the true ones.
 
     Attributes:
-        names: int64 [S], who each segment of the current frame is.
+        names: int64 [S], true name of each segment of the current frame.
         known: name of each track.
         lessons: of the frames so far.
     """
 
-    def __init__(self, pixels) -> None:
-        super().__init__(pixels, None, 0.5)
+    def __init__(self) -> None:
+        super().__init__()
         self.names = np.empty(0, np.int64)
         self.known: dict[int, int] = {}
         self.lessons: list[Lesson] = []
 
-    def pair(self, memory, rows, things, which, stamp):
-        self.evidence = self.evidence[:0]
-        pairs = self.compare(memory, rows, things, which, stamp)
-        objects = np.array([self.known[track] for track in memory.rows["id"][rows].tolist()], np.int64)
-        seen = self.names[things.index[which]]
+    def associate(self, detections: Detections, stamp: int) -> Matches:
+        pairs = compare(self.memory, self._masks, detections, stamp)
+        objects = np.array([self.known[track] for track in self.memory.rows["id"].tolist()], np.int64)
+        seen = self.names[detections.index]
         same = (objects[pairs.m] == seen[pairs.k]) & (objects[pairs.m] != STRANGER)
         if len(pairs.m):
-            self.lessons.append(Lesson(pairs.columns, same, pairs.m, pairs.k, objects != STRANGER, seen != STRANGER))
+            self.lessons.append(Lesson(pairs.features, same, pairs.m, pairs.k, objects != STRANGER, seen != STRANGER))
         places = {name: place for place, name in enumerate(objects.tolist()) if name != STRANGER}
         found = [(places[name], k) for k, name in enumerate(seen.tolist()) if name in places]
         if not found:
-            return NOTHING
+            return Matches()
         m, k = np.array(found).T
-        self.evidence = np.full(len(m), 2)
-        return rows[m], which[k], np.ones(len(m))
+        return matched(m, k, np.ones(len(m)), AssociatedBy.MEMORY)
 
 
 def lessons(shots: Iterable[Shot]) -> list[Lesson]:
     """Of the frames of one drive."""
-    config = Config().settled()
-    memory = ObjectMemory(config.appearance_weight, config.velocity_weight)
-    scene = Scene(parts.flow(config), memory)
-    stage = TeacherStage(scene.pixels)
-    tracker = CascadeTracker(lambda config: ([stage], parts.lifecycle(config)), config, memory, scene)
+    teacher = Teacher()
     for shot in shots:
-        stage.names = who(shot.table, len(shot.segmentation))
-        for track in tracker.step(shot.frame, shot.segmentation):
+        teacher.names = who(shot.table, len(shot.segmentation))
+        for track in teacher.step(shot.frame, shot.segmentation):
             if track.index >= 0:
-                stage.known.setdefault(track.track_id, int(stage.names[track.index]))
-    return stage.lessons
+                teacher.known.setdefault(track.track_id, int(teacher.names[track.index]))
+    return teacher.lessons
 
 
 def who(table: Overlaps, count: int) -> NDArray[np.int64]:

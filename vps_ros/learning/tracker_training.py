@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from vps_ros import __version__
-from vps_ros.config import Config
+from vps_ros.config import Config, tracker_parameters
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
 from vps_ros.learning.association import Lessons, judge, learn, pairs_of
@@ -109,11 +109,16 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, voice: Voice = SILE
     return folder / path.name
 
 
+def _config(model: str, tracker: str, weights: str) -> Config:
+    has_weights = "tracker_weights" in {p.name for p in tracker_parameters(tracker)}
+    return Config(model=model, tracker=tracker, **({"tracker_weights": weights} if has_weights else {}))
+
+
 def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, voice: Voice) -> dict[str, float]:
     """AQ of each tracker on the drives."""
     label = "judging the trackers " + ("before" if weights == "none" else "after")
     return {
-        name: association_quality(drives, Config(model=model, tracker=name, tracker_weights=weights))
+        name: association_quality(drives, _config(model, name, weights))
         for name in voice.progress(TRACKERS, label, total=len(TRACKERS))
     }
 

@@ -1,4 +1,4 @@
-"""config.py's parameters as those of a node: types, ranges, meanings, and what may change when."""
+"""The parameters as those of a node: types, ranges, meanings, and what may change when."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
 
-from vps_ros.config import Config, LiveConfig, NodeConfig, Parameter, check, parameters
+from vps_ros.config import (
+    PIPELINE,
+    TRACKER,
+    Config,
+    LiveConfig,
+    NodeConfig,
+    all_tracker_parameters,
+    collected_deprecations,
+    may_be_minus_one,
+    parameters,
+    tracker_parameters,
+)
 from vps_ros.errors import InputError
+from vps_ros.parameters import Parameter, check
 
 KINDS = (Config, LiveConfig, NodeConfig)
 Change = Callable[[Mapping[str, Any]], None]
@@ -18,6 +30,9 @@ Change = Callable[[Mapping[str, Any]], None]
 
 class NodeParameters:
     """The node's values of every parameter; raises what rclpy raises where one was given that cannot be.
+
+    Of all trackers' parameters, those of the chosen one are declared. Where `tracker` changes, those of the new one are
+    declared when the node is configured next.
 
     Args:
         change: called with the whole set of values before new ones are taken over; raises InputError to refuse them.
@@ -28,35 +43,71 @@ class NodeParameters:
         self._node = node
         self._change = change
         self._fixed = fixed
-        self._declared = {p.name: p for kind in KINDS for p in parameters(kind)}
-        for p in self._declared.values():
-            default = list(p.default) if p.type is tuple else p.default
-            node.declare_parameter(p.name, default, _descriptor(p))
+        self._declared: dict[str, Parameter] = {}
+        self._tracker: str | None = None
+        self._warned: set[str] = set()
+        self._declare(*PIPELINE, *parameters(LiveConfig), *parameters(NodeConfig))
         # Ranges with a hole, and choices, are beyond what a descriptor says.
         for kind in KINDS:
             self.read(kind)
         node.add_on_set_parameters_callback(self._set)
 
     def read(self, kind: type, values: Mapping[str, Any] | None = None) -> Any:
-        """The node's Config, LiveConfig or NodeConfig, with `values` over them; raises InputError."""
-        mine = {p.name: self._node.get_parameter(p.name).value for p in parameters(kind)}
+        """The node's Config, LiveConfig or NodeConfig, with `values` over them; raises InputError.
+
+        Without `values`, which only a callback of a change has, it also declares the parameters of another tracker.
+        """
+        if kind is Config and values is None:
+            self._follow_tracker()
+        names = [p.name for p in (parameters(kind, self._tracker) if kind is Config else parameters(kind))]
+        mine = {name: self._node.get_parameter(name).value for name in names}
         new = {name: value for name, value in (values or {}).items() if name in mine}
-        return kind.from_mapping({**mine, **new}, "parameters")
+        if kind is Config and {**mine, **new}[TRACKER.name] != self._tracker:
+            # The declared values are those of another tracker.
+            mine = {p.name: mine[p.name] for p in PIPELINE}
+        with collected_deprecations() as messages:
+            found = kind.from_mapping({**mine, **new}, "parameters")
+        for message in set(messages) - self._warned:
+            self._node.get_logger().warning(message)
+            self._warned.add(message)
+        return found
+
+    def _declare(self, *wanted: Parameter) -> None:
+        for p in wanted:
+            default = list(p.default) if p.type is tuple else p.default
+            self._node.declare_parameter(p.name, default, _descriptor(p))
+            # Afterwards: rclpy calls `_set` for a declaration, too, which is no change.
+            self._declared[p.name] = p
+
+    def _follow_tracker(self) -> None:
+        """Declares the parameters of the chosen tracker in place of those of the one before."""
+        tracker = check(TRACKER, self._node.get_parameter(TRACKER.name).value)
+        if tracker == self._tracker:
+            return
+        for p in tracker_parameters(self._tracker) if self._tracker else ():
+            del self._declared[p.name]
+            self._node.undeclare_parameter(p.name)
+        self._declare(*tracker_parameters(tracker))
+        self._tracker = tracker
 
     def warn_of_unknown(self) -> None:
         """Says which values were given to no parameter of the node, which rclpy does not."""
         given = getattr(self._node, "_parameter_overrides", {})
-        for name in given:
-            if not self._node.has_parameter(name) and not name.startswith("qos_overrides."):
-                near = difflib.get_close_matches(name, self._declared, 1)
-                hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
-                self._node.get_logger().warning(f"unknown parameter {name!r}; {hint}")
+        left = [n for n in given if not self._node.has_parameter(n) and not n.startswith("qos_overrides.")]
+        log = self._node.get_logger()
+        if ignored := [name for name in left if name in all_tracker_parameters()]:
+            log.warning(f"{', '.join(ignored)}: ignored, tracker {self._tracker} has no such parameter")
+        for name in set(left) - set(ignored):
+            near = difflib.get_close_matches(name, self._declared, 1)
+            hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
+            log.warning(f"unknown parameter {name!r}; {hint}")
 
     def _set(self, wanted: list) -> SetParametersResult:
         values = {one.name: one.value for one in wanted if one.name in self._declared}
         try:
             for name, value in values.items():
-                check(self._declared[name], value)
+                if value != -1 or not may_be_minus_one(self._declared[name]):
+                    check(self._declared[name], value)
                 if not self._declared[name].live and self._fixed():
                     raise InputError(f"{name}: may change only while the node is unconfigured; deactivate and clean up")
             if values:
@@ -75,7 +126,8 @@ def _descriptor(p: Parameter) -> ParameterDescriptor:
         dynamic_typing=p.type is float,
     )
     if p.type is float and p.low is not None:
-        described.floating_point_range = [FloatingPointRange(from_value=float(p.low), to_value=float(p.high))]
+        low = -1.0 if may_be_minus_one(p) else float(p.low)
+        described.floating_point_range = [FloatingPointRange(from_value=low, to_value=float(p.high))]
     elif p.type is int and p.low is not None:
         described.integer_range = [IntegerRange(from_value=int(p.low), to_value=int(p.high))]
     return described
@@ -85,8 +137,8 @@ def _constraints(p: Parameter) -> str:
     said = []
     if p.choices:
         said.append(f"one of {', '.join(p.choices)}" if p.type is str else f"any of {', '.join(p.choices)}")
-    if p.least is not None:
-        said.append(f"-1, or at least {p.least:g}")
+    if may_be_minus_one(p):
+        said.append(f"at least {p.low:g}")
     if not p.live and not p.once:
         said.append("read-only once the node is configured")
     return "; ".join(said)

@@ -1,5 +1,9 @@
 """Image -> Segmentation: any model of the ONNX contract, and any function."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from vps_ros.segmenters.base import Segmenter
 from vps_ros.segmenters.custom import (
     ClassNames,
@@ -9,8 +13,11 @@ from vps_ros.segmenters.custom import (
     segmentation_from_map,
     segmentation_from_masks,
 )
-from vps_ros.segmenters.model import OnnxSegmenter, load_segmenter
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.shipped import model_path, shipped_models
+
+if TYPE_CHECKING:
+    from vps_ros.segmenters.model import OnnxSegmenter, load_segmenter
 
 __all__ = [
     "ClassNames",
@@ -18,6 +25,7 @@ __all__ = [
     "OnnxSegmenter",
     "SegmentFunction",
     "Segmenter",
+    "SegmenterParameters",
     "as_segmenter",
     "load_segmenter",
     "model_path",
@@ -25,3 +33,12 @@ __all__ = [
     "segmentation_from_masks",
     "shipped_models",
 ]
+
+
+def __getattr__(name: str):
+    # ONNX Runtime is loaded on first use: parameters alone do not need it.
+    if name not in ("OnnxSegmenter", "load_segmenter"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from vps_ros.segmenters import model
+
+    return getattr(model, name)

@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.config import Config
 from vps_ros.frame import Segmentation
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.taxonomy import Taxonomy
 
 
@@ -18,7 +18,7 @@ class Segmenter(Protocol):
 
     Attributes:
         name: of the model, for people.
-        providers: ONNX Runtime execution providers in use, in order, by the names of Config.providers.
+        providers: ONNX Runtime execution providers in use, in order, by the names of SegmenterParameters.providers.
         milliseconds: time of the latest call by part: preprocess, network, postprocess.
     """
 
@@ -44,8 +44,8 @@ class Segmenter(Protocol):
         """Forgets earlier frames: recurrent state goes back to zeros."""
         ...
 
-    def configure(self, config: Config) -> None:
-        """Takes over the thresholds of `config` from the next image on."""
+    def configure(self, parameters: SegmenterParameters) -> None:
+        """Uses the thresholds of `parameters` from the next image on."""
         ...
 
     def interrupt(self) -> None:

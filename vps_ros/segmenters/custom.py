@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
 from vps_ros.runs import areas, boxes, runs
 from vps_ros.segmenters.base import Segmenter
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import Taxonomy
 
@@ -88,7 +88,7 @@ class FunctionSegmenter:
         if self._reset is not None:
             self._reset()
 
-    def configure(self, config: Config) -> None:
+    def configure(self, parameters: SegmenterParameters) -> None:
         pass
 
     def interrupt(self) -> None:

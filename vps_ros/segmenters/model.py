@@ -9,18 +9,18 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.session import Session
 from vps_ros.segmenters.slots import from_slots
 from vps_ros.shipped import model_path
 from vps_ros.taxonomy import Taxonomy
 
-_OF_CONFIG = {
+_THRESHOLDS = {
     "thing_threshold": "thing",
     "stuff_threshold": "stuff",
     "mask_threshold": "mask",
@@ -28,12 +28,12 @@ _OF_CONFIG = {
     "thing_area": "thing_area",
     "stuff_area": "stuff_area",
 }
-"""Parameter of Config -> the field of Thresholds that it replaces when it is not negative."""
+"""Parameter -> the field of Thresholds that it replaces when it is not negative."""
 
 
-def load_segmenter(config: Config) -> OnnxSegmenter:
-    """The segmenter that `config` asks for; raises InputError when its model or a provider cannot be used."""
-    return OnnxSegmenter(model_path(config.model), config)
+def load_segmenter(parameters: SegmenterParameters) -> OnnxSegmenter:
+    """The segmenter that the parameters describe; raises InputError when its model or a provider cannot be used."""
+    return OnnxSegmenter(model_path(parameters.model), parameters)
 
 
 class OnnxSegmenter:
@@ -42,14 +42,14 @@ class OnnxSegmenter:
     Raises InputError when the file is not a model of the contract, or a provider cannot be used.
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
-        self._session = Session(path, config)
+    def __init__(self, path: Path, parameters: SegmenterParameters) -> None:
+        self._session = Session(path, parameters)
         self.card = self._session.card
         self.name = self.card.name
         self.providers = self._session.providers
         self.milliseconds: dict[str, float] = {}
         self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)
-        self.configure(config)
+        self.configure(parameters)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -59,14 +59,14 @@ class OnnxSegmenter:
     def recurrent(self) -> bool:
         return self._session.recurrent
 
-    def configure(self, config: Config) -> None:
-        """Takes over the thresholds of `config` from the next image on.
+    def configure(self, parameters: SegmenterParameters) -> None:
+        """Uses the thresholds of `parameters` from the next image on.
 
-        Raises InputError when `config` changes what is fixed inside the model's graph.
+        Raises InputError when they change what is fixed inside the model's graph.
         """
-        chosen = thresholds(self.card.thresholds, config)
+        chosen = thresholds(self.card.thresholds, parameters)
         if self._session.in_graph and chosen != self.card.thresholds:
-            fields = {**_OF_CONFIG, "postprocess": "mode"}
+            fields = {**_THRESHOLDS, "postprocess": "mode"}
             changed = [name for name, f in fields.items() if getattr(chosen, f) != getattr(self.card.thresholds, f)]
             raise InputError(
                 f"{', '.join(changed)}: fixed inside the graph of {self._session.path}; leave it at the model's, "
@@ -112,9 +112,11 @@ class OnnxSegmenter:
         return segmentation
 
 
-def thresholds(of_model: Thresholds, config: Config) -> Thresholds:
-    """The model's thresholds with what `config` sets in their place."""
-    changed = {field: getattr(config, name) for name, field in _OF_CONFIG.items() if getattr(config, name) >= 0}
-    if config.postprocess != "model":
-        changed["mode"] = config.postprocess
+def thresholds(of_model: Thresholds, parameters: SegmenterParameters) -> Thresholds:
+    """The model's thresholds with those that are set in the parameters."""
+    changed = {
+        field: getattr(parameters, name) for name, field in _THRESHOLDS.items() if getattr(parameters, name) >= 0
+    }
+    if parameters.postprocess != "model":
+        changed["mode"] = parameters.postprocess
     return dataclasses.replace(of_model, **changed)

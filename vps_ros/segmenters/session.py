@@ -12,12 +12,12 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.segmenters.binding import Binding
 from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
 from vps_ros.segmenters.engines import engine_folder, is_built, this_machine, told
 from vps_ros.segmenters.failures import explain, first_line
+from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.providers import (
     available_providers,
     left_to_the_cpu,
@@ -39,19 +39,21 @@ class Session:
 
     Attributes:
         card: from the file's metadata.
-        providers: in use, in order, by the names of Config.providers.
+        providers: in use, in order, by the names of SegmenterParameters.providers.
         in_graph: whether post-processing is inside the graph.
 
     Raises InputError when the file is not such a model, or a provider that was asked for is not in use.
     """
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, parameters: SegmenterParameters) -> None:
         self.path = path
-        wanted = available_providers(config.providers, config.allow_fallback)
-        with _building(path, wanted, config.tensorrt_fp16) as engines:
+        wanted = available_providers(parameters.providers, parameters.allow_fallback)
+        with _building(path, wanted, parameters.tensorrt_fp16) as engines:
             try:
                 self._session = ort.InferenceSession(
-                    os.fspath(path), session_options(config.threads), setup(wanted, engines, config.tensorrt_fp16)
+                    os.fspath(path),
+                    session_options(parameters.threads),
+                    setup(wanted, engines, parameters.tensorrt_fp16),
                 )
             # ONNX Runtime's exceptions share no base below Exception, and any of them means that the file is no use.
             except Exception as error:
@@ -59,7 +61,7 @@ class Session:
                     f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file made by `vps-ros export`"
                 )
                 raise InputError(f"{path}: {why}") from None
-            self.providers = providers_in_use(self._session, wanted, config.allow_fallback)
+            self.providers = providers_in_use(self._session, wanted, parameters.allow_fallback)
             self.card = self._read_card()
             self.in_graph = self._check_names()
             self._states = self._check_states()

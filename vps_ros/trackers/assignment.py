@@ -1,4 +1,4 @@
-"""From similarities to pairs of which no row and no column occurs twice."""
+"""One-to-one assignment of rows and columns from similarities."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _NONE = (np.empty(0, np.int64), np.empty(0, np.int64))
 
 
 def mutual_best(similarity: NDArray[np.floating], threshold: float) -> Pairs:
-    """Rows and columns that are each other's best, above `threshold` (HybridTracker III-D and E).
+    """Rows and columns that are each other's maximum, above `threshold` (mutual check, HybridTracker III-D and III-E).
 
-    The first of equals is taken.
+    Of equal maxima the first one counts.
     """
     if similarity.size == 0:
         return _NONE
@@ -31,15 +31,18 @@ def hungarian(
     similarity: NDArray[np.floating],
     groups: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Which of the candidate pairs [P] make the greatest sum of similarities (Hungarian matching), ascending.
+    """Indices of the candidate pairs that maximise the sum of similarities (Hungarian matching), ascending.
 
-    Candidates are those above the threshold, and more alike than 0: pairs that would be thrown away afterwards never
-    take part, so that no good pair is given up for two of them. Pairs of different `groups` [P] (classes) share no row
-    and no column, and are matched apart, which costs less.
+    Args:
+        rows, columns: int64 [P], of the candidates. Pairs below a threshold must be left out before: otherwise a good
+            pair could be given up for two bad ones that are rejected afterwards.
+        similarity: float [P], positive.
+        groups: int64 [P], such as classes, if pairs of different groups share no row and no column. Each group is
+            then assigned by itself, which is faster.
     """
     if not len(rows):
         return np.empty(0, np.int64)
-    # Most objects have one candidate that has no other: there is nothing to weigh.
+    # Usually most pairs share neither row nor column with another pair, and need no optimisation.
     contested = ((np.bincount(rows).take(rows) > 1) | (np.bincount(columns).take(columns) > 1)).nonzero()[0]
     if not len(contested):
         return np.arange(len(rows))
@@ -47,24 +50,37 @@ def hungarian(
     group = np.zeros(len(contested), np.int64) if groups is None else groups[contested]
     for one in set(group.tolist()):
         part = contested[group == one]
-        wanted[part] = _best(rows[part], columns[part], similarity[part])
+        wanted[part] = _optimal(rows[part], columns[part], similarity[part])
     return wanted.nonzero()[0]
 
 
-def _best(rows, columns, similarity) -> NDArray[np.bool_]:
+def find(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> Pairs:
+    """Indices of those `wanted` that occur in `sorted_ids`, and their indices there, int64 [F] each, by the latter."""
+    if not len(sorted_ids) or not len(wanted):
+        return _NONE
+    place = sorted_ids.searchsorted(wanted)
+    place[place == len(sorted_ids)] = 0
+    known = (sorted_ids.take(place) == wanted).nonzero()[0]
+    place = place.take(known)
+    order = place.argsort()
+    return known.take(order), place.take(order)
+
+
+def _optimal(rows, columns, similarity) -> NDArray[np.bool_]:
+    """Which of the pairs [P] are in the optimal assignment."""
     r, r_count = _dense(rows)
     c, c_count = _dense(columns)
-    worth = np.zeros((r_count, c_count))
-    worth[r, c] = similarity
+    matrix = np.zeros((r_count, c_count))
+    matrix[r, c] = similarity
     partner = np.full(r_count, -1)
-    best_r, best_c = linear_sum_assignment(worth, maximize=True)
+    best_r, best_c = linear_sum_assignment(matrix, maximize=True)
     partner[best_r] = best_c
     return partner[r] == c
 
 
 def _dense(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """The numbers renamed to 0, 1, ... in their order, and how many there are."""
-    there = np.zeros(numbers.max() + 1, bool)
-    there[numbers] = True
-    names = np.cumsum(there)
-    return names[numbers] - 1, int(names[-1])
+    """The numbers replaced by their ranks 0, 1, ..., and how many different ones there are."""
+    used = np.zeros(numbers.max() + 1, bool)
+    used[numbers] = True
+    ranks = np.cumsum(used)
+    return ranks[numbers] - 1, int(ranks[-1])

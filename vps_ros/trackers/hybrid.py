@@ -1,44 +1,282 @@
-"""HybridTracker (Ye et al.): its pixel tracker, its instance tracker, and both as one."""
+"""HybridTracker (Ye et al.): its pixel tracker, its instance tracker, and both fused."""
 
 from __future__ import annotations
 
-from vps_ros.config import Config
-from vps_ros.frame import AssociatedBy
-from vps_ros.trackers import parts
-from vps_ros.trackers.cascade import CascadeTracker
-from vps_ros.trackers.contract import Tracker
-from vps_ros.trackers.learned import learned_for
-from vps_ros.trackers.lifecycle import Lifecycle
-from vps_ros.trackers.memory import Memory
-from vps_ros.trackers.pairwise import Evidence, FusedEvidence, InstanceEvidence, PixelEvidence
-from vps_ros.trackers.stages import PairStage
+from abc import abstractmethod
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.flow import FlowHistory, FlowParameters
+from vps_ros.frame import AssociatedBy, Frame, Segmentation
+from vps_ros.parameters import parameter
+from vps_ros.trackers.assignment import find, mutual_best
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.learned import Learned, LearnedParameters, load_learned
+from vps_ros.trackers.masks import MaskHistory
+from vps_ros.trackers.similarity import bidirectional_softmax
+from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
 
 
-def pixel(config: Config) -> Tracker:
-    """Dice of masks moved by optical flow (III-C)."""
-    return _tracker(config, PixelEvidence(parts.flow(config)), "pixel_threshold", AssociatedBy.PIXELS)
+def _threshold(default: float, meaning: str, source: str) -> Any:
+    return parameter(default, meaning, low=0, high=1, live=True, source=f"HybridTracker {source}")
 
 
-def instance(config: Config) -> Tracker:
-    """Softmax over products of learned embeddings (III-B)."""
-    return _tracker(config, InstanceEvidence(learned_for(config)), "instance_threshold", AssociatedBy.INSTANCE)
+_THETA = "least similarity to a detection two frames ago; theta"
+_INSTANCE = "least probability of a match"
 
 
-def hybrid(config: Config) -> Tracker:
+@dataclass(frozen=True)
+class _HybridTrackerParameters(TrackerParameters):
+    """What the three trackers have."""
+
+    temporal_consistency: bool = parameter(
+        True, "also compare with the frame before the previous one", live=True, source="HybridTracker III-E"
+    )
+    temporal_threshold: float = _threshold(0.01, _THETA, "table VII")
+    memory_tau: float = memory_tau(2.0, "HybridTracker III-E: one frame further back")
+
+
+@dataclass(frozen=True)
+class PixelParameters(FlowParameters, _HybridTrackerParameters):
+    """Parameters of the pixel tracker."""
+
+    pixel_threshold: float = _threshold(1e-5, "least Dice of a mask warped by the flow and a current mask", "III-D")
+
+
+@dataclass(frozen=True)
+class InstanceParameters(LearnedParameters, _HybridTrackerParameters):
+    """Parameters of the instance tracker."""
+
+    instance_threshold: float = _threshold(1e-5, _INSTANCE, "III-D")
+    temporal_threshold: float = _threshold(0.005, _THETA, "table VII")
+
+
+@dataclass(frozen=True)
+class HybridParameters(FlowParameters, LearnedParameters, _HybridTrackerParameters):
+    """Parameters of the fused tracker."""
+
+    instance_threshold: float = _threshold(1e-5, _INSTANCE, "III-D")
+
+
+class _HybridTracker(Tracker):
+    """Mutual best matches of a similarity matrix, with the previous frame and then with the one before it.
+
+    Classes need not be equal, as in the paper.
+    """
+
+    evidence = AssociatedBy.INSTANCE
+
+    def associate(self, detections: Detections, stamp: int) -> Matches:
+        p, ids = self.parameters, self.memory.rows["id"]
+        # Mutual check of the matrix between the previous and the current frame (III-D).
+        tracks, found, scores = self._match(1, self._first_threshold(), ids)
+        if not p.temporal_consistency or len(tracks) == len(ids) or len(found) == len(detections):
+            return matched(tracks, found, scores, self.evidence)
+        # Temporal consistency: what is left is matched with the frame before, in both directions of time (III-E).
+        free_tracks, free = np.ones(len(ids), bool), np.ones(len(detections), bool)
+        free_tracks[tracks], free[found] = False, False
+        free_tracks = free_tracks.nonzero()[0]
+        self.candidates += len(free_tracks) * int(free.sum())
+        more, k, more_scores = self._match(2, p.temporal_threshold, ids[free_tracks], free)
+        return matched(
+            np.concatenate([tracks, free_tracks[more]]),
+            np.concatenate([found, k]),
+            np.concatenate([scores, more_scores]),
+            self.evidence,
+        )
+
+    def _match(self, steps: int, threshold: float, ids: NDArray[np.int64], free: NDArray[np.bool_] | None = None):
+        """Mutual best matches with the frame `steps` before.
+
+        The mutual check is made among all detections of both frames. Then matches of other tracks than `ids` are
+        removed. With `free` [K], matches of other detections are removed as well, and those that are not mutual best
+        matches backward in time.
+
+        Returns:
+            Indices in `ids`, detections and similarities, [P] each.
+        """
+        past_ids = self._ids(steps)
+        if past_ids is None:
+            return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
+        similarity = self._similarity(steps)
+        m, k = mutual_best(similarity, threshold)
+        known, track = find(ids, past_ids[m])
+        m, k = m[known], k[known]
+        if free is not None:
+            wanted = free[k]
+            if wanted.any():
+                backward = np.zeros(similarity.shape, bool)
+                backward[mutual_best(self._similarity(steps, backward=True), threshold)] = True
+                wanted &= backward[m, k]
+            m, k, track = m[wanted], k[wanted], track[wanted]
+        return track, k, similarity[m, k]
+
+    @abstractmethod
+    def _first_threshold(self) -> float:
+        """Threshold of the matrix between the previous and the current frame."""
+
+    @abstractmethod
+    def _ids(self, steps: int) -> NDArray[np.int64] | None:
+        """Track ids [M] of the detections `steps` frames ago; None if there is nothing to compare."""
+
+    @abstractmethod
+    def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
+        """[M, K] in 0..1, of the detections `steps` frames ago and the current ones, forward or backward in time."""
+
+
+class Pixel(_HybridTracker):
+    """The pixel tracker: Dice of masks that are warped by optical flow (III-C, equation 7)."""
+
+    Parameters = PixelParameters
+    flow: FlowHistory
+    evidence = AssociatedBy.PIXELS
+
+    def __init__(self, parameters: PixelParameters | None = None, model: str | None = None) -> None:
+        parameters = parameters or PixelParameters()
+        super().__init__(parameters, model, flow=FlowHistory.of(parameters))
+        self._masks = MaskHistory(self.flow)
+
+    def reset(self) -> None:
+        super().reset()
+        self._masks.reset()
+
+    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
+        self._masks.push(frame, segmentation, detections)
+
+    def _set_ids(self, ids: NDArray[np.int64]) -> None:
+        self._masks.set_ids(ids)
+
+    def _first_threshold(self) -> float:
+        return self.parameters.pixel_threshold
+
+    def _ids(self, steps: int) -> NDArray[np.int64] | None:
+        past = self._masks.before(steps)
+        return None if past is None else past.ids
+
+    def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
+        return self._masks.flow_dice(steps, backward)
+
+
+class Instance(_HybridTracker):
+    """The instance tracker: softmax over dot products of learned embeddings (III-B, equation 4)."""
+
+    Parameters = InstanceParameters
+    uses_embeddings = needs_embeddings = True
+
+    def __init__(self, parameters: InstanceParameters | None = None, model: str | None = None) -> None:
+        parameters = parameters or InstanceParameters()
+        super().__init__(parameters, model)
+        self._embeddings = EmbeddingHistory(load_learned(parameters, model))
+
+    def reset(self) -> None:
+        super().reset()
+        self._embeddings.reset()
+
+    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
+        self._embeddings.push(detections)
+
+    def _set_ids(self, ids: NDArray[np.int64]) -> None:
+        self._embeddings.set_ids(ids)
+
+    def _first_threshold(self) -> float:
+        return self.parameters.instance_threshold
+
+    def _ids(self, steps: int) -> NDArray[np.int64] | None:
+        return self._embeddings.ids(steps)
+
+    def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
+        return self._embeddings.similarity(steps)
+
+
+class Hybrid(_HybridTracker):
     """Both matrices, fused by the learned 1x1 convolution (III-D)."""
-    learned = learned_for(config)
-    fused = FusedEvidence(PixelEvidence(parts.flow(config)), InstanceEvidence(learned), learned.fusion)
-    return _tracker(config, fused, "instance_threshold", AssociatedBy.INSTANCE)
+
+    Parameters = HybridParameters
+    flow: FlowHistory
+    uses_embeddings = needs_embeddings = True
+
+    def __init__(self, parameters: HybridParameters | None = None, model: str | None = None) -> None:
+        parameters = parameters or HybridParameters()
+        super().__init__(parameters, model, flow=FlowHistory.of(parameters))
+        learned = load_learned(parameters, model)
+        self._masks, self._embeddings, self._fusion = MaskHistory(self.flow), EmbeddingHistory(learned), learned.fusion
+
+    def reset(self) -> None:
+        super().reset()
+        self._masks.reset()
+        self._embeddings.reset()
+
+    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
+        self._embeddings.push(detections)
+        self._masks.push(frame, segmentation, detections)
+
+    def _set_ids(self, ids: NDArray[np.int64]) -> None:
+        self._embeddings.set_ids(ids)
+        self._masks.set_ids(ids)
+
+    def _first_threshold(self) -> float:
+        return self.parameters.instance_threshold
+
+    def _ids(self, steps: int) -> NDArray[np.int64] | None:
+        past = self._masks.before(steps)
+        return None if past is None or self._embeddings.ids(steps) is None else past.ids
+
+    def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
+        return self._fusion(self._masks.flow_dice(steps, backward), self._embeddings.similarity(steps))
 
 
-def _tracker(config: Config, matrices: Evidence, threshold: str, evidence: AssociatedBy) -> Tracker:
-    """`threshold` names the parameter that is the first stage's."""
-    described = evidence == AssociatedBy.INSTANCE
+@dataclass
+class _Embedded:
+    """Learned vectors of the detections of one frame, and their track ids."""
 
-    def ways(config: Config) -> tuple[list[PairStage], Lifecycle]:
-        stages = [PairStage(matrices, 1, getattr(config, threshold), evidence=evidence)]
-        if config.temporal_consistency:
-            stages.append(PairStage(matrices, 2, config.temporal_threshold, back=True, evidence=evidence))
-        return stages, parts.lifecycle(config)
+    vectors: NDArray[np.float32]
+    known: NDArray[np.bool_]
+    ids: NDArray[np.int64]
 
-    return CascadeTracker(ways, config, Memory(), matrices, uses_embeddings=described, needs_embeddings=described)
+
+class EmbeddingHistory:
+    """Learned embeddings of the current frame and of the two before it."""
+
+    def __init__(self, learned: Learned) -> None:
+        self._learned = learned
+        self.reset()
+
+    def reset(self) -> None:
+        self._frames: deque[_Embedded] = deque(maxlen=3)
+        self._compared: dict[int, NDArray[np.floating]] = {}
+
+    def push(self, detections: Detections) -> None:
+        """Adds the current frame; raises InputError for embeddings of another length than the learned ones."""
+        vectors = np.empty((0, 0), np.float32)
+        if len(detections):
+            vectors = self._learned.describe(detections.embeddings, detections.norms)
+        self._compared.clear()
+        self._frames.append(_Embedded(vectors, detections.norms > 0, np.zeros(len(detections), np.int64)))
+
+    def set_ids(self, ids: NDArray[np.int64]) -> None:
+        """The track ids [K] of the detections of the current frame."""
+        self._frames[-1].ids = ids
+
+    def ids(self, steps: int) -> NDArray[np.int64] | None:
+        """Track ids [M] of the detections `steps` (1 or 2) frames ago; None if there is nothing to compare."""
+        if len(self._frames) <= steps or not len(self._frames[-1].ids):
+            return None
+        past = self._frames[-1 - steps]
+        return past.ids if past.vectors.shape[1] == self._frames[-1].vectors.shape[1] else None
+
+    def similarity(self, steps: int) -> NDArray[np.floating]:
+        """Bidirectional softmax of dot products (equation 4), [M, K]; 0 where one has no embedding.
+
+        It is the same forward and backward in time.
+        """
+        if steps not in self._compared:
+            past, now = self._frames[-1 - steps], self._frames[-1]
+            similarity = np.zeros((len(past.ids), len(now.ids)))
+            products = past.vectors[past.known] @ now.vectors[now.known].T
+            similarity[np.ix_(past.known, now.known)] = bidirectional_softmax(products)
+            self._compared[steps] = similarity
+        return self._compared[steps]

@@ -1,6 +1,6 @@
-"""What the instance and hybrid trackers have learned for one model: a small file beside it.
+"""The learned weights of the instance and hybrid trackers: a small file beside the model that they are for.
 
-The file is made by `vps-ros train` (learning/association.py); here it is read and used, with NumPy alone.
+`vps-ros train` (learning/association.py) makes the file. Here it is read and used, with NumPy alone.
 """
 
 from __future__ import annotations
@@ -12,23 +12,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.config import Config
 from vps_ros.errors import InputError
+from vps_ros.parameters import Parameters, parameter
 from vps_ros.shipped import fingerprint, model_path
 from vps_ros.trackers.weights import Arrays, check_arrays, read_weights, write_weights
 
 FORMAT = 1
 SUFFIX = ".tracker.npz"
 _ARRAYS = ("scale", "hidden", "hidden_bias", "out", "out_bias", "fusion", "bias")
-_AGAIN = "give what `vps-ros train` writes for this model, or set tracker_weights to none"
+_REMEDY = "give what `vps-ros train` writes for this model, or set tracker_weights to none"
+
+
+@dataclass(frozen=True)
+class LearnedParameters(Parameters):
+    """Where the weights come from."""
+
+    tracker_weights: str = parameter(
+        "model",
+        "learned weights of the tracker: a file, none, or model (the file beside the model, if any)",
+        source="made by `vps-ros train`",
+    )
+    instance_temperature: float = parameter(
+        0.1,
+        "temperature of the cosine of embeddings, if no weights were learned",
+        low=1e-3,
+        high=1e3,
+        source="measured on generated streets (docs/benchmarks.md)",
+    )
 
 
 @dataclass(frozen=True)
 class Head:
-    """Embeddings of the segmenter to vectors whose products say who is who (HybridTracker III-B, "fully connected").
+    """The fully connected layers that HybridTracker III-B puts on the segmenter's embeddings.
 
-    The vector of an embedding with direction u is scale * (u + out relu(hidden u + hidden_bias) + out_bias); without
-    layers it is scale * u, so that products are cosines over a temperature.
+    The vector of an embedding with direction u is scale * (u + out relu(hidden u + hidden_bias) + out_bias). Without
+    layers it is scale * u, so that dot products are cosines over a temperature.
 
     Attributes:
         scale: positive.
@@ -46,9 +64,9 @@ class Head:
     def identity(cls, temperature: float) -> Head:
         return cls(temperature**-0.5)
 
-    def __call__(self, embeddings: NDArray[np.float32], lengths: NDArray[np.float32]) -> NDArray[np.float32]:
-        """float32 [K, D] of embeddings [K, D] and their lengths [K]; those of length 0 are not to be used."""
-        vectors = embeddings / np.maximum(lengths, np.float32(1e-12))[:, None]
+    def __call__(self, embeddings: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """float32 [K, D] of embeddings [K, D] and their norms [K]; vectors of norm 0 must not be used."""
+        vectors = embeddings / np.maximum(norms, np.float32(1e-12))[:, None]
         if self.hidden is not None and self.out is not None:
             vectors = vectors + np.maximum(vectors @ self.hidden.T + self.hidden_bias, 0) @ self.out.T + self.out_bias
         return vectors * np.float32(self.scale)
@@ -56,7 +74,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Fusion:
-    """The 1x1 convolution that makes one matrix of two (HybridTracker III-D), and the sigmoid it was trained with.
+    """The 1x1 convolution that fuses the two matrices (HybridTracker III-D), and the sigmoid of its training.
 
     Attributes:
         pixel, instance: weights of the two matrices.
@@ -68,17 +86,17 @@ class Fusion:
     bias: float = -5.0
 
     def __call__(self, pixel: NDArray[np.floating], instance: NDArray[np.floating]) -> NDArray[np.float64]:
-        """Probability that two segments are one object, [M, K], of the Dice and the instance matrix."""
+        """Probability [M, K] that two segments are one object, from the Dice and the instance matrix [M, K]."""
         return 1 / (1 + np.exp(-(self.pixel * pixel + self.instance * instance + self.bias)))
 
 
 @dataclass(frozen=True)
 class Learned:
-    """A head and a fusion, and what they were learned for.
+    """Head and fusion, and the model that they were learned for.
 
     Attributes:
-        about: of a file: model (name), sha256 (of the model's file), embedding (its length), recipe, step. Empty for
-            what was not learned: the embeddings as they are, and a fusion that weighs both matrices alike.
+        about: of a file: model (name), sha256 (of the model's file), embedding (its length), recipe, step. Empty
+            without training: the embeddings as they are, and a fusion that gives both matrices equal weight.
         where: the file, for messages.
     """
 
@@ -87,48 +105,54 @@ class Learned:
     about: dict[str, Any] = field(default_factory=dict)
     where: str = ""
 
-    def describe(self, embeddings: NDArray[np.float32], lengths: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Vectors of the embeddings; raises InputError when the head is for embeddings of another length."""
+    def describe(self, embeddings: NDArray[np.float32], norms: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Vectors of the embeddings, see `Head`; raises InputError when they have another length than in training."""
         if self.about and embeddings.shape[1] != self.about["embedding"]:
             raise InputError(
                 f"{self.where}: learned for the {self.about['embedding']} numbers of an embedding of model "
                 f"{self.about['model']!r}, these segments have {embeddings.shape[1]}; set tracker_weights to none"
             )
-        return self.head(embeddings, lengths)
+        return self.head(embeddings, norms)
 
 
-def learned_for(config: Config) -> Learned:
-    """What `config.tracker_weights` names: a file, "none", or "model", the file beside the model if there is one.
+def load_learned(parameters: LearnedParameters, model: str | None) -> Learned:
+    """The weights that `tracker_weights` names: a file, "none", or "model", the file beside the model if there is one.
 
-    Raises InputError when the file is damaged, or was learned for another model than `config.model`.
+    Args:
+        model: name or path of the model that makes the segmentations; None if no model does, and no file can fit it.
+
+    Raises InputError when the file is damaged, or was learned for another model.
     """
-    untrained = Learned(Head.identity(config.instance_temperature))
-    if config.tracker_weights == "none":
+    untrained = Learned(Head.identity(parameters.instance_temperature))
+    if parameters.tracker_weights == "none" or (parameters.tracker_weights == "model" and model is None):
         return untrained
-    if config.tracker_weights == "model":
-        model = model_path(config.model)
-        path = weights_path(model)
-        if not path.is_file():
-            return untrained
-    else:
-        path, model = Path(config.tracker_weights).expanduser(), model_path(config.model)
+    if model is None:
+        raise InputError(
+            f"tracker_weights: {parameters.tracker_weights} is for one model, and there is none; {_REMEDY}"
+        )
+    file = model_path(model)
+    path = weights_path(file)
+    if parameters.tracker_weights != "model":
+        path = Path(parameters.tracker_weights).expanduser()
+    elif not path.is_file():
+        return untrained
     found = read(path)
-    if fingerprint(model) != found.about["sha256"]:
+    if fingerprint(file) != found.about["sha256"]:
         raise InputError(
             f"{path}: learned for model {found.about['model']!r} with the SHA-256 {found.about['sha256'][:12]}..., "
-            f"but model is {model}, {fingerprint(model)[:12]}...; {_AGAIN}"
+            f"but model is {file}, {fingerprint(file)[:12]}...; {_REMEDY}"
         )
     return found
 
 
 def weights_path(model: Path) -> Path:
-    """The place of what was learned for the model of that file."""
+    """Path of the weights for the model of that file."""
     return model.with_suffix(SUFFIX)
 
 
 def read(path: Path) -> Learned:
-    """Raises InputError when there is no such file, or it is damaged or none of ours."""
-    about, a = read_weights(path, _ARRAYS, "a tracker", _AGAIN)
+    """Raises InputError when there is no such file, or it is not such a file."""
+    about, a = read_weights(path, _ARRAYS, "a tracker", _REMEDY)
     _check(path, about, a)
     head = Head(float(a["scale"]), a["hidden"], a["hidden_bias"], a["out"], a["out_bias"])
     pixel, instance = a["fusion"].tolist()
@@ -150,10 +174,10 @@ def write(path: Path, learned: Learned) -> None:
     write_weights(path, learned.about, arrays)
 
 
-def hand_on(source: Path, target: Path) -> Path | None:
-    """Gives the model file `target`, made of `source`, what was learned for that one; the file, None without any.
+def copy_learned(source: Path, target: Path) -> Path | None:
+    """Copies the weights for the model file `source` to `target`, a model with the same embeddings; returns their path.
 
-    For changes that leave the embeddings what they are, such as other number formats.
+    For a model that was converted to another number format, for example. None if `source` has no weights.
     """
     if not weights_path(source).is_file():
         return None
@@ -168,7 +192,7 @@ def hand_on(source: Path, target: Path) -> Path | None:
 def _check(path: Path, about: Any, arrays: Arrays) -> None:
     names = {"format", "model", "sha256", "embedding"}
     if not isinstance(about, dict) or not names <= set(about) or about["format"] != FORMAT:
-        raise InputError(f"{path}: not weights of a tracker in format {FORMAT}; {_AGAIN}")
+        raise InputError(f"{path}: not weights of a tracker in format {FORMAT}; {_REMEDY}")
     width, hidden = about["embedding"], len(np.atleast_1d(arrays["hidden"]))
     shapes = ((), (hidden, width), (hidden,), (width, hidden), (width,), (2,), ())
-    check_arrays(path, arrays, dict(zip(_ARRAYS, shapes, strict=True)), _AGAIN)
+    check_arrays(path, arrays, dict(zip(_ARRAYS, shapes, strict=True)), _REMEDY)

@@ -1,11 +1,13 @@
-"""The tracker's memory: what is known of each object, arrays side by side (HiLA-MB, Video-kMaX 3.2)."""
+"""Memory of the trackers: what is known of each track, one array for each quantity (HiLA-MB, Video-kMaX 3.2)."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.trackers.things import Things
+from vps_ros.errors import InputError
+from vps_ros.frame import THING_BASE
+from vps_ros.trackers.detections import Detections
 
 ROW = np.dtype(
     [
@@ -23,69 +25,62 @@ ROW = np.dtype(
         ("last_frame", np.int64),
         ("box", np.float64, 4),
         ("velocity", np.float64, 4),
-        ("described", np.bool_),
+        ("has_embedding", np.bool_),
     ],
     align=True,
 )
-"""One object. `box` is its last seen one, divided by the image's size, `velocity` that of its sides per second;
-`index` is the segment it has in the current frame (-1: none); `last_frame` counts the frames of the tracker;
-`described` says whether its appearance is known."""
+"""One track.
 
-_SHORTEST = 1_000_000
-"""Nanoseconds; no camera's frames are closer, so a smaller step is a stamp that stands still."""
+`box` is the last one that was detected, divided by the image's size, and `velocity` that of its sides per second;
+`index` is the segment of the current frame (-1: none); `last_frame` counts the frames of the tracker.
+"""
+
+_LAST_SLOT = np.iinfo(np.uint16).max - THING_BASE
+_MIN_STEP = 1_000_000
+"""Nanoseconds. No camera is faster, so after a shorter step the stamp is taken as unchanged."""
 
 
-class Memory:
-    """Objects in the order of their ids, rows of one array, and their appearance.
-
-    Args:
-        appearance_weight: lambda of equation 3, the share of the newest appearance.
-        velocity_weight: share of the newest velocity in the moving average; 1 is the paper's last two boxes.
+class TrackMemory:
+    """Tracks in the order of their ids, as rows of one array, and their appearance.
 
     Attributes:
+        appearance_weight: weight of the newest embedding in the moving average; lambda of Video-kMaX equation 3.
+        velocity_weight: weight of the newest velocity in its moving average; 1 takes it from the last two boxes alone,
+            as Video-kMaX equation 4.
         rows: ROW [M].
-        appearance: float32 [M, D], moving average of the embeddings; zeros where unknown. None before the first.
+        embeddings: float32 [M, D], moving averages; zeros where unknown. None before the first.
     """
 
     def __init__(self, appearance_weight: float = 0.8, velocity_weight: float = 1.0) -> None:
-        self._appearance_weight = np.float32(appearance_weight)
-        self._velocity_weight = velocity_weight
+        self.appearance_weight = appearance_weight
+        self.velocity_weight = velocity_weight
         self.clear()
-
-    def weigh(self, appearance_weight: float, velocity_weight: float) -> None:
-        """Other shares from now on; those that are -1 stay as they are."""
-        if appearance_weight != -1:
-            self._appearance_weight = np.float32(appearance_weight)
-        if velocity_weight != -1:
-            self._velocity_weight = velocity_weight
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def clear(self) -> None:
         self.rows = np.empty(0, ROW)
-        self.appearance: NDArray[np.float32] | None = None
+        self.embeddings: NDArray[np.float32] | None = None
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
-        """Forgets the rows [M] that are not `wanted`."""
+        """Removes the rows [M] that are not `wanted`."""
         self.rows = self.rows[wanted]
-        if self.appearance is not None:
-            self.appearance = self.appearance[wanted]
+        if self.embeddings is not None:
+            self.embeddings = self.embeddings[wanted]
 
-    def predict(self, stamp: int, which: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Boxes of the rows `which` [R] at `stamp` (nanoseconds), float64 [R, 4]: the last ones at constant velocity.
+    def predict(self, stamp: int, which: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
+        """Boxes of the rows `which` [R] (None: all) at `stamp` (nanoseconds), float64 [R, 4]; Video-kMaX equation 4.
 
-        Equation 4.
-
-        The velocity is per second, so frames may come unevenly; at a steady rate the step is the difference of the
-        last two boxes, as in the paper. A side does not run through the opposite one.
+        The velocity is constant, and per second, so that frames may come at uneven times; at a steady rate the step is
+        the difference of the last two boxes, as in the paper. Opposite sides do not cross: they stop in the middle.
         """
-        rows = self.rows
-        seconds = np.maximum(stamp - rows["last_seen"][which], 0) * 1e-9
-        # One side after the other: NumPy's loops over two columns of a few rows cost more than what they do.
-        sides = rows["velocity"][which].T.copy()
+        rows = self.rows if which is None else self.rows[which]
+        seconds = np.maximum(stamp - rows["last_seen"], 0) * 1e-9
+        # With sides as rows, NumPy's inner loops run over tracks, which is faster than over four or two numbers.
+        sides = rows["velocity"].T.copy()
         sides *= seconds
-        sides += rows["box"][which].T
+        sides += rows["box"].T
         low, high = sides[:2], sides[2:]
         middle = low + high
         middle *= 0.5
@@ -93,91 +88,120 @@ class Memory:
         np.maximum(high, middle, out=high)
         return sides.T
 
-    def described(self, width: int) -> bool:
-        """Whether appearances of that length are known."""
-        return self.appearance is not None and self.appearance.shape[1] == width
-
-    def centre_velocity(self, which: NDArray[np.int64] | slice) -> NDArray[np.float64]:
-        """float64 [R, 2], (x, y) of the rows `which` in sizes of the image per second."""
-        sides = self.rows["velocity"][which]
+    def centre_velocity(self) -> NDArray[np.float64]:
+        """Velocity (x, y) of the centre of each row, float64 [M, 2], in image sizes per second."""
+        sides = self.rows["velocity"]
         velocity = sides[:, :2] + sides[:, 2:]
         velocity *= 0.5
         return velocity
 
-    def see(self, rows: NDArray[np.int64], things: Things, which: NDArray[np.int64], stamp: int, frame: int) -> None:
-        """Known objects `rows` [R] are the things `which` [R] of this frame (equations 3 and 4).
+    def update(
+        self, rows: NDArray[np.int64], detections: Detections, which: NDArray[np.int64], stamp: int, frame: int
+    ) -> None:
+        """Updates the tracks `rows` [R] with the detections `which` [R] of this frame (Video-kMaX equations 3 and 4).
 
-        The velocity is taken from the last two boxes that were seen, over the time between them. (Equation 4 read
-        to the letter would take a predicted box for one of them after a gap, and the whole error of the prediction
-        for the motion of one frame.) When the stamp stands still the velocity stays.
+        The velocity is the difference of the last two detected boxes over the time between them. Equation 4 to the
+        letter would use the predicted box of the frame before, which after a gap turns the error of the prediction
+        into velocity. If the stamp has not changed, the velocity stays.
         """
         table = self.rows
-        boxes = things.boxes[which]
+        boxes = detections.boxes[which]
         step = stamp - table["last_seen"][rows]
-        moved = step >= _SHORTEST
-        newest = (boxes - table["box"][rows]) / (np.maximum(step, _SHORTEST) * 1e-9)[:, None]
-        if self._velocity_weight < 1:
+        moved = step >= _MIN_STEP
+        newest = (boxes - table["box"][rows]) / (np.maximum(step, _MIN_STEP) * 1e-9)[:, None]
+        if self.velocity_weight < 1:
             known = table["velocity"][rows]
             moving = (table["hits"][rows] > 1)[:, None]
-            newest = np.where(moving, known + self._velocity_weight * (newest - known), newest)
+            newest = np.where(moving, known + self.velocity_weight * (newest - known), newest)
         table["velocity"][rows] = newest if moved.all() else np.where(moved[:, None], newest, table["velocity"][rows])
         table["box"][rows] = boxes
         table["last_seen"][rows] = stamp
         table["last_frame"][rows] = frame
         table["hits"][rows] += 1
-        self._describe(rows, things, which)
-        self._average(rows, things, which)
+        self._describe(rows, detections, which)
+        self._update_appearance(rows, detections, which)
 
-    def add(
+    def create(
         self,
-        things: Things,
+        detections: Detections,
         which: NDArray[np.int64],
         ids: NDArray[np.int64],
         slots: NDArray[np.int64],
         stamp: int,
         frame: int,
     ) -> NDArray[np.int64]:
-        """Stores the things `which` [N] of this frame as new objects; gives their rows [N]."""
+        """Stores the detections `which` [N] of this frame as new tracks; returns their rows [N]."""
         count = len(which)
         new = np.zeros(count, ROW)
         new["id"], new["slot"], new["hits"] = ids, slots, 1
-        new["box"] = things.boxes[which]
+        new["box"] = detections.boxes[which]
         new["first_seen"] = new["last_seen"] = stamp
         new["last_frame"] = frame
         first = len(self.rows)
         self.rows = np.concatenate([self.rows, new])
-        if self.appearance is not None:
-            blank = np.zeros((count, self.appearance.shape[1]), np.float32)
-            self.appearance = np.concatenate([self.appearance, blank])
+        if self.embeddings is not None:
+            unknown = np.zeros((count, self.embeddings.shape[1]), np.float32)
+            self.embeddings = np.concatenate([self.embeddings, unknown])
         rows = np.arange(first, first + count)
-        self._describe(rows, things, which)
-        self._average(rows, things, which)
+        self._describe(rows, detections, which)
+        self._update_appearance(rows, detections, which)
         return rows
 
-    def _describe(self, rows, things: Things, which) -> None:
+    def _describe(self, rows, detections: Detections, which) -> None:
         for name, values in (
-            ("index", things.index),
-            ("class_id", things.class_ids),
-            ("score", things.scores),
-            ("area", things.areas),
+            ("index", detections.index),
+            ("class_id", detections.class_ids),
+            ("score", detections.scores),
+            ("area", detections.areas),
         ):
             self.rows[name][rows] = values.take(which)
 
-    def _average(self, rows, things: Things, which) -> None:
-        """Equation 3; an unusable embedding changes nothing, a first one is taken whole."""
-        if things.embeddings is None or len(rows) == 0:
+    def _update_appearance(self, rows, detections: Detections, which) -> None:
+        """Equation 3. An unusable embedding changes nothing, and the first one is taken with weight 1."""
+        if detections.embeddings is None or len(rows) == 0:
             return
-        width, appearance = things.embeddings.shape[1], self.appearance
-        if appearance is None or appearance.shape[1] != width:
-            appearance = self.appearance = np.zeros((len(self.rows), width), np.float32)
-            self.rows["described"] = False
-        old, new = appearance.take(rows, axis=0), things.embeddings.take(which, axis=0)
-        usable, described = things.lengths.take(which) > 0, self.rows["described"][rows]
+        width, embeddings = detections.embeddings.shape[1], self.embeddings
+        if embeddings is None or embeddings.shape[1] != width:
+            embeddings = self.embeddings = np.zeros((len(self.rows), width), np.float32)
+            self.rows["has_embedding"] = False
+        old, new = embeddings.take(rows, axis=0), detections.embeddings.take(which, axis=0)
+        usable, known = detections.norms.take(which) > 0, self.rows["has_embedding"][rows]
+        weight = np.float32(self.appearance_weight)
         new -= old
-        if usable.all() and described.all():
-            new *= self._appearance_weight
+        if usable.all() and known.all():
+            new *= weight
         else:
-            new *= (np.where(described, self._appearance_weight, np.float32(1)) * usable)[:, None]
-            self.rows["described"][rows] = described | usable
+            new *= (np.where(known, weight, np.float32(1)) * usable)[:, None]
+            self.rows["has_embedding"][rows] = known | usable
         new += old
-        appearance[rows] = new
+        embeddings[rows] = new
+
+
+class Numbers:
+    """Track ids, which are never used twice, and slots, which are the smallest free numbers."""
+
+    def __init__(self) -> None:
+        self._next = 1
+
+    def ids(self, count: int) -> NDArray[np.int64]:
+        first, self._next = self._next, self._next + count
+        return np.arange(first, self._next)
+
+    @staticmethod
+    def slots(taken: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+        """The `count` smallest numbers that are not in `taken`.
+
+        Raises InputError when a slot would not fit into a panoptic map, whose pixels have 16 bits.
+        """
+        if not count:
+            return np.empty(0, np.int64)
+        reach = len(taken) + count
+        free = np.ones(reach, bool)
+        free[taken[taken < reach]] = False
+        slots = free.nonzero()[0][:count]
+        if slots[-1] > _LAST_SLOT:
+            raise InputError(
+                f"{reach} objects are remembered at once, a panoptic map has numbers for {_LAST_SLOT + 1}; "
+                "lower memory_tau, or raise the segmenter's thing_threshold or thing_area"
+            )
+        return slots

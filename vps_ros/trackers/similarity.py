@@ -1,12 +1,12 @@
-"""How alike two objects are: by place, by appearance, by pixels."""
+"""Similarities of tracks and detections: location, appearance, masks and boxes."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-_GATHERING = 12
-"""How many times more one pair costs when its vectors are gathered than within a product of matrices."""
+_GATHER_COST = 12
+"""Time of one dot product of gathered vectors, relative to that of one element of a matrix product (measured)."""
 
 
 def location_similarity(
@@ -16,7 +16,7 @@ def location_similarity(
 
     Video-kMaX equation 5, first factor.
     """
-    # -|b - c|^2 = 2 b.c - |b|^2 - |c|^2, as one product of matrices.
+    # -|b - c|^2 = 2 b.c - |b|^2 - |c|^2 is one matrix product.
     left, right = np.empty((len(boxes), 6)), np.empty((6, len(predicted)))
     left[:, :4], left[:, 4], left[:, 5] = boxes * 2, (boxes * boxes).sum(axis=1), 1
     right[:4], right[4], right[5] = predicted.T, -1, -(predicted * predicted).sum(axis=1)
@@ -27,39 +27,40 @@ def location_similarity(
 
 def appearance_similarity(
     vectors: NDArray[np.float32],
-    lengths: NDArray[np.float32],
+    norms: NDArray[np.float32],
     stored: NDArray[np.float32],
-    stored_lengths: NDArray[np.float32],
+    stored_norms: NDArray[np.float32],
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.float32]:
-    """Cosine, float [P], of the `pairs` of vectors [K, D] and [M, D]; 1 where one has length 0, that is, is unknown.
+    """Cosine, float [P], of the `pairs` of vectors [K, D] and [M, D]; 1 where one is unknown, that is, has norm 0.
 
-    Video-kMaX equation 5, second factor; an object of unknown appearance is judged by its place alone.
+    Video-kMaX equation 5, second factor; with the factor 1 the location alone decides.
     """
     k, m = pairs
-    scale = lengths[k] * stored_lengths[m]
+    scale = norms[k] * stored_norms[m]
     return np.divide(dots(vectors, stored, pairs), scale, out=np.ones_like(scale), where=scale > 0)
 
 
 def dots(
     vectors: NDArray[np.float32], others: NDArray[np.float32], pairs: tuple[NDArray[np.int64], NDArray[np.int64]]
 ) -> NDArray[np.float32]:
-    """Products, float [P], of the `pairs` of vectors [K, D] and [M, D]."""
+    """Dot products, float [P], of the `pairs` of vectors [K, D] and [M, D]."""
     k, m = pairs
-    # A product of matrices costs less for each pair than gathering the two vectors, but knows only all pairs.
-    if len(k) * _GATHERING < len(vectors) * len(others):
+    # A matrix product is faster for each pair than gathering the two vectors, but computes all pairs.
+    if len(k) * _GATHER_COST < len(vectors) * len(others):
         return np.einsum("pd,pd->p", vectors[k], others[m])
     return (vectors @ others.T)[k, m]
 
 
 def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> NDArray[np.int64]:
-    """Pixels that label i of one map shares with label j of the other, int64 [count + 1, other_count + 1].
+    """Joint histogram of two label maps: pixels that label i shares with label j, int64 [count + 1, other_count + 1].
 
-    Both maps [h, w] hold 0 (nothing) and 1..count; the joint histogram is one pass, whatever the number of objects.
+    Args:
+        labels, others: [h, w], with values 0 (no object) to count and to other_count.
     """
     width = other_count + 1
     cells = (count + 1) * width
-    # The narrowest type that holds a pair's number; pixels where both are nothing are only counted, not sorted in.
+    # The smallest integer type is the fastest. Pixels that are 0 in both maps are counted without the histogram.
     pairs = labels.astype(np.uint16 if cells <= 2**16 else np.int64).ravel()
     pairs *= pairs.dtype.type(width)
     pairs += others.ravel().astype(pairs.dtype, copy=False)
@@ -70,7 +71,7 @@ def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> N
 
 
 def dice(joint: NDArray[np.int64]) -> NDArray[np.float64]:
-    """2 |P and G| / (|P| + |G|), float [M, K], of a joint histogram [M + 1, K + 1] (first row and column: nothing).
+    """2 |P and G| / (|P| + |G|), float [M, K], of a joint histogram [M + 1, K + 1] (first row and column: no object).
 
     HybridTracker equation 7 for binary masks; 0 where both are empty.
     """
@@ -95,16 +96,16 @@ def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
 
 
 def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Length, [M, K], that the sides along an axis have in common."""
+    """Length [M, K] of the intersection of the boxes along an axis."""
     length = np.minimum(boxes[:, 2 + axis, None], others[:, 2 + axis])
     length -= np.maximum(boxes[:, axis, None], others[:, axis])
     return np.maximum(length, 0, out=length)
 
 
 def bidirectional_softmax(products: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Mean of the softmax over rows and of the softmax over columns, float [M, K], of products [M, K].
+    """Mean of the softmax over rows and of the softmax over columns, float [M, K], of dot products [M, K].
 
-    Quasi-dense tracking (Pang et al., CVPR 2021): two objects are alike where each is the other's best.
+    Quasi-dense tracking (Pang et al., CVPR 2021): it is high only where each is the best match of the other.
     """
     if products.size == 0:
         return np.zeros(products.shape)

@@ -1,4 +1,4 @@
-"""Small files of learned weights: arrays by name, and JSON that says what they were learned for."""
+"""Files of learned weights of trackers: named arrays, and JSON with facts about them."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 def read_weights(path: Path, names: tuple[str, ...], whose: str, remedy: str) -> tuple[Any, Arrays]:
-    """What a file is about, and its arrays `names` as float32.
+    """The facts of a file, and its arrays `names` as float32.
 
     Args:
-        whose: weights, for errors.
-        remedy: what to do about a file that is not that, for errors.
+        whose: owner of the weights, for errors.
+        remedy: what to do about a wrong file, for errors.
 
     Raises InputError when there is no such file, or it is damaged or lacks any of them.
     """
@@ -37,7 +37,7 @@ def read_weights(path: Path, names: tuple[str, ...], whose: str, remedy: str) ->
 
 
 def check_arrays(path: Path, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], remedy: str) -> None:
-    """Raises InputError for an array that has not its shape, or is not finite."""
+    """Raises InputError for an array with another shape, or with values that are not finite."""
     for name, shape in shapes.items():
         if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
             raise InputError(f"{path}: {name!r} is {list(arrays[name].shape)}, not finite {list(shape)}; {remedy}")

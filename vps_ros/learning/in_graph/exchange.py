@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import onnx
 
-from vps_ros.config import Config
 from vps_ros.learning.in_graph.append import append
 from vps_ros.learning.street_frames import street_frames
 from vps_ros.segmenters.model import OnnxSegmenter
+from vps_ros.segmenters.parameters import SegmenterParameters
 
 SHARE = 0.9999
 """Of the pixels that must be the host's."""
@@ -32,8 +32,8 @@ def exchange(path: Path, camera: tuple[int, int] | None, name: str) -> float:
     model = onnx.load(str(path))
     append(model, camera, name)
     onnx.save(model, str(path))
-    config = Config()
-    host, graph = OnnxSegmenter(before, config), OnnxSegmenter(path, config)
+    parameters = SegmenterParameters()
+    host, graph = OnnxSegmenter(before, parameters), OnnxSegmenter(path, parameters)
     height, width = graph.card.camera
     image = cv2.resize(next(street_frames(1, 1)), (width, height), interpolation=cv2.INTER_LINEAR)
     same = float((host(image).map == graph(image).map).mean())

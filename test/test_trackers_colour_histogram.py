@@ -10,7 +10,7 @@ from vps_ros.datasets.streets import drive
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES
-from vps_ros.trackers.histogram import SIZE, with_appearance
+from vps_ros.trackers.colour_histogram import SIZE, with_appearance
 
 GREY, RED, BLUE, GREEN = (128, 128, 128), (220, 20, 20), (20, 20, 220), (20, 200, 20)
 

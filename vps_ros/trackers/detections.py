@@ -1,4 +1,4 @@
-"""The thing segments of one frame, in an order that does not depend on how the segmenter numbered them."""
+"""Detections: the thing segments of one frame, in an order that does not depend on how the segmenter numbered them."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from numpy.typing import NDArray
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
 
-_SMALLEST = 1e-24
-"""Square of the length below which an embedding has no direction."""
+_MIN_SQUARED_NORM = 1e-24
+"""Squared norm below which an embedding has no direction."""
 
 
 @dataclass(frozen=True)
-class Things:
-    """Thing segments of one frame, arrays side by side.
+class Detections:
+    """Thing segments of one frame, one row of each array for each of the K detections.
 
     Attributes:
-        index: int64 [K], place in the Segmentation's arrays.
+        index: int64 [K], row in the Segmentation's arrays.
         class_ids: int64 [K].
         scores: float64 [K].
         areas: int64 [K], pixels of the camera.
         boxes: float64 [K, 4], x0 y0 x1 y1 divided by the image's width and height.
         embeddings: float32 [K, D] as the segmenter gave them, zeros where they cannot be used; None without any.
-        lengths: float32 [K] of the embeddings; 0 where there is none.
-        size: (height, width) of the camera.
+        norms: float32 [K], Euclidean norms of the embeddings; 0 where there is none.
+        size: (height, width) of the camera image.
     """
 
     index: NDArray[np.int64]
@@ -35,21 +35,26 @@ class Things:
     areas: NDArray[np.int64]
     boxes: NDArray[np.float64]
     embeddings: NDArray[np.float32] | None
-    lengths: NDArray[np.float32]
+    norms: NDArray[np.float32]
     size: tuple[int, int]
 
     def __len__(self) -> int:
         return len(self.index)
 
     @classmethod
-    def of(cls, segmentation: Segmentation, appearance: bool = True) -> Things:
-        """Things of a segmentation, ordered by left side, then the rest of the box, area, class, score and first pixel.
+    def of(cls, segmentation: Segmentation, appearance: bool = True) -> Detections:
+        """The detections of a segmentation, sorted by left side, the other sides, area, class, score and first pixel.
 
-        Masks do not overlap, so the order is complete: everything that follows, sums and ties included, is the
-        same however the segments were numbered. Without `appearance` the embeddings are left out.
+        Masks do not overlap, so no two detections are equal in all of these. All later results, rounding and ties
+        included, are therefore the same for every numbering of the segments.
+
+        Args:
+            appearance: False leaves the embeddings out.
+
+        Raises InputError when the number of embeddings is not that of the segments.
         """
         index = segmentation.is_thing.nonzero()[0]
-        index = index.take(_canonical(segmentation, index))
+        index = index.take(_sorted(segmentation, index))
         height, width = segmentation.map.shape
         boxes = segmentation.boxes.take(index, axis=0).astype(np.float64)
         boxes[:, 0::2] *= 1 / width
@@ -59,7 +64,7 @@ class Things:
                 f"{len(segmentation.embeddings)} embeddings were given for {len(segmentation)} segments; "
                 "give one row for each segment, or none at all"
             )
-        embeddings, lengths = _usable(segmentation.embeddings if appearance else None, index)
+        embeddings, norms = _usable(segmentation.embeddings if appearance else None, index)
         return cls(
             index,
             segmentation.class_ids.take(index).astype(np.int64, copy=False),
@@ -67,18 +72,18 @@ class Things:
             segmentation.areas.take(index).astype(np.int64, copy=False),
             boxes,
             embeddings,
-            lengths,
+            norms,
             (height, width),
         )
 
 
-def lengths(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Euclidean lengths [K] of rows [K, D]; 0 for a row without a direction: not finite, or all but zero."""
+def norms(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Euclidean norms [K] of rows [K, D]; 0 for a row without a direction: not finite, or almost zero."""
     square = np.einsum("kd,kd->k", vectors, vectors)
-    # NaN compares false with everything, and is the smallest and largest of what it is among.
-    if len(square) and square.min() > _SMALLEST and square.max() < np.inf:
+    # A NaN makes both min() and max() NaN, which compares false, so this path has finite values only.
+    if len(square) and square.min() > _MIN_SQUARED_NORM and square.max() < np.inf:
         return np.sqrt(square, out=square)
-    good = (square > _SMALLEST) & (square < np.inf)
+    good = (square > _MIN_SQUARED_NORM) & (square < np.inf)
     return np.sqrt(np.where(good, square, np.float32(0)))
 
 
@@ -88,21 +93,22 @@ def _usable(
     if embeddings is None or embeddings.ndim != 2 or embeddings.shape[1] == 0:
         return None, np.zeros(len(index), np.float32)
     vectors = embeddings.take(index, axis=0).astype(np.float32, copy=False)
-    length = lengths(vectors)
-    unusable = length == 0
+    found = norms(vectors)
+    unusable = found == 0
     if unusable.any():
         vectors[unusable] = 0
-    return vectors, length
+    return vectors, found
 
 
-def _canonical(segmentation: Segmentation, index: NDArray[np.int64]) -> NDArray[np.int64]:
+def _sorted(segmentation: Segmentation, index: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The order [K] of the segments `index` [K]."""
     boxes = segmentation.boxes.take(index, axis=0)
     order = boxes[:, 0].argsort(kind="stable")
     left = boxes[:, 0].take(order)
     equal = left[1:] == left[:-1]
     if not equal.any():
         return order
-    # Those of equal left sides stand in a row: the other keys need only put them in order among themselves.
+    # Only runs of equal left sides need the other keys.
     tied = np.zeros(len(index), bool)
     tied[1:] = equal
     tied[:-1] |= equal

@@ -1,4 +1,4 @@
-"""What the hierarchical tracker is made of: the camera's motion, what looks are worth, evidence, and its judge."""
+"""The steps of the hierarchical tracker: camera motion, appearance models, features of pairs, and the match scorer."""
 
 from dataclasses import replace
 
@@ -14,13 +14,21 @@ from vps_ros.flow import DisFlow, FlowHistory
 from vps_ros.frame import AssociatedBy, Frame
 from vps_ros.online import describe
 from vps_ros.trackers import make_tracker
-from vps_ros.trackers.camera import camera_motion
-from vps_ros.trackers.evidence import COLUMNS, compare
-from vps_ros.trackers.judge import ARRAYS, RIVALS, SECOND, Judge, read, rivals, shipped, write
-from vps_ros.trackers.looks import Looks
-from vps_ros.trackers.objects import ObjectMemory
-from vps_ros.trackers.pixels import PixelHistory
-from vps_ros.trackers.things import Things
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.hierarchical.assign import (
+    CONTEXT_FEATURES,
+    FIRST_STAGE,
+    SECOND_STAGE,
+    MatchScorer,
+    competition,
+    read,
+    shipped_scorer,
+    write,
+)
+from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
+from vps_ros.trackers.hierarchical.predict import camera_motion
+from vps_ros.trackers.hierarchical.update import AppearanceModel, HierarchicalMemory
+from vps_ros.trackers.masks import MaskHistory
 
 # The camera's motion
 
@@ -54,7 +62,7 @@ def test_camera_motion_says_nothing_without_background():
     assert camera_motion(flow_of(np.zeros((3, 2))), np.zeros((96, 160), bool)) is None
 
 
-# Looks
+# Appearance
 
 
 def unit(*angles):
@@ -62,60 +70,60 @@ def unit(*angles):
 
 
 def taught(same, different, rounds=400):
-    """Looks of one object that turns by `same` radians between sightings, beside another `different` radians away."""
-    looks, classes = Looks(1.0), np.zeros(2, np.int64)
-    looks.make_room(0, 2)
-    looks.add(2)
+    """A model of one object that turns by `same` radians between frames, beside another `different` radians away."""
+    model, classes = AppearanceModel(), np.zeros(2, np.int64)
+    model.set_width(0, 2)
+    model.add(2)
     for i in range(rounds):
         turn = same * (i % 2)
         units = unit(turn, different + turn)
-        looks.differ(units, classes)
-        looks.see(np.arange(2), units)
-    return looks
+        model.learn_different(units, classes)
+        model.update(np.arange(2), units, 1.0)
+    return model
 
 
-def test_looks_that_tell_objects_apart_count():
-    looks = taught(0.1, 1.4)
-    assert looks.ratio(np.array([np.cos(0.1)])) > 2
-    assert looks.ratio(np.array([np.cos(1.4)])) == -6
+def test_appearance_that_distinguishes_objects_counts():
+    model = taught(0.1, 1.4)
+    assert model.log_likelihood_ratio(np.array([np.cos(0.1)])) > 2
+    assert model.log_likelihood_ratio(np.array([np.cos(1.4)])) == -6
 
 
-def test_looks_that_tell_nothing_apart_say_nothing():
-    """Two objects as alike as each is to itself: whatever the cosine, neither is likelier by much."""
-    looks = taught(0.3, 0.3)
-    assert abs(looks.ratio(np.array([np.cos(0.3)]))) < 2
+def test_appearance_that_does_not_distinguish_objects_has_no_influence():
+    """Two objects as similar as each is to itself: whatever the cosine, neither case is much more likely."""
+    model = taught(0.3, 0.3)
+    assert abs(model.log_likelihood_ratio(np.array([np.cos(0.3)]))) < 2
 
 
-def test_more_alike_than_usual_is_no_reason_to_doubt():
-    looks = taught(0.5, 1.5)
-    assert looks.ratio(np.array([1.0])) >= looks.ratio(np.array([np.cos(0.5)]))
+def test_more_similarity_than_usual_does_not_lower_the_ratio():
+    model = taught(0.5, 1.5)
+    assert model.log_likelihood_ratio(np.array([1.0])) >= model.log_likelihood_ratio(np.array([np.cos(0.5)]))
 
 
-def test_unknown_looks_stay_until_known_and_known_ones_through_unknown():
-    looks = Looks(0.5)
-    looks.make_room(0, 2)
-    looks.add(1)
-    looks.see(np.array([0]), np.zeros((1, 2), np.float32))
-    assert not looks.vectors.any()
-    looks.see(np.array([0]), unit(0.5))
-    looks.see(np.array([0]), np.zeros((1, 2), np.float32))
-    np.testing.assert_allclose(looks.vectors, unit(0.5), atol=1e-6)
-    looks.see(np.array([0]), unit(0.9))
-    np.testing.assert_allclose(looks.vectors, unit(0.7), atol=1e-6)
+def test_unknown_appearance_stays_until_known_and_known_one_through_unknown():
+    model = AppearanceModel()
+    model.set_width(0, 2)
+    model.add(1)
+    model.update(np.array([0]), np.zeros((1, 2), np.float32), 0.5)
+    assert not model.vectors.any()
+    model.update(np.array([0]), unit(0.5), 0.5)
+    model.update(np.array([0]), np.zeros((1, 2), np.float32), 0.5)
+    np.testing.assert_allclose(model.vectors, unit(0.5), atol=1e-6)
+    model.update(np.array([0]), unit(0.9), 0.5)
+    np.testing.assert_allclose(model.vectors, unit(0.7), atol=1e-6)
 
 
-def test_looks_of_different_classes_are_not_compared():
-    looks = Looks(0.3)
-    before = looks.ratio(np.linspace(-1, 1, 9))
-    looks.differ(unit(0, 1), np.array([11, 13]))
-    np.testing.assert_array_equal(looks.ratio(np.linspace(-1, 1, 9)), before)
+def test_appearances_of_different_classes_are_not_compared():
+    model = AppearanceModel()
+    before = model.log_likelihood_ratio(np.linspace(-1, 1, 9))
+    model.learn_different(unit(0, 1), np.array([11, 13]))
+    np.testing.assert_array_equal(model.log_likelihood_ratio(np.linspace(-1, 1, 9)), before)
 
 
-# The judge
+# The match scorer
 
 
 def by_hand(**changed):
-    """A judge that takes the first column for log-odds, and in its second look takes off half the object's rivals."""
+    """The first stage takes the first feature for log-odds, the second subtracts half the competition of the track."""
     f = len(COLUMNS)
     arrays = {
         "mean": np.zeros(f),
@@ -124,21 +132,21 @@ def by_hand(**changed):
         "hidden_bias": np.zeros(1),
         "out": np.ones(1),
         "out_bias": np.zeros(()),
-        "again": np.eye(1, f + RIVALS, f + 1),
+        "again": np.eye(1, f + CONTEXT_FEATURES, f + 1),
         "again_bias": np.zeros(1),
         "again_out": np.array([-1.5]),
         "again_out_bias": np.zeros(()),
     }
-    return Judge(**{name: np.asarray(v, np.float32) for name, v in {**arrays, **changed}.items()})
+    return MatchScorer(**{name: np.asarray(v, np.float32) for name, v in {**arrays, **changed}.items()})
 
 
-def test_rivals_of_a_pair_are_the_others_of_its_group():
-    found = rivals(np.array([0.0, 1.0, 2.0, 5.0]), np.array([3, 3, 3, 0]))
+def test_competition_is_from_the_other_pairs_of_the_group():
+    found = competition(np.array([0.0, 1.0, 2.0, 5.0]), np.array([3, 3, 3, 0]))
     e = np.exp
     np.testing.assert_allclose(found, np.log([1 + e(1) + e(2), 2 + e(2), 2 + e(1), 1]))
 
 
-def test_second_look_knows_the_rivals():
+def test_second_stage_sees_the_competition():
     columns = np.zeros((3, len(COLUMNS)), np.float32)
     columns[:, 0] = 2, 1, 1
     odds = by_hand()(columns, np.array([0, 0, 1]), np.array([0, 1, 2]))
@@ -146,12 +154,12 @@ def test_second_look_knows_the_rivals():
     np.testing.assert_allclose(odds, expected, rtol=1e-6)
 
 
-def test_judge_is_written_and_read(tmp_path):
-    judge = replace(by_hand(out_bias=0.5), about={"format": 1, "columns": COLUMNS})
-    write(tmp_path / "judge.npz", judge)
-    again = read(tmp_path / "judge.npz")
-    for name in (*ARRAYS, *SECOND):
-        np.testing.assert_array_equal(getattr(again, name), getattr(judge, name))
+def test_scorer_is_written_and_read(tmp_path):
+    scorer = replace(by_hand(out_bias=0.5), about={"format": 1, "columns": COLUMNS})
+    write(tmp_path / "scorer.npz", scorer)
+    again = read(tmp_path / "scorer.npz")
+    for name in (*FIRST_STAGE, *SECOND_STAGE):
+        np.testing.assert_array_equal(getattr(again, name), getattr(scorer, name))
 
 
 @pytest.mark.parametrize(
@@ -159,27 +167,27 @@ def test_judge_is_written_and_read(tmp_path):
     [
         ({"hidden": np.ones((1, 3))}, "'hidden' is"),
         ({"out": np.array([np.nan])}, "not finite"),
-        ({"about": {"format": 1, "columns": ["other"]}}, "other evidence"),
-        ({"about": {"format": 99, "columns": COLUMNS}}, "other evidence"),
+        ({"about": {"format": 1, "columns": ["other"]}}, "other features"),
+        ({"about": {"format": 99, "columns": COLUMNS}}, "other features"),
     ],
 )
-def test_judge_that_does_not_fit_is_refused(tmp_path, change, says):
-    judge = replace(by_hand(), **{"about": {"format": 1, "columns": COLUMNS}, **change})
-    write(tmp_path / "judge.npz", judge)
+def test_scorer_that_does_not_fit_is_refused(tmp_path, change, says):
+    scorer = replace(by_hand(), **{"about": {"format": 1, "columns": COLUMNS}, **change})
+    write(tmp_path / "scorer.npz", scorer)
     with pytest.raises(InputError, match=says):
-        read(tmp_path / "judge.npz")
+        read(tmp_path / "scorer.npz")
 
 
-def test_judge_that_is_no_file_of_ours_is_refused(tmp_path):
+def test_file_that_is_no_scorer_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        read(tmp_path / "judge.npz")
-    (tmp_path / "judge.npz").write_bytes(b"PK\x03\x04 cut off")
+        read(tmp_path / "scorer.npz")
+    (tmp_path / "scorer.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(InputError, match="not weights"):
-        read(tmp_path / "judge.npz")
+        read(tmp_path / "scorer.npz")
 
 
-def test_shipped_judge_believes_what_meets_and_not_what_is_far():
-    """One object, one thing: all evidence for it; none of it."""
+def test_shipped_scorer_accepts_what_overlaps_and_rejects_what_is_far():
+    """One track, one detection: all features speak for it; none does."""
     columns = dict.fromkeys(COLUMNS, 0.0)
     same = {
         "flow_dice",
@@ -204,27 +212,28 @@ def test_shipped_judge_believes_what_meets_and_not_what_is_far():
     }
     for given_, likely in ((alike, True), (apart, False)):
         row = np.array([[given_[name] for name in COLUMNS]], np.float32)
-        assert (shipped()(row, np.array([0]), np.array([0]))[0] > 0) == likely
+        assert (shipped_scorer()(row, np.array([0]), np.array([0]))[0] > 0) == likely
 
 
-# Evidence
+# Features of pairs
 
 
 def test_evidence_of_a_thing_that_stood_still():
-    memory = ObjectMemory(0.3, 0.5)
-    pixels = PixelHistory(FlowHistory(DisFlow()))
+    memory = HierarchicalMemory()
+    pixels = MaskHistory(FlowHistory(DisFlow()))
     things = [Thing((40, 20, 60, 40), name=1)]
     for i in range(2):
         frame, segmentation, _ = shot(things, i * RATE)
-        seen = Things.of(segmentation)
+        seen = Detections.of(segmentation)
         pixels.push(frame, segmentation, seen)
-        memory.move(None, 0.1 * i, seen, np.ones((1, 4), np.float32) / 2)
+        memory.move(None, 0.1 * i, seen.size)
+        memory.observe(seen, np.ones((1, 4), np.float32) / 2)
         if i == 0:
-            rows = memory.add(seen, np.array([0]), np.array([7]), np.array([0]), 0, 1)
-            pixels.remember(np.array([7]))
-    pairs = compare(memory, pixels, seen, rows, np.array([0]), RATE)
+            memory.create(seen, np.array([0]), np.array([7]), np.array([0]), 0, 1)
+            pixels.set_ids(np.array([7]))
+    pairs = compare(memory, pixels, seen, RATE)
     assert (pairs.m.tolist(), pairs.k.tolist(), pairs.by_pixels.tolist()) == ([0], [0], [True])
-    found = dict(zip(COLUMNS, pairs.columns[0].tolist(), strict=True))
+    found = dict(zip(COLUMNS, pairs.features[0].tolist(), strict=True))
     ones = {
         "flow_dice",
         "motion_dice",
@@ -248,15 +257,17 @@ def test_evidence_of_a_thing_that_stood_still():
 
 def test_hidden_object_moves_with_the_camera():
     """Its place follows the background although nobody sees it; its own drift goes on."""
-    memory = ObjectMemory(0.3, 0.5)
+    memory = HierarchicalMemory()
     frame, segmentation, _ = shot([Thing((40, 20, 60, 40), name=1)])
-    seen = Things.of(segmentation)
-    memory.move(None, 0.0, seen, np.ones((1, 4), np.float32) / 2)
-    memory.add(seen, np.array([0]), np.array([1]), np.array([0]), 0, 1)
-    nothing = Things.of(shot([], RATE)[1])
+    seen = Detections.of(segmentation)
+    memory.move(None, 0.0, seen.size)
+    memory.observe(seen, np.ones((1, 4), np.float32) / 2)
+    memory.create(seen, np.array([0]), np.array([1]), np.array([0]), 0, 1)
+    nothing = Detections.of(shot([], RATE)[1])
     right = np.array([[0, 0], [0, 0], [10 / WIDTH, 0]])
     for _ in range(3):
-        memory.move(right, 0.1, nothing, np.empty((0, 4), np.float32))
+        memory.move(right, 0.1, nothing.size)
+        memory.observe(nothing, np.empty((0, 4), np.float32))
     np.testing.assert_allclose(memory.predict(0, np.array([0]))[0], np.array([70, 20, 90, 40]) / ([WIDTH, HEIGHT] * 2))
 
 

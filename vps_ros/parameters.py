@@ -1,0 +1,99 @@
+"""How a component declares its parameters: one dataclass beside its code, one field for each parameter.
+
+    @dataclass(frozen=True)
+    class SortParameters(TrackerParameters):
+        iou_threshold: float = parameter(0.3, "least IoU of ...", low=0, high=1, live=True, source="SORT, code")
+
+The YAML file, the node's parameters, the command line's flags and the table in docs are made from these declarations.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any, get_type_hints
+
+from vps_ros.errors import InputError
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """The declaration of one parameter.
+
+    Attributes:
+        meaning: one line, without a full stop.
+        unit: of the value; empty where it has none, or where the meaning says it.
+        low, high: range of the values, both included; None where there is none.
+        choices: the values that are allowed; empty where any is.
+        live: may change while a pipeline runs.
+        once: is read when the node starts, and never again.
+        source: where the default comes from: a paper, its code, or a measurement.
+    """
+
+    name: str
+    type: type
+    default: Any
+    meaning: str
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+    choices: Collection[str] = ()
+    live: bool = False
+    once: bool = False
+    source: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The command line's flag."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def parameter(default: Any, meaning: str, **facts: Any) -> Any:
+    """A dataclass field with what `Parameter` knows of it besides name and type."""
+    return field(default=default, metadata={"meaning": meaning, **facts})
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Base of all sets of parameters; raises InputError for a value out of its range."""
+
+    def __post_init__(self) -> None:
+        for p in declared(type(self)):
+            object.__setattr__(self, p.name, check(p, getattr(self, p.name)))
+
+
+_DECLARED: dict[type[Parameters], tuple[Parameter, ...]] = {}
+
+
+def declared(kind: type[Parameters]) -> tuple[Parameter, ...]:
+    """The parameters of a set, in the order of declaration."""
+    if kind not in _DECLARED:
+        hints = get_type_hints(kind)
+        _DECLARED[kind] = tuple(
+            Parameter(f.name, getattr(hints[f.name], "__origin__", hints[f.name]), f.default, **f.metadata)
+            for f in dataclasses.fields(kind)
+        )
+    return _DECLARED[kind]
+
+
+def check(p: Parameter, value: Any) -> Any:
+    """The value in its declared type; raises InputError that names the parameter, the value and what is allowed."""
+    if p.type is tuple:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",")]
+        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(v, str) for v in value):
+            raise InputError(f"{p.name}: {value!r} is not a list of names")
+        value = tuple(value)
+    elif p.type is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    elif type(value) is not p.type:
+        raise InputError(f"{p.name}: {value!r} is not of type {p.type.__name__}")
+    if p.choices:
+        for one in value if isinstance(value, tuple) else (value,):
+            if one not in p.choices:
+                raise InputError(f"{p.name}: {one!r} is not one of {', '.join(p.choices)}")
+    # Written so that NaN, which compares false with everything, is refused too.
+    if (p.low is not None and not value >= p.low) or (p.high is not None and not value <= p.high):
+        raise InputError(f"{p.name}: {value!r} is outside {p.low:g}..{p.high:g}")
+    return value

@@ -1,0 +1,171 @@
+"""Colour histograms as appearance, for segmenters that give no embeddings."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import InputError
+from vps_ros.frame import Frame, Segmentation
+
+_BINS = (16, 4, 4)
+"""Bins of CIE L*, a* and b*. Lightness has the most, since most colours of a street are greys."""
+_LIMITS = ((0, 255), (108, 148), (108, 148))
+"""Centres of the first and the last bin in OpenCV's 8-bit Lab. More saturated colours are rare and count to the
+nearest bin."""
+_FINER = (4, 2, 2)
+"""Cells for each bin of an axis. Pixels are counted in cells, and the counts are then divided between the two nearest
+bins of each axis (linear interpolation). This needs one pass over the pixels instead of eight."""
+_CELLS = tuple(cells * bins for cells, bins in zip(_FINER, _BINS, strict=True))
+_SCENE_WEIGHT = 0.5
+"""Weight of the whole image's histogram, which is subtracted: colours of the whole scene do not distinguish objects."""
+_SAMPLING = ((1, 1_000), (2, 10_000), (4, math.inf))
+"""(step, area): of things with fewer pixels than `area`, every `step`-th row and column is sampled. The whole image is
+sampled as the largest things."""
+_BATCH = 256
+"""Things whose cells are in memory at the same time."""
+
+SIZE = math.prod(_BINS)
+"""Length D of the embeddings."""
+
+
+def with_appearance(frame: Frame, segmentation: Segmentation) -> Segmentation:
+    """The segmentation with a colour histogram as the embedding of each thing.
+
+    Args:
+        frame: the camera's image.
+        segmentation: of that image; embeddings that it has are replaced.
+
+    Returns:
+        Embeddings as `colour_histograms` makes them; zeros, which trackers take for unknown, for stuff.
+
+    Raises:
+        InputError: image and segmentation differ in size.
+    """
+    if frame.image.shape[:2] != segmentation.map.shape:
+        raise InputError(
+            f"frame at {frame.stamp} ns: image {list(frame.image.shape[:2])} and segments "
+            f"{list(segmentation.map.shape)} differ in size; give both at the camera's"
+        )
+    histograms = colour_histograms(frame.image, segmentation.map, segmentation.is_thing, segmentation.areas)
+    return replace(segmentation, embeddings=histograms)
+
+
+def colour_histograms(
+    image: NDArray[np.uint8],
+    labels: NDArray[np.unsignedinteger],
+    wanted: NDArray[np.bool_],
+    areas: NDArray[np.integer],
+) -> NDArray[np.float32]:
+    """Normalised colour histograms of the wanted segments of an image.
+
+    A joint histogram over lightness and the two colour axes of CIE Lab with linear interpolation between bins. Its
+    square root is taken, so that dot products are Bhattacharyya coefficients, and half of the whole image's is
+    subtracted. The appearance of an object then depends neither on other objects nor on earlier frames.
+
+    Args:
+        image: uint8 [H, W, 3] RGB.
+        labels: [H, W], 1 + k for the pixels of segment k, 0 elsewhere.
+        wanted: bool [K].
+        areas: int [K], pixels of each segment.
+
+    Returns:
+        float32 [K, SIZE], of norm 1; zeros for segments that are not wanted, and for those without a sampled pixel.
+    """
+    embeddings = np.zeros((len(wanted), SIZE), np.float32)
+    segments = np.flatnonzero(wanted)
+    if not len(segments):
+        return embeddings
+    pixels = image.reshape(-1, 3)
+    place, label = _sampled(labels, wanted, areas)
+    step = _SAMPLING[-1][0]
+    scene = image[::step, ::step].reshape(-1, 3)
+    scene = _SCENE_WEIGHT * _histograms(scene, np.zeros(len(scene), np.int32), 1)[0]
+    rows = np.zeros(len(wanted) + 1, np.int32)
+    rows[segments + 1] = np.arange(len(segments), dtype=np.int32)
+    row = rows.take(label)
+    for first in range(0, len(segments), _BATCH):
+        some = segments[first : first + _BATCH]
+        if len(segments) > _BATCH:
+            inside = (row >= first) & (row < first + _BATCH)
+            own = _histograms(pixels.take(place[inside], axis=0), row[inside] - np.int32(first), len(some))
+        else:
+            own = _histograms(pixels.take(place, axis=0), row, len(some))
+        seen = own.any(axis=1)
+        own[seen] -= scene
+        own[seen] /= np.linalg.norm(own[seen], axis=1, keepdims=True)
+        embeddings[some] = own
+    return embeddings
+
+
+def _sampled(labels, wanted, areas) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger]]:
+    """Indices of the sampled pixels in the flattened image [P], and their labels."""
+    width = labels.shape[1]
+    places, found = [], []
+    smallest: float = 0
+    for step, largest in _SAMPLING:
+        table = np.zeros(max(len(wanted) + 1, 256), bool)
+        table[1 : len(wanted) + 1] = wanted & (smallest <= areas) & (areas < largest)
+        smallest = largest
+        if not table.any():
+            continue
+        coarse = np.ascontiguousarray(labels[::step, ::step])
+        if coarse.dtype == np.uint8:
+            place = np.flatnonzero(cv2.LUT(coarse, table[:256].view(np.uint8)).view(bool))
+        else:
+            place = np.flatnonzero(table.take(coarse))
+        found.append(coarse.ravel().take(place))
+        if step > 1:
+            y, x = np.divmod(place, coarse.shape[1])
+            place = y * (step * width) + x * step
+        places.append(place)
+    return np.concatenate(places), np.concatenate(found)
+
+
+def _histograms(colors: NDArray[np.uint8], rows: NDArray[np.int32], count: int) -> NDArray[np.float32]:
+    """Square roots of the histograms of pixels [P, 3], float32 [count, SIZE], of norm 1.
+
+    `rows` [P] says which of the histograms each pixel belongs to. A histogram without pixels is zeros.
+    """
+    cells = math.prod(_CELLS)
+    cell = rows * np.int32(cells)
+    if len(colors):
+        number = cv2.LUT(cv2.cvtColor(colors[None], cv2.COLOR_RGB2LAB), _TABLES)
+        number = number.reshape(-1, len(_CELLS))
+        cell += number[:, 0]
+        cell += number[:, 1]
+        cell += number[:, 2]
+    counts = np.bincount(cell, minlength=count * cells).astype(np.float64)
+    counts = counts.reshape(count * _CELLS[0], -1) @ _COLOUR_SHARE
+    counts = (_SHARES[0].T @ counts.reshape(count, _CELLS[0], -1)).reshape(count, SIZE)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    return np.sqrt(shares.astype(np.float32))
+
+
+def _table(axis: int) -> NDArray[np.int32]:
+    """Contribution of each value [256] of a channel to the number of a pixel's cell."""
+    low, high = _LIMITS[axis]
+    place = np.clip((np.arange(256) - low) / (high - low), 0, 1)
+    number = np.minimum((place * _CELLS[axis]).astype(np.int32), _CELLS[axis] - 1)
+    return number * np.int32(math.prod(_CELLS[axis + 1 :]))
+
+
+def _share(axis: int) -> NDArray[np.float64]:
+    """Weights [C, B] of the cells of an axis for its bins.
+
+    They are multiples of 1/64: sums of counts are then exact and do not depend on the order of the segments.
+    """
+    bins, cells = _BINS[axis], _CELLS[axis]
+    place = np.rint((np.arange(cells) + 0.5) / cells * (bins - 1) * 64) / 64
+    return np.maximum(0, 1 - np.abs(place[:, None] - np.arange(bins)))
+
+
+_TABLES = np.stack([_table(axis) for axis in range(3)], axis=-1)[None]
+"""int32 [1, 256, 3], a table for cv2.LUT on three channels."""
+_SHARES = tuple(map(_share, range(3)))
+_COLOUR_SHARE = np.kron(_SHARES[1], _SHARES[2])
+"""Weights for both colour axes together, as one matrix."""

@@ -1,0 +1,216 @@
+"""Step 2, compare: features of each pair of a track and a detection that may be one object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.trackers.assignment import find
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.hierarchical.update import HierarchicalMemory
+from vps_ros.trackers.masks import MaskHistory
+
+COLUMNS = (
+    "flow_dice",
+    "motion_dice",
+    "containment",
+    "dice_2",
+    "containment_2",
+    "latest_dice",
+    "log_gap",
+    "log_seconds",
+    "gap_is_1",
+    "gap_is_2",
+    "distance",
+    "distance_per_gap",
+    "nearer_side_x",
+    "nearer_side_y",
+    "height_ratio",
+    "width_ratio",
+    "class_share",
+    "same_class",
+    "colour_ratio",
+    "embedding_ratio",
+    "colour_cosine",
+    "box_iou",
+    "hits",
+    "area",
+    "at_border",
+)
+"""Names of the features.
+
+Masks warped by the flow or shifted by the predicted motion, one and two frames on (Dice, share of the smaller mask);
+frames and seconds since the last detection; distance of the predicted box in object sizes, and that of the nearer of
+two opposite sides, since an object that is partly occluded keeps one; ratios of sizes as logarithms; classes;
+appearance; and facts about the detection.
+"""
+
+_REACH, _REACH_PER_SECOND = 2.0, 4.0
+"""Largest distance of a pair in object sizes, and its growth with the time since the last detection."""
+_MIN_SECONDS, _MAX_SECONDS = 0.01, 10.0
+"""Limits of the time since the last detection."""
+_TOUCHING = 0.05
+"""Share of the smaller mask above which masks overlap. Pairs whose masks overlap are compared at any distance."""
+_MIN_SIZE = 0.012
+"""Image widths. Smaller objects count as that large, since one pixel is a large part of them."""
+_BORDER = 0.005
+_MAX_HITS = 5
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Tracks and detections that may be one object, P of them.
+
+    Attributes:
+        m: int64 [P], rows of the memory.
+        k: int64 [P], detections.
+        features: float32 [P, len(COLUMNS)].
+        by_pixels: bool [P], whether masks of the last two frames overlap with the current one.
+    """
+
+    m: NDArray[np.int64]
+    k: NDArray[np.int64]
+    features: NDArray[np.float32]
+    by_pixels: NDArray[np.bool_]
+
+
+def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detections, stamp: int) -> Pairs:
+    """The pairs of all tracks and detections that are near each other, sorted by (m, k).
+
+    Args:
+        stamp: of the current frame, nanoseconds.
+    """
+    overlaps = [_Overlaps.of(memory, masks, steps) for steps in (1, 2)]
+    boxes, predicted = memory.in_widths(detections.boxes), memory.boxes
+    seconds = np.clip((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS, _MAX_SECONDS)
+    sides, predicted_sides = (np.maximum(b[:, 2:] - b[:, :2], 1e-6) for b in (boxes, predicted))
+    near = _near(boxes, sides, predicted, predicted_sides, _REACH + _REACH_PER_SECOND * seconds)
+    touching = np.zeros(near.shape, bool)
+    for one in overlaps:
+        one.mark(touching)
+    m, k = np.nonzero(near | touching)
+    gap = memory.gap[m]
+    size = np.maximum((np.sqrt(predicted_sides.prod(axis=1))[m] + np.sqrt(sides.prod(axis=1))[k]) / 2, _MIN_SIZE)
+    offset = (boxes[k] - predicted[m]) / size[:, None]
+    side, centre = np.abs(offset), (offset[:, :2] + offset[:, 2:]) / 2
+    distance = np.sqrt((centre * centre).sum(axis=1))
+    ratio = np.abs(np.log(sides[k] / predicted_sides[m]))
+    (flow, motion, share), (flow_2, motion_2, share_2) = (one.at(m, k) for one in overlaps)
+    dice_2 = np.maximum(flow_2, motion_2)
+    classes = detections.class_ids[k]
+    colour = memory.colours.cosine(m, memory.unit_colours, k)
+    columns = (
+        flow,
+        motion,
+        share,
+        dice_2,
+        share_2,
+        np.where(gap == 1, np.maximum(flow, motion), np.where(gap == 2, dice_2, 0)),
+        np.log(gap),
+        np.log(seconds)[m],
+        gap == 1,
+        gap == 2,
+        distance,
+        distance / gap,
+        np.minimum(side[:, 0], side[:, 2]),
+        np.minimum(side[:, 1], side[:, 3]),
+        ratio[:, 1],
+        ratio[:, 0],
+        memory.class_share(m, classes),
+        memory.latest_class[m] == classes,
+        memory.colours.log_likelihood_ratio(colour),
+        _embedding_ratio(memory, m, k),
+        colour,
+        _box_iou(predicted[m], boxes[k]),
+        np.minimum(memory.rows["hits"][m], _MAX_HITS) / _MAX_HITS,
+        0.2 * np.log1p(detections.areas[k] * (640 / detections.size[1]) ** 2),
+        (boxes[k, 0] < _BORDER) | (boxes[k, 2] > 1 - _BORDER),
+    )
+    table = np.empty((len(COLUMNS), len(m)), np.float32)
+    for line, values in zip(table, columns, strict=True):
+        line[:] = values
+    return Pairs(m, k, table.T, touching[m, k])
+
+
+def _near(boxes, sides, predicted, predicted_sides, reach: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """bool [M, K]: whether the distance of the centres is at most `reach` [M] mean sizes along both axes."""
+    size = np.sqrt(predicted_sides.prod(axis=1))[:, None] + np.sqrt(sides.prod(axis=1))
+    np.maximum(size, 2 * _MIN_SIZE, out=size)
+    size *= reach[:, None]
+    # All lengths are doubled here: the sums of two sizes and of two corners are not divided by 2.
+    near = np.ones(size.shape, bool)
+    for axis in (0, 1):
+        expected, centre = (b[:, axis] + b[:, axis + 2] for b in (predicted, boxes))
+        near &= np.abs(centre - expected[:, None]) <= size
+    return near
+
+
+@dataclass(frozen=True)
+class _Overlaps:
+    """Overlaps of the masks of one earlier frame, warped by the flow and shifted by the motion, with the current ones.
+
+    Attributes:
+        place: int64 [M], which mask of the earlier frame each track had; -1 for none.
+        joints: joint histograms (see `overlap`) by flow and by motion; empty if no track had a mask.
+    """
+
+    place: NDArray[np.int64]
+    joints: tuple[NDArray[np.int64], ...] = ()
+
+    @classmethod
+    def of(cls, memory: HierarchicalMemory, masks: MaskHistory, steps: int) -> _Overlaps:
+        place = np.full(len(memory), -1)
+        past = masks.before(steps)
+        if past is None:
+            return cls(place)
+        known, rows = find(memory.rows["id"], past.ids)
+        if not len(known):
+            return cls(place)
+        place[rows] = known
+        shifts = np.zeros((len(past.ids), 2))
+        now = memory.predict(past.stamp, rows)
+        shifts[known] = (now[:, :2] + now[:, 2:]) / 2 - past.centres[known]
+        return cls(place, (masks.flow_overlap(steps), masks.shift_overlap(steps, shifts)))
+
+    def mark(self, touching: NDArray[np.bool_]) -> None:
+        """Sets `touching` [M, K] where masks of tracks and detections overlap."""
+        for joint in self.joints:
+            row = np.full(len(joint), -1)
+            row[self.place[self.place >= 0] + 1] = np.flatnonzero(self.place >= 0)
+            i, k = np.nonzero(joint[1:, 1:])
+            both, older, newer = joint[i + 1, k + 1], joint.sum(axis=1)[i + 1], joint.sum(axis=0)[k + 1]
+            m = row[i + 1]
+            overlapping = (both > _TOUCHING * np.minimum(older, newer)) & (m >= 0)
+            touching[m[overlapping], k[overlapping]] = True
+
+    def at(self, m: NDArray[np.int64], k: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
+        """Dice by flow, Dice by motion, and the larger share of the smaller mask, [P] each, of the pairs."""
+        if not self.joints:
+            return (np.zeros(len(m)),) * 3
+        place = self.place[m]
+        dices, contained = [], np.zeros(len(m))
+        for joint in self.joints:
+            both = np.where(place >= 0, joint[place + 1, k + 1], 0)
+            older, newer = joint.sum(axis=1)[place + 1], joint.sum(axis=0)[k + 1]
+            dices.append(2 * both / np.maximum(older + newer, 1))
+            np.maximum(contained, both / np.maximum(np.minimum(older, newer), 1), out=contained)
+        return (*dices, contained)
+
+
+def _box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Intersection over union [P] of boxes [P, 4], pair by pair."""
+    shared = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
+    both = np.maximum(shared, 0).prod(axis=1)
+    either = sum((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others)) - both
+    return np.divide(both, either, out=np.zeros(len(both)), where=either > 0)
+
+
+def _embedding_ratio(memory: HierarchicalMemory, m: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log-likelihood ratio [P] of the embeddings; 0 where one is unknown."""
+    units, model = memory.unit_embeddings, memory.embedding_model
+    if units is None:
+        return np.zeros(len(m))
+    known = model.vectors.any(axis=1)[m] & units.any(axis=1)[k]
+    return np.where(known, model.log_likelihood_ratio(model.cosine(m, units, k)), 0)

@@ -150,6 +150,16 @@ def test_zoom_is_from_the_size_of_the_data():
     assert whole[0, 0] == whole[1, 1] == 96 / 400
 
 
+def test_stretched_views_are_wider_by_up_to_the_ratio_of_a_small_camera():
+    """Both factors vary by up to exp(0.08) of their own: from 1 / exp(0.16) to 2.4 exp(0.16)."""
+    options = Augmentation(zoom=1.0, zoom_range=(1.0, 1.0), stretch=1.0, rotate=0.0, flip=0.0)
+    rng = np.random.default_rng(0)
+    matrices = [random_view((400, 200), (96, 64), options, rng).matrix for _ in range(200)]
+    ratios = np.array([m[0, 0] / m[1, 1] for m in matrices])
+    assert np.exp(-0.16) <= ratios.min() < 1.2 and 2.0 < ratios.max() <= 2.4 * np.exp(0.16)
+
+
+
 def test_labels_on_an_aligned_grid_are_every_stride_th_pixel():
     values = np.arange(9 * 17, dtype=np.uint8).reshape(9, 17)
     numbers = values.astype(np.int32) + 2**20

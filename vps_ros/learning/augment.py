@@ -14,6 +14,8 @@ from vps_ros.learning.sides import CELLS, Grid
 from vps_ros.taxonomy import VOID_ID
 
 GREY = (0.299, 0.587, 0.114)
+WIDEST = 2.4
+"""Stretch of an image of 4:3 whose size becomes 640x192 is 2.5."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def random_view(
     if rng.random() < options.zoom:
         low, high = np.log(options.zoom_range)
         zx, zy = np.exp(rng.uniform(low, high)) * np.exp(rng.uniform(-0.08, 0.08, 2)) * scale.of(source)
+        if options.stretch and rng.random() < options.stretch:
+            zx *= np.exp(rng.uniform(0, np.log(WIDEST)))
         # Where the source is larger, any crop; where it is smaller, any place within the view.
         dx, dy = rng.uniform(0, 1, 2) * (w - zx * source[0], h - zy * source[1])
         matrix = np.array([[zx, 0, dx + 0.5 * zx - 0.5], [0, zy, dy + 0.5 * zy - 0.5], [0, 0, 1]])

@@ -89,6 +89,7 @@ class Augmentation:
     Attributes:
         flip, zoom, rotate: chances. A zoomed frame is the source at the data's `size`, scaled by a factor out of
             `zoom_range`, cropped to the size of the phase; any other is the whole source resized to it.
+        stretch: chance that a zoomed frame is wider by a factor up to 2.4: so an image of 4:3 comes into a wide input.
         apart: chance that the frames of a pair have views and colours of their own, which shows the network more.
         colour: strength of changes of brightness, contrast, gamma, saturation and white balance; 0 is none.
         blur, noise, jpeg: chances for each frame.
@@ -100,6 +101,7 @@ class Augmentation:
     flip: float = 0.5
     zoom: float = 0.7
     zoom_range: tuple[float, float] = (0.7, 1.5)
+    stretch: float = 0.0
     rotate: float = 0.1
     apart: float = 0.5
     colour: float = 0.4

@@ -1,4 +1,4 @@
-"""Small PanopticFCN networks, and checkpoints of them by their published names with weights from frozen random numbers."""
+"""Small PanopticFCN networks, and checkpoints of them by published names with weights from frozen random numbers."""
 
 import numpy as np
 import torch

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vps_ros.errors import InputError
@@ -94,6 +94,7 @@ class TestAssignment:
         # (sqrt(4 * 0.49 * 400 + 16 * 0.7 * 0.3 * 100) - 2 * 0.7 * 20) / 2 = 2.73
         assert radius(torch.tensor([10.0]), torch.tensor([10.0])).tolist() == [2]
 
+    @settings(deadline=None, max_examples=50)
     @given(st.floats(1, 500), st.floats(1, 500))
     def test_radius_is_the_smallest_of_the_three_solutions(self, height, width):
         found = []
@@ -228,6 +229,7 @@ def fused_one_by_one(kernels, classes, usable, similar):
 
 
 class TestFusion:
+    @settings(deadline=None, max_examples=50)
     @given(st.integers(0, 10_000))
     def test_as_one_by_one(self, seed):
         rng = np.random.default_rng(seed)
@@ -252,6 +254,7 @@ class TestScores:
         assert p[0, 1].item() == pytest.approx(0.7) and p[1, 4].item() == pytest.approx(0.3)
         assert p[0, 0].item() == pytest.approx(0.06) and p[2, 5].item() == pytest.approx(1, abs=1e-6)
 
+    @settings(deadline=None, max_examples=50)
     @given(st.integers(0, 10_000))
     def test_a_margin_is_positive_exactly_for_the_largest(self, seed):
         logits = torch.from_numpy(np.random.default_rng(seed).normal(size=(1, 4, 2, 3)))

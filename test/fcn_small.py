@@ -80,7 +80,11 @@ def weights(shapes, stream=0):
 
 
 def published_architecture(**more):
-    return Architecture(**{"backbone": RESNET, "classes": len(CITYSCAPES), "width": 32, "feature_channels": 16} | more)
+    return Architecture(
+        **{"backbone": RESNET, "classes": len(CITYSCAPES), "width": 32, "feature_channels": 16}
+        | {"embedding_dim": 0}
+        | more
+    )
 
 
 def checkpoint(path, a, isthing=CITYSCAPES.isthing, stream=0):

@@ -170,7 +170,7 @@ class TestLosses:
         image = torch.full((2, 3, 64, 64), -0.5)
         image[:, :, 16:48, 8:40] = 0.8
         optimizer, losses = Optimizers.muon(model, 5e-3, 0.0), []
-        for _ in range(40):
+        for _ in range(25):
             total, parts = total_loss(model, model(image), targets, LossWeights())
             total.backward()
             optimizer.step(5e-3)

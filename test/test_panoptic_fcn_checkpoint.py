@@ -10,7 +10,6 @@ import pytest
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.frame import Frame
 from vps_ros.segmenters import load_segmenter
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
@@ -136,6 +135,6 @@ def test_from_a_checkpoint_to_segments(tmp_path, capsys):
     card = segmenter.card
     assert card.taxonomy.name == "cityscapes" and card.input.keep_aspect and card.thresholds.stuff_area == 2048
     image = picture(48, 80)[0].permute(1, 2, 0).numpy().astype(np.uint8)
-    found = segmenter(Frame(image, 0))
+    found = segmenter(image)
     # The mask kernel itself is the appearance for trackers.
     assert found.map.shape == (48, 80) and found.embeddings.shape[1] == 16

@@ -28,6 +28,7 @@ EXAMPLES = [
     "vps-ros export streets-s.onnx -o wide.onnx --size 960x256 --tune",
     "vps-ros export --from hf facebook/mask2former-swin-tiny-cityscapes-panoptic -o city.onnx --size 2048x1024 --fp16",
     "vps-ros export --from kmax kmax_convnext_large.pth -o kmax.onnx --size 1281x417",
+    "vps-ros export --from panopticfcn panoptic_fcn_r50_3x.pth -o fcn.onnx --size 1344x416",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
     "vps-ros export --from onnx streets-s -o streets-s-int8.onnx --int8",
     "vps-ros inspect streets-s.onnx",
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "checkpoint",
         metavar="CHECKPOINT",
         help="a run's folder, its checkpoint.pt, or an exported model; of hf, a folder or a name of its hub"
-        "; of kmax, a .pth file; of onnx, any model file",
+        "; of kmax and panopticfcn, a .pth or .pkl file; of onnx, any model file",
     )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
     parser.add_argument(
@@ -50,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--taxonomy",
         metavar="NAME",
-        help="of hf and kmax: the data set whose classes the checkpoint has, or a JSON file of them",
+        help="of hf, kmax and panopticfcn: the data set whose classes the checkpoint has, or a JSON file of them",
     )
     parser.add_argument(
         "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation frames"
@@ -126,6 +127,14 @@ def _from_kmax(args: argparse.Namespace) -> None:
     _tell(report.differences)
 
 
+def _from_panopticfcn(args: argparse.Namespace) -> None:
+    from vps_ros.learning.panoptic_fcn.deploy import import_checkpoint
+    from vps_ros.learning.voice import Voice
+
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, Voice(progress, note))
+    note(f"largest difference from torch {report.difference:.1e} of the outputs' range")
+
+
 def _from_onnx(args: argparse.Namespace) -> None:
     found = describe_model(args.checkpoint)
     if found.card is None:
@@ -133,7 +142,7 @@ def _from_onnx(args: argparse.Namespace) -> None:
     shutil.copyfile(found.path, args.output)
 
 
-SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax, "onnx": _from_onnx}
+SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax, "panopticfcn": _from_panopticfcn, "onnx": _from_onnx}
 """What wrote the checkpoint -> what makes a model file of it.
 
 `args.output` is where to write it: a draft, which is changed further, moved to its place and named when it is whole;
@@ -144,7 +153,7 @@ def _only(args: argparse.Namespace) -> dict[str, tuple[tuple[str, ...], bool]]:
     """Options that not every source has: those that have it, and whether it was given."""
     return {
         "--tune": (("vps",), args.tune),
-        "--size": (("vps", "hf", "kmax"), args.size is not None),
+        "--size": (("vps", "hf", "kmax", "panopticfcn"), args.size is not None),
         "--fp16": (("hf", "kmax"), args.fp16),
-        "--taxonomy": (("hf", "kmax"), args.taxonomy is not None),
+        "--taxonomy": (("hf", "kmax", "panopticfcn"), args.taxonomy is not None),
     }

@@ -96,6 +96,10 @@ class Kind(Protocol):
     def of_classes(self, name: str) -> bool:
         """Whether a weight has one row for each class, with or without one more for void."""
 
+    # A kind whose network has rows for some of the classes only, as for things, also has
+    #     def of_some_classes(self, name: str) -> bool
+    # which says which weights these are. They begin anew where the classes of a start are others.
+
     def export(self, network: nn.Module, card: ModelCard, path: Path) -> float:
         """Writes the network as ONNX, whole or not at all, and gives the largest relative difference from torch.
 

@@ -104,8 +104,10 @@ def begin(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tenso
     mine = network.state_dict()
     fitting: dict[str, Tensor] = {}
     fresh = []
+    same = [_plain(name) for name in weights.classes] == [_plain(name) for name in names]
+    of_some = getattr(kind, "of_some_classes", lambda name: False)
     for name, own in mine.items():
-        given = weights.state.get(name)
+        given = weights.state.get(name) if same or not of_some(name) else None
         if given is not None and kind.of_classes(name):
             given = _rows(given, own, places, len(weights.classes))
             if unknown:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning.kmax.architecture import Architecture, BackboneSpec, Kind, Semantic
 from vps_ros.learning.kmax.backbones import STAGES
 from vps_ros.learning.kmax.model import KMaxDeepLab
 from vps_ros.learning.kmax.names import published_names
+from vps_ros.learning.published import read, require_same
 
 _FIRST = {
     "backbone.stem.conv1.weight": "resnet",
@@ -30,8 +30,6 @@ _DECODER = "sem_seg_head.pixel_decoder."
 _PREDICTOR = "sem_seg_head.predictor."
 _COUNTER = ".num_batches_tracked"
 """Of batch normalisation; tensors ported from TensorFlow lack it, and nothing needs it."""
-_NORMALISATION = ("pixel_mean", "pixel_std")
-"""Of the image; detectron2's older models keep them, and they are the same for all."""
 
 
 def load(path: str | Path) -> KMaxDeepLab:
@@ -39,7 +37,7 @@ def load(path: str | Path) -> KMaxDeepLab:
 
     Raises InputError when the file cannot be read, is of something else, or holds more or less than the network.
     """
-    tensors = read(path)
+    tensors = read(path, "bytedance/kmax-deeplab")
     architecture = recognise({name: tuple(t.shape) for name, t in tensors.items()}, str(path))
     with torch.device("meta"):
         model = KMaxDeepLab(architecture)
@@ -48,7 +46,7 @@ def load(path: str | Path) -> KMaxDeepLab:
     for name in names:
         if name.endswith(_COUNTER) and name not in tensors:
             tensors[name] = torch.zeros((), dtype=torch.int64)
-    _compare(names.keys(), tensors.keys(), str(path))
+    require_same(names, tensors, str(path), "kMaX-DeepLab")
     for name, ours in names.items():
         if tensors[name].shape != mine[ours].shape:
             raise InputError(
@@ -58,21 +56,6 @@ def load(path: str | Path) -> KMaxDeepLab:
             raise InputError(f"{path}: {name} holds NaN or infinity; the training that wrote it went wrong")
     model.load_state_dict({ours: tensors[name].to(mine[ours].dtype) for name, ours in names.items()}, assign=True)
     return model.eval()
-
-
-def read(path: str | Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint by name, on the CPU; raises InputError when there are none."""
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such checkpoint; give a .pth file of bytedance/kmax-deeplab")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except Exception as error:  # torch raises many kinds, by where the damage is
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
-    tensors = content.get("model", content) if isinstance(content, dict) else None
-    if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()) or not tensors:
-        raise InputError(f"{path}: holds no `model` with tensors by name; `--from` says which program wrote it")
-    return {str(name): t for name, t in tensors.items() if name not in _NORMALISATION}
 
 
 def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture:
@@ -132,14 +115,3 @@ def _backbone(kind: Kind, need, count) -> BackboneSpec:
     patterns = [_LAST[kind].format(i, name) for i, name in enumerate(STAGES)]
     depths = tuple(count(pattern) for pattern in patterns)
     return BackboneSpec(kind, depths, tuple(need(pattern.format(0))[0] for pattern in patterns))
-
-
-def _compare(wanted: Iterable[str], given: Iterable[str], where: str) -> None:
-    surplus, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
-    parts = [
-        f"{len(names)} tensor{'s' * (len(names) > 1)} {what} ({', '.join(names[:3])}{', ...' * (len(names) > 3)})"
-        for names, what in ((surplus, "left over"), (missing, "missing"))
-        if names
-    ]
-    if parts:
-        raise InputError(f"{where}: not kMaX-DeepLab as published: {'; '.join(parts)}")

@@ -9,10 +9,13 @@ from vps_ros.errors import InputError
 from vps_ros.learning import efficientnet
 from vps_ros.learning.sides import Sides
 
-BACKBONES = tuple(efficientnet.SCALING)
+RESNET = "resnet50"
+BACKBONES = (RESNET, *efficientnet.SCALING)
 NORMS = ("batch", "group", "none")
 COORDINATES = ("concatenated", "added")
 STUFF = ("kernels", "semantic")
+MEAN, STD = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)
+"""Of RGB images with the ResNet. The release subtracts the usual mean in reverse order, which its weights know."""
 LEAST_STRIDE, LARGEST_STRIDE = 4, 128
 
 
@@ -40,14 +43,17 @@ class Architecture:
 
     Attributes:
         classes: without void.
-        backbone: a name of efficientnet.SCALING, with ImageNet weights.
-        channels: of the small pixel decoder at strides 4, 8, 16 and 32.
+        backbone: `resnet50` with the published pyramid, whose weights come from `start` or are random; or a name of
+            efficientnet.SCALING, with ImageNet weights, and a small pyramid for CPUs.
+        channels: of the small pyramid at strides 4, 8, 16 and 32.
         heads: of its attention at stride 32.
         width: channels of the levels that positions and kernels are predicted on, and of these heads.
         strides: of these levels.
         sizes: least and largest thing of each level in training: square root of the area of its box, in pixels.
         position_convs, kernel_convs, feature_convs: 3x3 convolutions of the heads before their output, and of the
             high-resolution feature.
+        deformable: the position head has modulated deformable convolutions.
+        feature_deformable: so has the high-resolution feature (PanopticFCN-Star).
         kernel_out: size of the convolution that ends the kernel head.
         feature_channels: of the high-resolution feature, the length of a mask kernel.
         norm: of the heads: `group`, as published, `batch`, with statistics of each level, or `none`.
@@ -62,7 +68,8 @@ class Architecture:
         smoothed: heat maps are averaged with the mean of each cell's neighbourhood before peaks are searched, as in the
             release. It lowers the scores of things of few cells.
         centre, similar, mask: least score of a peak, least cosine of two kernels of one thing, least mask probability.
-        embedding_dim: of the association embedding.
+        region: least mean score of a region of stuff.
+        embedding_dim: of the association embedding; with 0 it is the mask kernel itself.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -71,7 +78,7 @@ class Architecture:
     LOSSES: ClassVar[type] = LossWeights
 
     classes: int = 19
-    backbone: str = "efficientnet-lite0"
+    backbone: str = RESNET
     channels: tuple[int, int, int, int] = (48, 64, 128, 192)
     heads: int = 8
     width: int = 256
@@ -81,6 +88,8 @@ class Architecture:
     kernel_convs: int = 3
     feature_convs: int = 3
     kernel_out: int = 3
+    deformable: bool = False
+    feature_deformable: bool = False
     feature_channels: int = 64
     norm: str = "group"
     feature_norm: str = "none"
@@ -93,6 +102,7 @@ class Architecture:
     centre: float = 0.05
     similar: float = 0.9
     mask: float = 0.4
+    region: float = 0.05
     embedding_dim: int = 64
     kind: str = "panoptic-fcn"
 
@@ -116,8 +126,8 @@ class Architecture:
             raise InputError(
                 f"model.sizes: {len(self.sizes)} ranges for {len(self.strides)} strides; give one for each"
             )
-        if min(self.positions, self.things, self.width, self.feature_channels, self.embedding_dim) < 1:
-            raise InputError("model: positions, things, width, feature_channels and embedding_dim are at least 1")
+        if min(self.positions, self.things, self.width, self.feature_channels, self.embedding_dim + 1) < 1:
+            raise InputError("model: positions, things, width and feature_channels are at least 1, embedding_dim 0")
         if min(self.position_convs, self.kernel_convs, self.feature_convs) < 1:
             raise InputError("model: position_convs, kernel_convs and feature_convs are at least 1")
 

@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vps_ros.learning.panoptic_fcn.architecture import Architecture
+from vps_ros.learning.panoptic_fcn.deformable import Deformable
+
 BIAS = -2.19
 """Of the heat maps at the start: a probability of 0.1."""
 STD = 0.01
@@ -22,14 +25,15 @@ def coordinates(like: Tensor) -> Tensor:
 
 
 class Layer(nn.Module):
-    """3x3 convolution that several levels share, normalisation, and ReLU.
+    """3x3 convolution, deformable or not, that several levels share, normalisation, and ReLU.
 
     Batch statistics of levels differ, so each has its own batch normalisation; group normalisation is shared.
     """
 
-    def __init__(self, cin: int, cout: int, norm: str, levels: int = 1) -> None:
+    def __init__(self, cin: int, cout: int, norm: str, levels: int = 1, deformable: bool = False) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(cin, cout, 3, padding=1, bias=norm == "none")
+        bias = norm == "none"
+        self.conv = Deformable(cin, cout, bias) if deformable else nn.Conv2d(cin, cout, 3, padding=1, bias=bias)
         self.norms = nn.ModuleList()
         if norm == "batch":
             self.norms.extend(nn.BatchNorm2d(cout, eps=1e-3) for _ in range(levels))
@@ -46,12 +50,21 @@ class Layer(nn.Module):
 class Tower(nn.Module):
     """`count` layers in a row; `coordinates` is one of the architecture's, or empty for none."""
 
-    def __init__(self, cin: int, cout: int, count: int, norm: str, levels: int = 1, coordinates: str = "") -> None:
+    def __init__(
+        self,
+        cin: int,
+        cout: int,
+        count: int,
+        norm: str,
+        levels: int = 1,
+        coordinates: str = "",
+        deformable: bool = False,
+    ) -> None:
         super().__init__()
         self.concatenated = coordinates == "concatenated"
         self.place = nn.Conv2d(2, cin, 1, bias=False) if coordinates == "added" else None
         first = cin + 2 * self.concatenated
-        self.layers = nn.ModuleList(Layer(cout if i else first, cout, norm, levels) for i in range(count))
+        self.layers = nn.ModuleList(Layer(cout if i else first, cout, norm, levels, deformable) for i in range(count))
 
     def forward(self, x: Tensor, level: int = 0) -> Tensor:
         if self.concatenated:
@@ -64,29 +77,29 @@ class Tower(nn.Module):
 
 
 class PositionHead(nn.Module):
-    """A level to heat maps of the centres of things [B, T, h, w] and, with `regions`, of stuff [B, S + 1, h, w].
+    """A level to heat maps of the centres of things [B, T, h, w] and, with `regions`, of regions [B, R, h, w].
 
-    The first region is that of all things. All are logits.
+    All are logits.
     """
 
-    def __init__(self, width: int, count: int, norm: str, levels: int, things: int, regions: int) -> None:
+    def __init__(self, a: Architecture, things: int, regions: int) -> None:
         super().__init__()
-        self.tower = Tower(width, width, count, norm, levels)
-        self.class_head = _out(width, things, BIAS)
-        self.region_class_head = _out(width, regions, BIAS) if regions else None
+        self.tower = Tower(a.width, a.width, a.position_convs, a.norm, len(a.strides), deformable=a.deformable)
+        self.class_head = _out(a.width, things, BIAS)
+        self.region_class_head = _out(a.width, regions, BIAS) if regions else None
 
     def forward(self, x: Tensor, level: int) -> tuple[Tensor, Tensor | None]:
         x = self.tower(x, level)
-        return self.class_head(x).float(), self.region_class_head(x).float() if self.region_class_head else None
+        return self.class_head(x).float(), None if self.region_class_head is None else self.region_class_head(x).float()
 
 
 class KernelHead(nn.Module):
     """A level to a kernel for each of its cells [B, width, h, w]."""
 
-    def __init__(self, width: int, count: int, norm: str, levels: int, coordinates: str, out: int) -> None:
+    def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.tower = Tower(width, width, count, norm, levels, coordinates)
-        self.out = _out(width, width, 0.0, out)
+        self.tower = Tower(a.width, a.width, a.kernel_convs, a.norm, len(a.strides), a.coordinates)
+        self.out = _out(a.width, a.width, 0.0, a.kernel_out)
 
     def forward(self, x: Tensor, level: int) -> Tensor:
         return self.out(self.tower(x, level)).float()

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vps_ros.learning.answers import Answers
-from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels
+from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
 
 COARSE = 2
 """Levels, the last ones, whose heat maps are smoothed over 5x5 cells, those of the others over 3x3."""
@@ -128,11 +128,11 @@ def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) 
         masks = masks + gates.gather(1, index)
     scores = found.scores * mean_inside(masks.sigmoid(), a.mask)
     logits = class_logits(scores, model.things[found.classes], kept & usable, a.classes)
-    stuff_logits, stuff_masks = semantic_stuff(model, output.semantic)
-    embeddings = model.embedding_head(vectors).float()
+    stuff_classes, stuff_masks = (semantic_stuff if model.stuff_kernels is None else stuff)(model, output)
+    embeddings = model.embedded(vectors).float()
     none = embeddings.new_zeros(len(embeddings), stuff_masks.shape[1], embeddings.shape[2])
     return Answers(
-        torch.cat([logits, stuff_logits], 1), torch.cat([masks, stuff_masks], 1), torch.cat([embeddings, none], 1)
+        torch.cat([logits, stuff_classes], 1), torch.cat([masks, stuff_masks], 1), torch.cat([embeddings, none], 1)
     )
 
 
@@ -142,22 +142,47 @@ def mean_inside(probabilities: Tensor, threshold: float) -> Tensor:
     return (probabilities * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)
 
 
-def semantic_stuff(model: PanopticFCN, semantic: Tensor) -> tuple[Tensor, Tensor]:
-    """Class logits [B, S, C + 1] and mask logits [B, S, h, w] of stuff.
-
-    A mask logit is that of the class minus the largest of the others: it is positive exactly where the class wins.
-    """
-    best = semantic.amax(1, keepdim=True)
-    second = semantic.masked_fill(semantic == best, float("-inf")).amax(1, keepdim=True)
-    mine = semantic[:, model.stuff]
-    masks = mine - torch.where(mine == best, second, best)
-    probability = (mine - semantic.logsumexp(1, keepdim=True)).exp()
+def semantic_stuff(model: PanopticFCN, output: Output) -> tuple[Tensor, Tensor]:
+    """Class logits [B, S, C + 1] and mask logits [B, S, h, w] of stuff: pixels go to the likeliest class."""
+    semantic = output.semantic
+    masks = margins(semantic)[:, model.stuff]
+    probability = (semantic[:, model.stuff] - semantic.logsumexp(1, keepdim=True)).exp()
     inside = (masks > 0).to(masks.dtype)
     area = inside.sum((2, 3))
-    confidence = (probability * inside).sum((2, 3)) / area.clamp(min=1)
-    count = semantic.shape[1]
-    columns = model.stuff[None].expand(len(semantic), -1)
-    return class_logits(stuff_score(confidence, count), columns, area > 0, count), masks
+    return stuff_logits(model, (probability * inside).sum((2, 3)) / area.clamp(min=1), area > 0), masks
+
+
+def stuff(model: PanopticFCN, output: Output) -> tuple[Tensor, Tensor]:
+    """As semantic_stuff, from the mean kernel of each region.
+
+    On each level, a class has the cells where its score is the largest, if their mean score is enough. Its kernel is
+    the sum of theirs over the size of the map, in training as here; that of the levels is averaged.
+    """
+    total, score, levels = 0.0, 0.0, 0.0
+    for region, kernels in zip(output.regions, output.kernels, strict=True):
+        p = region.sigmoid().flatten(2)
+        inside = (p == p.amax(1, keepdim=True)).to(p.dtype)
+        mean = (p * inside).sum(2) / inside.sum(2).clamp(min=1)
+        found = (mean > model.architecture.region).to(p.dtype)
+        total = total + found[:, :, None] * model.stuff_kernels(region_kernels(inside, kernels))
+        score, levels = score + found * mean, levels + found
+    kernels = total / levels.clamp(min=1)[:, :, None]
+    masks = apply_kernels(kernels, output.feature).clamp(min=NOTHING)
+    masks = margins(torch.where((levels > 0)[:, :, None, None], masks, 2 * NOTHING))[:, 1:]
+    return stuff_logits(model, (score / levels.clamp(min=1))[:, 1:], levels[:, 1:] > 0), masks
+
+
+def margins(logits: Tensor) -> Tensor:
+    """Each of the logits [B, N, h, w] minus the largest of the others: positive exactly where it is the largest."""
+    best = logits.amax(1, keepdim=True)
+    second = logits.masked_fill(logits == best, float("-inf")).amax(1, keepdim=True)
+    return logits - torch.where(logits == best, second, best)
+
+
+def stuff_logits(model: PanopticFCN, confidence: Tensor, found: Tensor) -> Tensor:
+    """Class logits [B, S, C + 1] of stuff with these mean scores, each [B, S]."""
+    count = model.architecture.classes
+    return class_logits(stuff_score(confidence, count), model.stuff[None].expand_as(found), found, count)
 
 
 def stuff_score(confidence: Tensor, classes: int) -> Tensor:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from vps_ros.learning import efficientnet
+from vps_ros.errors import InputError
+from vps_ros.learning import checkpoint, efficientnet
 from vps_ros.learning.answers import Answers
+from vps_ros.learning.models import Weights
 from vps_ros.learning.optimizer import Optimizers
+from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD
+from vps_ros.learning.panoptic_fcn.checkpoint import load
 from vps_ros.learning.panoptic_fcn.export import export
 from vps_ros.learning.panoptic_fcn.inference import answers
 from vps_ros.learning.panoptic_fcn.losses import total_loss
@@ -20,6 +25,13 @@ from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
 from vps_ros.segmenters.contract import InputSpec, ModelCard
 
+NAME = "panoptic-fcn"
+PUBLISHED_SIZES = (
+    *("backbone", "width", "position_convs", "kernel_convs", "feature_convs", "deformable", "feature_deformable"),
+    "feature_channels",
+)
+"""Entries of the architecture that a checkpoint tells."""
+
 
 class PanopticFCNKind:
     """Learned from pairs of frames, which tell the association embedding what lasts."""
@@ -27,21 +39,26 @@ class PanopticFCNKind:
     activation = "sigmoid"
     grid = Grid(4)
     quarters = False
-    told = {"position": "position", "mask": "mask", "semantic": "semantic"}
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe, self._isthing = recipe, recipe.data.taxonomy.isthing
         self.rows = recipe.model.things + int((~self._isthing).sum())
+        self.told = {
+            name: name for name in ("position", "mask", "stuff_mask" if recipe.model.stuff == "kernels" else "semantic")
+        }
         self.limits = limits(recipe.model, *recipe.data.size)
 
     def build(self) -> PanopticFCN:
         return PanopticFCN(self._recipe.model, self._isthing).to(memory_format=torch.channels_last)
 
     def pretrain(self, network: PanopticFCN) -> None:
-        network.backbone.network.load(efficientnet.imagenet_weights(network.architecture.backbone))
+        name = network.architecture.backbone
+        if name != RESNET:
+            network.backbone.network.load(efficientnet.imagenet_weights(name))
 
     def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
-        return InputSpec(size[1], size[0], efficientnet.MEAN, efficientnet.STD, keep_aspect)
+        mean, std = (MEAN, STD) if self._recipe.model.backbone == RESNET else (efficientnet.MEAN, efficientnet.STD)
+        return InputSpec(size[1], size[0], mean, std, keep_aspect)
 
     def optimizers(self, network: PanopticFCN) -> Optimizers:
         s = self._recipe.schedule
@@ -61,8 +78,35 @@ class PanopticFCNKind:
     def of_classes(self, name: str) -> bool:
         return name.startswith("semantic_head")
 
+    def of_some_classes(self, name: str) -> bool:
+        return "class_head" in name
+
     def export(self, network: PanopticFCN, card: ModelCard, path: Path) -> float:
         return export(network, card, path)
 
 
 kind = PanopticFCNKind
+
+
+def complete(recipe: Recipe) -> Recipe:
+    """The recipe with the sizes of a published start; see vps_ros.learning.models.KINDS."""
+    if not recipe.start or not _is_foreign(recipe.start):
+        return recipe
+    known = load(recipe.start).model.architecture
+    sizes = {name: getattr(known, name) for name in PUBLISHED_SIZES}
+    return dataclasses.replace(recipe, model=dataclasses.replace(recipe.model, **sizes))
+
+
+def foreign(start: str) -> Weights | None:
+    """The weights of a published checkpoint; None for what `vps-ros` wrote."""
+    if not _is_foreign(start):
+        return None
+    network, taxonomy, _ = load(start)
+    return Weights(NAME, network.state_dict(), tuple(c.name for c in taxonomy.classes))
+
+
+def _is_foreign(start: str) -> bool:
+    path = Path(start)
+    if not path.exists():
+        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
+    return path.is_file() and path.suffix != ".onnx" and not checkpoint.is_ours(path)

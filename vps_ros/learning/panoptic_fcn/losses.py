@@ -9,11 +9,15 @@ from torch.nn import functional as F
 from vps_ros.learning.losses import association_losses, semantic_loss
 from vps_ros.learning.panoptic_fcn.architecture import LossWeights
 from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, levels_of, positives, truth_of
-from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN
+from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
 from vps_ros.learning.targets import Targets
 
 ALPHA, GAMMA = 0.25, 2
 """Of the focal loss (Lin et al., 2017)."""
+LEAST_SHARE = 0.5
+"""Of a cell that belongs to a region."""
+WEIGHTS = {"region": "position", "stuff_mask": "mask"}
+"""Terms of stuff that have the weight of those of things."""
 
 
 def focal(logits: Tensor, wanted: Tensor) -> Tensor:
@@ -53,12 +57,15 @@ def total_loss(
     parts = {
         "position": position / count,
         "mask": _thing_masks(model, output, truth, classes, chosen, found, picked) / count,
-        "semantic": semantic_loss(output.semantic, targets),
     }
+    if output.semantic is None:
+        parts["region"], parts["stuff_mask"] = _stuff_terms(model, output, targets.semantic)
+    else:
+        parts["semantic"] = semantic_loss(output.semantic, targets)
     vectors, learned = _means(chosen, found, picked)
     matching = torch.arange(learned.shape[1], device=learned.device).expand_as(learned).masked_fill(~learned, -1)
-    parts["track"], parts["track_aux"] = association_losses(model.embedding_head(vectors), matching, truth.targets)
-    total = sum(getattr(weights, name) * value for name, value in parts.items())
+    parts["track"], parts["track_aux"] = association_losses(model.embedded(vectors), matching, truth.targets)
+    total = sum(getattr(weights, WEIGHTS.get(name, name)) * value for name, value in parts.items())
     return total, {name: value.detach() for name, value in parts.items()}
 
 
@@ -96,6 +103,26 @@ def _thing_masks(
         wanted = truth.members[image].flatten(1)[:, valid][row]
         total = total + (dice(masks.sigmoid(), wanted) * weights).sum()
     return total
+
+
+def _stuff_terms(model: PanopticFCN, output: Output, semantic: Tensor) -> tuple[Tensor, Tensor]:
+    """Focal loss of the regions: mean over cells, summed over classes and levels, over images; and the mean Dice."""
+    known = (semantic >= 0)[:, None].float()
+    column = model.region_number[semantic.clamp(min=0)]
+    numbers = torch.arange(output.regions[0].shape[1], device=semantic.device)
+    members = (column[:, None] == numbers[:, None, None]).float() * known
+    position, masks, count = 0.0, 0.0, 0.0
+    for region, kernels in zip(output.regions, output.kernels, strict=True):
+        share = F.interpolate(members, size=region.shape[2:], mode="area")
+        wanted = torch.where(share < LEAST_SHARE, 0.0, share)
+        position = position + focal(region, wanted).mean((2, 3)).sum()
+        inside = (wanted > 0).float().flatten(2)
+        present = inside.sum(2) > 0
+        logits = apply_kernels(model.stuff_kernels(region_kernels(inside, kernels)), output.feature)
+        probability = (logits.sigmoid() * known).flatten(2)
+        found = dice(probability[present][:, None], members.flatten(2)[present])
+        masks, count = masks + found.sum(), count + present.sum()
+    return position / len(semantic), masks / max(count, 1)
 
 
 def _means(chosen: list[Tensor], found: list[Positives], picked: list[Tensor]) -> tuple[Tensor, Tensor]:

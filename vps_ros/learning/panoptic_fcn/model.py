@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vps_ros.learning.panoptic_fcn.architecture import Architecture
 from vps_ros.learning.panoptic_fcn.heads import STD, KernelHead, PositionHead, Tower
-from vps_ros.learning.panoptic_fcn.pyramid import SmallPyramid, small_backbone
+from vps_ros.learning.panoptic_fcn.pyramid import backbone_and_pyramid
 
 
 class Output(NamedTuple):
@@ -19,7 +19,7 @@ class Output(NamedTuple):
 
     Attributes:
         centres: logits [B, T, h, w] of the T classes of things.
-        regions: logits [B, S + 1, h, w] of all things, then the S classes of stuff; empty where stuff is semantic.
+        regions: logits [B, R, h, w] of all things, then the classes of stuff; empty where stuff is semantic.
         kernels: [B, width, h, w].
         feature: [B, D, H / 4, W / 4].
         semantic: logits [B, C, H / 4, W / 4]; None where stuff has kernels.
@@ -43,25 +43,44 @@ class PanopticFCN(nn.Module):
         super().__init__()
         a = self.architecture = architecture
         self.isthing = np.asarray(isthing, bool)
-        self.register_buffer("things", torch.from_numpy(np.flatnonzero(self.isthing)), persistent=False)
-        self.register_buffer("stuff", torch.from_numpy(np.flatnonzero(~self.isthing)), persistent=False)
-        self.register_buffer("is_thing", torch.from_numpy(self.isthing), persistent=False)
-        number = np.where(self.isthing, np.cumsum(self.isthing) - 1, 0)
-        self.register_buffer("thing_number", torch.from_numpy(number), persistent=False)
-        semantic, levels = a.stuff == "semantic", len(a.strides)
-        self.backbone = small_backbone(a)
-        self.pyramid = SmallPyramid(a)
-        regions = 0 if semantic else len(self.stuff) + 1
-        self.position_head = PositionHead(a.width, a.position_convs, a.norm, levels, len(self.things), regions)
-        self.kernel_head = KernelHead(a.width, a.kernel_convs, a.norm, levels, a.coordinates, a.kernel_out)
-        d = a.feature_channels
-        self.feature_encoder = Tower(d, d, a.feature_convs, a.feature_norm, coordinates=a.coordinates)
+        for name, table in self.tables(self.isthing).items():
+            self.register_buffer(name, table, persistent=False)
+        self.backbone, self.pyramid = backbone_and_pyramid(a)
+        semantic, d = a.stuff == "semantic", a.feature_channels
+        self.position_head = PositionHead(a, len(self.things), 0 if semantic else len(self.stuff) + 1)
+        self.kernel_head = KernelHead(a)
+        self.feature_encoder = Tower(
+            self.pyramid.fine_channels,
+            d,
+            a.feature_convs,
+            a.feature_norm,
+            coordinates=a.coordinates,
+            deformable=a.feature_deformable,
+        )
         self.thing_kernels = _linear(a.width, d)
         self.stuff_kernels = None if semantic else _linear(a.width, d)
         self.semantic_head = nn.Conv2d(d, a.classes, 1) if semantic else None
-        self.embedding_head = nn.Sequential(
-            nn.LayerNorm(a.width), nn.Linear(a.width, a.width), nn.ReLU(), nn.Linear(a.width, a.embedding_dim)
-        )
+        self.embedding_head = None
+        if a.embedding_dim:
+            self.embedding_head = nn.Sequential(
+                nn.LayerNorm(a.width), nn.Linear(a.width, a.width), nn.ReLU(), nn.Linear(a.width, a.embedding_dim)
+            )
+
+    @staticmethod
+    def tables(isthing: NDArray[np.bool_]) -> dict[str, Tensor]:
+        """Which classes are things; their numbers among the things, and among the regions, of which 0 is all things."""
+        tables = {
+            "is_thing": isthing,
+            "things": np.flatnonzero(isthing),
+            "stuff": np.flatnonzero(~isthing),
+            "thing_number": np.where(isthing, np.cumsum(isthing) - 1, 0),
+            "region_number": np.where(isthing, 0, np.cumsum(~isthing)),
+        }
+        return {name: torch.from_numpy(np.array(table)) for name, table in tables.items()}
+
+    def embedded(self, vectors: Tensor) -> Tensor:
+        """Association embeddings of kernels [..., width]."""
+        return (self.thing_kernels if self.embedding_head is None else self.embedding_head)(vectors)
 
     def forward(self, image: Tensor) -> Output:
         features = self.pyramid(self.backbone(image))
@@ -94,3 +113,8 @@ def apply_kernels(kernels: Tensor, feature: Tensor) -> Tensor:
     """Mask logits [B, N, h, w] of kernels [B, N, D] and a feature [B, D, h, w]."""
     b, _, h, w = feature.shape
     return (kernels @ feature.flatten(2)).reshape(b, -1, h, w)
+
+
+def region_kernels(inside: Tensor, kernels: Tensor) -> Tensor:
+    """[B, R, C]: sum of the kernels [B, C, h, w] of the cells of each region [B, R, h * w], over the cells of all."""
+    return inside @ kernels.flatten(2).transpose(1, 2) / inside.shape[2]

@@ -159,7 +159,6 @@ def test_stretched_views_are_wider_by_up_to_the_ratio_of_a_small_camera():
     assert np.exp(-0.16) <= ratios.min() < 1.2 and 2.0 < ratios.max() <= 2.4 * np.exp(0.16)
 
 
-
 def test_labels_on_an_aligned_grid_are_every_stride_th_pixel():
     values = np.arange(9 * 17, dtype=np.uint8).reshape(9, 17)
     numbers = values.astype(np.int32) + 2**20

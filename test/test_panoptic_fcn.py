@@ -161,7 +161,7 @@ class TestLosses:
         assert found[0].tolist() == pytest.approx([1 - 2 * 1.5 / 3.5, 0], abs=1e-6)
 
     @pytest.mark.parametrize("stuff, gate", [("semantic", 4.0), ("semantic", 0.0), ("kernels", 0.0)])
-    def test_training_lowers_the_loss_and_ends_with_the_segments(self, stuff, gate):
+    def test_training_lowers_the_loss(self, stuff, gate):
         torch.manual_seed(0)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)

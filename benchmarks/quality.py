@@ -28,10 +28,12 @@ FIRST_SEED = HELD_OUT.start
 """Seeds from here on are never trained on."""
 FRAMES, SIZE = 100, (640, 192)
 DEFAULT, SMALL = "streets-s, hierarchical", "streets-s-int8, hierarchical"
+CITY = "city-s, hierarchical"
 CONFIGS = {
     DEFAULT: Config(),
     "streets-s, memory (paper)": Config(tracker="hila_mb"),
     SMALL: Config(model="streets-s-int8"),
+    CITY: Config(model="city-s"),
 }
 
 

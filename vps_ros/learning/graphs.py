@@ -43,6 +43,17 @@ def trace(
             opset_version=OPSET,
             dynamo=False,
         )
+        shapes = [tuple(one.shape) for one in network(image, *state.values())]
+    _fix_output_shapes(path, shapes)
+
+
+def _fix_output_shapes(path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Writes the outputs' shapes into the file: the tracer does not know all of those behind TopK."""
+    model = onnx.load(str(path))
+    for output, shape in zip(model.graph.output, shapes, strict=True):
+        kind = output.type.tensor_type.elem_type
+        output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, kind, shape))
+    onnx.save(model, str(path))
 
 
 def fold(path: Path) -> onnx.ModelProto:

@@ -24,7 +24,7 @@ from benchmarks._host import Host
 
 DESCRIPTION = "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, beside a queue; serialising an image"
 SIZES = ((1242, 375), (1920, 1080))
-RUNS = ((10, Host()), (30, Host()), (30, Host(waiting="fifo")), (30, Host(model="streets-s-int8")))
+RUNS = ((10, Host()), (30, Host()), (30, Host(waiting="fifo")), (30, Host(model="streets-s-float")))
 RUNS_OF_ROS = ((10, Host("rclpy")), (30, Host("rclpy")))
 """Frames a second, and what tracks them."""
 DISTINCT, SECONDS = 30, 15

@@ -27,12 +27,12 @@ SCENARIOS = ("cruise", "crowd", "occlusion", "turning", "low_rate", "night", "cr
 FIRST_SEED = HELD_OUT.start
 """Seeds from here on are never trained on."""
 FRAMES, SIZE = 100, (640, 192)
-DEFAULT, SMALL = "streets-s, hierarchical", "streets-s-int8, hierarchical"
+DEFAULT, FLOAT = "streets-s, hierarchical", "streets-s-float, hierarchical"
 CITY = "city-s, hierarchical"
 CONFIGS = {
     DEFAULT: Config(),
     "streets-s, memory (paper)": Config(tracker="hila_mb"),
-    SMALL: Config(model="streets-s-int8"),
+    FLOAT: Config(model="streets-s-float"),
     CITY: Config(model="city-s"),
 }
 
@@ -41,7 +41,7 @@ def run(progress) -> dict:
     """Figures by model and tracker; `progress(items, label, total)` shows how far it is."""
     pipelines = {name: OnlinePanoptic(config) for name, config in CONFIGS.items()}
     judges = {name: Evaluator(CITYSCAPES, video=False) for name in CONFIGS}
-    speeds: dict[str, list[dict]] = {DEFAULT: [], SMALL: []}
+    speeds: dict[str, list[dict]] = {DEFAULT: [], FLOAT: []}
     with tempfile.TemporaryDirectory() as room:
         for i, scenario in enumerate(progress(SCENARIOS, "drives", len(SCENARIOS))):
             name, bag = f"{scenario}-{FIRST_SEED + i}", Path(room) / f"{i}.mcap"

@@ -11,7 +11,7 @@ import pytest
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.segmenters import load_segmenter, model_path, shipped_models
+from vps_ros.segmenters import load_segmenter, model_path
 from vps_ros.segmenters.contract import METADATA_KEY
 from vps_ros.segmenters.description import describe_model
 from vps_ros.trackers.learned import LearnedParameters, load_learned
@@ -21,7 +21,7 @@ onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 from vps_ros.learning import int8  # noqa: E402
 from vps_ros.learning.street_frames import street_frames  # noqa: E402
 
-SHIPPED = str(model_path(shipped_models()[0]))
+SHIPPED = str(model_path("streets-s-float"))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_int8(tmp_path, frame):
     assert same > 0.9
     assert path.stat().st_size < 0.8 * model_path(SHIPPED).stat().st_size
     before, after = (describe_model(str(p)) for p in (SHIPPED, path))
-    assert after.card == replace(before.card, name="streets-s-int8") and after.outputs == before.outputs
+    assert after.card == replace(before.card, name="streets-s-float-int8") and after.outputs == before.outputs
     assert len(load_segmenter(Config(model=str(path)))(frame)) > 3
     assert list(tmp_path.iterdir()) == [path]
 

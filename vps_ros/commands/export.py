@@ -30,7 +30,7 @@ EXAMPLES = [
     "vps-ros export --from kmax kmax_convnext_large.pth -o kmax.onnx --size 1281x417",
     "vps-ros export --from panopticfcn panoptic_fcn_r50_3x.pth -o fcn.onnx --size 1344x416",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
-    "vps-ros export --from onnx streets-s -o streets-s-int8.onnx --int8",
+    "vps-ros export --from onnx streets-s-float -o streets-int8.onnx --int8",
     "vps-ros inspect streets-s.onnx",
 ]
 

@@ -91,6 +91,11 @@ def from_logits(
     area = np.bincount(owner.ravel(), minlength=len(found.query) + 1)[:-1]
     is_thing = taxonomy.isthing[found.column]
     label, first = _merge(area, found.column, is_thing, np.where(is_thing, limits.thing_area, limits.stuff_area))
+    if limits.things_first:
+        # Segments are listed by rank, whatever was pasted first.
+        order = np.argsort(-found.rank[first], kind="stable")
+        place = np.append(0, np.argsort(order) + 1).astype(label.dtype)
+        label, first = place.take(label), first[order]
     picture, areas, boxes = describe(label.take(owner), where, len(first))
     seen = areas > 0
     if not seen.all():

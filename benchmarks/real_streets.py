@@ -12,8 +12,8 @@ in an input of about its own shape, for which the network would be exported (`vp
 
 The images may not be passed on and are no part of the project: VPS_ROS_REALDATA names the folder that holds
 streets/camvid, streets/cityscapes_stills and streets/cityscapes_clips, in the layouts of docs/datasets.md.
-VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files; without it, the shipped one
-is measured.
+VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files in float32; without it, the
+shipped streets-s-float is measured.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vps_ros.config import Config
 from vps_ros.shipped import model_path
 
 DESCRIPTION = "mIoU on CamVid and PQ on Cityscapes images, at several input sizes (needs VPS_ROS_REALDATA)"
+DEFAULT = "streets-s-float"
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -53,7 +53,7 @@ def run(progress: Any) -> dict:
     there = {name: part for name, part in PARTS.items() if (folder / part.folder).is_dir()}
     if not there:
         return {"skipped": f"no {folder}/camvid; set VPS_ROS_REALDATA to the folder that holds streets/camvid"}
-    models = [name for name in os.environ.get("VPS_ROS_MODELS", Config().model).split(",") if name]
+    models = [name for name in os.environ.get("VPS_ROS_MODELS", DEFAULT).split(",") if name]
     jobs = [(model, name) for model in models for name in there]
     found: dict[str, dict] = {}
     for model, name in progress(jobs, "models", len(jobs)):

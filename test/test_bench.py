@@ -95,7 +95,7 @@ def test_models_are_measured_on_real_streets_where_there_are_any(tmp_path, monke
         assert cv2.imwrite(str(folder / kind / f"Seq05VD/a.{suffix}"), np.tile(pixels[:, None], 160).astype(np.uint8))
     path = tmp_path / "figures.json"
     assert main.main(["bench", "real_streets", "--json", str(path)]) == 0
-    inputs = json.loads(path.read_text())["models"]["streets-s"]["CamVid Seq05VD"]
+    inputs = json.loads(path.read_text())["models"]["streets-s-float"]["CamVid Seq05VD"]
     assert [one["input"] for one in inputs.values()] == ["640x192", "640x192", "480x352"]
     assert all(0 <= one["mIoU"] <= 1 and one["frames"] == 1 and "PQ" not in one for one in inputs.values())
     assert "sky" in inputs["stretched"]["classes"]

@@ -170,19 +170,23 @@ def test_bad_size(saved, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 3
 
 
-def test_the_shipped_model_keeps_its_promises():
-    path = files("vps_ros") / "weights" / "streets-s.onnx"
-    assert path.stat().st_size <= 16_000_000
+@pytest.mark.parametrize("name", ["streets-s", "streets-s-float", "city-s"])
+def test_shipped_models_keep_their_promises(name):
+    path = files("vps_ros") / "weights" / f"{name}.onnx"
+    assert path.stat().st_size <= 20_000_000
     text, outputs = weights(path)
     card = ModelCard.from_json(text, str(path))
-    assert (card.name, card.taxonomy, card.mask_activation) == ("streets-s", CITYSCAPES, "softmax_queries")
+    assert (card.name, card.taxonomy, card.mask_activation) == (name, CITYSCAPES, "sigmoid")
+    assert card.thresholds.things_first and (card.input.width, card.input.height) == (832, 256)
     assert {n: v.shape for n, v in outputs.items()} == {
-        "class_logits": (1, 64, 20),
-        "mask_logits": (1, 64, 56, 176),
-        "query_embeddings": (1, 64, 64),
+        "class_logits": (1, 64 + 50, 20),
+        "mask_logits": (1, 64 + 50, 64, 208),
+        "query_embeddings": (1, 64 + 50, 64),
     }
     assert all(np.isfinite(v).all() for v in outputs.values())
-    assert sum(p.numel() for p in KMeansMaskTransformer().parameters()) <= 5_000_000
+    terms = json.loads(card.source)["terms"]
+    assert "generated streets: no restriction" in terms
+    assert ("non-commercial" in terms) == (name == "city-s")
 
 
 @pytest.fixture

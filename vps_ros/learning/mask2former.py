@@ -129,7 +129,8 @@ class Mask2FormerKind:
         def told(classes: Tensor, masks: Tensor) -> Tensor:
             # The same values; queries learn their class as far as their masks lie where segments are known.
             share = labelled_share(F.interpolate(masks.float().sigmoid(), targets.segments.shape[1:]), targets)
-            return classes.float() if share is None else classes.detach().lerp(classes.float(), share[:, :, None])
+            classes = classes.float()
+            return classes if share is None else classes.detach().lerp(classes, share[:, :, None])
 
         segmenter = network.segmenter
         final = MaskOutput(told(output.final.classes, output.final.masks), seen(output.final.masks))

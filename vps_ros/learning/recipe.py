@@ -101,7 +101,6 @@ class Augmentation:
     flip: float = 0.5
     zoom: float = 0.7
     zoom_range: tuple[float, float] = (0.7, 1.5)
-    stretch: float = 0.0
     rotate: float = 0.1
     apart: float = 0.5
     colour: float = 0.4
@@ -111,6 +110,7 @@ class Augmentation:
     paste: float = 0.0
     pasted: int = 4
     donors: tuple[str, ...] = ()
+    stretch: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning import export as common
-from vps_ros.learning import graphs
 from vps_ros.learning.answers import Answers
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
@@ -51,14 +50,4 @@ def export(model: PanopticFCN, card: ModelCard, path: str | Path) -> float:
         raise InputError(
             f"the classes of {card.taxonomy.name} are not the model's {len(model.isthing)}, things and stuff in order"
         )
-    return common.export(model, card, path, write, compare, Deployed(model, card.input))
-
-
-@torch.no_grad()
-def write(deployed: Deployed, image: Tensor, path: Path) -> None:
-    """Traces the graph and says the shapes of its outputs, which the tracer does not know behind TopK."""
-    graphs.trace(deployed, image, path, common.OUTPUTS)
-    graph = onnx.load(str(path))
-    for value, output in zip(graph.graph.output, deployed(image), strict=True):
-        value.CopyFrom(onnx.helper.make_tensor_value_info(value.name, onnx.TensorProto.FLOAT, output.shape))
-    onnx.save(graph, str(path))
+    return common.export(model, card, path, compare=compare, deployed=Deployed(model, card.input))

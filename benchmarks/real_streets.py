@@ -12,8 +12,8 @@ in an input of about its own shape, for which the network would be exported (`vp
 
 The images may not be passed on and are no part of the project: VPS_ROS_REALDATA names the folder that holds
 streets/camvid, streets/cityscapes_stills and streets/cityscapes_clips, in the layouts of docs/datasets.md.
-VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files in float32; without it, the
-shipped streets-s-float is measured.
+VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files in float32, or shipped models
+in 8 bits (streets-s, city-s), whose files are measured as they are; without it, streets-s-float is measured.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vps_ros.shipped import model_path
+import numpy as np
+
+from vps_ros.config import Config
+from vps_ros.evaluation import Evaluator, Report
+from vps_ros.segmenters import load_segmenter
+from vps_ros.shipped import model_path, shipped_models
+from vps_ros.taxonomy import VOID_ID
 
 DESCRIPTION = "mIoU on CamVid and PQ on Cityscapes images, at several input sizes (needs VPS_ROS_REALDATA)"
 DEFAULT = "streets-s-float"
@@ -57,8 +63,55 @@ def run(progress: Any) -> dict:
     jobs = [(model, name) for model in models for name in there]
     found: dict[str, dict] = {}
     for model, name in progress(jobs, "models", len(jobs)):
-        found.setdefault(Path(model).stem, {})[name] = measured(model, folder, there[name])
+        measure = file_measured if model in shipped_models() and model != DEFAULT else measured
+        found.setdefault(Path(model).stem, {})[name] = measure(model, folder, there[name])
     return {"models": found}
+
+
+def file_measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, Any]]:
+    """Scores of a shipped file as it is: each image stretched to its input."""
+    from vps_ros.datasets.correspondence import to_source
+    from vps_ros.learning.data import READERS
+
+    segmenter = load_segmenter(Config(model=model))
+    classes = READERS[part.format].classes
+    evaluator = Evaluator(classes.taxonomy, video=False)
+    table = np.arange(256, dtype=np.uint8)
+    if classes.taxonomy != segmenter.taxonomy:
+        table = to_source(classes, segmenter.taxonomy)
+    frames = frames_of(folder, part)
+    for number, (clip, i) in enumerate(frames):
+        image, semantic, instance = clip.read(i)
+        found = segmenter(np.array(image))
+        ids = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
+        evaluator.update(str(number), semantic, instance, table[ids].astype(np.uint8), found.map)
+    card = segmenter.card
+    return {STRETCHED: scores_of(evaluator.result(), f"{card.input.width}x{card.input.height}", len(frames), classes)}
+
+
+def frames_of(folder: Path, part: Part) -> list[tuple[Any, int]]:
+    """Labelled frames: clip and index."""
+    from vps_ros.learning.data import FolderData
+    from vps_ros.learning.folders import Folders
+
+    data = FolderData(
+        format=part.format,
+        root=str(folder / part.folder),
+        size=part.size,
+        split=part.split,
+        validation_split="",
+        validation_frames=1,
+    )
+    return [(clip, i) for clip in Folders(data).training() for i in range(len(clip))][:: part.every]
+
+
+def scores_of(report: Report, size: str, frames: int, classes: Any) -> dict[str, Any]:
+    """What is kept of a report."""
+    scores: dict[str, Any] = {"input": size, "frames": frames, "mIoU": report.miou}
+    scores["classes"] = {n: c.iou for n, c in report.classes.items() if c.iou == c.iou}
+    if classes.taxonomy.thing_ids:
+        scores |= {"PQ": report.pq.all, "PQ things": report.pq.things, "PQ stuff": report.pq.stuff}
+    return scores
 
 
 def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float | int]]:
@@ -66,8 +119,7 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     import torch
 
     from vps_ros.datasets.correspondence import to_source
-    from vps_ros.learning.data import READERS, FolderData
-    from vps_ros.learning.folders import Folders
+    from vps_ros.learning.data import READERS
     from vps_ros.learning.models import kind_for
     from vps_ros.learning.start import trained
     from vps_ros.learning.validation import judge, predict
@@ -75,9 +127,7 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     torch.set_num_threads(2)
     network, recipe, _, limits = trained(Path(model) if Path(model).exists() else model_path(model))
     kind, taxonomy, size = kind_for(recipe), recipe.data.taxonomy, recipe.data.size
-    data = FolderData(part.format, str(folder / part.folder), part.size, part.split, "", validation_frames=1)
-    clips = Folders(data).training()
-    frames = [(clip, i) for clip in clips for i in range(len(clip))][:: part.every]
+    frames = frames_of(folder, part)
     classes = READERS[part.format].classes
     renamed = None if classes.taxonomy == taxonomy else (classes.taxonomy, to_source(classes, taxonomy))
     own = "{}x{}".format(*part.size)
@@ -86,10 +136,7 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     for name, spec in inputs.items():
         predictions = predict(kind, network, frames, spec)
         report = judge(predictions, limits or kind.limits, taxonomy, kind.activation, renamed)
-        scores[name] = {"input": f"{spec.width}x{spec.height}", "frames": len(frames), "mIoU": report.miou}
-        scores[name]["classes"] = {n: c.iou for n, c in report.classes.items() if c.iou == c.iou}
-        if classes.taxonomy.thing_ids:
-            scores[name] |= {"PQ": report.pq.all, "PQ things": report.pq.things, "PQ stuff": report.pq.stuff}
+        scores[name] = scores_of(report, f"{spec.width}x{spec.height}", len(frames), classes)
     return scores
 
 

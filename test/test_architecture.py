@@ -19,9 +19,8 @@ GROUND = {
     "taxonomy",
     "taxonomies",
     "parameters",
-    "output",
+    "files",
     "shipped",
-    "naming",
     "parallel",
     "runs",
 }

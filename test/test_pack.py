@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from vps_ros.commands.main import main
+from vps_ros.files import natural_key
 from vps_ros.messages.typestore import typestore
-from vps_ros.naming import natural
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.pictures import stamp_of
 from vps_ros.recording.reader import BagReader
@@ -226,7 +226,7 @@ def test_real_frames_both_ways(pack, tmp_path, realdata):
 
 def test_natural_order(tmp_path):
     names = ["a10", "a9", "b1", "a01", "a1", "10", "9", "1_2", "1_10", "frame_000002", "frame_1"]
-    ordered = [p.name for p in sorted((tmp_path / n for n in names), key=natural)]
+    ordered = [p.name for p in sorted((tmp_path / n for n in names), key=natural_key)]
     assert ordered == ["1_2", "1_10", "9", "10", "a01", "a1", "a9", "a10", "b1", "frame_1", "frame_000002"]
 
 

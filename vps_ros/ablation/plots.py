@@ -12,7 +12,7 @@ import numpy as np
 from vps_ros.ablation.study import TRUTH
 from vps_ros.ablation.sweeps import OURS, SPACE, SWEEPS
 from vps_ros.errors import InputError
-from vps_ros.output import whole
+from vps_ros.files import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def draw(document: dict, folder: Path) -> list[Path]:
         data = io.BytesIO()
         figure.savefig(data, format="png", dpi=110, metadata={"Software": None})
         paths.append(folder / f"ablation-{name}.png")
-        with whole(paths[-1]) as draft:
+        with atomic_write(paths[-1]) as draft:
             draft.write_bytes(data.getvalue())
     return paths
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.output import whole
+from vps_ros.files import atomic_write
 
 _KEY = "key"
 _PACKAGES = ("numpy", "scipy", "opencv-python-headless", "panda3d", "onnxruntime", "onnxruntime-gpu")
@@ -44,7 +44,7 @@ class Shelf:
 
     def store(self, name: str, key: str, arrays: Mapping[str, NDArray]) -> None:
         """Writes the entry, whole or not at all. Raises InputError when the folder cannot be written."""
-        with whole(self._folder / f"{name}.npz") as draft:
+        with atomic_write(self._folder / f"{name}.npz") as draft:
             np.savez_compressed(draft, **{_KEY: np.array(key)}, **arrays)
 
 

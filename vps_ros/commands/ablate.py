@@ -14,7 +14,7 @@ from vps_ros.commands.bench import machine
 from vps_ros.commands.console import note, progress, table
 from vps_ros.config import TRACKERS
 from vps_ros.datasets.streets import SCENARIOS
-from vps_ros.output import refuse_folder, write_json
+from vps_ros.files import refuse_folder, write_json
 
 DESCRIPTION = (
     "Compare trackers on the same segmentations of generated drives: AQ, STQ, IDF1, HOTA, id switches, time and the "

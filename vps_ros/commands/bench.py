@@ -13,7 +13,7 @@ from types import ModuleType
 
 from vps_ros.commands.console import note, progress, table
 from vps_ros.errors import InputError
-from vps_ros.output import refuse_folder, write_json
+from vps_ros.files import refuse_folder, write_json
 
 DESCRIPTION = "Measure speed and quality, each figure beside a named alternative in the same run."
 EXAMPLES = [

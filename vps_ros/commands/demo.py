@@ -22,9 +22,9 @@ from vps_ros.drawing.palette import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.report import Entry, Picture, write_html
+from vps_ros.files import refuse_existing, write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
-from vps_ros.output import refuse_existing, write_json
 from vps_ros.recording.reader import BagReader
 from vps_ros.taxonomy import CITYSCAPES, Taxonomy
 

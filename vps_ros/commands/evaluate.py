@@ -24,7 +24,7 @@ from vps_ros.evaluation.protocols import DEFAULT, PROTOCOLS
 from vps_ros.evaluation.report import Entry, write_html, write_page
 from vps_ros.evaluation.results import Quality
 from vps_ros.evaluation.worst import Found, Judged, pictures
-from vps_ros.output import refuse_folder, write_json
+from vps_ros.files import refuse_folder, write_json
 from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, VPQ, PQ, mIoU, VC, IDF1, HOTA, MOTA, IDSW."

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.refinements import add_refinements, build_engine, check_refinements, refine, size
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, refuse_folder
 from vps_ros.learning.extra import require_training
-from vps_ros.output import refuse_folder, whole
 from vps_ros.segmenters.description import describe_model
 from vps_ros.shipped import model_path
 from vps_ros.trackers.learned import copy_learned
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
         if given and args.origin not in sources:
             raise InputError(f"--from {args.origin}: {option} goes with --from {' and '.join(sources)} only")
     require_training("exporting")
-    with whole(path) as args.output:
+    with atomic_write(path) as args.output:
         SOURCES[args.origin](args)
         refine(args, args.output)
     note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")

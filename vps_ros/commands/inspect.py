@@ -11,7 +11,7 @@ from typing import Any
 
 from vps_ros.commands.console import table, warn
 from vps_ros.errors import InputError
-from vps_ros.output import refuse_folder, write_json
+from vps_ros.files import refuse_folder, write_json
 from vps_ros.recording.survey import BagSurvey, survey_bag
 from vps_ros.segmenters import shipped_models
 from vps_ros.segmenters.description import ModelDescription, describe_model

@@ -10,11 +10,11 @@ from vps_ros.commands.signals import Signals, leave
 from vps_ros.commands.wire import add_wire_flags, join
 from vps_ros.config import Config, LiveConfig
 from vps_ros.errors import InputError
+from vps_ros.files import refuse_folder, write_json
 from vps_ros.live.names import absolute
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
 from vps_ros.live.worker import Worker
-from vps_ros.output import refuse_folder, write_json
 from vps_ros.shipped import model_path
 
 DESCRIPTION = (

@@ -12,8 +12,8 @@ from vps_ros.config import Config
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
+from vps_ros.files import refuse_folder, write_json
 from vps_ros.online import OnlinePanoptic
-from vps_ros.output import refuse_folder, write_json
 from vps_ros.recording.open import open_frames
 from vps_ros.recording.pictures import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay

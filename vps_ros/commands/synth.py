@@ -18,10 +18,10 @@ from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
 from vps_ros.datasets.small import Smallest
 from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, write_json
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import CLASS_DIVISOR, VOID_PIXEL, label_info, make_header
 from vps_ros.messages.typestore import BagMessages
-from vps_ros.output import whole, write_json
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
@@ -76,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         if args.output.endswith(".mcap"):
             raise InputError(f"{args.output}: one bag holds one drive; name a folder, or leave --sequences at 1")
-        with whole(args.output, args.force, _FIRST_BAG) as draft:
+        with atomic_write(args.output, args.force, _FIRST_BAG) as draft:
             draft.mkdir()
             for k, (name, _, frames) in enumerate(drives):
                 write_bag(draft / f"{k:04d}.mcap", progress(frames, f"{k:04d} {name}", args.frames))
@@ -136,7 +136,7 @@ def _camera_info(f: StreetFrame, header: Any, messages: BagMessages) -> Any:
 def _write_folder(
     output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool, smallest: Smallest
 ) -> None:
-    with whole(output, force, MAPS) as draft:
+    with atomic_write(output, force, MAPS) as draft:
         for k, (name, seed, frames) in enumerate(drives):
             sequence = f"{k:04d}"
             stamps = []

@@ -14,8 +14,8 @@ from vps_ros.commands.replay import show
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.datasets.mapped import pair_maps
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, refuse_existing, refuse_folder, write_json
 from vps_ros.offline import TrackedMap, load, track_maps
-from vps_ros.output import refuse_existing, refuse_folder, whole, write_json
 from vps_ros.parallel import in_order
 from vps_ros.recording.pictures import DEFAULT_HZ, check_hz
 from vps_ros.recording.replay import Summary
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
         note(f"{args.images}: {len(spare)} sequence(s) without maps left out: {', '.join(spare)}")
 
     summary, odd = Summary(), _Oddities()
-    with whole(output, args.force, MARKER) as draft:
+    with atomic_write(output, args.force, MARKER) as draft:
 
         def write(tracked: TrackedMap) -> TrackedMap:
             save_map(draft / tracked.files.sequence / f"{tracked.files.frame}.png", tracked.semantic, tracked.instance)

@@ -25,7 +25,7 @@ from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, l
 from vps_ros.datasets.map_folder import subfolders
 from vps_ros.datasets.png import GREY, GREY16, load_png
 from vps_ros.errors import InputError
-from vps_ros.naming import natural
+from vps_ros.files import natural_key
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 LABELS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -68,7 +68,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name in [split] if split else sorted(splits):
         for city, folder in sorted(subfolders(splits[name]).items()):
-            for path in sorted(folder.glob(f"*{_SUFFIX}"), key=natural):
+            for path in sorted(folder.glob(f"*{_SUFFIX}"), key=natural_key):
                 image = path.name.removesuffix(_SUFFIX)
                 photo = root / "leftImg8bit" / name / city / f"{image}_leftImg8bit.png"
                 videos[image] = {image: LabelledFrame(image, image, path, partial(_load, path), photo)}

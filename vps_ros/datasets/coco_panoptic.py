@@ -21,7 +21,7 @@ from vps_ros.datasets.documents import Document
 from vps_ros.datasets.labels import LabelMap, check_classes, listed
 from vps_ros.datasets.png import RGB, load_png, save_png
 from vps_ros.errors import InputError
-from vps_ros.output import whole, write_json
+from vps_ros.files import atomic_write, write_json
 from vps_ros.runs import areas, boxes, runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -196,7 +196,7 @@ def panoptic_writer(
         file: (video, frame) -> the map's path within pan_pred.
         document: the writer, when all is added -> what the JSON holds besides the categories.
     """
-    with whole(root, force, PREDICTIONS) as draft:
+    with atomic_write(root, force, PREDICTIONS) as draft:
         writer = PanopticWriter(draft, taxonomy, file)
         yield writer
         write_json(draft / PREDICTIONS, {**document(writer), "categories": taxonomy.to_json()})

@@ -9,7 +9,7 @@ from pathlib import Path
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed
 from vps_ros.datasets.map_folder import subfolders
 from vps_ros.errors import InputError
-from vps_ros.naming import natural
+from vps_ros.files import natural_key
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -39,7 +39,7 @@ def paired(
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder, photos in places:
         there = {p.stem: p for p in sorted(photos.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
-        for path in sorted(folder.glob("*.png"), key=natural):
+        for path in sorted(folder.glob("*.png"), key=natural_key):
             sequence = name if linked and name else "/".join(filter(None, (name, path.stem)))
             photo = there.get(path.stem, photos / f"{path.stem}.jpg")
             frame = LabelledFrame(sequence, path.stem, path, partial(load, path), photo)

@@ -21,7 +21,7 @@ from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos
 from vps_ros.datasets.map_folder import MapWriter, map_writer
 from vps_ros.datasets.png import RGB, load_png, save_png
 from vps_ros.errors import InputError
-from vps_ros.naming import natural
+from vps_ros.files import natural_key
 from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
 
 MAX_INSTANCE = 65535
@@ -187,7 +187,7 @@ def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: 
     for base in dict.fromkeys(bases):
         for folder in _folders(base):
             # Listing by name alone: asking the disk about each of many thousand frames is slow.
-            for path in sorted(folder.iterdir(), key=natural):
+            for path in sorted(folder.iterdir(), key=natural_key):
                 if path.suffix.lower() not in suffixes or path.name.startswith("."):
                     continue
                 frames = found.setdefault(folder.name, {})

@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed
 from vps_ros.datasets.png import save_png
 from vps_ros.errors import InputError
-from vps_ros.naming import natural
-from vps_ros.output import whole
+from vps_ros.files import atomic_write, natural_key
 
 MARKER = "predictions.txt"
 """File by which a folder of predictions is known, so that it may be replaced."""
@@ -72,7 +71,7 @@ def png_videos(
     for name, folder in sorted(folders.items()):
         frames: dict[str, LabelledFrame] = {}
         # Listing by name alone: asking the disk about each of many thousand frames is slow.
-        for path in sorted(folder.iterdir(), key=natural):
+        for path in sorted(folder.iterdir(), key=natural_key):
             if path.suffix.lower() == ".png" and not path.name.startswith("."):
                 if path.stem in frames:
                     other = Path(frames[path.stem].where).name
@@ -102,7 +101,7 @@ def map_writer(
         encode: (labels, name of the frame) -> pixels; raises InputError for what the coding cannot hold.
         home: the folder of the videos within the root.
     """
-    with whole(root, force, MARKER) as draft:
+    with atomic_write(root, force, MARKER) as draft:
         yield MapWriter(draft / home, encode)
         draft.mkdir(exist_ok=True)
         (draft / MARKER).write_text("This folder of predictions was written by vps_ros, which may replace it.\n")

@@ -24,7 +24,7 @@ from vps_ros.datasets.documents import Document, load_document
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing
 from vps_ros.datasets.rle import RunLengths, from_json
 from vps_ros.errors import InputError
-from vps_ros.output import whole
+from vps_ros.files import atomic_write
 from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -147,7 +147,7 @@ def save_results(path: str | Path, videos: Iterable[ObjectVideo], force: bool = 
             masks = [None if mask is None else mask.to_json() for mask in track.masks]
             row = {"video_id": video.id, "category_id": track.class_id, "score": track.score, "segmentations": masks}
             rows.append(row)
-    with whole(path, force) as draft:
+    with atomic_write(path, force) as draft:
         draft.write_text(json.dumps(rows))
 
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, refuse_folder
 from vps_ros.frame import Frame, PanopticFrame
-from vps_ros.output import refuse_folder, whole
 
 CODECS = ("libx264", "libopenh264", "libvpx-vp9")
 """Encoders whose pictures browsers play in an MP4, in order of preference."""
@@ -50,7 +50,7 @@ class VideoWriter:
             raise InputError(f"{path}: {fps:g} frames per second cannot be; give a number above 0, at most 1000")
         self._fps = fps
         self._step = 1.0 / (fps or _DEFAULT_FPS)
-        self._output = whole(refuse_folder(self.path, force), force)
+        self._output = atomic_write(refuse_folder(self.path, force), force)
         self._container: av.container.OutputContainer | None = None
         self._entered = False
         self._seconds = 0.0

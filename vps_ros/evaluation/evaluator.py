@@ -20,7 +20,7 @@ from vps_ros.evaluation.results import ClassReport, FrameQuality, Quality, Repor
 from vps_ros.evaluation.stq import Association, AssociationQuality, segmentation_and_tracking_quality
 from vps_ros.evaluation.vc import VideoConsistency
 from vps_ros.evaluation.vpq import VideoPanoptic, VideoPanopticQuality
-from vps_ros.naming import natural
+from vps_ros.files import natural_key
 from vps_ros.taxonomy import KITTI_STEP, Taxonomy
 
 NO_VPQ = VideoPanopticQuality("", {})
@@ -96,7 +96,7 @@ class Evaluator:
         """Raises InputError when no frame was given."""
         if not self._sequences:
             raise InputError("nothing to evaluate: no frame was given")
-        sequences = dict(sorted(self._sequences.items(), key=lambda one: natural(Path(one[0]))))
+        sequences = dict(sorted(self._sequences.items(), key=lambda one: natural_key(Path(one[0]))))
         reports = {name: s.report() for name, s in sequences.items()}
         counts = FrameCounts(self.classes, self.rules)
         vpq, vc = VideoPanoptic(self.classes, self.rules.vpq), VideoConsistency()

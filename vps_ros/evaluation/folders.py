@@ -16,7 +16,7 @@ from vps_ros.evaluation.counts import Compared
 from vps_ros.evaluation.evaluator import Evaluator, compare
 from vps_ros.evaluation.overlaps import Classes
 from vps_ros.evaluation.results import FrameQuality
-from vps_ros.naming import natural
+from vps_ros.files import natural_key
 from vps_ros.parallel import in_order
 from vps_ros.taxonomy import VOID_ID
 
@@ -77,7 +77,7 @@ def pair_frames(
         mine, other = ours.get(sequence, {}), theirs.get(sequence, {})
         extra = other.keys() - mine.keys()
         # The truth knows the order of time; what it lacks has only names to go by.
-        frames = sorted({*mine, *extra}, key=lambda name: natural(Path(name))) if extra else mine
+        frames = sorted({*mine, *extra}, key=lambda name: natural_key(Path(name))) if extra else mine
         pairs += [FramePair(sequence, frame, mine.get(frame), other.get(frame)) for frame in frames]
     return tuple(pairs)
 

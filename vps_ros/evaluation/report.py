@@ -16,7 +16,7 @@ from vps_ros.evaluation.page.markup import percent, section
 from vps_ros.evaluation.page.overtime import legend, over_time
 from vps_ros.evaluation.page.pictures import pictures as embedded
 from vps_ros.evaluation.page.style import STYLE
-from vps_ros.output import whole
+from vps_ros.files import atomic_write
 
 __all__ = ["Entry", "Picture", "write_html", "write_page"]
 
@@ -45,7 +45,7 @@ def write_html(
 def write_page(path: str | Path, title: str, body: str) -> None:
     """Writes a page with that title and body (HTML), whole or not at all; an existing file is replaced."""
     page = _PAGE.format(title=escape(title), style=STYLE, body=body)
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(page, encoding="utf-8")
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
 from vps_ros.learning.models import kind_for
 from vps_ros.learning.recipe import Recipe
-from vps_ros.output import whole
 
 FORMAT = 1
 FILE = "checkpoint.pt"
@@ -20,7 +20,7 @@ PARTS = ("format", "recipe", "step", "model", "ema", "optimizer", "log")
 
 def save(path: Path, **parts: Any) -> None:
     """Writes a checkpoint, whole or not at all."""
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         torch.save({"format": FORMAT, **parts}, draft)
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.streets import GENERATION, SCENARIOS, drive
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
 from vps_ros.learning.clips import Clip, Picture, spread
 from vps_ros.learning.data import StreetsData
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.output import whole
 from vps_ros.taxonomy import CITYSCAPES
 
 BALANCED = "balanced"
@@ -52,7 +52,7 @@ def render(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int,
     semantic, instance = np.empty((frames, h, w), np.uint8), np.empty((frames, h, w), np.uint16)
     for i, f in enumerate(drive(scenario, seed=seed, frames=frames, size=size)):
         image[i], semantic[i], instance[i] = f.frame.image, f.semantic, f.instance
-    with whole(place) as draft:
+    with atomic_write(place) as draft:
         draft.mkdir()
         for part, array in zip(PARTS, (image, semantic, instance), strict=True):
             np.save(draft / f"{part}.npy", array)

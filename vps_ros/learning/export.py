@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
 from vps_ros.learning import graphs, verify
 from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
-from vps_ros.output import whole
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 
 OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
@@ -74,7 +74,7 @@ def export(
     if state:
         # A frame like the one before is the one for which a state is made.
         images.append(np.roll(images[-1], 4, axis=2))
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         (write or partial(graphs.trace, outputs=OUTPUTS, state=state))(deployed, torch.from_numpy(images[0]), draft)
         graphs.save(onnx.load(str(draft)), card, draft)
         found = (compare or partial(verify.differences, names=OUTPUTS, state=state))(deployed, draft, images)

@@ -20,10 +20,10 @@ from vps_ros import __version__
 from vps_ros.ablation import sources
 from vps_ros.ablation.shelf import Shelf
 from vps_ros.errors import InputError
+from vps_ros.files import refuse_existing
 from vps_ros.learning.data import HELD_OUT_SEED
 from vps_ros.learning.teacher import Lesson, lessons
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.output import refuse_existing
 from vps_ros.trackers.hierarchical.assign import (
     CONTEXT_FEATURES,
     CONTEXT_SCALE,

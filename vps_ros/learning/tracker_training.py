@@ -17,13 +17,13 @@ from vps_ros import __version__
 from vps_ros.config import Config, tracker_parameters
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
+from vps_ros.files import atomic_write, refuse_existing
 from vps_ros.learning.association import Lessons, judge, learn, pairs_of
 from vps_ros.learning.data import HELD_OUT_SEED, StreetsData
 from vps_ros.learning.drives import training_drives
 from vps_ros.learning.matching import Matcher
 from vps_ros.learning.sightings import SeenDrive, see
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.output import refuse_existing, whole
 from vps_ros.shipped import fingerprint, model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 from vps_ros.trackers import make_tracker
@@ -96,7 +96,7 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, voice: Voice = SILE
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "trained_by": f"vps-ros {__version__}",
     }
-    with whole(folder) as draft:
+    with atomic_write(folder) as draft:
         draft.mkdir()
         path = draft / weights_path(model).name
         write(path, Learned(*matcher.learned(), about))

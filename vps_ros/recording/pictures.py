@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.files import natural_key
 from vps_ros.messages.images import is_cut_jpeg
-from vps_ros.naming import natural
 from vps_ros.recording.loss import Loss
 
 FIRST_STAMP = 1_000_000_000
@@ -50,7 +50,7 @@ class ImageFolder:
 
     def __init__(self, path: Path, hz: float | None = None) -> None:
         self.hz = DEFAULT_HZ if hz is None else hz
-        self.files = [path] if path.is_file() else sorted(_images(path), key=natural)
+        self.files = [path] if path.is_file() else sorted(_images(path), key=natural_key)
         self.count = len(self.files)
 
     def __iter__(self) -> Iterator[Picture]:

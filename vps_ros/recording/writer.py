@@ -15,10 +15,10 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, Writer
 
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, refuse_existing
 from vps_ros.frame import PanopticFrame
 from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS, output
 from vps_ros.messages.typestore import BagMessages, typestore
-from vps_ros.output import refuse_existing, whole
 from vps_ros.taxonomy import Taxonomy
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -65,7 +65,7 @@ class BagWriter:
 
     @contextmanager
     def _open(self) -> Iterator[Writer]:
-        with whole(self.path, self._force, _MARKER) as draft:
+        with atomic_write(self.path, self._force, _MARKER) as draft:
             # rosbags makes a folder and writes its name into the data file too; one file of its own must not
             # depend on what it is called.
             folder = draft.with_name("folder") / "recording" if self._single else draft

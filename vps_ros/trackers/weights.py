@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.output import whole
+from vps_ros.files import atomic_write
 
 Arrays = dict[str, NDArray[np.float32]]
 
@@ -45,5 +45,5 @@ def check_arrays(path: Path, arrays: Arrays, shapes: Mapping[str, tuple[int, ...
 
 def write_weights(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
     """Writes the file, whole or not at all."""
-    with whole(path) as draft, draft.open("wb") as file:
+    with atomic_write(path) as draft, draft.open("wb") as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)

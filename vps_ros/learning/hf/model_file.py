@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor, nn
 
 from vps_ros import __version__
+from vps_ros.files import atomic_write
 from vps_ros.learning import graphs, verify
 from vps_ros.learning.export import OUTPUTS, Deployed
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
@@ -20,7 +21,6 @@ from vps_ros.learning.hf.families import Family, family_of
 from vps_ros.learning.hf.patches import traceable
 from vps_ros.learning.hf.processor import input_spec
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.output import whole
 from vps_ros.segmenters.contract import InputSpec, ModelCard
 
 TASK = "the task is panoptic"
@@ -92,7 +92,7 @@ def import_checkpoint(
     images = verify.probes(spec.height, spec.width)
     voice.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")
     example = torch.from_numpy(images[0])
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         voice.note(f"tracing it for {spec.width}x{spec.height}")
         with traceable(model):
             graphs.trace(network, example, draft, OUTPUTS)

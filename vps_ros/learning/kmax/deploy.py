@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
 from vps_ros.learning import graphs, verify
 from vps_ros.learning.export import OUTPUTS, Deployed
 from vps_ros.learning.kmax.architecture import SPAN, Architecture
 from vps_ros.learning.kmax.assignments import AsAssigned
 from vps_ros.learning.kmax.checkpoint import load
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.output import whole
 from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomies import ALL
 from vps_ros.taxonomies.chosen import chosen
@@ -114,7 +114,7 @@ def import_checkpoint(
     network = Padded(model, spec).eval()
     images = verify.probes(spec.height, spec.width)
     images[-1][:, -spec.height // 8 :] = images[-1][:, :, -spec.width // 8 :] = FILL
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         voice.note(f"tracing it for {spec.width}x{spec.height}")
         graphs.trace(network, torch.from_numpy(images[0]), draft, OUTPUTS)
         graph = graphs.fold(draft)

@@ -1,4 +1,4 @@
-"""Output files are whole or not there."""
+"""Atomic writes of output files and folders."""
 
 import json
 import os
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from vps_ros.errors import InputError
-from vps_ros.output import refuse_existing, refuse_folder, whole, write_json
+from vps_ros.files import atomic_write, refuse_existing, refuse_folder, write_json
 
 
 def names(folder):
     return sorted(p.name for p in folder.iterdir())
 
 
-def test_a_file_appears_only_when_it_is_whole(tmp_path):
-    with whole(tmp_path / "deep" / "a.txt") as draft:
+def test_a_file_appears_only_when_it_is_complete(tmp_path):
+    with atomic_write(tmp_path / "deep" / "a.txt") as draft:
         draft.write_text("new")
         assert not (tmp_path / "deep" / "a.txt").exists()
     assert (tmp_path / "deep" / "a.txt").read_text() == "new"
@@ -25,7 +25,7 @@ def test_a_file_appears_only_when_it_is_whole(tmp_path):
 def test_a_failure_leaves_what_was_there(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(ZeroDivisionError), whole(path) as draft:
+    with pytest.raises(ZeroDivisionError), atomic_write(path) as draft:
         draft.write_text("half")
         1 / 0  # noqa: B018
     assert path.read_text() == "old"
@@ -37,7 +37,7 @@ def test_a_folder_replaces_a_folder(tmp_path):
     path.mkdir()
     (path / "metadata.yaml").write_text("old")
     (path / "stale").write_text("")
-    with whole(path, marker="metadata.yaml") as draft:
+    with atomic_write(path, marker="metadata.yaml") as draft:
         draft.mkdir()
         (draft / "fresh").write_text("")
     assert names(path) == ["fresh"]
@@ -47,7 +47,7 @@ def test_a_folder_replaces_a_folder(tmp_path):
 @pytest.mark.parametrize("marker", [None, "metadata.yaml"])
 def test_a_folder_of_something_else_is_never_replaced(tmp_path, marker):
     (tmp_path / "letter.txt").write_text("precious")
-    with pytest.raises(InputError, match="never replaced"), whole(tmp_path, True, marker):
+    with pytest.raises(InputError, match="never replaced"), atomic_write(tmp_path, True, marker):
         pass
     assert names(tmp_path) == ["letter.txt"]
 
@@ -55,7 +55,7 @@ def test_a_folder_of_something_else_is_never_replaced(tmp_path, marker):
 def test_what_exists_is_kept_unless_forced(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
-    with pytest.raises(InputError, match=r"a\.txt: exists; pass --force"), whole(path, force=False):
+    with pytest.raises(InputError, match=r"a\.txt: exists; pass --force"), atomic_write(path, force=False):
         pass
     assert refuse_existing(path, force=True) == path
     (tmp_path / "empty").mkdir()
@@ -64,7 +64,7 @@ def test_what_exists_is_kept_unless_forced(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="its folder cannot be written"), whole(tmp_path / "file" / "a.txt"):
+    with pytest.raises(InputError, match="its folder cannot be written"), atomic_write(tmp_path / "file" / "a.txt"):
         pass
 
 
@@ -86,6 +86,6 @@ def test_a_device_is_never_replaced(tmp_path):
     # One of our own: a failure of this test must not take /dev/null away.
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(InputError, match="a device, not a file"), whole(pipe, force=True):
+    with pytest.raises(InputError, match="a device, not a file"), atomic_write(pipe, force=True):
         pass
     assert pipe.is_fifo()

@@ -1,0 +1,88 @@
+"""Atomic writes of files and folders, and the natural order of file names."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vps_ros.errors import InputError
+
+
+def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
+    """Sorting key in which digits in a name count as a number: 2.png before 10.png; 01 before 1, which are equal."""
+    parts = re.findall(r"\d+|\D+", path.name)
+    return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path.name
+
+
+def refuse_existing(path: str | Path, force: bool, marker: str | None = None) -> Path:
+    """The path, if it may be written; raises InputError otherwise.
+
+    Args:
+        force: allow replacing a file, or a folder that contains `marker`.
+        marker: name of a file that identifies a folder written by this package; other folders are never replaced.
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return path
+    # os.replace on a device such as /dev/null would remove the device for every process.
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"{path}: is a device, not a file; choose another output")
+    if path.is_dir() and (marker is None or not (path / marker).exists()):
+        raise InputError(f"{path}: is a folder with other content, which is never replaced; choose another output")
+    if not force:
+        raise InputError(f"{path}: exists; pass --force to replace it (in Python force=True), or choose another output")
+    return path
+
+
+def refuse_folder(path: str | Path, force: bool) -> Path:
+    """As refuse_existing, for an output that must be a file: any folder is refused, even an empty one."""
+    if Path(path).is_dir():
+        raise InputError(f"{path}: is a folder; give the name of a file")
+    return refuse_existing(path, force)
+
+
+@contextmanager
+def atomic_write(path: str | Path, force: bool = True, marker: str | None = None) -> Iterator[Path]:
+    """A temporary path in the folder of `path`, for a file or a folder; moved to `path` when the block succeeds.
+
+    If the block raises, `path` stays as it was and the temporary path is removed. `force` and `marker` as in
+    refuse_existing. Raises InputError if `path` must not be replaced or its folder cannot be created.
+    """
+    path = refuse_existing(path, force, marker)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise InputError(f"{path}: its folder cannot be written ({error.strerror})") from None
+    try:
+        yield temporary / path.name
+        if path.is_dir() and not path.is_symlink():
+            os.rename(path, temporary / "replaced")
+        os.replace(temporary / path.name, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: str | Path, values: Any) -> None:
+    """Writes the values as indented JSON, atomically; NaN becomes null, since JSON has no NaN."""
+    with atomic_write(refuse_folder(path, True)) as temporary:
+        temporary.write_text(json.dumps(_to_json(values), indent=2, allow_nan=False) + "\n")
+
+
+def _to_json(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(k): _to_json(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_to_json(v) for v in value]
+    if hasattr(value, "tolist"):
+        return _to_json(value.tolist())
+    if isinstance(value, float) and value != value:
+        return None
+    return value

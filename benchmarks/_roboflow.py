@@ -26,7 +26,9 @@ NAMES = {
 
 
 def there() -> bool:
-    return importlib.util.find_spec("trackers") is not None and importlib.util.find_spec("supervision") is not None
+    found = [importlib.util.find_spec(name) for name in ("trackers", "supervision")]
+    # A folder of this name on the path, such as test/trackers, has no origin.
+    return all(spec is not None and spec.origin is not None for spec in found)
 
 
 def package() -> ModuleType:

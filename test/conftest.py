@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from support import ROOT
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +20,7 @@ def realdata() -> Path:
 @pytest.fixture
 def apart(monkeypatch: pytest.MonkeyPatch) -> None:
     """A ROS 2 wire that nobody else is on, for this process and those that it starts."""
-    from wire import environment
+    from support.wire import environment
 
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
@@ -29,7 +29,7 @@ def apart(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def wire(apart: None):
     """This process and others on that wire."""
-    from wire import Wire
+    from support.wire import Wire
 
     wire = Wire()
     yield wire

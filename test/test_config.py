@@ -5,14 +5,14 @@ import copy
 import pickle
 import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trackers_scene import at, ids_of
 
+from support import ROOT
+from support.trackers_scene import at, ids_of
 from vps_ros.commands.main import main
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.config import (
@@ -29,9 +29,6 @@ from vps_ros.errors import InputError
 from vps_ros.parameters import check, declared
 from vps_ros.segmenters import SegmenterParameters
 from vps_ros.trackers import make_tracker, tracker_class
-
-ROOT = Path(__file__).resolve().parent.parent
-
 
 SETS = [*(parameters(kind) for kind in (LiveConfig, NodeConfig)), *(parameters(Config, name) for name in TRACKERS)]
 

@@ -6,14 +6,13 @@ import json
 import re
 import shlex
 import sys
-from pathlib import Path
 
 import pytest
 
 import vps_ros
+from support import ROOT
 from vps_ros.commands.main import COMMANDS, _parser
 
-ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from bags import drive, write
-from films import film
 
+from support import ROOT
+from support.bags import drive, write
+from support.films import film
 from vps_ros.recording.bag import Bag
 
-EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+EXAMPLES = ROOT / "examples"
 
 
 def run(name, *arguments):

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import CAR_ID, ROAD_ID, SKY_ID, colour_model, picture
 
+from support.worlds import CAR_ID, ROAD_ID, SKY_ID, colour_model, picture
 from vps_ros import Config, DroppedFrame, Frame, OnlinePanoptic
 from vps_ros.frame import THING_BASE
 

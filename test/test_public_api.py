@@ -10,11 +10,10 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from films import film
 
 import vps_ros as vps
-
-ROOT = Path(__file__).resolve().parent.parent
+from support import ROOT
+from support.films import film
 
 
 def python(code, **options):

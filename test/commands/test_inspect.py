@@ -1,0 +1,107 @@
+"""`vps-ros inspect`: what people and programs are told about bags and models."""
+
+import json
+import os
+
+import pytest
+
+from support.bags import START, TENTH, drive, jpeg, string, write
+from support.worlds import colour_model
+from vps_ros.commands.main import main
+from vps_ros.segmenters import shipped_models
+
+
+@pytest.fixture
+def inspect(tmp_path, capsys, monkeypatch):
+    """Runs the command; gives its exit code, what it told, and the JSON."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(path):
+        code = main(["inspect", str(path), "--json", str(tmp_path / "f.json"), "--force"])
+        told = capsys.readouterr()
+        found = json.loads((tmp_path / "f.json").read_text()) if code == 0 else None
+        return code, " ".join((told.out + told.err).split()), found
+
+    return run
+
+
+def test_a_bag(inspect, tmp_path):
+    messages = [*drive(11), *drive(6, "/rear/image/compressed", jpeg), ("/chatter", START, string("a"))]
+    code, told, found = inspect(write(tmp_path / "bag", messages))
+    assert code == 0
+    for word in ("/camera/image_raw", "/rear/image/compressed", "/chatter", "96x64 rgb8", "96x64 jpeg", "2023-11-14"):
+        assert word in told
+    assert "lost" not in told
+    assert (found["kind"], found["storage"], found["messages"]) == ("bag", "mcap", 18)
+    assert (found["start"], found["end"], found["duration"]) == (START, START + 10 * TENTH, 1.0)
+    topics = {t["name"]: t for t in found["topics"]}
+    assert topics["/camera/image_raw"]["hz"] == pytest.approx(10)
+    assert topics["/chatter"]["hz"] is None
+    assert topics["/chatter"]["type"] == "std_msgs/msg/String"
+    assert found["losses"] == []
+
+
+def test_a_bag_cut_off(inspect, tmp_path):
+    folder = write(tmp_path / "bag", drive(40))
+    (part,) = folder.glob("*.mcap")
+    os.truncate(part, part.stat().st_size // 2)
+    code, told, found = inspect(folder)
+    assert code == 0
+    assert "warning" in told
+    assert "cut off" in told
+    (topic,) = found["topics"]
+    assert topic["count"] + topic["lost"] == 40
+    assert topic["count"] > 10
+
+
+def test_a_real_bag_of_which_parts_are_missing(inspect, realdata):
+    code, told, found = inspect(realdata / "rosbags" / "soccer_goal")
+    assert code == 0
+    assert "12 of 13 parts are missing" in told
+    assert (found["topics"][0]["count"], found["topics"][0]["lost"]) == (2, 249)
+    assert found["topics"][0]["picture"] == "640x480 rgb8"
+
+
+def test_a_picture_that_cannot_be_read(inspect, tmp_path):
+    messages = drive(2, make=jpeg)
+    messages[0][2].data = messages[0][2].data[:40]
+    _, told, found = inspect(write(tmp_path / "bag", messages))
+    assert found["topics"][0]["picture"].startswith("JPEG")
+
+
+def test_a_model(inspect, tmp_path):
+    code, told, found = inspect(colour_model(tmp_path / "colours.onnx"))
+    assert code == 0
+    for word in ("class_logits", "mask_logits", "softmax_queries", "road", "threshold overlap", "cityscapes"):
+        assert word in told
+    assert found["kind"] == "model"
+    assert [t["name"] for t in found["inputs"]] == ["image"]
+    assert found["inputs"][0]["type"] == "uint8"
+    assert found["card"]["contract"] == 1
+    assert "CPUExecutionProvider" in found["providers"]
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_shipped_models_are_known_by_name(inspect, name):
+    code, told, found = inspect(name)
+    assert code == 0
+    assert found["card"]["name"] == name
+    assert found["problem"] == ""
+
+
+def test_a_model_without_a_card_is_shown_with_a_warning(inspect, tmp_path):
+    code, told, found = inspect(colour_model(tmp_path / "bare.onnx", card=False))
+    assert code == 0
+    assert "class_logits" in told
+    assert "warning" in told
+    assert "vps-ros export" in told
+    assert found["card"] is None
+
+
+@pytest.mark.parametrize("name", ["absent.mcap", "text.onnx", "text.mcap", "absent.onnx"])
+def test_what_is_neither(inspect, tmp_path, name):
+    if name.startswith("text"):
+        (tmp_path / name).write_text("hello")
+    code, told, _ = inspect(tmp_path / name)
+    assert code == 2
+    assert name in told

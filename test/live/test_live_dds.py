@@ -1,0 +1,442 @@
+"""`vps-ros live` and `vps-ros play`: real processes on a real wire."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
+
+from rosbags.highlevel import AnyReader
+
+from support import SUPPORT
+from support.bags import START, TENTH, TOPIC, drive, jpeg, raw, string, write
+from support.wire import PATIENCE, ROOT, TYPES, cdr, figures, until
+from support.worlds import colour_model, picture, slow_model
+from vps_ros.commands.main import main
+from vps_ros.live.dds import Profile
+from vps_ros.live.dds_graph import Graph
+from vps_ros.live.dds_sink import DdsSink
+from vps_ros.live.dds_types import type_hash
+from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS
+from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.messages.typestore import BagMessages, typestore
+
+SMALL = ("tracks", "segments", "detections", "panoptic")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return colour_model(folder / "colours.onnx")
+
+
+@pytest.fixture(scope="module")
+def slow(folder):
+    return slow_model(folder / "slow.onnx")
+
+
+@pytest.fixture(scope="module")
+def endless(folder):
+    return colour_model(folder / "endless.onnx", rounds=1_000_000)
+
+
+def stamps(messages):
+    return [nanoseconds(m.header.stamp) for m in messages]
+
+
+def send(wire, writer, messages, answer="tracks"):
+    """Sends each message once the answer to the one before it is there, so that none is dropped."""
+    for message in messages:
+        count = len(wire.heard[answer])
+        assert writer.send(message)
+        until(lambda count=count: len(wire.heard[answer]) > count, f"an answer to {nanoseconds(message.header.stamp)}")
+
+
+def images(count, first=0, topic=TOPIC, make=raw):
+    return [m for _, _, m in drive(first + count, topic, make)[first:]]
+
+
+def test_live_gives_what_replay_gives_and_latecomers_get_the_labels(wire, model, tmp_path):
+    messages = drive(5) + [(t, s + 9 * TENTH, m) for t, s, m in drive(3)]
+    bag = write(tmp_path / "bag", messages)
+    assert main(["replay", str(bag), "-o", str(tmp_path / "out.mcap"), "--model", str(model), "--threads", "1"]) == 0
+    with AnyReader([tmp_path / "out.mcap"]) as out:
+        replayed = [(c.topic.rpartition("/")[2], bytes(data)) for c, _, data in out.messages()]
+
+    live = wire.live(model, "--json", tmp_path / "f.json")
+    wire.listen(*SMALL)
+    writer = wire.publish()
+    send(wire, writer, [m for _, _, m in messages])
+    for name in SMALL:
+        until(lambda name=name: len(wire.heard[name]) == len(messages), name)
+    wire.listen(LABEL_INFO)
+    until(lambda: wire.heard[LABEL_INFO], "label_info for a latecomer")
+    for name in (*SMALL, LABEL_INFO):
+        # A bag is read by time, which jumped back.
+        expected = sorted(data for there, data in replayed if there == name)
+        assert sorted(cdr(m) for m in wire.heard[name]) == expected, name
+
+    assert live.end() == 0
+    shown = figures(tmp_path / "f.json")
+    assert (shown["frames"], shown["received"], shown["failed"], shown["sequences"]) == (8, 8, 0, 2)
+    assert shown["tracks"] == 4
+    assert set(shown["latency_ms"]) == {"p50", "p99", "segment", "flow", "track", "other"}
+
+
+@pytest.mark.parametrize("offered", ["best_effort", "reliable"])
+def test_a_bag_that_is_played_is_tracked(wire, model, tmp_path, offered):
+    bag = write(tmp_path / "bag", drive(15))
+    wire.live(model)
+    wire.listen(*OUTPUTS.keys() - {"panoptic_ids"})
+    player = wire.vps("play", bag, "--reliability", offered, "--wait", PATIENCE)
+    assert player.wait() == 0, player.shown
+    assert "15 images sent" in player.shown
+    sent = [START + i * TENTH for i in range(15)]
+    # The last image is never dropped for a newer one, but a best-effort wire may lose any.
+    until(lambda: wire.heard["overlay"], "an overlay")
+    if offered == "reliable":
+        until(lambda: stamps(wire.heard["overlay"])[-1] == sent[-1], "the last image")
+    for name in OUTPUTS.keys() - {"panoptic_ids"}:
+        seen = stamps(wire.heard[name])
+        assert seen == sorted(set(seen) & set(sent)), name
+        assert {m.header.frame_id for m in wire.heard[name]} == {"camera"}
+    assert {o.track_id for m in wire.heard["tracks"] for o in m.objects} == {1, 2}
+    assert {m.sequence_id for m in wire.heard["tracks"]} == {0}
+
+
+def test_a_bag_in_a_loop_starts_new_sequences(wire, model, tmp_path):
+    bag = write(tmp_path / "bag", drive(4, f"{TOPIC}/compressed", jpeg))
+    wire.live(model, image=f"{TOPIC}/compressed")
+    wire.listen("tracks")
+    player = wire.vps("play", bag, "--loop", "--wait", PATIENCE)
+    until(lambda: wire.heard["tracks"] and wire.heard["tracks"][-1].sequence_id >= 2, "a third sequence")
+    assert player.end() == 0
+    ids = {}
+    for message in wire.heard["tracks"]:
+        ids.setdefault(message.sequence_id, set()).update(o.track_id for o in message.objects)
+    for number in range(1, len(ids)):
+        assert min(ids[number]) > max(ids[number - 1]), "ids are never used twice"
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_it_also_in_the_middle_of_an_endless_frame(wire, endless, how, tmp_path):
+    live = wire.live(endless, "--json", tmp_path / "f.json")
+    writer = wire.publish()
+    writer.send(images(1)[0])
+    until(lambda: wire.values().get("received") == "1", "the image's coming in")
+    assert live.end(how) == 0, live.shown
+    shown = figures(tmp_path / "f.json")
+    assert (shown["received"], shown["frames"], shown["failed"]) == (1, 0, 0)
+    assert "did not stop" not in live.shown
+    until(lambda: not writer.listeners, "its leaving")
+
+
+def test_whoever_dies_loses_its_own_frames_only(wire, model, tmp_path):
+    bag = write(tmp_path / "bag", drive(6))
+    live, listener = wire.live(model), wire.run(SUPPORT / "wire_listener.py")
+    player = wire.vps("play", bag, "--loop", "--wait", PATIENCE)
+    wire.listen("tracks")
+
+    def goes_on(count=3):
+        now = len(wire.heard["tracks"])
+        until(lambda: len(wire.heard["tracks"]) >= now + count, "going on")
+
+    goes_on()
+    listener.says("label_info")
+    listener.says("tracks")
+    listener.end(signal.SIGKILL)
+    goes_on(10)
+    listener = wire.run(SUPPORT / "wire_listener.py")
+    listener.says("label_info")
+    listener.says("tracks")
+
+    player.end(signal.SIGKILL)
+    player = wire.vps("play", bag, "--loop", "--wait", PATIENCE)
+    goes_on()
+    before = len(wire.heard["tracks"])
+    live.end(signal.SIGKILL)
+    live = wire.live(model)
+    until(lambda: any(m.sequence_id == 0 for m in wire.heard["tracks"][before:]), "a new run")
+    goes_on()
+    lines = len(listener.lines)
+    until(lambda: len(listener.lines) > lines, "the listener's hearing the new one")
+    assert live.end() == 0
+    assert player.end() == 0
+
+
+def test_a_slow_model_never_falls_behind(wire, slow, tmp_path):
+    live = wire.live(slow, "--json", tmp_path / "f.json")
+    wire.listen("tracks")
+    writer = wire.publish()
+    count = 120
+    began = time.monotonic()
+    for i in range(count):
+        time.sleep(max(began + i / 30 - time.monotonic(), 0))
+        last = raw(picture({0: (4 + i % 60, 40)}), time.time_ns())
+        writer.send(last)
+    until(lambda: wire.heard["tracks"] and stamps(wire.heard["tracks"])[-1:] == stamps([last]), "the newest frame")
+    assert live.end() == 0
+    shown = figures(tmp_path / "f.json")
+    assert shown["received"] == shown["frames"] + shown["dropped"]
+    assert shown["dropped"] > 0, "the model is not slow enough for this test"
+    late = [at - stamp for at, stamp in zip(wire.times["tracks"], stamps(wire.heard["tracks"]), strict=True)]
+    step = sum(shown["latency_ms"][stage] for stage in ("segment", "flow", "track", "other"))
+    # A queue would have grown by the end to what was dropped; here a frame waits for one other at most.
+    assert late[-1] / 1e6 < 4 * step + 1000
+    assert np.median(late[len(late) // 2 :]) < 3 * np.median(late[: len(late) // 2]) + 5e8
+
+
+def test_what_cannot_be_used_is_told_once_and_survived(wire, model, tmp_path):
+    live = wire.live(model, "--json", tmp_path / "f.json")
+    wire.listen("tracks")
+    writer = wire.publish()
+    first, second = images(2)
+    send(wire, writer, [first])
+    data = cdr(second)
+    refused = 0
+
+    def refuse(message, *words, times=1):
+        nonlocal refused
+        for _ in range(times):
+            assert writer.send_cdr(message if isinstance(message, bytes) else cdr(message))
+            refused += 1
+            # The next image would take the place of one that has not been looked at.
+            until(lambda: wire.values().get("failed") == str(refused), f"{words} counted")  # noqa: B023
+        live.says("frame skipped", *words)
+
+    short = raw(picture({}), START)
+    short.data = short.data[:-100]
+    nothing = raw(picture({}), START)
+    nothing.height, nothing.width, nothing.step, nothing.data = 0, 0, 0, short.data[:0]
+    refuse(short, "needs rows", times=2)
+    refuse(nothing, "0x0")
+    refuse(raw(picture({}), START, "hologram8"), "hologram8")
+    refuse(data + bytes(64), "is not a sensor_msgs/msg/Image")
+    send(wire, writer, [second])
+    assert live.end() == 0
+    assert stamps(wire.heard["tracks"]) == [START, START + TENTH]
+    assert {o.track_id for o in wire.heard["tracks"][-1].objects} == {1, 2}
+    shown = figures(tmp_path / "f.json")
+    assert (shown["frames"], shown["failed"]) == (2, refused)
+    assert live.shown.count("frame skipped") == len(shown["failures"]) == 4
+
+
+def test_images_without_a_stamp_get_the_time_of_their_coming(wire, model):
+    wire.live(model)
+    wire.listen("tracks")
+    before = time.time_ns()
+    send(wire, wire.publish(), [raw(picture({0: (4 + i, 40)}), 0) for i in range(2)])
+    first, second = stamps(wire.heard["tracks"])
+    assert before <= first < second <= time.time_ns()
+
+
+def test_silence_is_explained(wire, model):
+    offer = wire.offer("/rear/image_raw")
+    live = wire.live(model, "--patience", 0.5, "--reliability", "reliable")
+    live.says("nobody publishes /camera/image_raw", "/rear/image_raw (sensor_msgs/msg/Image)", "ROS_DOMAIN_ID")
+    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    until(lambda: any("nobody publishes" in m.status[0].message for m in wire.heard["diagnostics"]))
+    words = wire.offer(kind="std_msgs/msg/String")
+    live.says("/camera/image_raw is a std_msgs/msg/String, not an image", "/rear/image_raw")
+    del words
+    hasty = wire.offer(reliability="best_effort")
+    live.says("published best_effort and asked for as reliable", "set reliability to best_effort")
+    assert not hasty.listeners
+    wire.listen("tracks")
+    send(wire, wire.publish(reliability="reliable"), images(2))
+    assert live.end() == 0
+    assert live.shown.count("nobody publishes") == 1
+    assert not offer.listeners
+
+
+def test_a_compressed_topic_is_known_by_its_type(wire, model):
+    live = wire.live(model)
+    wire.listen("tracks")
+    send(wire, wire.publish(kind="sensor_msgs/msg/CompressedImage"), images(3, make=jpeg))
+    assert {o.track_id for m in wire.heard["tracks"] for o in m.objects} == {1, 2}
+    live.says("/camera/image_raw carries sensor_msgs/msg/CompressedImage")
+
+
+def test_cameras_by_name_share_a_model(wire, model, tmp_path):
+    live = wire.vps(
+        *("live", "--image", "front=/front/image_raw", "--image", "rear=/rear/image_raw", "--model", model),
+        *("--json", tmp_path / "f.json", "--panoptic-ids", "true", "--name", "eyes"),
+    )
+    wire.listen("tracks", prefix="/eyes/front")
+    wire.listen("panoptic_ids", prefix="/eyes/rear")
+    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    front, rear = wire.publish("/front/image_raw"), wire.publish("/rear/image_raw", camera=1)
+    send(wire, front, images(3))
+    send(wire, rear, images(2), "panoptic_ids")
+    until(lambda: [s.name for s in wire.heard["diagnostics"][-1].status] == ["eyes: front", "eyes: rear"])
+    assert live.end() == 0
+    shown = figures(tmp_path / "f.json")["cameras"]
+    assert (shown["front"]["frames"], shown["rear"]["frames"]) == (3, 2)
+    pixels = np.frombuffer(bytes(wire.heard["panoptic_ids"][-1].data), np.int32)
+    assert {13_000_001, 13_000_002} < set(pixels.tolist())
+
+
+class Client:
+    """Calls a service as rmw_cyclonedds_cpp does."""
+
+    def __init__(self, wire, name, kind):
+        from vps_ros.live.dds_services import _register
+
+        _register(kind)
+        self.kind, self.answers = kind, []
+        self.reader = wire.bus.endpoint_reader(f"rr{name}Reply", f"{kind}_Response", Profile(), self._take, True)
+        self.writer = wire.bus.endpoint_writer(f"rq{name}Request", f"{kind}_Request", Profile(), True)
+        until(lambda: self.reader.publishers and self.writer.listeners, name)
+
+    def _take(self, data):
+        answer = typestore().deserialize_cdr(data[:4] + data[20:], f"{self.kind}_Response")
+        self.answers.append((data[4:20], answer))
+
+    def __call__(self, **fields):
+        name = f"{self.kind}_Request"
+        body = bytes(typestore().serialize_cdr(BagMessages().make(name, **fields), name))
+        header = (7).to_bytes(8, "little") + len(self.answers).to_bytes(8, "little")
+        count = len(self.answers)
+        self.writer.send_cdr(body[:4] + header + body[4:])
+        until(lambda: len(self.answers) > count, f"an answer of {self.kind}")
+        assert self.answers[-1][0] == header
+        return self.answers[-1][1]
+
+
+def test_services_reset_the_tracks_and_switch_it_off_and_on(wire, model):
+    wire.live(model)
+    wire.listen("tracks")
+    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    writer = wire.publish()
+    messages = images(5)
+    send(wire, writer, messages[:2])
+    assert Client(wire, "/vps/reset_tracks", "std_srvs/srv/Trigger")(structure_needs_at_least_one_member=0).success
+    send(wire, writer, messages[2:3])
+    assert [m.sequence_id for m in wire.heard["tracks"]] == [0, 0, 1]
+    assert {o.track_id for o in wire.heard["tracks"][-1].objects} == {3, 4}
+
+    enable = Client(wire, "/vps/enable", "std_srvs/srv/SetBool")
+    answer = enable(data=False)
+    assert (answer.success, answer.message) == (True, "disabled")
+    writer.send(messages[3])
+    until(lambda: wire.values().get("received") == "4", "the fourth image's coming in")
+    assert wire.heard["diagnostics"][-1].status[0].message == "disabled"
+    assert enable(data=True).message == "enabled"
+    send(wire, writer, messages[4:])
+    assert stamps(wire.heard["tracks"])[2:] == [START + 2 * TENTH, START + 4 * TENTH]
+
+
+def test_what_the_others_see_is_what_rmw_would_show(wire):
+    from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
+    from cyclonedds.qos import Policy
+
+    sink = DdsSink(wire.bus, "/vps", panoptic_ids=True)
+    there = {
+        one.topic_name: one for one in BuiltinDataReader(wire.bus.participant, BuiltinTopicDcpsPublication).read(99)
+    }
+    assert set(there) == {f"rt/vps/{name}" for name in TYPES}
+    for name, kind in TYPES.items():
+        one = there[f"rt/vps/{name}"]
+        package, _, short = kind.split("/")
+        assert one.type_name == f"{package}::msg::dds_::{short}_"
+        assert one.qos[Policy.Userdata].data == f"typehash={type_hash(kind)};".encode()
+        assert isinstance(one.qos[Policy.Reliability], Policy.Reliability.Reliable)
+        latched = name == LABEL_INFO
+        assert one.qos[Policy.Durability] == (
+            Policy.Durability.TransientLocal if latched else Policy.Durability.Volatile
+        )
+        assert one.qos[Policy.History].depth == (1 if latched else 10)
+        assert not sink.wants(name)
+    wire.listen("tracks")
+    assert until(lambda: sink.wants("tracks"))
+    assert not sink.wants("segments")
+    assert [o.topic for o in Graph(wire.bus).offers()] == sorted(f"/vps/{name}" for name in TYPES)
+
+
+def test_play_keeps_the_pace_and_plays_all(wire, tmp_path):
+    bag = write(tmp_path / "bag", drive(9) + drive(9, "/rear/image_raw", jpeg))
+    wire.subscribe(TOPIC, "sensor_msgs/msg/Image", wait=False)
+    player = wire.vps("play", bag, "--topic", TOPIC, "--rate", 2, "--wait", PATIENCE)
+    assert player.wait() == 0, player.shown
+    until(lambda: len(wire.heard["image_raw"]) == 9)
+    assert [cdr(m) for m in wire.heard["image_raw"]] == [cdr(m) for _, _, m in drive(9)]
+    # Eight intervals of a tenth of a second at twice the pace: never sooner, later where the machine is busy.
+    assert wire.times["image_raw"][-1] - wire.times["image_raw"][0] > 0.2e9
+    unheard = wire.vps("play", bag, "--topic", "/rear/image_raw", "--rate", 100, "--wait", 0)
+    assert unheard.wait() == 0
+    assert "9 images sent" in unheard.shown
+
+
+def test_play_live_and_record_on_a_bare_machine(wire, model, tmp_path):
+    bag = write(tmp_path / "bag", drive(12))
+    live = wire.live(model)
+    recorder = wire.vps("record", "-o", tmp_path / "out.mcap")
+    recorder.says("Ctrl-C ends")
+    player = wire.vps("play", bag, "--loop", "--rate", 2, "--wait", PATIENCE)
+    wire.listen("tracks")
+    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    # A recorder that has not found everybody yet records less.
+    recorded = [f"{name} (" for name in (*SMALL, LABEL_INFO)] + ["tracks (2)"]
+    heard = wire.heard["diagnostics"]
+    until(lambda: heard and all(one in wire.values()["listeners"] for one in recorded), "the recorder's listening")
+    began = wire.heard["tracks"][-1].sequence_id if wire.heard["tracks"] else 0
+    until(lambda: wire.heard["tracks"] and wire.heard["tracks"][-1].sequence_id > began + 2, "some rounds")
+    assert (player.end(), recorder.end(), live.end()) == (0, 0, 0), recorder.shown
+    with AnyReader([tmp_path / "out.mcap"]) as out:
+        there = {c.topic: c for c in out.connections}
+        assert {TOPIC, "/diagnostics", *(f"/vps/{name}" for name in (*SMALL, LABEL_INFO))} <= set(there)
+        (qos,) = there["/vps/label_info"].ext.offered_qos_profiles
+        assert qos.durability.name == "TRANSIENT_LOCAL"
+        tracks = [out.deserialize(data, c.msgtype) for c, _, data in out.messages() if c.topic == "/vps/tracks"]
+    live_ones = {cdr(m) for m in wire.heard["tracks"]}
+    assert len(tracks) > 5
+    assert len({cdr(m) for m in tracks} & live_ones) > len(tracks) // 2
+    again = ["replay", str(tmp_path / "out.mcap"), "--topic", TOPIC, "-o", str(tmp_path / "again.mcap")]
+    assert main([*again, "--model", str(model)]) == 0
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["live", "--image", "a b"], ["'a b'", "topic"]),
+        (["live", "--image", "/a", "--image", "/b"], ["several cameras need names"]),
+        (["live", "--image", "x=/a", "--image", "x=/b"], ["'x'"]),
+        (["live", "--image", "/a", "--domain", "1000"], ["--domain", "1000", "232"]),
+        (["live", "--image", "/a", "--interface", "warp9"], ["warp9", "lo"]),
+        (["live", "--image", "/a", "--model", "absent.onnx"], ["absent.onnx"]),
+        (["live", "--image", "/a", "--depth", "0"], ["depth", "1..1000"]),
+        (["live", "--image", "/a", "--name", "a b"], ["a b"]),
+        (["play", "absent.mcap"], ["absent.mcap"]),
+        (["play", "BAG"], ["no image topic"]),
+        (["play", "BAG", "--rate", "0"], ["--rate"]),
+        (["play", "BAG", "--wait", "nan"], ["--wait"]),
+        (["live", "--image", "/a", "--json", "."], ["a folder"]),
+        (["record", "a b", "-o", "x.mcap"], ["'a b'"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line(apart, tmp_path, capfd, arguments, words):
+    bag = write(tmp_path / "bag", [("/words", START, string("hello"))])
+    assert main([str(bag) if a == "BAG" else a for a in arguments]) == 2
+    shown = capfd.readouterr().err
+    assert shown.count("\n") == 1, shown
+    for word in words:
+        assert word in shown
+
+
+def test_without_cyclonedds_it_says_what_to_install(tmp_path):
+    code = "import sys; sys.modules['cyclonedds'] = None\n"
+    code += "from vps_ros.commands.main import main; sys.exit(main(sys.argv[1:]))"
+    command = [sys.executable, "-c", code, "live", "--image", "/a"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert 'pip install "vps_ros[live]"' in done.stderr
+    assert done.stderr.count("\n") == 1

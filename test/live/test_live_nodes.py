@@ -1,0 +1,54 @@
+"""Whose the endpoints of `vps-ros live` are is told to those that understand it, and to nobody else."""
+
+import time
+
+import pytest
+
+pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
+
+from cyclonedds.core import Entity
+from cyclonedds.pub import DataWriter
+from cyclonedds.qos import Policy, Qos
+from cyclonedds.topic import Topic
+
+from support.wire import TYPES, until
+from support.worlds import colour_model
+from vps_ros.live.dds import Profile
+from vps_ros.live.dds_types import dds_type
+from vps_ros.messages.typestore import read_message
+
+TOPIC, KIND = "ros_discovery_info", "rmw_dds_common/msg/ParticipantEntitiesInfo"
+LATCHED = Profile(depth=1, latched=True)
+
+
+def of_humble(wire) -> DataWriter:
+    """A writer as ROS 2 had it before types had hashes."""
+    quality = Qos(Policy.Reliability.Reliable(0), Policy.Durability.TransientLocal)
+    participant = wire.bus.participant
+    return DataWriter(participant, Topic(participant, TOPIC, dds_type(KIND)), quality)
+
+
+@pytest.mark.slow
+def test_a_node_is_announced_to_those_who_have_hashes_of_types(wire, tmp_path):
+    heard = []
+    wire.bus.endpoint_reader(TOPIC, KIND, LATCHED, lambda data: heard.append(read_message(bytes(data), KIND)))
+    old = of_humble(wire)
+    live = wire.live(colour_model(tmp_path / "colours.onnx"), "--name", "rig/vps")
+    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    # It looks once a second, when it also tells how it is.
+    until(lambda: len(wire.heard["diagnostics"]) > 3)
+    assert not heard
+    new = wire.bus.endpoint_writer(TOPIC, KIND, LATCHED)
+    time.sleep(2.5)
+    assert not heard, "one who does not understand it is still there"
+    Entity.__del__(old)
+    until(lambda: heard, "the announcement")
+    (node,) = heard[-1].node_entities_info_seq
+    assert (node.node_namespace, node.node_name) == ("/rig", "vps")
+    # Two services have a reader and a writer each; images come in; the rest goes out.
+    assert (len(node.reader_gid_seq), len(node.writer_gid_seq)) == (2 + 1, 2 + len(TYPES) - 1 + 1)
+    keys = {bytes(gid.data) for gid in (*node.reader_gid_seq, *node.writer_gid_seq)}
+    assert len(keys) == len(node.reader_gid_seq) + len(node.writer_gid_seq)
+    # An endpoint's first twelve bytes are its participant's.
+    assert {key[:12] for key in keys} == {bytes(heard[-1].gid.data)[:12]}
+    assert new and live.end() == 0

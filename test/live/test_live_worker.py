@@ -1,0 +1,515 @@
+"""The worker: newest frame wins, every failure is survived and told, stopping always ends."""
+
+import logging
+import threading
+import time
+from collections import defaultdict
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rosbags.highlevel import AnyReader
+
+from support.bags import START, TENTH, drive, raw, write
+from support.worlds import colour_model, picture, slow_model
+from vps_ros.commands.main import main
+from vps_ros.config import Config
+from vps_ros.frame import Frame
+from vps_ros.live.causes import Causes
+from vps_ros.live.health import health
+from vps_ros.live.pipelines import pipelines
+from vps_ros.live.slots import Slots
+from vps_ros.live.stats import RECENT, Stats
+from vps_ros.live.worker import FAILURES, Camera, Worker
+from vps_ros.messages.diagnostics import Level, diagnostics
+from vps_ros.messages.frames import frame_of
+from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS
+from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.messages.typestore import BagMessages, read_message, typestore
+from vps_ros.online import OnlinePanoptic
+
+PATIENCE = 60
+"""Seconds that a busy machine may take for anything."""
+
+
+class Shelf:
+    """A sink that keeps what is published, by output."""
+
+    def __init__(self, wanted=frozenset(OUTPUTS)):
+        self.wanted = wanted
+        self.kept = defaultdict(list)
+        self.made = 0
+
+    @property
+    def messages(self):
+        return self
+
+    def make(self, name, /, **fields):
+        self.made += 1
+        return BagMessages().make(name, **fields)
+
+    def pixels(self, array):
+        return BagMessages().pixels(array)
+
+    def wants(self, output):
+        return output in self.wanted
+
+    def publish(self, output, message):
+        self.kept[output].append(message)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return str(colour_model(folder / "colours.onnx"))
+
+
+@pytest.fixture(scope="module")
+def slow(folder):
+    return str(slow_model(folder / "slow.onnx"))
+
+
+def read(message, received):
+    return frame_of(message, message.__msgtype__, received)
+
+
+@pytest.fixture
+def working():
+    """Starts a worker of these cameras, and ends it."""
+    running = []
+
+    def start(*cameras, **options):
+        worker = Worker(cameras, **options)
+        running.append(worker)
+        worker.start()
+        return worker
+
+    yield start
+    for worker in running:
+        assert worker.stop(PATIENCE)
+
+
+def camera(model, sink=None, name="", read=read, **config):
+    return Camera(name, OnlinePanoptic(Config(model=model, **config)), read, sink or Shelf())
+
+
+def until(condition, what="it"):
+    end = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen within {PATIENCE} s"
+        time.sleep(0.005)
+
+
+def give(worker, message, index=0):
+    """Offers a message and waits until the worker is through with it."""
+    stats = worker.stats[index]
+    handled = stats.figures().frames + stats.figures().failed
+    worker.offer(index, message)
+    until(lambda: stats.figures().frames + stats.figures().failed > handled)
+
+
+def cdr(message):
+    return bytes(typestore().serialize_cdr(message, message.__msgtype__))
+
+
+def stamps(messages):
+    return [nanoseconds(m.header.stamp) for m in messages]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["put", "take"]), st.integers(0, 2))))
+def test_slots_hold_the_newest_of_each_camera_and_give_them_in_turn(steps):
+    slots, held, waited = Slots(3), {}, {}
+    for number, (step, who) in enumerate(steps):
+        if step == "put":
+            assert slots.put(who, number) == (who in held)
+            held[who] = number
+        elif not held:
+            assert slots.take(0) is None
+        else:
+            taken, item = slots.take(0)
+            assert held.pop(taken) == item
+            for other in held:
+                waited[other] = waited.get(other, 0) + 1
+                assert waited[other] <= 2, "two others at most come before a camera's turn"
+            waited[taken] = 0
+
+
+def test_a_wake_up_ends_one_wait():
+    slots = Slots(1)
+    slots.put(0, "frame")
+    slots.wake()
+    assert slots.take(PATIENCE) is None
+    assert slots.take(PATIENCE) == (0, "frame")
+    assert slots.take(0) is None
+
+
+def test_causes_are_told_apart_by_words_and_never_grow_too_many():
+    causes = Causes()
+    assert causes.add("frame at 17 ns: 3x4 pixels")
+    assert not causes.add("frame at 18 ns: 5x6 pixels")
+    assert causes.to_dict() == {"frame at 17 ns: 3x4 pixels": 2}
+    causes.forget("frame at 99 ns: 7x8 pixels")
+    assert causes.add("frame at 19 ns: 3x4 pixels")
+    for i in range(300):
+        causes.add("x" * (i + 1))
+    assert causes.total == 303
+    assert len(causes.to_dict()) <= 101
+
+
+def test_rate_and_latency_are_those_of_the_last_seconds(model):
+    now = [0.0]
+    stats = Stats(clock=lambda: now[0])
+    result = OnlinePanoptic(Config(model=model)).step(Frame(picture({0: (4, 40)}), 1))
+    for i in range(50):
+        now[0] = i * 0.5
+        stats.arrived()
+        stats.done(10.0 if i < 25 else 30.0, result)
+    figures = stats.figures()
+    assert (figures.received, figures.frames, figures.tracks, figures.objects) == (50, 50, 1, 1)
+    assert figures.rate == pytest.approx(2.0)
+    assert (figures.p50, figures.p99) == (30.0, 30.0)
+    now[0] += RECENT + 1
+    assert (stats.figures().rate, stats.figures().p50) == (0.0, None)
+    assert stats.figures().silent == RECENT + 1
+    assert stats.to_json()["latency_ms"]["p50"] == pytest.approx(20.0)
+
+
+def test_live_messages_are_those_of_a_replayed_bag(model, working, tmp_path):
+    messages = drive(5) + [(t, s + 9 * TENTH, m) for t, s, m in drive(3)]
+    bag = write(tmp_path / "bag", messages)
+    assert main(["replay", str(bag), "-o", str(tmp_path / "out.mcap"), "--model", model]) == 0
+    with AnyReader([tmp_path / "out.mcap"]) as out:
+        replayed = [(c.topic, bytes(data)) for c, _, data in out.messages()]
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    for _, _, message in messages:
+        give(worker, message)
+    store = typestore()
+    live = {
+        f"/vps/{name}": [bytes(store.serialize_cdr(m, m.__msgtype__)) for m in kept]
+        for name, kept in shelf.kept.items()
+    }
+    for topic in {topic for topic, _ in replayed}:
+        assert sorted(live[topic]) == sorted(data for there, data in replayed if there == topic), topic
+    assert set(live) - {topic for topic, _ in replayed} == {"/vps/overlay", "/vps/panoptic_ids"}
+    assert [m.sequence_id for m in shelf.kept["tracks"]] == [0] * 5 + [1] * 3
+
+
+def test_every_output_has_the_header_of_its_image(model, working):
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    for _, _, message in drive(3):
+        give(worker, message)
+    assert len(shelf.kept[LABEL_INFO]) == 1
+    for name in OUTPUTS:
+        assert stamps(shelf.kept[name]) == [START + i * TENTH for i in range(3)], name
+        assert {m.header.frame_id for m in shelf.kept[name]} == {"camera"}
+        assert {m.__msgtype__ for m in shelf.kept[name]} == {OUTPUTS[name]}
+    assert shelf.kept["overlay"][0].width == 96
+
+
+def test_an_image_without_a_stamp_gets_the_time_of_its_coming(model, working):
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    before = time.time_ns()
+    give(worker, raw(picture({0: (4, 40)}), 0))
+    give(worker, raw(picture({0: (8, 40)}), 0))
+    first, second = stamps(shelf.kept["tracks"])
+    assert before <= first < second <= time.time_ns()
+
+
+def test_a_slow_model_drops_frames_and_keeps_its_latency(slow, working):
+    shelf = Shelf()
+    worker = working(camera(slow, shelf, threads=1))
+    count = 90
+    for i in range(count):
+        worker.offer(0, raw(picture({0: (4 + i % 40, 40)}), START + i * TENTH // 3))
+        time.sleep(1 / 30)
+    last = START + (count - 1) * TENTH // 3
+    until(lambda: shelf.kept["panoptic"] and stamps(shelf.kept["panoptic"])[-1] == last, "the newest frame")
+    until(lambda: worker.busy == 0)
+    figures = worker.stats[0].figures()
+    assert figures.received == count == figures.frames + figures.dropped
+    seen = stamps(shelf.kept["tracks"])
+    assert seen == sorted(set(seen))
+    # A frame waits for one other at most, and then for its own turn: nothing queues up, however many come.
+    json = worker.stats[0].to_json()
+    assert figures.dropped > 0, "the model is not slow enough for this test"
+    steps = sum(json["latency_ms"][stage] for stage in ("segment", "flow", "track", "other"))
+    assert json["latency_ms"]["p50"] < 4 * steps
+
+
+def test_a_failing_frame_is_told_once_counted_and_survived(model, working, caplog):
+    shelf = Shelf()
+
+    def moody(message, received):
+        if isinstance(message, int):
+            raise ValueError(f"broken camera number {message}")
+        return read(message, received)
+
+    worker = working(camera(model, shelf, read=moody))
+    with caplog.at_level(logging.WARNING):
+        for i, (_, _, message) in enumerate(drive(4)):
+            give(worker, message)
+            give(worker, i)
+            give(worker, raw(picture({}), START + i * TENTH, f"hologram{i}"))
+    figures = worker.stats[0].figures()
+    assert (figures.frames, figures.failed, figures.in_a_row) == (4, 8, 2)
+    assert sorted(figures.failures.values()) == [4, 4]
+    told = [r.getMessage() for r in caplog.records]
+    assert len(told) == 2
+    assert "broken camera number 0" in told[0]
+    assert "hologram0" in told[1]
+    assert caplog.records[0].exc_info
+    assert {o.track_id for m in shelf.kept["tracks"] for o in m.objects} == {1, 2}, "tracks outlive a bad frame"
+
+
+def test_many_failures_in_a_row_are_an_error_until_a_frame_is_good(model, working, caplog):
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    (status,) = health(worker, PATIENCE)
+    assert (status.level, status.message) == (Level.OK, "waiting for the first image")
+    messages = [m for _, _, m in drive(2)]
+    give(worker, messages[0])
+    for i in range(FAILURES):
+        assert health(worker, PATIENCE)[0].level == (Level.WARN if i else Level.OK)
+        give(worker, raw(picture({}), START + i, "hologram8"))
+    until(lambda: worker.busy == 0)
+    (status,) = health(worker, PATIENCE)
+    assert status.level == Level.ERROR
+    assert f"{FAILURES} frames in a row" in status.message
+    assert dict(status.values)["failed"] == str(FAILURES)
+    for i in range(FAILURES):
+        give(worker, raw(picture({}), START + i, "hologram8"))
+    assert health(worker, PATIENCE)[0].level == Level.ERROR
+    give(worker, messages[1])
+    assert health(worker, PATIENCE)[0].level == Level.OK
+    assert [m.sequence_id for m in shelf.kept["tracks"]] == [0, 1], "what so many failures left behind is forgotten"
+    assert caplog.text.count("frames in a row could not be used") == 1, "a camera that stays broken fills no log"
+
+
+def test_health_becomes_a_diagnostics_message(model, working):
+    worker = working(camera(model, name="front"), camera(model, name="rear"))
+    give(worker, drive(1)[0][2], 1)
+    message = diagnostics(START, health(worker, PATIENCE), BagMessages())
+    data = typestore().serialize_cdr(message, message.__msgtype__)
+    back = read_message(data, "diagnostic_msgs/msg/DiagnosticArray")
+    assert nanoseconds(back.header.stamp) == START
+    assert [s.name for s in back.status] == ["vps: front", "vps: rear"]
+    values = {v.key: v.value for v in back.status[1].values}
+    assert (values["frames"], values["providers"], values["model"]) == ("1", "cpu", "colours")
+    assert float(values["latency p99 (ms)"]) > 0
+
+
+def test_a_dead_worker_does_not_look_alive(model, caplog):
+    class Fatal(Shelf):
+        def publish(self, output, message):
+            raise SystemExit
+
+    worker = Worker([camera(model, Fatal())])
+    worker.start()
+    assert worker.alive
+    worker.offer(0, drive(1)[0][2])
+    until(lambda: not worker.alive)
+    (status,) = health(worker, PATIENCE)
+    assert (status.level, status.message) == (Level.ERROR, "the worker is not running")
+    assert "the worker died" in caplog.text
+    assert worker.reset_tracks().cancelled(), "who asks the dead gets an answer"
+    assert worker.stop()
+
+
+def test_a_worker_that_hangs_is_told_left_behind_and_silenced(model):
+    release, entered, shelf = threading.Event(), threading.Event(), Shelf()
+
+    def hang(message, received):
+        entered.set()
+        release.wait(PATIENCE)
+        return read(message, received)
+
+    worker = Worker([camera(model, shelf, read=hang)])
+    worker.start()
+    worker.offer(0, drive(1)[0][2])
+    assert entered.wait(PATIENCE)
+    until(lambda: worker.busy > 0.05)
+    (status,) = health(worker, patience=0.05)
+    assert status.level == Level.ERROR
+    assert "stuck" in status.message
+    assert not worker.stop(0.1)
+    assert not worker.alive
+    release.set()
+    until(lambda: all(thread.name != "vps-worker" for thread in threading.enumerate()))
+    assert not shelf.kept
+
+
+def test_silence_is_told(model, working):
+    worker = working(camera(model))
+    give(worker, drive(1)[0][2])
+    until(lambda: health(worker, patience=0.05)[0].level == Level.WARN)
+    assert "no image for" in health(worker, patience=0.05)[0].message
+    assert health(worker, PATIENCE)[0].level == Level.OK
+
+
+def test_stopping_ends_a_network_that_runs(folder):
+    path = colour_model(folder / "endless.onnx", rounds=1_000_000)
+    shelf = Shelf()
+    worker = Worker([camera(str(path), shelf, threads=1)])
+    worker.start()
+    for _, _, message in drive(2):
+        worker.offer(0, message)
+    until(lambda: worker.busy > 0)
+    assert worker.stop()
+    assert not worker.alive
+    worker.offer(0, drive(1)[0][2])
+
+
+def test_stopping_finishes_the_frame_under_way_when_it_is_quick(model):
+    shelf = Shelf()
+    entered = threading.Event()
+
+    def slowly(message, received):
+        entered.set()
+        time.sleep(0.05)
+        return read(message, received)
+
+    worker = Worker([camera(model, shelf, read=slowly)])
+    worker.start()
+    worker.offer(0, drive(1)[0][2])
+    assert entered.wait(PATIENCE)
+    assert worker.stop(PATIENCE)
+    assert len(shelf.kept["panoptic"]) == 1
+
+
+def test_a_worker_that_never_started_stops(model):
+    worker = Worker([camera(model)])
+    work = worker.call(lambda: 1)
+    assert worker.stop()
+    assert work.cancelled()
+    assert worker.call(lambda: 1).cancelled()
+
+
+def test_a_pipeline_goes_on_with_the_next_worker(model):
+    one = camera(model)
+    for message in (m for _, _, m in drive(3)):
+        worker = Worker([one])
+        worker.start()
+        give(worker, message)
+        assert worker.stop(PATIENCE)
+    assert [{o.track_id for o in m.objects} for m in one.sink.kept["tracks"]] == [{1, 2}] * 3
+
+
+def test_work_between_frames_is_done_by_the_worker(model, working):
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    messages = [m for _, _, m in drive(3)]
+    give(worker, messages[0])
+    assert worker.call(threading.current_thread).result(PATIENCE).name == "vps-worker"
+    with pytest.raises(ZeroDivisionError):
+        worker.call(lambda: 1 / 0).result(PATIENCE)
+    worker.reset_tracks().result(PATIENCE)
+    give(worker, messages[1])
+    first, second = shelf.kept["tracks"]
+    assert (first.sequence_id, second.sequence_id) == (0, 1)
+    assert {o.track_id for o in second.objects} == {3, 4}, "ids are never used twice"
+
+
+def test_a_disabled_worker_takes_no_notice(model, working):
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    worker.enabled = False
+    for _, _, message in drive(3):
+        worker.offer(0, message)
+    worker.call(int).result(PATIENCE)
+    assert not shelf.kept
+    assert health(worker, PATIENCE)[0].message == "disabled"
+    worker.enabled = True
+    give(worker, drive(1)[0][2])
+    assert len(shelf.kept["tracks"]) == 1
+
+
+def test_outputs_that_nobody_wants_are_not_made(model, working):
+    shelf = Shelf(wanted={"tracks"})
+    worker = working(camera(model, shelf))
+    messages = [m for _, _, m in drive(4)]
+    give(worker, messages[0])
+    assert set(shelf.kept) == {LABEL_INFO, "tracks"}
+    shelf.wanted, before = frozenset(), shelf.made
+    give(worker, messages[1])
+    give(worker, messages[2])
+    assert shelf.made == before
+    shelf.wanted = {"tracks"}
+    give(worker, messages[3])
+    assert [o.hits for o in shelf.kept["tracks"][-1].objects] == [4, 4], "objects are tracked all the same"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda i: (START + (i % 3) * TENTH, (96, 64)),
+        lambda i: (START + i * TENTH, (96, 64) if i < 3 else (192, 128)),
+        lambda i: (START + i * TENTH + (i >= 3) * 3600 * 10**9, (96, 64)),
+    ],
+    ids=["time jumps back", "a new size", "a long gap"],
+)
+def test_a_new_sequence_starts(model, working, change):
+    shelf = Shelf()
+    worker = working(camera(model, shelf))
+    for i in range(6):
+        stamp, size = change(i)
+        give(worker, raw(picture({0: (8, 40)}, size), stamp))
+    assert [m.sequence_id for m in shelf.kept["tracks"]] == [0, 0, 0, 1, 1, 1]
+    ids = [{o.track_id for o in m.objects} for m in shelf.kept["tracks"]]
+    assert ids == [{1}] * 3 + [{2}] * 3
+
+
+def test_cameras_share_a_model_and_keep_their_own_objects(model, working):
+    config = Config(model=model)
+    first = OnlinePanoptic(config)
+    assert not first.segmenter.recurrent
+    shelves = Shelf(), Shelf()
+    names = ("front", "rear")
+    both = (first, OnlinePanoptic(config, segmenter=first.segmenter))
+    worker = working(*(Camera(n, p, read, s) for n, p, s in zip(names, both, shelves, strict=True)))
+    front = [raw(picture({0: (4 + 4 * i, 40)}), START + i * TENTH) for i in range(4)]
+    rear = [raw(picture({1: (70, 36), 2: (8 + 4 * i, 8)}), START + i * TENTH) for i in range(4)]
+    for one, other in zip(front, rear, strict=True):
+        give(worker, one, 0)
+        give(worker, other, 1)
+    for shelf, messages in zip(shelves, (front, rear), strict=True):
+        alone = Shelf()
+        single = working(camera(model, alone))
+        for message in messages:
+            give(single, message)
+        for name in OUTPUTS:
+            assert [cdr(m) for m in shelf.kept[name]] == [cdr(m) for m in alone.kept[name]], name
+
+
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_pipelines_share_a_network_that_keeps_no_state_and_are_fresh(folder, recurrent):
+    path = colour_model(folder / f"recurrent-{recurrent}.onnx", recurrent=recurrent)
+    first, second = pipelines(Config(model=str(path)), 2)
+    assert (first.segmenter is second.segmenter) is not recurrent
+    for pipeline in (first, second):
+        result = pipeline.step(Frame(picture({0: (4, 40)}), START))
+        assert (result.sequence_id, [t.track_id for t in result.tracks]) == (0, [1])
+
+
+def test_no_camera_starves_beside_a_fast_one(slow, working):
+    shelves = Shelf({"tracks"}), Shelf({"tracks"})
+    config = Config(model=slow, threads=1)
+    first = OnlinePanoptic(config)
+    both = (first, OnlinePanoptic(config, segmenter=first.segmenter))
+    worker = working(*(Camera(str(i), p, read, s) for i, (p, s) in enumerate(zip(both, shelves, strict=True))))
+    image = picture({0: (8, 40)})
+    for i in range(40):
+        worker.offer(0, raw(image, START + i * TENTH))
+        if i % 4 == 0:
+            worker.offer(1, raw(image, START + i * TENTH))
+        time.sleep(0.02)
+    until(lambda: worker.stats[1].figures().frames + worker.stats[1].figures().dropped == 10)
+    assert worker.stats[1].figures().frames >= 2
+    assert np.all(np.diff(stamps(shelves[1].kept["tracks"])) > 0)

@@ -1,0 +1,195 @@
+"""A private ROS 2 wire on the loopback interface for one test: processes on it, and what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+PATIENCE = 120
+"""Seconds that a busy machine may take for anything."""
+
+pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
+
+from support import ROOT  # noqa: E402
+from vps_ros.live.dds import Bus, Profile  # noqa: E402
+from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS  # noqa: E402
+from vps_ros.messages.typestore import read_message, typestore  # noqa: E402
+
+TYPES = {**OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE}
+
+
+def environment(tagged: bool = True) -> dict[str, str]:
+    """Variables that keep a test's processes among themselves: a random domain, and a tag that nobody else has.
+
+    Args:
+        tagged: whether with the tag, which only Cyclone DDS knows.
+    """
+    inner = '<General><Interfaces><NetworkInterface name="lo"/></Interfaces></General>'
+    inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
+    return {
+        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>" if tagged else "",
+        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(100)),
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_STATIC_PEERS": "",
+    }
+
+
+def until(condition, what="it"):
+    """What `condition` gives, as soon as it is true."""
+    end = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < end, f"{what() if callable(what) else what} did not happen within {PATIENCE} s"
+        time.sleep(0.01)
+    return found
+
+
+class Process:
+    """A running command; `shown` is what it has said on stderr and stdout so far."""
+
+    def __init__(self, *command: object) -> None:
+        self.lines: list[str] = []
+        path = [str(ROOT), str(ROOT / "test"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        self.running = subprocess.Popen(
+            [sys.executable, *map(str, command)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(path), "PYTHONUNBUFFERED": "1"},
+        )
+        self._thread = threading.Thread(target=self._listen, daemon=True)
+        self._thread.start()
+
+    @property
+    def shown(self) -> str:
+        return "".join(self.lines)
+
+    def says(self, *words: str) -> str:
+        """The first line that has all of the words, once it is there."""
+
+        def found() -> str:
+            ended = not self._thread.is_alive()
+            line = next((line for line in self.lines if all(word in line for word in words)), "")
+            assert line or not ended, f"it ended without saying {words}: {self.shown}"
+            return line
+
+        return until(found, lambda: f"{words} in {self.shown!r}")
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> int:
+        """Its exit code, after this signal."""
+        self.running.send_signal(how)
+        return self.wait()
+
+    def wait(self) -> int:
+        code = self.running.wait(PATIENCE)
+        self._thread.join(PATIENCE)
+        return code
+
+    def _listen(self) -> None:
+        for line in self.running.stdout:
+            self.lines.append(line)
+
+
+class Wire:
+    """This process and others on a wire of their own."""
+
+    def __init__(self) -> None:
+        self.bus = Bus()
+        self.heard: dict[str, list] = defaultdict(list)
+        self.times: dict[str, list[int]] = defaultdict(list)
+        self.readers: dict[str, str] = {}
+        self._processes: list[Process] = []
+
+    def close(self) -> None:
+        for process in self._processes:
+            if process.running.poll() is None:
+                process.running.kill()
+                process.wait()
+        self.bus.close()
+
+    def run(self, *command: object) -> Process:
+        process = Process(*command)
+        self._processes.append(process)
+        return process
+
+    def vps(self, *arguments: object) -> Process:
+        """`vps-ros ...` in a process of its own."""
+        return self.run("-m", "vps_ros.commands.main", *arguments)
+
+    def live(self, model: object, *arguments: object, image: str = "/camera/image_raw") -> Process:
+        """`vps-ros live`, once it is listening."""
+        process = self.vps("live", "--image", image, "--model", model, "--threads", 1, *arguments)
+        process.says("domain", "Ctrl-C ends")
+        return process
+
+    def offer(self, topic="/camera/image_raw", kind="sensor_msgs/msg/Image", reliability="reliable", depth=10):
+        """A writer of images, whether anybody listens or not."""
+        return self.bus.writer(topic, kind, Profile(reliability, depth))
+
+    def publish(self, topic="/camera/image_raw", kind="sensor_msgs/msg/Image", reliability="reliable", camera=0):
+        """A writer, once `vps-ros live` hears it, and knows who listens to its outputs (`listen` first).
+
+        Each side must have found the other; what is sent before that is lost.
+        """
+        if "diagnostics" not in self.readers:
+            self.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+        writer = self.offer(topic, kind, reliability)
+        until(lambda: writer.listeners, f"a subscriber of {topic}")
+
+        def met() -> bool:
+            values = self.values(camera)
+            if not values:
+                return False
+            listened = values.get("listeners", "")
+            mine = [name for name, where in self.readers.items() if where.rpartition("/")[0] == self.prefix(camera)]
+            return values.get("publishers", "0") != "0" and all(f"{name} (" in listened for name in mine)
+
+        until(met, lambda: f"meeting (now {self.values(camera)})")
+        return writer
+
+    def values(self, camera: int = 0) -> dict[str, str]:
+        """What the latest diagnostics say of a camera."""
+        messages = self.heard["diagnostics"]
+        return {v.key: v.value for v in messages[-1].status[camera].values} if messages else {}
+
+    def prefix(self, camera: int) -> str:
+        """Under which a camera's outputs are."""
+        node, _, name = self.heard["diagnostics"][-1].status[camera].name.partition(": ")
+        return f"/{node}" if name == "pipeline" else f"/{node}/{name}"
+
+    def listen(self, *names: str, prefix: str = "/vps", wait: bool = True, latched: bool = False) -> None:
+        """Fills `heard[name]` with the messages of these outputs from now on."""
+        for name in names:
+            self.subscribe(f"{prefix}/{name}", TYPES[name], wait, latched or name == LABEL_INFO)
+
+    def subscribe(self, topic: str, kind: str, wait: bool = True, latched: bool = False, depth: int = 1000):
+        """Fills `heard` under the last part of the topic's name, and `times` with when it came (ns)."""
+        name = topic.rpartition("/")[2]
+
+        def take(data: bytes) -> None:
+            self.times[name].append(time.time_ns())
+            self.heard[name].append(read_message(bytes(data), kind))
+
+        reader = self.bus.reader(topic, kind, Profile("reliable", depth, latched), take)
+        self.readers[name] = topic
+        if wait:
+            until(lambda: reader.publishers, f"a publisher of {topic}")
+        return reader
+
+
+def cdr(message) -> bytes:
+    return bytes(typestore().serialize_cdr(message, message.__msgtype__))
+
+
+def figures(path: Path) -> dict:
+    return json.loads(path.read_text())

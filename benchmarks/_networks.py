@@ -31,7 +31,7 @@ def with_graph(host: Path, path: Path) -> Path:
     import onnx
 
     from vps_ros.learning.in_graph.append import append
-    from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+    from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 
     model = onnx.load(str(host))
     text = next(p.value for p in model.metadata_props if p.key == METADATA_KEY)

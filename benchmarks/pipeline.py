@@ -19,7 +19,7 @@ from vps_ros.datasets.streets import drive
 from vps_ros.frame import Frame
 from vps_ros.online import OnlinePanoptic
 from vps_ros.segmenters import postprocess
-from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.preprocess import fit
 from vps_ros.taxonomy import CITYSCAPES
 

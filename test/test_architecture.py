@@ -20,6 +20,7 @@ GROUND = {
     "taxonomy",
     "taxonomies",
     "parameters",
+    "reading",
     "files",
     "shipped",
     "parallel",

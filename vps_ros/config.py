@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 import warnings
 from collections.abc import Iterator, Mapping
@@ -13,10 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
 from vps_ros.errors import InputError
 from vps_ros.parameters import Parameter, Parameters, check, declared, parameter
+from vps_ros.reading import nearest, read_yaml
 from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.trackers import TRACKERS, TrackerParameters, tracker_class
 
@@ -59,12 +57,11 @@ class _Readable:
     @classmethod
     def from_mapping(cls: type[Kind], values: Mapping[str, Any], where: str = "configuration") -> Kind:
         """The defaults with `values` over them; raises InputError naming `where` and any unknown name."""
-        known = cls.names()
-        for name in values:
-            if name not in known:
-                near = difflib.get_close_matches(str(name), known | _others(cls), 1)
-                hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
-                raise InputError(f"{where}: unknown parameter {name!r}; {hint}")
+        known, others = cls.names(), _others(cls)
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            hint = nearest(unknown[0], known | others) or "see docs/parameters.md for the names"
+            raise InputError(f"{where}: unknown parameter {unknown[0]!r}; {hint}")
         try:
             return cls(**values)
         except InputError as error:
@@ -76,7 +73,9 @@ class _Readable:
 
         One file may hold the parameters of Config, LiveConfig and NodeConfig.
         """
-        content = read_yaml(path)
+        content = _inside_ros_file(read_yaml(path))
+        if not isinstance(content, Mapping):
+            raise InputError(f"{path}: holds no mapping; write one `name: value` a line")
         mine = {name: value for name, value in content.items() if name not in _others(cls)}
         return cls.from_mapping({**mine, **(overrides or {})}, str(path))
 
@@ -248,20 +247,6 @@ def collected_deprecations() -> Iterator[list[str]]:
     messages += [str(one.message) for one in caught]
 
 
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The values in a YAML file of parameters; raises InputError for a file that is not one."""
-    try:
-        content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the path of a YAML file of parameters") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: not readable as YAML ({str(error).splitlines()[0]})") from None
-    content = _inside_ros_file(content if content is not None else {})
-    if not isinstance(content, Mapping):
-        raise InputError(f"{path}: holds no mapping; write one `name: value` a line")
-    return dict(content)
-
-
 @lru_cache(maxsize=4)
 def _all_tracker_parameters(registry: tuple[tuple[str, str], ...]) -> dict[str, Parameter]:
     """Kept as long as the registry stays the same."""
@@ -289,8 +274,9 @@ def _others(kind: type[_Readable]) -> set[str]:
 
 
 def _inside_ros_file(content: Any) -> Any:
+    """The parameters in a ROS parameter file; other content unchanged; an empty file has no parameters."""
     if isinstance(content, Mapping) and len(content) == 1:
         (inner,) = content.values()
         if isinstance(inner, Mapping) and set(inner) == {"ros__parameters"}:
             return inner["ros__parameters"] or {}
-    return content
+    return {} if content is None else content

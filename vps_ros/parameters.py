@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_type_hints
 
 from vps_ros.errors import InputError
+from vps_ros.reading import check_limits, read_as
 
 
 @dataclass(frozen=True)
@@ -79,21 +80,10 @@ def declared(kind: type[Parameters]) -> tuple[Parameter, ...]:
 
 def check(p: Parameter, value: Any) -> Any:
     """The value in its declared type; raises InputError that names the parameter, the value and what is allowed."""
-    if p.type is tuple:
-        if isinstance(value, str):
-            value = [part.strip() for part in value.split(",")]
-        if not isinstance(value, (list, tuple)) or not value or not all(isinstance(v, str) for v in value):
-            raise InputError(f"{p.name}: {value!r} is not a list of names")
-        value = tuple(value)
-    elif p.type is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    elif type(value) is not p.type:
-        raise InputError(f"{p.name}: {value!r} is not of type {p.type.__name__}")
-    if p.choices:
-        for one in value if isinstance(value, tuple) else (value,):
-            if one not in p.choices:
-                raise InputError(f"{p.name}: {one!r} is not one of {', '.join(p.choices)}")
-    # Written so that NaN, which compares false with everything, is refused too.
-    if (p.low is not None and not value >= p.low) or (p.high is not None and not value <= p.high):
-        raise InputError(f"{p.name}: {value!r} is outside {p.low:g}..{p.high:g}")
+    if p.type is tuple and isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    value = read_as(tuple[str, ...] if p.type is tuple else p.type, value, p.name)
+    if value == ():
+        raise InputError(f"{p.name}: the list is empty; give at least one name")
+    check_limits(value, p.name, p.low, p.high, p.choices)
     return value

@@ -10,7 +10,7 @@ import pytest
 
 from vps_ros.commands import bench, main
 from vps_ros.segmenters import postprocess
-from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.preprocess import fit
 from vps_ros.taxonomy import CITYSCAPES
 

@@ -29,7 +29,7 @@ from vps_ros.learning.hf.families import FAMILIES  # noqa: E402
 from vps_ros.learning.hf.model_file import TASK, Imported  # noqa: E402
 from vps_ros.online import OnlinePanoptic  # noqa: E402
 from vps_ros.segmenters import load_segmenter, postprocess  # noqa: E402
-from vps_ros.segmenters.contract import InputSpec  # noqa: E402
+from vps_ros.segmenters.model_card import InputSpec  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
 from vps_ros.taxonomies import ALL  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support.interpolation import at_input
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.segmenters import postprocess
-from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.segmenters.preprocess import fit
 from vps_ros.segmenters.slots import from_slots
 from vps_ros.taxonomy import ClassInfo, Taxonomy

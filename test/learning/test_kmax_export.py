@@ -21,7 +21,7 @@ from vps_ros.learning.kmax.architecture import BACKBONES, Architecture  # noqa: 
 from vps_ros.learning.kmax.assignments import AsAssigned  # noqa: E402
 from vps_ros.learning.kmax.deploy import FILL, LARGEST, Padded, card_of, check_size, import_checkpoint  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
-from vps_ros.segmenters.contract import InputSpec, Thresholds  # noqa: E402
+from vps_ros.segmenters.model_card import InputSpec, Thresholds  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP  # noqa: E402
 

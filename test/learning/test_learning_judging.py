@@ -121,8 +121,9 @@ def test_recipe_that_cannot_be_is_refused(tmp_path, capsys, entry, says):
 
 def test_the_recipe_in_the_source_tree_is_one():
     from vps_ros.learning.judging import JudgeRecipe
-    from vps_ros.learning.reading import kind_of, read_recipe
+    from vps_ros.learning.recipe import kind_of
+    from vps_ros.reading import read_file
 
     path = ROOT / "config" / "train" / "hierarchical.yaml"
     assert kind_of(path) == "judge"
-    assert read_recipe(JudgeRecipe, path).drives == 8
+    assert read_file(JudgeRecipe, path).drives == 8

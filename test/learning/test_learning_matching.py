@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 from vps_ros.learning.association import Lessons, batch_of, judge, learn, pairs_of  # noqa: E402
 from vps_ros.learning.drives import Drive  # noqa: E402
 from vps_ros.learning.matching import Matcher, match_probability, matching_loss  # noqa: E402
-from vps_ros.learning.reading import read_recipe  # noqa: E402
 from vps_ros.learning.sightings import Sighting, sightings  # noqa: E402
 from vps_ros.learning.tracker_training import TrackerRecipe  # noqa: E402
+from vps_ros.reading import read_file  # noqa: E402
 from vps_ros.trackers.hybrid import EmbeddingHistory  # noqa: E402
 from vps_ros.trackers.learned import Learned, read  # noqa: E402
 
@@ -213,7 +213,7 @@ def recipe_of(folder, **changes):
 
 
 def test_the_shipped_recipe_can_be_read():
-    recipe = read_recipe(TrackerRecipe, ROOT / "config" / "train" / "streets-s-tracker.yaml")
+    recipe = read_file(TrackerRecipe, ROOT / "config" / "train" / "streets-s-tracker.yaml")
     assert recipe.model == "streets-s" and recipe.data.seed + recipe.data.drives <= recipe.validation.seed
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vps_ros.errors import InputError
-from vps_ros.segmenters.contract import InputSpec
+from vps_ros.segmenters.model_card import InputSpec
 from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import fit
 

@@ -10,7 +10,7 @@ import yaml
 from support.training_folders import build
 from vps_ros.commands.main import main
 from vps_ros.errors import InputError
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.taxonomy import CITYSCAPES, MOTCHALLENGE_STEP
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")

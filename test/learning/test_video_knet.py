@@ -34,7 +34,7 @@ from vps_ros.learning.video_knet.pair import matched_things, pair_loss  # noqa: 
 from vps_ros.learning.video_knet.panoptic import RULE, kept_things, limits  # noqa: E402
 from vps_ros.learning.video_knet.state import State  # noqa: E402
 from vps_ros.learning.video_knet.update import AdaptiveUpdate, Exchange, group, masks_of, membership  # noqa: E402
-from vps_ros.segmenters.contract import InputSpec  # noqa: E402
+from vps_ros.segmenters.model_card import InputSpec  # noqa: E402
 from vps_ros.segmenters.postprocess import from_logits  # noqa: E402
 from vps_ros.segmenters.preprocess import fit  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402

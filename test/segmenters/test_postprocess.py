@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.segmenters import postprocess
-from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.preprocess import fit
 from vps_ros.segmenters.slots import from_slots
 from vps_ros.taxonomy import ClassInfo, Taxonomy

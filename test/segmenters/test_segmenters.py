@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.segmenters import load_segmenter, shipped_models
-from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.providers import available_providers
 from vps_ros.taxonomy import ClassInfo, Taxonomy
@@ -322,20 +322,23 @@ class TestWhatIsRefused:
             (lambda card: card.update(taxonomy=[]), "not a list of classes"),
             (lambda card: card["taxonomy"][0].pop("color"), "each class needs"),
             (lambda card: card["taxonomy"][0].update(id=1), "class ids repeat"),
-            (lambda card: card["input"].pop("height"), "input.height is missing"),
-            (lambda card: card["input"].update(width="32"), "input.width cannot be '32'"),
-            (lambda card: card["input"].update(height=0), "input.height cannot be 0"),
-            (lambda card: card["input"].update(mean=[1, 2]), "input.mean cannot be"),
-            (lambda card: card["input"].update(keep_aspect="yes"), "input.keep_aspect cannot be 'yes'"),
-            (lambda card: card["thresholds"].update(thing=1.5), "thresholds.thing cannot be 1.5"),
-            (lambda card: card["thresholds"].update(mask=float("nan")), "thresholds.mask cannot be nan"),
-            (lambda card: card["thresholds"].update(mode="both"), "thresholds.mode cannot be 'both'"),
-            (lambda card: card["thresholds"].update(mode="argmax"), "argmax goes with sigmoid masks only"),
-            (lambda card: card["thresholds"].update(mask_grid=-1), "thresholds.mask_grid cannot be -1"),
-            (lambda card: card["input"].update(fill=[0, 0]), "input.fill cannot be"),
-            (lambda card: card["thresholds"].update(thing_area=-1), "thresholds.thing_area cannot be -1"),
-            (lambda card: card["thresholds"].update(things=1), "unknown things"),
-            (lambda card: card.update(input=3), "'input' is not an object"),
+            (lambda card: card["input"].pop("height"), "input: lacks 'height'"),
+            (lambda card: card["input"].update(width="32"), "input.width: '32' is not of type int"),
+            (lambda card: card["input"].update(height=0), "input.height: 0 is outside 1..inf"),
+            (lambda card: card["input"].update(mean=[1, 2]), "input.mean: [1, 2] has 2 entries, not 3"),
+            (lambda card: card["input"].update(keep_aspect="yes"), "input.keep_aspect: 'yes' is not of type bool"),
+            (lambda card: card["thresholds"].update(thing=1.5), "thresholds.thing: 1.5 is outside 0..1"),
+            (lambda card: card["thresholds"].update(mask=float("nan")), "thresholds.mask: nan is not a finite number"),
+            (lambda card: card["thresholds"].update(mode="both"), "thresholds.mode: 'both' is not one of mask_wise"),
+            (lambda card: card["thresholds"].update(mode="argmax"), "argmax needs sigmoid masks"),
+            (lambda card: card["thresholds"].update(mask_grid=-1), "thresholds.mask_grid: -1 is outside 0..inf"),
+            (lambda card: card["input"].update(fill=[0, 0]), "input.fill: [0, 0] has 2 entries, not 3"),
+            (lambda card: card["thresholds"].update(thing_area=-1), "thresholds.thing_area: -1 is outside 0..inf"),
+            (
+                lambda card: card["thresholds"].update(things=1),
+                "unknown entry 'things'; did you mean thing?",
+            ),
+            (lambda card: card.update(input=3), "input: not a mapping"),
         ],
     )
     def test_metadata_with_a_fault(self, tmp_path, change, expected):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.interpolation import at_input, interpolated
-from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import Fit, fit
 from vps_ros.segmenters.upsampling import Upsampling, describe

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from vps_ros.learning.models import Answers
 from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.sides import Grid
-from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, Thresholds
 
 
 class Toy(nn.Module):

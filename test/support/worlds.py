@@ -11,7 +11,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from vps_ros.segmenters.contract import METADATA_KEY, InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomy import CITYSCAPES
 
 ROAD, SKY = (128, 128, 128), (0, 0, 255)

@@ -39,11 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     require_training("training")
     from vps_ros.learning.judging import JudgeRecipe, train_judge
-    from vps_ros.learning.reading import kind_of, read_recipe
-    from vps_ros.learning.recipe import Recipe
+    from vps_ros.learning.recipe import Recipe, kind_of
     from vps_ros.learning.tracker_training import TrackerRecipe, train_tracker
     from vps_ros.learning.training import train
     from vps_ros.learning.voice import Voice
+    from vps_ros.reading import read_file
 
     voice = Voice(console.progress, console.note)
     trackers = {"tracker": (TrackerRecipe, train_tracker), "judge": (JudgeRecipe, train_judge)}
@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         if args.resume:
             raise InputError(f"{args.config}: a tracker's training takes minutes and is not resumed; drop --resume")
         recipe, teach = trackers[kind]
-        path = teach(read_recipe(recipe, args.config), args.output, voice)
+        path = teach(read_file(recipe, args.config), args.output, voice)
         console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it beside the model")
         return 0
     recipe = Recipe.from_yaml(args.config)

@@ -1,4 +1,4 @@
-"""Checkpoints to ONNX files of the contract (vps_ros/segmenters/contract.py), checked before they are written."""
+"""Checkpoints to ONNX files of the contract (vps_ros/segmenters/model_card.py), checked before they are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vps_ros.files import atomic_write
 from vps_ros.learning import graphs, verify
 from vps_ros.learning.models import Kind
 from vps_ros.learning.recipe import Recipe
-from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning.verify import open_session
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 
 OPSET = 17
 LARGEST = 2_000_000_000

@@ -15,8 +15,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from vps_ros.errors import InputError
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
 from vps_ros.segmenters.model import OnnxSegmenter
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.preprocess import fit, prepare
 

@@ -23,7 +23,7 @@ from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
 from vps_ros.learning.validation import DENSE_LIMITS, LIMITS
-from vps_ros.segmenters.contract import InputSpec, ModelCard
+from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class KMeansKind:

@@ -35,7 +35,7 @@ from vps_ros.learning.sides import Grid
 from vps_ros.learning.specs import Mask2FormerModel
 from vps_ros.learning.targets import Targets, labelled_share
 from vps_ros.learning.verify import Difference
-from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 NAME = "mask2former"
 CERTAIN = -20.0

@@ -19,7 +19,7 @@ from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
-from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 KINDS = {
     "streets": "vps_ros.learning.kmeans",

@@ -13,15 +13,16 @@ from vps_ros.learning.data import READERS, FolderData, MixedData, StreetsData, e
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
 from vps_ros.learning.panoptic_fcn.architecture import Architecture as PanopticFCNModel
-from vps_ros.learning.reading import chosen, plain, read_as, read_yaml
 from vps_ros.learning.specs import KMaxModel, Mask2FormerModel
 from vps_ros.learning.video_knet.architecture import Architecture as VideoKNetModel
+from vps_ros.reading import choose, plain, read_as, read_yaml
 from vps_ros.taxonomies import ALL
 
 Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel | PanopticFCNModel
 """What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.models.KINDS."""
 Source = StreetsData | FolderData
 """What an entry of `data` can be."""
+EXAMPLE = "config/train/streets-s.yaml"
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -190,7 +191,7 @@ class Recipe:
     @classmethod
     def from_yaml(cls, path: str | Path) -> Recipe:
         """Raises InputError that names the file and the entry that is missing, unknown or of the wrong type."""
-        return cls.from_mapping(read_yaml(path), str(path))
+        return cls.from_mapping(read_yaml(path, EXAMPLE), str(path))
 
     @classmethod
     def from_mapping(cls, content: Any, where: str) -> Recipe:
@@ -199,7 +200,7 @@ class Recipe:
             content = _completed(content)
             kind = type(cls.model)
             if isinstance(content, Mapping):
-                kind = chosen(typing.get_args(Model), content.get("model", {}), "model")
+                kind = choose(typing.get_args(Model), content.get("model", {}), "model")
                 content.setdefault("losses", {})
             hints: dict[str, Any] = {"losses": kind.LOSSES, "data": Source}
             if isinstance(content, dict) and isinstance(content.get("data"), list):
@@ -214,6 +215,12 @@ class Recipe:
         if isinstance(self.data, MixedData):
             content["data"] = content["data"]["entries"]
         return content
+
+
+def kind_of(path: str | Path) -> str:
+    """What the recipe in a file is for: its entry `kind`, or "model"; raises InputError when it cannot be read."""
+    content = read_yaml(path, EXAMPLE)
+    return str(content.get("kind", "model")) if isinstance(content, Mapping) else "model"
 
 
 def _mixed(entries: list[Any]) -> MixedData:

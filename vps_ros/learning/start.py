@@ -14,7 +14,7 @@ from vps_ros.learning import checkpoint
 from vps_ros.learning.models import Kind, Weights, module_of
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.unfold import Unfolded, described, normalise, unfolded
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 
 
 class Source(NamedTuple):

@@ -27,7 +27,7 @@ from vps_ros.learning.kmeans import Deployed, compare
 from vps_ros.learning.model import Architecture, KMeansMaskTransformer
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.verify import TOLERANCE, probes
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard, Thresholds
 
 ROW = 0.08
 """Root mean square of a convolution's weights before normalisation; free to choose, so as Muon leaves other weights."""

@@ -15,7 +15,7 @@ from vps_ros.evaluation import Evaluator, Report
 from vps_ros.learning.clips import Clip
 from vps_ros.learning.models import Kind, normalised
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.segmenters.contract import InputSpec, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import Fit, fit, prepare
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy

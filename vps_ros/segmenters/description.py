@@ -9,8 +9,8 @@ from typing import Any
 import onnxruntime as ort
 
 from vps_ros.errors import InputError
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
 from vps_ros.segmenters.failures import explain, first_line
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.shipped import model_path
 
 _QUIET = 3

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.session import Session

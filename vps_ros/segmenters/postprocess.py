@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
 from vps_ros.segmenters.upsampling import Upsampling, bounding_slices, describe
 from vps_ros.taxonomy import Taxonomy

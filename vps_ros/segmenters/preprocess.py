@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.segmenters.contract import InputSpec
+from vps_ros.segmenters.model_card import InputSpec
 
 _AREA_FROM = 2.0
 """Shrinking by more than this needs every source pixel; bilinear sampling would skip some and alias."""

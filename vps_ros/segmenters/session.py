@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.segmenters.binding import Binding
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
 from vps_ros.segmenters.engines import engine_folder, is_built, this_machine, told
 from vps_ros.segmenters.failures import explain, first_line
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.providers import (
     available_providers,

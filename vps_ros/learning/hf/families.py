@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning.hf.checkpoint import Checkpoint
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 
 _ARGMAX = Thresholds(thing=0.5, stuff=0.5, overlap=0.8, mask=0.5, mode="argmax")
 

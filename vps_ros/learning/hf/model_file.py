@@ -21,7 +21,7 @@ from vps_ros.learning.hf.families import Family, family_of
 from vps_ros.learning.hf.patches import traceable
 from vps_ros.learning.hf.processor import input_spec
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.segmenters.contract import InputSpec, ModelCard
+from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 TASK = "the task is panoptic"
 """What OneFormer is told, in the words it was trained with."""

@@ -9,7 +9,7 @@ from typing import Any
 from vps_ros.errors import InputError
 from vps_ros.learning.hf.checkpoint import Checkpoint
 from vps_ros.learning.hf.families import Family
-from vps_ros.segmenters.contract import InputSpec
+from vps_ros.segmenters.model_card import InputSpec
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation where a processor names none; transformers' default for these architectures."""

@@ -14,7 +14,7 @@ from vps_ros.learning.in_graph.nodes import FLOAT, INT32, UINT8, Nodes, Value
 from vps_ros.learning.in_graph.ranking import rank
 from vps_ros.learning.in_graph.slots import slots
 from vps_ros.learning.in_graph.upsampling import BUDGET, Field
-from vps_ros.segmenters.contract import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.segmenters.preprocess import Fit, fit
 
 LOGITS = ("class_logits", "mask_logits", "query_embeddings")

@@ -22,7 +22,7 @@ import numpy as np
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, INT64, Nodes, Value
 from vps_ros.learning.in_graph.ranking import Ranking
 from vps_ros.learning.in_graph.upsampling import Field
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.postprocess import logit
 
 DEPTH = 32

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, Value
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.taxonomy import Taxonomy
 
 

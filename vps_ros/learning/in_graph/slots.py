@@ -10,7 +10,7 @@ import numpy as np
 from vps_ros.learning.in_graph.claims import Claims, add_up
 from vps_ros.learning.in_graph.nodes import INT32, UINT8, Value
 from vps_ros.learning.in_graph.ranking import Ranking
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
 
 VOID = 255

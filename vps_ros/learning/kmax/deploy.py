@@ -21,7 +21,7 @@ from vps_ros.learning.kmax.architecture import SPAN, Architecture
 from vps_ros.learning.kmax.assignments import AsAssigned
 from vps_ros.learning.kmax.checkpoint import load
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomies import ALL
 from vps_ros.taxonomies.chosen import chosen
 from vps_ros.taxonomy import Taxonomy

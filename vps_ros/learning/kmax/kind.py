@@ -31,7 +31,7 @@ from vps_ros.learning.sides import Grid
 from vps_ros.learning.specs import KMaxModel
 from vps_ros.learning.targets import Targets
 from vps_ros.learning.verify import Difference
-from vps_ros.segmenters.contract import InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomies import ALL
 
 NAME = "kmax"

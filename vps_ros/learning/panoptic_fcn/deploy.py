@@ -15,7 +15,7 @@ from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
 from vps_ros.learning.panoptic_fcn.export import export
 from vps_ros.learning.panoptic_fcn.panoptic import limits
 from vps_ros.learning.voice import SILENT, Voice
-from vps_ros.segmenters.contract import InputSpec, ModelCard
+from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 LARGEST = 4096
 """Longest side that a graph is traced for."""

@@ -17,7 +17,7 @@ from vps_ros.learning.answers import Answers
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
 from vps_ros.learning.verify import Difference, differences, open_telling
-from vps_ros.segmenters.contract import ModelCard
+from vps_ros.segmenters.model_card import ModelCard
 
 
 class Deployed(common.Deployed):

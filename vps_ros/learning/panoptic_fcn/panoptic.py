@@ -1,9 +1,9 @@
-"""Post-processing of PanopticFCN in the terms of vps_ros.segmenters.contract."""
+"""Post-processing of PanopticFCN in the terms of vps_ros.segmenters.model_card."""
 
 from __future__ import annotations
 
 from vps_ros.learning.panoptic_fcn.architecture import Architecture
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 
 STUFF_PIXELS, PUBLISHED_PIXELS = 4096, 1333 * 800
 """Least segment of stuff in the release, and the images it is for."""

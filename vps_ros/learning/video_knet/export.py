@@ -10,7 +10,7 @@ from vps_ros.errors import InputError
 from vps_ros.learning import export as common
 from vps_ros.learning.video_knet.model import VideoKNet, class_logits
 from vps_ros.learning.video_knet.state import NAMES, State
-from vps_ros.segmenters.contract import ModelCard
+from vps_ros.segmenters.model_card import ModelCard
 
 
 class Recurrent(common.Deployed):

@@ -16,7 +16,7 @@ from vps_ros.learning.video_knet.export import export
 from vps_ros.learning.video_knet.model import Seen, VideoKNet, class_logits
 from vps_ros.learning.video_knet.pair import pair_loss
 from vps_ros.learning.video_knet.panoptic import limits
-from vps_ros.segmenters.contract import InputSpec, ModelCard
+from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class VideoKNetKind:

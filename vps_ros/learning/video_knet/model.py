@@ -23,7 +23,7 @@ from vps_ros.learning.video_knet.update import (
     masks_of,
     membership,
 )
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 
 UNLIKELY = -30.0
 """Logit of a class that a kernel cannot have."""

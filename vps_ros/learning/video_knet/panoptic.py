@@ -11,7 +11,7 @@ import dataclasses
 import torch
 from torch import Tensor
 
-from vps_ros.segmenters.contract import Thresholds
+from vps_ros.segmenters.model_card import Thresholds
 
 STUFF_PIXELS = 4096
 """Least stuff segment of the released code, on KITTI's images."""

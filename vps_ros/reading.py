@@ -57,7 +57,7 @@ def read_as(kind: Any, value: Any, where: str = "", hints: Mapping[str, Any] | N
             if value is None:
                 return None
         return read_as(kinds[0] if len(kinds) == 1 else choose(kinds, value, place), value, where)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return value if isinstance(value, kind) else _read_dataclass(kind, value, where, hints or {})
     if typing.get_origin(kind) is typing.Literal:
         check_limits(value, place, choices=typing.get_args(kind))

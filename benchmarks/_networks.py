@@ -47,7 +47,7 @@ def _kmax(backbone: str, size: tuple[int, int], half: bool, path: Path) -> None:
     from vps_ros.learning import graphs
     from vps_ros.learning.export import OUTPUTS, Deployed
     from vps_ros.learning.kmax.architecture import published
-    from vps_ros.learning.kmax.deploy import card_of
+    from vps_ros.learning.kmax.export import card_of
     from vps_ros.learning.kmax.model import KMaxDeepLab
 
     height, width = size[0] + 1, size[1] + 1

@@ -24,9 +24,8 @@ from vps_ros.learning import verify  # noqa: E402
 from vps_ros.learning.export import OUTPUTS  # noqa: E402
 from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
 from vps_ros.learning.hf.classes import classes_of  # noqa: E402
-from vps_ros.learning.hf.decisions import AsDecided  # noqa: E402
+from vps_ros.learning.hf.export import TASK, AsDecided, Imported  # noqa: E402
 from vps_ros.learning.hf.families import FAMILIES  # noqa: E402
-from vps_ros.learning.hf.model_file import TASK, Imported  # noqa: E402
 from vps_ros.online import OnlinePanoptic  # noqa: E402
 from vps_ros.segmenters import load_segmenter, postprocess  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec  # noqa: E402

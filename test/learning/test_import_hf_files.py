@@ -21,8 +21,7 @@ from vps_ros.learning import graphs, verify  # noqa: E402
 from vps_ros.learning.hf import import_checkpoint  # noqa: E402
 from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
 from vps_ros.learning.hf.classes import classes_of  # noqa: E402
-from vps_ros.learning.hf.families import FAMILIES, family_of  # noqa: E402
-from vps_ros.learning.hf.processor import input_spec  # noqa: E402
+from vps_ros.learning.hf.families import FAMILIES, family_of, input_spec  # noqa: E402
 from vps_ros.taxonomies import ALL  # noqa: E402
 
 NAMES = {name: [c.name for c in t.classes] for name, t in ALL.items()}

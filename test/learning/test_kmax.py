@@ -17,12 +17,9 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 from support import SUPPORT, kmax_small  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture, published  # noqa: E402
-from vps_ros.learning.kmax.axial import AxisAttention  # noqa: E402
-from vps_ros.learning.kmax.checkpoint import load, recognise  # noqa: E402
-from vps_ros.learning.kmax.decoder import KMeansLayer, void_prior  # noqa: E402
-from vps_ros.learning.kmax.layers import DropPath  # noqa: E402
-from vps_ros.learning.kmax.model import KMaxDeepLab  # noqa: E402
-from vps_ros.learning.kmax.names import published_names  # noqa: E402
+from vps_ros.learning.kmax.checkpoint import load, published_names, recognise  # noqa: E402
+from vps_ros.learning.kmax.layers import AxisAttention, DropPath  # noqa: E402
+from vps_ros.learning.kmax.model import KMaxDeepLab, KMeansLayer, void_prior  # noqa: E402
 
 REFERENCE = json.loads((SUPPORT / "kmax_reference.json").read_text())
 

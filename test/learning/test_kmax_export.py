@@ -18,8 +18,7 @@ from vps_ros.config import Config  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning import verify  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture  # noqa: E402
-from vps_ros.learning.kmax.assignments import AsAssigned  # noqa: E402
-from vps_ros.learning.kmax.deploy import FILL, LARGEST, Padded, card_of, check_size, import_checkpoint  # noqa: E402
+from vps_ros.learning.kmax.export import FILL, LARGEST, AsAssigned, Padded, card_of, import_checkpoint  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec, Thresholds  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
@@ -184,8 +183,8 @@ def test_half_precision(tmp_path):
 )
 def test_sizes_that_cannot_be(size, near):
     with pytest.raises(InputError, match=f"multiples of 32 plus 1.*try {near}"):
-        check_size(size)
-    check_size(tuple(int(side) for side in near.split("x")))
+        Architecture.SIDES.require(size, "kMaX-DeepLab", LARGEST)
+    Architecture.SIDES.require(tuple(int(side) for side in near.split("x")), "kMaX-DeepLab", LARGEST)
 
 
 def test_a_bad_command_leaves_nothing(tmp_path, capsys):

@@ -11,9 +11,8 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from support import SUPPORT  # noqa: E402
 from vps_ros.learning.kmax import losses  # noqa: E402
-from vps_ros.learning.kmax.decoder import Prediction  # noqa: E402
 from vps_ros.learning.kmax.losses import CITYSCAPES_LOSSES, KMaxLosses, total_loss, wanted  # noqa: E402
-from vps_ros.learning.kmax.model import Output  # noqa: E402
+from vps_ros.learning.kmax.model import Output, Prediction  # noqa: E402
 from vps_ros.learning.targets import Targets  # noqa: E402
 
 REFERENCE = json.loads((SUPPORT / "kmax_reference.json").read_text())["losses"]

@@ -17,15 +17,8 @@ pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from support.fcn_small import SMALL, TOY  # noqa: E402
 from vps_ros.learning.optimizer import Optimizers  # noqa: E402
-from vps_ros.learning.panoptic_fcn.architecture import Architecture, LossWeights  # noqa: E402
-from vps_ros.learning.panoptic_fcn.assignment import (  # noqa: E402
-    heat_maps,
-    levels_of,
-    positives,
-    radius,
-    truth_of,
-)
-from vps_ros.learning.panoptic_fcn.deformable import Deformable  # noqa: E402
+from vps_ros.learning.panoptic_fcn.architecture import Architecture, LossWeights, limits  # noqa: E402
+from vps_ros.learning.panoptic_fcn.assignment import heat_maps, levels_of, positives, radius, truth_of  # noqa: E402
 from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
     answers,
     averaged,
@@ -36,9 +29,9 @@ from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
     peaks,
     smoothed,
 )
+from vps_ros.learning.panoptic_fcn.layers import Deformable  # noqa: E402
 from vps_ros.learning.panoptic_fcn.losses import dice, focal, total_loss  # noqa: E402
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN  # noqa: E402
-from vps_ros.learning.panoptic_fcn.panoptic import limits  # noqa: E402
 from vps_ros.learning.targets import make_targets, stack  # noqa: E402
 
 ISTHING = torch.from_numpy(TOY.isthing)

@@ -18,9 +18,9 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 from vps_ros.learning import checkpoint  # noqa: E402
 from vps_ros.learning.folders import Folders  # noqa: E402
 from vps_ros.learning.kmax.architecture import Architecture, BackboneSpec  # noqa: E402
+from vps_ros.learning.kmax.checkpoint import published_names  # noqa: E402
 from vps_ros.learning.kmax.kind import complete  # noqa: E402
 from vps_ros.learning.kmax.model import KMaxDeepLab  # noqa: E402
-from vps_ros.learning.kmax.names import published_names  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
 from vps_ros.learning.training import Run  # noqa: E402
 

@@ -27,13 +27,19 @@ from support.knet_pairs import (  # noqa: E402
     trained,
 )
 from vps_ros.learning.targets import Targets  # noqa: E402
-from vps_ros.learning.video_knet.architecture import LossWeights  # noqa: E402
-from vps_ros.learning.video_knet.losses import Truth, class_term, dice, focal, mask_terms, match  # noqa: E402
-from vps_ros.learning.video_knet.model import UNLIKELY, VideoKNet, class_logits  # noqa: E402
-from vps_ros.learning.video_knet.pair import matched_things, pair_loss  # noqa: E402
-from vps_ros.learning.video_knet.panoptic import RULE, kept_things, limits  # noqa: E402
-from vps_ros.learning.video_knet.state import State  # noqa: E402
-from vps_ros.learning.video_knet.update import AdaptiveUpdate, Exchange, group, masks_of, membership  # noqa: E402
+from vps_ros.learning.video_knet.architecture import RULE, LossWeights, limits  # noqa: E402
+from vps_ros.learning.video_knet.layers import AdaptiveUpdate, Exchange, group, masks_of, membership  # noqa: E402
+from vps_ros.learning.video_knet.losses import (  # noqa: E402
+    Truth,
+    class_term,
+    dice,
+    focal,
+    mask_terms,
+    match,
+    matched_things,
+    pair_loss,
+)
+from vps_ros.learning.video_knet.model import UNLIKELY, State, VideoKNet, class_logits, kept_things  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec  # noqa: E402
 from vps_ros.segmenters.postprocess import from_logits  # noqa: E402
 from vps_ros.segmenters.preprocess import fit  # noqa: E402

@@ -33,10 +33,9 @@ from support.knet_pairs import (  # noqa: E402
     trained,
 )
 from vps_ros.learning.verify import open_session  # noqa: E402
+from vps_ros.learning.video_knet.architecture import limits  # noqa: E402
 from vps_ros.learning.video_knet.export import Recurrent, export  # noqa: E402
-from vps_ros.learning.video_knet.model import VideoKNet  # noqa: E402
-from vps_ros.learning.video_knet.panoptic import limits  # noqa: E402
-from vps_ros.learning.video_knet.state import NAMES  # noqa: E402
+from vps_ros.learning.video_knet.model import NAMES, VideoKNet  # noqa: E402
 
 CARD = card(limits(W, H))
 

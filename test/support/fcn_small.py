@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from vps_ros.learning.panoptic_fcn import resnet
+from vps_ros.learning.panoptic_fcn import pyramid
 from vps_ros.learning.panoptic_fcn.architecture import RESNET, Architecture
+from vps_ros.learning.panoptic_fcn.checkpoint import STATISTICS, published_names
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
-from vps_ros.learning.panoptic_fcn.names import STATISTICS, published_names
 from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
@@ -40,9 +40,9 @@ CHANNELS, STEM = (16, 32, 64, 128), 8
 
 def thin(monkeypatch):
     """Every ResNet that is built from now on has few channels."""
-    monkeypatch.setattr(resnet, "CHANNELS", CHANNELS)
-    monkeypatch.setattr(resnet.ResNet, "channels", CHANNELS)
-    monkeypatch.setattr(resnet, "STEM", STEM)
+    monkeypatch.setattr(pyramid, "CHANNELS", CHANNELS)
+    monkeypatch.setattr(pyramid.ResNet, "channels", CHANNELS)
+    monkeypatch.setattr(pyramid, "STEM", STEM)
 
 
 def published_shapes(a, isthing):

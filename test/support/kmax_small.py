@@ -4,8 +4,8 @@ import numpy as np
 import torch
 
 from vps_ros.learning.kmax.architecture import Architecture, BackboneSpec
+from vps_ros.learning.kmax.checkpoint import published_names
 from vps_ros.learning.kmax.model import KMaxDeepLab
-from vps_ros.learning.kmax.names import published_names
 
 BACKBONES = {
     "resnet": BackboneSpec("resnet", (3, 4, 6, 3), (32, 64, 128, 256)),

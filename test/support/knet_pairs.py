@@ -9,8 +9,8 @@ import torch
 
 from vps_ros.learning.targets import Targets, make_targets, stack
 from vps_ros.learning.video_knet.architecture import Architecture, LossWeights
+from vps_ros.learning.video_knet.losses import pair_loss
 from vps_ros.learning.video_knet.model import VideoKNet
-from vps_ros.learning.video_knet.pair import pair_loss
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 from vps_ros.taxonomy import CITYSCAPES
 

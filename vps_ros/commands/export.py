@@ -120,7 +120,7 @@ def _tell(differences: Sequence[Difference]) -> None:
 
 
 def _from_kmax(args: argparse.Namespace) -> None:
-    from vps_ros.learning.kmax.deploy import import_checkpoint
+    from vps_ros.learning.kmax.export import import_checkpoint
     from vps_ros.learning.voice import Voice
 
     report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, Voice(progress, note))
@@ -128,7 +128,7 @@ def _from_kmax(args: argparse.Namespace) -> None:
 
 
 def _from_panopticfcn(args: argparse.Namespace) -> None:
-    from vps_ros.learning.panoptic_fcn.deploy import import_checkpoint
+    from vps_ros.learning.panoptic_fcn.export import import_checkpoint
     from vps_ros.learning.voice import Voice
 
     report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, Voice(progress, note))

@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from vps_ros.learning.backbone import ConvNorm
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, positives, truth_of
-from vps_ros.learning.panoptic_fcn.heads import BIAS
 from vps_ros.learning.panoptic_fcn.inference import NOTHING, class_logits, mean_inside, peaks
+from vps_ros.learning.panoptic_fcn.layers import BIAS
 from vps_ros.learning.panoptic_fcn.losses import dice, focal
 from vps_ros.learning.targets import Targets
 

@@ -22,10 +22,8 @@ from vps_ros.learning.answers import Answers
 from vps_ros.learning.export import OUTPUTS, Deployed, export
 from vps_ros.learning.graphs import fold, trace
 from vps_ros.learning.hf.checkpoint import open_checkpoint
-from vps_ros.learning.hf.decisions import AsDecided
-from vps_ros.learning.hf.families import FAMILIES
-from vps_ros.learning.hf.patches import traceable
-from vps_ros.learning.hf.processor import input_spec
+from vps_ros.learning.hf.export import AsDecided, traceable
+from vps_ros.learning.hf.families import FAMILIES, input_spec
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.model import MaskOutput
 from vps_ros.learning.models import Weights

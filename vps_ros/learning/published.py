@@ -1,17 +1,28 @@
-"""Checkpoints that other programs wrote: tensors by name, of which each must have its place."""
+"""Import of checkpoints that other programs wrote: reading, checking, and writing a verified model file."""
 
 from __future__ import annotations
 
+import json
 import pickle
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
+from vps_ros import __version__
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
+from vps_ros.learning import checkpoint, graphs, verify
+from vps_ros.learning.export import OUTPUTS
+from vps_ros.learning.voice import Voice
+from vps_ros.segmenters.model_card import ModelCard
+from vps_ros.taxonomies import ALL
+from vps_ros.taxonomies.chosen import chosen
+from vps_ros.taxonomy import Taxonomy
 
 _NORMALISATION = ("pixel_mean", "pixel_std")
 """Of the image; detectron2's older models keep them, and they are the same for all."""
@@ -63,6 +74,26 @@ def _line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
+def is_published(start: str) -> bool:
+    """Whether a recipe's `start` is a checkpoint file that another program wrote.
+
+    Raises InputError when there is no such file or folder.
+    """
+    path = Path(start)
+    if not path.exists():
+        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
+    return path.is_file() and path.suffix != ".onnx" and not checkpoint.is_ours(path)
+
+
+def require_shape(shapes: Mapping[str, tuple[int, ...]], name: str, where: str, what: str) -> tuple[int, ...]:
+    """The shape of a tensor of the file `where`; raises InputError when it is missing or empty."""
+    if name not in shapes:
+        raise InputError(f"{where}: not a checkpoint of {what}, it lacks {name}")
+    if not shapes[name] or not all(shapes[name]):
+        raise InputError(f"{where}: not a checkpoint of {what}, its {name} is empty")
+    return shapes[name]
+
+
 def require_same(wanted: Iterable[str], given: Iterable[str], where: str, what: str) -> None:
     """Raises InputError when the file `where` has more or fewer tensors than `what` has places for."""
     surplus, missing = sorted(set(given) - set(wanted)), sorted(set(wanted) - set(given))
@@ -73,3 +104,96 @@ def require_same(wanted: Iterable[str], given: Iterable[str], where: str, what: 
     ]
     if parts:
         raise InputError(f"{where}: not {what} as published: {'; '.join(parts)}")
+
+
+def state_dict_of(
+    values: Mapping[str, Tensor], expected: Mapping[str, Tensor], names: Mapping[str, str], where: str
+) -> dict[str, Tensor]:
+    """The values of the file `where` in the data types of a network's state dict.
+
+    Args:
+        values, expected: by the network's names.
+        names: the published name of each.
+
+    Raises InputError for a tensor of another shape, or one that holds NaN or infinity.
+    """
+    for name, value in values.items():
+        shape, own = list(value.shape), list(expected[name].shape)
+        if shape != own:
+            raise InputError(f"{where}: {names[name]} has shape {shape}, this network's has {own}")
+        if not torch.isfinite(value).all():
+            raise InputError(f"{where}: {names[name]} holds NaN or infinity; the training that wrote it went wrong")
+    return {name: value.to(expected[name].dtype) for name, value in values.items()}
+
+
+def taxonomy_with(
+    classes: str, describe: Callable[[Taxonomy], str], candidates: Sequence[str], where: str, choice: str | None
+) -> Taxonomy:
+    """The taxonomy of the checkpoint `where`: the user's choice, or the first candidate with as many classes.
+
+    Args:
+        classes: how many classes the checkpoint has, in the words of `describe`.
+        candidates: names of vps_ros.taxonomies.
+        choice: name or file of a taxonomy.
+
+    Raises InputError when the numbers of classes differ.
+    """
+    if choice is not None:
+        taxonomy = chosen(choice)
+        if describe(taxonomy) != classes:
+            raise InputError(f"--taxonomy {choice}: has {describe(taxonomy)}, and {where} has {classes}")
+        return taxonomy
+    for name in candidates:
+        if describe(ALL[name]) == classes:
+            return ALL[name]
+    raise InputError(f"{where}: {classes}, which are not those of {', '.join(candidates)}; name them with --taxonomy")
+
+
+def source_json(program: str, half: bool = False, **more: object) -> str:
+    """The `source` of the model card of an import from this program."""
+    source = {"imported_by": f"vps-ros {__version__}", "from": program, **more}
+    return json.dumps(source | {"precision": "float16" if half else "float32"})
+
+
+class Report(NamedTuple):
+    """The result of an import: the model card, and the differences of each output from torch."""
+
+    card: ModelCard
+    differences: tuple[verify.Difference, ...]
+
+
+Compare = Callable[[nn.Module, Path, Sequence[NDArray[np.uint8]]], Sequence[verify.Difference]]
+
+
+def write_verified(
+    network: nn.Module,
+    card: ModelCard,
+    path: str | Path,
+    name: str,
+    images: Sequence[NDArray[np.uint8]],
+    voice: Voice,
+    *,
+    compare: Compare | None = None,
+    half: bool = False,
+    exact: Callable[..., Sequence[str]] = lambda graph: (),
+) -> Report:
+    """Traces a network to a model file, verifies the file, and then writes it atomically.
+
+    Args:
+        network: uint8 [1, H, W, 3] to the three outputs of the contract.
+        name: of the checkpoint, for messages.
+        images: inputs [1, H, W, 3] for the comparison with torch.
+        compare: how the file is compared, instead of verify.differences.
+        half: compute in float16, except for the nodes whose names `exact` gives for the graph.
+
+    Raises InputError when ONNX Runtime lacks an operator, RuntimeError when its outputs differ from torch.
+    """
+    with atomic_write(path) as draft:
+        voice.note(f"tracing it for {card.input.width}x{card.input.height}")
+        graphs.trace(network, torch.from_numpy(images[0]), draft, OUTPUTS)
+        graph = graphs.fold(draft)
+        graphs.save(graphs.halved(graph, exact(graph)) if half else graph, card, draft)
+        voice.note(f"comparing ONNX Runtime with torch on {len(images)} images")
+        found = compare(network, draft, images) if compare else verify.differences(network, draft, images, OUTPUTS)
+        verify.demand(found, name, half)
+    return Report(card, tuple(found))

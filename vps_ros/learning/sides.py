@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from vps_ros.errors import InputError
+
 
 class Sides(NamedTuple):
     """Both sides are a multiple of `multiple`, plus `plus`."""
@@ -20,6 +22,15 @@ class Sides(NamedTuple):
         """The width and height that it takes and that are nearest to these."""
         w, h = (max(round((side - self.plus) / self.multiple), 1) * self.multiple + self.plus for side in size)
         return w, h
+
+    def require(self, size: tuple[int, int], what: str, largest: int) -> None:
+        """Raises InputError for a `--size` that the network `what` cannot take; the message gives the nearest size."""
+        if self.take(size) and max(size) <= largest:
+            return
+        width, height = (min(side, largest) for side in self.nearest(size))
+        raise InputError(
+            f"--size {size[0]}x{size[1]}: sides of {what} are {self}, up to {largest}; try {width}x{height}"
+        )
 
     def __str__(self) -> str:
         return f"multiples of {self.multiple}" + (f" plus {self.plus}" if self.plus else "")

@@ -1,10 +1,9 @@
-"""Panoptic checkpoints of transformers as model files of the contract.
+"""Import of panoptic checkpoints of transformers.
 
-checkpoint.py finds the files, families.py knows the five architectures, processor.py reads the input, classes.py the
-classes, patches.py makes the networks traceable, model_file.py writes and verifies, decisions.py compares networks that
-decide where to look.
+checkpoint.py finds the files, families.py describes the five architectures and their input, classes.py determines the
+classes, export.py writes the model file and verifies it.
 """
 
-from vps_ros.learning.hf.model_file import Report, import_checkpoint
+from vps_ros.learning.hf.export import Report, import_checkpoint
 
 __all__ = ["Report", "import_checkpoint"]

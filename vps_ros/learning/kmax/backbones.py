@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import BackboneSpec
-from vps_ros.learning.kmax.axial import Block
-from vps_ros.learning.kmax.layers import ChannelNorm, ConvNorm, DropPath, truncated_
+from vps_ros.learning.kmax.layers import Block, ChannelNorm, ConvNorm, DropPath, truncated_
 
 STAGES = ("res2", "res3", "res4", "res5")
 

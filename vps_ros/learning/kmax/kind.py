@@ -3,34 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
 from vps_ros.learning.answers import Answers
-from vps_ros.learning.export import Deployed, export
+from vps_ros.learning.export import export
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
-from vps_ros.learning.kmax.assignments import AsAssigned
 from vps_ros.learning.kmax.checkpoint import load
-from vps_ros.learning.kmax.decoder import Prediction
+from vps_ros.learning.kmax.export import compare
 from vps_ros.learning.kmax.losses import total_loss, wanted
-from vps_ros.learning.kmax.model import KMaxDeepLab
+from vps_ros.learning.kmax.model import KMaxDeepLab, Prediction
 from vps_ros.learning.kmax.model import Output as Found
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.models import Weights
 from vps_ros.learning.optimizer import Optimizers
+from vps_ros.learning.published import is_published
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.specs import KMaxModel
 from vps_ros.learning.targets import Targets
-from vps_ros.learning.verify import Difference
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomies import ALL
 
@@ -121,9 +117,6 @@ class KMaxKind:
         return "class_head" in name or name.startswith(("segmenter.semantic.out.", "segmenter.semantic.2."))
 
     def export(self, network: KMaxTracked, card: ModelCard, path: Path) -> float:
-        def compare(deployed: Deployed, draft: Path, images: Sequence[NDArray[np.uint8]]) -> Sequence[Difference]:
-            return AsAssigned(deployed, draft).differences(images)
-
         return export(network, card, path, compare=compare)
 
 
@@ -146,7 +139,7 @@ def complete(recipe: Recipe) -> Recipe:
         raise InputError(f"{start}: kMaX-DeepLab cannot learn on from a model file; start from the run's checkpoint")
     if start:
         given = model
-        if _is_foreign(start):
+        if is_published(start):
             sizes = load(start).architecture
             # A checkpoint does not say it.
             known = BACKBONES.get(sizes.backbone_name)
@@ -165,19 +158,12 @@ def complete(recipe: Recipe) -> Recipe:
 
 def foreign(start: str) -> Weights | None:
     """The weights of a published checkpoint; None for what `vps-ros` wrote."""
-    if not _is_foreign(start):
+    if not is_published(start):
         return None
     network = load(start)
     count = network.architecture.classes
     names = [c.name for c in ALL[PUBLISHED[count]].classes] if count in PUBLISHED else [""] * count
     return Weights(NAME, {f"segmenter.{n}": v for n, v in network.state_dict().items()}, tuple(names))
-
-
-def _is_foreign(start: str) -> bool:
-    path = Path(start)
-    if not path.exists():
-        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
-    return path.is_file() and not checkpoint.is_ours(path)
 
 
 def _exact(found: Found) -> Found:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.kmax.decoder import Prediction
 from vps_ros.learning.kmax.layers import resize, sizes
-from vps_ros.learning.kmax.model import Output
+from vps_ros.learning.kmax.model import Output, Prediction
 from vps_ros.learning.losses import flat_groups, match, overlaps, semantic_cells
 from vps_ros.learning.targets import Targets, labelled_share
 

@@ -1,18 +1,251 @@
-"""The whole network."""
+"""The kMaX-DeepLab network: pixel decoder, transformer decoder of k-means layers, and the auxiliary semantic heads.
+
+Source: Yu et al., k-means Mask Transformer, ECCV 2022, section 3.2.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import Architecture
 from vps_ros.learning.kmax.backbones import KINDS
-from vps_ros.learning.kmax.decoder import KMeansLayer, Prediction, Predictor
-from vps_ros.learning.kmax.layers import TokenNorm, truncated_
-from vps_ros.learning.kmax.pixel_decoder import PixelDecoder
-from vps_ros.learning.kmax.semantic import SemanticDecoder, SemanticHead
+from vps_ros.learning.kmax.layers import (
+    Block,
+    ChannelNorm,
+    ConvNorm,
+    DropPath,
+    TokenNorm,
+    norm1d,
+    norm2d,
+    resize,
+    sizes,
+    truncated_,
+)
+from vps_ros.learning.model import assign, one_hot
+
+
+class Fusion(nn.Module):
+    """The coarser feature, brought to the finer one's size, plus the finer one; each projected unless it fits."""
+
+    def __init__(self, low: int, high: int, channels: int) -> None:
+        super().__init__()
+        self.low = ConvNorm(low, channels, act=None) if low != channels else None
+        self.high = ConvNorm(high, channels, act=None) if high != channels else None
+
+    def forward(self, low: Tensor, high: Tensor) -> Tensor:
+        if self.low is not None:
+            low = self.low(F.gelu(low))
+        size = sizes(high)[2:]
+        if self.high is not None:
+            high = self.high(F.gelu(high))
+        return resize(low, size) + high
+
+
+class PixelDecoder(nn.Module):
+    """Features of the backbone, coarsest first, to one feature of each stage, not activated.
+
+    Args:
+        widths: channels of the features.
+    """
+
+    def __init__(self, a: Architecture, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(ChannelNorm(width) for width in widths)
+        self.stages, self.fusions = nn.ModuleList(), nn.ModuleList()
+        for i, (channels, depth) in enumerate(zip(a.channels, a.blocks, strict=True)):
+            if i:
+                self.fusions.append(Fusion(4 * a.channels[i - 1], widths[i], channels))
+            cin = channels if i else widths[0]
+            self.stages.append(
+                nn.Sequential(
+                    *[
+                        Block(4 * channels if j else cin, channels, axial=i < a.axial, heads=a.heads)
+                        for j in range(depth)
+                    ]
+                )
+            )
+
+    def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
+        x = self.norms[0](features[0])
+        found = []
+        for i, stage in enumerate(self.stages):
+            if i:
+                x = self.fusions[i - 1](x, self.norms[i](features[i]))
+            x = stage(x)
+            found.append(x)
+        return found
+
+
+class Prediction(NamedTuple):
+    """Class logits [B, N, C + 1] (last is void), mask logits [B, N, h, w], pixel features [B, D, h, w] of length 1."""
+
+    classes: Tensor
+    masks: Tensor
+    pixels: Tensor
+
+
+def void_prior(classes: int) -> float:
+    """Added to the void logit: with it and no other evidence, a query is void with probability 0.9."""
+    return math.log(classes * 0.9 / 0.1)
+
+
+class Predictor(nn.Module):
+    """Embeddings of queries and a pixel feature to classes and masks."""
+
+    def __init__(self, a: Architecture, channels: int) -> None:
+        super().__init__()
+        mask_dim = a.dim // 2
+        self.pixel_near = ConvNorm(channels, channels, 5, groups=channels)
+        self.pixel_mix = ConvNorm(channels, a.dim)
+        self.pixel_out = ConvNorm(a.dim, mask_dim, act=None, bias=True)
+        self.mask_head = TokenNorm(a.dim, mask_dim, act=None)
+        self.class_head = nn.Conv1d(a.dim, a.classes + 1, 1)
+        self.mask_norm = norm2d(1, 0.1)
+        self.classes, self.prior = a.classes, void_prior(a.classes)
+        truncated_(self.pixel_out.conv.weight, 0.01)
+        truncated_(self.class_head.weight, 0.01)
+        nn.init.zeros_(self.class_head.bias)
+
+    def forward(self, for_masks: Tensor, for_classes: Tensor, feature: Tensor) -> Prediction:
+        """Embeddings [B, dim, N] twice, feature [B, C, h, w]."""
+        pixels = F.normalize(self.pixel_out(self.pixel_mix(self.pixel_near(feature))), dim=1)
+        kernels = self.mask_head(for_masks)
+        b, d, h, w = sizes(pixels)
+        masks = kernels.transpose(1, 2) @ pixels.reshape(b, d, h * w)
+        masks = self.mask_norm(masks[:, None]).reshape(b, -1, h, w)
+        known, void = self.class_head(for_classes).transpose(1, 2).split((self.classes, 1), 2)
+        return Prediction(torch.cat([known, void + self.prior], 2), masks, pixels)
+
+
+class SelfAttention(nn.Module):
+    """Among queries; batch normalisation of each head's similarities is in place of a scale."""
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        key, value, self.heads = a.dim // 2, a.dim, a.heads
+        self.sizes = (key, key, value)
+        self.qkv = TokenNorm(a.dim, 2 * key + value, act=None)
+        self.similarity_norm = norm2d(a.heads)
+        self.retrieved_norm = norm1d(value)
+        self.out = TokenNorm(value, a.dim, act=None, gain=0.0)
+        truncated_(self.qkv.conv.weight, a.dim**-0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, _, n = sizes(x)
+        q, k, v = (part.reshape(b, self.heads, -1, n) for part in self.qkv(x).split(self.sizes, 1))
+        weight = self.similarity_norm(q.transpose(2, 3) @ k).softmax(3)
+        retrieved = (v @ weight.transpose(2, 3)).reshape(b, -1, n)
+        return self.out(F.gelu(self.retrieved_norm(retrieved)))
+
+
+class KMeansLayer(nn.Module):
+    """One k-means step (equation 7: every query sums the values of the pixels it is best for), self-attention, FFN.
+
+    Attributes:
+        given: int64 [B, 1, h * w], the query of each pixel, instead of the best one; for verification, see export.py.
+    """
+
+    def __init__(self, a: Architecture, channels: int) -> None:
+        super().__init__()
+        self.query_in = TokenNorm(a.dim, a.dim)
+        self.pixel_in = ConvNorm(channels, a.dim)
+        self.pixel_value = ConvNorm(a.dim, a.dim, act=None)
+        self.predictor = Predictor(a, a.dim)
+        self.centre_norm = norm1d(a.dim)
+        self.centre_out = TokenNorm(a.dim, a.dim, act=None, gain=0.0)
+        self.attention = SelfAttention(a)
+        self.widen = TokenNorm(a.dim, 8 * a.dim)
+        self.narrow = TokenNorm(8 * a.dim, a.dim, act=None, gain=0.0)
+        self.drop_path = DropPath(a.drop_path)
+        self.given: Tensor | None = None
+        truncated_(self.pixel_value.conv.weight, a.dim**-0.5)
+
+    def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, Prediction]:
+        """Queries [B, dim, N], feature [B, C, h, w], not activated."""
+        pixels = self.pixel_in(F.gelu(feature))
+        embedded = self.query_in(queries)
+        prediction = self.predictor(embedded, embedded, pixels)
+        assignment = assign(prediction.masks.detach()) if self.given is None else one_hot(self.given, queries.shape[2])
+        values = self.pixel_value(pixels)
+        b, d, h, w = sizes(values)
+        values = values.reshape(b, d, h * w)
+        # A sum over thousands of pixels needs more than half precision.
+        with torch.autocast(values.device.type, enabled=False):
+            centres = (assignment.to(values.dtype) @ values.transpose(1, 2)).transpose(1, 2)
+        queries = queries + self.drop_path(self.centre_out(self.centre_norm(centres)))
+        queries = F.gelu(queries + self.drop_path(self.attention(embedded)))
+        queries = F.gelu(queries + self.drop_path(self.narrow(self.widen(queries))))
+        return queries, prediction
+
+
+RATES = (6, 12, 18)
+
+
+class SemanticHead(nn.Sequential):
+    """Stride 32 to logits [B, C, h, w] at stride 32."""
+
+    def __init__(self, a: Architecture, width: int) -> None:
+        super().__init__(ConvNorm(width, width, 5, groups=width), ConvNorm(width, a.dim), _out(a.dim, a.classes))
+
+
+class Pyramid(nn.Module):
+    """Convolutions of several dilations, and the mean of the map (ASPP, Chen et al., 2017)."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList([ConvNorm(cin, cout), *[ConvNorm(cin, cout, 3, dilation=rate) for rate in RATES]])
+        self.pool = ConvNorm(cin, cout)
+        self.mix = ConvNorm(cout * (len(RATES) + 2), cout)
+        self.dropout = nn.Dropout(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *sizes(x)[2:])
+        return self.dropout(self.mix(torch.cat([*[branch(x) for branch in self.branches], mean], 1)))
+
+
+class Join(nn.Module):
+    """The feature so far beside a projected finer one, mixed at the finer one's size."""
+
+    def __init__(self, dim: int, fine: int, projected: int) -> None:
+        super().__init__()
+        self.project = ConvNorm(fine, projected)
+        self.near = ConvNorm(dim + projected, dim + projected, 5, groups=dim + projected)
+        self.mix = ConvNorm(dim + projected, dim)
+
+    def forward(self, x: Tensor, fine: Tensor) -> Tensor:
+        fine = self.project(fine)
+        return self.mix(self.near(torch.cat([resize(x, sizes(fine)[2:]), fine], 1)))
+
+
+class SemanticDecoder(nn.Module):
+    """Panoptic-DeepLab's decoder (Cheng et al., 2020), to logits [B, C + 1, h, w] at stride 4."""
+
+    def __init__(self, a: Architecture, widths: tuple[int, int, int]) -> None:
+        """`widths`: channels of the features at strides 32, 8 and 4."""
+        super().__init__()
+        deep, middle, fine = widths
+        self.pyramid = Pyramid(deep, a.dim)
+        self.middle = Join(a.dim, middle, a.dim // 4)
+        self.fine = Join(a.dim, fine, a.dim // 8)
+        self.near = ConvNorm(a.dim, a.dim, 5, groups=a.dim)
+        self.mix = ConvNorm(a.dim, a.dim)
+        self.out = _out(a.dim, a.classes + 1)
+
+    def forward(self, deep: Tensor, middle: Tensor, fine: Tensor) -> Tensor:
+        return self.out(self.mix(self.near(self.fine(self.middle(self.pyramid(deep), middle), fine))))
+
+
+def _out(cin: int, cout: int) -> nn.Conv2d:
+    layer = nn.Conv2d(cin, cout, 1)
+    truncated_(layer.weight, 0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class Output(NamedTuple):

@@ -1,4 +1,4 @@
-"""What a recipe says of a PanopticFCN: its sizes, and the weights of its losses."""
+"""Configuration of a PanopticFCN in a training recipe: architecture, loss weights, post-processing thresholds."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import ClassVar
 from vps_ros.errors import InputError
 from vps_ros.learning import efficientnet
 from vps_ros.learning.sides import Sides
+from vps_ros.segmenters.model_card import Thresholds
 
 RESNET = "resnet50"
 BACKBONES = (RESNET, *efficientnet.SCALING)
@@ -134,3 +135,24 @@ class Architecture:
     def _possible(self) -> bool:
         first, last = self.strides[0], self.strides[-1]
         return first >= LEAST_STRIDE and last <= LARGEST_STRIDE and first & (first - 1) == 0
+
+
+STUFF_PIXELS, PUBLISHED_PIXELS = 4096, 1333 * 800
+"""Least segment of stuff in the release, and the images it is for."""
+THING = 0.2
+"""Least score of a thing in the release."""
+
+
+def limits(a: Architecture, width: int, height: int) -> Thresholds:
+    """The release's thresholds for images of this size.
+
+    The score of a class must be more than an equal share of all classes and void; that of stuff is up to 1.5 of it.
+    """
+    share = 1 / (a.classes + 1)
+    return Thresholds(
+        thing=max(THING, round(2 * share, 3)),
+        stuff=0.0,
+        overlap=0.5,
+        mask=a.mask,
+        stuff_area=round(STUFF_PIXELS * width * height / PUBLISHED_PIXELS),
+    )

@@ -1,25 +1,66 @@
-"""Checkpoints that dvlab-research/PanopticFCN publishes, or that its code trains, with ResNet-50."""
+"""Checkpoints of dvlab-research/PanopticFCN with ResNet-50: tensor names, architecture, weights."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning.panoptic_fcn.architecture import RESNET, Architecture
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
-from vps_ros.learning.panoptic_fcn.names import STATISTICS, published_names
-from vps_ros.learning.published import read, require_same
-from vps_ros.taxonomies import ALL
-from vps_ros.taxonomies.chosen import chosen
+from vps_ros.learning.published import read, require_same, require_shape, state_dict_of, taxonomy_with
 from vps_ros.taxonomy import Taxonomy
+
+_RULES = (
+    (r"^backbone\.network\.stem\.", "backbone.bottom_up.stem.conv1."),
+    (r"^pyramid\.coarser\.0\.", "backbone.top_block.p6."),
+    (r"^pyramid\.coarser\.1\.", "backbone.top_block.p7."),
+    (r"^position_head\.class_head\.", "position_head.out_inst."),
+    (r"^position_head\.region_class_head\.", "position_head.out_sem."),
+    (r"^kernel_head\.out\.", "kernel_head.out_conv."),
+    (r"^(thing|stuff)_kernels\.", r"\1_generator.embed_extractor."),
+)
+_TOWERS = {
+    "position_head.tower.layers": "position_head.position_head.position_head_head_",
+    "kernel_head.tower.layers": "kernel_head.kernel_head.kernel_head_head_",
+    "feature_encoder.layers": "feature_encoder.encode_head.encode_head_head_",
+}
+STATISTICS = ("weight", "bias", "running_mean", "running_var")
+
+
+def published_names(mine: Iterable[str]) -> dict[str, str]:
+    """Published name of each of our tensors; a convolution of the backbone has no bias there, but a normalisation."""
+    mine = list(mine)
+    deformable = {n.split(".conv.")[0] for n in mine if ".conv.offsets." in n}
+    return {name: _published(name, deformable) for name in mine}
+
+
+def _published(name: str, deformable: set[str]) -> str:
+    layer = re.match(r"(.*\.layers)\.(\d+)\.(.*)", name)
+    if layer and layer[1] in _TOWERS:
+        moved = f"{layer[1]}.{layer[2]}" in deformable and ".offsets." not in name
+        rest = re.sub(r"^norms\.0", "norm", re.sub(r"^conv\.(?=weight|bias)", "", layer[3]))
+        rest = rest.replace("conv.offsets.", "offset_mask_conv.")
+        return f"{_TOWERS[layer[1]]}{int(layer[2]) + 1}.{'dcnv2.' * moved}{rest}"
+    if block := re.match(r"backbone\.network\.stages\.(\d+)\.(.*)", name):
+        return f"backbone.bottom_up.res{int(block[1]) + 2}.{block[2]}"
+    if level := re.match(r"pyramid\.(lateral|output)s\.(\d+)\.(.*)", name):
+        return f"backbone.fpn_{level[1]}{int(level[2]) + 2}.{level[3]}"
+    if level := re.match(r"pyramid\.fine\.(\d+)\.(\d+)\.(.*)", name):
+        # From the second level on, each layer is followed by an enlargement, which has a number too.
+        number = int(level[2]) * (2 if int(level[1]) else 1)
+        name = f"semantic_fpn.p{int(level[1]) + 2}.{number}.{level[3]}"
+        return name.replace(".norms.0.", ".norm.").replace(".conv.", ".")
+    for pattern, published in _RULES:
+        name = re.sub(pattern, published, name)
+    return name
+
 
 NAME = "PanopticFCN"
 _EPS = 1e-5
@@ -75,8 +116,10 @@ def load(path: str | Path, taxonomy: str | None = None) -> Published:
     where = str(path)
     tensors = {n: t for n, t in read(path, "dvlab-research/PanopticFCN").items() if not n.endswith(_COUNTER)}
     shapes = {name: tuple(t.shape) for name, t in tensors.items()}
-    things, stuff = (_need(shapes, f"position_head.out_{kind}.weight", where)[0] for kind in ("inst", "sem"))
-    classes = _classes(things, stuff - 1, where, taxonomy)
+    heads = (f"position_head.out_{kind}.weight" for kind in ("inst", "sem"))
+    things, regions = (require_shape(shapes, head, where, NAME)[0] for head in heads)
+    names = [d.taxonomy for d in DATA_SETS]
+    classes = taxonomy_with(_counts(things, regions - 1), _counts_of, names, where, taxonomy)
     data = next((d for d in DATA_SETS if d.taxonomy == classes.name), OTHER)
     architecture = dataclasses.replace(recognise(shapes, where), classes=len(classes), **data.architecture)
     with torch.device("meta"):
@@ -103,8 +146,8 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
     position = "position_head.position_head.position_head_head_{}."
     kernel = "kernel_head.kernel_head.kernel_head_head_{}."
     feature = "feature_encoder.encode_head.encode_head_head_{}."
-    lateral = _need(shapes, "backbone.fpn_lateral2.weight", where)
-    embedding = _need(shapes, "thing_generator.embed_extractor.weight", where)
+    lateral = require_shape(shapes, "backbone.fpn_lateral2.weight", where, NAME)
+    embedding = require_shape(shapes, "thing_generator.embed_extractor.weight", where, NAME)
     counts = [count(pattern) for pattern in (position, kernel, feature)]
     for name, number in zip(("position", "kernel", "feature"), counts, strict=True):
         if not number:
@@ -122,34 +165,12 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
     )
 
 
-def _need(shapes: Mapping[str, tuple[int, ...]], name: str, where: str) -> tuple[int, ...]:
-    if name not in shapes:
-        raise InputError(f"{where}: not a checkpoint of {NAME}, it lacks {name}")
-    if not shapes[name] or not all(shapes[name]):
-        raise InputError(f"{where}: not a checkpoint of {NAME}, its {name} is empty")
-    return shapes[name]
+def _counts(things: int, stuff: int) -> str:
+    return f"{things} things and {stuff} stuff classes"
 
 
-def _classes(things: int, stuff: int, where: str, choice: str | None) -> Taxonomy:
-    if choice is not None:
-        taxonomy = chosen(choice)
-        if _counts(taxonomy.isthing) != (things, stuff):
-            raise InputError(
-                f"--taxonomy {choice}: has {'{} things and {} stuff classes'.format(*_counts(taxonomy.isthing))}, "
-                f"{where} has {things} and {stuff}"
-            )
-        return taxonomy
-    known = [ALL[d.taxonomy] for d in DATA_SETS if _counts(ALL[d.taxonomy].isthing) == (things, stuff)]
-    if not known:
-        raise InputError(
-            f"{where}: {things} things and {stuff} stuff classes, which are not those of "
-            f"{', '.join(d.taxonomy for d in DATA_SETS)}; name them with --taxonomy"
-        )
-    return known[0]
-
-
-def _counts(isthing: NDArray[np.bool_]) -> tuple[int, int]:
-    return int(isthing.sum()), int((~isthing).sum())
+def _counts_of(taxonomy: Taxonomy) -> str:
+    return _counts(len(taxonomy.thing_ids), len(taxonomy) - len(taxonomy.thing_ids))
 
 
 def _taken(tensors: Mapping[str, Tensor], mine: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
@@ -172,11 +193,4 @@ def _taken(tensors: Mapping[str, Tensor], mine: Mapping[str, Tensor], where: str
         # The release's networks see blue first.
         found[name] = weight.flip(1) if name == f"{_BACKBONE}stem.weight" else weight
         found[name.removesuffix("weight") + "bias"] = norm[1] - norm[2] * gain
-    for name, value in found.items():
-        if value.shape != mine[name].shape:
-            raise InputError(
-                f"{where}: {names[name]} has shape {list(value.shape)}, this network's has {list(mine[name].shape)}"
-            )
-        if not torch.isfinite(value).all():
-            raise InputError(f"{where}: {names[name]} holds NaN or infinity; the training that wrote it went wrong")
-    return {name: value.to(mine[name].dtype) for name, value in found.items()}
+    return state_dict_of(found, mine, names, where)

@@ -1,9 +1,11 @@
-"""A PanopticFCN to a model of the ONNX contract."""
+"""PanopticFCN as a model file of the ONNX contract: a trained network, or a published checkpoint."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -13,11 +15,16 @@ from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning import export as common
+from vps_ros.learning import graphs
 from vps_ros.learning.answers import Answers
+from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, limits
+from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
+from vps_ros.learning.published import source_json
 from vps_ros.learning.verify import Difference, differences, open_telling
-from vps_ros.segmenters.model_card import ModelCard
+from vps_ros.learning.voice import SILENT, Voice
+from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class Deployed(common.Deployed):
@@ -51,3 +58,62 @@ def export(model: PanopticFCN, card: ModelCard, path: str | Path) -> float:
             f"the classes of {card.taxonomy.name} are not the model's {len(model.isthing)}, things and stuff in order"
         )
     return common.export(model, card, path, compare=compare, deployed=Deployed(model, card.input))
+
+
+LARGEST = 4096
+"""Longest side that a graph is traced for."""
+
+
+class Report(NamedTuple):
+    """What was written: its card, and its largest relative difference from torch."""
+
+    card: ModelCard
+    difference: float
+
+
+def import_checkpoint(
+    checkpoint: str | Path,
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    taxonomy: str | None = None,
+    voice: Voice = SILENT,
+) -> Report:
+    """Writes a model file of the contract, whole or not at all.
+
+    Args:
+        size: width and height of the input; by default those that the data set's models are run with.
+        taxonomy: name or file of the checkpoint's classes, where their numbers do not tell.
+
+    Raises InputError when the checkpoint cannot be used, its classes are not known, or it cannot have this size;
+    RuntimeError when ONNX Runtime computes something else.
+    """
+    if size is not None:
+        Architecture.SIDES.require(size, NAME, LARGEST)
+    published, name = load(checkpoint, taxonomy), Path(checkpoint).name
+    card = card_of(published, name, size)
+    graphs.require_room(published.model, name)
+    things = len(published.model.things)
+    voice.note(
+        f"{name}: {NAME}, ResNet-50, {things} things and {len(card.taxonomy) - things} stuff classes of "
+        f"{card.taxonomy.name}"
+    )
+    voice.note(f"tracing it for {card.input.width}x{card.input.height}, and comparing ONNX Runtime with torch")
+    return Report(card, export(published.model, card, path))
+
+
+def card_of(published: Published, checkpoint: str, size: tuple[int, int] | None = None) -> ModelCard:
+    """What the model file of a checkpoint says of itself."""
+    a, data = published.model.architecture, published.data
+    width, height = size or data.size
+    thresholds = dataclasses.replace(limits(a, width, height), stuff_area=data.stuff_area)
+    source = source_json(
+        f"{NAME} (dvlab-research/PanopticFCN)", checkpoint=checkpoint, architecture=dataclasses.asdict(a)
+    )
+    return ModelCard(
+        f"panoptic-fcn-r50-{published.taxonomy.name}",
+        published.taxonomy,
+        InputSpec(height, width, MEAN, STD, keep_aspect=True),
+        "sigmoid",
+        thresholds,
+        source,
+    )

@@ -8,18 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vps_ros.errors import InputError
-from vps_ros.learning import checkpoint, efficientnet
+from vps_ros.learning import efficientnet
 from vps_ros.learning.answers import Answers
 from vps_ros.learning.models import Weights
 from vps_ros.learning.optimizer import Optimizers
-from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD
+from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD, limits
 from vps_ros.learning.panoptic_fcn.checkpoint import load
 from vps_ros.learning.panoptic_fcn.export import export
 from vps_ros.learning.panoptic_fcn.inference import answers
 from vps_ros.learning.panoptic_fcn.losses import total_loss
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN
-from vps_ros.learning.panoptic_fcn.panoptic import limits
+from vps_ros.learning.published import is_published
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
@@ -90,7 +89,7 @@ kind = PanopticFCNKind
 
 def complete(recipe: Recipe) -> Recipe:
     """The recipe with the sizes of a published start; see vps_ros.learning.models.KINDS."""
-    if not recipe.start or not _is_foreign(recipe.start):
+    if not recipe.start or not is_published(recipe.start):
         return recipe
     known = load(recipe.start).model.architecture
     sizes = {name: getattr(known, name) for name in PUBLISHED_SIZES}
@@ -99,14 +98,7 @@ def complete(recipe: Recipe) -> Recipe:
 
 def foreign(start: str) -> Weights | None:
     """The weights of a published checkpoint; None for what `vps-ros` wrote."""
-    if not _is_foreign(start):
+    if not is_published(start):
         return None
     network, taxonomy, _ = load(start)
     return Weights(NAME, network.state_dict(), tuple(c.name for c in taxonomy.classes))
-
-
-def _is_foreign(start: str) -> bool:
-    path = Path(start)
-    if not path.exists():
-        raise InputError(f"{start}: no such file; the recipe's `start` names weights to begin with")
-    return path.is_file() and path.suffix != ".onnx" and not checkpoint.is_ours(path)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros.learning.panoptic_fcn.architecture import Architecture
-from vps_ros.learning.panoptic_fcn.heads import STD, KernelHead, PositionHead, Tower
+from vps_ros.learning.panoptic_fcn.layers import STD, KernelHead, PositionHead, Tower
 from vps_ros.learning.panoptic_fcn.pyramid import backbone_and_pyramid
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
 from vps_ros.learning.sides import Sides
+from vps_ros.segmenters.model_card import Thresholds
 
 
 @dataclass(frozen=True)
@@ -55,3 +57,20 @@ class Architecture:
     embedding_dim: int = 64
     heads: int = 4
     kind: str = "video-knet"
+
+
+STUFF_PIXELS = 4096
+"""Least stuff segment of the released code, on KITTI's images."""
+KITTI_PIXELS = 1242 * 375
+
+
+RULE = Thresholds(thing=0.25, stuff=0.05, overlap=0.6, mask=0.5, mode="pixel_wise")
+"""Of the released code: overlap 0.6, masks from 0.5, instances from 0.25 (KITTI-STEP), stuff from 0.05.
+
+Every pixel goes to the largest class score * mask probability, of things and stuff alike (paper, 3.3).
+"""
+
+
+def limits(width: int, height: int) -> Thresholds:
+    """RULE with the least area of stuff that suits images of this size."""
+    return dataclasses.replace(RULE, stuff_area=round(STUFF_PIXELS * width * height / KITTI_PIXELS))

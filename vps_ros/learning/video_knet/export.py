@@ -8,8 +8,7 @@ from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning import export as common
-from vps_ros.learning.video_knet.model import VideoKNet, class_logits
-from vps_ros.learning.video_knet.state import NAMES, State
+from vps_ros.learning.video_knet.model import NAMES, State, VideoKNet, class_logits
 from vps_ros.segmenters.model_card import ModelCard
 
 

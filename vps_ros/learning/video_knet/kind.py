@@ -12,10 +12,10 @@ from vps_ros.learning.optimizer import Optimizers
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.sides import Grid
 from vps_ros.learning.targets import Targets
+from vps_ros.learning.video_knet.architecture import limits
 from vps_ros.learning.video_knet.export import export
+from vps_ros.learning.video_knet.losses import pair_loss
 from vps_ros.learning.video_knet.model import Seen, VideoKNet, class_logits
-from vps_ros.learning.video_knet.pair import pair_loss
-from vps_ros.learning.video_knet.panoptic import limits
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 

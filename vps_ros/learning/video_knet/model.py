@@ -1,4 +1,4 @@
-"""The network: K-Net, whose last stage begins with the previous frame's kernels and whose embeddings look at them."""
+"""The Video K-Net network: K-Net whose last stage and whose embeddings use the kernels of the previous frame."""
 
 from __future__ import annotations
 
@@ -10,20 +10,63 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.video_knet.architecture import Architecture
-from vps_ros.learning.video_knet.panoptic import RULE, kept_things
-from vps_ros.learning.video_knet.pyramid import SemanticPyramid
-from vps_ros.learning.video_knet.state import State, empty
-from vps_ros.learning.video_knet.update import (
+from vps_ros.learning.video_knet.architecture import RULE, Architecture
+from vps_ros.learning.video_knet.layers import (
     AdaptiveUpdate,
     Branch,
     Exchange,
+    SemanticPyramid,
     UpdateHead,
     group,
     masks_of,
     membership,
 )
 from vps_ros.segmenters.model_card import Thresholds
+
+
+class State(NamedTuple):
+    """Of the previous frame; all zeros: there is none.
+
+    Attributes:
+        kernels: [B, N, D], of the last stage, to link with.
+        inputs: [B, N, D], those that the last stage began with, before fusion, to fuse.
+        kept: [B, N], 1 for each kernel that became a thing of the panoptic map.
+        seen: [B], 1 where there is a previous frame.
+    """
+
+    kernels: Tensor
+    inputs: Tensor
+    kept: Tensor
+    seen: Tensor
+
+
+NAMES = tuple(f"state_{name}" for name in State._fields)
+"""Of the inputs of the ONNX contract, in order; the outputs are `next_` and these."""
+
+
+def empty(a: Architecture, stuff: int, batch: int = 1) -> State:
+    """No previous frame, for a taxonomy with this many classes of stuff."""
+    n = a.queries + stuff
+    return State(torch.zeros(batch, n, a.dim), torch.zeros(batch, n, a.dim), torch.zeros(batch, n), torch.zeros(batch))
+
+
+def kept_things(scores: Tensor, masks: Tensor, isthing: Tensor, rule: Thresholds) -> Tensor:
+    """float [B, N]: 1 for a thing that gets enough of its mask, in competition with all others.
+
+    Args:
+        scores: [B, N], of each kernel's best class.
+        masks: [B, N, P] logits.
+        isthing: bool [N].
+    """
+    probability = masks.sigmoid()
+    running = scores >= torch.where(isthing, rule.thing, rule.stuff)
+    value = probability * torch.where(running, scores, 0.0)[:, :, None]
+    numbers = torch.arange(masks.shape[1], device=masks.device)[None, :, None]
+    wins, inside = (value.argmax(1, keepdim=True) == numbers), probability > rule.mask
+    # Sums of whole numbers are slow where they run.
+    won, covered, left = (cells.to(masks.dtype).sum(2) for cells in (wins, inside, wins & inside))
+    return ((won > rule.overlap * covered) & (left > 0) & running & isthing).to(masks.dtype)
+
 
 UNLIKELY = -30.0
 """Logit of a class that a kernel cannot have."""

@@ -1,30 +1,34 @@
-"""From a published kMaX-DeepLab checkpoint to a model file that is verified."""
+"""Import of a published kMaX-DeepLab checkpoint as a verified model file of the ONNX contract.
+
+A k-means layer assigns each pixel to its best query. Where two queries are nearly equal, torch and ONNX Runtime may
+choose differently because of rounding, and all later values differ by much more than rounding. For verification, torch
+therefore uses the assignments that the file computed. Each of them must be among the best by torch's own logits, and
+the remaining outputs must agree within the tolerance.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
+import numpy as np
 import onnx
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vps_ros import __version__
-from vps_ros.errors import InputError
-from vps_ros.files import atomic_write
 from vps_ros.learning import graphs, verify
 from vps_ros.learning.export import OUTPUTS, Deployed
 from vps_ros.learning.kmax.architecture import SPAN, Architecture
-from vps_ros.learning.kmax.assignments import AsAssigned
-from vps_ros.learning.kmax.checkpoint import load
+from vps_ros.learning.kmax.checkpoint import NAME, load
+from vps_ros.learning.kmax.model import KMeansLayer
+from vps_ros.learning.published import Report, source_json, taxonomy_with, write_verified
+from vps_ros.learning.verify import Difference, differences, open_telling
 from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
-from vps_ros.taxonomies import ALL
-from vps_ros.taxonomies.chosen import chosen
-from vps_ros.taxonomy import Taxonomy
 
 LARGEST = 16 * (SPAN - 1) + 1
 """Longest side: axial attention runs at stride 16, and has positions for so many cells."""
@@ -76,13 +80,6 @@ class Padded(Deployed):
         return super().normalised(image) * inside
 
 
-class Report(NamedTuple):
-    """What was written: its card, and how far it is from torch."""
-
-    card: ModelCard
-    differences: tuple[verify.Difference, ...]
-
-
 def import_checkpoint(
     checkpoint: str | Path,
     path: str | Path,
@@ -102,7 +99,7 @@ def import_checkpoint(
     RuntimeError when ONNX Runtime computes something else.
     """
     if size is not None:
-        check_size(size)
+        Architecture.SIDES.require(size, NAME, LARGEST)
     model = load(checkpoint)
     name = Path(checkpoint).name
     card = card_of(model.architecture, name, size, half, taxonomy)
@@ -114,15 +111,7 @@ def import_checkpoint(
     network = Padded(model, spec).eval()
     images = verify.probes(spec.height, spec.width)
     images[-1][:, -spec.height // 8 :] = images[-1][:, :, -spec.width // 8 :] = FILL
-    with atomic_write(path) as draft:
-        voice.note(f"tracing it for {spec.width}x{spec.height}")
-        graphs.trace(network, torch.from_numpy(images[0]), draft, OUTPUTS)
-        graph = graphs.fold(draft)
-        graphs.save(graphs.halved(graph, sums(graph)) if half else graph, card, draft)
-        voice.note(f"comparing ONNX Runtime with torch on {len(images)} images")
-        found = AsAssigned(network, draft).differences(images)
-        verify.demand(found, name, half)
-    return Report(card, found)
+    return write_verified(network, card, path, name, images, voice, compare=compare, half=half, exact=sums)
 
 
 def card_of(
@@ -133,23 +122,20 @@ def card_of(
     taxonomy: str | None = None,
 ) -> ModelCard:
     """What the model file of a checkpoint says of itself; arguments and errors as above."""
-    classes = _classes(a.classes, checkpoint, taxonomy)
+    names = [d.taxonomy for d in DATA_SETS]
+    classes = taxonomy_with(f"{a.classes} classes", lambda t: f"{len(t)} classes", names, checkpoint, taxonomy)
     data = next((d for d in DATA_SETS if d.taxonomy == classes.name), DataSet("", SQUARE, OTHER))
     width, height = size or data.size
-    source = {
-        "imported_by": f"vps-ros {__version__}",
-        "from": "kMaX-DeepLab (bytedance/kmax-deeplab)",
-        "checkpoint": checkpoint,
-        "architecture": dataclasses.asdict(a),
-        "precision": "float16" if half else "float32",
-    }
+    source = source_json(
+        f"{NAME} (bytedance/kmax-deeplab)", half, checkpoint=checkpoint, architecture=dataclasses.asdict(a)
+    )
     return ModelCard(
         f"kmax-{a.backbone_name}-{classes.name}",
         classes,
         InputSpec(height, width, keep_aspect=True, fill=FILL, align_corners=True),
         "softmax_queries",
         data.thresholds,
-        json.dumps(source),
+        source,
     )
 
 
@@ -170,29 +156,64 @@ def sums(graph: onnx.ModelProto) -> list[str]:
     return found
 
 
-def check_size(size: tuple[int, int]) -> None:
-    """Raises InputError for a width or height that is not a multiple of 32 plus one, or too large."""
-    sides = Architecture.SIDES
-    if sides.take(size) and max(size) <= LARGEST:
-        return
-    near = [max(round((side - sides.plus) / sides.multiple), 1) * sides.multiple + sides.plus for side in size]
-    raise InputError(
-        "--size {}x{}: sides of kMaX-DeepLab are {}, up to {}; try {}x{}".format(
-            *size, sides, LARGEST, *(min(side, LARGEST) for side in near)
-        )
-    )
+class AsAssigned(nn.Module):
+    """A network, uint8 [1, H, W, 3] to a tuple of outputs, with the pixels of each image assigned as a file does.
+
+    Args:
+        network: has a k-means layer for each ArgMax of the file, in their order.
+        path: the model file.
+    """
+
+    def __init__(self, network: nn.Module, path: str | Path) -> None:
+        super().__init__()
+        self.network, self._path = network, path
+        # How far the logits of chosen queries are behind the largest of their pixels; see Difference.
+        self._largest, self._squares, self._power = 0.0, 0.0, 0.0
+        self.layers = [m for m in network.modules() if isinstance(m, KMeansLayer)]
+        self._session, self._names = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
+        if len(self._names) != len(self.layers):
+            raise RuntimeError(f"{path}: {len(self._names)} assignments, {len(self.layers)} k-means layers")
+
+    def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
+        """How far the file is from the network: each output given the assignments, and the assignments."""
+        found = differences(self, self._path, images, OUTPUTS)
+        typical = (self._squares / max(self._power, 1e-12)) ** 0.5
+        return (*found, Difference("assignments", self._largest, typical))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        chosen = [torch.from_numpy(a) for a in self._session.run(self._names, {"image": image.numpy()})]
+        with given(self.layers, chosen), self._watched():
+            return self.network(image)
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        hooks = [layer.register_forward_hook(self._weigh) for layer in self.layers]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def _weigh(self, layer: nn.Module, _: tuple, found: tuple) -> None:
+        masks = found[1].masks.flatten(2)
+        behind = masks.max(1).values - masks.gather(1, layer.given)[:, 0]
+        self._largest = max(self._largest, float(behind.max() / masks.abs().max().clamp(min=1e-6)))
+        self._squares += float(behind.square().mean())
+        self._power += float(masks.square().mean())
 
 
-def _classes(count: int, checkpoint: str, choice: str | None) -> Taxonomy:
-    if choice is not None:
-        taxonomy = chosen(choice)
-        if len(taxonomy) != count:
-            raise InputError(f"--taxonomy {choice}: has {len(taxonomy)} classes, and {checkpoint} has {count}")
-        return taxonomy
-    known = [ALL[d.taxonomy] for d in DATA_SETS if len(ALL[d.taxonomy]) == count]
-    if not known:
-        raise InputError(
-            f"{checkpoint}: {count} classes, which are not those of {', '.join(d.taxonomy for d in DATA_SETS)}; "
-            "name them with --taxonomy"
-        )
-    return known[0]
+def compare(network: nn.Module, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
+    """The differences of a model file from its network, which uses the assignments of the file."""
+    return AsAssigned(network, path).differences(images)
+
+
+@contextmanager
+def given(layers: Sequence[nn.Module], chosen: Sequence[Tensor]) -> Iterator[None]:
+    """Within it, each k-means layer assigns pixels as in int64 [B, 1, h * w], the query of each."""
+    for layer, one in zip(layers, chosen, strict=True):
+        layer.given = one
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.given = None

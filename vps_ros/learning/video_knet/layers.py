@@ -1,15 +1,19 @@
-"""What a stage of K-Net does to kernels: group features by masks, update each kernel, let kernels speak to each other.
+"""Layers of Video K-Net: the feature pyramid, and the update of kernels in one stage of K-Net.
 
-Kernels are [B, N, D], pixels [B, D, P] with P = h * w.
+A stage groups features by masks, updates each kernel, and applies self-attention between kernels. Kernels are
+[B, N, D], pixels [B, D, P] with P = h * w.
 """
 
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from vps_ros.learning.backbone import POSITION_CHANNELS, Backbone, ConvNorm, PixelDecoder, positions
 from vps_ros.learning.video_knet.architecture import Architecture
 
 PRIOR = 0.01
@@ -123,3 +127,36 @@ class UpdateHead(nn.Module):
         kernels = self.update(grouped, kernels)
         kernels = self.interaction(kernels, kernels)
         return kernels, self.class_head(kernels).float(), masks_of(self.mask_head(kernels), pixels)
+
+
+class Features(NamedTuple):
+    """[B, D, h, w] each: for instance kernels, for semantic kernels."""
+
+    instances: Tensor
+    classes: Tensor
+
+
+class SemanticPyramid(nn.Module):
+    """Image [B, 3, H, W] in -1..1 to Features at stride 4; H and W are multiples of 32.
+
+    The pixel decoder is the feature pyramid; the sum of its levels, with sines of the position, feeds two branches
+    (semantic FPN, Kirillov et al., 2019). Levels are projected before they are enlarged, which costs a CPU less.
+    """
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.backbone = Backbone(a.channels, a.depths)
+        self.pixel_decoder = PixelDecoder(a.channels, 2 * a.heads)
+        self.levels = nn.ModuleList(ConvNorm(c, a.dim, 1, act=False) for c in reversed(a.channels))
+        self.place = nn.Conv2d(POSITION_CHANNELS, a.dim, 1, bias=False)
+        self.instances = ConvNorm(a.dim, a.dim, 1)
+        self.classes = ConvNorm(a.dim, a.dim, 1)
+
+    def forward(self, image: Tensor) -> Features:
+        coarse, *finer = self.pixel_decoder(self.backbone(image))
+        x = self.levels[0](coarse)
+        for level, feature in zip(self.levels[1:], finer, strict=True):
+            x = level(feature) + F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = x + self.place(positions(int(x.shape[-2]), int(x.shape[-1])).to(x.device))
+        x = F.relu(x)
+        return Features(self.instances(x), self.classes(x))

@@ -89,8 +89,9 @@ class Config(_Readable):
 
     Args:
         tracker: name of the tracker.
-        segmenter_parameters, tracker_parameters: whole sets instead of the defaults.
-        values: single parameters, over those sets.
+        segmenter_parameters: replaces the defaults of the segmenter.
+        tracker_parameters: replaces the defaults of the tracker.
+        values: single parameters; they override both sets.
 
     Attributes:
         segmenter_parameters, tracker_parameters: the sets, the latter of the class that belongs to the tracker.

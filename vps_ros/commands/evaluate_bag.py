@@ -91,8 +91,10 @@ def open_bags(
     """The labels of two recordings while they are open; says on stderr what was lost, and what one side lacks.
 
     Args:
-        gt, pred: .mcap or .db3 files or rosbag2 folders; both may be the same.
-        gt_topic, pred_topic: image topics of labels, where there are several.
+        gt: .mcap or .db3 file, or rosbag2 folder.
+        pred: likewise; may be the same recording.
+        gt_topic: image topic of labels, where there are several.
+        pred_topic: likewise.
         taxonomy: take this one; otherwise that of the messages.
         allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
 

@@ -192,7 +192,8 @@ def panoptic_writer(
     """A context that writes ROOT/pred.json and ROOT/pan_pred, all or nothing.
 
     Args:
-        root, force: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        root: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        force: likewise.
         file: (video, frame) -> the map's path within pan_pred.
         document: the writer, when all is added -> what the JSON holds besides the categories.
     """

@@ -97,7 +97,8 @@ def map_writer(
     """A context that writes ROOT/HOME/VIDEO/FRAME.png, all or none.
 
     Args:
-        root, force: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        root: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        force: likewise.
         encode: (labels, name of the frame) -> pixels; raises InputError for what the coding cannot hold.
         home: the folder of the videos within the root.
     """

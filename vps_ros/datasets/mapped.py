@@ -37,7 +37,9 @@ def pair_maps(
     """Every map with its image, sequence by sequence, frames in natural order.
 
     Args:
-        segmentation, images, embeddings: folders in layouts that `list_maps` and its like know.
+        segmentation: folder of maps in a layout that `list_maps` accepts.
+        images: folder of images in the same layout.
+        embeddings: folder of embeddings in the same layout.
         split: take only this split, where a folder has splits.
 
     Returns:

@@ -51,7 +51,8 @@ def pair_frames(
     """The frames of both folders in the order of time, joined by sequence and frame name.
 
     Args:
-        gt, pred: folders in the layouts of the format.
+        gt: folder in a layout of the format.
+        pred: likewise.
         split: take only this split, where a folder has splits.
         allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
         form: of both folders.

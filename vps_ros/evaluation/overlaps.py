@@ -128,9 +128,12 @@ def overlaps(
 
     Args:
         classes: columns of the class ids.
-        gt_semantic, pred_semantic: integer [H, W], class ids; 255 is void.
-        gt_instance, pred_instance: integer [H, W], 0..2^32 - 1; those of stuff are ignored.
-        gt_where, pred_where: names of the two maps in errors.
+        gt_semantic: integer [H, W], class ids; 255 is void.
+        pred_semantic: as `gt_semantic`.
+        gt_instance: integer [H, W], 0..2^32 - 1; those of stuff are ignored.
+        pred_instance: as `gt_instance`.
+        gt_where: name of the map in error messages.
+        pred_where: likewise.
 
     Raises:
         InputError: the sizes differ, or an id is out of its range.

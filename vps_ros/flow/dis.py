@@ -70,7 +70,8 @@ class DisFlow:
         """Displacement (x, y) of each pixel from `source` to `target`, float32 [h, w, 2], in pixels.
 
         Args:
-            source, target: uint8 [h, w], grey. Images with a side below 16 pixels get a flow of zeros.
+            source: uint8 [h, w], grey. Images with a side below 16 pixels get a flow of zeros.
+            target: as `source`.
             guess: float32 [h, w, 2], flow from which the search starts; None starts from zeros.
         """
         if min(source.shape) < _SMALLEST_SIDE:

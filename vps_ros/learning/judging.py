@@ -111,7 +111,8 @@ class JudgeNetwork(nn.Module):
     """MatchScorer (trackers/hierarchical/assign.py) as it is trained.
 
     Args:
-        mean, scale: float32 [F], that bring the columns to mean 0 and variance 1.
+        mean: float32 [F], subtracted from the features, which then have mean 0.
+        scale: float32 [F], multiplied by the difference, which then has variance 1.
         hidden: units of each look.
     """
 

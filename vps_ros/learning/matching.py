@@ -38,7 +38,8 @@ def match_probability(older: Tensor, newer: Tensor, there: Tensor) -> tuple[Tens
     whose expectation is the distribution itself.
 
     Args:
-        older, newer: [B, M, D], [B, N, D].
+        older: [B, M, D].
+        newer: [B, N, D].
         there: bool [B, M, N], False for padding.
     """
     products = (older @ newer.transpose(1, 2)).masked_fill(~there, _MASKED)

@@ -112,7 +112,8 @@ def state_dict_of(
     """The values of the file `where` in the data types of a network's state dict.
 
     Args:
-        values, expected: by the network's names.
+        values: by the network's names.
+        expected: as `values`.
         names: the published name of each.
 
     Raises InputError for a tensor of another shape, or one that holds NaN or infinity.

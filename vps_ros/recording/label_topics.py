@@ -87,8 +87,10 @@ def pair_label_topics(
     cameras are namespaces beside each other (/vps/front, /vps/rear), joined by their names.
 
     Args:
-        gt, pred: may be the same recording.
-        gt_topic, pred_topic: image topics, where the choice is not clear.
+        gt: the recording of the ground truth.
+        pred: the recording of the prediction; may be the same.
+        gt_topic: image topic, where the choice is not clear.
+        pred_topic: likewise.
 
     Returns:
         camera -> (truth, prediction), where a single one is called ""; and predictions of cameras without truth.

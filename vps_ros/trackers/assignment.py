@@ -34,8 +34,9 @@ def hungarian(
     """Indices of the candidate pairs that maximise the sum of similarities (Hungarian matching), ascending.
 
     Args:
-        rows, columns: int64 [P], of the candidates. Pairs below a threshold must be left out before: otherwise a good
+        rows: int64 [P], of the candidates. Pairs below a threshold must be left out before: otherwise a good
             pair could be given up for two bad ones that are rejected afterwards.
+        columns: as `rows`.
         similarity: float [P], positive.
         groups: int64 [P], such as classes, if pairs of different groups share no row and no column. Each group is
             then assigned by itself, which is faster.

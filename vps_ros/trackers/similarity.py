@@ -56,7 +56,8 @@ def overlap(labels: NDArray, others: NDArray, count: int, other_count: int) -> N
     """Joint histogram of two label maps: pixels that label i shares with label j, int64 [count + 1, other_count + 1].
 
     Args:
-        labels, others: [h, w], with values 0 (no object) to count and to other_count.
+        labels: [h, w], with values 0 (no object) to count and to other_count.
+        others: as `labels`.
     """
     width = other_count + 1
     cells = (count + 1) * width

@@ -46,7 +46,8 @@ class Site:
 
     Args:
         rng: the one random stream of all that is built here.
-        first, last: metres along the way between which it is built on.
+        first: metres along the street at which buildings begin.
+        last: metres along the street at which they end.
     """
 
     def __init__(

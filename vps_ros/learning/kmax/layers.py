@@ -139,7 +139,8 @@ class AxisAttention(nn.Module):
     """Attention along the last axis of [B, C, L]; gives [B, value, L].
 
     Args:
-        key, value: channels over all heads.
+        key: channels over all heads.
+        value: as `key`.
     """
 
     def __init__(self, channels: int, key: int, value: int, heads: int) -> None:

@@ -199,7 +199,8 @@ class VideoKNet(nn.Module):
         """Kernel fusion (3.2): what the masks show now updates the previous kernels, which the kernels then attend to.
 
         Args:
-            kernels, grouped: [B, N, D], at the beginning of the last stage.
+            kernels: [B, N, D], at the beginning of the last stage.
+            grouped: as `kernels`.
         """
         previous = self.fusion_update(grouped, state.inputs)
         fused = self.fusion(kernels, previous)

@@ -26,7 +26,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Links to files of the project that are not part of the site become plain text."""
-    return re.sub(r"(?<!!)\[([^\]]+)\]\((?:\.\./|examples|benchmarks|config)[^)]*\)", r"\1", markdown)
+    return re.sub(r"(?<!!)\[([^\]]+)\]\((?:\.\./|examples|benchmarks|config|CONTRIBUTING)[^)]*\)", r"\1", markdown)
 
 
 def _reference() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Work done ahead by threads, its results in order."""
+"""Work done ahead of its consumer by threads, with the results in order."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ Result = TypeVar("Result")
 
 
 def in_order(work: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1, ahead: int = 4) -> Iterator[Result]:
-    """`work(item)` of each item, in the order of the items, while `jobs` threads are at work on those that follow.
+    """Yields `work(item)` of each item, in the order of the items, computed by `jobs` threads.
 
-    At most `jobs` * `ahead` items are begun and not yet handed out; `items` are drawn in the caller's thread. What
-    `work` raises is raised in its place in the order, what `items` raises at once; nothing more is begun then.
+    Items are taken from `items` in the caller's thread, at most `jobs` * `ahead` more than the results that were
+    yielded. An exception of `work` is raised in place of its result, one of `items` at once; both end the iteration.
+    Closing the iterator cancels what has not begun.
     """
     items = iter(items)
     waiting: deque[Future[Result]] = deque()

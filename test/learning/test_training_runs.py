@@ -16,7 +16,6 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from support import toy_kind  # noqa: E402
 from vps_ros.learning import checkpoint, models, training  # noqa: E402
-from vps_ros.learning.ahead import ahead  # noqa: E402
 from vps_ros.learning.folders import Folders  # noqa: E402
 from vps_ros.learning.models import kind_for  # noqa: E402
 from vps_ros.learning.optimizer import Optimizers  # noqa: E402
@@ -192,32 +191,6 @@ def test_the_log_for_tensorboard_is_written_or_its_lack_is_told(toy, kitti, tmp_
     written = [(e.step, e.value) for e in events.Scalars("training/total")]
     assert written == [(e["step"], pytest.approx(e["total"])) for e in log if "total" in e]
     assert {e.step for e in events.Scalars("validation/pq")} == {2, 4}
-
-
-def test_work_ahead_comes_in_order_and_ends_with_its_reader():
-    closed, asked = [], []
-
-    def steps():
-        try:
-            yield from range(5, 100)
-        finally:
-            closed.append(True)
-
-    def job(step):
-        asked.append(step)
-        return lambda: step * step
-
-    results = ahead(steps(), 5, job, 3)
-    assert [next(results) for _ in range(4)] == [25, 36, 49, 64]
-    results.close()
-    assert closed and asked == list(range(5, 12))
-
-    def broken(step):
-        return lambda: 1 / (7 - step)
-
-    with pytest.raises(ZeroDivisionError):
-        list(ahead(steps(), 5, broken, 2))
-    assert len(closed) == 2
 
 
 def test_weights_decay_norms_do_not_and_a_part_learns_slower():

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,6 @@ from torch import nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning import checkpoint
-from vps_ros.learning.ahead import ahead
 from vps_ros.learning.augment import Scale
 from vps_ros.learning.batches import Batch, Wanted, training_batch
 from vps_ros.learning.board import Board, board_of, import_writer
@@ -35,6 +35,7 @@ from vps_ros.learning.sources import OtherFrames, source_of
 from vps_ros.learning.start import begin, completed
 from vps_ros.learning.validation import judge, predict, summary
 from vps_ros.learning.voice import SILENT, Voice
+from vps_ros.parallel import in_order
 
 LOG = "log.jsonl"
 LOST_STEPS = 100
@@ -344,7 +345,8 @@ class Run:
         if self.board:
             self.board.add(entry)
 
-    def _batches(self, clips: Clips, steps: Generator[int, None, None]) -> Iterator[Batch]:
+    def _batches(self, clips: Clips, steps: Generator[int, None, None]) -> Generator[Batch, None, None]:
+        """The batch of each step, made ahead by threads; ends with `steps`, which it closes."""
         r, team = self.recipe, self.team
 
         def job(step: int) -> Callable[[], Batch]:
@@ -354,7 +356,10 @@ class Run:
             pairs, seed = phase.pairs // team.size, (r.seed, step, team.rank)
             return partial(training_batch, clips, phase.size, pairs, self.wanted, r.augmentation, seed, share)
 
-        return ahead(steps, self.step, job, r.schedule.loaders)
+        made = in_order(lambda work: work(), map(job, count(self.step)), r.schedule.loaders, ahead=2)
+        with closing(made), closing(steps):
+            for _, batch in zip(steps, made, strict=False):
+                yield batch
 
     def _steps(self) -> Generator[int, None, None]:
         while self.share < 1:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from vps_ros.errors import InputError
 from vps_ros.parameters import Parameter, Parameters, check, declared, parameter
 from vps_ros.reading import nearest, read_yaml
-from vps_ros.segmenters.parameters import SegmenterParameters
+from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.trackers import TRACKERS, TrackerParameters, tracker_class
 
 DEFAULT_TRACKER = "hierarchical"

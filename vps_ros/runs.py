@@ -1,4 +1,4 @@
-"""Label maps as runs: segments are long stretches along the rows, so that few of them tell all about many pixels."""
+"""Label maps as runs of equal pixels along the rows: areas and boxes are computed from few runs, not many pixels."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from numpy.typing import NDArray
 
 
 def runs(labels: NDArray, *more: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """First pixel (row-major) and length of every run of equal pixels in [H, W]; runs end with their row.
+    """First pixel (row-major) and length of every run of equal pixels in [H, W]; a run ends at the end of its row.
 
     Args:
-        more: further maps [H, W] whose changes end a run too.
+        more: further maps [H, W]; a run ends where one of them changes, too.
     """
     begins = np.ones(labels.shape, bool)
     np.not_equal(labels[:, 1:], labels[:, :-1], out=begins[:, 1:])
@@ -20,22 +20,37 @@ def runs(labels: NDArray, *more: NDArray) -> tuple[NDArray[np.int64], NDArray[np
     return start, np.diff(start, append=labels.size)
 
 
-def areas(label: NDArray[np.int64], length: NDArray[np.int64], count: int) -> NDArray[np.int64]:
-    """int64 [count], pixels of the labels 1..count; `label` is that of each run."""
-    return np.bincount(label, length, count + 1)[1:].astype(np.int64)
+def areas(label: NDArray[np.int64], pixels: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """int64 [count], pixels of the labels 1..count, from label and number of pixels of each run."""
+    return np.bincount(label, pixels, count + 1)[1:].astype(np.int64)
 
 
 def boxes(
     label: NDArray[np.int64], start: NDArray[np.int64], length: NDArray[np.int64], width: int, count: int
 ) -> NDArray[np.float32]:
-    """float32 [count, 4] x0 y0 x1 y1, half-open, of the labels 1..count, each of which occurs.
+    """float32 [count, 4] x0 y0 x1 y1, half-open, of the labels 1..count, each of which must occur.
 
-    `label` is that of each run; `start` and `length` are those of `runs` of a map of this width.
+    Args:
+        label: of each run.
+        start, length: the result of `runs`.
+        width: of the map.
     """
     y, x = np.divmod(start, width)
+    return bounding_boxes(label, x, y, x + length, y + 1, count)
+
+
+def bounding_boxes(
+    label: NDArray[np.int64],
+    left: NDArray[np.int64],
+    top: NDArray[np.int64],
+    right: NDArray[np.int64],
+    bottom: NDArray[np.int64],
+    count: int,
+) -> NDArray[np.float32]:
+    """As `boxes`, from the rectangle of each run: left and top are included, right and bottom are not."""
     low = np.full((2, count + 1), np.iinfo(np.int64).max)
     high = np.zeros((2, count + 1), np.int64)
-    for axis, (first, end) in enumerate(((x, x + length), (y, y + 1))):
+    for axis, (first, end) in enumerate(((left, right), (top, bottom))):
         np.minimum.at(low[axis], label, first)
         np.maximum.at(high[axis], label, end)
     return np.concatenate([low, high])[:, 1:].T.astype(np.float32)

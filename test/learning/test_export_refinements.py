@@ -12,8 +12,7 @@ from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.segmenters import load_segmenter, model_path
-from vps_ros.segmenters.description import describe_model
-from vps_ros.segmenters.model_card import METADATA_KEY
+from vps_ros.segmenters.model_card import METADATA_KEY, describe_model
 from vps_ros.trackers.learned import LearnedParameters, load_learned
 
 pytest.importorskip("torch", reason="torch is of the [train] extra")

@@ -11,8 +11,8 @@ from support.interpolation import at_input
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
+from vps_ros.segmenters.postprocess import from_segment_map
 from vps_ros.segmenters.preprocess import fit
-from vps_ros.segmenters.slots import from_slots
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 onnx = pytest.importorskip("onnx")
@@ -70,7 +70,7 @@ def both(outputs, card, camera, **how):
     where = fit(card.input, *camera)
     results = through_the_graph(outputs, card, camera, **how)
     host = postprocess.from_logits(outputs, where, card.taxonomy, card.thresholds, card.mask_activation)
-    return host, from_slots(results, where, card.taxonomy, where)
+    return host, from_segment_map(results, where, card.taxonomy, where)
 
 
 def check(host, graph, allowed):
@@ -246,7 +246,7 @@ def test_what_is_not_finite_drops_the_frame(name, value):
     card = ModelCard("broken", TAXONOMY, InputSpec(24, 24), "softmax_queries", Thresholds())
     results = through_the_graph(outputs, card, None)
     with pytest.raises(DroppedFrame, match="NaN or infinity in slot_score"):
-        from_slots(results, fit(card.input, 24, 24), TAXONOMY)
+        from_segment_map(results, fit(card.input, 24, 24), TAXONOMY)
 
 
 @pytest.mark.parametrize(("activation", "mode"), KINDS)

@@ -20,7 +20,7 @@ import yaml
 from support import ROOT
 from support.training_folders import FRAMES, SIZE, build, scene
 from vps_ros.commands.main import main
-from vps_ros.segmenters.description import describe_model
+from vps_ros.segmenters.model_card import describe_model
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 pytest.importorskip("transformers", reason="transformers is of the [train] extra")

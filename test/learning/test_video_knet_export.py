@@ -12,8 +12,7 @@ from vps_ros.errors import InputError
 from vps_ros.frame import Frame
 from vps_ros.online import OnlinePanoptic
 from vps_ros.segmenters import load_segmenter
-from vps_ros.segmenters.description import describe_model
-from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard, describe_model
 from vps_ros.taxonomy import CITYSCAPES
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")

@@ -12,10 +12,18 @@ import pytest
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.segmenters import cuda, load_segmenter
-from vps_ros.segmenters.binding import Binding
-from vps_ros.segmenters.engines import Machine, engine_folder, is_built, this_machine, told
-from vps_ros.segmenters.failures import explain
-from vps_ros.segmenters.providers import left_to_the_cpu, session_options, setup
+from vps_ros.segmenters.runtime import (
+    Machine,
+    elapsed_time_shown,
+    engine_exists,
+    engine_folder,
+    explain_error,
+    operators_on_cpu,
+    provider_options,
+    session_options,
+    this_machine,
+)
+from vps_ros.segmenters.session import Binding
 
 onnx = pytest.importorskip("onnx")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -128,15 +136,15 @@ class TestEngines:
         assert self.folder(tmp_path) == folders[0]
 
     def test_an_engine_is_there_once_tensorrt_has_written_it(self, tmp_path):
-        assert not is_built(tmp_path)
+        assert not engine_exists(tmp_path)
         (tmp_path / "timing.cache").touch()
-        assert not is_built(tmp_path)
+        assert not engine_exists(tmp_path)
         (tmp_path / "TensorrtExecutionProvider_TRTKernel_0.engine").touch()
-        assert is_built(tmp_path)
+        assert engine_exists(tmp_path)
 
     def test_how_long_it_takes_is_told(self):
         stream = io.StringIO()
-        with told("building", every=0.05, stream=stream):
+        with elapsed_time_shown("building", every=0.05, stream=stream):
             time.sleep(0.3)
         lines = stream.getvalue().splitlines()
         assert lines[0] == "building: 0:00 so far"
@@ -145,7 +153,7 @@ class TestEngines:
 
     def test_a_failure_is_told(self):
         stream = io.StringIO()
-        with pytest.raises(ValueError), told("building", stream=stream):
+        with pytest.raises(ValueError), elapsed_time_shown("building", stream=stream):
             raise ValueError
         assert stream.getvalue().splitlines()[-1] == "building: 0:00, failed"
 
@@ -169,12 +177,14 @@ class TestEngines:
 
 
 def test_cuda_takes_what_tensorrt_cannot(tmp_path):
-    assert setup(("cpu",), None, False) == ["CPUExecutionProvider"]
-    (name, options), *others = setup(("tensorrt", "cpu"), tmp_path, True)
+    assert provider_options(("cpu",), None, False) == ["CPUExecutionProvider"]
+    (name, options), *others = provider_options(("tensorrt", "cpu"), tmp_path, True)
     assert (name, others) == ("TensorrtExecutionProvider", ["CUDAExecutionProvider", "CPUExecutionProvider"])
     assert options["trt_engine_cache_path"] == str(tmp_path)
     assert options["trt_fp16_enable"] == "True"
-    assert [one if isinstance(one, str) else one[0] for one in setup(("cuda", "tensorrt"), tmp_path, False)] == [
+    assert [
+        one if isinstance(one, str) else one[0] for one in provider_options(("cuda", "tensorrt"), tmp_path, False)
+    ] == [
         "CUDAExecutionProvider",
         "TensorrtExecutionProvider",
     ]
@@ -185,7 +195,7 @@ def test_cuda_takes_what_tensorrt_cannot(tmp_path):
 )
 def test_operators_that_only_the_cpu_has_are_named():
     """On the CPU alone these are all, but for those that compute sizes."""
-    assert left_to_the_cpu(summing()) == ("ReduceMean",)
+    assert operators_on_cpu(summing()) == ("ReduceMean",)
 
 
 ONE = [("x", TensorProto.FLOAT, [1])]
@@ -203,28 +213,28 @@ def fails(content, feed=None):
 class TestErrors:
     def test_an_operator_of_nobody(self):
         node = helper.make_node("Bar", ["x"], ["y"], domain="com.foo")
-        message = explain(fails(model([node], ONE, OUT, opsets=(("", 17), ("com.foo", 1)))), ("cuda", "cpu"))
+        message = explain_error(fails(model([node], ONE, OUT, opsets=(("", 17), ("com.foo", 1)))), ("cuda", "cpu"))
         assert message.startswith(f"ONNX Runtime {onnxruntime.__version__} has no operator com.foo:Bar on cuda and cpu")
         assert "\n" not in message
 
     def test_an_operator_that_its_opset_lacks(self):
-        message = explain(fails(model([helper.make_node("Gelu", ["x"], ["y"])], ONE, OUT)), ("cpu",))
+        message = explain_error(fails(model([helper.make_node("Gelu", ["x"], ["y"])], ONE, OUT)), ("cpu",))
         assert "no operator Gelu of opset 17 on cpu" in message
 
     def test_an_operator_that_lacks_the_type(self):
         odd = TensorProto.BFLOAT16
         node = helper.make_node("Mod", ["x", "x"], ["y"], fmod=1)
-        message = explain(fails(model([node], [("x", odd, [1])], [("y", odd, [1])])), ("cpu",))
+        message = explain_error(fails(model([node], [("x", odd, [1])], [("y", odd, [1])])), ("cpu",))
         assert "no operator Mod of opset 13 on cpu" in message
 
     def test_memory_that_is_not_there(self):
         node = helper.make_node("Expand", ["x", "shape"], ["y"])
         content = model([node], ONE, [("y", TensorProto.FLOAT, ["a", "b"])], [("shape", np.array([2**29, 2**29]))])
         error = fails(content, {"x": np.ones(1, np.float32)})
-        assert explain(error, ("cpu",)).startswith(
-            "not enough memory on cpu, it asked for 1,099,511,627,776 MiB more; close"
+        assert explain_error(error, ("cpu",)).startswith(
+            "not enough memory on cpu, 1,099,511,627,776 MiB more were requested; close"
         )
-        assert explain(error, ("cuda", "cpu")).startswith("not enough GPU memory on cuda and cpu")
+        assert explain_error(error, ("cuda", "cpu")).startswith("not enough GPU memory on cuda and cpu")
 
     @pytest.mark.parametrize(
         "text",
@@ -236,11 +246,13 @@ class TestErrors:
         ],
     )
     def test_gpu_memory_that_is_not_there_in_the_words_of_cuda(self, text):
-        assert explain(RuntimeError(text), ("cuda", "cpu")).startswith("not enough GPU memory on cuda and cpu; close")
+        assert explain_error(RuntimeError(text), ("cuda", "cpu")).startswith(
+            "not enough GPU memory on cuda and cpu; close"
+        )
 
     def test_a_file_of_the_future(self):
         node = helper.make_node("Identity", ["x"], ["y"])
-        assert "newer" in explain(fails(model([node], ONE, OUT, opsets=(("", 99),))), ("cpu",))
+        assert "newer" in explain_error(fails(model([node], ONE, OUT, opsets=(("", 99),))), ("cpu",))
 
     def test_the_others_are_not_guessed_at(self):
-        assert explain(RuntimeError("something else"), ("cpu",)) is None
+        assert explain_error(RuntimeError("something else"), ("cpu",)) is None

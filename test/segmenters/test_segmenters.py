@@ -17,7 +17,7 @@ from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.segmenters import load_segmenter, shipped_models
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
-from vps_ros.segmenters.providers import available_providers
+from vps_ros.segmenters.runtime import available_providers
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 onnx = pytest.importorskip("onnx")
@@ -367,7 +367,7 @@ class TestWhatIsRefused:
         model.inputs["prompt"] = ("f", [1])
         model.outputs["echo"] = ("f", [1])
         model.nodes.append(helper.make_node("Identity", ["prompt"], ["echo"]))
-        assert "input 'prompt' is not of the contract" in refusal(model.save(tmp_path))
+        assert "input 'prompt' is none of image, state_" in refusal(model.save(tmp_path))
 
     def test_input_of_floats(self, tmp_path):
         model = Model()
@@ -445,7 +445,7 @@ class TestWhatTheMachineLacks:
             helper.make_node("Add", ["classes", "topmost"], ["class_logits"]),
         ]
         model.nodes = [n for n in model.nodes if n.output[0] != "class_logits" or n.op_type == "Add"]
-        assert "model.onnx: not enough memory on cpu, it asked for 1,099,511,627,776 MiB more" in refusal(
+        assert "model.onnx: not enough memory on cpu, 1,099,511,627,776 MiB more were requested" in refusal(
             model.save(tmp_path)
         )
 
@@ -470,7 +470,7 @@ class TestProviders:
             segmenter = load(Model().save(tmp_path), providers=("cuda",), allow_fallback=True)
         assert segmenter.providers == ("cpu",)
         assert "provider cuda is not available here" in caplog.text
-        assert "going on with cpu" in caplog.text
+        assert "using cpu instead" in caplog.text
         assert len(segmenter(halves(16, 32))) == 2
 
     @pytest.mark.skipif(
@@ -543,7 +543,7 @@ class TestPreprocessing:
     def test_a_pixel_that_lies_on_a_node_lies_exactly_there(self, camera, size, nodes, keep_aspect, align_corners):
         spec = InputSpec(*size, keep_aspect=keep_aspect, align_corners=align_corners)
         where = fit(spec, *camera)
-        for i, place in enumerate(where.places(0, nodes)):
+        for i, place in enumerate(where.positions(0, nodes)):
             if align_corners:
                 exact = Fraction(i * (where.resized[0] - 1), max(camera[0] - 1, 1))
                 exact *= Fraction(nodes - 1, max(size[0] - 1, 1))

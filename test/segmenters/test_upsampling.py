@@ -11,7 +11,7 @@ from support.interpolation import at_input, interpolated
 from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import Fit, fit
-from vps_ros.segmenters.upsampling import Upsampling, describe
+from vps_ros.segmenters.upsampling import Upsampling, labels_at_camera
 from vps_ros.taxonomy import CITYSCAPES
 
 CAR = [c.name for c in CITYSCAPES.classes].index("car")
@@ -208,7 +208,7 @@ def test_areas_and_boxes_are_those_of_the_camera_map(seed, keep_aspect, align_co
     where = fit(spec, *rng.integers(1, 90, 2).tolist())
     labels = np.kron(rng.integers(0, 5, (height, width)), np.ones((3, 2), np.uint8)).astype(np.uint8)
     labels = labels[: where.resized[0], : where.resized[1]]
-    picture, areas, boxes = describe(labels, where, 6)
+    picture, areas, boxes = labels_at_camera(labels, where, 6)
     np.testing.assert_array_equal(picture, labels[where.nearest(0)][:, where.nearest(1)])
     for label in range(1, 7):
         rows, columns = np.nonzero(picture == label)

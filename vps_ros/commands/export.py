@@ -13,7 +13,7 @@ from vps_ros.commands.refinements import add_refinements, build_engine, check_re
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_folder
 from vps_ros.learning.extra import require_training
-from vps_ros.segmenters.description import describe_model
+from vps_ros.segmenters.model_card import describe_model
 from vps_ros.shipped import model_path
 from vps_ros.trackers.learned import copy_learned
 

@@ -14,7 +14,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import refuse_folder, write_json
 from vps_ros.recording.survey import BagSurvey, survey_bag
 from vps_ros.segmenters import shipped_models
-from vps_ros.segmenters.description import ModelDescription, describe_model
+from vps_ros.segmenters.model_card import ModelDescription, describe_model
 
 DESCRIPTION = "Say what a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds) contains."
 EXAMPLES = ["vps-ros inspect drive.mcap", "vps-ros inspect recording/ --json bag.json", "vps-ros inspect streets-s"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
-from vps_ros.segmenters.providers import available_providers
+from vps_ros.segmenters.runtime import available_providers
 
 _FRAMES = 24
 """That int8 is calibrated on."""
@@ -64,7 +64,7 @@ def refine(args: argparse.Namespace, path: Path) -> None:
 
 def build_engine(args: argparse.Namespace, path: Path) -> None:
     """Builds the engine that a start with TensorRT would build, and keeps it where that start looks for it."""
-    from vps_ros.segmenters.parameters import SegmenterParameters
+    from vps_ros.segmenters.segmenter import SegmenterParameters
     from vps_ros.segmenters.session import Session
 
     Session(path, SegmenterParameters(providers=("tensorrt",), tensorrt_fp16=args.build_engine == "fp16"))

@@ -15,10 +15,10 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from vps_ros.errors import InputError
-from vps_ros.segmenters.model import OnnxSegmenter
 from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
-from vps_ros.segmenters.parameters import SegmenterParameters
+from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.segmenters.preprocess import fit, prepare
+from vps_ros.segmenters.segmenter import SegmenterParameters
 
 _QUANTISED = ["Conv", "Clip"]
 """A Clip behind a convolution (ReLU6) becomes the range of its output: left in float, it costs five points of PQ with

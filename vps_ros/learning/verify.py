@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
-from vps_ros.segmenters.failures import explain
+from vps_ros.segmenters.runtime import explain_error
 
 TOLERANCE = 2e-3
 """Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
@@ -71,7 +71,7 @@ def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxr
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     # ONNX Runtime's exceptions share no base below Exception.
     except Exception as error:
-        if why := explain(error, ("cpu",)):
+        if why := explain_error(error, ("cpu",)):
             raise InputError(f"{why}; nothing was written, since the file cannot be verified here") from None
         raise
 

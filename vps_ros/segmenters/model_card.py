@@ -1,4 +1,4 @@
-"""What a model says of itself: the JSON in the ONNX file's metadata entry `vps_ros`."""
+"""The metadata of a model file (ONNX metadata entry `vps_ros`, JSON), and the description of any ONNX file."""
 
 from __future__ import annotations
 
@@ -7,28 +7,33 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import onnxruntime as ort
+
 from vps_ros.errors import InputError
 from vps_ros.reading import read_as
+from vps_ros.segmenters.runtime import SEVERITY_ERROR, explain_error, first_line
+from vps_ros.shipped import model_path
 from vps_ros.taxonomy import Taxonomy
 
 CONTRACT_VERSION = 1
 METADATA_KEY = "vps_ros"
 MASK_ACTIVATIONS = ("softmax_queries", "sigmoid")
 MODES = ("mask_wise", "pixel_wise", "argmax")
+REMEDY = "export the model again with `vps-ros export`"
 _SHARE = {"low": 0, "high": 1}
-_REMEDY = "export the model again with `vps-ros export`"
 
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The network's input. `keep_aspect`: scale to fit, pad right and bottom; otherwise stretch to the size.
+    """The network's input.
 
     Attributes:
         height, width: pixels.
         mean, std: of the normalisation inside the graph, in 0..255; for information only.
-        align_corners: masks are brought back to the camera image with the outer pixels' centres on the outer nodes'
-            (sides of 2^n k + 1, as kMaX-DeepLab's), not with half-pixel centres.
-        fill: colour of the padding; the mean, rounded, where it is None.
+        keep_aspect: the image is scaled to fit, and padded at the right and below; otherwise it is stretched.
+        align_corners: masks are resized to the camera image such that the centres of the outermost pixels coincide
+            (kMaX-DeepLab, sides of 2^n k + 1); otherwise with half-pixel centres.
+        fill: colour of the padding, RGB in 0..255; None: the mean.
     """
 
     height: int = field(metadata={"low": 1})
@@ -48,17 +53,17 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Post-processing of one model (kMaX-DeepLab's names and defaults for Cityscapes); see postprocess.py.
+    """Parameters of post-processing (postprocess.py); the defaults are those of kMaX-DeepLab for Cityscapes.
 
     Attributes:
         thing, stuff: least class score.
-        overlap: share of a mask that must be left to it, more than; not used for pixel-wise softmax.
+        overlap: a mask is dropped unless more than this share of it stays visible; unused for pixel_wise softmax.
         mask: least mask probability of a pixel, in mode argmax times the class score.
-        class_exponent, mask_exponent: order of pasting is class^a * mask^b, descending.
+        class_exponent, mask_exponent: a, b of the rank, class score^a * mask score^b.
         thing_area, stuff_area: smallest segment, in pixels of the network's input.
         mode: one of MODES; argmax is for sigmoid masks only.
-        things_first: things are pasted before stuff, whatever their rank (Panoptic FPN).
-        mask_grid: side of the square that mask logits are brought to, bilinearly, before mode argmax; 0: none.
+        mask_grid: side of the square that mask logits are resized to, bilinearly, before mode argmax; 0: not resized.
+        things_first: things are assigned before stuff, whatever their rank (Panoptic FPN).
     """
 
     thing: float = field(default=0.5, metadata=_SHARE)
@@ -76,11 +81,15 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Everything that travels with a model besides its weights.
+    """The metadata of a model.
 
     Attributes:
-        camera: (height, width) of the images that a segment_map made inside the graph is for, without padding; None
-            where it covers the whole input of the network.
+        name: of the model.
+        taxonomy: classes, in the order of the class logits.
+        mask_activation: softmax_queries (kMaX-DeepLab) or sigmoid (Mask2Former and similar models).
+        source: how the model was trained or imported, and the terms of the data that it was trained on.
+        camera: (height, width) of the images that a segment_map computed inside the graph is for, without padding; None
+            where it covers the complete input of the network.
     """
 
     name: str
@@ -112,9 +121,9 @@ class ModelCard:
         try:
             return cls._read(json.loads(text))
         except json.JSONDecodeError as error:
-            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not JSON ({error}); {_REMEDY}") from None
+            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not JSON ({error}); {REMEDY}") from None
         except InputError as error:
-            raise InputError(f"{where}: metadata {METADATA_KEY!r}: {error}; {_REMEDY}") from None
+            raise InputError(f"{where}: metadata {METADATA_KEY!r}: {error}; {REMEDY}") from None
 
     @classmethod
     def _read(cls, card: Any) -> ModelCard:
@@ -128,9 +137,87 @@ class ModelCard:
         if not isinstance(card["taxonomy"], list) or not card["taxonomy"]:
             raise InputError("taxonomy is not a list of classes")
         taxonomy = Taxonomy.from_json(str(card.get("taxonomy_name", card["name"])), card["taxonomy"])
-        # Entries that this release does not know are for others.
+        # Other entries are allowed, for other programs.
         known = {f.name: card[f.name] for f in dataclasses.fields(cls) if f.name in card}
         read = read_as(cls, {**known, "taxonomy": taxonomy})
         if read.thresholds.mode == "argmax" and read.mask_activation != "sigmoid":
             raise InputError("thresholds.mode: argmax needs sigmoid masks")
         return read
+
+
+def read_card(session: ort.InferenceSession, where: str) -> ModelCard:
+    """The card of a loaded model; raises InputError when it is missing or wrong."""
+    metadata = session.get_modelmeta().custom_metadata_map
+    if METADATA_KEY not in metadata:
+        raise InputError(
+            f"{where}: has no metadata {METADATA_KEY!r} (classes, input size, thresholds); "
+            f"add it with `vps-ros export {where} -o OUT.onnx`"
+        )
+    return ModelCard.from_json(metadata[METADATA_KEY], where)
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph; `shape` as text, with the names of dimensions that are not fixed."""
+
+    name: str
+    type: str
+    shape: str
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """An ONNX file, whether or not it is a model of the contract.
+
+    Attributes:
+        size: bytes.
+        providers: execution providers of the installed ONNX Runtime, by its own names.
+        card: None where the metadata is missing or wrong.
+        problem: what is wrong with the metadata; empty where nothing is.
+    """
+
+    path: str
+    size: int
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    providers: tuple[str, ...]
+    card: ModelCard | None
+    problem: str
+
+    def to_json(self) -> dict[str, Any]:
+        card = json.loads(self.card.to_json()) if self.card is not None else None
+        tensors = {"inputs": [t.__dict__ for t in self.inputs], "outputs": [t.__dict__ for t in self.outputs]}
+        return {"kind": "model", **self.__dict__, **tensors, "card": card}
+
+
+def describe_model(name: str) -> ModelDescription:
+    """The description of a shipped model or of a file; raises InputError when it is not an ONNX file."""
+    path = model_path(name)
+    options = ort.SessionOptions()
+    options.log_severity_level = SEVERITY_ERROR
+    # Nothing is run: optimising the graph would take most of the time.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's exceptions have no common base below Exception; each of them means that the file cannot be used.
+    except Exception as error:
+        why = explain_error(error, ("cpu",)) or f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file"
+        raise InputError(f"{path}: {why}") from None
+    card, problem = None, ""
+    try:
+        card = read_card(session, str(path))
+    except InputError as error:
+        problem = str(error)
+    return ModelDescription(
+        str(path),
+        path.stat().st_size,
+        tuple(_tensor(t) for t in session.get_inputs()),
+        tuple(_tensor(t) for t in session.get_outputs()),
+        tuple(ort.get_available_providers()),
+        card,
+        problem,
+    )
+
+
+def _tensor(t: Any) -> Tensor:
+    return Tensor(t.name, t.type.removeprefix("tensor(").removesuffix(")"), "x".join(str(d) for d in t.shape))

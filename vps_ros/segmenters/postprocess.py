@@ -1,26 +1,29 @@
 """Class and mask logits -> Segmentation at camera resolution.
 
-Class scores are the softmax over C + 1 logits; void is dropped before the maximum, and the rest is not normalised
-again. A query is a candidate when its best class scores at least the threshold of its kind, and with sigmoid masks more
-than void. Candidates are ranked by class score^a * mask score^b, where the mask score is the mean probability over the
-nodes of the mask logits at which the mask exceeds the threshold (for pixel_wise softmax masks, and is the largest).
-With `things_first` all things come before stuff (Panoptic FPN).
+Class scores are the softmax over C + 1 logits; the maximum is taken over the C classes without void, and scores are not
+normalised again. A query is a candidate when its best class has at least the score threshold for things or stuff, and
+with sigmoid masks a larger logit than void. Candidates are ranked by class score^a * mask score^b. The mask score is
+the mean probability over the nodes (elements of the mask logits) at which the mask exceeds the mask threshold; for
+pixel_wise softmax masks, only over nodes at which it is also the largest mask. With `things_first` all things are
+ranked before stuff (Panoptic FPN).
 
-Mask logits are upsampled bilinearly to the network's input (upsampling.py), and each pixel of it goes to one candidate:
+Mask logits are upsampled bilinearly to the network's input (upsampling.py), and each pixel is assigned to at most one
+candidate:
 
-- mask_wise (kMaX-DeepLab): in the order of rank, a candidate gets those pixels of its mask that are still free, if
-  these are more than `overlap` of its pixels; otherwise it gets nothing. A mask is where the probability exceeds
-  `mask`.
-- pixel_wise: every pixel goes to the query with the largest probability (softmax; Video-kMaX) or product of class score
-  and probability (sigmoid; Mask2Former's own code, and EoMT), if that is a candidate and its probability exceeds
-  `mask`. A sigmoid mask is kept if the pixels that it wins are more than `overlap` of its pixels.
-- argmax (transformers' Mask2Former, MaskFormer, DETR and OneFormer): every pixel goes to the sigmoid mask whose product
-  of class score and probability is largest, however small that is; here the product is upsampled, not the logit. A mask
-  whose pixels are not more than `overlap` of those at which its product exceeds `mask` gets nothing.
+- mask_wise (kMaX-DeepLab): a mask is where the probability exceeds `mask`. In the order of rank, a candidate gets the
+  free pixels of its mask, if these are more than `overlap` of the mask; otherwise it gets none.
+- pixel_wise: each pixel belongs to the query with the largest probability (softmax; Video-kMaX) or product of class
+  score and probability (sigmoid; the published code of Mask2Former, and EoMT), if that query is a candidate and its
+  probability exceeds `mask`. A sigmoid mask is kept if it gets more than `overlap` of its pixels.
+- argmax (Mask2Former, MaskFormer, DETR and OneFormer in transformers): each pixel belongs to the sigmoid mask with the
+  largest product of class score and probability, however small; the product is upsampled, not the logit. A mask that
+  gets no more than `overlap` of the pixels at which its product exceeds `mask` is dropped.
 
 Candidates of the same stuff class become one segment, with the score and embedding of the highest-ranked. Segments
-smaller than their kind's area, in pixels of the network's input, are void. The camera's pixels take the label of the
-nearest input pixel.
+with fewer pixels of the network's input than `thing_area` or `stuff_area` become void. Each camera pixel takes the
+label of the nearest pixel of the network's input.
+
+A model with post-processing inside its graph returns a segment_map instead of logits (from_segment_map).
 """
 
 from __future__ import annotations
@@ -35,24 +38,29 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
+from vps_ros.segmenters.label_map import merge_segments
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
-from vps_ros.segmenters.upsampling import Upsampling, bounding_slices, describe
+from vps_ros.segmenters.upsampling import Upsampling, labels_at_camera, regions_of
 from vps_ros.taxonomy import Taxonomy
 
 _NEGLIGIBLE = 10.0
-"""A softmax mask this far below the largest logit of a node has less than 5e-5 of the probability there."""
-_BEATEN = 4.0
-"""A mask this far below the largest logit at four nodes wins none of the pixels between them, but in rare cases."""
+"""A softmax mask whose logit is lower by this than the largest logit of a node has probability below 5e-5 there."""
+_CANNOT_WIN = 4.0
+"""A mask whose logit is lower by this than the largest at four nodes is the largest at no pixel between them, except in
+rare cases."""
+_VOID_SLOT = 255
+"""Value of segment_map where there is no segment."""
 
 
 class Candidates(NamedTuple):
     """Queries that may become segments, highest rank first.
 
     Attributes:
-        query: int64 [Q], place in the network's outputs.
-        column: int64 [Q], place of the class in the taxonomy.
-        score, rank: [Q], class score, and what orders the candidates.
+        query: int64 [Q], index in the network's outputs.
+        column: int64 [Q], index of the class in the taxonomy.
+        score: [Q], class score.
+        rank: [Q], class score^a * mask score^b.
     """
 
     query: NDArray[np.int64]
@@ -68,7 +76,7 @@ def from_logits(
 
     Args:
         outputs: class_logits [1, N, C + 1], mask_logits [1, N, h, w], query_embeddings [1, N, D].
-        where: how the camera image lies in the network's input.
+        where: position of the camera image in the network's input.
         activation: softmax_queries or sigmoid.
 
     Raises DroppedFrame when an output holds NaN or infinity.
@@ -78,9 +86,9 @@ def from_logits(
     )
     if activation != "sigmoid":
         flat = masks.reshape(len(masks), -1)
-        # Relative to the largest of each node, which changes no softmax, it shows which queries matter.
+        # The softmax does not change, and logits far below 0 can then be ignored.
         masks = np.subtract(flat, flat.max(0)).reshape(masks.shape)
-    found = _candidates(class_logits, masks, taxonomy, limits, activation)
+    found = _select_candidates(class_logits, masks, taxonomy, limits, activation)
     upsampling = Upsampling.of(where, masks.shape[1:])
     owner = np.full(upsampling.size, len(found.query), np.uint16)
     if len(found.query):
@@ -90,21 +98,21 @@ def from_logits(
             _assign_softmax(owner, masks, found.query, upsampling, limits)
     area = np.bincount(owner.ravel(), minlength=len(found.query) + 1)[:-1]
     is_thing = taxonomy.isthing[found.column]
-    label, first = _merge(area, found.column, is_thing, np.where(is_thing, limits.thing_area, limits.stuff_area))
+    label, first = _merge_stuff(area, found.column, is_thing, np.where(is_thing, limits.thing_area, limits.stuff_area))
     if limits.things_first:
-        # Segments are listed by rank, whatever was pasted first.
+        # Segments are listed by rank, in whatever order they were assigned.
         order = np.argsort(-found.rank[first], kind="stable")
-        place = np.append(0, np.argsort(order) + 1).astype(label.dtype)
-        label, first = place.take(label), first[order]
-    picture, areas, boxes = describe(label.take(owner), where, len(first))
+        position = np.append(0, np.argsort(order) + 1).astype(label.dtype)
+        label, first = position.take(label), first[order]
+    labels, areas, boxes = labels_at_camera(label.take(owner), where, len(first))
     seen = areas > 0
     if not seen.all():
-        # A camera with fewer pixels than the input takes none of some small segments.
-        picture = np.append(0, np.cumsum(seen) * seen).astype(picture.dtype).take(picture)
+        # A small segment can have no pixel in a camera image that is smaller than the network's input.
+        labels = np.append(0, np.cumsum(seen) * seen).astype(labels.dtype).take(labels)
         first, areas, boxes = first[seen], areas[seen], boxes[seen]
     source = found.query[first]
     return Segmentation(
-        picture,
+        labels,
         taxonomy.ids[found.column[first]],
         is_thing[first],
         found.rank[first].astype(np.float32),
@@ -121,14 +129,14 @@ def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
     return column, power[np.arange(len(power)), column] / power.sum(1)
 
 
-def _candidates(
+def _select_candidates(
     class_logits: NDArray, masks: NDArray, taxonomy: Taxonomy, limits: Thresholds, activation: str
 ) -> Candidates:
     column, score = classify(class_logits)
-    able = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
+    enough = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
     if activation == "sigmoid":
-        able &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
-    query = np.flatnonzero(able)
+        enough &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
+    query = np.flatnonzero(enough)
     rank = score[query].astype(np.float64) ** limits.class_exponent
     if limits.mask_exponent and len(query):
         rank = rank * mask_scores(masks, query, limits, activation) ** limits.mask_exponent
@@ -140,7 +148,7 @@ def _candidates(
 
 
 def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: str) -> NDArray[np.float64]:
-    """[Q] mean probability of each mask over its nodes; 0 where it has none."""
+    """[Q] mean probability of each mask over the nodes at which it exceeds the threshold; 0 where there are none."""
     flat = masks.reshape(len(masks), -1)
     if activation == "sigmoid":
         with np.errstate(over="ignore"):
@@ -149,7 +157,7 @@ def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: 
         alive = np.flatnonzero(flat.max(1) > -_NEGLIGIBLE)
         total = np.exp(flat[alive]).sum(0)
         if limits.mode != "mask_wise":
-            # Over the nodes that a query wins: others may own the rest, and its score would fall with its area.
+            # Only over nodes where the query is the largest: other queries may own the rest of its mask.
             winner, node = np.nonzero(flat[alive] == 0)
             p = 1 / total[node]
             inside = p > limits.mask
@@ -163,28 +171,28 @@ def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: 
 def _assign_softmax(
     owner: NDArray[np.uint16], masks: NDArray, query: NDArray, upsampling: Upsampling, limits: Thresholds
 ) -> None:
-    """Writes the candidate of each pixel, masks being the softmax over all queries.
+    """Writes the index of each pixel's candidate into `owner`, for masks by softmax over all queries.
 
     Args:
-        owner: [H, W], filled with the number of candidates.
+        owner: [H, W], initially the number of candidates, which means none.
         masks: [N, h, w] logits relative to the largest of each node.
         query: int64 [Q], the candidates.
     """
     exclusive = limits.mode != "mask_wise"
-    # The largest of so many exceeds the threshold.
+    # The largest probability is at least 1 / N, which here exceeds the threshold.
     largest_only = exclusive and limits.mask * len(masks) < 1
-    place = np.full(len(masks), len(query), np.uint16)
-    place[query] = np.arange(len(query))
-    # A threshold near zero lets the faintest mask claim pixels.
-    margin = _BEATEN if largest_only else _NEGLIGIBLE if limits.mask > 0.01 else math.inf
-    regions = bounding_slices(masks > -margin, upsampling)
+    candidate = np.full(len(masks), len(query), np.uint16)
+    candidate[query] = np.arange(len(query))
+    # With a threshold near zero, masks of the smallest probability count too.
+    margin = _CANNOT_WIN if largest_only else _NEGLIGIBLE if limits.mask > 0.01 else math.inf
+    regions = regions_of(masks > -margin, upsampling)
     values = {q: upsampling(masks[q], region) for q, region in regions}
     best = np.full(owner.shape, -np.inf, np.float32)
     for q, region in regions:
         here, value = best[region.pixels], values[q]
         if exclusive:
             better = value > here
-            np.copyto(owner[region.pixels], place[q], where=better)
+            np.copyto(owner[region.pixels], candidate[q], where=better)
             np.copyto(here, value, where=better)
         else:
             np.maximum(here, value, out=here)
@@ -198,24 +206,24 @@ def _assign_softmax(
         owner[limits.mask * total >= 1] = len(query)
         return
     total *= limits.mask
-    places = {q: region.pixels for q, region in regions}
-    claims = ((place[q], places[q], values[q] > total[places[q]]) for q in query.tolist() if q in places)
+    pixels = {q: region.pixels for q, region in regions}
+    claims = ((candidate[q], pixels[q], values[q] > total[pixels[q]]) for q in query.tolist() if q in pixels)
     _paste(owner, claims, limits.overlap)
 
 
 def _assign_sigmoid(
     owner: NDArray[np.uint16], masks: NDArray, score: NDArray, upsampling: Upsampling, limits: Thresholds
 ) -> None:
-    """Writes the candidate of each pixel, masks being sigmoids.
+    """Writes the index of each pixel's candidate into `owner`, for sigmoid masks.
 
     Args:
-        owner: [H, W], filled with the number of candidates.
+        owner: [H, W], initially the number of candidates, which means none.
         masks: [Q, h, w] logits of the candidates.
         score: [Q] class scores.
     """
     limit = np.float32(logit(limits.mask))
     if limits.mode == "mask_wise":
-        regions = bounding_slices(masks > limit, upsampling)
+        regions = regions_of(masks > limit, upsampling)
         claims = ((q, region.pixels, upsampling(masks[q], region) > limit) for q, region in regions)
         _paste(owner, claims, limits.overlap)
         return
@@ -250,19 +258,23 @@ def _assign_sigmoid(
 def _paste(
     owner: NDArray[np.uint16], claims: Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]], overlap: float
 ) -> None:
-    """Gives candidates, in order, what is free of their masks: (candidate, place, mask)."""
-    nobody = owner[0, 0]
-    for q, place, mask in claims:
-        free = mask & (owner[place] == nobody)
+    """Assigns, in order, the free pixels of masks: (candidate, pixels, mask at these pixels)."""
+    none = owner[0, 0]
+    for q, pixels, mask in claims:
+        free = mask & (owner[pixels] == none)
         left, area = np.count_nonzero(free), np.count_nonzero(mask)
         if left and left > overlap * area:
-            owner[place][free] = q
+            owner[pixels][free] = q
 
 
-def _merge(
+def _merge_stuff(
     area: NDArray, column: NDArray, is_thing: NDArray[np.bool_], smallest: NDArray
 ) -> tuple[NDArray, NDArray[np.int64]]:
-    """Label of each candidate (and 0 for none, last), and the candidate that gives each label its facts."""
+    """Merges candidates of one stuff class, and drops small segments.
+
+    Returns the label of each candidate (a last element 0 is for no candidate), and the candidate whose class, score and
+    embedding each label takes.
+    """
     leader = np.arange(len(area))
     first_of_class: dict[int, int] = {}
     for q in np.flatnonzero(~is_thing & (area > 0)):
@@ -279,6 +291,56 @@ def _product(logits: NDArray[np.float32], score: NDArray | float) -> NDArray[np.
         return score / (1 + np.exp(-logits))
 
 
+def from_segment_map(
+    outputs: Mapping[str, NDArray], where: Fit, taxonomy: Taxonomy, made_for: Fit | None = None
+) -> Segmentation:
+    """Segmentation of one frame by a model with post-processing inside its graph. Camera pixels take the nearest label.
+
+    Args:
+        outputs: segment_map uint8 [1, h, w], a slot for each pixel, 255 void; and for each slot slot_class int32 [1, N]
+            (index in the taxonomy, -1 for none), slot_score [1, N] and query_embeddings [1, N, D].
+        where: position of the camera image in the network's input.
+        made_for: the same for the camera images that segment_map shows without padding; None where segment_map covers
+            the network's complete input.
+
+    Raises DroppedFrame when a score or embedding is NaN or infinity, a pixel has a slot without a class, or the image
+    does not have the aspect that segment_map is made for.
+    """
+    slots = _slots_at_camera(outputs["segment_map"][0], where, made_for)
+    score, embeddings = (_finite(outputs, name)[0] for name in ("slot_score", "query_embeddings"))
+    column = outputs["slot_class"][0].astype(np.int64)
+    count = min(len(column), _VOID_SLOT)
+    has_class = (column >= 0) & (column < len(taxonomy))
+    used = cv2.calcHist([slots], [0], None, [256], [0, 256]).ravel()[:_VOID_SLOT] > 0
+    if used[count:].any() or (used[:count] & ~has_class[:count]).any():
+        raise DroppedFrame("segment_map has a slot to which slot_class gives no class; the frame is dropped")
+    column = np.where(has_class, column, 0)
+    # Labels count from 1, and 0 is void.
+    labels = cv2.LUT(slots, np.append(np.arange(1, _VOID_SLOT + 1), 0).astype(np.uint8))
+    return merge_segments(
+        labels, taxonomy.ids[column[:count]], taxonomy.isthing[column[:count]], score[:count], embeddings[:count]
+    )
+
+
+def _slots_at_camera(segment_map: NDArray[np.uint8], where: Fit, made_for: Fit | None) -> NDArray[np.uint8]:
+    """The slot of each camera pixel, uint8 [H, W]."""
+    covered = where.input
+    if made_for is not None:
+        covered = made_for.resized
+        if covered != where.resized:
+            camera, expected = ("{1}x{0}".format(*fit.camera) for fit in (where, made_for))
+            raise DroppedFrame(
+                f"the image is {camera}, and the model's segment_map is for {expected}; "
+                f"export the model with --camera {camera}"
+            )
+    if segment_map.shape == where.camera and covered == where.resized:
+        return segment_map
+    rows, columns = (
+        where._replace(input=covered).nearest(axis, size, size) for axis, size in enumerate(segment_map.shape)
+    )
+    return segment_map.take(rows, axis=0).take(columns, axis=1)
+
+
 def logit(p: float) -> float:
     if p <= 0:
         return -math.inf
@@ -287,7 +349,7 @@ def logit(p: float) -> float:
 
 def _finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:
     values = np.asarray(outputs[name], np.float32)
-    # Their sum shows NaN and infinity at a tenth of the cost; it can overflow without either.
+    # A finite sum proves that all values are finite, at a tenth of the cost; a sum of finite values can overflow.
     if not np.isfinite(values.sum()) and not np.isfinite(values).all():
         raise DroppedFrame(f"the network gave NaN or infinity in {name}; the frame is dropped")
     return values

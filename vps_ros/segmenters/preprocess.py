@@ -1,4 +1,4 @@
-"""Camera image -> network input, and the geometry that leads back."""
+"""Camera image -> network input, and the geometry between the two."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from vps_ros.segmenters.model_card import InputSpec
 
 _AREA_FROM = 2.0
-"""Shrinking by more than this needs every source pixel; bilinear sampling would skip some and alias."""
+"""Above this factor of shrinking, bilinear sampling would skip source pixels and alias."""
 
 
 class Fit(NamedTuple):
-    """How a camera image lies in the network's input: resized to the upper left, padded right and bottom.
+    """Position of a camera image in the network's input: resized, at the upper left, with padding right and below.
 
     Attributes:
-        camera, input, resized: (height, width) of the camera image, of the network's input, and of the part
-            of the input that shows the camera image.
+        camera: (height, width) of the camera image.
+        input: (height, width) of the network's input.
+        resized: (height, width) of the part of the input that shows the camera image.
         align_corners: see InputSpec.
     """
 
@@ -35,28 +36,33 @@ class Fit(NamedTuple):
         """Camera pixels that one input pixel stands for."""
         return self.camera[0] * self.camera[1] / (self.resized[0] * self.resized[1])
 
-    def places(self, axis: int, nodes: int) -> NDArray[np.float64]:
-        """[camera pixels] where the centre of each pixel of an axis (0: y, 1: x) lies on a map over the whole input.
+    def positions(self, axis: int, nodes: int) -> NDArray[np.float64]:
+        """[camera pixels] position of each pixel's centre along an axis (0: y, 1: x) of a map over the complete input.
 
         Args:
-            nodes: of the map along that axis; the first node's centre is 0, the last one's nodes - 1. Pixels that the
-                outer nodes do not reach lie beyond these.
+            nodes: length of the map along that axis. The centre of the first node is 0, that of the last nodes - 1;
+                pixels outside of these have positions below 0 or above nodes - 1.
         """
-        camera, whole, resized = self.camera[axis], self.input[axis], self.resized[axis]
-        # One division of whole numbers: a pixel that lies on a node gets nothing of the next one.
+        camera, full, resized = self.camera[axis], self.input[axis], self.resized[axis]
+        # A single division of integers: the position of a pixel that coincides with a node is exact.
         if self.align_corners:
-            return np.arange(camera) * ((resized - 1) * (nodes - 1)) / (max(camera - 1, 1) * max(whole - 1, 1))
-        return ((2 * np.arange(camera) + 1) * (resized * nodes) / (camera * whole) - 1) / 2
+            return np.arange(camera) * ((resized - 1) * (nodes - 1)) / (max(camera - 1, 1) * max(full - 1, 1))
+        return ((2 * np.arange(camera) + 1) * (resized * nodes) / (camera * full) - 1) / 2
 
-    def nearest(self, axis: int) -> NDArray[np.int64]:
-        """[camera pixels] the input pixel nearest to each pixel of an axis (0: y, 1: x)."""
-        places = self.places(axis, self.input[axis])
-        return np.clip(np.floor(places + 0.5), 0, self.resized[axis] - 1).astype(np.int64)
+    def nearest(self, axis: int, nodes: int | None = None, used: int | None = None) -> NDArray[np.int64]:
+        """[camera pixels] the nearest node of a map over the complete input, along an axis (0: y, 1: x).
+
+        Args:
+            nodes: length of the map along that axis; None: that of the input.
+            used: nodes that show the camera image, from the first; None: those of `resized`.
+        """
+        positions = self.positions(axis, nodes or self.input[axis])
+        return np.clip(np.floor(positions + 0.5), 0, (used or self.resized[axis]) - 1).astype(np.int64)
 
 
 @lru_cache(64)
 def fit(spec: InputSpec, height: int, width: int) -> Fit:
-    """Where a camera image of height x width comes to lie."""
+    """The position of a camera image of this height and width."""
     size = (spec.height, spec.width)
     if not spec.keep_aspect:
         return Fit((height, width), size, size, spec.align_corners)
@@ -69,7 +75,7 @@ def fit(spec: InputSpec, height: int, width: int) -> Fit:
 
 
 def prepare(image: NDArray[np.uint8], where: Fit, fill: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """uint8 [1, H, W, 3] of the network's size; a view of `image` when it has that size already.
+    """The network's input, uint8 [1, H, W, 3]; a view of `image` where that has the right size.
 
     Args:
         image: uint8 [H, W, 3].
@@ -85,7 +91,7 @@ def prepare(image: NDArray[np.uint8], where: Fit, fill: tuple[int, int, int]) ->
 
 
 def _resize(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
-    # OpenCV averages whole 2x2 blocks several times faster than fractional areas, to the same result.
+    # OpenCV averages blocks of 2x2 pixels several times faster than other areas.
     while image.shape[0] >= 2 * height and image.shape[1] >= 2 * width:
         half = (image.shape[1] // 2, image.shape[0] // 2)
         image = cv2.resize(image, half, interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Mask logits at the network's input resolution, and label maps from there to the camera's pixels."""
+"""Resizing: mask logits to the network's input resolution, and label maps from there to the camera image."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.runs import runs
+from vps_ros.runs import areas, bounding_boxes, runs
 from vps_ros.segmenters.preprocess import Fit
 
 
 class Region(NamedTuple):
-    """A rectangle of the masks' nodes, and the pixels that only these nodes decide; (rows, columns) each."""
+    """A rectangle of nodes of a mask, and the pixels whose values depend on these nodes only; (rows, columns) each."""
 
     nodes: tuple[slice, slice]
     pixels: tuple[slice, slice]
@@ -23,11 +23,11 @@ class Region(NamedTuple):
 
 @dataclass(frozen=True)
 class Upsampling:
-    """Bilinear upsampling of maps [h, w] that cover the network's whole input.
+    """Bilinear upsampling of maps [h, w] that cover the network's complete input.
 
     Attributes:
         input: height and width of the network's input.
-        size: height and width of its part that shows the camera image; only this is computed.
+        size: height and width of the part that shows the camera image; the rest is not computed.
         nodes: height and width of the maps.
         align_corners: see InputSpec.
     """
@@ -48,10 +48,10 @@ class Upsampling:
 
     @cached_property
     def stride(self) -> int:
-        """Pixels between nodes; 0 where they are no whole number, or not the same along both axes."""
+        """Pixels between nodes; 0 where this is not an integer, or not the same along both axes."""
         (height, width), (h, w) = self.input, self.nodes
-        whole = not self.align_corners and height % h == 0 and width % w == 0 and height // h == width // w
-        return height // h if whole else 0
+        regular = not self.align_corners and height % h == 0 and width % w == 0 and height // h == width // w
+        return height // h if regular else 0
 
     def __call__(self, values: NDArray[np.float32], region: Region | None = None) -> NDArray[np.float32]:
         """float32 at the pixels of `region`, or [H, W] of `size`, of a map [h, w]."""
@@ -66,7 +66,7 @@ class Upsampling:
                 max(columns.start - first_column, 0) : max(columns.stop - first_column, 0),
             ]
         if self.align_corners:
-            # OpenCV's resize has no such mode, and its warps round positions to 1/32.
+            # cv2.resize has no such mode, and cv2.remap rounds positions to 1/32.
             for axis in (0, 1):
                 low, high, weight = _aligned(self.nodes[axis], self.input[axis], self.size[axis])
                 below, above = values.take(low, axis), values.take(high, axis)
@@ -79,54 +79,54 @@ class Upsampling:
 
 @lru_cache(32)
 def _aligned(nodes: int, pixels: int, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Nodes below and above each of the first `size` pixels of an axis, and the weight of the one above."""
-    # One division of whole numbers: a pixel that lies on a node gets nothing of the next one.
-    place = np.arange(size) * (nodes - 1) / max(pixels - 1, 1)
-    low = np.floor(place).astype(np.int64)
-    return low, np.minimum(low + 1, nodes - 1), (place - low).astype(np.float32)
+    """Lower and upper node of each of the first `size` pixels of an axis, and the weight of the upper node."""
+    # A single division of integers: the position of a pixel that coincides with a node is exact.
+    position = np.arange(size) * (nodes - 1) / max(pixels - 1, 1)
+    low = np.floor(position).astype(np.int64)
+    return low, np.minimum(low + 1, nodes - 1), (position - low).astype(np.float32)
 
 
-def bounding_slices(matters: NDArray[np.bool_], upsampling: Upsampling) -> list[tuple[int, Region]]:
-    """Masks that matter at some node, each with the region outside of which it matters at no pixel.
+def regions_of(relevant: NDArray[np.bool_], upsampling: Upsampling) -> list[tuple[int, Region]]:
+    """The index of each mask that is relevant at some node, with the region that holds all its relevant pixels.
 
     Args:
-        matters: bool [N, h, w]. Between four nodes at which a mask does not matter, it does not matter.
+        relevant: bool [N, h, w]. A pixel between four nodes is relevant only if one of these nodes is.
     """
-    count, h, w = matters.shape
+    _, h, w = relevant.shape
     height, width = upsampling.size
     stride = upsampling.stride
-    rows, columns = matters.any(2), matters.any(1)
+    rows, columns = relevant.any(2), relevant.any(1)
     found = []
-    # First and last node that matters, along both axes.
+    # First and one past the last relevant node, along both axes.
     edges = [(m.argmax(1), m.shape[1] - m[:, ::-1].argmax(1)) for m in (rows, columns)]
     for q in np.flatnonzero(rows.any(1)).tolist():
         if not stride:
             found.append((q, Region((slice(0, h), slice(0, w)), (slice(0, height), slice(0, width)))))
             continue
         nodes, pixels = [], []
-        for (low, high), size, most in zip(edges, (h, w), (height, width), strict=True):
-            # One more node on either side: pixels beyond the last that matters are interpolated with it.
+        for (low, high), size, limit in zip(edges, (h, w), (height, width), strict=True):
+            # One more node on either side: the pixels next to a relevant node are interpolated with it.
             first, end = max(int(low[q]) - 1, 0), min(int(high[q]) + 1, size)
             nodes.append(slice(first, end))
-            # From the centre of the first node to that of the last; the map's outer nodes decide what lies beyond them.
+            # From the centre of the first node to that of the last. The outermost nodes extend to the border.
             start = first * stride + (stride // 2 if first else 0)
             stop = end * stride - (stride // 2 if end < size else 0)
-            pixels.append(slice(min(start, most), min(stop, most)))
+            pixels.append(slice(min(start, limit), min(stop, limit)))
         found.append((q, Region((nodes[0], nodes[1]), (pixels[0], pixels[1]))))
     return found
 
 
 class _Nearest(NamedTuple):
-    """Input pixels that camera pixels take their label from.
+    """The nearest input pixel of each camera pixel along one axis.
 
     Attributes:
-        place: int64 [camera pixels of an axis], in `taken`.
-        taken: int64 [n], input pixels that are taken at least once, ascending.
-        ends: int64 [n + 1], first camera pixel of each, and the number of camera pixels.
+        used: int64 [n], the input pixels that are nearest to at least one camera pixel, ascending.
+        index: int64 [camera pixels], index into `used`.
+        ends: int64 [n + 1], the first camera pixel of each element of `used`, then the number of camera pixels.
     """
 
-    place: NDArray[np.int64]
-    taken: NDArray[np.int64]
+    used: NDArray[np.int64]
+    index: NDArray[np.int64]
     ends: NDArray[np.int64]
 
 
@@ -136,35 +136,32 @@ def _nearest(where: Fit) -> tuple[_Nearest, _Nearest]:
     axes = []
     for axis in (0, 1):
         nearest = where.nearest(axis)
-        taken, first = np.unique(nearest, return_index=True)
-        axes.append(_Nearest(np.searchsorted(taken, nearest), taken, np.append(first, len(nearest))))
+        used, first = np.unique(nearest, return_index=True)
+        axes.append(_Nearest(used, np.searchsorted(used, nearest), np.append(first, len(nearest))))
     return axes[0], axes[1]
 
 
-def describe(labels: NDArray, where: Fit, count: int) -> tuple[NDArray, NDArray[np.int64], NDArray[np.float32]]:
-    """A label map of the input at the camera's pixels, and area and box of each label there.
+def labels_at_camera(labels: NDArray, where: Fit, count: int) -> tuple[NDArray, NDArray[np.int64], NDArray[np.float32]]:
+    """A label map of the network's input resized to the camera image, with area and box of each label there.
 
     Args:
-        labels: unsigned [h, w], of the input's part that shows the camera image; labels 1..count, 0 being void.
+        labels: unsigned [h, w], of the part of the input that shows the camera image; 0 is void.
+        count: the labels are 1..count.
 
     Returns:
-        [H, W] of the same type, int64 [count], and float32 [count, 4] x0 y0 x1 y1, half-open; zeros for a label that no
-        camera pixel has.
+        [H, W] of the same type, int64 [count], and float32 [count, 4] x0 y0 x1 y1, half-open; zeros for a label without
+        a camera pixel.
     """
     y, x = _nearest(where)
-    # Areas and boxes are counted where the map is smallest: every pixel of it stands for a rectangle of the camera's.
-    if len(y.taken) < labels.shape[0] or len(x.taken) < labels.shape[1]:
-        labels = labels.take(y.taken, axis=0).take(x.taken, axis=1)
+    # Areas and boxes are computed on the smaller map, where each pixel stands for a rectangle of the camera image.
+    if len(y.used) < labels.shape[0] or len(x.used) < labels.shape[1]:
+        labels = labels.take(y.used, axis=0).take(x.used, axis=1)
     start, length = runs(labels)
     row, column = np.divmod(start, labels.shape[1])
     label = labels.ravel()[start].astype(np.int64)
     left, right = x.ends[column], x.ends[column + length]
     top, bottom = y.ends[row], y.ends[row + 1]
-    areas = np.bincount(label, (right - left) * (bottom - top), count + 1)[1:].astype(np.int64)
-    low, high = np.full((2, count + 1), np.iinfo(np.int64).max), np.zeros((2, count + 1), np.int64)
-    for axis, (begin, end) in enumerate(((left, right), (top, bottom))):
-        np.minimum.at(low[axis], label, begin)
-        np.maximum.at(high[axis], label, end)
-    boxes = np.concatenate([low, high])[:, 1:].T
-    picture = labels.take(x.place, axis=1).take(y.place, axis=0)
-    return picture, areas, np.where(areas[:, None] > 0, boxes, 0).astype(np.float32)
+    area = areas(label, (right - left) * (bottom - top), count)
+    box = bounding_boxes(label, left, top, right, bottom, count)
+    resized = labels.take(x.index, axis=1).take(y.index, axis=0)
+    return resized, area, np.where(area[:, None] > 0, box, 0)

@@ -10,8 +10,8 @@ import onnx
 
 from vps_ros.learning.in_graph.append import append
 from vps_ros.learning.street_frames import street_frames
-from vps_ros.segmenters.model import OnnxSegmenter
-from vps_ros.segmenters.parameters import SegmenterParameters
+from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
+from vps_ros.segmenters.segmenter import SegmenterParameters
 
 SHARE = 0.9999
 """Of the pixels that must be the host's."""

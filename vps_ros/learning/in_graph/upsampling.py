@@ -81,7 +81,7 @@ class _Axis:
 
 def _axis(where: Fit, axis: int, nodes: int) -> _Axis:
     """Resize puts pixel i at (i + 0.5) / scale - 0.5 (half_pixel) or i / scale (asymmetric): both forms of places."""
-    places = where.places(axis, nodes)
+    places = where.positions(axis, nodes)
     pixels = len(places)
     if places[-1] <= 0:
         return _Axis(1, np.float32(pixels), pixels, pixels)

@@ -1,4 +1,4 @@
-"""A model of the ONNX contract as a segmenter."""
+"""A segmenter that runs a model of the ONNX contract."""
 
 from __future__ import annotations
 
@@ -13,12 +13,10 @@ from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.model_card import Thresholds
-from vps_ros.segmenters.parameters import SegmenterParameters
 from vps_ros.segmenters.preprocess import fit, prepare
+from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.segmenters.session import Session
-from vps_ros.segmenters.slots import from_slots
 from vps_ros.shipped import model_path
-from vps_ros.taxonomy import Taxonomy
 
 _THRESHOLDS = {
     "thing_threshold": "thing",
@@ -28,7 +26,7 @@ _THRESHOLDS = {
     "thing_area": "thing_area",
     "stuff_area": "stuff_area",
 }
-"""Parameter -> the field of Thresholds that it replaces when it is not negative."""
+"""Parameter -> the field of Thresholds that it replaces where it is not negative."""
 
 
 def load_segmenter(parameters: SegmenterParameters) -> OnnxSegmenter:
@@ -37,7 +35,7 @@ def load_segmenter(parameters: SegmenterParameters) -> OnnxSegmenter:
 
 
 class OnnxSegmenter:
-    """Segmenter (base.py) that runs an ONNX file.
+    """Segmenter that runs an ONNX file.
 
     Raises InputError when the file is not a model of the contract, or a provider cannot be used.
     """
@@ -45,26 +43,18 @@ class OnnxSegmenter:
     def __init__(self, path: Path, parameters: SegmenterParameters) -> None:
         self._session = Session(path, parameters)
         self.card = self._session.card
-        self.name = self.card.name
-        self.providers = self._session.providers
+        self.name, self.taxonomy = self.card.name, self.card.taxonomy
+        self.providers, self.recurrent = self._session.providers, self._session.recurrent
         self.milliseconds: dict[str, float] = {}
         self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)
         self.configure(parameters)
 
-    @property
-    def taxonomy(self) -> Taxonomy:
-        return self.card.taxonomy
-
-    @property
-    def recurrent(self) -> bool:
-        return self._session.recurrent
-
     def configure(self, parameters: SegmenterParameters) -> None:
         """Uses the thresholds of `parameters` from the next image on.
 
-        Raises InputError when they change what is fixed inside the model's graph.
+        Raises InputError when they change a value that is fixed inside the model's graph.
         """
-        chosen = thresholds(self.card.thresholds, parameters)
+        chosen = merge_thresholds(self.card.thresholds, parameters)
         if self._session.in_graph and chosen != self.card.thresholds:
             fields = {**_THRESHOLDS, "postprocess": "mode"}
             changed = [name for name, f in fields.items() if getattr(chosen, f) != getattr(self.card.thresholds, f)]
@@ -75,17 +65,17 @@ class OnnxSegmenter:
         self.thresholds = chosen
 
     def reset(self) -> None:
-        """Recurrent state to zeros."""
+        """Sets recurrent state to zeros."""
         self._session.reset()
 
     def interrupt(self) -> None:
-        """Makes a call that is under way in another thread fail soon; later ones are not affected."""
+        """Makes a call that is running in another thread fail soon; later calls are not affected."""
         self._session.interrupt()
 
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         """Segments of uint8 [H, W, 3] RGB at the image's size.
 
-        Raises DroppedFrame when the network gives NaN or infinity; recurrent state then starts anew.
+        Raises DroppedFrame when the network returns NaN or infinity; recurrent state is then reset.
         """
         began = perf_counter()
         where = fit(self.card.input, *image.shape[:2])
@@ -95,10 +85,10 @@ class OnnxSegmenter:
         ran = perf_counter()
         try:
             if self._session.in_graph:
-                segmentation = from_slots(outputs, where, self.card.taxonomy, self._made_for)
+                segmentation = postprocess.from_segment_map(outputs, where, self.taxonomy, self._made_for)
             else:
                 segmentation = postprocess.from_logits(
-                    outputs, where, self.card.taxonomy, self.thresholds, self.card.mask_activation
+                    outputs, where, self.taxonomy, self.thresholds, self.card.mask_activation
                 )
         except DroppedFrame as error:
             self.reset()
@@ -112,8 +102,8 @@ class OnnxSegmenter:
         return segmentation
 
 
-def thresholds(of_model: Thresholds, parameters: SegmenterParameters) -> Thresholds:
-    """The model's thresholds with those that are set in the parameters."""
+def merge_thresholds(of_model: Thresholds, parameters: SegmenterParameters) -> Thresholds:
+    """The model's thresholds, replaced by those that are set in the parameters."""
     changed = {
         field: getattr(parameters, name) for name, field in _THRESHOLDS.items() if getattr(parameters, name) >= 0
     }

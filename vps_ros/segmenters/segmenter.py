@@ -1,0 +1,83 @@
+"""The interface of a segmenter, which turns an image into segments, and its parameters."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.frame import Segmentation
+from vps_ros.parameters import Parameters, parameter
+from vps_ros.taxonomy import Taxonomy
+
+PROVIDERS = ("cpu", "cuda", "tensorrt")
+
+
+def _of_model(meaning: str, default: float = -1.0, high: float = 1, unit: str = "") -> Any:
+    """A parameter that replaces a value of the model's card; -1 keeps the model's."""
+    return parameter(default, f"{meaning}; -1: the model's", unit=unit, low=-1, high=high, live=True)
+
+
+@dataclass(frozen=True)
+class SegmenterParameters(Parameters):
+    """The model, the hardware that it runs on, and its thresholds; raises InputError for a value out of its range."""
+
+    model: str = parameter("streets-s", "name of a shipped model, or path of an ONNX file")
+    providers: tuple[str, ...] = parameter(
+        ("cpu",), "ONNX Runtime execution providers, in order of preference", choices=PROVIDERS
+    )
+    allow_fallback: bool = parameter(False, "use the next provider when the first is missing")
+    threads: int = parameter(0, "threads of the network; 0: one for each core", low=0, high=256)
+    tensorrt_fp16: bool = parameter(False, "let TensorRT compute in half precision")
+    postprocess: str = parameter(
+        "model", "how masks become segments", choices=("model", "mask_wise", "pixel_wise"), live=True
+    )
+    thing_threshold: float = _of_model("least class score of a thing")
+    stuff_threshold: float = _of_model("least class score of stuff")
+    mask_threshold: float = _of_model("least mask probability of a pixel")
+    overlap_threshold: float = _of_model("least visible share of a mask")
+    thing_area: int = _of_model("smallest thing, in pixels of the model's input", -1, 10**7, "px")
+    stuff_area: int = _of_model("smallest stuff, in pixels of the model's input", -1, 10**7, "px")
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """Image to segments without identity.
+
+    Attributes:
+        name: of the model, for messages and logs.
+        providers: ONNX Runtime execution providers in use, in order, by the names of SegmenterParameters.providers.
+        milliseconds: time of the latest call by part: preprocess, network, postprocess.
+    """
+
+    name: str
+    providers: tuple[str, ...]
+    milliseconds: dict[str, float]
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        """The model's classes."""
+        ...
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether it keeps state from frame to frame, so that each camera needs one of its own."""
+        ...
+
+    def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
+        """Segments of uint8 [H, W, 3] RGB. Raises DroppedFrame when the network's output cannot be used."""
+        ...
+
+    def reset(self) -> None:
+        """Sets recurrent state to zeros."""
+        ...
+
+    def configure(self, parameters: SegmenterParameters) -> None:
+        """Uses the thresholds of `parameters` from the next image on."""
+        ...
+
+    def interrupt(self) -> None:
+        """Makes a call that is running in another thread fail soon; later calls are not affected."""
+        ...

@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
-from vps_ros.commands.signals import Signals
+from vps_ros.commands.dds import Signals
 from vps_ros.config import Config
 from vps_ros.frame import Frame, PanopticFrame
-from vps_ros.live.dds import Bus, Profile
-from vps_ros.live.dds_camera import CameraSubscription, read_wire
-from vps_ros.live.dds_graph import Graph
-from vps_ros.live.dds_sink import DdsSink
+from vps_ros.live.camera import CameraSubscription, read_image
+from vps_ros.live.dds import DdsParticipant
+from vps_ros.live.dds_transport import DdsTransport
+from vps_ros.live.node import CameraOutputs
 from vps_ros.live.pipelines import pipelines
-from vps_ros.live.slots import Slots
-from vps_ros.live.worker import Camera, Worker
+from vps_ros.live.transport import QosProfile
+from vps_ros.live.worker import Camera, LatestFrames, Worker
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
 from vps_ros.messages.typestore import BagMessages
@@ -87,14 +87,14 @@ def host(waiting: str, model: str, out: Path) -> None:
     notes: dict[int, dict[str, float]] = {}
     samples = []
     (pipeline,) = pipelines(Config(model=model), 1)
-    with Signals() as signals, Bus() as bus:
-        camera = noted(Camera("", pipeline, read_wire, DdsSink(bus, PREFIX)), notes)
-        worker = Worker([camera], {"slot": lambda: Slots(1), "fifo": Fifo}[waiting]())
+    with Signals() as signals, DdsParticipant() as participant:
+        transport = DdsTransport(participant, PREFIX)
+        camera = noted(Camera("", pipeline, read_image, CameraOutputs(transport)), notes)
+        worker = Worker([camera], {"slot": lambda: LatestFrames(1), "fifo": Fifo}[waiting]())
         worker.start()
-        graph = Graph(bus)
-        subscription = CameraSubscription(bus, TOPIC, Profile("best_effort", 1), 60, lambda m: worker.offer(0, m))
+        subscription = CameraSubscription(transport, TOPIC, QosProfile("best_effort", 1), lambda m: worker.offer(0, m))
         while not signals.wait(SAMPLE):
-            subscription.look(graph)
+            subscription.check(60)
             figures = worker.stats[0].figures()
             about = {"at": time.time(), "load": os.getloadavg()[0], **_size()}
             samples.append({**about, "p50": figures.p50, "p99": figures.p99, "rate": figures.rate})
@@ -110,9 +110,9 @@ def camera(frames: Path, hz: float, seconds: float) -> None:
     path = [*range(len(images)), *range(len(images) - 2, 0, -1)]
     messages = BagMessages()
     made = [array_to_image(np.ascontiguousarray(image), "rgb8", None, messages) for image in images]
-    with Signals() as signals, Bus() as bus:
-        writer = bus.writer(TOPIC, "sensor_msgs/msg/Image", Profile("reliable", 10))
-        while not writer.listeners:
+    with Signals() as signals, DdsParticipant() as participant:
+        writer = participant.writer(TOPIC, "sensor_msgs/msg/Image", QosProfile("reliable", 10))
+        while not writer.subscribers:
             if signals.wait(0.05):
                 return
         signals.wait(1.0)

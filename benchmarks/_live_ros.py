@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks._live import PREFIX, TOPIC, noted
-from vps_ros.commands.signals import Signals
+from vps_ros.commands.dds import Signals
 
 CYCLONE = "rmw_cyclonedds_cpp"
 
@@ -38,13 +38,13 @@ def main(model: str, out: Path) -> None:
     with Signals() as signals:
         node = VpsNode()
         node.trigger_configure()
-        node.cameras = tuple(noted(camera, notes) for camera in node.cameras)
+        node.live.cameras = tuple(noted(camera, notes) for camera in node.live.cameras)
         node.trigger_activate()
         executor = SingleThreadedExecutor()
         executor.add_node(node)
         while not signals.wait(0):
             executor.spin_once(0.1)
-        figures = node.worker.stats[0].to_json()
+        figures = node.live.worker.stats[0].to_json()
         node.close()
         node.destroy_node()
     rclpy.try_shutdown()

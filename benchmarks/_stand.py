@@ -18,9 +18,9 @@ import numpy as np
 from benchmarks._host import Host
 from benchmarks._live import PREFIX
 from vps_ros.datasets.streets import drive
-from vps_ros.live.dds import Bus, Profile
-from vps_ros.messages.outputs import OUTPUTS
-from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.live.dds import DdsParticipant
+from vps_ros.live.transport import QosProfile
+from vps_ros.messages.panoptic import OUTPUTS, nanoseconds
 from vps_ros.messages.typestore import read_message
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -89,8 +89,8 @@ def measure(folder: Path, frames: Path, hz: float, seconds: float, who: Host = D
 
     of_dds = ("benchmarks._live", "host", who.waiting, who.model, out)
     of_rclpy = ("benchmarks._live_ros", who.model, out)
-    with Bus() as bus, _process(*(of_rclpy if who.transport == "rclpy" else of_dds)) as host:
-        reader = bus.reader(f"{PREFIX}/tracks", kind, Profile(depth=100), take)
+    with DdsParticipant() as participant, _process(*(of_rclpy if who.transport == "rclpy" else of_dds)) as host:
+        reader = participant.reader(f"{PREFIX}/tracks", kind, QosProfile(depth=100), take)
         end = time.monotonic() + PATIENCE
         while not reader.publishers and time.monotonic() < end and host.poll() is None:
             time.sleep(0.05)

@@ -93,7 +93,7 @@ def _summary(one) -> dict:
 
 def _serialise(width: int, height: int, ros: bool) -> dict[str, float]:
     """Median milliseconds of writing and reading an image of this size, by rosbags and by the others."""
-    from vps_ros.live.dds_room import Room
+    from vps_ros.live.dds_serialisation import SerialisationBuffer
     from vps_ros.messages.images import array_to_image
     from vps_ros.messages.panoptic import make_header
     from vps_ros.messages.typestore import BagMessages, read_message
@@ -101,10 +101,10 @@ def _serialise(width: int, height: int, ros: bool) -> dict[str, float]:
     kind, messages = "sensor_msgs/msg/Image", BagMessages()
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     message = array_to_image(picture, "rgb8", make_header(1, "camera", messages), messages)
-    room = Room()
+    buffer = SerialisationBuffer()
 
     def here() -> None:
-        read_message(bytes(room.serialise(message, kind)), kind)
+        read_message(bytes(buffer.serialise(message, kind)), kind)
 
     image = _image_type()
     header = image.__annotations__["header_"]

@@ -6,7 +6,7 @@ import pytest
 
 from vps_ros.errors import InputError
 from vps_ros.live.dds_config import HIGHEST_DOMAIN, check_interface, configuration, domain_id
-from vps_ros.live.names import absolute
+from vps_ros.live.transport import absolute
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_an_interface_that_is_not_there_is_told_with_those_that_are():
     check_interface(None)
     check_interface("lo")
     check_interface("192.0.2.1")
-    with pytest.raises(InputError, match=r"'warp9' here; there is .*\blo\b"):
+    with pytest.raises(InputError, match=r"'warp9'; it has .*\blo\b"):
         check_interface("warp9")
 
 
@@ -111,5 +111,5 @@ def test_names_get_their_slash(name):
 
 @pytest.mark.parametrize("name", ["", "/", "a b", "/a//b", "/a/", "1a", "/camera/Bild-1", "/straße"])
 def test_what_ros_would_not_take_is_refused(name):
-    with pytest.raises(InputError, match="no topic's name"):
+    with pytest.raises(InputError, match="not a topic name"):
         absolute(name)

@@ -17,12 +17,11 @@ from support.bags import START, TENTH, TOPIC, drive, jpeg, raw, string, write
 from support.wire import PATIENCE, ROOT, TYPES, cdr, figures, until
 from support.worlds import colour_model, picture, slow_model
 from vps_ros.commands.main import main
-from vps_ros.live.dds import Profile
-from vps_ros.live.dds_graph import Graph
-from vps_ros.live.dds_sink import DdsSink
-from vps_ros.live.dds_types import type_hash
-from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS
-from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.live.dds_serialisation import type_hash
+from vps_ros.live.dds_transport import DdsTransport, register_service
+from vps_ros.live.node import CameraOutputs
+from vps_ros.live.transport import QosProfile
+from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds
 from vps_ros.messages.typestore import BagMessages, typestore
 
 SMALL = ("tracks", "segments", "detections", "panoptic")
@@ -136,7 +135,7 @@ def test_a_signal_ends_it_also_in_the_middle_of_an_endless_frame(wire, endless, 
     shown = figures(tmp_path / "f.json")
     assert (shown["received"], shown["frames"], shown["failed"]) == (1, 0, 0)
     assert "did not stop" not in live.shown
-    until(lambda: not writer.listeners, "its leaving")
+    until(lambda: not writer.subscribers, "its leaving")
 
 
 def test_whoever_dies_loses_its_own_frames_only(wire, model, tmp_path):
@@ -248,13 +247,13 @@ def test_silence_is_explained(wire, model):
     live.says("/camera/image_raw is a std_msgs/msg/String, not an image", "/rear/image_raw")
     del words
     hasty = wire.offer(reliability="best_effort")
-    live.says("published best_effort and asked for as reliable", "set reliability to best_effort")
-    assert not hasty.listeners
+    live.says("offers best_effort", "asks for reliable", "set reliability best_effort")
+    assert not hasty.subscribers
     wire.listen("tracks")
     send(wire, wire.publish(reliability="reliable"), images(2))
     assert live.end() == 0
     assert live.shown.count("nobody publishes") == 1
-    assert not offer.listeners
+    assert not offer.subscribers
 
 
 def test_a_compressed_topic_is_known_by_its_type(wire, model):
@@ -288,13 +287,13 @@ class Client:
     """Calls a service as rmw_cyclonedds_cpp does."""
 
     def __init__(self, wire, name, kind):
-        from vps_ros.live.dds_services import _register
-
-        _register(kind)
+        register_service(kind)
         self.kind, self.answers = kind, []
-        self.reader = wire.bus.endpoint_reader(f"rr{name}Reply", f"{kind}_Response", Profile(), self._take, True)
-        self.writer = wire.bus.endpoint_writer(f"rq{name}Request", f"{kind}_Request", Profile(), True)
-        until(lambda: self.reader.publishers and self.writer.listeners, name)
+        self.reader = wire.participant.endpoint_reader(
+            f"rr{name}Reply", f"{kind}_Response", QosProfile(), self._take, True
+        )
+        self.writer = wire.participant.endpoint_writer(f"rq{name}Request", f"{kind}_Request", QosProfile(), True)
+        until(lambda: self.reader.publishers and self.writer.subscribers, name)
 
     def _take(self, data):
         answer = typestore().deserialize_cdr(data[:4] + data[20:], f"{self.kind}_Response")
@@ -338,9 +337,9 @@ def test_what_the_others_see_is_what_rmw_would_show(wire):
     from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
     from cyclonedds.qos import Policy
 
-    sink = DdsSink(wire.bus, "/vps", panoptic_ids=True)
+    sink = CameraOutputs(DdsTransport(wire.participant, "vps"), panoptic_ids=True)
     there = {
-        one.topic_name: one for one in BuiltinDataReader(wire.bus.participant, BuiltinTopicDcpsPublication).read(99)
+        one.topic_name: one for one in BuiltinDataReader(wire.participant.entity, BuiltinTopicDcpsPublication).read(99)
     }
     assert set(there) == {f"rt/vps/{name}" for name in TYPES}
     for name, kind in TYPES.items():
@@ -358,7 +357,7 @@ def test_what_the_others_see_is_what_rmw_would_show(wire):
     wire.listen("tracks")
     assert until(lambda: sink.wants("tracks"))
     assert not sink.wants("segments")
-    assert [o.topic for o in Graph(wire.bus).offers()] == sorted(f"/vps/{name}" for name in TYPES)
+    assert [o.topic for o in wire.participant.publishers()] == sorted(f"/vps/{name}" for name in TYPES)
 
 
 def test_play_keeps_the_pace_and_plays_all(wire, tmp_path):

@@ -83,11 +83,11 @@ def test_every_publisher_of_a_topic_is_recorded_whatever_it_offers(wire, tmp_pat
     recorder = wire.vps("record", "/words", "/odd", "-o", tmp_path / "out.mcap")
     recorder.says("Ctrl-C ends")
     strange = make_idl_struct("Bar_", "foo_msgs.msg.dds_.Bar_", {"x_": types.int32})
-    foreign = DataWriter(wire.bus.participant, Topic(wire.bus.participant, "rt/odd", strange))
+    foreign = DataWriter(wire.participant.entity, Topic(wire.participant.entity, "rt/odd", strange))
     recorder.says("/odd is a foo_msgs/msg/Bar, whose definition is not known here")
     for reliability in ("reliable", "best_effort"):
         writer = wire.offer("/words", "std_msgs/msg/String", reliability)
-        until(lambda writer=writer: writer.listeners, "the recorder's listening")
+        until(lambda writer=writer: writer.subscribers, "the recorder's listening")
         assert writer.send(string(reliability))
         # What a signal meets on its way would be lost.
         time.sleep(0.5)
@@ -126,7 +126,7 @@ def test_a_full_disk_is_told_and_leaves_no_bag(wire, tmp_path):
     recorder = wire.run("-c", SMALL_DISK, "record", "/camera/image_raw", "-o", tmp_path / "out.mcap")
     recorder.says("Ctrl-C ends")
     writer = wire.offer()
-    until(lambda: writer.listeners, "the recorder's listening")
+    until(lambda: writer.subscribers, "the recorder's listening")
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
 
     def ended():

@@ -1,4 +1,4 @@
-"""Whose the endpoints of `vps-ros live` are is told to those that understand it, and to nobody else."""
+"""`vps-ros live` announces its node to peers that understand the message, and to no others."""
 
 import time
 
@@ -13,32 +13,31 @@ from cyclonedds.topic import Topic
 
 from support.wire import TYPES, until
 from support.worlds import colour_model
-from vps_ros.live.dds import Profile
-from vps_ros.live.dds_types import dds_type
+from vps_ros.live.dds_serialisation import dds_type
+from vps_ros.live.transport import QosProfile
 from vps_ros.messages.typestore import read_message
 
 TOPIC, KIND = "ros_discovery_info", "rmw_dds_common/msg/ParticipantEntitiesInfo"
-LATCHED = Profile(depth=1, latched=True)
+LATCHED = QosProfile(depth=1, latched=True)
 
 
 def of_humble(wire) -> DataWriter:
     """A writer as ROS 2 had it before types had hashes."""
     quality = Qos(Policy.Reliability.Reliable(0), Policy.Durability.TransientLocal)
-    participant = wire.bus.participant
+    participant = wire.participant.entity
     return DataWriter(participant, Topic(participant, TOPIC, dds_type(KIND)), quality)
 
 
 @pytest.mark.slow
 def test_a_node_is_announced_to_those_who_have_hashes_of_types(wire, tmp_path):
     heard = []
-    wire.bus.endpoint_reader(TOPIC, KIND, LATCHED, lambda data: heard.append(read_message(bytes(data), KIND)))
+    wire.participant.endpoint_reader(TOPIC, KIND, LATCHED, lambda data: heard.append(read_message(bytes(data), KIND)))
     old = of_humble(wire)
     live = wire.live(colour_model(tmp_path / "colours.onnx"), "--name", "rig/vps")
     wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
-    # It looks once a second, when it also tells how it is.
     until(lambda: len(wire.heard["diagnostics"]) > 3)
     assert not heard
-    new = wire.bus.endpoint_writer(TOPIC, KIND, LATCHED)
+    new = wire.participant.endpoint_writer(TOPIC, KIND, LATCHED)
     time.sleep(2.5)
     assert not heard, "one who does not understand it is still there"
     Entity.__del__(old)

@@ -21,8 +21,8 @@ if RMW not in ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp"):
 from support import SUPPORT  # noqa: E402
 from support.wire import TYPES, Wire, environment, until  # noqa: E402
 from support.worlds import colour_model  # noqa: E402
-from vps_ros.live.dds_types import type_hash  # noqa: E402
-from vps_ros.messages.outputs import LABEL_INFO  # noqa: E402
+from vps_ros.live.dds_serialisation import type_hash  # noqa: E402
+from vps_ros.messages.panoptic import LABEL_INFO  # noqa: E402
 
 ALONE = ("--no-daemon", "--spin-time", "5")
 pytestmark = pytest.mark.slow

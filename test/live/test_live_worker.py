@@ -7,7 +7,7 @@ from collections import defaultdict
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
@@ -16,16 +16,12 @@ from support.worlds import colour_model, picture, slow_model
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.frame import Frame
-from vps_ros.live.causes import Causes
-from vps_ros.live.health import health
+from vps_ros.live.health import Level, diagnostic_array, health
 from vps_ros.live.pipelines import pipelines
-from vps_ros.live.slots import Slots
-from vps_ros.live.stats import RECENT, Stats
-from vps_ros.live.worker import FAILURES, Camera, Worker
-from vps_ros.messages.diagnostics import Level, diagnostics
-from vps_ros.messages.frames import frame_of
-from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS
-from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.live.stats import RECENT, MessageCounter, Stats
+from vps_ros.live.worker import FAILURES, Camera, LatestFrames, Worker
+from vps_ros.messages.images import frame_of
+from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds
 from vps_ros.messages.typestore import BagMessages, read_message, typestore
 from vps_ros.online import OnlinePanoptic
 
@@ -33,7 +29,7 @@ PATIENCE = 60
 """Seconds that a busy machine may take for anything."""
 
 
-class Shelf:
+class CollectingSink:
     """A sink that keeps what is published, by output."""
 
     def __init__(self, wanted=frozenset(OUTPUTS)):
@@ -95,7 +91,7 @@ def working():
 
 
 def camera(model, sink=None, name="", read=read, **config):
-    return Camera(name, OnlinePanoptic(Config(model=model, **config)), read, sink or Shelf())
+    return Camera(name, OnlinePanoptic(Config(model=model, **config)), read, sink or CollectingSink())
 
 
 def until(condition, what="it"):
@@ -121,17 +117,18 @@ def stamps(messages):
     return [nanoseconds(m.header.stamp) for m in messages]
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["put", "take"]), st.integers(0, 2))))
-def test_slots_hold_the_newest_of_each_camera_and_give_them_in_turn(steps):
-    slots, held, waited = Slots(3), {}, {}
+def test_frames_hold_the_newest_of_each_camera_and_give_them_in_turn(steps):
+    frames, held, waited = LatestFrames(3), {}, {}
     for number, (step, who) in enumerate(steps):
         if step == "put":
-            assert slots.put(who, number) == (who in held)
+            assert frames.put(who, number) == (who in held)
             held[who] = number
         elif not held:
-            assert slots.take(0) is None
+            assert frames.take(0) is None
         else:
-            taken, item = slots.take(0)
+            taken, item = frames.take(0)
             assert held.pop(taken) == item
             for other in held:
                 waited[other] = waited.get(other, 0) + 1
@@ -140,25 +137,23 @@ def test_slots_hold_the_newest_of_each_camera_and_give_them_in_turn(steps):
 
 
 def test_a_wake_up_ends_one_wait():
-    slots = Slots(1)
-    slots.put(0, "frame")
-    slots.wake()
-    assert slots.take(PATIENCE) is None
-    assert slots.take(PATIENCE) == (0, "frame")
-    assert slots.take(0) is None
+    frames = LatestFrames(1)
+    frames.put(0, "frame")
+    frames.wake()
+    assert frames.take(PATIENCE) is None
+    assert frames.take(PATIENCE) == (0, "frame")
+    assert frames.take(0) is None
 
 
-def test_causes_are_told_apart_by_words_and_never_grow_too_many():
-    causes = Causes()
-    assert causes.add("frame at 17 ns: 3x4 pixels")
-    assert not causes.add("frame at 18 ns: 5x6 pixels")
-    assert causes.to_dict() == {"frame at 17 ns: 3x4 pixels": 2}
-    causes.forget("frame at 99 ns: 7x8 pixels")
-    assert causes.add("frame at 19 ns: 3x4 pixels")
+def test_messages_are_counted_by_cause_and_never_grow_too_many():
+    counter = MessageCounter()
+    assert counter.add("frame at 17 ns: 3x4 pixels")
+    assert not counter.add("frame at 18 ns: 5x6 pixels")
+    assert counter.to_dict() == {"frame at 17 ns: 3x4 pixels": 2}
     for i in range(300):
-        causes.add("x" * (i + 1))
-    assert causes.total == 303
-    assert len(causes.to_dict()) <= 101
+        counter.add("x" * (i + 1))
+    assert counter.total == 302
+    assert len(counter.to_dict()) <= 101
 
 
 def test_rate_and_latency_are_those_of_the_last_seconds(model):
@@ -185,57 +180,56 @@ def test_live_messages_are_those_of_a_replayed_bag(model, working, tmp_path):
     assert main(["replay", str(bag), "-o", str(tmp_path / "out.mcap"), "--model", model]) == 0
     with AnyReader([tmp_path / "out.mcap"]) as out:
         replayed = [(c.topic, bytes(data)) for c, _, data in out.messages()]
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     for _, _, message in messages:
         give(worker, message)
     store = typestore()
     live = {
-        f"/vps/{name}": [bytes(store.serialize_cdr(m, m.__msgtype__)) for m in kept]
-        for name, kept in shelf.kept.items()
+        f"/vps/{name}": [bytes(store.serialize_cdr(m, m.__msgtype__)) for m in kept] for name, kept in sink.kept.items()
     }
     for topic in {topic for topic, _ in replayed}:
         assert sorted(live[topic]) == sorted(data for there, data in replayed if there == topic), topic
     assert set(live) - {topic for topic, _ in replayed} == {"/vps/overlay", "/vps/panoptic_ids"}
-    assert [m.sequence_id for m in shelf.kept["tracks"]] == [0] * 5 + [1] * 3
+    assert [m.sequence_id for m in sink.kept["tracks"]] == [0] * 5 + [1] * 3
 
 
 def test_every_output_has_the_header_of_its_image(model, working):
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     for _, _, message in drive(3):
         give(worker, message)
-    assert len(shelf.kept[LABEL_INFO]) == 1
+    assert len(sink.kept[LABEL_INFO]) == 1
     for name in OUTPUTS:
-        assert stamps(shelf.kept[name]) == [START + i * TENTH for i in range(3)], name
-        assert {m.header.frame_id for m in shelf.kept[name]} == {"camera"}
-        assert {m.__msgtype__ for m in shelf.kept[name]} == {OUTPUTS[name]}
-    assert shelf.kept["overlay"][0].width == 96
+        assert stamps(sink.kept[name]) == [START + i * TENTH for i in range(3)], name
+        assert {m.header.frame_id for m in sink.kept[name]} == {"camera"}
+        assert {m.__msgtype__ for m in sink.kept[name]} == {OUTPUTS[name]}
+    assert sink.kept["overlay"][0].width == 96
 
 
 def test_an_image_without_a_stamp_gets_the_time_of_its_coming(model, working):
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     before = time.time_ns()
     give(worker, raw(picture({0: (4, 40)}), 0))
     give(worker, raw(picture({0: (8, 40)}), 0))
-    first, second = stamps(shelf.kept["tracks"])
+    first, second = stamps(sink.kept["tracks"])
     assert before <= first < second <= time.time_ns()
 
 
 def test_a_slow_model_drops_frames_and_keeps_its_latency(slow, working):
-    shelf = Shelf()
-    worker = working(camera(slow, shelf, threads=1))
+    sink = CollectingSink()
+    worker = working(camera(slow, sink, threads=1))
     count = 90
     for i in range(count):
         worker.offer(0, raw(picture({0: (4 + i % 40, 40)}), START + i * TENTH // 3))
         time.sleep(1 / 30)
     last = START + (count - 1) * TENTH // 3
-    until(lambda: shelf.kept["panoptic"] and stamps(shelf.kept["panoptic"])[-1] == last, "the newest frame")
+    until(lambda: sink.kept["panoptic"] and stamps(sink.kept["panoptic"])[-1] == last, "the newest frame")
     until(lambda: worker.busy == 0)
     figures = worker.stats[0].figures()
     assert figures.received == count == figures.frames + figures.dropped
-    seen = stamps(shelf.kept["tracks"])
+    seen = stamps(sink.kept["tracks"])
     assert seen == sorted(set(seen))
     # A frame waits for one other at most, and then for its own turn: nothing queues up, however many come.
     json = worker.stats[0].to_json()
@@ -245,14 +239,14 @@ def test_a_slow_model_drops_frames_and_keeps_its_latency(slow, working):
 
 
 def test_a_failing_frame_is_told_once_counted_and_survived(model, working, caplog):
-    shelf = Shelf()
+    sink = CollectingSink()
 
     def moody(message, received):
         if isinstance(message, int):
             raise ValueError(f"broken camera number {message}")
         return read(message, received)
 
-    worker = working(camera(model, shelf, read=moody))
+    worker = working(camera(model, sink, read=moody))
     with caplog.at_level(logging.WARNING):
         for i, (_, _, message) in enumerate(drive(4)):
             give(worker, message)
@@ -266,12 +260,12 @@ def test_a_failing_frame_is_told_once_counted_and_survived(model, working, caplo
     assert "broken camera number 0" in told[0]
     assert "hologram0" in told[1]
     assert caplog.records[0].exc_info
-    assert {o.track_id for m in shelf.kept["tracks"] for o in m.objects} == {1, 2}, "tracks outlive a bad frame"
+    assert {o.track_id for m in sink.kept["tracks"] for o in m.objects} == {1, 2}, "tracks outlive a bad frame"
 
 
 def test_many_failures_in_a_row_are_an_error_until_a_frame_is_good(model, working, caplog):
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     (status,) = health(worker, PATIENCE)
     assert (status.level, status.message) == (Level.OK, "waiting for the first image")
     messages = [m for _, _, m in drive(2)]
@@ -289,14 +283,14 @@ def test_many_failures_in_a_row_are_an_error_until_a_frame_is_good(model, workin
     assert health(worker, PATIENCE)[0].level == Level.ERROR
     give(worker, messages[1])
     assert health(worker, PATIENCE)[0].level == Level.OK
-    assert [m.sequence_id for m in shelf.kept["tracks"]] == [0, 1], "what so many failures left behind is forgotten"
+    assert [m.sequence_id for m in sink.kept["tracks"]] == [0, 1], "what so many failures left behind is forgotten"
     assert caplog.text.count("frames in a row could not be used") == 1, "a camera that stays broken fills no log"
 
 
 def test_health_becomes_a_diagnostics_message(model, working):
     worker = working(camera(model, name="front"), camera(model, name="rear"))
     give(worker, drive(1)[0][2], 1)
-    message = diagnostics(START, health(worker, PATIENCE), BagMessages())
+    message = diagnostic_array(START, health(worker, PATIENCE), BagMessages())
     data = typestore().serialize_cdr(message, message.__msgtype__)
     back = read_message(data, "diagnostic_msgs/msg/DiagnosticArray")
     assert nanoseconds(back.header.stamp) == START
@@ -307,7 +301,7 @@ def test_health_becomes_a_diagnostics_message(model, working):
 
 
 def test_a_dead_worker_does_not_look_alive(model, caplog):
-    class Fatal(Shelf):
+    class Fatal(CollectingSink):
         def publish(self, output, message):
             raise SystemExit
 
@@ -318,20 +312,20 @@ def test_a_dead_worker_does_not_look_alive(model, caplog):
     until(lambda: not worker.alive)
     (status,) = health(worker, PATIENCE)
     assert (status.level, status.message) == (Level.ERROR, "the worker is not running")
-    assert "the worker died" in caplog.text
+    assert "the worker failed" in caplog.text
     assert worker.reset_tracks().cancelled(), "who asks the dead gets an answer"
     assert worker.stop()
 
 
 def test_a_worker_that_hangs_is_told_left_behind_and_silenced(model):
-    release, entered, shelf = threading.Event(), threading.Event(), Shelf()
+    release, entered, sink = threading.Event(), threading.Event(), CollectingSink()
 
     def hang(message, received):
         entered.set()
         release.wait(PATIENCE)
         return read(message, received)
 
-    worker = Worker([camera(model, shelf, read=hang)])
+    worker = Worker([camera(model, sink, read=hang)])
     worker.start()
     worker.offer(0, drive(1)[0][2])
     assert entered.wait(PATIENCE)
@@ -343,7 +337,7 @@ def test_a_worker_that_hangs_is_told_left_behind_and_silenced(model):
     assert not worker.alive
     release.set()
     until(lambda: all(thread.name != "vps-worker" for thread in threading.enumerate()))
-    assert not shelf.kept
+    assert not sink.kept
 
 
 def test_silence_is_told(model, working):
@@ -356,8 +350,8 @@ def test_silence_is_told(model, working):
 
 def test_stopping_ends_a_network_that_runs(folder):
     path = colour_model(folder / "endless.onnx", rounds=1_000_000)
-    shelf = Shelf()
-    worker = Worker([camera(str(path), shelf, threads=1)])
+    sink = CollectingSink()
+    worker = Worker([camera(str(path), sink, threads=1)])
     worker.start()
     for _, _, message in drive(2):
         worker.offer(0, message)
@@ -368,7 +362,7 @@ def test_stopping_ends_a_network_that_runs(folder):
 
 
 def test_stopping_finishes_the_frame_under_way_when_it_is_quick(model):
-    shelf = Shelf()
+    sink = CollectingSink()
     entered = threading.Event()
 
     def slowly(message, received):
@@ -376,12 +370,12 @@ def test_stopping_finishes_the_frame_under_way_when_it_is_quick(model):
         time.sleep(0.05)
         return read(message, received)
 
-    worker = Worker([camera(model, shelf, read=slowly)])
+    worker = Worker([camera(model, sink, read=slowly)])
     worker.start()
     worker.offer(0, drive(1)[0][2])
     assert entered.wait(PATIENCE)
     assert worker.stop(PATIENCE)
-    assert len(shelf.kept["panoptic"]) == 1
+    assert len(sink.kept["panoptic"]) == 1
 
 
 def test_a_worker_that_never_started_stops(model):
@@ -403,8 +397,8 @@ def test_a_pipeline_goes_on_with_the_next_worker(model):
 
 
 def test_work_between_frames_is_done_by_the_worker(model, working):
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     messages = [m for _, _, m in drive(3)]
     give(worker, messages[0])
     assert worker.call(threading.current_thread).result(PATIENCE).name == "vps-worker"
@@ -412,38 +406,38 @@ def test_work_between_frames_is_done_by_the_worker(model, working):
         worker.call(lambda: 1 / 0).result(PATIENCE)
     worker.reset_tracks().result(PATIENCE)
     give(worker, messages[1])
-    first, second = shelf.kept["tracks"]
+    first, second = sink.kept["tracks"]
     assert (first.sequence_id, second.sequence_id) == (0, 1)
     assert {o.track_id for o in second.objects} == {3, 4}, "ids are never used twice"
 
 
 def test_a_disabled_worker_takes_no_notice(model, working):
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     worker.enabled = False
     for _, _, message in drive(3):
         worker.offer(0, message)
     worker.call(int).result(PATIENCE)
-    assert not shelf.kept
+    assert not sink.kept
     assert health(worker, PATIENCE)[0].message == "disabled"
     worker.enabled = True
     give(worker, drive(1)[0][2])
-    assert len(shelf.kept["tracks"]) == 1
+    assert len(sink.kept["tracks"]) == 1
 
 
 def test_outputs_that_nobody_wants_are_not_made(model, working):
-    shelf = Shelf(wanted={"tracks"})
-    worker = working(camera(model, shelf))
+    sink = CollectingSink(wanted={"tracks"})
+    worker = working(camera(model, sink))
     messages = [m for _, _, m in drive(4)]
     give(worker, messages[0])
-    assert set(shelf.kept) == {LABEL_INFO, "tracks"}
-    shelf.wanted, before = frozenset(), shelf.made
+    assert set(sink.kept) == {LABEL_INFO, "tracks"}
+    sink.wanted, before = frozenset(), sink.made
     give(worker, messages[1])
     give(worker, messages[2])
-    assert shelf.made == before
-    shelf.wanted = {"tracks"}
+    assert sink.made == before
+    sink.wanted = {"tracks"}
     give(worker, messages[3])
-    assert [o.hits for o in shelf.kept["tracks"][-1].objects] == [4, 4], "objects are tracked all the same"
+    assert [o.hits for o in sink.kept["tracks"][-1].objects] == [4, 4], "objects are tracked all the same"
 
 
 @pytest.mark.parametrize(
@@ -456,13 +450,13 @@ def test_outputs_that_nobody_wants_are_not_made(model, working):
     ids=["time jumps back", "a new size", "a long gap"],
 )
 def test_a_new_sequence_starts(model, working, change):
-    shelf = Shelf()
-    worker = working(camera(model, shelf))
+    sink = CollectingSink()
+    worker = working(camera(model, sink))
     for i in range(6):
         stamp, size = change(i)
         give(worker, raw(picture({0: (8, 40)}, size), stamp))
-    assert [m.sequence_id for m in shelf.kept["tracks"]] == [0, 0, 0, 1, 1, 1]
-    ids = [{o.track_id for o in m.objects} for m in shelf.kept["tracks"]]
+    assert [m.sequence_id for m in sink.kept["tracks"]] == [0, 0, 0, 1, 1, 1]
+    ids = [{o.track_id for o in m.objects} for m in sink.kept["tracks"]]
     assert ids == [{1}] * 3 + [{2}] * 3
 
 
@@ -470,22 +464,22 @@ def test_cameras_share_a_model_and_keep_their_own_objects(model, working):
     config = Config(model=model)
     first = OnlinePanoptic(config)
     assert not first.segmenter.recurrent
-    shelves = Shelf(), Shelf()
+    sinks = CollectingSink(), CollectingSink()
     names = ("front", "rear")
     both = (first, OnlinePanoptic(config, segmenter=first.segmenter))
-    worker = working(*(Camera(n, p, read, s) for n, p, s in zip(names, both, shelves, strict=True)))
+    worker = working(*(Camera(n, p, read, s) for n, p, s in zip(names, both, sinks, strict=True)))
     front = [raw(picture({0: (4 + 4 * i, 40)}), START + i * TENTH) for i in range(4)]
     rear = [raw(picture({1: (70, 36), 2: (8 + 4 * i, 8)}), START + i * TENTH) for i in range(4)]
     for one, other in zip(front, rear, strict=True):
         give(worker, one, 0)
         give(worker, other, 1)
-    for shelf, messages in zip(shelves, (front, rear), strict=True):
-        alone = Shelf()
+    for sink, messages in zip(sinks, (front, rear), strict=True):
+        alone = CollectingSink()
         single = working(camera(model, alone))
         for message in messages:
             give(single, message)
         for name in OUTPUTS:
-            assert [cdr(m) for m in shelf.kept[name]] == [cdr(m) for m in alone.kept[name]], name
+            assert [cdr(m) for m in sink.kept[name]] == [cdr(m) for m in alone.kept[name]], name
 
 
 @pytest.mark.parametrize("recurrent", [False, True])
@@ -499,11 +493,11 @@ def test_pipelines_share_a_network_that_keeps_no_state_and_are_fresh(folder, rec
 
 
 def test_no_camera_starves_beside_a_fast_one(slow, working):
-    shelves = Shelf({"tracks"}), Shelf({"tracks"})
+    sinks = CollectingSink({"tracks"}), CollectingSink({"tracks"})
     config = Config(model=slow, threads=1)
     first = OnlinePanoptic(config)
     both = (first, OnlinePanoptic(config, segmenter=first.segmenter))
-    worker = working(*(Camera(str(i), p, read, s) for i, (p, s) in enumerate(zip(both, shelves, strict=True))))
+    worker = working(*(Camera(str(i), p, read, s) for i, (p, s) in enumerate(zip(both, sinks, strict=True))))
     image = picture({0: (8, 40)})
     for i in range(40):
         worker.offer(0, raw(image, START + i * TENTH))
@@ -512,4 +506,4 @@ def test_no_camera_starves_beside_a_fast_one(slow, working):
         time.sleep(0.02)
     until(lambda: worker.stats[1].figures().frames + worker.stats[1].figures().dropped == 10)
     assert worker.stats[1].figures().frames >= 2
-    assert np.all(np.diff(stamps(shelves[1].kept["tracks"])) > 0)
+    assert np.all(np.diff(stamps(sinks[1].kept["tracks"])) > 0)

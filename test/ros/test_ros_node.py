@@ -124,7 +124,7 @@ def test_what_nobody_listens_to_is_not_made(world, model):
     node = world.node(model=model)
     world.run()
     tracks = world.listen("/vps/tracks").matched()
-    (camera,) = node.cameras
+    (camera,) = node.live.cameras
     assert camera.sink.wants("tracks")
     assert not any(camera.sink.wants(name) for name in ("overlay", "panoptic", "segments", "detections"))
     assert not node.count_publishers("/vps/panoptic_ids") and not camera.sink.wants("panoptic_ids")
@@ -180,7 +180,7 @@ def test_bad_images_are_told_once_and_survived(world, model, log):
         wait(lambda failed=failed: world.figures().failed == failed, "the failure")
     play(camera, tracks, good[1:], already=1)
     assert {o.track_id for o in tracks[-1].objects} == {1, 2}
-    log.says("martian8", "said once")
+    log.says("martian8", "logged once")
     log.says("is not a sensor_msgs/msg/Image")
     log.says("has step 288 and", "bytes of data")
     log.says("image of 0x0 pixels")
@@ -288,7 +288,7 @@ def test_it_works_again_after_every_round_trip(world, model):
     # The same camera goes on: who is known keeps the identity.
     assert {o.track_id for o in tracks[-1].objects} == {1, 2}
     assert world.change("deactivate") and world.change("cleanup")
-    assert node.cameras == () and node.count_publishers("/vps/tracks") == 0
+    assert node.live.cameras == () and node.count_publishers("/vps/tracks") == 0
     world.run()
     camera.matched()
     tracks.matched()
@@ -461,7 +461,7 @@ def test_cameras_share_the_model_and_nothing_else(world, model):
     play(one, left, [(0, 0, raw(picture({2: (8 + 4 * i, 40)}), START + i * TENTH)) for i in range(3)])
     assert [{o.track_id for o in m.objects} for m in front] == [{1, 2}] * 4
     assert [{o.track_id for o in m.objects} for m in left] == [{1}] * 3
-    assert len({id(camera.pipeline.segmenter) for camera in node.cameras}) == 1
+    assert len({id(camera.pipeline.segmenter) for camera in node.live.cameras}) == 1
 
 
 def test_nodes_in_namespaces_do_not_meet(world, model):

@@ -24,7 +24,7 @@ from support.worlds import colour_model, picture
 from vps_ros.commands.main import main
 from vps_ros.frame import AssociatedBy, TrackState
 from vps_ros.messages.images import ENCODINGS
-from vps_ros.messages.outputs import OUTPUTS
+from vps_ros.messages.panoptic import OUTPUTS
 from vps_ros.messages.typestore import typestore
 
 MISSING = [tool for tool in ("ros2", "colcon") if shutil.which(tool) is None]
@@ -265,7 +265,7 @@ sys.path[:0] = {[str(built.source)] if first == "source" else []}
 import json
 import vps_ros.msg
 from vps_ros import Config, OnlinePanoptic
-from vps_ros.messages.outputs import OUTPUTS
+from vps_ros.messages.panoptic import OUTPUTS
 from vps_ros.messages.typestore import typestore
 assert typestore().types["vps_ros/msg/TrackedObjects"]
 assert Config() and callable(OnlinePanoptic)

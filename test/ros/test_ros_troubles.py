@@ -57,7 +57,7 @@ def log(capfd):
 def test_the_model_is_freed(world, model, ways):
     node = world.node(model=model)
     assert world.change(ways[0])
-    segmenter = weakref.ref(node.cameras[0].pipeline.segmenter)
+    segmenter = weakref.ref(node.live.cameras[0].pipeline.segmenter)
     for way in ways[1:]:
         assert world.change(way)
     gc.collect()
@@ -70,11 +70,11 @@ def test_a_worker_that_cannot_be_stopped_is_an_error_from_which_the_node_recover
     node = world.node(model=str(hanging), threads=1)
     world.run()
     world.camera("/image").matched().send(drive(1)[0][2])
-    wait(lambda: node.worker.busy > 0, "the frame")
+    wait(lambda: node.live.worker.busy > 0, "the frame")
     left = workers()
     assert not world.change("deactivate")
     assert world.state() == "unconfigured"
-    assert node.cameras == () and node.worker is None
+    assert node.live.cameras == () and node.live.worker is None
     log.says("the worker did not stop", level="ERROR")
     assert world.set(model=model).successful
     world.run()
@@ -99,9 +99,9 @@ def test_a_dead_worker_is_told_and_another_one_takes_its_place(world, model, log
         # As no failure of a frame or of a parameter ends it, but what is to end a process.
         raise SystemExit
 
-    node.worker.call(die)
-    wait(lambda: not node.worker.alive, "its end")
-    log.says("the worker died", level="FATAL")
+    node.live.worker.call(die)
+    wait(lambda: not node.live.worker.alive, "its end")
+    log.says("the worker failed", level="FATAL")
     log.says("the worker is not running", level="ERROR")
     wait(lambda: health[-1].status[0].level == 2, "the diagnostics")
     answer = world.call(Trigger, "/vps/reset_tracks")
@@ -174,7 +174,7 @@ def test_a_wait_is_told_once_and_its_end_too(world, model, log):
     camera = world.camera("/image").matched()
     assert world.set(patience=100.0).successful
     play(camera, tracks)
-    log.says("well again", level="INFO")
+    log.says("back to normal", level="INFO")
 
 
 def test_what_comes_and_goes_is_told_once(world, model, log):
@@ -191,7 +191,7 @@ def test_what_comes_and_goes_is_told_once(world, model, log):
         time.sleep(1.2)
     assert log.count("[WARN]", "martian8") == 1
     assert log.count("[WARN]", "could not be used") == 1
-    assert log.count("well again") == 1
+    assert log.count("back to normal") == 1
 
 
 # Too much of it

@@ -18,9 +18,9 @@ from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 from support.bags import TYPES, drive
-from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
+from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
 from vps_ros.messages.typestore import read_message
-from vps_ros.ros.endpoints import message_class
+from vps_ros.ros.transport import interface_class
 
 PATIENCE = 120.0
 """Seconds that a busy machine may take for anything."""
@@ -73,7 +73,7 @@ class World:
 
     def figures(self, camera: int = 0):
         """Those of the first node's worker."""
-        return self.nodes[0].worker.stats[camera].figures()
+        return self.nodes[0].live.worker.stats[camera].figures()
 
     def call(self, kind: type, name: str, **fields):
         """The answer of a service."""
@@ -149,7 +149,7 @@ class Source:
     """A camera that publishes messages of rosbags."""
 
     def __init__(self, node, topic: str, kind: str, qos: QoSProfile) -> None:
-        self._publisher = node.create_publisher(message_class(kind), topic, qos)
+        self._publisher = node.create_publisher(interface_class(kind), topic, qos)
 
     @property
     def listeners(self) -> int:
@@ -174,7 +174,7 @@ class Heard(list):
         super().__init__()
         self.topic = topic
         take = lambda data: self.append(read_message(data, kind))  # noqa: E731
-        self.subscription = node.create_subscription(message_class(kind), topic, take, qos, raw=True)
+        self.subscription = node.create_subscription(interface_class(kind), topic, take, qos, raw=True)
         self._node = node
 
     def matched(self) -> Heard:

@@ -21,8 +21,9 @@ PATIENCE = 120
 pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
 
 from support import ROOT  # noqa: E402
-from vps_ros.live.dds import Bus, Profile  # noqa: E402
-from vps_ros.messages.outputs import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS  # noqa: E402
+from vps_ros.live.dds import DdsParticipant  # noqa: E402
+from vps_ros.live.transport import QosProfile  # noqa: E402
+from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS  # noqa: E402
 from vps_ros.messages.typestore import read_message, typestore  # noqa: E402
 
 TYPES = {**OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE}
@@ -104,7 +105,7 @@ class Wire:
     """This process and others on a wire of their own."""
 
     def __init__(self) -> None:
-        self.bus = Bus()
+        self.participant = DdsParticipant()
         self.heard: dict[str, list] = defaultdict(list)
         self.times: dict[str, list[int]] = defaultdict(list)
         self.readers: dict[str, str] = {}
@@ -115,7 +116,7 @@ class Wire:
             if process.running.poll() is None:
                 process.running.kill()
                 process.wait()
-        self.bus.close()
+        self.participant.close()
 
     def run(self, *command: object) -> Process:
         process = Process(*command)
@@ -134,7 +135,7 @@ class Wire:
 
     def offer(self, topic="/camera/image_raw", kind="sensor_msgs/msg/Image", reliability="reliable", depth=10):
         """A writer of images, whether anybody listens or not."""
-        return self.bus.writer(topic, kind, Profile(reliability, depth))
+        return self.participant.writer(topic, kind, QosProfile(reliability, depth))
 
     def publish(self, topic="/camera/image_raw", kind="sensor_msgs/msg/Image", reliability="reliable", camera=0):
         """A writer, once `vps-ros live` hears it, and knows who listens to its outputs (`listen` first).
@@ -144,7 +145,7 @@ class Wire:
         if "diagnostics" not in self.readers:
             self.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
         writer = self.offer(topic, kind, reliability)
-        until(lambda: writer.listeners, f"a subscriber of {topic}")
+        until(lambda: writer.subscribers, f"a subscriber of {topic}")
 
         def met() -> bool:
             values = self.values(camera)
@@ -180,7 +181,7 @@ class Wire:
             self.times[name].append(time.time_ns())
             self.heard[name].append(read_message(bytes(data), kind))
 
-        reader = self.bus.reader(topic, kind, Profile("reliable", depth, latched), take)
+        reader = self.participant.reader(topic, kind, QosProfile("reliable", depth, latched), take)
         self.readers[name] = topic
         if wait:
             until(lambda: reader.publishers, f"a publisher of {topic}")

@@ -7,7 +7,8 @@ import json
 import sys
 import time
 
-from vps_ros.live.dds import Bus, Profile
+from vps_ros.live.dds import DdsParticipant
+from vps_ros.live.transport import QosProfile
 from vps_ros.messages.panoptic import nanoseconds
 from vps_ros.messages.typestore import read_message
 
@@ -19,10 +20,10 @@ def show(name: str, data: bytes) -> None:
     print(json.dumps({"topic": name, "stamp": nanoseconds(message.header.stamp)}), flush=True)
 
 
-with Bus() as bus:
+with DdsParticipant() as participant:
     for name in KINDS:
-        profile = Profile(depth=100, latched=name == "label_info")
-        bus.reader(f"/vps/{name}", KINDS[name], profile, lambda data, name=name: show(name, data))
+        profile = QosProfile(depth=100, latched=name == "label_info")
+        participant.reader(f"/vps/{name}", KINDS[name], profile, lambda data, name=name: show(name, data))
     print("listening", flush=True)
     while sys.stdout:
         time.sleep(1)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
+from vps_ros.commands.dds import Signals, add_dds_flags, join, leave
 from vps_ros.commands.parameters import add_parameter_flags, config_from
-from vps_ros.commands.signals import Signals, leave
-from vps_ros.commands.wire import add_wire_flags, join
 from vps_ros.config import Config, LiveConfig
 from vps_ros.errors import InputError
 from vps_ros.files import refuse_folder, write_json
-from vps_ros.live.names import absolute
+from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
+from vps_ros.live.transport import absolute
 from vps_ros.live.worker import Worker
 from vps_ros.shipped import model_path
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="TOPIC",
         help="image topic, raw or compressed; NAME=TOPIC, again and again, for several cameras that share a model",
     )
-    add_wire_flags(parser)
+    add_dds_flags(parser)
     parser.add_argument("--name", default="vps", help="name of the node, under which its topics are (default: vps)")
     parser.add_argument("--json", metavar="F", help="write the figures as JSON at the end")
     parser.add_argument("--force", action="store_true", help="replace a JSON file that exists")
@@ -49,38 +49,40 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         refuse_folder(args.json, args.force)
     model_path(config.model)
-    with log_to_stderr(), Signals() as signals, join(args) as bus:
-        from vps_ros.live.dds_node import DdsNode
+    with log_to_stderr(), Signals() as signals, join(args) as participant:
+        from vps_ros.live.dds_transport import DdsTransport
 
         note(f"loading model {config.model}")
         made = signals.during(lambda: pipelines(config, len(topics)))
-        if made is not None:
-            node = DdsNode(bus, topics, made, live, name)
-            note(
-                f"domain {bus.domain}: {', '.join(topics.values())} -> /{name}/...; "
-                f"model {config.model}, providers {', '.join(made[0].segmenter.providers)}; Ctrl-C ends"
-            )
-            node.start()
-            try:
-                with ticker() as show:
-                    while node.worker.alive and not signals.wait(1.0):
-                        node.tick()
-                        show("  ".join(_lines(node.worker)))
-            finally:
-                alive = node.worker.alive
-                ended = node.stop()
-    if made is None:
-        leave(0)
-    for line in _lines(node.worker):
+        if made is None:
+            participant.close()
+            leave(0)
+        node = LiveNode(DdsTransport(participant, name))
+        node.configure(topics, made, live)
+        note(
+            f"domain {participant.domain}: {', '.join(topics.values())} -> /{name}/...; "
+            f"model {config.model}, providers {', '.join(made[0].segmenter.providers)}; Ctrl-C ends"
+        )
+        worker = node.activate()
+        try:
+            with ticker() as show:
+                while worker.alive and not signals.wait(1.0):
+                    node.tick()
+                    show("  ".join(_lines(worker)))
+        finally:
+            alive = worker.alive
+            stopped = node.deactivate()
+    for line in _lines(worker):
         note(line)
-    for stats in node.worker.stats:
+    for stats in worker.stats:
         for reason, count in stats.figures().failures.items():
             warn(f"{count} frame(s) skipped: {reason}")
     if args.json:
-        write_json(args.json, _figures(node.worker))
-    if not ended:
-        leave(0 if alive else 1)
-    return 0 if alive else 1
+        write_json(args.json, _figures(worker))
+    code = 0 if alive else 1
+    if not stopped:
+        leave(code)
+    return code
 
 
 def _topics(given: list[str]) -> dict[str, str]:

@@ -8,8 +8,7 @@ from contextlib import closing
 from time import monotonic
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
-from vps_ros.commands.signals import Signals
-from vps_ros.commands.wire import add_wire_flags, join
+from vps_ros.commands.dds import Signals, add_dds_flags, join
 from vps_ros.config import RELIABILITIES
 from vps_ros.errors import InputError
 from vps_ros.recording.bag import Bag
@@ -48,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--wait", type=float, default=3.0, metavar="S", help="seconds to wait for a subscriber at most (default: 3)"
     )
-    add_wire_flags(parser)
+    add_dds_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -56,14 +55,14 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--rate {args.rate}: give a number above 0")
     if not args.wait >= 0:
         raise InputError(f"--wait {args.wait}: give seconds, 0 or more")
-    with log_to_stderr(), closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as bus:
-        from vps_ros.live.dds import Profile
+    with log_to_stderr(), closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as participant:
+        from vps_ros.live.transport import QosProfile
 
         topics = [choose_image_topic(bag, name) for name in args.topic or [None]]
-        writers = {t.name: bus.writer(t.name, t.type, Profile(args.reliability)) for t in topics}
-        note(f"domain {bus.domain}: {', '.join(f'{t.name} ({t.count})' for t in topics)}; Ctrl-C ends")
+        writers = {t.name: participant.writer(t.name, t.type, QosProfile(args.reliability)) for t in topics}
+        note(f"domain {participant.domain}: {', '.join(f'{t.name} ({t.count})' for t in topics)}; Ctrl-C ends")
         patience = monotonic() + args.wait
-        while not any(writer.listeners for writer in writers.values()):
+        while not any(writer.subscribers for writer in writers.values()):
             if signals.wait(0.05) or monotonic() > patience:
                 break
         sent = lost = 0

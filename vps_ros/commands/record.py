@@ -9,16 +9,14 @@ from time import time_ns
 from typing import TYPE_CHECKING
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
-from vps_ros.commands.signals import Signals
-from vps_ros.commands.wire import add_wire_flags, join
+from vps_ros.commands.dds import Signals, add_dds_flags, join
 from vps_ros.errors import InputError
-from vps_ros.live.names import absolute
+from vps_ros.live.transport import Endpoint, QosProfile, absolute
 from vps_ros.messages.typestore import typestore
 from vps_ros.recording.writer import BagWriter
 
 if TYPE_CHECKING:
-    from vps_ros.live.dds import Bus, Profile, Reader
-    from vps_ros.live.dds_graph import Offer
+    from vps_ros.live.dds import DdsParticipant, Reader
 
 DESCRIPTION = (
     "Record topics of the ROS 2 wire (DDS) as a rosbag2, without ROS: all whose types are known here, or those that "
@@ -37,14 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help="default: all whose types are known")
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
-    add_wire_flags(parser)
+    add_dds_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     wanted = {absolute(topic) for topic in args.topics}
-    with log_to_stderr(), Signals() as signals, BagWriter(args.output, args.force) as bag, join(args) as bus:
-        recorder = _Recorder(bus, wanted)
-        note(f"domain {bus.domain}: {', '.join(sorted(wanted)) or 'every topic'} -> {args.output}; Ctrl-C ends")
+    with log_to_stderr(), Signals() as signals, BagWriter(args.output, args.force) as bag, join(args) as participant:
+        recorder = _Recorder(participant, wanted)
+        note(f"domain {participant.domain}: {', '.join(sorted(wanted)) or 'every topic'} -> {args.output}; Ctrl-C ends")
         count = 0
         with ticker() as show:
             ended = False
@@ -68,11 +66,9 @@ def run(args: argparse.Namespace) -> int:
 class _Recorder:
     """Subscribes to each topic as it is offered; what comes waits in `waiting`, in the order of its coming."""
 
-    def __init__(self, bus: Bus, wanted: set[str]) -> None:
-        from vps_ros.live.dds_graph import Graph
-
-        self._bus, self._wanted, self._graph = bus, wanted, Graph(bus)
-        self._readers: dict[str, tuple[Reader, str, Profile]] = {}
+    def __init__(self, participant: DdsParticipant, wanted: set[str]) -> None:
+        self._participant, self._wanted = participant, wanted
+        self._readers: dict[str, tuple[Reader, str, QosProfile]] = {}
         self.unknown: set[str] = set()
         self.waiting: Queue = Queue(_WAITING)
         self.lost = 0
@@ -84,14 +80,13 @@ class _Recorder:
 
     def look(self) -> None:
         """Subscribes to what is new, in a quality of service that every publisher of the topic can meet."""
-        from vps_ros.live.dds import Profile
-
-        offers: dict[str, list[Offer]] = {}
-        for offer in self._graph.offers():
+        offers: dict[str, list[Endpoint]] = {}
+        for offer in self._participant.publishers():
             if offer.topic in self._wanted or not self._wanted:
                 offers.setdefault(offer.topic, []).append(offer)
         for topic, there in offers.items():
-            reader, kind, before = self._readers.get(topic, (None, there[0].kind, Profile(depth=_DEPTH, latched=True)))
+            best = QosProfile(depth=_DEPTH, latched=True)
+            reader, kind, before = self._readers.get(topic, (None, there[0].kind, best))
             if kind not in typestore().types:
                 if self._wanted and topic not in self.unknown:
                     warn(f"{topic} is a {kind}, whose definition is not known here; it is left out")
@@ -99,14 +94,14 @@ class _Recorder:
                 continue
             # A topic of a bag has one type.
             there = [one for one in there if one.kind == kind]
-            reliable = before.reliability == "reliable" and all(one.reliability == "reliable" for one in there)
-            latched = before.latched and all(one.latched for one in there)
-            profile = Profile("reliable" if reliable else "best_effort", _DEPTH, latched)
+            reliable = before.reliability == "reliable" and all(one.qos.reliability == "reliable" for one in there)
+            latched = before.latched and all(one.qos.latched for one in there)
+            profile = QosProfile("reliable" if reliable else "best_effort", _DEPTH, latched)
             if reader is None or profile != before:
                 if reader is not None:
-                    self._bus.drop(reader)
+                    reader.close()
                 take = partial(self._take, topic, kind, latched)
-                self._readers[topic] = self._bus.reader(topic, kind, profile, take), kind, profile
+                self._readers[topic] = self._participant.reader(topic, kind, profile, take), kind, profile
 
     def take(self) -> list[tuple[str, str, bool, bytes, int]]:
         """What has come: topic, type, whether it is for latecomers too, CDR, nanoseconds of its coming."""

@@ -1,1 +1,1 @@
-"""What runs beside a camera: one worker for every transport, and DDS without ROS."""
+"""The node beside a camera: one worker and one node for every transport, and DDS as the transport without ROS."""

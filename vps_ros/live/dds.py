@@ -1,15 +1,15 @@
-"""The wire of ROS 2 without ROS: topics, types and qualities of service as rmw has them, over Eclipse Cyclone DDS."""
+"""Topics of ROS 2 without ROS: a participant with readers and writers like those of rmw, on Eclipse Cyclone DDS."""
 
 from __future__ import annotations
 
 import logging
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
+from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
 from cyclonedds.core import DDSException, GuardCondition, InstanceState, ReadCondition, SampleState, ViewState, WaitSet
 from cyclonedds.domain import Domain, DomainParticipant
 from cyclonedds.pub import DataWriter, Publisher
@@ -19,42 +19,43 @@ from cyclonedds.topic import Topic
 from cyclonedds.util import duration
 
 from vps_ros.errors import InputError
-from vps_ros.live.causes import Causes
 from vps_ros.live.dds_config import check_interface, configuration, domain_id
-from vps_ros.live.dds_room import Room, Words, keep_memory
-from vps_ros.live.dds_types import dds_type, sample, type_hash
-from vps_ros.live.names import absolute
+from vps_ros.live.dds_serialisation import (
+    PaddedBytes,
+    SerialisationBuffer,
+    dds_type,
+    keep_memory,
+    ros_name,
+    sample,
+    type_hash,
+)
+from vps_ros.live.stats import MessageCounter
+from vps_ros.live.transport import Endpoint, QosProfile, absolute
 from vps_ros.messages.typestore import typestore
 
 log = logging.getLogger(__name__)
 
 _ALL = ViewState.Any | InstanceState.Any | SampleState.Any
 _BLOCK = duration(milliseconds=100)
-"""How long a message may wait for room; rmw waits for ever. Not a matter between the two sides."""
+"""How long a write may wait for space in the queue; rmw waits for ever. Publishers and subscribers need not agree."""
 _POLL = duration(seconds=1)
+_MOST = 10_000
 
 
-@dataclass(frozen=True)
-class Profile:
-    """Quality of service, as a rmw_qos_profile_t has it.
+class Readable(Protocol):
+    """Called by the participant's thread whenever its condition is met."""
 
-    Attributes:
-        reliability: "reliable" or "best_effort".
-        depth: messages kept.
-        latched: late subscribers get what was kept (durability transient local).
-    """
+    condition: ReadCondition
 
-    reliability: str = "reliable"
-    depth: int = 10
-    latched: bool = False
+    def read(self) -> None: ...
 
 
-class Bus:
-    """A participant of a domain, with its readers and writers. Close it, or use it as a context manager.
+class DdsParticipant:
+    """A participant of a DDS domain, with its readers and writers. Close it, or use it as a context manager.
 
     Args:
         domain: default ROS_DOMAIN_ID, else 0.
-        interface: name or address of the network interface; default as Cyclone chooses, or as CYCLONEDDS_URI says.
+        interface: name or address of the network interface; default by CYCLONEDDS_URI, else Cyclone's choice.
 
     Raises InputError when the domain cannot be joined.
     """
@@ -66,180 +67,211 @@ class Bus:
         wanted = configuration(interface, os.environ)
         try:
             self._domain = Domain(self.domain, wanted)
-            self.participant = DomainParticipant(self.domain)
+            self.entity = DomainParticipant(self.domain)
         except DDSException as error:
             on = f" on {interface}" if interface else ""
             raise InputError(
                 f"domain {self.domain}{on} cannot be joined ({error}); check the interface and CYCLONEDDS_URI"
             ) from None
-        self._publisher = Publisher(self.participant)
-        self._subscriber = Subscriber(self.participant)
+        self._publisher = Publisher(self.entity)
+        self._subscriber = Subscriber(self.entity)
+        self._publications = BuiltinDataReader(self.entity, BuiltinTopicDcpsPublication)
         self._topics: dict[tuple[str, str], Topic] = {}
-        self._readers: list[Reader] = []
+        self._readables: list[Readable] = []
         self._lock = Lock()
         self._closing = False
-        self._changed = GuardCondition(self.participant)
-        self._waitset = WaitSet(self.participant)
+        self._changed = GuardCondition(self.entity)
+        self._waitset = WaitSet(self.entity)
         self._waitset.attach(self._changed)
         self._thread = Thread(target=self._read, name="vps-dds", daemon=True)
         self._thread.start()
 
-    def __enter__(self) -> Bus:
+    def __enter__(self) -> DdsParticipant:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def writer(self, name: str, kind: str, profile: Profile) -> Writer:
-        """Offers messages of type `kind` on a topic of that ROS name."""
-        return self.endpoint_writer(f"rt{absolute(name)}", kind, profile)
+    def writer(self, name: str, kind: str, qos: QosProfile) -> Writer:
+        """Publishes messages of type `kind` on the ROS topic `name`."""
+        return self.endpoint_writer(f"rt{absolute(name)}", kind, qos)
 
-    def reader(self, name: str, kind: str, profile: Profile, take: Callable[[bytes], None]) -> Reader:
-        """Calls `take` with the CDR of each message, in the thread that reads: it must come back at once."""
-        return self.endpoint_reader(f"rt{absolute(name)}", kind, profile, take)
+    def reader(self, name: str, kind: str, qos: QosProfile, callback: Callable[[bytes], None]) -> Reader:
+        """Calls `callback` with the CDR of each message, in the participant's thread: it must return at once."""
+        return self.endpoint_reader(f"rt{absolute(name)}", kind, qos, callback)
 
-    def endpoint_writer(self, topic: str, kind: str, profile: Profile, service: bool = False, note: str = "") -> Writer:
-        """As `writer`, for a topic of that DDS name. `note` comes before the type's hash in the USER_DATA."""
+    def endpoint_writer(
+        self, topic: str, kind: str, qos: QosProfile, service: bool = False, user_data: str = ""
+    ) -> Writer:
+        """As `writer`, for a DDS topic name. `user_data` comes before the type's hash in USER_DATA."""
         on = self._topic(topic, kind, service)
-        return Writer(DataWriter(self._publisher, on, _qos(profile, kind, note)), kind, topic)
+        return Writer(DataWriter(self._publisher, on, _dds_qos(qos, kind, user_data)), kind, topic)
 
     def endpoint_reader(
         self,
         topic: str,
         kind: str,
-        profile: Profile,
-        take: Callable[[bytes], None],
+        qos: QosProfile,
+        callback: Callable[[bytes], None],
         service: bool = False,
-        note: str = "",
+        user_data: str = "",
     ) -> Reader:
-        """As `reader`, for a topic of that DDS name."""
+        """As `reader`, for a DDS topic name."""
         on = self._topic(topic, kind, service)
-        reader = Reader(DataReader(self._subscriber, on, _qos(profile, kind, note)), profile, take)
-        with self._lock:
-            self._readers.append(reader)
-            self._waitset.attach(reader.condition)
-        self._changed.set(True)
+        reader = Reader(self, DataReader(self._subscriber, on, _dds_qos(qos, kind, user_data)), qos, callback)
+        self.attach(reader)
         return reader
 
-    def drop(self, reader: Reader) -> None:
-        """Ends a subscription."""
+    def attach(self, readable: Readable) -> None:
+        """Calls `readable.read` from now on."""
         with self._lock:
-            self._readers.remove(reader)
-            self._waitset.detach(reader.condition)
+            self._readables.append(readable)
+            self._waitset.attach(readable.condition)
         self._changed.set(True)
 
+    def detach(self, readable: Readable) -> None:
+        with self._lock:
+            self._readables.remove(readable)
+            self._waitset.detach(readable.condition)
+        self._changed.set(True)
+
+    def publishers(self) -> tuple[Endpoint, ...]:
+        """The publishers of ROS topics in the domain, own ones included, sorted by topic."""
+        found = (
+            Endpoint(one.topic_name.removeprefix("rt"), ros_name(one.type_name), _ros_qos(one.qos))
+            for one in self._publications.read(_MOST)
+            if one.sample_info.instance_state == InstanceState.Alive and one.topic_name.startswith("rt/")
+        )
+        return tuple(sorted(found, key=lambda endpoint: (endpoint.topic, endpoint.kind)))
+
     def close(self) -> None:
-        """Leaves the domain, which the others are told; readers and writers are of no use any more."""
+        """Leaves the domain; readers and writers cannot be used any more."""
         if self._closing:
             return
         self._closing = True
         self._changed.set(True)
         self._thread.join()
-        # Python's references would keep it for ever, and the others would go on sending.
-        self.participant.__del__()
+        # References in Python would keep the participant alive, and others would go on sending to it.
+        self.entity.__del__()
         self._domain.__del__()
 
     def _topic(self, topic: str, kind: str, service: bool) -> Topic:
         if (topic, kind) not in self._topics:
-            # rosbags makes its code for a type when it first meets it, which would be in the middle of a frame.
+            # rosbags generates code at the first use of a type, which would delay the first frame.
             typestore().get_msgdef(kind)
-            self._topics[topic, kind] = Topic(self.participant, topic, dds_type(kind, service))
+            self._topics[topic, kind] = Topic(self.entity, topic, dds_type(kind, service))
         return self._topics[topic, kind]
 
     def _read(self) -> None:
-        causes = Causes()
+        errors = MessageCounter()
         while not self._closing:
             try:
                 self._waitset.wait(_POLL)
                 self._changed.set(False)
                 with self._lock:
-                    readers = tuple(self._readers)
-                for reader in readers:
-                    reader.read()
-            # Nothing that one message brings may end the reading of the others.
+                    readables = tuple(self._readables)
+                for readable in readables:
+                    readable.read()
+            # A failure with one message must not end the reading of others.
             except Exception as error:
-                if not self._closing and causes.add(str(error)):
-                    log.exception("reading from the wire failed (said once; further ones are counted)")
+                if not self._closing and errors.add(str(error)):
+                    log.exception("reading from DDS failed (logged once; further ones are counted)")
 
 
 class Writer:
-    """Sends messages of one type on one topic."""
+    """Sends messages of one type on one topic (transport.Publisher)."""
 
     def __init__(self, writer: DataWriter, kind: str, topic: str) -> None:
         self._writer = writer
         self.kind = kind
         self._topic = topic
-        self._carrier = writer.data_type
-        self._room = Room()
+        self._sample_type = writer.data_type
+        self._buffer = SerialisationBuffer()
         self._sending = Lock()
-        self._lost = Causes()
+        self._errors = MessageCounter()
 
     @property
-    def listeners(self) -> int:
-        """How many subscribers there are."""
+    def subscribers(self) -> int:
         return self._writer.get_publication_matched_status().current_count
 
     def send(self, message: Any) -> bool:
         """Serialises and sends; false when the message was lost, which is logged once."""
         with self._sending:
-            return self._write(self._room.serialise(message, self.kind))
+            return self._write(self._buffer.serialise(message, self.kind))
 
     def send_cdr(self, cdr: bytes | memoryview) -> bool:
         """Sends a message that is serialised already."""
         with self._sending:
-            return self._write(self._room.fill(cdr))
+            return self._write(self._buffer.copy(cdr))
 
-    def _write(self, words: Words) -> bool:
+    def _write(self, cdr: PaddedBytes) -> bool:
         try:
-            self._writer.write(sample(self._carrier, words))
+            self._writer.write(sample(self._sample_type, cdr))
         except DDSException as error:
-            if self._lost.add(str(error)):
-                log.warning("%s: a message could not be sent (%s; said once)", self._topic, error)
+            if self._errors.add(str(error)):
+                log.warning("%s: a message could not be sent (%s; logged once)", self._topic, error)
             return False
         return True
 
     def flush(self, seconds: float) -> bool:
-        """Waits until every reliable subscriber has what was sent, at most so long; whether they have."""
+        """Waits at most so long until every reliable subscriber has received all messages; whether they have."""
         try:
             return self._writer.wait_for_acks(int(seconds * 1e9))
-        # Cyclone's binding trips over the name of the time-out.
+        # Raised by Cyclone's binding at a timeout, whose code it does not know.
         except AttributeError:
             return False
 
+    def close(self) -> None:
+        """Ends the publisher; others learn that it is gone."""
+        self._writer.__del__()
+
 
 class Reader:
-    """Gets messages of one type on one topic."""
+    """Receives messages of one type on one topic (transport.Subscription)."""
 
-    def __init__(self, reader: DataReader, profile: Profile, take: Callable[[bytes], None]) -> None:
+    def __init__(
+        self, owner: DdsParticipant, reader: DataReader, qos: QosProfile, callback: Callable[[bytes], None]
+    ) -> None:
+        self._owner = owner
         self._reader = reader
-        self._most = profile.depth
-        self._take = take
+        self.qos = qos
+        self._callback = callback
         self.condition = ReadCondition(reader, _ALL)
 
     @property
     def publishers(self) -> int:
-        """How many there are whose type and quality of service go with ours."""
+        """Number of publishers whose type and quality of service match."""
         return self._reader.get_subscription_matched_status().current_count
 
     def read(self) -> None:
-        """Hands on what has come."""
-        for one in self._reader.take(self._most):
-            # Others tell that a publisher has gone.
+        """Passes on what has arrived."""
+        for one in self._reader.take(self.qos.depth):
+            # A sample without data reports that a publisher is gone.
             if hasattr(one, "cdr"):
-                self._take(one.cdr)
+                self._callback(one.cdr)
+
+    def close(self) -> None:
+        self._owner.detach(self)
 
 
-def _qos(profile: Profile, kind: str, note: str) -> Qos:
+def _dds_qos(qos: QosProfile, kind: str, user_data: str) -> Qos:
     policies = [
-        Policy.History.KeepLast(profile.depth),
-        Policy.Reliability.Reliable(_BLOCK) if profile.reliability == "reliable" else Policy.Reliability.BestEffort,
-        Policy.Durability.TransientLocal if profile.latched else Policy.Durability.Volatile,
+        Policy.History.KeepLast(qos.depth),
+        Policy.Reliability.Reliable(_BLOCK) if qos.reliability == "reliable" else Policy.Reliability.BestEffort,
+        Policy.Durability.TransientLocal if qos.latched else Policy.Durability.Volatile,
         Policy.WriterDataLifecycle(autodispose=False),
         Policy.DataRepresentation(use_cdrv0_representation=True),
-        # Without it, ROS warns that it cannot know whether both sides mean the same type.
-        Policy.Userdata(f"{note}typehash={type_hash(kind)};".encode()),
+        # Without it ROS warns that it cannot compare the types of both sides.
+        Policy.Userdata(f"{user_data}typehash={type_hash(kind)};".encode()),
     ]
-    if profile.latched:
-        kept = Policy.History.KeepLast(profile.depth)
+    if qos.latched:
+        kept = Policy.History.KeepLast(qos.depth)
         policies.append(Policy.DurabilityService(duration(seconds=0), kept, -1, -1, -1))
     return Qos(*policies)
+
+
+def _ros_qos(qos: Qos) -> QosProfile:
+    """Reliability and durability; the depth is not published."""
+    reliable = isinstance(qos[Policy.Reliability], Policy.Reliability.Reliable)
+    latched = qos[Policy.Durability] != Policy.Durability.Volatile
+    return QosProfile("reliable" if reliable else "best_effort", latched=latched)

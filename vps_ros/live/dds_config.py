@@ -1,4 +1,4 @@
-"""Where on the network DDS looks for its peers, from the environment variables that ROS 2 knows."""
+"""Configuration of Cyclone DDS from the environment variables of ROS 2: domain, discovery, interface, buffers."""
 
 from __future__ import annotations
 
@@ -11,22 +11,21 @@ from xml.sax.saxutils import quoteattr
 from vps_ros.errors import InputError
 
 HIGHEST_DOMAIN = 232
-"""Of a higher one, the ports would not be ports any more."""
+"""A higher domain would need port numbers above 65535."""
 _PARTICIPANTS = 32
-"""Processes on one machine that find each other without multicast, as rmw_cyclonedds_cpp has it."""
+"""Processes on one machine that find each other without multicast; the value of rmw_cyclonedds_cpp."""
 _LARGE = (
-    # A picture of some megabytes in pieces of the default 1.3 kB overruns every socket: few large ones arrive.
+    # An image of some megabytes in fragments of the default 1.3 kB overruns socket buffers; few large fragments do not.
     "<General><MaxMessageSize>65500B</MaxMessageSize><FragmentSize>65000B</FragmentSize></General>"
-    # With the default of 1 MiB, most of a picture is lost before the receiver looks; the system may allow less.
+    # With the default of 1 MiB most of an image is lost before the receiver reads; the system may allow less.
     '<Internal><SocketReceiveBufferSize min="default" max="16MB"/>'
-    # Writers keep their last few messages, whoever has not got them: beyond that, nobody who is slow, or was killed,
-    # may hold up the others.
+    # High enough that a subscriber that is slow or was killed never blocks a writer, which keeps its last few messages.
     "<Watermarks><WhcHigh>1GB</WhcHigh></Watermarks></Internal>"
 )
 
 
 def domain_id(given: int | None, environment: Mapping[str, str]) -> int:
-    """The domain: as given, else ROS_DOMAIN_ID, else 0. Raises InputError when it is none."""
+    """The domain: `given`, else ROS_DOMAIN_ID, else 0. Raises InputError for an invalid number."""
     text, where = str(given), "--domain"
     if given is None:
         text, where = environment.get("ROS_DOMAIN_ID") or "0", "ROS_DOMAIN_ID"
@@ -40,44 +39,44 @@ def domain_id(given: int | None, environment: Mapping[str, str]) -> int:
 
 
 def check_interface(name: str | None) -> None:
-    """Raises InputError when this machine has no network interface of that name; addresses are Cyclone's to judge."""
+    """Raises InputError when this machine has no network interface of that name; Cyclone itself checks addresses."""
     if name is not None and _kind(name) == "name":
         there = [one for _, one in socket.if_nameindex()]
         if name not in there:
-            raise InputError(f"--interface: there is no {name!r} here; there is {', '.join(there)}")
+            raise InputError(f"--interface: this machine has no {name!r}; it has {', '.join(there)}")
 
 
 def configuration(interface: str | None, environment: Mapping[str, str]) -> str:
-    """Cyclone's configuration: ours for large messages, then what ROS 2's variables say, then the user's own.
+    """Cyclone's configuration: for large messages, by the variables of ROS 2, CYCLONEDDS_URI, `interface`.
 
-    Later parts win, so that CYCLONEDDS_URI has the last word, but for an `interface` (name or address) that is given.
+    Later parts win. `interface` is a name or an address.
     """
     own = environment.get("CYCLONEDDS_URI", "")
-    reach, peers = _reach(environment)
+    reach, peers = _discovery_range(environment)
     interfaces = [] if interface is None else [interface]
-    # Cyclone takes those of all parts together, and none twice.
+    # Cyclone uses the interfaces of all parts together, so that no part may repeat one.
     if reach == "LOCALHOST" and not interfaces and not _names_interfaces(own):
-        interfaces = _towards(peers)
+        interfaces = _addresses_towards(peers)
     chosen = "".join(f"<NetworkInterface {_kind(one)}={quoteattr(one)}/>" for one in interfaces)
     last = f"<General><Interfaces>{chosen}</Interfaces></General>" if chosen else ""
     parts = [_in_domain(_LARGE), _in_domain(_discovery(reach, peers)), own, _in_domain(last)]
     return ",".join(part for part in parts if part)
 
 
-def _reach(environment: Mapping[str, str]) -> tuple[str, list[str]]:
-    """How far to look, and whom to ask, by ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS and ROS_LOCALHOST_ONLY."""
+def _discovery_range(environment: Mapping[str, str]) -> tuple[str, list[str]]:
+    """Discovery range and peers by ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS and ROS_LOCALHOST_ONLY."""
     reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper() or "SUBNET"
     peers = [peer for peer in environment.get("ROS_STATIC_PEERS", "").split(";") if peer]
     if environment.get("ROS_LOCALHOST_ONLY") == "1":
         reach, peers = "LOCALHOST", []
     if reach not in ("SUBNET", "LOCALHOST", "SYSTEM_DEFAULT"):
         choices = "SUBNET, LOCALHOST or SYSTEM_DEFAULT"
-        raise InputError(f"ROS_AUTOMATIC_DISCOVERY_RANGE: {reach} leaves nobody to talk to; set {choices}")
+        raise InputError(f"ROS_AUTOMATIC_DISCOVERY_RANGE: {reach} is not supported; set {choices}")
     return reach, ["localhost", *peers] if reach == "LOCALHOST" else peers
 
 
 def _discovery(reach: str, peers: list[str]) -> str:
-    """As rmw_cyclonedds_cpp of Jazzy has it."""
+    """The discovery settings of rmw_cyclonedds_cpp in Jazzy."""
     if reach == "SYSTEM_DEFAULT":
         return ""
     listed = "".join(f"<Peer address={quoteattr(peer)}/>" for peer in peers)
@@ -90,17 +89,17 @@ def _discovery(reach: str, peers: list[str]) -> str:
     )
 
 
-def _towards(peers: list[str]) -> list[str]:
+def _addresses_towards(peers: list[str]) -> list[str]:
     """Own addresses from which these peers are reached.
 
-    Since 11, Cyclone hears nothing that comes over an interface which it has not chosen, and of itself it never chooses
-    loopback where there is another: nodes on the same machine that address it as localhost would not be met.
+    Cyclone 11 and later receives only on the interfaces that it has chosen, and never chooses loopback by itself where
+    there is another interface: it would not find nodes on the same machine that address it as localhost.
     """
     found = []
     for peer in peers:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:
-                # Sends nothing: it only asks for the way.
+                # Sends nothing, but selects the route.
                 probe.connect((peer, 9))
             except (OSError, UnicodeError):
                 continue
@@ -109,7 +108,7 @@ def _towards(peers: list[str]) -> list[str]:
 
 
 def _names_interfaces(own: str) -> bool:
-    """Whether a CYCLONEDDS_URI does; of one that is a file it is assumed."""
+    """Whether a CYCLONEDDS_URI names interfaces; assumed when it is a file."""
     return "NetworkInterface" in own or bool(re.sub("<.*>", "", own, flags=re.DOTALL).strip(" ,"))
 
 

@@ -1,4 +1,4 @@
-"""Pipelines of several cameras that share one model."""
+"""The pipelines of several cameras, which share one model."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ _WARM_UP, _SIZE = 3, (360, 640, 3)
 
 
 def pipelines(config: Config, count: int) -> tuple[OnlinePanoptic, ...]:
-    """One for each camera, with a tracker of its own; the network is loaded once, unless it keeps state of a stream.
+    """One pipeline for each camera, with a tracker of its own; the network is loaded once, unless it is recurrent.
 
-    The first real frame is as quick as any: others have gone through the same code.
+    They are warmed up, so that the first frame takes no longer than others.
 
     Raises InputError when the model or a parameter cannot be used.
     """
     first = OnlinePanoptic(config)
     shared = None if first.segmenter.recurrent else first.segmenter
-    # A tracker of its own: nothing of it may be remembered.
+    # With another tracker, so that no track of the warm-up remains.
     _warm_up(OnlinePanoptic(config, segmenter=first.segmenter))
     first.segmenter.reset()
     return (first, *(OnlinePanoptic(config, segmenter=shared) for _ in range(count - 1)))
 
 
 def _warm_up(pipeline: OnlinePanoptic) -> None:
-    """Some grey frames with an object that no model finds: tables and libraries are loaded when they are first used."""
+    """Runs grey frames with one artificial object: tables and libraries are loaded at their first use."""
     things = [info.id for info in pipeline.taxonomy.classes if info.isthing][:1]
     for stamp in range(_WARM_UP):
         frame = Frame(np.full(_SIZE, 127, np.uint8), stamp)
         try:
             found = pipeline.segmenter(frame.image).embeddings
-        # What is wrong with the model is said with the first real frame.
+        # The first real frame will report what is wrong with the model.
         except DroppedFrame:
             return
         embeddings = None if found is None else np.ones((len(things), found.shape[1]), np.float32)
@@ -43,7 +43,7 @@ def _warm_up(pipeline: OnlinePanoptic) -> None:
 
 
 def _segmentation(things: list[int], embeddings: NDArray[np.float32] | None) -> Segmentation:
-    """One object, or none, in the middle of the picture."""
+    """A segmentation of at most one object, in the middle of the image."""
     height, width, _ = _SIZE
     count, (x, y) = len(things), (width // 4, height // 4)
     painted = np.zeros((height, width), np.uint8)

@@ -1,7 +1,9 @@
-"""How one camera fares: rate, latency, drops, failures; memory does not grow with time."""
+"""Statistics of one camera: rate, latency, drops, failures; memory does not grow with time."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Lock
@@ -10,11 +12,49 @@ from time import monotonic
 import numpy as np
 
 from vps_ros.frame import STAGES, PanopticFrame
-from vps_ros.live.causes import Causes
 
 RECENT = 10.0
-"""Seconds that rate and latency are taken over."""
+"""Seconds over which rate and latency are computed."""
 _KEPT = 10_000
+_NUMBER = re.compile(r"\d+")
+
+
+def cause_of(message: str) -> str:
+    """The message with "#" for each number (stamp, size): equal for messages of the same cause."""
+    return _NUMBER.sub("#", message)
+
+
+class MessageCounter:
+    """Counts messages by cause (`cause_of`), at most 100 causes; tells which message is the first of its cause."""
+
+    _MOST = 100
+    _REST = "further causes"
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._counts: Counter[str] = Counter()
+        self._lock = Lock()
+
+    def add(self, message: str) -> bool:
+        """Counts a message; whether it is the first of its cause, which is to be logged."""
+        cause = cause_of(message)
+        with self._lock:
+            if cause not in self._first and len(self._first) >= self._MOST:
+                cause = message = self._REST
+            new = cause not in self._first
+            self._first.setdefault(cause, message)
+            self._counts[cause] += 1
+        return new
+
+    @property
+    def total(self) -> int:
+        with self._lock:
+            return self._counts.total()
+
+    def to_dict(self) -> dict[str, int]:
+        """The first message of each cause -> number of messages."""
+        with self._lock:
+            return {self._first[cause]: count for cause, count in self._counts.items()}
 
 
 @dataclass(frozen=True)
@@ -22,15 +62,15 @@ class Figures:
     """Stats at one moment.
 
     Attributes:
-        received: images that came in; `dropped` of them gave way to a newer one, `failed` could not be used.
-        frames: those that became messages.
-        rate: of these, a second, over the last RECENT seconds.
-        p50, p99: milliseconds from an image's coming in until its messages are out, over the same time; None: no frame.
+        received: images that arrived; `dropped` of them were replaced by a newer one, `failed` could not be used.
+        frames: images that were published as messages; `rate` of them per second, over the last RECENT seconds.
+        p50, p99: milliseconds from the arrival of an image until its messages are sent, over the same time; None
+            without a frame.
         stages: median milliseconds of each of STAGES over the latest frames of the run.
-        objects: those the tracker knows now; `tracks`: identities given so far.
+        objects: known to the tracker now; `tracks`: identities given so far.
         sequence_id: of the latest frame.
-        failures: what went wrong -> how often; `in_a_row`: since the last good frame.
-        silent: seconds since the last image came in, or since the start.
+        failures: message of each cause -> number; `in_a_row`: failures since the last good frame.
+        silent: seconds since the last image arrived, or since the start.
     """
 
     received: int
@@ -50,17 +90,17 @@ class Figures:
 
 
 class Stats:
-    """Counts what happens to one camera's images; any thread may call."""
+    """Collects the statistics of one camera; any thread may call."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._began = self._arrived = clock()
         self._received = self._dropped = self._frames = self._in_a_row = 0
         self._objects = self._tracks = self._sequence_id = 0
-        # A ring of the latest frames: when each was done, its milliseconds in all, and in each stage.
+        # Ring buffer of the latest frames: time of completion, milliseconds in total and in each stage.
         self._ring = np.zeros((_KEPT, 2 + len(STAGES)))
         self._lock = Lock()
-        self.causes = Causes()
+        self.failures = MessageCounter()
 
     def arrived(self) -> None:
         with self._lock:
@@ -72,7 +112,7 @@ class Stats:
             self._dropped += 1
 
     def done(self, milliseconds: float, result: PanopticFrame) -> None:
-        """A frame whose messages are out, so long after it came in."""
+        """A frame whose messages are sent, so many milliseconds after it arrived."""
         stages = (result.milliseconds[stage] for stage in STAGES)
         with self._lock:
             self._ring[self._frames % _KEPT] = (self._clock(), milliseconds, *stages)
@@ -83,10 +123,10 @@ class Stats:
             self._sequence_id = result.sequence_id
 
     def failed(self, message: str) -> bool:
-        """An image that could not be used; whether its cause is a new one."""
+        """An image that could not be used; whether its cause is new."""
         with self._lock:
             self._in_a_row += 1
-        return self.causes.add(message)
+        return self.failures.add(message)
 
     @property
     def in_a_row(self) -> int:
@@ -98,7 +138,7 @@ class Stats:
         with self._lock:
             latest = self._ring[: self._frames].copy()
             counts = (self._received, self._dropped, self._frames, self._in_a_row)
-            knows = (self._objects, self._tracks, self._sequence_id)
+            objects, tracks, sequence_id = self._objects, self._tracks, self._sequence_id
             silent = now - self._arrived
         received, dropped, frames, in_a_row = counts
         recent = latest[now - latest[:, 0] <= RECENT]
@@ -108,22 +148,22 @@ class Stats:
         return Figures(
             received=received,
             dropped=dropped,
-            failed=self.causes.total,
+            failed=self.failures.total,
             frames=frames,
             rate=(len(recent) - 1) / since if since > 0 else 0.0,
             p50=p50,
             p99=p99,
-            objects=knows[0],
-            tracks=knows[1],
-            sequence_id=knows[2],
+            objects=objects,
+            tracks=tracks,
+            sequence_id=sequence_id,
             in_a_row=in_a_row,
             silent=silent,
-            failures=self.causes.to_dict(),
+            failures=self.failures.to_dict(),
             stages=dict(zip(STAGES, middle, strict=False)),
         )
 
     def to_json(self) -> dict:
-        """As the `--json` of `replay`, latency over the latest frames of the run and from an image's coming in."""
+        """The keys of `replay --json`; latency is measured from arrival, over the latest frames."""
         now = self.figures()
         with self._lock:
             latest = self._ring[: self._frames, 1].copy()

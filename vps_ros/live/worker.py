@@ -1,4 +1,4 @@
-"""The one worker: takes the newest frame of each camera, steps its pipeline, publishes. No transport, no queue."""
+"""The worker: takes the newest frame of each camera, runs its pipeline, publishes. Independent of the transport."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Event, Thread
+from threading import Condition, Event, Thread
 from time import monotonic, perf_counter, time_ns
-from typing import Any, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,31 +17,113 @@ from numpy.typing import NDArray
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, PanopticFrame
-from vps_ros.live.sink import Sink
-from vps_ros.live.slots import Slots, Waiting
 from vps_ros.live.stats import Stats
-from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS, output
+from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, output
 from vps_ros.online import OnlinePanoptic
 
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+Item = TypeVar("Item")
 FAILURES = 10
-"""So many frames in a row that could not be used are an error, and the tracks start afresh."""
-_BEAT = 0.2
+"""After so many unusable frames in a row the health is an error, and the tracks start afresh."""
+_POLL = 0.2
 _GRACE = 0.4
-"""Share of the time for stopping in which the frame under way may still be finished."""
+"""Share of the time for stopping in which the current frame may still be finished."""
+
+
+class Messages(Protocol):
+    """Makes message objects; vps_ros.messages.typestore.BagMessages is one."""
+
+    def make(self, name: str, /, **fields: Any) -> Any:
+        """A message of type `name` ("sensor_msgs/msg/Image") from all of its fields."""
+        ...
+
+    def pixels(self, array: Any) -> Any:
+        """The value of a `uint8[]` field."""
+        ...
+
+
+class Sink(Protocol):
+    """Receives the output messages of one camera; called only in the worker's thread."""
+
+    @property
+    def messages(self) -> Messages: ...
+
+    def wants(self, output: str) -> bool:
+        """Whether this one of messages.panoptic.OUTPUTS has a subscriber; others are not computed."""
+        ...
+
+    def publish(self, output: str, message: Any) -> None:
+        """Sends a message, or drops it; must not wait for subscribers. Late subscribers get LABEL_INFO too."""
+        ...
+
+
+class FrameBuffer(Protocol[Item]):
+    """Where frames wait for the worker; any thread may call."""
+
+    def put(self, camera: int, item: Item) -> bool:
+        """Stores an item; whether another one was dropped for it."""
+        ...
+
+    def take(self, timeout: float) -> tuple[int, Item] | None:
+        """Camera and item; None after `timeout` seconds without an item, or after `wake`."""
+        ...
+
+    def wake(self) -> None:
+        """Ends the current `take`, or the next one."""
+        ...
+
+
+class LatestFrames(Generic[Item]):
+    """FrameBuffer of one item for each camera: a newer item replaces an older one, so that no queue grows.
+
+    Cameras are served in turn: a fast camera cannot starve the others.
+    """
+
+    def __init__(self, cameras: int) -> None:
+        self._items: list[Item | None] = [None] * cameras
+        self._next = 0
+        self._awake = False
+        self._changed = Condition()
+
+    def put(self, camera: int, item: Item) -> bool:
+        with self._changed:
+            replaced = self._items[camera] is not None
+            self._items[camera] = item
+            self._changed.notify()
+        return replaced
+
+    def take(self, timeout: float) -> tuple[int, Item] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._awake or any(item is not None for item in self._items), timeout)
+            if self._awake:
+                self._awake = False
+                return None
+            for step in range(len(self._items)):
+                camera = (self._next + step) % len(self._items)
+                item = self._items[camera]
+                if item is not None:
+                    self._items[camera] = None
+                    self._next = camera + 1
+                    return camera, item
+        return None
+
+    def wake(self) -> None:
+        with self._changed:
+            self._awake = True
+            self._changed.notify()
 
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera and what is its own.
+    """One camera.
 
     Attributes:
-        name: of the camera; "" where there is only one.
+        name: "" for a single camera.
         pipeline: with a tracker of its own. Pipelines may share a segmenter that keeps no state.
-        read: a message that the subscription got, and when (ns), to a Frame; raises DroppedFrame.
-        sink: where its outputs go.
+        read: decodes a message that arrived at a time (ns) to a Frame; raises DroppedFrame.
+        sink: receives the outputs.
     """
 
     name: str
@@ -52,7 +134,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Arrival:
-    """A message as it came in: nanoseconds of the system's clock, and seconds of perf_counter."""
+    """A message, its time of arrival on the node's clock (ns), and on perf_counter (s)."""
 
     message: Any
     received: int
@@ -60,33 +142,40 @@ class Arrival:
 
 
 class Worker:
-    """Works for one camera or for several that share a model, in one thread of its own.
+    """Processes the frames of one camera, or of several that share a model, in a thread of its own.
 
-    A subscription calls `offer`, which takes no time. Whatever happens to one frame is logged once per cause, counted
-    and survived. A worker runs once; make another one to run again, with the same pipelines if `stop` was true.
+    A subscription calls `offer`, which returns at once. The failure of a frame is logged once per cause and counted,
+    and the next frame is processed. A worker runs once; make another one to run again, with the same pipelines if
+    `stop` returned true.
 
     Args:
-        cameras: each with its own pipeline and sink.
-        waiting: where frames wait; the newest of each camera, unless a measurement wants something else.
+        buffer: where frames wait; default LatestFrames.
+        clock: time of arrival of a message (ns).
 
     Attributes:
         stats: of each camera.
-        enabled: while false, frames are taken no notice of.
+        enabled: while false, frames are counted and discarded.
     """
 
-    def __init__(self, cameras: Sequence[Camera], waiting: Waiting[Arrival] | None = None) -> None:
+    def __init__(
+        self,
+        cameras: Sequence[Camera],
+        buffer: FrameBuffer[Arrival] | None = None,
+        clock: Callable[[], int] = time_ns,
+    ) -> None:
         self.cameras = tuple(cameras)
         self.stats = tuple(Stats() for _ in self.cameras)
         self.enabled = True
-        self._waiting: Waiting[Arrival] = waiting or Slots(len(self.cameras))
+        self._buffer: FrameBuffer[Arrival] = buffer or LatestFrames(len(self.cameras))
+        self._clock = clock
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
         self._overlays = [Overlay(camera.pipeline.taxonomy) for camera in self.cameras]
         self._labelled = [False] * len(self.cameras)
         self._stopping = Event()
         self._ended = Event()
-        self._hurry = Event()
+        self._aborting = Event()
         self._busy_since: float | None = None
-        # As a daemon, a thread that hangs in native code cannot keep the process from ending.
+        # A daemon thread that hangs in native code cannot keep the process from ending.
         self._thread = Thread(target=self._run, name="vps-worker", daemon=True)
 
     def start(self) -> None:
@@ -94,30 +183,34 @@ class Worker:
 
     @property
     def alive(self) -> bool:
-        """Whether frames that are offered will be looked at."""
+        """Whether offered frames will be processed."""
         return self._thread.is_alive() and not self._stopping.is_set()
 
     @property
     def busy(self) -> float:
-        """Seconds that it has been at the same frame; 0 while it waits for one."""
+        """Seconds spent on the current frame so far; 0 while waiting for one."""
         since = self._busy_since
         return monotonic() - since if since is not None else 0.0
 
     def offer(self, camera: int, message: Any) -> None:
-        """A message of a camera, by its place in `cameras`, just now come in; from any thread."""
+        """A message that has just arrived from a camera, given by its index in `cameras`; any thread may call."""
         stats = self.stats[camera]
         stats.arrived()
-        if self.enabled and not self._stopping.is_set() and self._waiting.put(camera, _now(message)):
+        if (
+            self.enabled
+            and not self._stopping.is_set()
+            and self._buffer.put(camera, Arrival(message, self._clock(), perf_counter()))
+        ):
             stats.dropped()
 
     def call(self, work: Callable[[], Answer]) -> Future[Answer]:
-        """Does `work` in the worker's thread between two frames, where pipelines may be changed.
+        """Runs `work` in the worker's thread between two frames, where pipelines may be changed.
 
-        Cancelled by a worker that has stopped or died.
+        The future is cancelled if the worker has stopped or failed.
         """
         future: Future[Answer] = Future()
         self._jobs.append((work, future))
-        self._waiting.wake()
+        self._buffer.wake()
         if self._stopping.is_set() or self._ended.is_set():
             self._cancel_jobs()
         return future
@@ -127,25 +220,25 @@ class Worker:
         return self.call(self._reset)
 
     def stop(self, timeout: float = 1.0) -> bool:
-        """Ends the thread within `timeout` seconds, also from the middle of a slow network; whether it has ended.
+        """Ends the thread within `timeout` seconds, also during a slow network run; whether it has ended.
 
-        It has not when native code runs that nothing can interrupt: a single layer of a network that takes so long.
-        The thread then dies with the process, and publishes nothing any more.
+        It has not ended when a single layer of a network takes longer: ONNX Runtime cannot be interrupted there. The
+        thread then publishes nothing any more and ends with the process.
         """
         self._stopping.set()
-        self._waiting.wake()
+        self._buffer.wake()
         end = monotonic() + timeout
         if self._thread.ident is not None:
             self._thread.join(timeout * _GRACE)
-            self._hurry.set()
+            self._aborting.set()
             while self._thread.is_alive() and monotonic() < end:
-                # Again and again: the call that is to be interrupted may only be about to begin.
+                # Repeated, because the call to interrupt may not have begun yet.
                 for camera in self.cameras:
                     camera.pipeline.interrupt()
                 self._thread.join(0.02)
         self._cancel_jobs()
         if self._thread.is_alive():
-            log.error("the worker did not stop within %g s: the network hangs in a layer of its own", timeout)
+            log.error("the worker did not stop within %g s: one layer of the network takes longer", timeout)
             return False
         return True
 
@@ -153,19 +246,19 @@ class Worker:
         try:
             while not self._stopping.is_set():
                 self._do_jobs()
-                taken = self._waiting.take(_BEAT)
+                taken = self._buffer.take(_POLL)
                 if taken is not None:
                     self._busy_since = monotonic()
-                    self._look_at(*taken)
+                    self._process(*taken)
                     self._busy_since = None
-        # Threads end without a word otherwise, and the process would look alive.
+        # Without this a thread ends silently, and the process would seem to work.
         except BaseException:
-            log.critical("the worker died; nothing is published any more", exc_info=True)
+            log.critical("the worker failed; nothing is published any more", exc_info=True)
         finally:
             self._ended.set()
             self._cancel_jobs()
 
-    def _look_at(self, index: int, arrival: Arrival) -> None:
+    def _process(self, index: int, arrival: Arrival) -> None:
         camera, stats = self.cameras[index], self.stats[index]
         try:
             frame = camera.read(arrival.message, arrival.received)
@@ -173,18 +266,18 @@ class Worker:
             self._publish(index, frame, result)
         except DroppedFrame as reason:
             if stats.failed(str(reason)):
-                log.warning("%sframe skipped: %s (said once; further ones are counted)", _of(camera), reason)
+                log.warning("%sframe skipped: %s (logged once; further ones are counted)", _prefix(camera), reason)
         except Exception as error:
-            if self._hurry.is_set():
+            if self._aborting.is_set():
                 return
             what = f"{type(error).__name__}: {error}"
             if stats.failed(what):
-                log.exception("%sframe failed: %s (said once; further ones are counted)", _of(camera), what)
+                log.exception("%sframe failed: %s (logged once; further ones are counted)", _prefix(camera), what)
         else:
             stats.done((perf_counter() - arrival.at) * 1e3, result)
-        # Only once for as long as it lasts: after it there is nothing to forget, and nothing new to say.
+        # `==`: once for each series of failures.
         if stats.in_a_row == FAILURES:
-            log.error("%s%d frames in a row could not be used; tracks start afresh", _of(camera), FAILURES)
+            log.error("%s%d frames in a row could not be used; tracks start afresh", _prefix(camera), FAILURES)
             camera.pipeline.reset()
 
     def _publish(self, index: int, frame: Frame, result: PanopticFrame) -> None:
@@ -195,7 +288,7 @@ class Worker:
             return overlay(frame.image, result)
 
         def publish(name: str) -> None:
-            if not self._hurry.is_set():
+            if not self._aborting.is_set():
                 camera.sink.publish(name, output(name, result, taxonomy, camera.sink.messages, draw))
 
         if not self._labelled[index]:
@@ -226,14 +319,10 @@ class Worker:
     def _next_job(self) -> tuple[Callable[[], Any], Future] | None:
         try:
             return self._jobs.popleft()
-        # Asking first whether there is one would be too early: who stops the worker takes jobs away as well.
+        # No test beforehand: another thread that stops the worker may remove the job in between.
         except IndexError:
             return None
 
 
-def _now(message: Any) -> Arrival:
-    return Arrival(message, time_ns(), perf_counter())
-
-
-def _of(camera: Camera) -> str:
+def _prefix(camera: Camera) -> str:
     return f"{camera.name}: " if camera.name else ""

@@ -1,1 +1,1 @@
-"""PanopticFrame <-> ROS messages; images <-> arrays; knows no transport."""
+"""Images and PanopticFrames to ROS messages and back; independent of the transport."""

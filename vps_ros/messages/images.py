@@ -1,4 +1,4 @@
-"""sensor_msgs/Image and CompressedImage to RGB arrays, and arrays to Image.
+"""sensor_msgs/Image and CompressedImage to RGB arrays and Frames, and arrays to Image.
 
 Colour conversions follow cv_bridge: YUV is BT.601 in video range, `8UC3` is BGR, and 16-bit images are scaled
 from 0..65535 to 0..255 (value / 257, rounded), whatever number of bits the camera really uses.
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
+from vps_ros.frame import Frame
+from vps_ros.messages.typestore import nanoseconds
 
 Rgb: TypeAlias = NDArray[np.uint8]
 
 _CHANNELS = {
-    # encoding: (channels, cv2 code to RGB, or None when it is RGB already)
+    # encoding: (channels, cv2 code to RGB, or None for RGB)
     "rgb8": (3, None),
     "bgr8": (3, cv2.COLOR_BGR2RGB),
     "rgba8": (4, cv2.COLOR_RGBA2RGB),
@@ -45,10 +47,10 @@ ENCODINGS = (*_CHANNELS, *_WIDE, *_PLANAR)
 """Values of Image.encoding that `image_to_rgb` reads."""
 
 _SHOWN = 40
-"""Letters of a text out of a message that are told of it."""
+"""Characters of a message's own text that an error message repeats."""
 _DEPTH = re.compile(r"(16U|16S|32F|64F)C1$")
 _BT601 = np.array(
-    # Video range: Y 16..235, U and V 16..240 around 128 (ITU-R BT.601); the last column takes the offsets away.
+    # Video range: Y 16..235, U and V 16..240 around 128 (ITU-R BT.601); the last column subtracts the offsets.
     [
         [1.164383, 0.0, 1.596027, -16 * 1.164383 - 128 * 1.596027],
         [1.164383, -0.391762, -0.812968, -16 * 1.164383 + 128 * (0.391762 + 0.812968)],
@@ -64,7 +66,7 @@ def image_to_rgb(message: Any) -> Rgb:
     """
     height, width, encoding = int(message.height), int(message.width), str(message.encoding)
     if height < 1 or width < 1:
-        raise DroppedFrame(f"image of {width}x{height} pixels; nothing to see in it")
+        raise DroppedFrame(f"image of {width}x{height} pixels is empty")
     data = _bytes(message.data)
     if encoding in _PLANAR:
         return _planar(data, height, width, int(message.step), encoding)
@@ -85,7 +87,7 @@ def compressed_to_rgb(message: Any) -> Rgb:
     """uint8 [H, W, 3] of a sensor_msgs/CompressedImage with a JPEG or PNG; EXIF orientation is ignored.
 
     `format` may be plain ("jpeg") or as image_transport writes it ("rgb8; jpeg compressed bgr8").
-    Raises DroppedFrame when the picture is broken or holds no colours.
+    Raises DroppedFrame when the image is corrupt or holds no colour image.
     """
     original, _, how = (part.strip() for part in str(message.format).partition(";"))
     if "compressedDepth" in how or _DEPTH.match(original):
@@ -106,7 +108,7 @@ def compressed_to_rgb(message: Any) -> Rgb:
         raise DroppedFrame(f"compressed image ({data.size} bytes, format {named!r}) cannot be decoded")
     if mosaic:
         return _to_rgb(image[:, :, None], original, _CHANNELS[original][1])
-    # image_transport may hand the encoder RGB as if it were BGR; then what comes back as BGR is RGB.
+    # image_transport may give the encoder RGB as if it were BGR; the decoded "BGR" is then RGB.
     if how and "compressed" in how and "compressed bgr" not in how and original in ("rgb8", "rgba8"):
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
@@ -138,14 +140,14 @@ def image_to_array(message: Any, encoding: str, dtype: type[np.generic]) -> NDAr
 
 
 def _bytes(data: Any) -> NDArray[np.uint8]:
-    """The data field as rosbags (array), rclpy (array.array) or a test (bytes, list) holds it, without a copy."""
+    """The data field as an array, without a copy unless it is a list."""
     if isinstance(data, (list, tuple)):
         return np.array(data, np.uint8)
     return np.frombuffer(data, np.uint8)
 
 
 def _rows(data: NDArray[np.uint8], height: int, used: int, step: int, what: str) -> NDArray[np.uint8]:
-    """uint8 [height, used], contiguous: the rows without what pads them to `step` bytes."""
+    """uint8 [height, used], contiguous: the rows without their padding to `step` bytes."""
     if step < used or data.size != height * step:
         raise DroppedFrame(
             f"image of {what} needs rows of at least {used} bytes; it has step {step} and {data.size} bytes of data"
@@ -185,18 +187,18 @@ def _planar(data: NDArray[np.uint8], height: int, width: int, step: int, encodin
 
 
 def is_cut_jpeg(data: NDArray[np.uint8]) -> bool:
-    """Whether this is a JPEG without its end marker: decoders fill the rest of such a picture with grey."""
+    """Whether this is a JPEG without its end marker: decoders fill the rest of such an image with grey."""
     if data.size < 4 or data[0] != 0xFF or data[1] != 0xD8:
         return False
     raw, at = memoryview(data), 2
     while at + 4 <= data.size and raw[at] == 0xFF and raw[at + 1] != 0xDA:
         at += 1 if raw[at + 1] == 0xFF else 2 + (raw[at + 2] << 8 | raw[at + 3])
-    # A thumbnail has an end marker too, so that only what follows the header counts.
+    # A thumbnail has an end marker too: search only behind the header.
     return bytes(raw[min(at, data.size) :]).rfind(b"\xff\xd9") < 0
 
 
 def _unknown(encoding: str) -> DroppedFrame:
-    # A damaged message may have a megabyte there.
+    # A corrupt message may hold a megabyte of text here.
     encoding = encoding[:_SHOWN]
     if _DEPTH.match(encoding):
         return DroppedFrame(f"encoding {encoding!r} is depth or raw data; choose a colour or grey topic")
@@ -207,4 +209,16 @@ DECODERS: dict[str, Callable[[Any], Rgb]] = {
     "sensor_msgs/msg/Image": image_to_rgb,
     "sensor_msgs/msg/CompressedImage": compressed_to_rgb,
 }
-"""How each type that carries a picture becomes an RGB array."""
+"""Message type of an image -> its conversion to an RGB array."""
+
+
+def frame_of(message: Any, kind: str, received: int) -> Frame:
+    """The Frame of an image message of type `kind`, one of DECODERS.
+
+    Args:
+        received: time of arrival in nanoseconds; the stamp of a message whose driver left its stamp at zero.
+
+    Raises DroppedFrame when the image cannot be used.
+    """
+    header = message.header
+    return Frame(DECODERS[kind](message), nanoseconds(header.stamp) or received, str(header.frame_id))

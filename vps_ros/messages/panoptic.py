@@ -1,6 +1,6 @@
-"""PanopticFrame to the messages of each output topic, and back. Knows no transport.
+"""PanopticFrame to the message of each output topic, and back. Independent of the transport.
 
-Every function takes `messages`, which makes the messages of a host (typestore.BagMessages, or the node's own).
+Every function takes `messages`, which makes the message objects (typestore.BagMessages).
 """
 
 from __future__ import annotations
@@ -14,28 +14,42 @@ from numpy.typing import NDArray
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
 from vps_ros.messages.images import array_to_image, image_to_array
+from vps_ros.messages.typestore import make_header, make_time, nanoseconds
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 CLASS_DIVISOR = 1_000_000
 """A pixel of panoptic_ids is class * CLASS_DIVISOR + track id."""
 VOID_PIXEL = -1
 """A pixel of panoptic_ids without class; 0 would be class 0."""
+OUTPUTS = {
+    "tracks": "vps_ros/msg/TrackedObjects",
+    "segments": "vps_ros/msg/PanopticSegments",
+    "detections": "vision_msgs/msg/Detection2DArray",
+    "panoptic": "sensor_msgs/msg/Image",
+    "panoptic_ids": "sensor_msgs/msg/Image",
+    "overlay": "sensor_msgs/msg/Image",
+}
+"""Output topic -> message type, in the order of publishing: small messages first, so that they arrive first."""
+LABEL_INFO, LABEL_INFO_TYPE = "label_info", "vision_msgs/msg/LabelInfo"
+"""Published once, with the first frame; late subscribers get it too."""
 
 
-def make_header(stamp: int, frame_id: str, messages: Any) -> Any:
-    """std_msgs/Header of a stamp in nanoseconds."""
-    return messages.make("std_msgs/msg/Header", stamp=make_time(stamp, messages), frame_id=frame_id)
+def output(
+    name: str, frame: PanopticFrame, taxonomy: Taxonomy, messages: Any, draw: Callable[[], NDArray[np.uint8]]
+) -> Any:
+    """The message of one of OUTPUTS, or LABEL_INFO.
 
-
-def make_time(stamp: int, messages: Any) -> Any:
-    """builtin_interfaces/Time of nanoseconds; whole seconds are rounded down, so that nanosec is never negative."""
-    sec, nanosec = divmod(int(stamp), 1_000_000_000)
-    return messages.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
-
-
-def nanoseconds(time: Any) -> int:
-    """builtin_interfaces/Time as nanoseconds."""
-    return int(time.sec) * 1_000_000_000 + int(time.nanosec)
+    Args:
+        draw: returns the overlay, uint8 [H, W, 3]; called only for `overlay`.
+    """
+    if name == "overlay":
+        return overlay(frame, draw(), messages)
+    if name == LABEL_INFO:
+        return label_info(frame.stamp, frame.frame_id, taxonomy, messages)
+    if name in ("panoptic", "panoptic_ids"):
+        return (panoptic if name == "panoptic" else panoptic_ids)(frame, messages)
+    make = {"tracks": tracks, "segments": segments, "detections": detections}[name]
+    return make(frame, taxonomy, messages)
 
 
 def panoptic(frame: PanopticFrame, messages: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Every message type that vps_ros reads or writes, parsed from .msg files, without ROS."""
+"""Every message type that vps_ros reads or writes, parsed from .msg files, without ROS; times and headers."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def typestore() -> Typestore:
 
 def own_definitions() -> Path:
     """Folder of vps_ros' own .msg files: in a wheel, in the source tree, or in a ROS installation."""
-    for folder in _places():
+    for folder in _candidates():
         if (folder / "TrackedObjects.msg").is_file():
             return folder
-    raise InputError(f"{_PACKAGE}: its message definitions are missing; install vps_ros again")
+    raise InputError(f"{_PACKAGE}: the .msg files of vps_ros are missing; install vps_ros again")
 
 
-def _places() -> Iterator[Path]:
+def _candidates() -> Iterator[Path]:
     yield _DEFINITIONS / "vps_ros"
     yield _PACKAGE.parent / "msg"
     # colcon puts the modules in PREFIX/lib/pythonX.Y/site-packages and the definitions in PREFIX/share.
@@ -64,7 +64,7 @@ def read_message(data: bytes | memoryview, kind: str) -> Any:
 
 
 class BagMessages:
-    """Makes messages as rosbags has them; a host with its own message classes brings another maker like it."""
+    """Makes the message objects of rosbags."""
 
     def __init__(self) -> None:
         self.store = typestore()
@@ -76,6 +76,22 @@ class BagMessages:
     def pixels(self, array: NDArray[Any]) -> Any:
         """What a `uint8[]` field takes: here a flat view of the array's bytes, in C order."""
         return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def make_header(stamp: int, frame_id: str, messages: Any) -> Any:
+    """std_msgs/Header of a stamp in nanoseconds."""
+    return messages.make("std_msgs/msg/Header", stamp=make_time(stamp, messages), frame_id=frame_id)
+
+
+def make_time(stamp: int, messages: Any) -> Any:
+    """builtin_interfaces/Time of nanoseconds; whole seconds are rounded down, so that nanosec is never negative."""
+    sec, nanosec = divmod(int(stamp), 1_000_000_000)
+    return messages.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+
+
+def nanoseconds(time: Any) -> int:
+    """builtin_interfaces/Time as nanoseconds."""
+    return int(time.sec) * 1_000_000_000 + int(time.nanosec)
 
 
 def full_name(name: str) -> str:

@@ -11,8 +11,7 @@ from typing import Any
 
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame
-from vps_ros.messages.frames import frame_of
-from vps_ros.messages.images import DECODERS
+from vps_ros.messages.images import DECODERS, frame_of
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.recording.loss import Loss

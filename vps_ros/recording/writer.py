@@ -17,7 +17,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing
 from vps_ros.frame import PanopticFrame
-from vps_ros.messages.outputs import LABEL_INFO, OUTPUTS, output
+from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, output
 from vps_ros.messages.typestore import BagMessages, typestore
 from vps_ros.taxonomy import Taxonomy
 

@@ -13,7 +13,7 @@ from vps_ros.ros.node import VpsNode
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs until it is shut down; 2 where it could not start."""
+    """Runs until it is shut down; returns 2 when it cannot start."""
     rclpy.init(args=arguments)
     try:
         try:

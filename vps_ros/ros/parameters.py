@@ -1,10 +1,10 @@
-"""The parameters as those of a node: types, ranges, meanings, and what may change when."""
+"""The parameters of vps_ros as parameters of the ROS node: types, ranges, meanings, and when they may change."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
 from rclpy.node import Node
@@ -24,19 +24,19 @@ from vps_ros.config import (
 from vps_ros.errors import InputError
 from vps_ros.parameters import Parameter, check
 
-KINDS = (Config, LiveConfig, NodeConfig)
+Kind = TypeVar("Kind", Config, LiveConfig, NodeConfig)
 Change = Callable[[Mapping[str, Any]], None]
 
 
 class NodeParameters:
-    """The node's values of every parameter; raises what rclpy raises where one was given that cannot be.
+    """Declares and reads the node's parameters; raises what rclpy raises for an invalid initial value.
 
-    Of all trackers' parameters, those of the chosen one are declared. Where `tracker` changes, those of the new one are
-    declared when the node is configured next.
+    Of the trackers' parameters, those of the chosen tracker are declared. After a change of `tracker`, those of the new
+    one are declared when the node is configured.
 
     Args:
-        change: called with the whole set of values before new ones are taken over; raises InputError to refuse them.
-        fixed: whether what is not live may not change now.
+        change: called with new values before they are set; raises InputError to refuse them.
+        fixed: whether parameters that are not live are read-only now.
     """
 
     def __init__(self, node: Node, change: Change, fixed: Callable[[], bool]) -> None:
@@ -44,18 +44,19 @@ class NodeParameters:
         self._change = change
         self._fixed = fixed
         self._declared: dict[str, Parameter] = {}
-        self._tracker: str | None = None
+        self._tracker = ""
         self._warned: set[str] = set()
         self._declare(*PIPELINE, *parameters(LiveConfig), *parameters(NodeConfig))
-        # Ranges with a hole, and choices, are beyond what a descriptor says.
-        for kind in KINDS:
-            self.read(kind)
+        # Checks what a descriptor cannot express: choices, and ranges with a gap.
+        self.read(Config)
+        self.read(LiveConfig)
+        self.read(NodeConfig)
         node.add_on_set_parameters_callback(self._set)
 
-    def read(self, kind: type, values: Mapping[str, Any] | None = None) -> Any:
-        """The node's Config, LiveConfig or NodeConfig, with `values` over them; raises InputError.
+    def read(self, kind: type[Kind], values: Mapping[str, Any] | None = None) -> Kind:
+        """The node's Config, LiveConfig or NodeConfig; `values` replace current values. Raises InputError.
 
-        Without `values`, which only a callback of a change has, it also declares the parameters of another tracker.
+        Without `values` it also declares the parameters of a newly chosen tracker, which a set callback cannot do.
         """
         if kind is Config and values is None:
             self._follow_tracker()
@@ -63,7 +64,7 @@ class NodeParameters:
         mine = {name: self._node.get_parameter(name).value for name in names}
         new = {name: value for name, value in (values or {}).items() if name in mine}
         if kind is Config and {**mine, **new}[TRACKER.name] != self._tracker:
-            # The declared values are those of another tracker.
+            # The declared parameters belong to another tracker.
             mine = {p.name: mine[p.name] for p in PIPELINE}
         with collected_deprecations() as messages:
             found = kind.from_mapping({**mine, **new}, "parameters")
@@ -76,11 +77,11 @@ class NodeParameters:
         for p in wanted:
             default = list(p.default) if p.type is tuple else p.default
             self._node.declare_parameter(p.name, default, _descriptor(p))
-            # Afterwards: rclpy calls `_set` for a declaration, too, which is no change.
+            # After the call: rclpy calls `_set` for a declaration too, which must ignore it.
             self._declared[p.name] = p
 
     def _follow_tracker(self) -> None:
-        """Declares the parameters of the chosen tracker in place of those of the one before."""
+        """Replaces the parameters of the previous tracker by those of the chosen one."""
         tracker = check(TRACKER, self._node.get_parameter(TRACKER.name).value)
         if tracker == self._tracker:
             return
@@ -91,7 +92,7 @@ class NodeParameters:
         self._tracker = tracker
 
     def warn_of_unknown(self) -> None:
-        """Says which values were given to no parameter of the node, which rclpy does not."""
+        """Logs initial values whose parameter the node does not have, which rclpy ignores silently."""
         given = getattr(self._node, "_parameter_overrides", {})
         left = [n for n in given if not self._node.has_parameter(n) and not n.startswith("qos_overrides.")]
         log = self._node.get_logger()
@@ -122,23 +123,25 @@ def _descriptor(p: Parameter) -> ParameterDescriptor:
         description=p.meaning + (f" [{p.unit}]" if p.unit else ""),
         additional_constraints=_constraints(p),
         read_only=p.once,
-        # A file may say 20 where 20.0 is meant; rclpy refuses that for a parameter of one type.
+        # Without it rclpy refuses 20 where a file means 20.0.
         dynamic_typing=p.type is float,
     )
-    if p.type is float and p.low is not None:
+    if p.low is None or p.high is None:
+        return described
+    if p.type is float:
         low = -1.0 if may_be_minus_one(p) else float(p.low)
         described.floating_point_range = [FloatingPointRange(from_value=low, to_value=float(p.high))]
-    elif p.type is int and p.low is not None:
+    elif p.type is int:
         described.integer_range = [IntegerRange(from_value=int(p.low), to_value=int(p.high))]
     return described
 
 
 def _constraints(p: Parameter) -> str:
-    said = []
+    parts = []
     if p.choices:
-        said.append(f"one of {', '.join(p.choices)}" if p.type is str else f"any of {', '.join(p.choices)}")
+        parts.append(f"one of {', '.join(p.choices)}" if p.type is str else f"any of {', '.join(p.choices)}")
     if may_be_minus_one(p):
-        said.append(f"at least {p.low:g}")
+        parts.append(f"at least {p.low:g}")
     if not p.live and not p.once:
-        said.append("read-only once the node is configured")
-    return "; ".join(said)
+        parts.append("read-only once the node is configured")
+    return "; ".join(parts)

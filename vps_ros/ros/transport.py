@@ -1,0 +1,204 @@
+"""The node's transport over rclpy.
+
+Messages pass through rclpy as CDR bytes that vps_ros.messages writes and reads: rclpy's own message classes are slower,
+and its executor ends at a message that they cannot read.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from vps_ros.errors import InputError
+from vps_ros.live.transport import Endpoint, QosProfile, Transport, qos_mismatch
+from vps_ros.messages.typestore import typestore
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks, SubscriptionEventCallbacks
+except ModuleNotFoundError:  # Humble
+    from rclpy.qos_event import PublisherEventCallbacks, SubscriptionEventCallbacks
+
+log = logging.getLogger(__name__)
+
+
+class RosTransport(Transport):
+    """Transport of a rclpy node. Parameters `qos_overrides.*` win over the QoS that is asked for."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    @property
+    def node_name(self) -> str:
+        return self._node.get_fully_qualified_name()[1:]
+
+    def resolve(self, topic: str) -> str:
+        return self._node.resolve_topic_name(topic)
+
+    def subscribe(self, topic: str, kind: str, qos: QosProfile, callback: Callable[[bytes], None]) -> RosSubscription:
+        """Raises InputError where an override is not valid or the message package is missing."""
+        message_class, profile = interface_class(kind), _to_rclpy(qos)
+        with self._named_overrides(topic):
+            subscription = self._node.create_subscription(
+                message_class,
+                topic,
+                callback,
+                profile,
+                raw=True,
+                # CameraSubscription.check reports publishers whose QoS does not match.
+                event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        return RosSubscription(self._node, subscription)
+
+    def advertise(self, topic: str, kind: str, qos: QosProfile) -> RosPublisher:
+        """Raises InputError where an override is not valid or the message package is missing."""
+        message_class, profile = interface_class(kind), _to_rclpy(qos)
+
+        def report_mismatch(_: Any) -> None:
+            for other in self._node.get_subscriptions_info_by_topic(topic):
+                compatibility, reason = qos_check_compatible(profile, other.qos_profile)
+                if compatibility == QoSCompatibility.ERROR:
+                    reason = qos_mismatch(_from_rclpy(profile), _from_rclpy(other.qos_profile)) or reason
+                    log.warning("nothing goes from %s to %s: %s", self.resolve(topic), _node_of(other), reason)
+
+        with self._named_overrides(topic):
+            publisher = self._node.create_publisher(
+                message_class,
+                topic,
+                profile,
+                event_callbacks=PublisherEventCallbacks(incompatible_qos=report_mismatch),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        return RosPublisher(self._node, publisher, kind)
+
+    def serve(self, name: str, kind: str, handle: Callable[[Any], tuple[bool, str]]) -> None:
+        def answer(request: Any, response: Any) -> Any:
+            response.success, response.message = handle(request)
+            return response
+
+        self._node.create_service(interface_class(kind), name, answer)
+
+    def publishers(self, topic: str) -> tuple[Endpoint, ...]:
+        name = self.resolve(topic)
+        return tuple(
+            Endpoint(name, one.topic_type, _from_rclpy(one.qos_profile), _node_of(one))
+            for one in self._node.get_publishers_info_by_topic(topic)
+        )
+
+    def topics(self) -> dict[str, set[str]]:
+        found = self._node.get_topic_names_and_types()
+        return {topic: set(kinds) for topic, kinds in found if self._node.count_publishers(topic)}
+
+    def now(self) -> int:
+        return self._node.get_clock().now().nanoseconds
+
+    @contextmanager
+    def _named_overrides(self, topic: str) -> Iterator[None]:
+        # The exceptions of rclpy, of several kinds, do not name the parameter of a wrong override.
+        try:
+            yield
+        except (ParameterException, RuntimeError, TypeError, ValueError) as error:
+            raise InputError(f"qos_overrides.{self.resolve(topic)}: {error}") from None
+
+
+class RosSubscription:
+    """transport.Subscription."""
+
+    def __init__(self, node: Node, subscription: Any) -> None:
+        self._node, self._subscription = node, subscription
+        self.qos = _from_rclpy(subscription.qos_profile)
+
+    @property
+    def publishers(self) -> int:
+        return self._node.count_publishers(self._subscription.topic_name)
+
+    def close(self) -> None:
+        self._node.destroy_subscription(self._subscription)
+
+
+class RosPublisher:
+    """transport.Publisher. Once ROS is shut down, which a signal may do at any time, it sends nothing."""
+
+    def __init__(self, node: Node, publisher: Any, kind: str) -> None:
+        self._node, self._publisher, self._kind = node, publisher, kind
+
+    @property
+    def subscribers(self) -> int:
+        with self._unless_shut_down():
+            return self._publisher.get_subscription_count()
+        return 0
+
+    def send(self, message: Any) -> bool:
+        data = bytes(typestore().serialize_cdr(message, self._kind))
+        with self._unless_shut_down():
+            self._publisher.publish(data)
+            return True
+        return False
+
+    def close(self) -> None:
+        self._node.destroy_publisher(self._publisher)
+
+    @contextmanager
+    def _unless_shut_down(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            if self._node.context.ok():
+                raise
+
+
+class NodeLogHandler(logging.Handler):
+    """Passes records of Python's logging to a rclpy logger, and so to the screen, the log files and /rosout."""
+
+    def __init__(self, logger: Any) -> None:
+        super().__init__()
+        self._logger = logger
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        # rclpy allows one severity for each calling line, so that each needs a line of its own.
+        if record.levelno >= logging.CRITICAL:
+            self._logger.fatal(text)
+        elif record.levelno >= logging.ERROR:
+            self._logger.error(text)
+        elif record.levelno >= logging.WARNING:
+            self._logger.warning(text)
+        elif record.levelno >= logging.INFO:
+            self._logger.info(text)
+        else:
+            self._logger.debug(text)
+
+
+def interface_class(kind: str) -> Any:
+    """The class of `package/msg/Type` or `package/srv/Type`; raises InputError where the package is not installed."""
+    package, folder, name = kind.split("/")
+    try:
+        return getattr(import_module(f"{package}.{folder}"), name)
+    except ModuleNotFoundError as error:
+        raise InputError(f"{kind}: no module {error.name}; install {package} (rosdep) and source it") from None
+
+
+def _node_of(endpoint: Any) -> str:
+    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+
+
+def _to_rclpy(qos: QosProfile) -> QoSProfile:
+    return QoSProfile(
+        depth=qos.depth,
+        reliability=ReliabilityPolicy[qos.reliability.upper()],
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if qos.latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def _from_rclpy(profile: Any) -> QosProfile:
+    best_effort = profile.reliability == ReliabilityPolicy.BEST_EFFORT
+    latched = profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    return QosProfile("best_effort" if best_effort else "reliable", profile.depth, latched)

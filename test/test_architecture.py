@@ -41,13 +41,13 @@ ALLOWED = {
     "ablation": GROUND | {"config", "trackers", "segmenters", "datasets", "evaluation"},
     "recording": GROUND | {"online", "messages"},
     "live": GROUND | {"config", "online", "messages", "drawing"},
-    "ros": GROUND | {"config", "live", "online", "messages", "segmenters"},
+    "ros": GROUND | {"config", "live", "online", "messages"},
     "learning": GROUND | {"config", "flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(GROUND, GROUND),
 }
 """Which parts of the package a part may import, besides itself."""
 ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning"}
-ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "diagnostic_updater", "launch"), "ros")
+ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch"), "ros")
 ONLY_IN["cyclonedds"] = "live"
 
 

@@ -70,15 +70,15 @@ def run(progress: Any) -> dict:
 
 def file_measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, Any]]:
     """Scores of a shipped file as it is: each image stretched to its input."""
-    from vps_ros.datasets.correspondence import to_source
-    from vps_ros.learning.data import READERS
+    from vps_ros.datasets.class_mapping import source_table
+    from vps_ros.datasets.formats import DATA_SETS
 
     segmenter = load_segmenter(Config(model=model))
-    classes = READERS[part.format].classes
+    classes = DATA_SETS[part.format].classes
     evaluator = Evaluator(classes.taxonomy, video=False)
     table = np.arange(256, dtype=np.uint8)
     if classes.taxonomy != segmenter.taxonomy:
-        table = to_source(classes, segmenter.taxonomy)
+        table = source_table(classes, segmenter.taxonomy)
     frames = frames_of(folder, part)
     for number, (clip, i) in enumerate(frames):
         image, semantic, instance = clip.read(i)
@@ -118,8 +118,8 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     """Scores of a model by input."""
     import torch
 
-    from vps_ros.datasets.correspondence import to_source
-    from vps_ros.learning.data import READERS
+    from vps_ros.datasets.class_mapping import source_table
+    from vps_ros.datasets.formats import DATA_SETS
     from vps_ros.learning.models import kind_for
     from vps_ros.learning.start import trained
     from vps_ros.learning.validation import judge, predict
@@ -128,8 +128,8 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     network, recipe, _, limits = trained(Path(model) if Path(model).exists() else model_path(model))
     kind, taxonomy, size = kind_for(recipe), recipe.data.taxonomy, recipe.data.size
     frames = frames_of(folder, part)
-    classes = READERS[part.format].classes
-    renamed = None if classes.taxonomy == taxonomy else (classes.taxonomy, to_source(classes, taxonomy))
+    classes = DATA_SETS[part.format].classes
+    renamed = None if classes.taxonomy == taxonomy else (classes.taxonomy, source_table(classes, taxonomy))
     own = "{}x{}".format(*part.size)
     inputs = {STRETCHED: kind.spec(size, False), FITTED: kind.spec(size, True), own: kind.spec(part.size, True)}
     scores = {}

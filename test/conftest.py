@@ -4,8 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from support import ROOT
+
+# A slow machine must not fail a test.
+settings.register_profile("vps_ros", deadline=None)
+settings.load_profile("vps_ros")
 
 
 @pytest.fixture(scope="session")

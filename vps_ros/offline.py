@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from vps_ros.config import Config
-from vps_ros.datasets.embeddings import Embeddings, load_embeddings
 from vps_ros.datasets.kitti_step import MAX_INSTANCE, load_map
-from vps_ros.datasets.mapped import MappedFrame
 from vps_ros.datasets.segments import MapSegments, segments_of
+from vps_ros.datasets.track_inputs import Embeddings, FrameFiles, load_embeddings
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Track
 from vps_ros.recording.pictures import read_image, stamp_of, to_rgb
@@ -28,7 +27,7 @@ from vps_ros.trackers.colour_histogram import with_appearance
 class LoadedFrame:
     """What the files of one frame hold; H and W are those of image and map."""
 
-    files: MappedFrame
+    files: FrameFiles
     image: NDArray[np.uint8]
     semantic: NDArray[np.uint8]
     instance: NDArray[np.uint16]
@@ -49,7 +48,7 @@ class TrackedMap:
         milliseconds: segment (segments out of the map, and their appearance), flow, track, other (painting).
     """
 
-    files: MappedFrame
+    files: FrameFiles
     segments: MapSegments
     semantic: NDArray[np.uint8]
     instance: NDArray[np.uint16]
@@ -57,7 +56,7 @@ class TrackedMap:
     milliseconds: dict[str, float]
 
 
-def load(files: MappedFrame) -> LoadedFrame:
+def load(files: FrameFiles) -> LoadedFrame:
     """Reads one frame; raises InputError that names the file at fault, or both where their sizes differ."""
     semantic, instance = load_map(files.map)
     image = to_rgb(read_image(files.image)[0])
@@ -152,7 +151,7 @@ class _Sequence:
         return replace(segments, segmentation=replace(segments.segmentation, embeddings=known))
 
 
-def _paint(segments: MapSegments, tracks: tuple[Track, ...], files: MappedFrame) -> NDArray[np.uint16]:
+def _paint(segments: MapSegments, tracks: tuple[Track, ...], files: FrameFiles) -> NDArray[np.uint16]:
     """uint16 [H, W]: the track's id where a tracked thing is, 0 elsewhere."""
     table = np.zeros(max(len(segments.codes) + 1, 256), np.int64)
     for track in tracks:

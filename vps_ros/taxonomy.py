@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -58,6 +59,11 @@ class Taxonomy:
     @cached_property
     def thing_ids(self) -> tuple[int, ...]:
         return tuple(c.id for c in self.classes if c.isthing)
+
+    @cached_property
+    def thing_table(self) -> NDArray[np.bool_]:
+        """bool [256]: whether the class of each value of a uint8 map is a thing; False for void and unknown values."""
+        return np.isin(np.arange(VOID_ID + 1), self.thing_ids) & (np.arange(VOID_ID + 1) != VOID_ID)
 
     @cached_property
     def by_id(self) -> dict[int, ClassInfo]:
@@ -114,44 +120,38 @@ def _rgb(color: Sequence[int]) -> tuple[int, int, int]:
     return int(red), int(green), int(blue)
 
 
-_STREET_CLASSES = (
-    ("road", (128, 64, 128)),
-    ("sidewalk", (244, 35, 232)),
-    ("building", (70, 70, 70)),
-    ("wall", (102, 102, 156)),
-    ("fence", (190, 153, 153)),
-    ("pole", (153, 153, 153)),
-    ("traffic-light", (250, 170, 30)),
-    ("traffic-sign", (220, 220, 0)),
-    ("vegetation", (107, 142, 35)),
-    ("terrain", (152, 251, 152)),
-    ("sky", (70, 130, 180)),
-    ("person", (220, 20, 60)),
-    ("rider", (255, 0, 0)),
-    ("car", (0, 0, 142)),
-    ("truck", (0, 0, 70)),
-    ("bus", (0, 60, 100)),
-    ("train", (0, 80, 100)),
-    ("motorcycle", (0, 0, 230)),
-    ("bicycle", (119, 11, 32)),
+def parse_classes(text: str, first_id: int = 0) -> tuple[ClassInfo, ...]:
+    """Classes of a table `[id ]name[*] #rrggbb, ...` with a `*` after the name of each thing.
+
+    A class without an id has that of its place, counted from `first_id`.
+    """
+    classes = []
+    for place, entry in enumerate(text.split(","), first_id):
+        found = re.fullmatch(r"(?:(\d+) )?(.+?)(\*?) #(\w\w)(\w\w)(\w\w)", " ".join(entry.split()))
+        if not found:
+            raise ValueError(f"class {entry.strip()!r} is not written as `[id ]name[*] #rrggbb`")
+        number, name, thing, *color = found.groups()
+        classes.append(ClassInfo(int(number or place), name, bool(thing), _rgb([int(c, 16) for c in color])))
+    return tuple(classes)
+
+
+CITYSCAPES = Taxonomy(
+    "cityscapes",
+    parse_classes("""
+    road #804080, sidewalk #f423e8, building #464646, wall #66669c, fence #be9999, pole #999999, traffic-light #faaa1e,
+    traffic-sign #dcdc00, vegetation #6b8e23, terrain #98fb98, sky #4682b4, person* #dc143c, rider* #ff0000,
+    car* #00008e, truck* #000046, bus* #003c64, train* #005064, motorcycle* #0000e6, bicycle* #770b20
+    """),
 )
-
-
-def _street(name: str, things: set[int]) -> Taxonomy:
-    return Taxonomy(name, tuple(ClassInfo(i, n, i in things, c) for i, (n, c) in enumerate(_STREET_CLASSES)))
-
-
-CITYSCAPES = _street("cityscapes", set(range(11, 19)))
 """19 classes; things are 11..18 (Cityscapes-VPS, the generated streets)."""
-KITTI_STEP = _street("kitti-step", {11, 13})
+KITTI_STEP = Taxonomy("kitti-step", tuple(replace(c, isthing=c.id in (11, 13)) for c in CITYSCAPES.classes))
 """The same 19 classes; only person and car are things (STEP benchmark)."""
 MOTCHALLENGE_STEP = Taxonomy(
     "motchallenge-step",
-    tuple(
-        ClassInfo(i, name, name == "person", dict(_STREET_CLASSES)[name])
-        for i, name in enumerate(("sidewalk", "building", "vegetation", "sky", "person", "rider", "bicycle"))
-    ),
+    parse_classes("""
+    sidewalk #f423e8, building #464646, vegetation #6b8e23, sky #4682b4, person* #dc143c, rider #ff0000, bicycle #770b20
+    """),
 )
-"""Those 7 of them that its streets for people on foot show, under ids of their own; only person is a thing."""
+"""Seven of them, with ids of their own; only person is a thing (STEP benchmark)."""
 TAXONOMIES = {t.name: t for t in (KITTI_STEP, CITYSCAPES, MOTCHALLENGE_STEP)}
-"""Those that commands know by name."""
+"""The choices of `--taxonomy` of `vps-ros track` and `vps-ros evaluate`."""

@@ -149,7 +149,7 @@ def test_the_coding_of_deeplab2(name, tmp_path, refused):
     file = data.predicted_map(data.names[0])
     semantic, instance = data.scene(0)
     put(root / "pred" / file, np.where(semantic == 255, 65000, semantic * np.uint16(1000) + instance).astype(np.uint16))
-    refused(data, f"{file}: value 60001, 60002, 65000 stands for no category" if name == "vipseg" else "16-bit grey")
+    refused(data, f"{file}: value 60001, 60002, 65000 stands for no class" if name == "vipseg" else "16-bit grey")
 
 
 @pytest.mark.parametrize("name", RGB)

@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vps_ros.datasets.channels import refuse_swapped
-from vps_ros.datasets.kitti_step import decode, encode
+from vps_ros.datasets.kitti_step import check_channel_order, decode, encode
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import KITTI_STEP, VOID_ID
@@ -23,7 +22,7 @@ def labels(semantic, instance):
 
 @given(classes, numbers)
 def test_maps_as_they_should_be_pass(semantic, instance):
-    refuse_swapped(LabelMap(semantic, labels(semantic, instance)), KITTI_STEP, "map")
+    check_channel_order(LabelMap(semantic, labels(semantic, instance)), KITTI_STEP, "map")
 
 
 @given(classes, numbers)
@@ -31,9 +30,9 @@ def test_swapped_maps_are_refused_where_they_show_stuff_that_has_a_colour(semant
     semantic[0, 0] = SKY
     swapped = decode(encode(semantic, labels(semantic, instance))[..., ::-1].copy())
     with pytest.raises(InputError, match="map: red and blue are swapped"):
-        refuse_swapped(LabelMap(*swapped), KITTI_STEP, "map")
+        check_channel_order(LabelMap(*swapped), KITTI_STEP, "map")
 
 
 def test_numbers_on_stuff_alone_are_no_sign():
     semantic = np.array([[ROAD, SKY, CAR]], np.uint8)
-    refuse_swapped(LabelMap(semantic, np.array([[1, 2, 3]], np.uint16)), KITTI_STEP, "map")
+    check_channel_order(LabelMap(semantic, np.array([[1, 2, 3]], np.uint16)), KITTI_STEP, "map")

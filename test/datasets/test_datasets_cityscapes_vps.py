@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vps_ros.datasets.cityscapes_vps import FORMAT
+from vps_ros.datasets.cityscapes_vps import DATA_SET
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES
@@ -46,7 +46,7 @@ def truth(root, **change):
 
 
 def test_frames_are_read_by_the_json(tmp_path):
-    videos = FORMAT.truth(truth(tmp_path), None)
+    videos = DATA_SET.truth(truth(tmp_path), None)
     assert {v: list(frames) for v, frames in videos.items()} == {"0005": [FIRST, SECOND]}
     frame = videos["0005"][FIRST]
     assert frame.image == tmp_path / "val/img" / f"{FIRST}_leftImg8bit.png"
@@ -62,10 +62,10 @@ def test_frames_are_read_by_the_json(tmp_path):
 )
 def test_predictions_come_back_but_for_their_numbers(tmp_path_factory, semantic, instance):
     root = tmp_path_factory.mktemp("city") / "out"
-    with FORMAT.writer(root, False) as writer:
+    with DATA_SET.writer(root, False) as writer:
         writer.add("0005", FIRST, LabelMap(semantic, instance))
         writer.add("0005", SECOND, LabelMap(semantic[::-1], instance[::-1]))
-    back = FORMAT.prediction(root, None)["0005"]
+    back = DATA_SET.prediction(root, None)["0005"]
     first, second = back[FIRST].read(), back[SECOND].read()
     assert (first.semantic == semantic).all()
     assert (first.instance == second.instance[::-1]).all(), "an object keeps its number through the video"
@@ -79,7 +79,7 @@ def test_predictions_come_back_but_for_their_numbers(tmp_path_factory, semantic,
 def test_predictions_are_what_the_benchmark_reads(tmp_path):
     """Ids in the map are those of the JSON, areas and boxes are true, and void is black."""
     semantic = np.array([[CAR, CAR, VOID], [ROAD, CAR, VOID]], np.uint8)
-    with FORMAT.writer(tmp_path / "out", False) as writer:
+    with DATA_SET.writer(tmp_path / "out", False) as writer:
         writer.add("0005", FIRST, LabelMap(semantic, np.array([[3, 3, 0], [0, 3, 0]])))
     blue, green, red = cv2.split(cv2.imread(str(tmp_path / f"out/pan_pred/{FIRST}.png")).astype(int))
     ids = red + 256 * green + 65536 * blue
@@ -98,11 +98,11 @@ def test_predictions_without_names_are_joined_by_their_order(tmp_path):
     put_map(tmp_path / f"pan_pred/{SECOND}.png", [[6]])
     annotations = [{"segments_info": [segment(5, ROAD)]}, {"segments_info": [segment(6, CAR)]}]
     (tmp_path / "pred.json").write_text(json.dumps({"annotations": annotations}))
-    frames = FORMAT.prediction(tmp_path, None)["0005"]
+    frames = DATA_SET.prediction(tmp_path, None)["0005"]
     assert [frames[f].read().semantic.item() for f in (FIRST, SECOND)] == [ROAD, CAR]
     (tmp_path / f"pan_pred/{SECOND}.png").unlink()
     with pytest.raises(InputError, match=r"annotations\[0\] lacks 'image_id', and 2 annotations .* 1 maps"):
-        FORMAT.prediction(tmp_path, None)
+        DATA_SET.prediction(tmp_path, None)
 
 
 def segments(document):
@@ -128,7 +128,7 @@ BAD = [
     ),
     (lambda d: segments(d)[1].update(id=True), r"segments_info\[1\].id is True, not int"),
     (lambda d: d["categories"][3].update(id=33), r"categories\[3\] has id 33, unknown to cityscapes"),
-    (lambda d: d["categories"][13].update(isthing=0), r"categories\[13\] says otherwise than cityscapes"),
+    (lambda d: d["categories"][13].update(isthing=0), r"categories\[13\] differs from cityscapes"),
     (lambda d: d.update(annotations=[]), "the document has no annotations"),
 ]
 
@@ -140,7 +140,7 @@ def test_what_is_wrong_in_the_json_is_told_with_its_place(tmp_path, spoil, reaso
     spoil(document)
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match=reason) as error:
-        FORMAT.truth(tmp_path, None)
+        DATA_SET.truth(tmp_path, None)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
@@ -148,15 +148,15 @@ def test_what_is_wrong_in_the_json_is_told_with_its_place(tmp_path, spoil, reaso
 def test_broken_json_is_told_with_line_and_column(tmp_path):
     path = truth(tmp_path) / "panoptic_gt_val_city_vps.json"
     path.write_text('{"images": [],\n "annotations": [}')
-    with pytest.raises(InputError, match="not whole JSON .* at line 2, column 18"):
-        FORMAT.truth(tmp_path, None)
+    with pytest.raises(InputError, match="not complete JSON .* at line 2, column 18"):
+        DATA_SET.truth(tmp_path, None)
     path.write_bytes(b"\xff\xfe\xff")
     with pytest.raises(InputError, match="is not"):
-        FORMAT.truth(tmp_path, None)
+        DATA_SET.truth(tmp_path, None)
 
 
 def test_map_and_json_must_agree(tmp_path):
-    frame = FORMAT.truth(truth(tmp_path), None)["0005"][FIRST]
+    frame = DATA_SET.truth(truth(tmp_path), None)["0005"][FIRST]
     put_map(frame.where, [[65793, 142, 5], [9_000_000, 77, 6]])
     with pytest.raises(InputError, match=r"_gtFine_color\.png: shows segment id 5, 6, which .*annotations\[0\]"):
         frame.read()
@@ -170,11 +170,11 @@ def test_map_and_json_must_agree(tmp_path):
 
 def test_another_split_or_folder_is_named(tmp_path):
     with pytest.raises(InputError, match="panoptic_gt_train_city_vps.json: no such file"):
-        FORMAT.truth(truth(tmp_path), "train")
+        DATA_SET.truth(truth(tmp_path), "train")
     with pytest.raises(InputError, match="absent: no such folder"):
-        FORMAT.truth(tmp_path / "absent", None)
+        DATA_SET.truth(tmp_path / "absent", None)
     with pytest.raises(InputError, match=r"pred\.json: no such file; predictions are pred\.json and pan_pred"):
-        FORMAT.prediction(tmp_path, None)
+        DATA_SET.prediction(tmp_path, None)
 
 
 def test_what_the_coding_cannot_hold_leaves_nothing(tmp_path):
@@ -184,6 +184,6 @@ def test_what_the_coding_cannot_hold_leaves_nothing(tmp_path):
         ([[19]], [[0]], "class id 19 is not in taxonomy cityscapes"),
     ]:
         labels = LabelMap(np.array(semantic, np.uint8), np.array(instance))
-        with pytest.raises(InputError, match=reason), FORMAT.writer(tmp_path / "out", False) as writer:
+        with pytest.raises(InputError, match=reason), DATA_SET.writer(tmp_path / "out", False) as writer:
             writer.add("0005", FIRST, labels)
         assert not list(tmp_path.iterdir())

@@ -1,8 +1,14 @@
 """What every format promises: predictions written through it are read back, as the same type, whatever lies on disk."""
 
+import json
+import re
+import runpy
+
 import numpy as np
 import pytest
 
+from support import ROOT
+from vps_ros.commands.main import main
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
@@ -56,3 +62,17 @@ def test_a_folder_that_is_absent_empty_or_interrupted(form, tmp_path):
         writer.add("0001", "0001_00000", scene(form.taxonomy, 0))
         raise KeyboardInterrupt
     assert not list(tmp_path.iterdir())
+
+
+def test_a_data_set_is_one_file_and_one_entry_of_the_registry(tmp_path, monkeypatch):
+    """The example of docs/datasets.md, registered; one of four pixels is wrong: IoU 2/3 and 1/2 of its two classes."""
+    (example,) = re.findall(r"```python\n([^`]*DATA_SET = [^`]*)```", (ROOT / "docs" / "datasets.md").read_text())
+    (tmp_path / "two_classes.py").write_text(example)
+    data_set = runpy.run_path(str(tmp_path / "two_classes.py"))["DATA_SET"]
+    monkeypatch.setitem(FORMATS, data_set.name, data_set)
+    for folder, classes in (("gt", [[1, 1, 2, 2, VOID]]), ("pred", [[1, 1, 1, 2, 2]])):
+        with data_set.writer(tmp_path / folder, False) as writer:
+            writer.add("drive", "0", LabelMap.without_instances(np.array(classes, np.uint8)))
+    folders = ["--gt", str(tmp_path / "gt"), "--pred", str(tmp_path / "pred"), "--json", str(tmp_path / "out.json")]
+    assert main(["evaluate", "--format", data_set.name, *folders]) == 0
+    assert json.loads((tmp_path / "out.json").read_text())["mIoU"] == pytest.approx((2 / 3 + 1 / 2) / 2)

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vps_ros.datasets.kitti_step import FORMAT as KITTI
+from vps_ros.datasets.kitti_step import DATA_SET as KITTI
 from vps_ros.datasets.labels import LabelMap
-from vps_ros.datasets.motchallenge_step import FORMAT
+from vps_ros.datasets.motchallenge_step import DATA_SET
 from vps_ros.errors import InputError
 
 SKY, PERSON, VOID = 3, 4, 255
@@ -24,14 +24,14 @@ MAP = [[[PERSON, 0, 7], [PERSON, 1, 0]], [[SKY, 0, 0], [VOID, 0, 0]]]
 
 
 def test_classes_are_the_seven_of_the_benchmark():
-    names = {c.id: c.name for c in FORMAT.taxonomy.classes}
+    names = {c.id: c.name for c in DATA_SET.taxonomy.classes}
     assert names == dict(enumerate(["sidewalk", "building", "vegetation", "sky", "person", "rider", "bicycle"]))
-    assert FORMAT.taxonomy.thing_ids == (PERSON,)
+    assert DATA_SET.taxonomy.thing_ids == (PERSON,)
 
 
 def test_a_map_in_the_layout_of_the_benchmark_is_read(tmp_path):
     put(tmp_path / "panoptic_maps/train/0002/000001.png", MAP)
-    videos = FORMAT.truth(tmp_path, "train")
+    videos = DATA_SET.truth(tmp_path, "train")
     frame = videos["0002"]["000001"]
     assert frame.name == "0002/000001"
     semantic, instance = frame.read()
@@ -42,22 +42,22 @@ def test_a_map_in_the_layout_of_the_benchmark_is_read(tmp_path):
 def test_splits_are_known_where_no_folder_names_them(tmp_path):
     for sequence in ("0001", "0002", "0007", "0009"):
         put(tmp_path / f"panoptic_maps/{sequence}/000001.png", MAP)
-    assert list(FORMAT.truth(tmp_path, None)) == ["0001", "0002", "0007", "0009"]
-    assert list(FORMAT.truth(tmp_path, "train")) == ["0002", "0009"]
-    assert list(FORMAT.truth(tmp_path, "test")) == ["0001", "0007"]
+    assert list(DATA_SET.truth(tmp_path, None)) == ["0001", "0002", "0007", "0009"]
+    assert list(DATA_SET.truth(tmp_path, "train")) == ["0002", "0009"]
+    assert list(DATA_SET.truth(tmp_path, "test")) == ["0001", "0007"]
     with pytest.raises(InputError, match="no split 'val'"):
-        FORMAT.truth(tmp_path, "val")
+        DATA_SET.truth(tmp_path, "val")
 
 
 def test_a_split_without_sequences_is_named(tmp_path):
     put(tmp_path / "0002/000001.png", MAP)
     with pytest.raises(InputError, match="no sequence of split 'test', which are 0001 and 0007"):
-        FORMAT.truth(tmp_path, "test")
+        DATA_SET.truth(tmp_path, "test")
 
 
 def test_a_map_of_kitti_step_is_refused_when_read(tmp_path):
     put(tmp_path / "0002/000001.png", [[[13, 0, 1]]])
-    frame = FORMAT.truth(tmp_path, None)["0002"]["000001"]
+    frame = DATA_SET.truth(tmp_path, None)["0002"]["000001"]
     with pytest.raises(
         InputError, match=r"000001\.png: class id 13 is not in taxonomy motchallenge-step \(ids 0\.\.6, 255"
     ):
@@ -72,9 +72,9 @@ def test_a_map_of_kitti_step_is_refused_when_read(tmp_path):
 def test_predictions_come_back_as_they_were_written(tmp_path_factory, semantic, instance):
     root = tmp_path_factory.mktemp("step") / "out"
     instance = np.where(semantic == PERSON, instance, 0)
-    with FORMAT.writer(root, False) as writer:
+    with DATA_SET.writer(root, False) as writer:
         writer.add("0002", "000001", LabelMap(semantic, instance))
-    back = FORMAT.prediction(root, None)["0002"]["000001"].read()
+    back = DATA_SET.prediction(root, None)["0002"]["000001"].read()
     assert (back.semantic == semantic).all()
     assert (back.instance == instance).all()
 
@@ -83,15 +83,15 @@ def test_predictions_appear_whole_or_not_at_all(tmp_path):
     grey = LabelMap(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint16))
     with (
         pytest.raises(InputError, match="0002/000001: written twice"),
-        FORMAT.writer(tmp_path / "out", False) as writer,
+        DATA_SET.writer(tmp_path / "out", False) as writer,
     ):
         writer.add("0002", "000001", grey)
         writer.add("0002", "000001", grey)
     assert not list(tmp_path.iterdir())
-    with FORMAT.writer(tmp_path / "out", False) as writer:
+    with DATA_SET.writer(tmp_path / "out", False) as writer:
         writer.add("0002", "000001", grey)
-    with pytest.raises(InputError, match="pass --force"), FORMAT.writer(tmp_path / "out", False):
+    with pytest.raises(InputError, match="pass --force"), DATA_SET.writer(tmp_path / "out", False):
         pass
-    with FORMAT.writer(tmp_path / "out", True) as writer:
+    with DATA_SET.writer(tmp_path / "out", True) as writer:
         writer.add("0009", "000001", grey)
-    assert list(FORMAT.prediction(tmp_path / "out", None)) == ["0009"]
+    assert list(DATA_SET.prediction(tmp_path / "out", None)) == ["0009"]

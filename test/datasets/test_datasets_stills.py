@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vps_ros.datasets import camvid, cityscapes, coco, labelmefacade, rle
-from vps_ros.datasets.correspondence import SourceClasses, assign_codes, members_of, to_source
+from vps_ros.datasets.class_mapping import SourceClasses, assign_codes, candidates, source_table
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, MOTCHALLENGE_STEP, VOID_ID
 
@@ -187,18 +187,18 @@ def test_groups_of_classes_have_values_of_their_own():
 
 
 def test_a_class_that_the_model_lacks_leaves_its_group_open():
-    found = members_of(CAMVID, MOTCHALLENGE_STEP)
+    found = candidates(CAMVID, MOTCHALLENGE_STEP)
     ids = {c.name: c.id for c in camvid.CAMVID.classes}
     assert found[ids["pedestrian"]] == (4,) and found[ids["sky"]] == (3,)
     assert found[ids["car"]] == () and found[ids["building"]] == (), "a wall is no class there, so it may be one"
-    assert members_of(FACADES, KITTI_STEP)[2] == (13, 14, 15)
+    assert candidates(FACADES, KITTI_STEP)[2] == (13, 14, 15)
     lamps = SourceClasses(coco.COCO_STREETS, {c.name: ("lamp",) for c in coco.COCO_STREETS.classes}, True)
     with pytest.raises(InputError, match="has no class that corresponds"):
         assign_codes(CITYSCAPES, [lamps])
 
 
 def test_the_model_is_measured_by_the_classes_of_the_data_set():
-    table = to_source(CAMVID, CITYSCAPES)
+    table = source_table(CAMVID, CITYSCAPES)
     names = {c.name: c.id for c in camvid.CAMVID.classes}
     found = {NAMES[i]: int(table[i]) for i in range(19)}
     assert found["truck"] == names["car"] and found["terrain"] == names["tree"] and found["rider"] == names["bicyclist"]

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vps_ros.datasets.labels import LabelMap
-from vps_ros.datasets.viper import CATEGORIES, FORMAT
+from vps_ros.datasets.viper import CATEGORIES, DATA_SET
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VIPER
 
@@ -55,7 +55,7 @@ def test_a_downloaded_frame_by_hand(tmp_path):
     instances = [[black, black, (CAR, 1, 2)], [(CAR, 0, 5), black, (28, 0, 9)], [black, black, (TRUCK, 0, 1)]]
     put(tmp_path / "val", "001_00001", classes, instances)
     put(tmp_path / "val", "001_00002", [[1, 3]], [[black, black]], bits=2)
-    videos = FORMAT.truth(tmp_path, None)
+    videos = DATA_SET.truth(tmp_path, None)
     assert {v: list(f) for v, f in videos.items()} == {"001": ["001_00001", "001_00002"]}
     frame = videos["001"]["001_00001"]
     semantic, instance = frame.read()
@@ -63,22 +63,22 @@ def test_a_downloaded_frame_by_hand(tmp_path):
     assert instance.tolist() == [[0, 0, 258], [5, 0, 0], [0, 0, 1]]
     assert frame.image == tmp_path / "val/img/001/001_00001.jpg"
     assert videos["001"]["001_00002"].read().semantic.tolist() == [[VOID, ROAD]], "small palettes are packed"
-    assert list(FORMAT.truth(tmp_path / "val", None)) == ["001"]
+    assert list(DATA_SET.truth(tmp_path / "val", None)) == ["001"]
 
 
 def test_classes_and_instances_must_go_together(tmp_path):
     put(tmp_path / "val", "001_00001", [[CAR, CAR]], [[(CAR, 0, 1)]])
     put(tmp_path / "val", "001_00002", [[32]], [[(0, 0, 0)]])
-    frames = FORMAT.truth(tmp_path, "val")["001"]
+    frames = DATA_SET.truth(tmp_path, "val")["001"]
     with pytest.raises(InputError, match=r"inst/001/001_00001\.png: is 1x1, but .*001_00001\.png is 2x1"):
         frames["001_00001"].read()
-    with pytest.raises(InputError, match=r"cls/001/001_00002\.png: class id 32 is not one of viper"):
+    with pytest.raises(InputError, match=r"cls/001/001_00002\.png: value 32 stands for no class"):
         frames["001_00002"].read()
     (tmp_path / "val/inst/001/001_00002.png").unlink()
     with pytest.raises(InputError, match=r"inst: lacks the instances of 1 frame\(s\): 001/001_00002"):
-        FORMAT.truth(tmp_path, "val")
+        DATA_SET.truth(tmp_path, "val")
     with pytest.raises(InputError, match="train: holds no classes of VIPER; expected train/cls/SEQUENCE"):
-        FORMAT.truth(tmp_path, "train")
+        DATA_SET.truth(tmp_path, "train")
 
 
 def panoptic(root, **change):
@@ -99,7 +99,7 @@ def panoptic(root, **change):
 
 
 def test_the_video_panoptic_form_has_ids_of_its_own(tmp_path):
-    frame = FORMAT.truth(panoptic(tmp_path), None)["001"]["001_00010"]
+    frame = DATA_SET.truth(panoptic(tmp_path), None)["001"]["001_00010"]
     semantic, instance = frame.read()
     assert semantic.tolist() == [[TERRAIN, CAR]]
     assert instance.tolist() == [[0, 300]]
@@ -108,14 +108,14 @@ def test_the_video_panoptic_form_has_ids_of_its_own(tmp_path):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"images": []}, "the document has 1 annotations for 0 images"),
+        ({"images": []}, "lacks .image_id., and 1 annotations .* 0 maps"),
         ({"categories": [{"id": 0, "name": "cat"}]}, r"categories\[0\] is named 'cat', unknown to viper"),
         ({"categories": [{"id": 3, "name": "terrain"}]}, r"segments_info\[1\] has category_id 19, not one of viper's"),
     ],
 )
 def test_what_is_wrong_in_the_json_is_told_with_its_place(tmp_path, change, reason):
     with pytest.raises(InputError, match=reason):
-        FORMAT.truth(panoptic(tmp_path, **change), "val_day")
+        DATA_SET.truth(panoptic(tmp_path, **change), "val_day")
 
 
 @given(
@@ -124,9 +124,9 @@ def test_what_is_wrong_in_the_json_is_told_with_its_place(tmp_path, change, reas
 )
 def test_predictions_come_back_but_for_their_numbers(tmp_path_factory, semantic, instance):
     root = tmp_path_factory.mktemp("viper") / "out"
-    with FORMAT.writer(root, False) as writer:
+    with DATA_SET.writer(root, False) as writer:
         writer.add("001", "001_00010", LabelMap(semantic, instance))
-    back = FORMAT.prediction(root, None)["001"]["001_00010"].read()
+    back = DATA_SET.prediction(root, None)["001"]["001_00010"].read()
     things = np.isin(semantic, VIPER.thing_ids)
     assert (back.semantic == semantic).all()
     assert (back.instance[~things] == 0).all()
@@ -141,4 +141,4 @@ def test_predictions_that_name_nothing_are_joined_by_order(tmp_path):
     (tmp_path / "pred.json").write_text(
         json.dumps({"annotations": [{"segments_info": [{"id": 9, "category_id": 1, "iscrowd": 0}]}]})
     )
-    assert FORMAT.prediction(tmp_path, None)["001"]["001_00010"].read().semantic.item() == ROAD
+    assert DATA_SET.prediction(tmp_path, None)["001"]["001_00010"].read().semantic.item() == ROAD

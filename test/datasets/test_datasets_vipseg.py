@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vps_ros.datasets.labels import LabelMap
-from vps_ros.datasets.vipseg import FORMAT, decode, encode, write_masks
+from vps_ros.datasets.vipseg import DATA_SET, decode, encode, write_masks
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VIPSEG
 
@@ -52,7 +52,7 @@ def test_classes_are_those_of_the_benchmark():
 
 
 def test_a_downloaded_map_by_hand(tmp_path):
-    videos = FORMAT.truth(downloaded(tmp_path), None)
+    videos = DATA_SET.truth(downloaded(tmp_path), None)
     assert {v: list(f) for v, f in videos.items()} == {"12_first": ["00000001", "00000010"], "7_second": ["00000002"]}
     frame = videos["12_first"]["00000001"]
     semantic, instance = frame.read()
@@ -65,11 +65,11 @@ def test_a_downloaded_map_by_hand(tmp_path):
 
 def test_splits_are_the_lists_of_the_data_set(tmp_path):
     root = downloaded(tmp_path)
-    assert list(FORMAT.truth(root, "val")) == ["7_second"]
+    assert list(DATA_SET.truth(root, "val")) == ["7_second"]
     with pytest.raises(InputError, match=r"panomasks: lacks the maps of 1 video\(s\) of train\.txt: missing; add them"):
-        FORMAT.truth(root, "train")
+        DATA_SET.truth(root, "train")
     with pytest.raises(InputError, match=r"test\.txt: no such file, .* split 'test' \(lists there: train, val\)"):
-        FORMAT.truth(root, "test")
+        DATA_SET.truth(root, "test")
 
 
 @given(st.data())
@@ -85,16 +85,14 @@ def test_the_downloaded_coding_loses_nothing(data):
 @pytest.mark.parametrize("value", [12500, 65535, 13000])
 def test_a_value_that_is_no_category_is_refused(tmp_path, value):
     put(tmp_path / "panomasks/v/1.png", np.array([[1, value]], np.uint16))
-    with pytest.raises(
-        InputError, match=rf"1\.png: value {value} stands for no category of VIPSeg; a VIPSeg map is grey"
-    ):
-        FORMAT.truth(tmp_path, None)["v"]["1"].read()
+    with pytest.raises(InputError, match=rf"1\.png: value {value} stands for no class; a VIPSeg map is grey"):
+        DATA_SET.truth(tmp_path, None)["v"]["1"].read()
 
 
 def test_a_map_in_colour_is_refused(tmp_path):
     put_ids(tmp_path / "panomasks/v/1.png", [[1, 2]])
     with pytest.raises(InputError, match="coded as 8-bit RGB; a VIPSeg map is grey"):
-        FORMAT.truth(tmp_path, None)["v"]["1"].read()
+        DATA_SET.truth(tmp_path, None)["v"]["1"].read()
 
 
 @pytest.mark.parametrize(
@@ -129,8 +127,8 @@ def converted(root):
 
 def test_the_converted_map_says_what_the_downloaded_one_says(tmp_path):
     (tmp_path / "raw").mkdir()
-    raw = FORMAT.truth(downloaded(tmp_path / "raw"), None)["12_first"]["00000001"].read()
-    frame = FORMAT.truth(converted(tmp_path), "val")["12_first"]["00000001"]
+    raw = DATA_SET.truth(downloaded(tmp_path / "raw"), None)["12_first"]["00000001"].read()
+    frame = DATA_SET.truth(converted(tmp_path), "val")["12_first"]["00000001"]
     assert frame.image == tmp_path / "images/12_first/00000001.jpg"
     semantic, instance = frame.read()
     assert (semantic == raw.semantic).all()
@@ -146,12 +144,12 @@ def test_the_converted_json_is_checked_with_its_place(tmp_path):
         r"annotations\[0\]\.annotations\[0\]\.segments_info\[4\] has category_id 124, not one of vipseg \(0\.\.123\)"
     )
     with pytest.raises(InputError, match=place):
-        FORMAT.truth(tmp_path, "val")
+        DATA_SET.truth(tmp_path, "val")
     document["annotations"] *= 2
     document["annotations"][0]["annotations"] = []
     path.write_text(json.dumps(document))
     with pytest.raises(InputError, match=r"annotations\[1\] is the second one of video '12_first'"):
-        FORMAT.truth(tmp_path, "val")
+        DATA_SET.truth(tmp_path, "val")
 
 
 @given(
@@ -161,11 +159,11 @@ def test_the_converted_json_is_checked_with_its_place(tmp_path):
 def test_predictions_come_back_from_both_codings(tmp_path_factory, semantic, instance):
     root = tmp_path_factory.mktemp("vipseg")
     things = np.isin(semantic, VIPSEG.thing_ids)
-    for name, opened in (("coco", FORMAT.writer), ("raw", write_masks)):
+    for name, opened in (("coco", DATA_SET.writer), ("raw", write_masks)):
         with opened(root / name, False) as writer:
             writer.add("12_first", "00000001", LabelMap(semantic, instance))
             writer.add("7_second", "00000001", LabelMap(semantic, instance))
-        videos = FORMAT.prediction(root / name, "val")
+        videos = DATA_SET.prediction(root / name, "val")
         assert list(videos) == ["12_first", "7_second"]
         back = videos["7_second"]["00000001"].read()
         assert (back.semantic == semantic).all()
@@ -181,14 +179,14 @@ def test_predictions_may_name_their_file_only(tmp_path):
     annotation = {"file_name": "00000001.jpg", "segments_info": [{"id": 9, "category_id": PERSON, "iscrowd": 0}]}
     document = {"annotations": [{"video_id": "12_first", "annotations": [annotation]}]}
     (tmp_path / "pred.json").write_text(json.dumps(document))
-    frame = FORMAT.prediction(tmp_path, None)["12_first"]["00000001"]
+    frame = DATA_SET.prediction(tmp_path, None)["12_first"]["00000001"]
     assert frame.read().semantic.item() == PERSON
     del annotation["file_name"]
     (tmp_path / "pred.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match=r"annotations\[0\]\.annotations\[0\] lacks 'file_name'"):
-        FORMAT.prediction(tmp_path, None)
+        DATA_SET.prediction(tmp_path, None)
 
 
 def test_an_empty_folder_says_what_is_expected(tmp_path):
     with pytest.raises(InputError, match=r"holds no VIPSeg maps; expected panomasks/VIDEO/FRAME\.png"):
-        FORMAT.truth(tmp_path, None)
+        DATA_SET.truth(tmp_path, None)

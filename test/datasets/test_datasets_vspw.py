@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vps_ros.datasets.labels import LabelMap
-from vps_ros.datasets.vspw import FORMAT
+from vps_ros.datasets.vspw import DATA_SET
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VIPSEG, VSPW
 
@@ -35,7 +35,7 @@ def test_classes_are_those_of_vipseg_and_none_is_a_thing():
 
 
 def test_masks_are_read_less_one(tmp_path):
-    videos = FORMAT.truth(data_set(tmp_path), None)
+    videos = DATA_SET.truth(data_set(tmp_path), None)
     assert {v: list(f) for v, f in videos.items()} == {"20_a": ["00000001"], "3_b": ["00000002", "00000010"]}
     frame = videos["3_b"]["00000002"]
     semantic, instance = frame.read()
@@ -46,39 +46,39 @@ def test_masks_are_read_less_one(tmp_path):
 
 def test_splits_are_the_lists_of_the_data_set(tmp_path):
     root = data_set(tmp_path)
-    assert list(FORMAT.truth(root, "val")) == ["3_b"]
+    assert list(DATA_SET.truth(root, "val")) == ["3_b"]
     with pytest.raises(InputError, match=r"data: lacks the maps of 1 video\(s\) of test\.txt: 9_test"):
-        FORMAT.truth(root, "test")
+        DATA_SET.truth(root, "test")
     with pytest.raises(InputError, match=r"train\.txt: names no video"):
-        FORMAT.truth(root, "train")
+        DATA_SET.truth(root, "train")
 
 
 @given(hnp.arrays(np.uint8, (3, 5), elements=st.sampled_from([*range(124), 255])))
 def test_predictions_come_back_as_they_were_written(tmp_path_factory, semantic):
     root = tmp_path_factory.mktemp("vspw") / "out"
-    with FORMAT.writer(root, False) as writer:
+    with DATA_SET.writer(root, False) as writer:
         writer.add("3_b", "00000002", LabelMap(semantic, np.zeros((3, 5), np.uint8)))
     assert (cv2.imread(str(root / "3_b/00000002.png"), cv2.IMREAD_UNCHANGED) == semantic).all()
-    assert (FORMAT.prediction(root, None)["3_b"]["00000002"].read().semantic == semantic).all()
+    assert (DATA_SET.prediction(root, None)["3_b"]["00000002"].read().semantic == semantic).all()
 
 
 def test_values_that_are_no_class_are_refused(tmp_path):
     put(tmp_path / "data/v/mask/1.png", [[125, 1], [200, 255]])
-    with pytest.raises(InputError, match=r"1\.png: value 125, 200 stands for no class of VSPW; a VSPW mask is grey"):
-        FORMAT.truth(tmp_path, None)["v"]["1"].read()
+    with pytest.raises(InputError, match=r"1\.png: value 125, 200 stands for no class; a VSPW mask is grey"):
+        DATA_SET.truth(tmp_path, None)["v"]["1"].read()
     put(tmp_path / "out/v/1.png", [[124]])
     with pytest.raises(
         InputError, match=r"1\.png: class id 124 is not in taxonomy vspw \(ids 0\.\.123, 255 for void\)"
     ):
-        FORMAT.prediction(tmp_path / "out", None)["v"]["1"].read()
+        DATA_SET.prediction(tmp_path / "out", None)["v"]["1"].read()
     wrong = LabelMap(np.array([[130]], np.uint8), np.zeros((1, 1), np.uint8))
-    with pytest.raises(InputError, match="v/1: class id 130"), FORMAT.writer(tmp_path / "new", False) as writer:
+    with pytest.raises(InputError, match="v/1: class id 130"), DATA_SET.writer(tmp_path / "new", False) as writer:
         writer.add("v", "1", wrong)
     assert not (tmp_path / "new").exists()
 
 
 def test_folders_without_maps_say_what_is_expected(tmp_path):
     with pytest.raises(InputError, match=r"expected data/VIDEO/mask/FRAME\.png"):
-        FORMAT.truth(tmp_path, None)
+        DATA_SET.truth(tmp_path, None)
     with pytest.raises(InputError, match=r"holds no predictions; expected VIDEO/FRAME\.png"):
-        FORMAT.prediction(tmp_path, None)
+        DATA_SET.prediction(tmp_path, None)

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vps_ros.datasets.embeddings import load_embeddings
 from vps_ros.datasets.segments import segments_of
+from vps_ros.datasets.track_inputs import load_embeddings
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 
@@ -45,14 +45,14 @@ def test_segments_by_hand():
     assert segmentation.map.tolist() == [
         [2, 2, 2, 5, 0, 0], [1, 5, 1, 5, 1, 3], [1, 1, 4, 4, 6, 6], [1, 5, 0, 7, 7, 1],
     ]  # fmt: skip
-    assert found.groups == {11}
+    assert found.crowds == {11}
     assert found.numbered_stuff == {0, 14}
 
 
 def test_the_taxonomy_says_what_a_thing_is():
     found = segments_of(*maps("14.2 14.3 13.0"), CITYSCAPES)
     assert found.segmentation.is_thing.tolist() == [False, True, True]
-    assert found.groups == {13}
+    assert found.crowds == {13}
     assert not found.numbered_stuff
 
 

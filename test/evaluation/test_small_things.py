@@ -10,7 +10,7 @@ from support.data_sets import DATA_SETS
 from support.labelled_bags import scene, tracked_bag, truth_bag
 from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import list_maps, load_map
-from vps_ros.datasets.small import ANY_SIZE, Smallest
+from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.datasets.streets import drive
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
@@ -42,8 +42,12 @@ def quality(truth, *frames, smallest=ANY_SIZE):
 
 def test_the_limit_itself_still_counts_and_a_thing_is_a_class_and_an_instance():
     semantic, instance = maps(LARGE, SMALL, (PERSON, 2, (0, 1), (0, 2)))
-    for smallest, gone in ((Smallest(4), [PERSON]), (Smallest(5), [CAR, PERSON]), (Smallest(height=2), [PERSON])):
-        kept, numbers = smallest.ignored(semantic, instance, CITYSCAPES)
+    for smallest, gone in (
+        (MinimumSize(4), [PERSON]),
+        (MinimumSize(5), [CAR, PERSON]),
+        (MinimumSize(height=2), [PERSON]),
+    ):
+        kept, numbers = smallest.void_small(semantic, instance, CITYSCAPES)
         void = kept == VOID
         assert sorted(np.unique(semantic[void])) == sorted(gone)
         assert void.sum() == 2 + 4 * (CAR in gone)
@@ -56,22 +60,22 @@ def test_parts_of_one_thing_count_together_and_crowds_and_stuff_stay():
     """Two pieces of 4 pixels each, rows 0 to 8; a crowd and a patch of sidewalk of one pixel."""
     semantic, instance = maps((CAR, 3, (0, 2), (0, 2)), (CAR, 3, (7, 9), (0, 2)), (CAR, 0, (4, 5), (9, 10)))
     semantic[9, 19] = 1
-    assert np.array_equal(Smallest(8, 9).ignored(semantic, instance, CITYSCAPES)[0], semantic)
-    kept, _ = Smallest(9).ignored(semantic, instance, CITYSCAPES)
+    assert np.array_equal(MinimumSize(8, 9).void_small(semantic, instance, CITYSCAPES)[0], semantic)
+    kept, _ = MinimumSize(9).void_small(semantic, instance, CITYSCAPES)
     assert (kept == VOID).sum() == 8 and kept[4, 9] == CAR and kept[9, 19] == 1
-    assert (Smallest(height=10).ignored(semantic, instance, CITYSCAPES)[0] == VOID).sum() == 8
+    assert (MinimumSize(height=10).void_small(semantic, instance, CITYSCAPES)[0] == VOID).sum() == 8
 
 
 def test_a_thing_that_covers_the_end_of_one_row_and_the_start_of_the_next_is_two_rows_high():
     semantic, instance = maps((CAR, 1, (3, 4), (15, 20)), (CAR, 1, (4, 5), (0, 5)))
-    assert (Smallest(height=3).ignored(semantic, instance, CITYSCAPES)[0] == VOID).sum() == 10
-    assert (Smallest(height=2).ignored(semantic, instance, CITYSCAPES)[0] == VOID).sum() == 0
+    assert (MinimumSize(height=3).void_small(semantic, instance, CITYSCAPES)[0] == VOID).sum() == 10
+    assert (MinimumSize(height=2).void_small(semantic, instance, CITYSCAPES)[0] == VOID).sum() == 0
 
 
 def test_figures_with_and_without_a_small_car_that_was_missed():
     """Cars of 20 and 4 pixels, of which the small one is predicted as road; 176 pixels of road."""
     truth, found = maps(LARGE, SMALL), maps(LARGE)
-    strict, lenient = quality(truth, found), quality(truth, found, smallest=Smallest(5))
+    strict, lenient = quality(truth, found), quality(truth, found, smallest=MinimumSize(5))
     assert strict.classes["car"].pq == pytest.approx(1 / 1.5)
     assert strict.classes["car"].iou == pytest.approx(20 / 24)
     assert (strict.tubes, strict.aq) == (2, 0.5)
@@ -87,7 +91,7 @@ def test_figures_with_and_without_a_small_car_that_was_missed():
 def test_a_prediction_there_is_forgiven_when_more_than_half_of_it_is_void(width, forgiven):
     """A predicted car of 2 x 3 pixels has 4 of 6 on void; one of 2 x 4 has 4 of 8."""
     truth, found = maps(LARGE, SMALL), maps(LARGE, (CAR, 2, (7, 9), (12, 12 + width)))
-    report = quality(truth, found, smallest=Smallest(5))
+    report = quality(truth, found, smallest=MinimumSize(5))
     car = report.classes["car"]
     assert (car.tp, car.fp, car.fn) == (1, 0 if forgiven else 1, 0)
     # What lies beside the void is a wrong class all the same.
@@ -99,7 +103,7 @@ def test_a_prediction_there_is_forgiven_when_more_than_half_of_it_is_void(width,
 
 def test_stq_counts_what_a_track_covers_on_void_in_its_size_by_deeplab2():
     """A car shows 20 pixels, then 4: void. Its track, right in both frames, has 24, and IoU 20/24 with the tube."""
-    evaluator = Evaluator(CITYSCAPES, smallest=Smallest(5))
+    evaluator = Evaluator(CITYSCAPES, smallest=MinimumSize(5))
     for thing in (LARGE, (CAR, 1, (7, 9), (12, 14))):
         evaluator.update("one", *maps(thing), *maps(thing))
     report = evaluator.result()
@@ -143,14 +147,14 @@ def test_every_format_takes_it(name, tmp_path):
 
 
 def test_synth_leaves_them_out_of_folders_and_bags(tmp_path):
-    size, least = (160, 64), Smallest(20)
+    size, least = (160, 64), MinimumSize(20)
     common = ["synth", "--frames", "2", "--size", "160x64", "--scenario", "crowd", "--seed", "2", "--least-area", "20"]
     assert main([*common, "-o", str(tmp_path / "folder")]) == 0
     assert main([*common, "-o", str(tmp_path / "drive.mcap"), "--format", "bag"]) == 0
     void = 0
     for f, path in zip(drive("crowd", 2, 2, size), list_maps(tmp_path / "folder")["0000"].values(), strict=True):
         semantic, instance = load_map(path)
-        expected = least.ignored(f.semantic, f.instance, CITYSCAPES)
+        expected = least.void_small(f.semantic, f.instance, CITYSCAPES)
         assert np.array_equal(semantic, expected[0]) and np.array_equal(instance, expected[1])
         areas = np.unique(instance[instance > 0].astype(int) * 256 + semantic[instance > 0], return_counts=True)[1]
         assert areas.min() >= 20
@@ -167,7 +171,7 @@ def test_synth_leaves_them_out_of_folders_and_bags(tmp_path):
 
 def test_odd_limits_are_refused(tmp_path, capsys):
     with pytest.raises(InputError, match="least height -1: cannot be negative"):
-        Smallest(height=-1)
+        MinimumSize(height=-1)
     assert main(["synth", "-o", str(tmp_path / "x"), "--least-area", "-2"]) == 2
     assert "least area -2" in capsys.readouterr().err
     files = ["--gt", str(tmp_path), "--pred", str(tmp_path)]

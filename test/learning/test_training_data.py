@@ -10,7 +10,7 @@ import pytest
 from support.training_folders import FRAMES, SIZE, SPLITS, WRITERS, build, scene
 from vps_ros.commands.main import main
 from vps_ros.datasets.cityscapes import decode, read_truth
-from vps_ros.datasets.kitti_step import FORMAT as KITTI
+from vps_ros.datasets.kitti_step import DATA_SET as KITTI
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
@@ -74,7 +74,7 @@ def test_instance_ids_of_cityscapes_by_hand(tmp_path):
     semantic, instance = decode(codes)
     assert semantic.tolist() == [[ROAD, CAR, CAR, CAR], [PERSON, VOID_ID, VOID_ID, 18]]
     assert instance.tolist() == [[0, 0, 1, 2], [4, 0, 0, 0]], "26 alone is a group"
-    with pytest.raises(InputError, match="value 34 stands for no label"):
+    with pytest.raises(InputError, match="value 34 stands for no class"):
         decode(np.array([[34]], np.uint16))
     build("cityscapes", tmp_path)
     with pytest.raises(InputError, match=r"has no split 'test' \(splits there: train, val\)"):

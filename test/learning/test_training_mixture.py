@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from support import training_folders
 from support.training_folders import SIZE, build
 from vps_ros.commands.main import main
-from vps_ros.datasets.correspondence import LabelCodes, SourceClasses, assign_codes
+from vps_ros.datasets.class_mapping import LabelCodes, SourceClasses, assign_codes
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, ClassInfo, Taxonomy
 

@@ -11,10 +11,10 @@ import numpy as np
 
 from vps_ros.datasets.cityscapes import LABELS
 from vps_ros.datasets.coco_panoptic import encode_ids
+from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.datasets.kitti_step import encode
 from vps_ros.datasets.vipseg import encode as encode_vipseg
 from vps_ros.learning.clips import Picture
-from vps_ros.learning.data import READERS
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 SIZE = (128, 64)
@@ -28,13 +28,13 @@ CLASSES = {
 
 
 def class_ids(form: str) -> list[int]:
-    ids = {c.name: c.id for c in READERS[form].taxonomy.classes}
+    ids = {c.name: c.id for c in DATA_SETS[form].taxonomy.classes}
     return [ids[name] for name in CLASSES.get(form, ("sky", "road", "person", "car"))]
 
 
 def scene(form: str, video: int, index: int) -> Picture:
     """Boxes move over two halves; void on the right, and a crowd below it where the format has crowds."""
-    taxonomy = READERS[form].taxonomy
+    taxonomy = DATA_SETS[form].taxonomy
     sky, road, person, car = class_ids(form)
     w, h = SIZE
     image, semantic = np.empty((h, w, 3), np.uint8), np.empty((h, w), np.uint8)
@@ -155,4 +155,4 @@ WRITERS: dict[str, Writer] = {
 
 
 def taxonomy_of(form: str) -> Taxonomy:
-    return READERS[form].taxonomy
+    return DATA_SETS[form].taxonomy

@@ -13,7 +13,7 @@ from vps_ros.commands.console import note, progress, table
 from vps_ros.commands.evaluate_bag import open_bags
 from vps_ros.commands.evaluate_tracks import measure_tracks, show_tracks
 from vps_ros.datasets.formats import FORMATS
-from vps_ros.datasets.small import Smallest
+from vps_ros.datasets.labels import MinimumSize
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.evaluation.average_precision import TrackPrecision
@@ -97,7 +97,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_least(parser: argparse.ArgumentParser, what: str) -> None:
-    """The options of Smallest; `what` is done to things below the limits."""
+    """The options of MinimumSize; `what` is done to things below the limits."""
     for name, unit in (("area", "that show fewer than PX pixels"), ("height", "that are lower than PX rows")):
         parser.add_argument(
             f"--least-{name}",
@@ -110,7 +110,7 @@ def add_least(parser: argparse.ArgumentParser, what: str) -> None:
 
 def run(args: argparse.Namespace) -> int:
     _check(args)
-    names, smallest = names_of(args.pred), Smallest(args.least_area, args.least_height)
+    names, smallest = names_of(args.pred), MinimumSize(args.least_area, args.least_height)
     if args.format == TRACKS:
         return _run_tracks(args, names)
     with ExitStack() as stack:
@@ -186,7 +186,7 @@ def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) 
 
 
 def _measure(
-    source: Source, protocol: str | None, jobs: int, allow_missing: bool, smallest: Smallest
+    source: Source, protocol: str | None, jobs: int, allow_missing: bool, smallest: MinimumSize
 ) -> tuple[dict[str, Report], Mapping[str, Found]]:
     reports: dict[str, Report] = {}
     found: dict[str, list[Judged]] = {}

@@ -15,7 +15,7 @@ import numpy as np
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.evaluate import add_least
 from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
-from vps_ros.datasets.small import Smallest
+from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--scenario {args.scenario!r} is unknown; choose one of {', '.join(known)}")
     names = list(SCENARIOS) if args.scenario == _MIXED else [args.scenario]
     plan = [(names[k % len(names)], args.seed + k) for k in range(args.sequences)]
-    smallest = Smallest(args.least_area, args.least_height)
+    smallest = MinimumSize(args.least_area, args.least_height)
     drives = [(name, seed, _judged(drive(name, seed, args.frames, size), smallest)) for name, seed in plan]
     if args.format == "kitti-step":
         _write_folder(Path(args.output), drives, args.frames, args.force, smallest)
@@ -84,10 +84,10 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _judged(frames: Iterator[StreetFrame], smallest: Smallest) -> Iterator[StreetFrame]:
+def _judged(frames: Iterator[StreetFrame], smallest: MinimumSize) -> Iterator[StreetFrame]:
     """The frames with void in place of things that are too small."""
     for f in frames:
-        semantic, instance = smallest.ignored(f.semantic, f.instance, CITYSCAPES)
+        semantic, instance = smallest.void_small(f.semantic, f.instance, CITYSCAPES)
         yield replace(f, semantic=semantic, instance=instance)
 
 
@@ -134,7 +134,7 @@ def _camera_info(f: StreetFrame, header: Any, messages: BagMessages) -> Any:
 
 
 def _write_folder(
-    output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool, smallest: Smallest
+    output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool, smallest: MinimumSize
 ) -> None:
     with atomic_write(output, force, MAPS) as draft:
         for k, (name, seed, frames) in enumerate(drives):

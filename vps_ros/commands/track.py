@@ -12,7 +12,7 @@ from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.replay import show
 from vps_ros.datasets.kitti_step import save_map
-from vps_ros.datasets.mapped import pair_maps
+from vps_ros.datasets.track_inputs import pair_files
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing, refuse_folder, write_json
 from vps_ros.offline import TrackedMap, load, track_maps
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     _refuse_inputs(output, args.images, args.segmentation, args.embeddings)
     refuse_existing(output, args.force, MARKER)
     taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else FORMATS[args.format]
-    frames, spare = pair_maps(args.segmentation, args.images, args.embeddings, args.split)
+    frames, spare = pair_files(args.segmentation, args.images, args.embeddings, args.split)
     if spare:
         note(f"{args.images}: {len(spare)} sequence(s) without maps left out: {', '.join(spare)}")
 
@@ -123,7 +123,7 @@ class _Oddities:
         self._stuff: Counter[int] = Counter()
 
     def add(self, tracked: TrackedMap) -> None:
-        self._groups.update(tracked.segments.groups)
+        self._groups.update(tracked.segments.crowds)
         self._stuff.update(tracked.segments.numbered_stuff)
 
     def tell(self, taxonomy: Taxonomy) -> None:

@@ -1,4 +1,4 @@
-"""CamVid with its 11 classes: street videos with the class of each pixel, objects not told apart.
+"""CamVid with its 11 classes: street videos with the class of each pixel, without instances.
 
     ROOT/labels/SEQUENCE/NAME.png, ROOT/images/SEQUENCE/NAME.jpg      a split names sequences, separated by commas
     ROOT/SPLITannot/NAME.png, ROOT/SPLIT/NAME.png                     SegNet's layout: train, val, test
@@ -12,34 +12,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-
-from vps_ros.datasets.image_folders import paired
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, listed
-from vps_ros.datasets.png import GREY, PALETTE, load_png
+from vps_ros.datasets.folders import paired
+from vps_ros.datasets.images import GREY, PALETTE, load_png
+from vps_ros.datasets.labels import (
+    DataSet,
+    LabelledFrame,
+    LabelMap,
+    Videos,
+    class_table,
+    existing,
+    listed,
+    map_classes,
+)
 from vps_ros.errors import InputError
-from vps_ros.taxonomy import VOID_ID, ClassInfo, Taxonomy
+from vps_ros.taxonomy import VOID_ID, Taxonomy, parse_classes
 
 CAMVID = Taxonomy(
     "camvid",
-    tuple(
-        ClassInfo(i, name, False, color)
-        for i, (name, color) in enumerate(
-            (
-                ("sky", (128, 128, 128)),
-                ("building", (128, 0, 0)),
-                ("pole", (192, 192, 128)),
-                ("road", (128, 64, 128)),
-                ("pavement", (60, 40, 222)),
-                ("tree", (128, 128, 0)),
-                ("sign", (192, 128, 128)),
-                ("fence", (64, 64, 128)),
-                ("car", (64, 0, 128)),
-                ("pedestrian", (64, 64, 0)),
-                ("bicyclist", (0, 128, 192)),
-            )
-        )
-    ),
+    parse_classes("""
+    sky #808080, building #800000, pole #c0c080, road #804080, pavement #3c28de, tree #808000, sign #c08080,
+    fence #404080, car #400080, pedestrian #404000, bicyclist #0080c0
+    """),
 )
 GROUPS = {
     "building": ("building", "wall"),
@@ -51,29 +44,25 @@ GROUPS = {
     "pedestrian": ("person",),
     "bicyclist": ("rider", "bicycle", "motorcycle"),
 }
-"""What the 32 classes of the data set became in these 11, in Cityscapes' names.
+"""The classes of Cityscapes that these 11 may be; they were merged from the 32 classes of the data set.
 
-Walls are buildings in the published list of SegNet; garden walls are sometimes labelled as fences.
+Walls are buildings in SegNet's list; garden walls are sometimes labelled as fences.
 """
-TERMS = "CamVid: for research only"
-_VOID = 11
+_TABLE = class_table({c: c for c in CAMVID.by_id} | {11: VOID_ID, VOID_ID: VOID_ID})
 _EXPECTED = "labels of CamVid are grey: classes 0..10, and 11 for void"
 
 
 def load(path: Path) -> LabelMap:
     """Labels of a file; raises InputError when a value is no class."""
     values = load_png(path, (GREY, PALETTE), _EXPECTED)
-    wrong = (values > _VOID) & (values != VOID_ID)
-    if wrong.any():
-        raise InputError(f"{path}: value {listed(np.unique(values[wrong]))} stands for no class; {_EXPECTED}")
-    return LabelMap(np.where(values >= _VOID, VOID_ID, values).astype(np.uint8), np.zeros(values.shape, np.uint8))
+    return LabelMap.without_instances(map_classes(values, _TABLE, path, _EXPECTED))
 
 
 def read_truth(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames; raises InputError when the folder holds none, or not the split."""
     root = existing(root)
     if (root / "labels").is_dir():
-        return paired(root / "labels", root / "images", split, load, linked=True)
+        return paired(root / "labels", root / "images", split, load, tracked=True)
     splits = sorted(p.name.removesuffix("annot") for p in root.glob("*annot") if p.is_dir())
     if split and split not in splits:
         raise InputError(f"{root}: has no split {split!r} (splits there: {listed(splits) or 'none'})")
@@ -83,3 +72,6 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     for name in [split] if split else splits:
         videos.update(paired(root / f"{name}annot", root / name, None, load))
     return videos
+
+
+DATA_SET = DataSet("camvid", CAMVID, read_truth, groups=GROUPS, classes_only=True, terms="CamVid: for research only")

@@ -1,4 +1,4 @@
-"""Cityscapes: single images with fine labels, to learn from.
+"""Cityscapes: single images with fine labels.
 
     ROOT/gtFine/SPLIT/CITY/NAME_gtFine_instanceIds.png     truth, 16 bits: label, or label * 1000 + number for an object
     ROOT/leftImg8bit/SPLIT/CITY/NAME_leftImg8bit.png       camera images
@@ -8,8 +8,8 @@
     ROOT/images/NAME.jpg or SEQUENCE/NAME.jpg
 
 Numbers of the second layout are those of one image; its splits are sequences, separated by commas.
-A label is an id of the data set's own list of 34, of which 19 are evaluated; the others are void. A label of a thing
-without a number is a group. Source: Cordts et al., The Cityscapes Dataset, CVPR 2016.
+A label is an id of the data set's own list of 34, of which 19 are evaluated; the others are void. A thing without a
+number is a crowd. Source: Cordts et al., The Cityscapes Dataset, CVPR 2016.
 """
 
 from __future__ import annotations
@@ -20,10 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.image_folders import paired
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, listed
-from vps_ros.datasets.map_folder import subfolders
-from vps_ros.datasets.png import GREY, GREY16, load_png
+from vps_ros.datasets.folders import paired, subfolders
+from vps_ros.datasets.images import GREY, GREY16, load_png
+from vps_ros.datasets.labels import (
+    DataSet,
+    LabelledFrame,
+    LabelMap,
+    Videos,
+    class_table,
+    existing,
+    listed,
+    map_classes,
+)
 from vps_ros.errors import InputError
 from vps_ros.files import natural_key
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
@@ -32,23 +40,20 @@ LABELS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 
 """The data set's own label of each class 0..18."""
 TERMS = "Cityscapes: for non-commercial purposes only"
 DIVISOR = 1000
-_LARGEST = 33
+_TABLE = class_table(dict.fromkeys(range(34), VOID_ID) | {label: i for i, label in enumerate(LABELS)})
 _SUFFIX = "_gtFine_instanceIds.png"
 _EXPECTED = "instanceIds of Cityscapes are grey, 16 bits (label, or label * 1000 + number)"
 
 
 def decode(codes: NDArray[np.uint16], where: object = "map") -> LabelMap:
-    """Labels of an instanceIds map [H, W]: numbers from 1 on, 0 for groups and stuff.
+    """Labels of an instanceIds map [H, W]: instances from 1 on, 0 for crowds and stuff.
 
     Raises InputError when a code stands for no label.
     """
     numbered = codes >= DIVISOR
     label = np.where(numbered, codes // DIVISOR, codes)
-    if (label > _LARGEST).any():
-        strange = listed(np.unique(codes[label > _LARGEST]))
-        raise InputError(f"{where}: value {strange} stands for no label of Cityscapes; {_EXPECTED}")
-    semantic = _CLASSES[label]
-    instance = np.where(numbered & _THINGS[semantic], codes % DIVISOR + 1, 0)
+    semantic = map_classes(label, _TABLE, where, _EXPECTED, codes)
+    instance = np.where(numbered & CITYSCAPES.thing_table[semantic], codes % DIVISOR + 1, 0)
     return LabelMap(semantic, instance.astype(np.uint16))
 
 
@@ -70,17 +75,11 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
         for city, folder in sorted(subfolders(splits[name]).items()):
             for path in sorted(folder.glob(f"*{_SUFFIX}"), key=natural_key):
                 image = path.name.removesuffix(_SUFFIX)
-                photo = root / "leftImg8bit" / name / city / f"{image}_leftImg8bit.png"
-                videos[image] = {image: LabelledFrame(image, image, path, partial(_load, path), photo)}
+                image_file = root / "leftImg8bit" / name / city / f"{image}_leftImg8bit.png"
+                videos[image] = {image: LabelledFrame(image, image, path, partial(_load, path), image_file)}
     if not videos:
         raise InputError(f"{root}: holds no labels of Cityscapes; expected gtFine/SPLIT/CITY/NAME{_SUFFIX}")
     return videos
-
-
-_CLASSES = np.full(_LARGEST + 1, VOID_ID, np.uint8)
-_CLASSES[list(LABELS)] = np.arange(len(LABELS))
-_THINGS = np.zeros(VOID_ID + 1, bool)
-_THINGS[list(CITYSCAPES.thing_ids)] = True
 
 
 def _load(path: Path) -> LabelMap:
@@ -98,5 +97,8 @@ def _load_numbered(root: Path, path: Path) -> LabelMap:
     if codes.dtype == np.uint16:
         return decode(codes, other)
     semantic = decode(labels.astype(np.uint16), path).semantic
-    instance = np.where(_THINGS[semantic] & (codes != VOID_ID), codes.astype(np.uint16) + 1, 0)
+    instance = np.where(CITYSCAPES.thing_table[semantic] & (codes != VOID_ID), codes.astype(np.uint16) + 1, 0)
     return LabelMap(semantic, instance)
+
+
+DATA_SET = DataSet("cityscapes", CITYSCAPES, read_truth, terms=TERMS)

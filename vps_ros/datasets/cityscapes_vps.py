@@ -6,84 +6,71 @@
     PREDICTIONS/pred.json                    annotations
     PREDICTIONS/pan_pred/<image id>.png      their maps
 
-An image id is VIDEO_FRAME_CITY_..., for example 0005_0025_frankfurt_000000_001736; what stands before its first
-underline is the video. Source: Kim et al., Video Panoptic Segmentation, CVPR 2020.
+An image id is VIDEO_FRAME_CITY_..., for example 0005_0025_frankfurt_000000_001736; the part before its first
+underscore is the video. Source: Kim et al., Video Panoptic Segmentation, CVPR 2020.
 """
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
+from vps_ros.datasets.cityscapes import TERMS
 from vps_ros.datasets.coco_panoptic import (
     PREDICTED_MAPS,
     PREDICTIONS,
     PanopticWriter,
     check_categories,
     classes_by_id,
-    load_segments,
+    frame_names,
+    panoptic_videos,
     panoptic_writer,
-    segments_of,
 )
-from vps_ros.datasets.documents import Document, load_document
-from vps_ros.datasets.labels import LabelFormat, LabelledFrame, Videos, existing
+from vps_ros.datasets.json_values import load_json
+from vps_ros.datasets.labels import VideoDataSet, Videos, existing
 from vps_ros.taxonomy import CITYSCAPES
 
 SPLIT = "val"
-"""The split that is evaluated where none is named."""
+"""The default split."""
 
 
 def read_truth(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames of the data set.
 
     Raises:
-        InputError: the JSON is absent or broken, or what it says cannot be; the place in it is named.
+        InputError: the JSON is absent or broken, or its content is inconsistent; the error names the place.
     """
     root = existing(root)
     split = split or SPLIT
-    document = load_document(
+    document = load_json(
         root / f"panoptic_gt_{split}_city_vps.json", "give the folder of Cityscapes-VPS with its panoptic labels"
     )
     check_categories(document, CITYSCAPES)
-    photos = {i.get("id", str): root / split / "img" / i.get("file_name", str) for i in document.items("images")}
-    videos: dict[str, dict[str, LabelledFrame]] = {}
-    for annotation in document.items("annotations"):
-        frame = annotation.get("image_id", str)
-        path = root / split / "panoptic_video" / annotation.get("file_name", str)
-        _add(videos, frame, annotation, path, photos.get(frame))
-    if not videos:
-        raise document.wrong("has no annotations")
-    return videos
+    images = {i.get("id", str): root / split / "img" / i.get("file_name", str) for i in document.items("images")}
+    frames = [a.get("image_id", str) for a in document.items("annotations")]
+    folder = root / split / "panoptic_video"
+    class_id = classes_by_id(CITYSCAPES)
+    return panoptic_videos(
+        document, frames, CITYSCAPES, class_id, lambda _, a: folder / a.get("file_name", str), images
+    )
 
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
-    """Labelled frames of a folder of predictions; `split` says nothing here.
+    """Labelled frames of a folder of predictions; `split` is ignored.
 
-    An annotation without `image_id` belongs to the map at its place among the sorted maps, as the benchmark's own
-    script, whose predictions are so, joins them by their order.
+    Annotations without `image_id`, as the benchmark's own method writes them, belong to the sorted maps in their order.
 
     Raises:
-        InputError: as `read_truth`, or annotations cannot be told apart.
+        InputError: as `read_truth` and `frame_names`.
     """
     root = existing(root)
-    document = load_document(root / PREDICTIONS, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/<image id>.png")
+    document = load_json(root / PREDICTIONS, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/<image id>.png")
     check_categories(document, CITYSCAPES)
-    annotations = document.items("annotations")
-    nameless = [a for a in annotations if "image_id" not in a]
-    if nameless:
-        names = sorted(p.stem for p in (root / PREDICTED_MAPS).glob("*.png"))
-        if len(nameless) < len(annotations) or len(names) != len(annotations):
-            counts = f"{len(annotations)} annotations cannot be joined to {len(names)} maps"
-            raise nameless[0].wrong(f"lacks 'image_id', and {counts}")
-    else:
-        names = [a.get("image_id", str) for a in annotations]
-    videos: dict[str, dict[str, LabelledFrame]] = {}
-    for frame, annotation in zip(names, annotations, strict=True):
-        _add(videos, frame, annotation, root / PREDICTED_MAPS / f"{frame}.png")
-    if not videos:
-        raise document.wrong("has no annotations")
-    return videos
+    maps = root / PREDICTED_MAPS
+    frames = frame_names(document, sorted(p.stem for p in maps.glob("*.png")))
+    return panoptic_videos(
+        document, frames, CITYSCAPES, classes_by_id(CITYSCAPES), lambda frame, _: maps / f"{frame}.png"
+    )
 
 
 def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
@@ -91,7 +78,7 @@ def write_predictions(root: str | Path, force: bool = False) -> AbstractContextM
     return panoptic_writer(root, force, CITYSCAPES, lambda _, frame: f"{frame}.png")
 
 
-FORMAT = LabelFormat(
+DATA_SET = VideoDataSet(
     "cityscapes-vps",
     CITYSCAPES,
     read_truth,
@@ -99,19 +86,5 @@ FORMAT = LabelFormat(
     write_predictions,
     sparse=True,
     protocol="cityscapes-vps",
+    terms=TERMS,
 )
-
-
-def _add(
-    videos: dict[str, dict[str, LabelledFrame]],
-    frame: str,
-    annotation: Document,
-    path: Path,
-    image: Path | None = None,
-) -> None:
-    video = frame.split("_")[0]
-    frames = videos.setdefault(video, {})
-    if frame in frames:
-        raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
-    segments = segments_of(annotation, CITYSCAPES, classes_by_id(CITYSCAPES))
-    frames[frame] = LabelledFrame(video, frame, path, partial(load_segments, path, segments), image)

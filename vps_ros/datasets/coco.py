@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets import rle
-from vps_ros.datasets.documents import Document, load_document
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing, listed
+from vps_ros.datasets.json_values import JsonValue, load_json
+from vps_ros.datasets.labels import DataSet, LabelledFrame, LabelMap, Videos, existing, listed
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, ClassInfo, Taxonomy
 
@@ -40,8 +40,7 @@ GROUPS = {
     PERSON_OR_RIDER: ("person", "rider"),
     OTHER: (*(c.name for c in CITYSCAPES.classes if not c.isthing), "void"),
 }
-"""In Cityscapes' names."""
-TERMS = "COCO: annotations CC BY 4.0; each image has a licence of its own"
+"""The classes of Cityscapes that a class may be."""
 _ID = {c.name: c.id for c in COCO_STREETS.classes}
 _MARGIN = 5
 """Side of the square, in pixels, by which polygons are widened: their edges are coarse."""
@@ -55,9 +54,9 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     Raises InputError when the folder holds no JSON of instances, or the JSON is not COCO's.
     """
     path, images = _find(existing(root), split)
-    document = load_document(path, "instances of COCO are one JSON with images, annotations and categories")
+    document = load_json(path, "instances of COCO are one JSON with images, annotations and categories")
     names = {c.get("id", int): c.get("name", str) for c in document.items("categories")}
-    objects: dict[int, list[Document]] = {}
+    objects: dict[int, list[JsonValue]] = {}
     for annotation in document.items("annotations"):
         if annotation.get("category_id", int) not in names:
             raise annotation.wrong("has a category_id that the categories lack")
@@ -90,7 +89,7 @@ def _find(root: Path, split: str | None) -> tuple[Path, Path]:
     )
 
 
-def _labels(size: tuple[int, int], annotations: Sequence[Document], names: dict[int, str]) -> LabelMap:
+def _labels(size: tuple[int, int], annotations: Sequence[JsonValue], names: dict[int, str]) -> LabelMap:
     width, height = size
     semantic = np.full((height, width), _ID[OTHER], np.uint8)
     instance = np.zeros((height, width), np.uint16)
@@ -114,7 +113,7 @@ def _labels(size: tuple[int, int], annotations: Sequence[Document], names: dict[
     return LabelMap(semantic, instance)
 
 
-def _mask(annotation: Document, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _mask(annotation: JsonValue, size: tuple[int, int]) -> NDArray[np.uint8]:
     """uint8 [H, W], 1 inside."""
     width, height = size
     shape = annotation.at("segmentation")
@@ -144,7 +143,7 @@ def _mask(annotation: Document, size: tuple[int, int]) -> NDArray[np.uint8]:
     return mask
 
 
-def _box(annotation: Document) -> tuple[float, float, float, float]:
+def _box(annotation: JsonValue) -> tuple[float, float, float, float]:
     """x, y, width, height."""
     box = annotation.at("bbox").value
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
@@ -157,3 +156,13 @@ def _share(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])
     return max(w, 0) * max(h, 0) / max(min(a[2] * a[3], b[2] * b[3]), 1e-6)
+
+
+DATA_SET = DataSet(
+    "coco",
+    COCO_STREETS,
+    read_truth,
+    groups=GROUPS,
+    classes_only=True,
+    terms="COCO: annotations CC BY 4.0; each image has a licence of its own",
+)

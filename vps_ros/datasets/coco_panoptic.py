@@ -1,25 +1,26 @@
-"""Panoptic labels in COCO's style: RGB PNG whose pixels are segment ids, and a JSON that tells each segment's class.
+"""Panoptic labels in COCO's format: RGB PNG whose pixels are segment ids, and a JSON with the class of each segment.
 
-id = R + 256 G + 65536 B; 0 is void. Cityscapes-VPS, VIPSeg's conversion and VIPER's panoptic form are kept this way; an
-object keeps its id through its video.
+id = R + 256 G + 65536 B; 0 is void. Cityscapes-VPS, the converted VIPSeg and the panoptic form of VIPER have this
+format; an object keeps its id through its video.
 
 Source: Kirillov et al., Panoptic Segmentation, CVPR 2019; Kim et al., Video Panoptic Segmentation, CVPR 2020.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.documents import Document
-from vps_ros.datasets.labels import LabelMap, check_classes, listed
-from vps_ros.datasets.png import RGB, load_png, save_png
+from vps_ros.datasets.images import RGB, load_png, save_png
+from vps_ros.datasets.json_values import JsonValue
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, check_labels, listed
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.runs import areas, boxes, runs
@@ -31,20 +32,20 @@ MAX_INSTANCE = 65535
 """The largest instance that `PanopticWriter` gives an id to."""
 PREDICTIONS = "pred.json"
 PREDICTED_MAPS = "pan_pred"
-"""What a folder of predictions holds, for Cityscapes-VPS, VIPSeg and VIPER alike."""
+"""The file and the folder of predictions of Cityscapes-VPS, VIPSeg and VIPER."""
 _EXPECTED = "a panoptic map is 8-bit RGB (segment id = R + 256 G + 65536 B)"
 
-ClassIds = Callable[[Document], int]
+ClassIds = Callable[[JsonValue], int]
 """A segment's entry -> its class id in the taxonomy."""
 
 
 @dataclass(frozen=True)
-class Segments:
-    """What the JSON says of one frame's segments.
+class SegmentTable:
+    """The segments of one frame, as the JSON lists them.
 
     Attributes:
         where: the place in the JSON, for errors.
-        ids: int64 [K], each once, in rising order.
+        ids: int64 [K], unique, ascending.
         classes: uint8 [K], ids of the taxonomy.
         instances: uint32 [K]; of a thing its segment id, or 0 where it is a crowd; 0 of stuff.
     """
@@ -55,7 +56,7 @@ class Segments:
     instances: NDArray[np.uint32]
 
 
-def segments_of(annotation: Document, taxonomy: Taxonomy, class_id: ClassIds) -> Segments:
+def read_segments(annotation: JsonValue, taxonomy: Taxonomy, class_id: ClassIds) -> SegmentTable:
     """The `segments_info` of an annotation; raises InputError with the place of what is wrong."""
     rows: dict[int, tuple[int, int]] = {}
     for segment in annotation.items("segments_info"):
@@ -68,13 +69,13 @@ def segments_of(annotation: Document, taxonomy: Taxonomy, class_id: ClassIds) ->
         rows[number] = class_of, number if taxonomy.by_id[class_of].isthing and not crowd else 0
     table = np.array([(n, *rows[n]) for n in sorted(rows)], np.int64).reshape(-1, 3)
     where = f"{annotation.path}: {annotation.place}"
-    return Segments(where, table[:, 0], table[:, 1].astype(np.uint8), table[:, 2].astype(np.uint32))
+    return SegmentTable(where, table[:, 0], table[:, 1].astype(np.uint8), table[:, 2].astype(np.uint32))
 
 
 def classes_by_id(taxonomy: Taxonomy) -> ClassIds:
     """`category_id` is the class id."""
 
-    def class_id(segment: Document) -> int:
+    def class_id(segment: JsonValue) -> int:
         number = segment.get("category_id", int)
         if number not in taxonomy.by_id:
             ids = taxonomy.ids
@@ -84,7 +85,7 @@ def classes_by_id(taxonomy: Taxonomy) -> ClassIds:
     return class_id
 
 
-def check_categories(document: Document, taxonomy: Taxonomy) -> None:
+def check_categories(document: JsonValue, taxonomy: Taxonomy) -> None:
     """Raises InputError when the JSON's categories, if it lists them, are not those of the taxonomy."""
     if "categories" not in document:
         return
@@ -95,10 +96,58 @@ def check_categories(document: Document, taxonomy: Taxonomy) -> None:
             raise category.wrong(f"has id {number}, unknown to {taxonomy.name}; is it another data set's file?")
         if "isthing" in category and bool(category.at("isthing").value) != info.isthing:
             kind = "a thing" if info.isthing else "stuff"
-            raise category.wrong(f"says otherwise than {taxonomy.name}, where {number} ({info.name}) is {kind}")
+            raise category.wrong(f"differs from {taxonomy.name}, where {number} ({info.name}) is {kind}")
 
 
-def load_segments(path: Path, segments: Segments) -> LabelMap:
+def frame_names(document: JsonValue, by_order: Sequence[str]) -> list[str]:
+    """The frame of each annotation by its `image_id`; without any `image_id`, by its place among the names `by_order`.
+
+    The scripts of the benchmarks join annotations and images by their order.
+
+    Raises InputError when some annotations lack their `image_id`, or there are not as many names as annotations.
+    """
+    annotations = document.items("annotations")
+    nameless = [a for a in annotations if "image_id" not in a or not isinstance(a.value["image_id"], str)]
+    if not nameless:
+        return [PurePath(a.get("image_id", str)).stem for a in annotations]
+    if len(nameless) < len(annotations) or len(by_order) != len(annotations):
+        counts = f"{len(annotations)} annotations cannot be joined by order to {len(by_order)} maps"
+        raise nameless[0].wrong(f"lacks 'image_id', and {counts}")
+    return list(by_order)
+
+
+def panoptic_videos(
+    document: JsonValue,
+    frames: Sequence[str],
+    taxonomy: Taxonomy,
+    class_id: ClassIds,
+    map_of: Callable[[str, JsonValue], Path],
+    images: Mapping[str, Path] | None = None,
+) -> Videos:
+    """Labelled frames of the annotations of a JSON; the video is the part of a frame's name before the first `_`.
+
+    Args:
+        frames: the name of each annotation's frame.
+        class_id: see `ClassIds`.
+        map_of: (frame, annotation) -> the file of its map.
+        images: frame -> camera image, where there are any.
+
+    Raises InputError when a frame has two annotations, there is none, or a segment is wrong.
+    """
+    videos: dict[str, dict[str, LabelledFrame]] = {}
+    for frame, annotation in zip(frames, document.items("annotations"), strict=True):
+        video = frame.split("_")[0]
+        if frame in videos.setdefault(video, {}):
+            raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
+        path, segments = map_of(frame, annotation), read_segments(annotation, taxonomy, class_id)
+        read = partial(load_segments, path, segments)
+        videos[video][frame] = LabelledFrame(video, frame, path, read, images.get(frame) if images else None)
+    if not videos:
+        raise document.wrong("has no annotations")
+    return videos
+
+
+def load_segments(path: Path, segments: SegmentTable) -> LabelMap:
     """The labels of one map: uint8 and uint32 [H, W].
 
     Raises:
@@ -119,7 +168,7 @@ def load_segments(path: Path, segments: Segments) -> LabelMap:
     absent = np.setdiff1d(segments.ids, shown)
     if len(absent):
         raise InputError(f"{path}: shows no pixel of segment id {listed(absent)}, which {segments.where} lists")
-    # What is not a segment, void, takes the entry behind the last.
+    # Void has the entry after the last segment.
     place = np.where(shown > 0, place, len(segments.ids))
     semantic = np.append(segments.classes, np.uint8(VOID_ID))[place]
     instance = np.append(segments.instances, np.uint32(0))[place]
@@ -143,16 +192,14 @@ def encode_ids(ids: NDArray[np.integer]) -> NDArray[np.uint8]:
 
 
 class PanopticWriter:
-    """Writes maps one after the other, and keeps what its JSON will say.
+    """Writes maps one after the other, and collects the annotations of the JSON.
 
-    Ids are (class + 1) * 65536 + instance for things and (class + 1) * 65536 for stuff: the same object has the same id
-    throughout, and ids need no memory.
+    Ids are (class + 1) * 65536 + instance for things and (class + 1) * 65536 for stuff, so that an object has the same
+    id in all frames.
     """
 
     def __init__(self, folder: Path, taxonomy: Taxonomy, file: Callable[[str, str], str]) -> None:
         self._folder, self._taxonomy, self._file = folder, taxonomy, file
-        self._things = np.zeros(VOID_ID + 1, bool)
-        self._things[list(taxonomy.thing_ids)] = True
         self.annotations: dict[str, dict[str, dict]] = {}
         """Video -> frame -> its annotation."""
 
@@ -162,11 +209,8 @@ class PanopticWriter:
         frames = self.annotations.setdefault(sequence, {})
         if frame in frames:
             raise InputError(f"{where}: written twice; give each frame a name of its own")
-        semantic, instance = np.asarray(labels.semantic), np.asarray(labels.instance)
-        if semantic.ndim != 2 or semantic.shape != instance.shape or semantic.dtype != np.uint8:
-            raise InputError(f"{where}: classes and instances must be one [H, W], classes uint8; 255 is void")
-        check_classes(semantic, self._taxonomy, where)
-        instance = np.where(self._things[semantic], instance, 0)
+        semantic, instance = check_labels(labels, self._taxonomy, where)
+        instance = np.where(self._taxonomy.thing_table[semantic], instance, 0)
         if instance.size and not 0 <= instance.min() <= instance.max() <= MAX_INSTANCE:
             value = instance.min() if instance.min() < 0 else instance.max()
             raise InputError(f"{where}: instance {value} cannot be written; use 0..{MAX_INSTANCE}, renumber them")
@@ -176,8 +220,8 @@ class PanopticWriter:
         frames[frame] = {"image_id": frame, "file_name": Path(name).name, "segments_info": _describe(ids)}
 
 
-def of_frames(writer: PanopticWriter) -> dict:
-    """The `annotations` of all frames in one list, whatever their video."""
+def flat_annotations(writer: PanopticWriter) -> dict:
+    """The `annotations` of the frames of all videos in one list."""
     return {"annotations": [a for frames in writer.annotations.values() for a in frames.values()]}
 
 
@@ -187,15 +231,15 @@ def panoptic_writer(
     force: bool,
     taxonomy: Taxonomy,
     file: Callable[[str, str], str],
-    document: Callable[[PanopticWriter], dict] = of_frames,
+    document: Callable[[PanopticWriter], dict] = flat_annotations,
 ) -> Iterator[PanopticWriter]:
     """A context that writes ROOT/pred.json and ROOT/pan_pred, all or nothing.
 
     Args:
-        root: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        root: see `vps_ros.datasets.labels.VideoDataSet.writer`.
         force: likewise.
         file: (video, frame) -> the map's path within pan_pred.
-        document: the writer, when all is added -> what the JSON holds besides the categories.
+        document: the writer after the last frame -> the content of the JSON besides the categories.
     """
     with atomic_write(root, force, PREDICTIONS) as draft:
         writer = PanopticWriter(draft, taxonomy, file)

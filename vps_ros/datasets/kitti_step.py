@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.channels import refuse_swapped
-from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, check_classes, existing
-from vps_ros.datasets.map_folder import MapWriter, map_writer
-from vps_ros.datasets.png import RGB, load_png, save_png
+from vps_ros.datasets.folders import IMAGE_SUFFIXES, MapWriter, map_writer
+from vps_ros.datasets.images import RGB, load_png, save_png
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing
 from vps_ros.errors import InputError
 from vps_ros.files import natural_key
 from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
@@ -29,7 +28,6 @@ MAX_INSTANCE = 65535
 MAPS = "panoptic_maps"
 IMAGES = "images"
 SPLITS = ("train", "val", "test", "training", "testing")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 Sequences = dict[str, dict[str, Path]]
 """Sequence name -> frame name (file name without suffix) -> file; sequences by name, frames in natural order."""
@@ -100,15 +98,15 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 def with_images(videos: Videos, root: str | Path, split: str | None = None) -> Videos:
     """The frames with their images of ROOT/images or ROOT/image_02, in any layout that `list_images` knows."""
     root = Path(root)
-    homes = [base / home for base in (root, *(root / s for s in SPLITS)) for home in (IMAGES, "image_02")]
-    if not any(home.is_dir() for home in homes):
+    folders = [base / name for base in (root, *(root / s for s in SPLITS)) for name in (IMAGES, "image_02")]
+    if not any(folder.is_dir() for folder in folders):
         return videos
     try:
-        photos = list_without_split(list_images, root, split)
+        images = list_without_split(list_images, root, split)
     except InputError:
         return videos
     return {
-        s: {f: replace(one, image=photos.get(s, {}).get(f)) for f, one in frames.items()}
+        s: {f: replace(one, image=images.get(s, {}).get(f)) for f, one in frames.items()}
         for s, frames in videos.items()
     }
 
@@ -116,6 +114,27 @@ def with_images(videos: Videos, root: str | Path, split: str | None = None) -> V
 def prediction_writer(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
     """A context that writes predictions as ROOT/SEQUENCE/FRAME.png, all or none."""
     return map_writer(root, force, lambda labels, name: encode(*labels, name))
+
+
+def check_channel_order(labels: LabelMap, taxonomy: Taxonomy, where: object) -> None:
+    """Raises InputError when red and blue of a map were swapped, as by a writer that takes B, G, R.
+
+    A map is refused when stuff or void has instances as it is, but neither these nor unknown classes with red and blue
+    swapped. A map that is valid both ways is accepted as it is.
+
+    Args:
+        labels: uint8 [H, W] and uint16 [H, W], as they were decoded.
+    """
+    no_thing = (~taxonomy.thing_table).view(np.uint8)
+    if not (cv2.LUT(labels.semantic, no_thing) & (labels.instance > 0)).any():
+        return
+    semantic, instance = (labels.instance & 0xFF).astype(np.uint8), labels.instance & 0xFF00 | labels.semantic
+    known = np.isin(semantic, (*taxonomy.by_id, VOID_ID)).all()
+    if known and not (cv2.LUT(semantic, no_thing) & (instance > 0)).any():
+        raise InputError(
+            f"{where}: red and blue are swapped; write the class as R and the instance as G and B "
+            "(OpenCV's imwrite takes B, G, R)"
+        )
 
 
 def map_path(root: str | Path, sequence: str, frame: str) -> Path:
@@ -154,7 +173,7 @@ def list_embeddings(root: str | Path, split: str | None = None) -> Sequences:
 def list_without_split(
     listing: Callable[[str | Path, str | None], Found], root: str | Path, split: str | None
 ) -> Found:
-    """As `listing`, for a folder that may not be laid out in splits: where it is not, `split` asks for nothing."""
+    """As `listing`, but `split` is ignored for a folder without splits."""
     try:
         return listing(root, split)
     except InputError:
@@ -162,7 +181,7 @@ def list_without_split(
 
 
 def name_frames(wanted: set[tuple[str, str]], among: Mapping[str, Mapping[str, object]]) -> str:
-    """A few of the (sequence, frame) `wanted` for an error: whole sequences of `among` by their names alone."""
+    """Some of the (sequence, frame) pairs `wanted`, for an error; complete sequences of `among` by their names."""
     names = []
     for sequence in sorted({s for s, _ in wanted}):
         frames = sorted(f for s, f in wanted if s == sequence)
@@ -173,20 +192,20 @@ def name_frames(wanted: set[tuple[str, str]], among: Mapping[str, Mapping[str, o
 
 def _labels(path: Path, taxonomy: Taxonomy) -> LabelMap:
     labels = LabelMap(*load_map(path))
-    refuse_swapped(labels, taxonomy, path)
+    check_channel_order(labels, taxonomy, path)
     check_classes(labels.semantic, taxonomy, path)
     return labels
 
 
-def _list(root: Path, homes: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
+def _list(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
     root = existing(root)
-    bases = [root / home for home in homes if (root / home).is_dir()] or [root]
+    bases = [root / name for name in folders if (root / name).is_dir()] or [root]
     # The layout of KITTI tracking: training/image_02/0000/000000.png
-    bases = [b / h if (b / h).is_dir() else b for base in bases for b in _splits(base, split) for h in homes]
+    bases = [b / f if (b / f).is_dir() else b for base in bases for b in _splits(base, split) for f in folders]
     found: Sequences = {}
     for base in dict.fromkeys(bases):
         for folder in _folders(base):
-            # Listing by name alone: asking the disk about each of many thousand frames is slow.
+            # No stat of each file: that is slow for many thousand frames.
             for path in sorted(folder.iterdir(), key=natural_key):
                 if path.suffix.lower() not in suffixes or path.name.startswith("."):
                     continue
@@ -233,4 +252,11 @@ def _check_range(values: NDArray, high: int, what: str, hint: str) -> None:
             raise InputError(f"{what} {value} cannot be written; {hint}")
 
 
-FORMAT = LabelFormat("kitti-step", KITTI_STEP, read_truth, labelled, prediction_writer)
+DATA_SET = VideoDataSet(
+    "kitti-step",
+    KITTI_STEP,
+    read_truth,
+    labelled,
+    prediction_writer,
+    terms="KITTI-STEP: CC BY-NC-SA 3.0, non-commercial",
+)

@@ -1,4 +1,4 @@
-"""LabelMeFacade: still images of streets and facades, with the class of each pixel, objects not told apart.
+"""LabelMeFacade: images of streets and facades with the class of each pixel, without instances.
 
     ROOT/labels/NAME.png, ROOT/images/NAME.jpg
 
@@ -10,29 +10,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
-from vps_ros.datasets.image_folders import paired
-from vps_ros.datasets.labels import LabelMap, Videos, existing, listed
-from vps_ros.datasets.png import GREY, PALETTE, load_png
+from vps_ros.datasets.folders import paired
+from vps_ros.datasets.images import GREY, PALETTE, load_png
+from vps_ros.datasets.labels import DataSet, LabelMap, Videos, class_table, existing, map_classes
 from vps_ros.errors import InputError
-from vps_ros.taxonomy import VOID_ID, ClassInfo, Taxonomy
+from vps_ros.taxonomy import VOID_ID, Taxonomy, parse_classes
 
 LABELME_FACADE = Taxonomy(
     "labelmefacade",
-    tuple(
-        ClassInfo(i, name, False, color)
-        for i, (name, color) in enumerate(
-            (
-                ("building", (128, 0, 0)),
-                ("car", (128, 0, 128)),
-                ("pavement", (128, 128, 128)),
-                ("road", (128, 64, 128)),
-                ("sky", (0, 128, 128)),
-                ("vegetation", (0, 128, 0)),
-            ),
-            1,
-        )
+    parse_classes(
+        "building #800000, car #800080, pavement #808080, road #804080, sky #008080, vegetation #008000", first_id=1
     ),
 )
 GROUPS = {
@@ -41,18 +28,15 @@ GROUPS = {
     "pavement": ("sidewalk",),
     "vegetation": ("vegetation", "terrain"),
 }
-"""In Cityscapes' names."""
-TERMS = "LabelMeFacade: for non-commercial research only"
+"""The classes of Cityscapes that a class may be."""
+_TABLE = class_table({c: c for c in LABELME_FACADE.by_id} | {0: VOID_ID, VOID_ID: VOID_ID})
 _EXPECTED = "labels of LabelMeFacade are grey: 0 for unknown, classes 1..6"
 
 
 def load(path: Path) -> LabelMap:
     """Labels of a file; raises InputError when a value is no class."""
     values = load_png(path, (GREY, PALETTE), _EXPECTED)
-    wrong = ~np.isin(values, (0, *LABELME_FACADE.ids, VOID_ID))
-    if wrong.any():
-        raise InputError(f"{path}: value {listed(np.unique(values[wrong]))} stands for no class; {_EXPECTED}")
-    return LabelMap(np.where(values == 0, VOID_ID, values).astype(np.uint8), np.zeros(values.shape, np.uint8))
+    return LabelMap.without_instances(map_classes(values, _TABLE, path, _EXPECTED))
 
 
 def read_truth(root: str | Path, split: str | None = None) -> Videos:
@@ -61,3 +45,13 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     if not (root / "labels").is_dir():
         raise InputError(f"{root}: holds no labels of LabelMeFacade; expected labels/NAME.png and images/NAME.jpg")
     return paired(root / "labels", root / "images", split, load)
+
+
+DATA_SET = DataSet(
+    "labelmefacade",
+    LABELME_FACADE,
+    read_truth,
+    groups=GROUPS,
+    classes_only=True,
+    terms="LabelMeFacade: for non-commercial research only",
+)

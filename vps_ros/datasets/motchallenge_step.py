@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vps_ros.datasets import kitti_step
-from vps_ros.datasets.labels import LabelFormat, Videos
+from vps_ros.datasets.labels import VideoDataSet, Videos
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import MOTCHALLENGE_STEP
 
@@ -39,4 +39,11 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     return kitti_step.with_images(read(root, split), root, split)
 
 
-FORMAT = LabelFormat("motchallenge-step", MOTCHALLENGE_STEP, read_truth, read, kitti_step.prediction_writer)
+DATA_SET = VideoDataSet(
+    "motchallenge-step",
+    MOTCHALLENGE_STEP,
+    read_truth,
+    read,
+    kitti_step.prediction_writer,
+    terms="MOTChallenge-STEP: CC BY-NC-SA 3.0, non-commercial",
+)

@@ -1,4 +1,4 @@
-"""VIPER, as it is downloaded and in its video panoptic form.
+"""VIPER, as downloaded and in its video panoptic form.
 
     ROOT/SPLIT/cls/SEQUENCE/SEQUENCE_FRAME.png       class ids; palette or grey
     ROOT/SPLIT/inst/SEQUENCE/SEQUENCE_FRAME.png      RGB: R the class, 256 G + B the instance; black where no thing is
@@ -15,7 +15,6 @@ Video Panoptic Segmentation, CVPR 2020.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,28 +24,30 @@ from vps_ros.datasets.coco_panoptic import (
     PREDICTIONS,
     ClassIds,
     PanopticWriter,
-    load_segments,
+    frame_names,
+    panoptic_videos,
     panoptic_writer,
-    segments_of,
 )
-from vps_ros.datasets.documents import Document, load_document
-from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos, existing, listed
-from vps_ros.datasets.map_folder import png_videos, subfolders
-from vps_ros.datasets.png import GREY, PALETTE, RGB, load_png
+from vps_ros.datasets.folders import png_videos, subfolders
+from vps_ros.datasets.images import GREY, PALETTE, RGB, load_png
+from vps_ros.datasets.json_values import JsonValue, load_json
+from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, class_table, existing, listed, map_classes
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VIPER
-from vps_ros.taxonomies.viper import IGNORED
 from vps_ros.taxonomy import VOID_ID
 
 SPLIT = "val"
 PANOPTIC_SPLIT = "val_day"
-"""Those that are read where none is named."""
+"""The default splits."""
 CATEGORIES = (
     *("sky", "road", "sidewalk", "terrain", "tree", "vegetation", "building", "infrastructure", "fence", "billboard"),
     *("trafficsign", "mobilebarrier", "trash", "trafficlight", "firehydrant", "chair", "trashcan", "person"),
     *("motorcycle", "car", "van", "bus", "truck"),
 )
-"""The category ids 0..22 of the video panoptic form: first stuff, then things."""
+"""The category ids 0..22 of the video panoptic form: stuff first, then things."""
+IGNORED = (0, 1, 5, 21, 22, 28, 29, 30, 31)
+"""Unlabeled, ambiguous, railtrack, animal, bicycle, trailer, train, plane, boat: in the maps, but not evaluated."""
+_TABLE = class_table({c: c for c in VIPER.by_id} | dict.fromkeys((*IGNORED, VOID_ID), VOID_ID))
 _CLASSES = "classes of VIPER are grey or palette (class ids 0..31)"
 _INSTANCES = "instances of VIPER are 8-bit RGB (R class, 256 G + B instance)"
 
@@ -55,7 +56,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames of a folder in either form.
 
     Raises:
-        InputError: it is neither, maps of classes and instances do not go together, or a JSON says what cannot be.
+        InputError: it is neither, maps of classes and instances do not agree, or a JSON is inconsistent.
     """
     root = existing(root)
     document = root / f"viper_panoptic_{split or PANOPTIC_SPLIT}_video.json"
@@ -65,10 +66,10 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
-    """Labelled frames of a folder of predictions; `split` says nothing here.
+    """Labelled frames of a folder of predictions; `split` is ignored.
 
-    Category ids are those of the `categories` that pred.json lists; without any, those of the video panoptic form. An
-    annotation without `image_id` belongs to the map at its place among the sorted maps.
+    Category ids are those of the `categories` in pred.json; without these, those of the video panoptic form.
+    Annotations without `image_id` belong to the sorted maps in their order.
     """
     root = existing(root)
     return _read_json(root / PREDICTIONS, root / PREDICTED_MAPS)
@@ -79,7 +80,7 @@ def write_predictions(root: str | Path, force: bool = False) -> AbstractContextM
     return panoptic_writer(root, force, VIPER, lambda _, frame: f"{frame}.png")
 
 
-FORMAT = LabelFormat("viper", VIPER, read_truth, read_predictions, write_predictions, protocol="cityscapes-vps")
+DATA_SET = VideoDataSet("viper", VIPER, read_truth, read_predictions, write_predictions, protocol="cityscapes-vps")
 
 
 def load_maps(classes: str | Path, instances: str | Path) -> LabelMap:
@@ -94,28 +95,16 @@ def load_maps(classes: str | Path, instances: str | Path) -> LabelMap:
     rgb = load_png(instances, (RGB,), _INSTANCES)
     if rgb.shape[:2] != ids.shape:
         raise InputError(f"{instances}: is {_size(rgb)}, but {classes} is {_size(ids)}; copy both again")
-    semantic = _SEMANTIC[ids]
-    if (semantic == _UNKNOWN).any():
-        strange = listed(np.unique(ids[semantic == _UNKNOWN]))
-        raise InputError(f"{classes}: class id {strange} is not one of viper (ids 0..31)")
+    semantic = map_classes(ids, _TABLE, classes, _CLASSES)
     instance = rgb[..., 1].astype(np.uint16) << 8 | rgb[..., 2]
-    return LabelMap(semantic, np.where(_THINGS[semantic], instance, 0).astype(np.uint16))
-
-
-_UNKNOWN = 254
-_SEMANTIC = np.full(256, _UNKNOWN, np.uint8)
-_SEMANTIC[VIPER.ids] = VIPER.ids
-_SEMANTIC[list(IGNORED)] = VOID_ID
-_SEMANTIC[VOID_ID] = VOID_ID
-_THINGS = np.zeros(256, bool)
-_THINGS[list(VIPER.thing_ids)] = True
+    return LabelMap(semantic, np.where(VIPER.thing_table[semantic], instance, 0).astype(np.uint16))
 
 
 def _read_maps(folder: Path) -> Videos:
     classes, instances = folder / "cls", folder / "inst"
 
     def load(path: Path) -> LabelMap:
-        return load_maps(path, _beside(path, instances))
+        return load_maps(path, _instances_of(path, instances))
 
     def image(sequence: str, frame: str) -> Path:
         return folder / "img" / sequence / f"{frame}.jpg"
@@ -123,46 +112,28 @@ def _read_maps(folder: Path) -> Videos:
     videos = png_videos(subfolders(classes), load, image)
     if not videos:
         raise InputError(f"{folder}: holds no classes of VIPER; expected {folder.name}/cls/SEQUENCE/SEQUENCE_FRAME.png")
-    absent = [f.name for v in videos.values() for f in v.values() if not _beside(Path(f.where), instances).is_file()]
+    frames = [f for video in videos.values() for f in video.values()]
+    absent = [f.name for f in frames if not _instances_of(Path(f.where), instances).is_file()]
     if absent:
         raise InputError(f"{instances}: lacks the instances of {len(absent)} frame(s): {listed(absent)}; add them")
     return videos
 
 
-def _beside(path: Path, instances: Path) -> Path:
+def _instances_of(path: Path, instances: Path) -> Path:
     return instances / path.parent.name / path.name
 
 
 def _read_json(path: Path, maps: Path) -> Videos:
-    document = load_document(path, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/SEQUENCE_FRAME.png")
-    class_id = _class_ids(document)
-    annotations = document.items("annotations")
-    videos: dict[str, dict[str, LabelledFrame]] = {}
-    for frame, annotation in zip(_names(document, annotations, maps), annotations, strict=True):
-        frames = videos.setdefault(frame.split("_")[0], {})
-        if frame in frames:
-            raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
-        segments, file = segments_of(annotation, VIPER, class_id), maps / f"{frame}.png"
-        frames[frame] = LabelledFrame(frame.split("_")[0], frame, file, partial(load_segments, file, segments))
-    if not videos:
-        raise document.wrong("has no annotations")
-    return videos
-
-
-def _names(document: Document, annotations: list[Document], maps: Path) -> list[str]:
-    """The frame of each annotation: by its own name, else by its place among the images, else among the maps."""
-    if all("image_id" in a and isinstance(a.value["image_id"], str) for a in annotations):
-        return [Path(a.get("image_id", str)).stem for a in annotations]
+    document = load_json(path, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/SEQUENCE_FRAME.png")
     if "images" in document:
-        names = [Path(image.get("file_name", str)).stem for image in document.items("images")]
+        by_order = [Path(image.get("file_name", str)).stem for image in document.items("images")]
     else:
-        names = sorted(p.stem for p in maps.glob("*.png"))
-    if len(names) != len(annotations):
-        raise document.wrong(f"has {len(annotations)} annotations for {len(names)} images; they are joined by order")
-    return names
+        by_order = sorted(p.stem for p in maps.glob("*.png"))
+    frames = frame_names(document, by_order)
+    return panoptic_videos(document, frames, VIPER, _class_ids(document), lambda frame, _: maps / f"{frame}.png")
 
 
-def _class_ids(document: Document) -> ClassIds:
+def _class_ids(document: JsonValue) -> ClassIds:
     by_name = {c.name: c.id for c in VIPER.classes}
     table = {i: by_name[name] for i, name in enumerate(CATEGORIES)}
     if "categories" in document:
@@ -174,7 +145,7 @@ def _class_ids(document: Document) -> ClassIds:
             listed_ids[category.get("id", int)] = by_name[name]
         table = listed_ids
 
-    def class_id(segment: Document) -> int:
+    def class_id(segment: JsonValue) -> int:
         number = segment.get("category_id", int)
         if number not in table:
             raise segment.wrong(f"has category_id {number}, not one of viper's here ({min(table)}..{max(table)})")

@@ -1,4 +1,4 @@
-"""VIPSeg, as it is downloaded and as its own script converts it to COCO's panoptic style.
+"""VIPSeg, as downloaded and as its own script converts it to COCO's panoptic format.
 
     ROOT/panomasks/VIDEO/FRAME.png             as downloaded: one channel, see `decode`
     ROOT/imgs/VIDEO/FRAME.jpg                  camera images; `images` in the converted folder
@@ -26,36 +26,39 @@ from vps_ros.datasets.coco_panoptic import (
     PREDICTED_MAPS,
     PREDICTIONS,
     PanopticWriter,
-    Segments,
+    SegmentTable,
     check_categories,
     classes_by_id,
     load_segments,
     panoptic_writer,
-    segments_of,
+    read_segments,
 )
-from vps_ros.datasets.documents import Document, load_document
+from vps_ros.datasets.folders import MapWriter, map_writer, of_split, png_videos, subfolders
+from vps_ros.datasets.images import GREY, GREY16, PALETTE, load_png
+from vps_ros.datasets.json_values import JsonValue, load_json
 from vps_ros.datasets.labels import (
-    LabelFormat,
     LabelledFrame,
     LabelMap,
+    VideoDataSet,
     Videos,
-    check_classes,
+    check_labels,
+    class_table,
     existing,
     listed,
+    map_classes,
 )
-from vps_ros.datasets.map_folder import MapWriter, map_writer, of_split, png_videos, subfolders
-from vps_ros.datasets.png import GREY, GREY16, PALETTE, load_png
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VIPSEG
 from vps_ros.taxonomy import VOID_ID
 
 DIVISOR = 100
-"""A thing is coded as category * 100 + number, the number from 0."""
+"""A thing is coded as category * 100 + number; numbers start at 0."""
 UNNUMBERED = DIVISOR + 1
-"""The instance of a thing that is coded as its category alone, which the conversion takes for one object."""
+"""The instance of a thing that is coded as its category without a number: one more object, as in the conversion."""
 MASKS = "panomasks"
 _EXPECTED = "a VIPSeg map is grey, 8 or 16 bits (0 void, stuff 1..124, thing category * 100 + number)"
 _CATEGORIES = len(VIPSEG)
+_TABLE = class_table({0: VOID_ID} | {i + 1: i for i in VIPSEG.by_id})
 
 
 def decode(codes: NDArray[np.integer], where: object = "map") -> LabelMap:
@@ -71,13 +74,9 @@ def decode(codes: NDArray[np.integer], where: object = "map") -> LabelMap:
     codes = codes.astype(np.int32)
     numbered = codes > _CATEGORIES
     category = np.where(numbered, codes // DIVISOR, codes)
-    wrong = (category < 0) | (category > _CATEGORIES)
-    if wrong.any():
-        strange = listed(np.unique(codes[wrong]))
-        raise InputError(f"{where}: value {strange} stands for no category of VIPSeg; {_EXPECTED}")
-    semantic = np.where(category > 0, category - 1, VOID_ID).astype(np.uint8)
+    semantic = map_classes(category, _TABLE, where, _EXPECTED, codes)
     instance = np.where(numbered, codes % DIVISOR + 1, UNNUMBERED)
-    return LabelMap(semantic, np.where(_THINGS[semantic], instance, 0).astype(np.uint8))
+    return LabelMap(semantic, np.where(VIPSEG.thing_table[semantic], instance, 0).astype(np.uint8))
 
 
 def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: object = "map") -> NDArray[np.uint16]:
@@ -86,11 +85,8 @@ def encode(semantic: NDArray[np.uint8], instance: NDArray[np.integer], where: ob
     Raises:
         InputError: a class is unknown, a thing has an instance outside 1..101, or the shapes differ.
     """
-    semantic, instance = np.asarray(semantic), np.asarray(instance)
-    if semantic.ndim != 2 or semantic.shape != instance.shape or semantic.dtype != np.uint8:
-        raise InputError(f"{where}: classes and instances must be one [H, W], classes uint8; 255 is void")
-    check_classes(semantic, VIPSEG, where)
-    things = _THINGS[semantic]
+    semantic, instance = check_labels(LabelMap(semantic, instance), VIPSEG, where)
+    things = VIPSEG.thing_table[semantic]
     wrong = things & ((instance < 1) | (instance > UNNUMBERED))
     if wrong.any():
         value = instance[wrong].flat[0]
@@ -111,8 +107,8 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     Without a split, those of all, or of the only one that was converted.
 
     Raises:
-        InputError: the folder is neither, a split is unknown, videos of a split are missing, or the JSON says what
-            cannot be; the place in it is named.
+        InputError: the folder is neither, a split is unknown, videos of a split are missing, or the JSON is
+            inconsistent; the error names the place.
     """
     root = existing(root)
     document = root / f"panoptic_gt_VIPSeg{f'_{split}' if split else ''}.json"
@@ -126,7 +122,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
-    """Labelled frames of predictions in either coding; `split` says nothing here."""
+    """Labelled frames of predictions in either coding; `split` is ignored."""
     root = existing(root)
     if (root / PREDICTIONS).is_file():
         return _read_json(root / PREDICTIONS, root / PREDICTED_MAPS)
@@ -135,7 +131,7 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
 
 def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
     """A context that writes predictions in COCO's style, which the benchmark evaluates."""
-    return panoptic_writer(root, force, VIPSEG, lambda video, frame: f"{video}/{frame}.png", _document)
+    return panoptic_writer(root, force, VIPSEG, lambda video, frame: f"{video}/{frame}.png", _by_video)
 
 
 def write_masks(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
@@ -143,15 +139,12 @@ def write_masks(root: str | Path, force: bool = False) -> AbstractContextManager
     return map_writer(root, force, lambda labels, name: encode(*labels, name), MASKS)
 
 
-FORMAT = LabelFormat("vipseg", VIPSEG, read_truth, read_predictions, write_predictions, protocol="vipseg")
-
-_THINGS = np.zeros(VOID_ID + 1, bool)
-_THINGS[list(VIPSEG.thing_ids)] = True
+DATA_SET = VideoDataSet("vipseg", VIPSEG, read_truth, read_predictions, write_predictions, protocol="vipseg")
 
 
 def _read_masks(root: Path, split: str | None) -> Videos:
-    home = root / MASKS if (root / MASKS).is_dir() else root
-    folders = of_split(subfolders(home), root, split, home)
+    folder = root / MASKS if (root / MASKS).is_dir() else root
+    folders = of_split(subfolders(folder), root, split, folder)
     images = next((root / name for name in ("imgs", "images") if (root / name).is_dir()), None)
     videos = png_videos(folders, load_map, (lambda v, f: images / v / f"{f}.jpg") if images else None)
     if not videos:
@@ -160,7 +153,7 @@ def _read_masks(root: Path, split: str | None) -> Videos:
 
 
 def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
-    document = load_document(path, "give the folder of VIPSeg")
+    document = load_json(path, "give the folder of VIPSeg")
     check_categories(document, VIPSEG)
     class_id = classes_by_id(VIPSEG)
     videos: dict[str, dict[str, LabelledFrame]] = {}
@@ -176,22 +169,22 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
             frame = PurePath(annotation.get(name_of, str)).stem
             if frame in frames:
                 raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
-            segments = _numbered(segments_of(annotation, VIPSEG, class_id), annotation, numbers)
+            segments = _counted(read_segments(annotation, VIPSEG, class_id), annotation, numbers)
             file = maps / name / f"{frame}.png"
-            photo = root / "images" / name / f"{frame}.jpg" if root else None
-            frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), photo)
+            image = root / "images" / name / f"{frame}.jpg" if root else None
+            frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), image)
     if not any(videos.values()):
         raise document.wrong("has no annotations")
     return videos
 
 
-def _numbered(segments: Segments, annotation: Document, numbers: dict[int, int]) -> Segments:
-    """The segments with instances that count from 1 as a video lists them, which the benchmark's STQ goes by."""
+def _counted(segments: SegmentTable, annotation: JsonValue, numbers: dict[int, int]) -> SegmentTable:
+    """The segments with instances counted from 1 in the order of the JSON, which the STQ of the benchmark uses."""
     for segment in annotation.value["segments_info"]:
         numbers.setdefault(segment["id"], len(numbers) + 1)
     counted = np.array([numbers[i] for i in segments.ids.tolist()], np.uint32)
     return replace(segments, instances=np.where(segments.instances > 0, counted, 0).astype(np.uint32))
 
 
-def _document(writer: PanopticWriter) -> dict:
+def _by_video(writer: PanopticWriter) -> dict:
     return {"annotations": [{"video_id": v, "annotations": list(f.values())} for v, f in writer.annotations.items()]}

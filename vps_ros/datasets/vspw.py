@@ -1,4 +1,4 @@
-"""VSPW: the class of every pixel of a video; nothing tells objects apart.
+"""VSPW: the class of every pixel of a video; there are no instances.
 
     ROOT/data/VIDEO/mask/FRAME.png        truth: 1..124 the class id plus one; 0 (others) and 255 are void
     ROOT/data/VIDEO/origin/FRAME.jpg      camera images
@@ -16,32 +16,29 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.labels import LabelFormat, LabelMap, Videos, check_classes, existing, listed
-from vps_ros.datasets.map_folder import MapWriter, map_writer, of_split, png_videos, subfolders
-from vps_ros.datasets.png import GREY, PALETTE, load_png
+from vps_ros.datasets.folders import MapWriter, map_writer, of_split, png_videos, subfolders
+from vps_ros.datasets.images import GREY, PALETTE, load_png
+from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, check_classes, class_table, existing, map_classes
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VSPW
 from vps_ros.taxonomy import VOID_ID
 
 _TRUTH = "a VSPW mask is grey or palette (class ids 1..124, 0 and 255 void)"
+_TABLE = class_table({i + 1: i for i in VSPW.by_id} | {0: VOID_ID, VOID_ID: VOID_ID})
 _PREDICTION = "a prediction for VSPW is grey or palette (class ids 0..123, 255 void)"
 
 
 def load_mask(path: str | Path) -> LabelMap:
     """Labels of a mask of the data set; raises InputError as `load_png`, or when a value stands for no class."""
     values = load_png(path, (GREY, PALETTE), _TRUTH)
-    wrong = (values > len(VSPW)) & (values != VOID_ID)
-    if wrong.any():
-        raise InputError(f"{path}: value {listed(np.unique(values[wrong]))} stands for no class of VSPW; {_TRUTH}")
-    # 0 becomes 255, which is void as well.
-    return _without_instances(np.where(values == VOID_ID, VOID_ID, values - np.uint8(1)).astype(np.uint8))
+    return LabelMap.without_instances(map_classes(values, _TABLE, path, _TRUTH))
 
 
 def load_prediction(path: str | Path) -> LabelMap:
     """Labels of a predicted map; raises InputError as `load_mask`."""
     values = load_png(path, (GREY, PALETTE), _PREDICTION)
     check_classes(values, VSPW, path)
-    return _without_instances(values)
+    return LabelMap.without_instances(values)
 
 
 def read_truth(root: str | Path, split: str | None = None) -> Videos:
@@ -63,7 +60,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
-    """Labelled frames of a folder of predictions; `split` says nothing here."""
+    """Labelled frames of a folder of predictions; `split` is ignored."""
     root = existing(root)
     videos = png_videos(subfolders(root), load_prediction)
     if not videos:
@@ -76,7 +73,9 @@ def write_predictions(root: str | Path, force: bool = False) -> AbstractContextM
     return map_writer(root, force, _encode)
 
 
-FORMAT = LabelFormat("vspw", VSPW, read_truth, read_predictions, write_predictions, protocol="vspw")
+DATA_SET = VideoDataSet(
+    "vspw", VSPW, read_truth, read_predictions, write_predictions, protocol="vspw", classes_only=True
+)
 
 
 def _encode(labels: LabelMap, where: str) -> NDArray[np.uint8]:
@@ -85,7 +84,3 @@ def _encode(labels: LabelMap, where: str) -> NDArray[np.uint8]:
         raise InputError(f"{where}: classes must be uint8 [H, W]; 255 is void")
     check_classes(semantic, VSPW, where)
     return semantic
-
-
-def _without_instances(semantic: NDArray[np.uint8]) -> LabelMap:
-    return LabelMap(semantic, np.zeros(semantic.shape, np.uint8))

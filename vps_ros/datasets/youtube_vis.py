@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from vps_ros.datasets.coco_panoptic import classes_by_id
-from vps_ros.datasets.documents import Document, load_document
+from vps_ros.datasets.json_values import JsonValue, load_json
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing
 from vps_ros.datasets.rle import RunLengths, from_json
 from vps_ros.errors import InputError
@@ -29,7 +29,7 @@ from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 SPLIT = "valid"
-"""The split that is evaluated where none is named. The data set calls it so; `val` is taken for it."""
+"""The default split, by its name in the data set; `val` is accepted too."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ObjectTrack:
         class_id: in the taxonomy.
         masks: one for each frame of the video; None where the object is not seen.
         score: of a prediction; None in the truth.
-        crowd: several objects that were not told apart.
+        crowd: several objects that are not separated.
     """
 
     id: int
@@ -76,7 +76,7 @@ def find_truth(root: str | Path, split: str | None = None) -> Path:
 
 def edition(path: str | Path) -> Taxonomy:
     """The taxonomy of the edition whose categories a JSON lists; raises InputError when it is neither's."""
-    document = load_document(path, "give the JSON of YouTube-VIS")
+    document = load_json(path, "give the JSON of YouTube-VIS")
     names = {c.get("id", int): c.get("name", str) for c in document.items("categories")}
     for taxonomy in (YOUTUBE_VIS_2019, YOUTUBE_VIS_2021):
         if names == {c.id: c.name for c in taxonomy.classes}:
@@ -88,9 +88,9 @@ def load_truth(path: str | Path, taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
     """The videos of a JSON with their objects.
 
     Raises:
-        InputError: it is no JSON, or what it says cannot be; the place in it is named.
+        InputError: it is no JSON, or inconsistent; the error names the place.
     """
-    document = load_document(path, "give the JSON of YouTube-VIS")
+    document = load_json(path, "give the JSON of YouTube-VIS")
     class_id = classes_by_id(taxonomy)
     videos: dict[int, ObjectVideo] = {}
     for entry in document.items("videos"):
@@ -111,12 +111,12 @@ def load_truth(path: str | Path, taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
 
 
 def load_results(path: str | Path, videos: Sequence[ObjectVideo], taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
-    """The same videos with the predicted objects of a results file instead of their own.
+    """The videos with the predicted objects of a results file instead of their own.
 
     Raises:
-        InputError: as `load_truth`, or a prediction has no score from minus to plus infinity.
+        InputError: as `load_truth`, or a prediction has no finite score.
     """
-    document = load_document(path, "give the results.json of the predictions")
+    document = load_json(path, "give the results.json of the predictions")
     class_id = classes_by_id(taxonomy)
     known = {video.id: video for video in videos}
     tracks: dict[int, list[ObjectTrack]] = {video.id: [] for video in videos}
@@ -130,7 +130,7 @@ def load_results(path: str | Path, videos: Sequence[ObjectVideo], taxonomy: Taxo
 
 
 def save_results(path: str | Path, videos: Iterable[ObjectVideo], force: bool = False) -> None:
-    """Writes the objects of the videos as results, whole or not at all.
+    """Writes the objects of the videos as results; the file appears when it is complete.
 
     Raises:
         InputError: the file exists and `force` is not given, or an object has no score or not a mask or None for each
@@ -154,12 +154,12 @@ def save_results(path: str | Path, videos: Iterable[ObjectVideo], force: bool = 
 def labelled(videos: Iterable[ObjectVideo], where: str | Path) -> Videos:
     """The videos as labelled frames, one label a pixel.
 
-    Where objects overlap, the one with the higher score is seen; without scores, the smaller one. What shows no object
-    is void, since the data set says nothing about it. The instance is the object's id, 0 for a crowd.
+    Where objects overlap, the one with the higher score is on top; without scores, the smaller one. Pixels without an
+    object are void, since the data set does not label them. The instance is the object's id, 0 for a crowd.
 
     Args:
         videos: with tracks.
-        where: the JSON they came from, for errors.
+        where: their JSON, for errors.
     """
     return {
         video.name: {
@@ -180,7 +180,7 @@ def _paint(video: ObjectVideo, index: int) -> LabelMap:
     return LabelMap(semantic, instance)
 
 
-def _video(entry: Document) -> ObjectVideo:
+def _video(entry: JsonValue) -> ObjectVideo:
     files = [PurePosixPath(name.value) for name in entry.items("file_names") if isinstance(name.value, str)]
     height, width = entry.get("height", int), entry.get("width", int)
     if not files or len(files) != len(entry.value["file_names"]) or {f.parent for f in files} != {files[0].parent}:
@@ -195,21 +195,21 @@ def _video(entry: Document) -> ObjectVideo:
     return ObjectVideo(entry.get("id", int), files[0].parent.name, frames, height, width, ())
 
 
-def _video_of(entry: Document, videos: dict[int, ObjectVideo]) -> ObjectVideo:
+def _video_of(entry: JsonValue, videos: dict[int, ObjectVideo]) -> ObjectVideo:
     number = entry.get("video_id", int)
     if number not in videos:
         raise entry.wrong(f"has video_id {number}, which is no video of the truth")
     return videos[number]
 
 
-def _masks(entry: Document, video: ObjectVideo) -> tuple[RunLengths | None, ...]:
+def _masks(entry: JsonValue, video: ObjectVideo) -> tuple[RunLengths | None, ...]:
     values = entry.items("segmentations")
     if len(values) != len(video.frames):
         raise entry.wrong(f"has {len(values)} segmentations, but its video has {len(video.frames)} frames")
     return tuple(None if v.value is None else _mask(v, video) for v in values)
 
 
-def _mask(value: Document, video: ObjectVideo) -> RunLengths:
+def _mask(value: JsonValue, video: ObjectVideo) -> RunLengths:
     mask = from_json(value.value, f"{value.path}: {value.place}")
     if (mask.height, mask.width) != (video.height, video.width):
         raise value.wrong(f"is {mask.width}x{mask.height}, but its video is {video.width}x{video.height}")

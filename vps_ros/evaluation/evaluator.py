@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.labels import LabelMap
-from vps_ros.datasets.small import ANY_SIZE, Smallest
+from vps_ros.datasets.labels import ANY_SIZE, LabelMap, MinimumSize
 from vps_ros.errors import InputError
 from vps_ros.evaluation.counts import Compared, FrameCounts, VideoCounts
 from vps_ros.evaluation.identity import IdentityQuality
@@ -46,7 +45,7 @@ class Evaluator:
         taxonomy: Taxonomy = KITTI_STEP,
         protocol: str = DEFAULT,
         video: bool = True,
-        smallest: Smallest = ANY_SIZE,
+        smallest: MinimumSize = ANY_SIZE,
     ) -> None:
         self.rules = replace(protocol_of(protocol), smallest=smallest)
         self.taxonomy = taxonomy
@@ -159,7 +158,7 @@ def compare(classes: Classes, gt: LabelMap, pred: LabelMap, gt_where: object, pr
 
     Names and errors as in `vps_ros.evaluation.overlaps.overlaps`.
     """
-    gt = LabelMap(*classes.smallest.ignored(*gt, classes.taxonomy))
+    gt = LabelMap(*classes.smallest.void_small(*gt, classes.taxonomy))
     return Compared(overlaps(classes, *gt, *pred, gt_where, pred_where), gt.semantic, pred.semantic)
 
 

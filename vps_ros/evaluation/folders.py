@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from vps_ros.datasets.kitti_step import FORMAT as KITTI_STEP
+from vps_ros.datasets.kitti_step import DATA_SET as KITTI_STEP
 from vps_ros.datasets.kitti_step import list_without_split, name_frames
-from vps_ros.datasets.labels import LabelFormat, LabelledFrame, LabelMap, Videos
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos
 from vps_ros.errors import InputError
 from vps_ros.evaluation.counts import Compared
 from vps_ros.evaluation.evaluator import Evaluator, compare
@@ -46,7 +46,7 @@ def pair_frames(
     pred: str | Path,
     split: str | None = None,
     allow_missing: bool = False,
-    form: LabelFormat = KITTI_STEP,
+    form: VideoDataSet = KITTI_STEP,
 ) -> tuple[FramePair, ...]:
     """The frames of both folders in the order of time, joined by sequence and frame name.
 

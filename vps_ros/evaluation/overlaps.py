@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.small import ANY_SIZE, Smallest
+from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -32,7 +32,7 @@ class Classes:
     """
 
     taxonomy: Taxonomy
-    smallest: Smallest = ANY_SIZE
+    smallest: MinimumSize = ANY_SIZE
 
     def __post_init__(self) -> None:
         if VOID_ID in self.taxonomy.by_id:

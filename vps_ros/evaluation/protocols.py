@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from vps_ros.datasets.small import ANY_SIZE, Smallest
+from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.errors import InputError
 
 
@@ -18,14 +18,14 @@ class Protocol:
         vpq: of `vps_ros.evaluation.vpq.PROTOCOLS`.
         miou: `vspw` takes the mean over the classes that the truth shows, `cityscapes` over those too that are only
             predicted.
-        smallest: true things below that size are void. No benchmark's rule; see `vps_ros.datasets.small`.
+        smallest: true things below that size are void. No benchmark's rule; see `vps_ros.datasets.labels`.
     """
 
     name: str
     stq: str
     vpq: str
     miou: str = "cityscapes"
-    smallest: Smallest = ANY_SIZE
+    smallest: MinimumSize = ANY_SIZE
 
     @property
     def title(self) -> str:

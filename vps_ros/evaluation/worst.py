@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.kitti_step import Sequences, list_images
-from vps_ros.datasets.small import ANY_SIZE, Smallest
+from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.drawing.palette import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair, load_pair
@@ -55,7 +55,7 @@ def pictures(
     taxonomy: Taxonomy,
     gt_root: str | Path,
     split: str | None = None,
-    smallest: Smallest = ANY_SIZE,
+    smallest: MinimumSize = ANY_SIZE,
 ) -> list[Picture]:
     """The worst frames of all predictions; the truth of each is shown once.
 
@@ -82,12 +82,12 @@ def _picture(
     predictions: Mapping[str, Mapping[tuple[str, str], tuple[FramePair, float]]],
     taxonomy: Taxonomy,
     images: Sequences,
-    smallest: Smallest,
+    smallest: MinimumSize,
 ) -> Picture:
     shown = {name: frames[key] for name, frames in predictions.items() if key in frames}
     pair = next(iter(shown.values()))[0]
     gt, _ = load_pair(pair)
-    panels = {"ground truth": paint_map(taxonomy, *smallest.ignored(*gt, taxonomy))}
+    panels = {"ground truth": paint_map(taxonomy, *smallest.void_small(*gt, taxonomy))}
     photo = pair.gt.image if pair.gt and pair.gt.image else images.get(pair.sequence, {}).get(pair.frame)
     camera = _camera(photo, panels["ground truth"].shape)
     if camera is not None:

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vps_ros.datasets.correspondence import LabelCodes
+from vps_ros.datasets.class_mapping import LabelCodes
 from vps_ros.learning.augment import (
     OWN_SCALE,
     ColourStatistics,

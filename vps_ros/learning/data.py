@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, NamedTuple
@@ -10,10 +9,8 @@ from typing import ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets import camvid, cityscapes, coco, labelmefacade
-from vps_ros.datasets.correspondence import Groups, LabelCodes, SourceClasses, assign_codes
-from vps_ros.datasets.formats import FORMATS
-from vps_ros.datasets.labels import Videos
+from vps_ros.datasets.class_mapping import LabelCodes, SourceClasses, assign_codes
+from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.datasets.streets import HELD_OUT
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import ALL
@@ -21,45 +18,6 @@ from vps_ros.taxonomy import CITYSCAPES, Taxonomy
 
 HELD_OUT_SEED = HELD_OUT.start
 """Drives with this seed or a larger one are for final evaluation: no recipe may name them."""
-
-
-UNKNOWN_TERMS = "see the terms of the data set"
-
-
-class Reader(NamedTuple):
-    """How a data set is read.
-
-    Attributes:
-        truth: (folder, split or None) -> labelled frames.
-        groups: what its classes are in Cityscapes' names, where they are not called so.
-        classes_only: it does not tell objects apart, or labels some classes only.
-        terms: of use, in one line.
-    """
-
-    taxonomy: Taxonomy
-    truth: Callable[[str | Path, str | None], Videos]
-    groups: Groups = {}
-    classes_only: bool = False
-    terms: str = UNKNOWN_TERMS
-
-    @property
-    def classes(self) -> SourceClasses:
-        return SourceClasses(self.taxonomy, self.groups, self.classes_only)
-
-
-_STEP_TERMS = "CC BY-NC-SA 3.0, non-commercial"
-READERS = {name: Reader(f.taxonomy, f.truth) for name, f in FORMATS.items()}
-READERS["kitti-step"] = READERS["kitti-step"]._replace(terms=f"KITTI-STEP: {_STEP_TERMS}")
-READERS["motchallenge-step"] = READERS["motchallenge-step"]._replace(terms=f"MOTChallenge-STEP: {_STEP_TERMS}")
-READERS["cityscapes-vps"] = READERS["cityscapes-vps"]._replace(terms=cityscapes.TERMS)
-READERS["vspw"] = READERS["vspw"]._replace(classes_only=True)
-READERS["cityscapes"] = Reader(CITYSCAPES, cityscapes.read_truth, terms=cityscapes.TERMS)
-READERS["camvid"] = Reader(camvid.CAMVID, camvid.read_truth, camvid.GROUPS, True, camvid.TERMS)
-READERS["labelmefacade"] = Reader(
-    labelmefacade.LABELME_FACADE, labelmefacade.read_truth, labelmefacade.GROUPS, True, labelmefacade.TERMS
-)
-READERS["coco"] = Reader(coco.COCO_STREETS, coco.read_truth, coco.GROUPS, True, coco.TERMS)
-"""Format name -> how it is read. The last four are learned from but not evaluated as video."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +131,7 @@ class FolderData(Entry):
     """A data set in its own layout (docs/datasets.md).
 
     Attributes:
-        format: one of READERS.
+        format: one of DATA_SETS.
         root: its folder, relative to the working folder.
         size: width and height that frames have for the network: validation scales them to it, and the exported model
             has this input. In training it is the scale of 1 that views zoom from. Of an entry after the first it is
@@ -187,7 +145,7 @@ class FolderData(Entry):
     """
 
     TAG: ClassVar[str] = "format"
-    NAMES: ClassVar[tuple[str, ...]] = tuple(READERS)
+    NAMES: ClassVar[tuple[str, ...]] = tuple(DATA_SETS)
 
     format: str
     root: str
@@ -202,16 +160,15 @@ class FolderData(Entry):
 
     @property
     def taxonomy(self) -> Taxonomy:
-        return self._taxonomy(READERS[self.format].taxonomy)
+        return self._taxonomy(DATA_SETS[self.format].taxonomy)
 
     @property
     def classes(self) -> SourceClasses:
-        return READERS[self.format].classes
+        return DATA_SETS[self.format].classes
 
     @property
     def known_terms(self) -> str:
-        terms = READERS[self.format].terms
-        return f"{self.format}: {terms}" if terms == UNKNOWN_TERMS else terms
+        return DATA_SETS[self.format].terms or f"{self.format}: see the terms of the data set"
 
     def check(self) -> None:
         """Raises InputError when the entries contradict each other."""

@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.datasets.images import load_image
 from vps_ros.datasets.kitti_step import list_images, list_without_split
 from vps_ros.datasets.labels import LabelledFrame, Videos, listed
 from vps_ros.errors import InputError
 from vps_ros.learning.clips import Clip, Picture
-from vps_ros.learning.data import READERS, FolderData
+from vps_ros.learning.data import FolderData
 from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.taxonomy import Taxonomy
 
@@ -62,7 +63,7 @@ class Folders:
 
     def _clips(self, split: str) -> list[FolderClip]:
         data = self._data
-        videos = READERS[data.format].truth(data.root, split or None)
+        videos = DATA_SETS[data.format].truth(data.root, split or None)
         if data.images:
             videos = _with_images(videos, data.images, split)
         frames = [frame for video in videos.values() for frame in video.values()]

@@ -18,8 +18,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from vps_ros.datasets.correspondence import LabelCodes
-from vps_ros.datasets.png import GREY, load_png, save_png
+from vps_ros.datasets.class_mapping import LabelCodes
+from vps_ros.datasets.images import GREY, load_png, save_png
 from vps_ros.errors import InputError
 from vps_ros.learning.clips import Clip, Picture
 from vps_ros.learning.data import FolderData

@@ -20,8 +20,7 @@ from vps_ros.learning import checkpoint, graphs, verify
 from vps_ros.learning.export import OUTPUTS
 from vps_ros.learning.voice import Voice
 from vps_ros.segmenters.model_card import ModelCard
-from vps_ros.taxonomies import ALL
-from vps_ros.taxonomies.chosen import chosen
+from vps_ros.taxonomies import ALL, load_taxonomy
 from vps_ros.taxonomy import Taxonomy
 
 _NORMALISATION = ("pixel_mean", "pixel_std")
@@ -140,7 +139,7 @@ def taxonomy_with(
     Raises InputError when the numbers of classes differ.
     """
     if choice is not None:
-        taxonomy = chosen(choice)
+        taxonomy = load_taxonomy(choice)
         if describe(taxonomy) != classes:
             raise InputError(f"--taxonomy {choice}: has {describe(taxonomy)}, and {where} has {classes}")
         return taxonomy

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.errors import InputError
-from vps_ros.learning.data import READERS, FolderData, MixedData, StreetsData, entries_of, terms_of
+from vps_ros.learning.data import FolderData, MixedData, StreetsData, entries_of, terms_of
 from vps_ros.learning.losses import LossWeights
 from vps_ros.learning.model import Architecture
 from vps_ros.learning.panoptic_fcn.architecture import Architecture as PanopticFCNModel
@@ -244,7 +245,7 @@ def _completed(content: Any) -> Any:
         content["schedule"] = {k: v for k, v in schedule.items() if k != "bfloat16"} | {"precision": precision}
     first = data[0] if isinstance(data, list) and data else data
     if isinstance(first, Mapping) and isinstance(model, (Mapping, type(None))):
-        known = READERS.get(str(first.get("format")))
+        known = DATA_SETS.get(str(first.get("format")))
         taxonomy = ALL.get(str(first.get("taxonomy")), known and known.taxonomy)
         if taxonomy:
             content["model"] = {"classes": len(taxonomy)} | dict(model or {})

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.correspondence import to_source
+from vps_ros.datasets.class_mapping import source_table
 from vps_ros.learning.augment import Scale
 from vps_ros.learning.clips import Clip
 from vps_ros.learning.data import Data, FolderData, entries_of, labels_of
@@ -70,7 +70,7 @@ class Mixed:
         for entry, source in list(zip(self._entries, self._sources, strict=True))[1:]:
             if isinstance(entry, FolderData) and (frames := source.validation(voice)):
                 own = entry.classes
-                found[entry.called] = OtherFrames(frames, entry.size, own.taxonomy, to_source(own, self.taxonomy))
+                found[entry.called] = OtherFrames(frames, entry.size, own.taxonomy, source_table(own, self.taxonomy))
         return found
 
 

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vps_ros.datasets.correspondence import LabelCodes
+from vps_ros.datasets.class_mapping import LabelCodes
 from vps_ros.taxonomy import Taxonomy
 
 LEAST_CELLS = 4

@@ -14,8 +14,7 @@ from typing import Any, NamedTuple
 
 from vps_ros.errors import InputError
 from vps_ros.learning.hf.checkpoint import Checkpoint
-from vps_ros.taxonomies import ALL
-from vps_ros.taxonomies.chosen import chosen
+from vps_ros.taxonomies import ALL, load_taxonomy
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 _ALIKE = 0.75
@@ -155,7 +154,7 @@ def _own(checkpoint: Checkpoint, names: Sequence[str], things: set[int], known: 
 
 
 def _chosen(checkpoint: Checkpoint, names: Sequence[str], choice: str) -> Classes:
-    taxonomy = chosen(choice)
+    taxonomy = load_taxonomy(choice)
     columns = _columns(taxonomy, len(names))
     if not columns:
         raise InputError(

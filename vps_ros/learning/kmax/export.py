@@ -93,7 +93,7 @@ def import_checkpoint(
     Args:
         size: width and height of the input; by default those that the data set's models are run with.
         half: compute in float16; inputs and outputs stay as they are.
-        taxonomy: see vps_ros.taxonomies.chosen; by default told by the number of classes.
+        taxonomy: see vps_ros.taxonomies.load_taxonomy; by default told by the number of classes.
 
     Raises InputError when the checkpoint cannot be used, its classes are not known, or it cannot have this size;
     RuntimeError when ONNX Runtime computes something else.

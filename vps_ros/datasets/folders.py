@@ -1,8 +1,8 @@
-"""Data sets that keep one PNG for each frame, in a folder for each video: found, split and written."""
+"""Folders with one PNG label map for each frame: listed, split, paired with camera images, and written."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.images import save_png
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed
-from vps_ros.datasets.png import save_png
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, natural_key
 
 MARKER = "predictions.txt"
-"""File by which a folder of predictions is known, so that it may be replaced."""
+"""This file marks a folder of predictions written here, which may be replaced."""
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read_split(root: Path, split: str) -> tuple[str, ...]:
@@ -38,11 +39,11 @@ def read_split(root: Path, split: str) -> tuple[str, ...]:
     return names
 
 
-def of_split(folders: Mapping[str, Path], root: Path, split: str | None, home: Path) -> Mapping[str, Path]:
+def of_split(folders: Mapping[str, Path], root: Path, split: str | None, where: Path) -> Mapping[str, Path]:
     """The `folders` of the videos that ROOT/SPLIT.txt names; all of them without a split.
 
     Args:
-        home: where they are, for errors.
+        where: their parent folder, for errors.
 
     Raises InputError as `read_split`, or when a folder of the split is missing.
     """
@@ -51,7 +52,9 @@ def of_split(folders: Mapping[str, Path], root: Path, split: str | None, home: P
     names = read_split(root, split)
     absent = [name for name in names if name not in folders]
     if absent:
-        raise InputError(f"{home}: lacks the maps of {len(absent)} video(s) of {split}.txt: {listed(absent)}; add them")
+        raise InputError(
+            f"{where}: lacks the maps of {len(absent)} video(s) of {split}.txt: {listed(absent)}; add them"
+        )
     return {name: folders[name] for name in names}
 
 
@@ -70,21 +73,56 @@ def png_videos(
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder in sorted(folders.items()):
         frames: dict[str, LabelledFrame] = {}
-        # Listing by name alone: asking the disk about each of many thousand frames is slow.
+        # No stat of each file: that is slow for many thousand frames.
         for path in sorted(folder.iterdir(), key=natural_key):
             if path.suffix.lower() == ".png" and not path.name.startswith("."):
                 if path.stem in frames:
                     other = Path(frames[path.stem].where).name
                     raise InputError(f"{path}: frame {path.stem} is in {other} too; keep one")
-                photo = image(name, path.stem) if image else None
-                frames[path.stem] = LabelledFrame(name, path.stem, path, partial(load, path), photo)
+                image_file = image(name, path.stem) if image else None
+                frames[path.stem] = LabelledFrame(name, path.stem, path, partial(load, path), image_file)
         if frames:
             videos[name] = frames
     return videos
 
 
+def paired(
+    labels: Path, images: Path, split: str | None, load: Callable[[Path], LabelMap], tracked: bool = False
+) -> Videos:
+    """Labelled frames of LABELS/NAME.png or LABELS/SEQUENCE/NAME.png, with their images of the same name.
+
+    Args:
+        split: names of sequences, separated by commas; all of them without it.
+        tracked: objects keep their numbers through a sequence; otherwise each frame is a video of its own.
+
+    Raises InputError when a sequence of the split is missing, or there are no labels.
+    """
+    folders = subfolders(labels)
+    names: Sequence[str] = sorted(folders)
+    if split:
+        names = [name.strip() for name in split.split(",") if name.strip()]
+        absent = [name for name in names if name not in folders]
+        if absent:
+            raise InputError(
+                f"{labels}: has no {listed(absent)} (there: {listed(sorted(folders)) or 'no sequences'}); a split of "
+                "this layout names sequences, separated by commas"
+            )
+    places = [(name, folders[name], images / name) for name in names] or [("", labels, images)]
+    videos: dict[str, dict[str, LabelledFrame]] = {}
+    for name, folder, image_folder in places:
+        there = {p.stem: p for p in sorted(image_folder.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
+        for path in sorted(folder.glob("*.png"), key=natural_key):
+            sequence = name if tracked and name else "/".join(filter(None, (name, path.stem)))
+            image = there.get(path.stem, image_folder / f"{path.stem}.jpg")
+            frame = LabelledFrame(sequence, path.stem, path, partial(load, path), image)
+            videos.setdefault(sequence, {})[path.stem] = frame
+    if not videos:
+        raise InputError(f"{labels}: holds no labels; expected NAME.png, or SEQUENCE/NAME.png")
+    return videos
+
+
 def subfolders(folder: Path) -> dict[str, Path]:
-    """Name -> folder of what lies in a folder; empty where that is absent."""
+    """Name -> sub-folder, hidden ones left out; empty where the folder is absent."""
     if not folder.is_dir():
         return {}
     return {p.name: p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(".")}
@@ -92,18 +130,18 @@ def subfolders(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def map_writer(
-    root: str | Path, force: bool, encode: Callable[[LabelMap, str], NDArray[np.integer]], home: str = "."
+    root: str | Path, force: bool, encode: Callable[[LabelMap, str], NDArray[np.integer]], folder: str = "."
 ) -> Iterator[MapWriter]:
-    """A context that writes ROOT/HOME/VIDEO/FRAME.png, all or none.
+    """A context that writes ROOT/FOLDER/VIDEO/FRAME.png, all or none.
 
     Args:
-        root: see `vps_ros.datasets.labels.LabelFormat.writer`.
+        root: see `vps_ros.datasets.labels.VideoDataSet.writer`.
         force: likewise.
         encode: (labels, name of the frame) -> pixels; raises InputError for what the coding cannot hold.
-        home: the folder of the videos within the root.
+        folder: of the videos within the root.
     """
     with atomic_write(root, force, MARKER) as draft:
-        yield MapWriter(draft / home, encode)
+        yield MapWriter(draft / folder, encode)
         draft.mkdir(exist_ok=True)
         (draft / MARKER).write_text("This folder of predictions was written by vps_ros, which may replace it.\n")
 

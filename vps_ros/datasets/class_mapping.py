@@ -1,7 +1,7 @@
-"""How the classes of a data set stand to those of a model: equal, a group of them, or without any.
+"""Classes of a data set mapped to those of a model: to one class, to several candidates, or to none.
 
-A data set that calls traffic lights and traffic signs both "sign" still says something of each such pixel: it is one of
-two classes. `LabelCodes` gives every such group a value of its own in label maps, beside the ids of the classes.
+A data set with one class "sign" for traffic lights and traffic signs gives partial labels: such a pixel is one of two
+classes. `LabelCodes` has a value in label maps for every such group of candidates, beside the ids of the classes.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 VOID = "void"
-"""As a member of a group: the pixel may show something that is none of the model's classes."""
+"""A candidate in a group: the pixel may be of none of the model's classes."""
 
 Groups = Mapping[str, Sequence[str]]
-"""Class of a data set -> names of the model's classes that it may be. What is not listed corresponds by its name."""
+"""Class of a data set -> names of the model's classes that it may be. Other classes are compared by name."""
 
 
 @dataclass(frozen=True)
 class LabelCodes:
-    """What each value 0..255 of a label map says.
+    """The meaning of each value 0..255 of a label map.
 
     Attributes:
         taxonomy: of the model, C classes.
-        index: int64 [256], class, -1 where the value says none or several.
-        group: int64 [256], row of `members`, -1 where the value is no group.
-        members: bool [G, C + 1], classes of each group; the last column is void.
-        complete: bool [256], whether pixels of the value are whole segments: all that is seen of a class of stuff, or
-            of the numbered objects of a thing. Others tell classes only.
-        unlabelled: bool [256], whether something may be there that the data set does not tell.
-        alone: uint8 [C], for each class a value that tells the class without its segment; 255 where none was asked for.
+        index: int64 [256], class; -1 for values of no class or of several candidates.
+        group: int64 [256], row of `members`; -1 for values that are no group.
+        members: bool [G, C + 1], candidates of each group; the last column is void.
+        complete: bool [256], whether the pixels of the value are complete segments: all visible pixels of a class of
+            stuff, or of the instances of a thing. Other values give the class only.
+        unlabelled: bool [256], whether these pixels may show objects that the data set does not label.
+        alone: uint8 [C], for each class a value that gives the class without a segment; 255 if not requested.
     """
 
     taxonomy: Taxonomy
@@ -57,8 +57,8 @@ class SourceClasses:
     """The classes of one data set.
 
     Attributes:
-        groups: for those that correspond to another name, or to several.
-        classes_only: the data set does not tell objects apart, or labels some classes only.
+        groups: candidates of the classes that have another name in the model, or several.
+        classes_only: the data set does not separate objects, or labels some classes only.
     """
 
     taxonomy: Taxonomy
@@ -66,20 +66,20 @@ class SourceClasses:
     classes_only: bool
 
 
-def plain_name(name: str) -> str:
-    """The name by which classes of different data sets are compared."""
+def normalized_name(name: str) -> str:
+    """Lower case letters and digits of a class name, by which data sets are compared."""
     return "".join(c for c in name.lower() if c.isalnum())
 
 
-def members_of(source: SourceClasses, taxonomy: Taxonomy) -> dict[int, tuple[int, ...]]:
-    """Class id of the data set -> indices of the model's classes, C for void; none where the model lacks one."""
-    known = {plain_name(c.name): i for i, c in enumerate(taxonomy.classes)} | {VOID: len(taxonomy)}
-    groups = {plain_name(name): names for name, names in source.groups.items()}
+def candidates(source: SourceClasses, taxonomy: Taxonomy) -> dict[int, tuple[int, ...]]:
+    """Class id of the data set -> indices of the model's classes, C for void; empty if the model lacks one of them."""
+    known = {normalized_name(c.name): i for i, c in enumerate(taxonomy.classes)} | {VOID: len(taxonomy)}
+    groups = {normalized_name(name): names for name, names in source.groups.items()}
     found = {}
     for c in source.taxonomy.classes:
-        name = plain_name(c.name)
-        names = [plain_name(n) for n in groups.get(name, [name])]
-        # One that the model does not know could be there: then the others must not be taught.
+        name = normalized_name(c.name)
+        names = [normalized_name(n) for n in groups.get(name, [name])]
+        # If the model lacks one candidate, a pixel may be of that class; the others must not be trained on it.
         found[c.id] = tuple(sorted(known[n] for n in names)) if all(n in known for n in names) else ()
     return found
 
@@ -87,12 +87,12 @@ def members_of(source: SourceClasses, taxonomy: Taxonomy) -> dict[int, tuple[int
 def assign_codes(
     taxonomy: Taxonomy, sources: Sequence[SourceClasses], alone: bool = False
 ) -> tuple[LabelCodes, list[NDArray[np.uint8] | None]]:
-    """Values for all groups of several data sets, and for each data set the table [256] from its ids to values.
+    """Values for the groups of several data sets, and for each data set a table [256] from its ids to values.
 
-    The table is None where the data set has the very classes of the model.
+    The table is None for a data set with the taxonomy of the model.
 
     Args:
-        alone: give every class a value for pixels of which the class is known only.
+        alone: give every class also a value for pixels without a segment.
 
     Raises InputError when a data set has no class in common with the model, or more groups than free values.
     """
@@ -119,34 +119,34 @@ def assign_codes(
         if source.taxonomy == taxonomy:
             tables.append(None)
             continue
-        found = members_of(source, taxonomy)
+        found = candidates(source, taxonomy)
         if not any(found.values()):
             raise InputError(f"data: {source.taxonomy.name} has no class that corresponds to one of {taxonomy.name}")
         table = np.full(256, value(()) if source.classes_only else VOID_ID, np.uint8)
         for class_id, members in found.items():
-            whole = len(members) == 1 and not _classes_only(source, class_id) and members[0] < count
-            table[class_id] = taxonomy.ids[members[0]] if whole else value(members)
+            exact = len(members) == 1 and not _classes_only(source, class_id) and members[0] < count
+            table[class_id] = taxonomy.ids[members[0]] if exact else value(members)
         tables.append(table)
-    lone = np.array([value((c,)) if alone else VOID_ID for c in range(count)], np.uint8)
+    class_values = np.array([value((c,)) if alone else VOID_ID for c in range(count)], np.uint8)
     several = [members for members in values if len(members) > 1]
     rows = np.zeros((len(several), count + 1), bool)
     for row, members in enumerate(several):
         rows[row, list(members)] = True
         group[values[members]] = row
-    return LabelCodes(taxonomy, index, group, rows, complete, unlabelled, lone), tables
+    return LabelCodes(taxonomy, index, group, rows, complete, unlabelled, class_values), tables
 
 
 def _classes_only(source: SourceClasses, class_id: int) -> bool:
     return source.classes_only and not source.taxonomy.by_id[class_id].isthing
 
 
-def to_source(source: SourceClasses, taxonomy: Taxonomy) -> NDArray[np.uint8]:
-    """uint8 [256]: the class of the data set that stands for each class id of the model; void where none does.
+def source_table(source: SourceClasses, taxonomy: Taxonomy) -> NDArray[np.uint8]:
+    """uint8 [256], the data set's class for each class id of the model, void for none: to evaluate on the data set.
 
-    Where several do, the first one: with it, the model is measured by the classes of the data set.
+    If there are several, the first one.
     """
     table = np.full(256, VOID_ID, np.uint8)
-    for class_id, members in members_of(source, taxonomy).items():
+    for class_id, members in candidates(source, taxonomy).items():
         for member in members:
             if member < len(taxonomy) and table[taxonomy.ids[member]] == VOID_ID:
                 table[taxonomy.ids[member]] = class_id

@@ -6,14 +6,14 @@ from hypothesis import strategies as st
 
 from vps_ros.config import Config
 from vps_ros.frame import Frame
-from vps_ros.sequence import SequenceWatch
+from vps_ros.online import SequenceMonitor
 
 SMALL = np.zeros((4, 6, 3), np.uint8)
 LARGE = np.zeros((8, 6, 3), np.uint8)
 
 
 def starts(stamps, config=None, images=None):
-    watch = SequenceWatch(config or Config())
+    watch = SequenceMonitor(config or Config())
     images = images or [SMALL] * len(stamps)
     return [watch.starts(Frame(image, int(s * 1e9))) for s, image in zip(stamps, images, strict=True)], watch.id
 

@@ -1,4 +1,4 @@
-"""All parameters of a pipeline: those of the segmenter and those of the chosen tracker, from YAML, flags or Python."""
+"""The parameters of a pipeline: those of the segmenter and of the chosen tracker, from YAML, flags or Python."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from vps_ros.trackers import TRACKERS, TrackerParameters, tracker_class
 DEFAULT_TRACKER = "hierarchical"
 RELIABILITIES = ("best_effort", "reliable")
 TRACKER = Parameter("tracker", str, DEFAULT_TRACKER, "how segments get identities", choices=TRACKERS)
-"""The choice of the tracker, whose parameters Config then has."""
+"""The choice of the tracker; it decides which tracker parameters Config has."""
 PIPELINE = (*declared(SegmenterParameters), TRACKER)
-"""The parameters that every Config has, whatever its tracker."""
+"""The parameters that every Config has, with any tracker."""
 _NAME = re.compile(r"([A-Za-z_]\w*)?", re.ASCII)
 _MINUS_ONE = frozenset(
     [
@@ -56,7 +56,7 @@ class _Readable:
 
     @classmethod
     def from_mapping(cls: type[Kind], values: Mapping[str, Any], where: str = "configuration") -> Kind:
-        """The defaults with `values` over them; raises InputError naming `where` and any unknown name."""
+        """The defaults, replaced by `values`; raises InputError with `where` and the parameter that is wrong."""
         known, others = cls.names(), _others(cls)
         unknown = [name for name in values if name not in known]
         if unknown:
@@ -69,23 +69,24 @@ class _Readable:
 
     @classmethod
     def from_yaml(cls: type[Kind], path: str | Path, overrides: Mapping[str, Any] | None = None) -> Kind:
-        """From a YAML file: a plain mapping, or a ROS parameter file (`node: ros__parameters:`).
+        """Reads a YAML file: a mapping of names to values, or a ROS parameter file (`node: ros__parameters:`).
 
-        One file may hold the parameters of Config, LiveConfig and NodeConfig.
+        One file may contain the parameters of Config, LiveConfig and NodeConfig. `overrides` replace those of the file.
+        Raises InputError with the file and the parameter that is wrong.
         """
         content = _inside_ros_file(read_yaml(path))
         if not isinstance(content, Mapping):
             raise InputError(f"{path}: holds no mapping; write one `name: value` a line")
-        mine = {name: value for name, value in content.items() if name not in _others(cls)}
-        return cls.from_mapping({**mine, **(overrides or {})}, str(path))
+        own = {name: value for name, value in content.items() if name not in _others(cls)}
+        return cls.from_mapping({**own, **(overrides or {})}, str(path))
 
 
 @dataclass(frozen=True, init=False)
 class Config(_Readable):
     """Parameters of the pipeline: `Config(tracker="sort", iou_threshold=0.2, threads=2)`.
 
-    All parameters may be given and read by name. A parameter that belongs to another tracker than the chosen one is
-    checked and ignored with a DeprecationWarning; so is -1, which used to stand for the tracker's default.
+    All parameters can be set and read by name. A parameter of another tracker than the chosen one is checked and then
+    ignored with a DeprecationWarning. So is the value -1, which earlier releases used for the tracker's default.
 
     Args:
         tracker: name of the tracker.
@@ -94,7 +95,7 @@ class Config(_Readable):
         values: single parameters; they override both sets.
 
     Attributes:
-        segmenter_parameters, tracker_parameters: the sets, the latter of the class that belongs to the tracker.
+        segmenter_parameters, tracker_parameters: the two sets; the class of the second depends on the tracker.
 
     Raises:
         InputError: an unknown tracker, a value out of its range, or parameters of another tracker.
@@ -129,7 +130,7 @@ class Config(_Readable):
                 of_tracker[name] = own[name].default
                 defaults.append(name)
             elif name in all_tracker_parameters() and name not in own:
-                # It has no effect, but a value out of range would hide a mistake.
+                # The value has no effect, but one out of range is a mistake of the user.
                 if not minus_one:
                     check(all_tracker_parameters()[name], value)
                 del of_tracker[name]
@@ -148,17 +149,14 @@ class Config(_Readable):
         return self.segmenter_parameters.model
 
     def for_other_segmentations(self) -> Config:
-        """The same for segmentations that `model` does not make: the tracker uses no weights learned for that model.
-
-        `tracker_weights` becomes "none" where it is "model", for trackers that have it.
-        """
+        """A copy for segmentations of another origin than `model`: `tracker_weights: model` becomes `none`."""
         if getattr(self.tracker_parameters, "tracker_weights", None) != "model":
             return self
         untrained: dict[str, Any] = {"tracker_weights": "none"}
         return dataclasses.replace(self, **untrained)
 
     def __getattr__(self, name: str) -> Any:
-        # Called only for what is no attribute. Without its fields, while it is unpickled, it has no parameters either.
+        # Called only for names that are not attributes. While the object is unpickled, its fields are missing.
         for own in ("tracker_parameters", "segmenter_parameters"):
             if own in self.__dict__ and name in {p.name for p in declared(type(self.__dict__[own]))}:
                 return getattr(self.__dict__[own], name)
@@ -171,20 +169,20 @@ class Config(_Readable):
 
 @dataclass(frozen=True)
 class LiveConfig(_Readable, Parameters):
-    """Parameters of what reads a camera as it runs; raises InputError for a value out of its range."""
+    """Parameters of live hosts (DDS and ROS); raises InputError for a value out of its range."""
 
     reliability: str = parameter(
         "best_effort",
-        "what is asked of the camera's publisher; reliable waits for what got lost, and needs a reliable publisher",
+        "reliability of the image subscription; reliable repeats lost messages, and needs a reliable publisher",
         choices=RELIABILITIES,
     )
     depth: int = parameter(
-        1, "images that the middleware keeps until they are taken; only the newest is used", low=1, high=1000
+        1, "images that the middleware queues until they are read; only the newest is used", low=1, high=1000
     )
-    panoptic_ids: bool = parameter(False, "also offer panoptic_ids, class * 1000000 + track id of each pixel")
+    panoptic_ids: bool = parameter(False, "also publish panoptic_ids, class * 1000000 + track id of each pixel")
     patience: float = parameter(
         10.0,
-        "how long there may be no image, or a frame may take, before it is said",
+        "time without an image, or for one frame, after which an error is reported",
         unit="s",
         low=0.1,
         high=3600,
@@ -194,10 +192,10 @@ class LiveConfig(_Readable, Parameters):
 
 @dataclass(frozen=True)
 class NodeConfig(_Readable, Parameters):
-    """Parameters of the ROS node alone; raises InputError for a value out of its range."""
+    """Parameters of the ROS node only; raises InputError for a value out of its range."""
 
     autostart: bool = parameter(
-        True, "configure and activate at the start; false leaves that to a lifecycle manager", once=True
+        True, "configure and activate at the start; false: a lifecycle manager does this", once=True
     )
     cameras: tuple[str, ...] = parameter(
         ("",),
@@ -208,7 +206,7 @@ class NodeConfig(_Readable, Parameters):
         super().__post_init__()
         wrong = [name for name in self.cameras if not _NAME.fullmatch(name)]
         if wrong or len(set(self.cameras)) < len(self.cameras):
-            raise InputError(f"cameras: {list(self.cameras)!r}: give each a name of its own, of letters, digits and _")
+            raise InputError(f"cameras: {list(self.cameras)!r}: give each a name of its own of letters, digits and _")
 
 
 def parameters(kind: type[_Readable] = Config, tracker: str = DEFAULT_TRACKER) -> tuple[Parameter, ...]:
@@ -229,18 +227,18 @@ def all_tracker_parameters() -> dict[str, Parameter]:
 
 
 def trackers_with(name: str) -> tuple[str, ...]:
-    """The trackers that have a parameter."""
+    """The trackers that have this parameter."""
     return tuple(t for t in TRACKERS if name in {p.name for p in tracker_parameters(t)})
 
 
 def may_be_minus_one(p: Parameter) -> bool:
-    """Whether -1 is still taken for the parameter's default, with a warning."""
+    """Whether -1 is still accepted for the parameter's default, with a warning."""
     return p.name in _MINUS_ONE
 
 
 @contextmanager
 def collected_deprecations() -> Iterator[list[str]]:
-    """Collects the messages of DeprecationWarnings instead of showing them; the list is complete at the end."""
+    """Yields a list that holds the messages of DeprecationWarnings after the block; they are not shown."""
     messages: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", DeprecationWarning)
@@ -250,7 +248,7 @@ def collected_deprecations() -> Iterator[list[str]]:
 
 @lru_cache(maxsize=4)
 def _all_tracker_parameters(registry: tuple[tuple[str, str], ...]) -> dict[str, Parameter]:
-    """Kept as long as the registry stays the same."""
+    """Cached for the current content of the registry."""
     found: dict[str, Parameter] = {}
     for tracker, _ in registry:
         for p in tracker_parameters(tracker):
@@ -259,18 +257,18 @@ def _all_tracker_parameters(registry: tuple[tuple[str, str], ...]) -> dict[str, 
 
 
 def _warn(tracker: str, ignored: list[str], defaults: list[str]) -> None:
-    """One DeprecationWarning about all values of a Config that no longer mean anything."""
-    said = []
+    """One DeprecationWarning about all values of a Config that have no effect."""
+    messages = []
     if ignored:
-        said.append(f"{', '.join(ignored)}: ignored, tracker {tracker} has no such parameter")
+        messages.append(f"{', '.join(ignored)}: ignored, tracker {tracker} has no such parameter")
     if defaults:
-        said.append(f"{', '.join(defaults)}: -1 is no longer needed for the tracker's default, leave it out")
-    if said:
-        warnings.warn("; ".join(said), DeprecationWarning, stacklevel=3)
+        messages.append(f"{', '.join(defaults)}: -1 is no longer needed for the tracker's default, leave it out")
+    if messages:
+        warnings.warn("; ".join(messages), DeprecationWarning, stacklevel=3)
 
 
 def _others(kind: type[_Readable]) -> set[str]:
-    """Names that one file may hold besides those of `kind`."""
+    """Names of the other sets of parameters that one file may contain."""
     return {name for other in (Config, LiveConfig, NodeConfig) if other is not kind for name in other.names()}
 
 

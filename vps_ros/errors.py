@@ -1,14 +1,14 @@
-"""The one error that tells a user that what they gave us is wrong."""
+"""Errors about wrong input."""
 
 from __future__ import annotations
 
 
 class InputError(ValueError):
-    """Bad input: the message says what is wrong, where, and what to do, in one line.
+    """Wrong input: the message says in one line what is wrong, where, and what to do.
 
-    Commands print it on stderr and exit with 2; any other exception is a failure of our own.
+    Commands print it on stderr and exit with code 2. Any other exception is a defect of this package.
     """
 
 
 class DroppedFrame(InputError):
-    """One frame of a stream that cannot be used; a host counts it and goes on with the next."""
+    """One frame of a stream cannot be used; a host counts it and continues with the next frame."""

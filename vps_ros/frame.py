@@ -16,19 +16,19 @@ from vps_ros.taxonomy import VOID_ID, Taxonomy
 THING_BASE = 1000
 """segment_id of the first thing slot; smaller values are void (0) and stuff (1 + class)."""
 STAGES = ("segment", "flow", "track", "other")
-"""Parts of a step whose time is taken."""
+"""Parts of a step whose time is measured."""
 
 
 @dataclass(frozen=True)
 class Frame:
     """A camera image at one moment.
 
-    Nothing in an array tells RGB from BGR, so this cannot be checked. Images from OpenCV (`cv2.imread`,
-    `cv2.VideoCapture`) are BGR: use `Frame.from_bgr` for them.
+    The order of the channels cannot be checked. Images from OpenCV (`cv2.imread`, `cv2.VideoCapture`) are BGR: use
+    `Frame.from_bgr` for them.
 
     Attributes:
         image: uint8 [H, W, 3], RGB.
-        stamp: nanoseconds, an int. Any clock will do; what counts is the time between frames.
+        stamp: int, nanoseconds of any clock; only differences between frames are used.
         frame_id: coordinate frame of the camera, passed through unchanged.
     """
 
@@ -79,7 +79,7 @@ class TrackState(IntEnum):
 
 
 class AssociatedBy(IntEnum):
-    """Values of TrackedObject.associated_by: which evidence gave the object its identity in this frame."""
+    """Values of TrackedObject.associated_by: the kind of comparison that gave the object its identity."""
 
     NEW = 0
     PIXELS = 1
@@ -90,18 +90,18 @@ class AssociatedBy(IntEnum):
 class Track(NamedTuple):
     """One object as the tracker knows it after a frame (message TrackedObject).
 
-    `track_id` is the identity. `segment_id` is the object's pixel value in PanopticFrame.map, for this frame only.
-    `slot` and `index` are for trackers: programs that read results need neither.
+    `track_id` is the identity. `segment_id` is the pixel value of the object in PanopticFrame.map of the same frame.
+    `slot` and `index` are for trackers; programs that read results do not need them.
 
     Attributes:
         track_id: 1 and up, never reused within a run.
-        slot: segment_id - 1000 while the object is seen; free for another object once this one is forgotten.
+        slot: segment_id - 1000 while the object is seen; reused only after the track is removed.
         index: row of the object in PanopticFrame.segments and embeddings (0-based), or -1 while it is not seen.
-        class_id: a thing class; that of the segment, or the tracker's decision from all frames so far.
+        class_id: a thing class: that of the segment, or one that the tracker chose from all frames so far.
         score: class score of the segment in 0..1; of the last one seen while LOST.
         state: TENTATIVE and CONFIRMED objects are seen in this frame, LOST ones are not.
-        associated_by: what the identity was decided by when the object was last seen.
-        association_score: certainty of that decision, 0..1; 0 for a new object.
+        associated_by: how the identity was found when the object was last seen.
+        association_score: similarity or probability of that association in 0..1; 0 for a new object.
         box: x0 y0 x1 y1 in pixels, half-open (x1 - x0 is the width); the predicted box while LOST.
         velocity: pixels per second of the box centre (x, y).
         area: pixels; those of the last segment seen while LOST.
@@ -131,12 +131,12 @@ class Track(NamedTuple):
 
 
 class Segment(NamedTuple):
-    """What one segment_id of a panoptic map is (message PanopticSegment).
+    """One segment of a panoptic map (message PanopticSegment).
 
     Attributes:
         segment_id: pixel value in PanopticFrame.map: 1 + class for stuff, 1000 and up for things.
         class_id: id in the taxonomy.
-        is_thing: whether it is one object (thing), or all pixels of a class without objects (stuff).
+        is_thing: True for one object (thing), False for all pixels of a class without objects (stuff).
         score: class score in 0..1.
         area: pixels.
         track_id: identity of the object; 0 for stuff.
@@ -156,11 +156,11 @@ class PanopticFrame:
 
     Attributes:
         stamp, frame_id: those of the Frame.
-        sequence_id: grows by one where the tracks started afresh.
+        sequence_id: increases by one whenever all tracks are removed.
         map: uint16 [H, W] of segment_id: 0 void, 1 + class for stuff, 1000 and up for things.
-        segments: what each segment_id in `map` is, K of them.
-        tracks: every object that the tracker remembers, seen in this frame or not (see `visible`).
-        taxonomy: the classes of class_id; empty where the frame comes from messages.
+        segments: one for each segment_id in `map`, K in total.
+        tracks: every object in the memory of the tracker, seen in this frame or not (see `visible`).
+        taxonomy: the classes of class_id; empty if the frame was read from messages.
         embeddings: float32 [K, D], appearance of each of `segments`; None when the segmenter has none.
         milliseconds: time spent in each of STAGES.
     """
@@ -197,9 +197,9 @@ class PanopticFrame:
         return segment_values(self, [segment.track_id for segment in self.segments], 0, np.uint32)
 
     def mask(self, track: Track | Segment) -> NDArray[np.bool_]:
-        """bool [H, W], where the object is in this frame; all False while it is not seen. Takes a segment of stuff too.
+        """bool [H, W], the pixels of an object in this frame, all False while it is not seen; or those of a segment.
 
-        A track of another frame is looked up by its track_id.
+        A track of another frame is found by its track_id.
         """
         if isinstance(track, Track):
             segment_ids = [one.segment_id for one in self.visible if one.track_id == track.track_id]
@@ -239,5 +239,5 @@ def segment_values(frame: PanopticFrame, values: Sequence[int], void: int, dtype
     """[H, W] of `dtype`: for each pixel the value of its segment, `values` being in the order of `frame.segments`."""
     table = np.full(max((s.segment_id for s in frame.segments), default=0) + 1, void, dtype)
     table[[s.segment_id for s in frame.segments]] = values
-    # "clip" lets NumPy write straight into `out`; the bounds check of the default makes a copy.
+    # With "clip" NumPy writes directly into `out`; the bounds check of the default mode makes a copy.
     return np.take(table, frame.map, out=np.empty(frame.map.shape, dtype), mode="clip")

@@ -1,4 +1,4 @@
-"""Identities for panoptic maps that somebody else made, frame by frame, from files."""
+"""Identities for per-frame panoptic maps of another program, read from files."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vps_ros.trackers.colour_histogram import with_appearance
 
 @dataclass(frozen=True)
 class LoadedFrame:
-    """What the files of one frame hold; H and W are those of image and map."""
+    """The content of the files of one frame; H and W are those of image and map."""
 
     files: FrameFiles
     image: NDArray[np.uint8]
@@ -40,11 +40,10 @@ class TrackedMap:
 
     Attributes:
         files: of the frame.
-        segments: of the map as it was given.
-        semantic: uint8 [H, W], as it was given.
-        instance: uint16 [H, W], 1 and up for tracked things, the same object the same number throughout its
-            sequence; 0 elsewhere.
-        tracks: every live track after the frame; their ids are the instances.
+        segments: of the input map.
+        semantic: uint8 [H, W], that of the input.
+        instance: uint16 [H, W], track id of each pixel, 1 and up for things; 0 elsewhere.
+        tracks: all tracks in the memory after the frame.
         milliseconds: segment (segments out of the map, and their appearance), flow, track, other (painting).
     """
 
@@ -57,7 +56,7 @@ class TrackedMap:
 
 
 def load(files: FrameFiles) -> LoadedFrame:
-    """Reads one frame; raises InputError that names the file at fault, or both where their sizes differ."""
+    """Reads one frame; raises InputError that names the wrong file, or both where their sizes differ."""
     semantic, instance = load_map(files.map)
     image = to_rgb(read_image(files.image)[0])
     if image.shape[:2] != semantic.shape:
@@ -70,22 +69,22 @@ def load(files: FrameFiles) -> LoadedFrame:
 
 
 def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy, hz: float) -> Iterator[TrackedMap]:
-    """Gives identities to frames, sequence by sequence; each sequence has a tracker of its own, and ids from 1.
+    """Assigns identities, sequence by sequence; each sequence has its own tracker, with ids from 1.
 
-    Instances of the input say what belongs together within a frame and nothing else. Where there are no embeddings,
-    appearance is a histogram of the image's colours. Sets NumPy's BLAS to one thread in the whole process.
+    Instance ids of the input are used within a frame only. Without embeddings, appearance is a histogram of the colours
+    of the image. Sets NumPy's BLAS to one thread in the complete process.
 
     Args:
         frames: in order; the frames of a sequence one after the other.
-        config: `tracker` and its parameters. No model runs here: `tracker_weights: model` is none.
+        config: `tracker` and its parameters. No model is run, so `tracker_weights: model` means none.
         taxonomy: which classes are things.
         hz: frames per second, for the stamps.
 
     Raises:
         InputError: names the frame whose size or embeddings do not fit the frames before, whose classes are unknown,
-            or which would need an identity beyond 65535.
+            or which needs an id above 65535.
     """
-    # BLAS threads go on spinning after each small product, on the cores that read the next frames.
+    # BLAS threads spin after each small product, on the cores that read the next frames.
     threadpool_limits(limits=1, user_api="blas")
     config = config.for_other_segmentations()
     sequence: _Sequence | None = None
@@ -96,14 +95,14 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
 
 
 class _Sequence:
-    """The tracker of one sequence, and what its frames must have in common."""
+    """The tracker of one sequence; checks that its frames fit each other."""
 
     def __init__(self, name: str, tracker: Tracker, taxonomy: Taxonomy, hz: float) -> None:
         self.name = name
         self._tracker, self._taxonomy, self._hz = tracker, taxonomy, hz
         self._count = 0
         self._first: LoadedFrame | None = None
-        self._described: Embeddings | None = None
+        self._with_vectors: Embeddings | None = None
 
     def step(self, loaded: LoadedFrame) -> TrackedMap:
         self._check(loaded)
@@ -118,7 +117,7 @@ class _Sequence:
         except InputError as error:
             raise InputError(f"{loaded.files.map}: {error}") from None
         tracked = perf_counter()
-        instance = _paint(segments, tracks, loaded.files)
+        instance = _instance_map(segments, tracks, loaded.files)
         times = {
             "segment": (segmented - began) * 1e3,
             **self._tracker.milliseconds,
@@ -135,7 +134,7 @@ class _Sequence:
             )
         if loaded.embeddings is None or not len(loaded.embeddings.ids):
             return
-        known = self._described = self._described or loaded.embeddings
+        known = self._with_vectors = self._with_vectors or loaded.embeddings
         if loaded.embeddings.vectors.shape[1] != known.vectors.shape[1]:
             raise InputError(
                 f"{loaded.embeddings.path}: embeddings have length {loaded.embeddings.vectors.shape[1]}, those of "
@@ -146,12 +145,12 @@ class _Sequence:
         if given is None:
             return replace(segments, segmentation=with_appearance(frame, segments.segmentation))
         vectors = given.of(segments, self._taxonomy)
-        # A frame without things need not say how long embeddings are.
+        # The file of a frame without things may have embeddings of length 0.
         known = vectors if vectors.shape[1] else None
         return replace(segments, segmentation=replace(segments.segmentation, embeddings=known))
 
 
-def _paint(segments: MapSegments, tracks: tuple[Track, ...], files: FrameFiles) -> NDArray[np.uint16]:
+def _instance_map(segments: MapSegments, tracks: tuple[Track, ...], files: FrameFiles) -> NDArray[np.uint16]:
     """uint16 [H, W]: the track's id where a tracked thing is, 0 elsewhere."""
     table = np.zeros(max(len(segments.codes) + 1, 256), np.int64)
     for track in tracks:
@@ -160,7 +159,7 @@ def _paint(segments: MapSegments, tracks: tuple[Track, ...], files: FrameFiles) 
     if table.max() > MAX_INSTANCE:
         raise InputError(
             f"{files.map}: object {table.max()} of its sequence cannot be written, KITTI-STEP holds {MAX_INSTANCE} "
-            f"in a sequence; split {files.sequence} in two, or let the tracker find more objects again"
+            f"in a sequence; split {files.sequence} in two, or choose tracker parameters that end fewer tracks"
         )
     labels = segments.segmentation.map
     if labels.dtype == np.uint8:

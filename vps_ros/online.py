@@ -1,7 +1,9 @@
-"""The pipeline: one camera frame in, one panoptic frame out, in order, with no look-ahead."""
+"""The pipeline: one camera frame in, one panoptic frame out, in order, without look-ahead."""
 
 from __future__ import annotations
 
+from collections import deque
+from statistics import median
 from time import perf_counter
 
 import cv2
@@ -20,23 +22,25 @@ from vps_ros.segmenters import (
     as_segmenter,
     load_segmenter,
 )
-from vps_ros.sequence import SequenceWatch
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 
+_INTERVALS = 15
+"""Number of frame intervals whose median is the usual interval of a stream."""
+
 
 class OnlinePanoptic:
-    """Segmenter and tracker together; the same in every host. Sets NumPy's BLAS to one thread in the whole process.
+    """The pipeline: a segmenter and a tracker. Sets NumPy's BLAS to one thread in the complete process.
 
     Args:
-        config: every parameter; its defaults run the shipped model on the CPU.
-        segmenter: use this one instead of loading `config.model`: a Segmenter (several cameras may share one that keeps
-            no state), or any function of an image, uint8 [H, W, 3] RGB, that returns a Segmentation or
-            (masks bool [N, H, W], class ids [N], scores [N]) with, if you like, embeddings [N, D] as a fourth
+        config: all parameters; the defaults run the shipped model on the CPU.
+        segmenter: replaces the model `config.model`: a Segmenter (several cameras may share one without recurrent
+            state), or any function of an image, uint8 [H, W, 3] RGB, that returns a Segmentation or
+            (masks bool [N, H, W], class ids [N], scores [N]), optionally with embeddings [N, D] as a fourth element
             (see segmentation_from_masks). Its time is `milliseconds["segment"]`.
-        tracker: use this one instead of the one that `config.tracker` names.
-        taxonomy: the classes of a function: a Taxonomy, a data set's name, or class names by id (all things). Not
-            needed where the function has an attribute `taxonomy`.
+        tracker: replaces the tracker that `config.tracker` names.
+        taxonomy: the classes of a function: a Taxonomy, the name of a data set, or class names by id (all things). Not
+            needed if the function has an attribute `taxonomy`.
 
     Raises InputError when the model, the function's classes or a parameter cannot be used.
     """
@@ -51,16 +55,18 @@ class OnlinePanoptic:
         config = config or Config()
         if segmenter is None:
             if taxonomy is not None:
-                raise InputError("taxonomy: a model file has classes of its own; give it with segmenter=function only")
+                raise InputError(
+                    "taxonomy: a model file contains its classes; give taxonomy only with segmenter=function"
+                )
             segmenter = load_segmenter(config.segmenter_parameters)
         self.segmenter = as_segmenter(segmenter, taxonomy)
         if isinstance(self.segmenter, FunctionSegmenter):
-            # What was learned for the embeddings of config.model is not valid for those of a function.
+            # Weights that were learned for the embeddings of config.model are not valid for those of a function.
             config = config.for_other_segmentations()
         self.config = config
         self.tracker: Tracker = tracker or make_tracker(config)
-        self._sequence = SequenceWatch(self.config)
-        # BLAS threads go on spinning after each small product, on the cores that the network needs next.
+        self._sequence = SequenceMonitor(self.config)
+        # BLAS threads spin after each small product, on the cores that the network needs next.
         threadpool_limits(limits=1, user_api="blas")
 
     @property
@@ -69,22 +75,22 @@ class OnlinePanoptic:
         return self.segmenter.taxonomy
 
     def step(self, frame: Frame) -> PanopticFrame:
-        """The frame's classes and identities.
+        """Classes and identities of one frame.
 
-        Raises DroppedFrame when the image, or what the network made of it, cannot be used; the tracks are kept.
-        Raises InputError when the stamp is not an int, or a function given as segmenter returns what cannot be used.
+        Raises DroppedFrame when the image or the output of the network cannot be used; the tracks are kept.
+        Raises InputError when the stamp is not an int, or a function used as segmenter returns a wrong value.
         """
         began = perf_counter()
         _check(frame)
         if self._sequence.starts(frame):
-            self._forget()
+            self._clear()
         ready = perf_counter()
         segmentation = self.segmenter(frame.image)
         segmented = perf_counter()
         tracks = self.tracker.step(frame, segmentation)
         tracked = perf_counter()
-        segments = describe(segmentation, tracks)
-        painted = paint(segmentation, segments)
+        segments = describe_segments(segmentation, tracks)
+        ids = segment_id_map(segmentation, segments)
         times = {
             "segment": (segmented - ready) * 1e3,
             **self.tracker.milliseconds,
@@ -94,7 +100,7 @@ class OnlinePanoptic:
             frame.stamp,
             frame.frame_id,
             self._sequence.id,
-            painted,
+            ids,
             segments,
             tracks,
             self.taxonomy,
@@ -103,28 +109,82 @@ class OnlinePanoptic:
         )
 
     def reset(self) -> None:
-        """Forgets every object and starts a new sequence; ids go on, so that none is used twice."""
+        """Removes all tracks and starts a new sequence. Track ids continue: none is used twice."""
         self._sequence.restart()
-        self._forget()
+        self._clear()
 
     def configure(self, config: Config) -> None:
-        """Takes over the live parameters of `config` from the next frame on; the others must be as they were."""
+        """Uses the live parameters of `config` from the next frame on; the others must not differ."""
         self.segmenter.configure(config.segmenter_parameters)
         self.tracker.configure(config.tracker_parameters)
         self._sequence.configure(config)
         self.config = config
 
     def interrupt(self) -> None:
-        """Makes a step that is under way in another thread fail soon; later ones are not affected."""
+        """Makes a step that is running in another thread fail soon; later steps are not affected."""
         self.segmenter.interrupt()
 
-    def _forget(self) -> None:
+    def _clear(self) -> None:
         self.tracker.reset()
         self.segmenter.reset()
 
 
-def describe(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Segment, ...]:
-    """What each segment of the frame is, in the order of the segmentation's arrays; things have their track's class."""
+class SequenceMonitor:
+    """Numbers the sequences of one stream of frames.
+
+    A sequence starts where time goes back, the image size changes, or there is a gap longer than the tracker's memory:
+    `memory_tau` seconds, or, where the memory counts frames, `memory_tau` + 1 median intervals of the latest frames.
+
+    Attributes:
+        id: number of the sequence, from 0.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.configure(config)
+        self._intervals: deque[int] = deque(maxlen=_INTERVALS)
+        self._last: tuple[int, tuple[int, ...]] | None = None
+        self.id = 0
+
+    def configure(self, config: Config) -> None:
+        """Uses the memory of `config` from the next frame on, in the same sequence."""
+        self._tau = config.tracker_parameters.memory_tau
+        self._in_seconds = config.tracker_parameters.memory_unit == "seconds"
+
+    def starts(self, frame: Frame) -> bool:
+        """Whether `frame` starts a sequence after another one; False for the very first frame."""
+        now = (frame.stamp, frame.image.shape[:2])
+        before, self._last = self._last, now
+        if before is None:
+            return False
+        elapsed = now[0] - before[0]
+        if elapsed < 0 or now[1] != before[1] or elapsed > self._longest_gap():
+            self.restart()
+            self._last = now
+            return True
+        if elapsed > 0:
+            self._intervals.append(elapsed)
+        return False
+
+    def restart(self) -> None:
+        """Starts a sequence with the next frame."""
+        self.id += 1
+        self._intervals.clear()
+        self._last = None
+
+    def _longest_gap(self) -> float:
+        """Nanoseconds."""
+        if self._in_seconds:
+            return self._tau * 1e9
+        if not self._intervals:
+            return float("inf")
+        return (self._tau + 1) * median(self._intervals)
+
+
+def describe_segments(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Segment, ...]:
+    """The Segment of each row of the segmentation, in order; a thing has the class of its track.
+
+    Raises InputError when a thing has not exactly one track, or stuff has one.
+    """
     seen = {track.index: track for track in tracks if track.index >= 0}
     if set(seen) != set(np.flatnonzero(segmentation.is_thing).tolist()):
         raise InputError("the tracker must give each thing segment of a frame exactly one track, and stuff none")
@@ -143,15 +203,15 @@ def describe(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Seg
     )
 
 
-def paint(segmentation: Segmentation, segments: tuple[Segment, ...]) -> NDArray[np.uint16]:
-    """uint16 [H, W]: the segmentation's map with each segment's number replaced by its segment_id."""
+def segment_id_map(segmentation: Segmentation, segments: tuple[Segment, ...]) -> NDArray[np.uint16]:
+    """uint16 [H, W], the segment_id of each pixel."""
     table = np.zeros(max(len(segments) + 1, 256), np.uint16)
     table[1 : len(segments) + 1] = [segment.segment_id for segment in segments]
     if segmentation.map.dtype == np.uint8:
         return cv2.LUT(segmentation.map, table[:256])
-    painted = np.empty(segmentation.map.shape, np.uint16)
-    # "clip" lets NumPy write straight into `out`; the bounds check of the default makes a copy.
-    return np.take(table, segmentation.map, out=painted, mode="clip")
+    ids = np.empty(segmentation.map.shape, np.uint16)
+    # With "clip" NumPy writes directly into `out`; the bounds check of the default mode makes a copy.
+    return np.take(table, segmentation.map, out=ids, mode="clip")
 
 
 def _check(frame: Frame) -> None:

@@ -1,10 +1,10 @@
-"""How a component declares its parameters: one dataclass beside its code, one field for each parameter.
+"""Declaration of parameters: each component has a dataclass with one field for each parameter.
 
     @dataclass(frozen=True)
     class SortParameters(TrackerParameters):
         iou_threshold: float = parameter(0.3, "least IoU of ...", low=0, high=1, live=True, source="SORT, code")
 
-The YAML file, the node's parameters, the command line's flags and the table in docs are made from these declarations.
+The YAML file, the node's parameters, the flags of the command line and the tables in docs are generated from these.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ class Parameter:
 
     Attributes:
         meaning: one line, without a full stop.
-        unit: of the value; empty where it has none, or where the meaning says it.
-        low, high: range of the values, both included; None where there is none.
-        choices: the values that are allowed; empty where any is.
-        live: may change while a pipeline runs.
-        once: is read when the node starts, and never again.
-        source: where the default comes from: a paper, its code, or a measurement.
+        unit: of the value; empty if it has none, or the meaning contains it.
+        low, high: the range, both included; None: no limit.
+        choices: the allowed values; empty: any.
+        live: can be changed while a pipeline runs.
+        once: is read only when the node starts.
+        source: of the default: a paper, its code, or a measurement.
     """
 
     name: str
@@ -46,12 +46,12 @@ class Parameter:
 
     @property
     def flag(self) -> str:
-        """The command line's flag."""
+        """The flag of the command line."""
         return f"--{self.name.replace('_', '-')}"
 
 
 def parameter(default: Any, meaning: str, **facts: Any) -> Any:
-    """A dataclass field with what `Parameter` knows of it besides name and type."""
+    """A dataclass field with the attributes of `Parameter`; name and type are those of the field."""
     return field(default=default, metadata={"meaning": meaning, **facts})
 
 

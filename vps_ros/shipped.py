@@ -1,4 +1,4 @@
-"""The models that come with the package, and the files of any model."""
+"""Files of models: those that are shipped with the package, and any other."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ _WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
 def shipped_models() -> tuple[str, ...]:
-    """Names that Config.model may have besides a path."""
+    """Names of the models in the package, which Config.model takes as well as a path."""
     return tuple(sorted(path.stem for path in _WEIGHTS.glob("*.onnx")))
 
 
 def model_path(name: str) -> Path:
-    """The ONNX file of a shipped model's name, or of a path; raises InputError when there is none."""
+    """The ONNX file of a shipped model, or at a path; raises InputError when there is none."""
     shipped = _WEIGHTS / f"{name}.onnx"
     if name in shipped_models():
         return shipped
@@ -30,7 +30,7 @@ def model_path(name: str) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file, by which what was learned for one model is kept from another."""
+    """SHA-256 of a file: tracker weights that were learned for one model are refused for another."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -16,7 +16,7 @@ from vps_ros.errors import InputError
 VOID_ID = 255
 """Class value of unlabelled pixels in KITTI-STEP and Cityscapes maps."""
 MAX_CLASS_ID = 998
-"""The largest id whose segment_id (1 + class) stays below the first thing slot."""
+"""The largest id whose segment_id (1 + class) is below that of the first thing slot."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Taxonomy:
         items = dict(names) if isinstance(names, Mapping) else dict(enumerate(names))
         if missing := set(stuff) - set(items.values()):
             raise InputError(f"taxonomy {name!r}: stuff {min(missing)!r} is not one of the names")
-        # Steps of the golden ratio keep the hues of neighbours far apart.
+        # Steps of the golden ratio give neighbouring ids distant hues.
         colors = [colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.65, 0.9) for i in range(len(items))]
         rows = zip(items.items(), colors, strict=True)
         return cls(

@@ -368,8 +368,9 @@ def test_the_arrays_describe_the_map(seed, rule, keep_aspect):
         assert box.tolist() == [cols.min(), rows.min(), cols.max() + 1, rows.max() + 1]
     stuff = result.class_ids[~result.is_thing].tolist()
     assert len(set(stuff)) == len(stuff)
-    smallest = np.where(result.is_thing, 6, 9) * where.pixels_per_input_pixel
-    assert (result.areas >= smallest).all()
+    # Each input pixel is the nearest one of at least this number of camera pixels.
+    least = np.prod([camera // resized for camera, resized in zip(where.camera, where.resized, strict=True)])
+    assert (result.areas >= np.where(result.is_thing, 6, 9) * least).all()
     assert ((result.scores > 0) & (result.scores <= 1)).all()
 
 

@@ -12,7 +12,7 @@ from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.flow import DisFlow, FlowHistory
 from vps_ros.frame import AssociatedBy, Frame
-from vps_ros.online import describe
+from vps_ros.online import describe_segments
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.hierarchical.assign import (
@@ -316,7 +316,7 @@ def test_class_of_a_track_is_what_most_of_its_sightings_say():
         frame, segmentation, names = shot([replace(car, class_id=class_id)], i * RATE)
         tracks = track.step(frame, segmentation)
         assert identities(tracks, names) == {1: 1}
-        assert describe(segmentation, tracks)[0].class_id == tracks[0].class_id
+        assert describe_segments(segmentation, tracks)[0].class_id == tracks[0].class_id
         told.append(tracks[0].class_id)
     assert told[:5] == [13] * 5
     assert told[-1] == 14

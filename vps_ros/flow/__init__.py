@@ -1,8 +1,7 @@
 """Two images -> dense optical flow."""
 
 from vps_ros.flow.dis import PRESETS, DisFlow, FlowParameters, WorkingSizeParameters
-from vps_ros.flow.history import FlowHistory
-from vps_ros.flow.warp import compose, pull, warp_labels
+from vps_ros.flow.history import FlowHistory, compose, pull, warp_labels
 
 __all__ = [
     "PRESETS",

@@ -1,4 +1,4 @@
-"""Dense inverse search, OpenCV's fast dense optical flow (Kroeger et al., ECCV 2016)."""
+"""Dense optical flow by dense inverse search (DIS; Kroeger et al., ECCV 2016), in OpenCV."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vps_ros.parameters import Parameters, parameter
 PRESETS = ("ultrafast", "fast", "medium")
 
 _SMALLEST_SIDE = 16
-"""Below this side DIS has no pyramid to search: it raises, or gives values that are not finite."""
+"""DIS raises an error, or returns values that are not finite, for images with a smaller side."""
 
 
 @dataclass(frozen=True)
 class WorkingSizeParameters(Parameters):
-    """The grid on which masks are compared."""
+    """Parameters of the resolution at which masks are compared."""
 
     flow_height: int = parameter(
         192,
-        "height of the images and masks that the flow works on; larger sees smaller objects",
+        "height of the images and masks for optical flow; a larger one resolves smaller objects",
         unit="px",
         low=16,
         high=2160,
@@ -40,11 +40,11 @@ class FlowParameters(WorkingSizeParameters):
 
 
 class DisFlow:
-    """Optical flow between grey images of one working height.
+    """Optical flow between grey images at the working size.
 
     Args:
         preset: one of PRESETS, from coarse and fast to fine and slow.
-        height: of the working image in pixels; the width keeps the camera's aspect. Smaller images stay as they are.
+        height: of the working image in pixels; the aspect is that of the camera image. Smaller images keep their size.
     """
 
     def __init__(self, preset: str = "fast", height: int = 192) -> None:

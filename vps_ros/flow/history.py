@@ -1,8 +1,14 @@
-"""The last three working images of one stream, and the optical flow between them, computed on request."""
+"""Optical flow between the last three images of a stream, its composition over two steps, and warping with it.
+
+All flows here are backward flows: from each pixel of the newer image to its position in the older one, where its label
+is looked up. So an object that grows has no holes, and no pixel gets two labels. Both happen when the pixels of the
+older mask are moved forward, as in HybridTracker III-C.
+"""
 
 from __future__ import annotations
 
 from collections import deque
+from functools import lru_cache
 from time import perf_counter
 
 import cv2
@@ -10,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.flow.dis import DisFlow, FlowParameters
-from vps_ros.flow.warp import compose
 
 _MAX_SCALE = 4.0
-"""Largest factor by which a flow is scaled as a guess: after a short time step the scaled noise would be too large."""
+"""Largest factor by which a flow is scaled as initial guess: with a larger one, noise would be too large."""
+_OUTSIDE = 1e6
+"""Flow of pixels whose path leaves the image, in pixels; larger than any image."""
 
 
 class FlowHistory:
@@ -116,3 +123,41 @@ class FlowHistory:
         if second <= first or third <= second:
             return self._backward[-2]
         return self._backward[-2] * np.float32(min((third - second) / (second - first), _MAX_SCALE))
+
+
+def pull(values: NDArray, flow: NDArray[np.float32], outside: float, smooth: bool = False) -> NDArray:
+    """`values` [h, w] or [h, w, C] of the older image, sampled at the origin of each pixel of the newer one.
+
+    Nearest neighbour, or bilinear if `smooth`. Pixels whose origin is outside the image get `outside`.
+    """
+    height, width = flow.shape[:2]
+    return cv2.remap(
+        values,
+        flow + _grid(height, width),
+        None,
+        cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+        borderValue=(outside, outside, outside, outside),
+    )
+
+
+def warp_labels(labels: NDArray[np.uint16], flow: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """uint16 [h, w]: labels of the older image moved into the newer one; 0 where the origin is outside the image."""
+    return pull(labels, flow, 0)
+
+
+def compose(newest: NDArray[np.float32], older: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Flow from t to t-2 from those of t to t-1 (`newest`) and t-1 to t-2 (`older`), float32 [h, w, 2] each.
+
+    F(q) = newest(q) + older(q + newest(q)), HybridTracker equation 8. Pixels whose path leaves the image get a flow
+    that is larger than any image.
+    """
+    return newest + pull(older, newest, _OUTSIDE, smooth=True)
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> NDArray[np.float32]:
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    grid = np.stack([x, y], axis=-1)
+    grid.setflags(write=False)
+    return grid

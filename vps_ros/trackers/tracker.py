@@ -6,17 +6,20 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.flow import FlowHistory
 from vps_ros.frame import AssociatedBy, Frame, Segmentation, Track, TrackState
 from vps_ros.parameters import Parameters, parameter
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.memory import Numbers, TrackMemory
+
+if TYPE_CHECKING:
+    # OpenCV is imported with the tracker that uses it, not with the declarations of parameters.
+    from vps_ros.flow import FlowHistory
 
 NEVER_SOONER = 1e6
 """A tentative_tau that is larger than any memory_tau."""

@@ -36,7 +36,7 @@ def test_post_processing_moves_into_the_graph(tmp_path, capsys, frame):
     path = tmp_path / "graph.onnx"
     assert export(SHIPPED, "-o", path, "--postprocess", "graph", "--camera", "640x192") == 0
     said = capsys.readouterr().err
-    share = float(re.search(r"([\d.]+) % of a frame's pixels are as the host", said)[1])
+    share = float(re.search(r"([\d.]+) % of the pixels of a frame equal those of the host", said)[1])
     assert share >= 99.99
     found = describe_model(str(path))
     assert [t.name for t in found.outputs] == ["segment_map", "slot_class", "slot_score", "query_embeddings"]
@@ -47,7 +47,7 @@ def test_post_processing_moves_into_the_graph(tmp_path, capsys, frame):
     assert (host.map == graph.map).mean() >= 0.9999
     assert host.class_ids.tolist() == graph.class_ids.tolist()
     np.testing.assert_allclose(host.embeddings, graph.embeddings, atol=1e-4)
-    assert "graph.tracker.npz: what its trackers have learned goes with it" in said
+    assert "graph.tracker.npz: the learned weights of its trackers" in said
     learned = [load_learned(LearnedParameters(), name) for name in (SHIPPED, str(path))]
     assert learned[0].fusion == learned[1].fusion and learned[1].about["model"] == "graph"
 
@@ -115,8 +115,8 @@ def test_once_is_enough_and_what_was_there_before_stays(tmp_path, capsys):
     ("arguments", "message"),
     [
         (["--camera", "640x192"], "--camera is the size of a segment_map"),
-        (["--postprocess", "graph", "--camera", "640"], "--camera '640': write it as 640x192"),
-        (["--postprocess", "graph", "--camera", "0x9"], "--camera '0x9': write it as 640x192"),
+        (["--postprocess", "graph", "--camera", "640"], "--camera '640': write it as WIDTHxHEIGHT"),
+        (["--postprocess", "graph", "--camera", "0x9"], "--camera '0x9': write it as WIDTHxHEIGHT"),
         (["--size", "704x224"], "--from onnx: --size goes with --from vps and hf and kmax and panopticfcn only"),
     ],
 )

@@ -115,7 +115,7 @@ def test_from_a_recipe_to_tracked_frames(tmp_path, capsys, stuff):
         capsys.readouterr()
         assert main(["export", "--from", "onnx", str(path), "-o", str(other), *more]) == 0
         if name == "graph":
-            assert "100.000 % of a frame's pixels are as the host makes them" in capsys.readouterr().err
+            assert "100.000 % of the pixels of a frame equal those of the host" in capsys.readouterr().err
         pipeline = OnlinePanoptic(Config(model=str(other), threads=1))
         assert pipeline.step(frames[0].frame).map.shape == (80, 200)
 

@@ -97,7 +97,7 @@ def test_from_a_recipe_to_tracked_frames(tmp_path, capsys):
     more = ["--size", "160x64", "--tune", "--postprocess", "graph", "--camera", "200x80"]
     assert main(["export", str(run), "-o", str(tuned), *more]) == 0
     said = capsys.readouterr().err
-    assert "on validation frames" in said and "100.000 % of a frame's pixels are as the host makes them" in said
+    assert "on validation frames" in said and "100.000 % of the pixels of a frame equal those of the host" in said
     model, trained, _ = checkpoint.restore(run)
     kind, frames = kind_for(trained), source_of(trained.data).validation(SILENT)
     predictions = list(predict(kind, model, frames, segmenter.card.input))

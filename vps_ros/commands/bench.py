@@ -1,4 +1,4 @@
-"""`vps-ros bench`: the figures in benchmarks/ of the source tree."""
+"""`vps-ros bench`: runs the benchmarks of the source tree."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vps_ros.commands.console import note, progress, table
 from vps_ros.errors import InputError
 from vps_ros.files import refuse_folder, write_json
 
-DESCRIPTION = "Measure speed and quality, each figure beside a named alternative in the same run."
+DESCRIPTION = "Measure speed and quality, each beside a named alternative in the same run."
 EXAMPLES = [
     "vps-ros bench                     # which benchmarks there are",
     "vps-ros bench pipeline",
@@ -39,25 +39,25 @@ PACKAGES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="which benchmark; without it, they are listed")
-    parser.add_argument("--json", metavar="F", help="also write the figures, and what they were measured on, as JSON")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="name of the benchmark; without it, all are listed")
+    parser.add_argument("--json", metavar="F", help="also write the figures and facts about the machine as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    there = names(ROOT / "benchmarks")
+    available = names(ROOT / "benchmarks")
     if args.name is None:
         if args.json is not None:
             raise InputError("--json needs the name of a benchmark; `vps-ros bench` lists them")
-        table("benchmarks", ["name", "measures"], [[name, load(name).DESCRIPTION] for name in there])
+        table("benchmarks", ["name", "measures"], [[name, load(name).DESCRIPTION] for name in available])
         return 0
-    if args.name not in there:
-        raise InputError(f"no benchmark {args.name!r}; there is {', '.join(there)}")
+    if args.name not in available:
+        raise InputError(f"no benchmark {args.name!r}; there is {', '.join(available)}")
     if args.json is not None:
         refuse_folder(args.json, force=True)
     module = load(args.name)
-    on = machine()
-    if on["load"] is not None and on["load"] > 0.5:
-        note(f"the machine is busy (load {on['load']:.1f}): times will be longer than on a quiet one")
+    facts = machine()
+    if facts["load"] is not None and facts["load"] > 0.5:
+        note(f"the machine is busy (load {facts['load']:.1f}): times will be longer than on an idle one")
     figures = module.run(progress)
     if "skipped" in figures:
         note(f"{args.name} was not measured: {figures['skipped']}")
@@ -65,24 +65,24 @@ def run(args: argparse.Namespace) -> int:
     for title, columns, rows in tables(module, figures):
         table(title, columns, rows)
     if args.json is not None:
-        write_json(args.json, {"benchmark": args.name, "machine": on, **figures})
+        write_json(args.json, {"benchmark": args.name, "machine": facts, **figures})
     return 0
 
 
 def names(folder: Path) -> list[str]:
-    """The benchmarks in a folder; raises InputError where there are none, as in an installed package."""
+    """The names of the benchmarks in a folder; raises InputError where there are none, as in an installed package."""
     found = sorted(path.stem for path in folder.glob("[!_]*.py"))
     if not found:
         raise InputError(
-            f"{folder}: no benchmarks here; they come with the source tree, so run this from a clone of it"
+            f"{folder}: no benchmarks here; they are part of the source tree, run this in a clone of the repository"
         )
     return found
 
 
 def load(name: str) -> ModuleType:
-    """A benchmark: DESCRIPTION, run(progress) -> figures, and what `tables` asks for.
+    """A benchmark module: DESCRIPTION, run(progress) -> figures, and `tables` or `rows` (see `tables`).
 
-    Figures that are {"skipped": why} say that it could not be measured here.
+    Figures {"skipped": reason} mean that it could not be measured here.
     """
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
@@ -97,7 +97,7 @@ def tables(module: ModuleType, figures: dict) -> list[tuple[str, list[str], list
 
 
 def machine() -> dict:
-    """What the figures were measured on."""
+    """CPU, system, versions and load of this machine."""
     versions = {}
     for package in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""What people see while a command runs: progress, warnings and tables, all on stderr or stdout."""
+"""Output of commands: progress, notes and warnings on stderr, tables on stdout."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ Item = TypeVar("Item")
 
 class _Stdout(Console):
     def on_broken_pipe(self) -> None:
-        """Lets main tell what comes of it, as older releases of rich do."""
+        """Raises the error for `main`, as older releases of rich do."""
         raise BrokenPipeError
 
 
-_QUIET = 10.0
+_TICK_SECONDS = 10.0
+"""Time between two lines of figures where stderr is not a terminal."""
 _stderr = Console(stderr=True)
-# A pipe or a log has no width of its own: tables must not be folded there.
+# A pipe or a log has no width: lines of tables must not be folded there.
 _stdout = _Stdout(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
-    """The items, with a bar on stderr that shows how far, how fast and how long still."""
+    """Yields the items, with a progress bar on stderr: number, elapsed and remaining time."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,19 +44,19 @@ def progress(items: Iterable[Item], label: str, total: int | None = None) -> Ite
 
 
 def note(message: str) -> None:
-    """One line for people, on stderr."""
+    """Prints one line on stderr."""
     _stderr.print(escape(message), highlight=False, soft_wrap=True)
 
 
 def warn(message: str) -> None:
-    """One line that says what was lost or is odd, on stderr."""
+    """Prints one line on stderr, marked as a warning."""
     _stderr.print(f"[yellow]warning:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 @contextmanager
 def log_to_stderr() -> Iterator[None]:
-    """Shows what the package logs meanwhile, from INFO on, as `note` and `warn` do."""
-    handler, logger = _Shown(), logging.getLogger("vps_ros")
+    """Prints log records of the package from level INFO on, as `note` and `warn` do, until the block ends."""
+    handler, logger = _ConsoleHandler(), logging.getLogger("vps_ros")
     level = logger.level
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
@@ -66,7 +67,7 @@ def log_to_stderr() -> Iterator[None]:
         logger.removeHandler(handler)
 
 
-class _Shown(logging.Handler):
+class _ConsoleHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         text = self.format(record)
         (warn if record.levelno >= logging.WARNING else note)(text)
@@ -74,7 +75,10 @@ class _Shown(logging.Handler):
 
 @contextmanager
 def ticker() -> Iterator[Callable[[str], None]]:
-    """Shows a line of figures on stderr, each over the one before; one in ten seconds where that is no terminal."""
+    """Yields a function that shows a line of figures on stderr in place of the line before.
+
+    Where stderr is not a terminal, it prints one line in ten seconds.
+    """
     if _stderr.is_terminal:
         with _stderr.status("") as status:
             yield lambda text: status.update(escape(text))
@@ -83,7 +87,7 @@ def ticker() -> Iterator[Callable[[str], None]]:
 
     def show(text: str) -> None:
         nonlocal last
-        if monotonic() - last >= _QUIET:
+        if monotonic() - last >= _TICK_SECONDS:
             last = monotonic()
             note(text)
 
@@ -91,12 +95,12 @@ def ticker() -> Iterator[Callable[[str], None]]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], digits: int = 3) -> None:
-    """A table on stdout; numbers are set to the right, floats with `digits` decimals."""
+    """Prints a table on stdout; numbers are aligned right, floats have `digits` decimals."""
     rows = [list(row) for row in rows]
     view = Table(title=title, title_justify="left")
     for i, name in enumerate(columns):
         numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
-        # Folding keeps every letter of a long name in a narrow terminal.
+        # Folding shows long names completely in a narrow terminal.
         view.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         view.add_row(*(escape(_cell(value, digits)) for value in row))

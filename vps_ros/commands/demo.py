@@ -1,4 +1,4 @@
-"""`vps-ros demo`: the whole line on a generated street drive."""
+"""`vps-ros demo`: generation, replay and evaluation of a street drive."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ DESCRIPTION = """Generate a street drive as a bag, replay it, evaluate it agains
 Writes drive.mcap, tracked.mcap, overlay.mp4, report.html and metrics.json."""
 EXAMPLES = ["vps-ros demo", "vps-ros demo -o out/ --frames 300"]
 SCENARIO, SEED, SIZE = "cruise", 900_106, (640, 192)
-"""A held-out drive, chosen for what it shows: tram, bus, trucks, riders, people, and a turn at a junction."""
+"""A drive outside of the training data, with tram, bus, trucks, riders, people, and a turn at a junction."""
 PICTURES = 6
-"""How many frames the report shows."""
+"""Number of frames in the report."""
 FILES = ("drive.mcap", "tracked.mcap", "overlay.mp4", "report.html", "metrics.json")
 
 
@@ -51,33 +51,33 @@ def run(args: argparse.Namespace) -> int:
     drive_bag, tracked_bag, video, page, metrics = (refuse_existing(folder / f, args.force) for f in FILES)
     truth = _Truth()
     frames = drive(SCENARIO, seed=SEED, frames=args.frames, size=SIZE)
-    write_bag(drive_bag, progress(truth.remember(frames), "generate", args.frames), args.force)
+    write_bag(drive_bag, progress(truth.store(frames), "generate", args.frames), args.force)
 
-    judge = _Judge(truth, args.frames)
+    comparison = _Comparison(truth, args.frames)
     with BagReader(drive_bag) as bag:
-        summary = replay_source(bag, Config(), tracked_bag, video, args.force, (judge,))
-    report, figures = judge.evaluator.result(), summary.to_json()
+        summary = replay_source(bag, Config(), tracked_bag, video, args.force, (comparison,))
+    report, figures = comparison.evaluator.result(), summary.to_json()
     write_json(metrics, {**report.to_json(), "fps": figures["fps"]})
     write_html(
         page,
-        [Entry("demo", report, {SCENARIO: judge.timeline})],
-        judge.pictures,
+        [Entry("demo", report, {SCENARIO: comparison.timeline})],
+        comparison.pictures,
         "A generated street drive",
         {"frames/s": f"{figures['fps']:.1f}", "latency, median": f"{figures['latency_ms']['p50']:.1f} ms"},
     )
     show_report(report)
     show_figures(figures, f"{drive_bag} -> {tracked_bag}")
-    note(f"look at {video} and {page}")
+    note(f"results: {video} and {page}")
     return 0
 
 
 class _Truth:
-    """Ground truth of the drive by stamp, compressed, so that a drive of any length fits in memory."""
+    """Ground truth by stamp, compressed, so that a long drive fits in memory."""
 
     def __init__(self) -> None:
         self._packed: dict[int, tuple[bytes, bytes]] = {}
 
-    def remember(self, frames: Iterable[StreetFrame]) -> Iterator[StreetFrame]:
+    def store(self, frames: Iterable[StreetFrame]) -> Iterator[StreetFrame]:
         for street in frames:
             self._packed[street.frame.stamp] = zlib.compress(street.semantic, 1), zlib.compress(street.instance, 1)
             yield street
@@ -88,8 +88,8 @@ class _Truth:
         return np.frombuffer(semantic, np.uint8).reshape(shape), np.frombuffer(instance, np.uint16).reshape(shape)
 
 
-class _Judge:
-    """Compares each panoptic frame with the truth at its stamp."""
+class _Comparison:
+    """Compares each panoptic frame with the ground truth at its stamp."""
 
     def __init__(self, truth: _Truth, frames: int, taxonomy: Taxonomy = CITYSCAPES) -> None:
         self.evaluator = Evaluator(taxonomy)

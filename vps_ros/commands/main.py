@@ -25,38 +25,38 @@ COMMANDS = {
     "synth": "generate street drives with exact ground truth",
     "train": "train a model",
     "export": "write a trained model as ONNX",
-    "inspect": "say what a model or a bag contains",
+    "inspect": "show the content of a model or a bag",
     "bench": "measure speed against named alternatives",
 }
-"""Each is a module of this package with DESCRIPTION, EXAMPLES, add_arguments(parser) and run(args) -> int."""
+"""Name -> meaning. Each is a module of this package with DESCRIPTION, EXAMPLES, add_arguments(parser), run(args)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 2 bad input (one line on stderr), 1 a failure of our own."""
+    """Runs a command. Exit code: 0 success, 2 wrong input (one line on stderr), 1 a defect of this package."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    _ready_streams()
+    _configure_streams()
     try:
-        # Importing a command takes long enough to be interrupted.
+        # Importing a command takes long enough for an interrupt.
         args = _parser(argv).parse_args(argv)
         return args.run(args) or 0
     except InputError as error:
-        return _complain(error, 2)
+        return _print_error(error, 2)
     except KeyboardInterrupt:
-        return _complain("interrupted", 130)
+        return _print_error("interrupted", 130)
     except BrokenPipeError:
-        # Whoever reads has had enough. What is not written yet would fail once more at the very end.
+        # The reader closed the pipe. Output that is not written yet would fail again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return _complain(f"disk full while writing {error.filename or 'the output'}; free some space", 2)
+            return _print_error(f"disk full while writing {error.filename or 'the output'}; free some space", 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR) and error.filename:
-            return _complain(f"{error.filename}: {error.strerror}; choose a path that can be used", 2)
+            return _print_error(f"{error.filename}: {error.strerror}; choose another path", 2)
         raise
 
 
-def _ready_streams() -> None:
-    """Names that the terminal cannot spell must not end a command, nor a stream that is closed."""
+def _configure_streams() -> None:
+    """Characters that the terminal cannot encode, or a closed stream, must not end a command."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -73,7 +73,7 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, meaning in COMMANDS.items():
         if argv[:1] != [name]:
-            # Others are named only: importing every command would make each of them slow to start.
+            # Only the chosen command is imported; importing all would make every start slow.
             commands.add_parser(name, help=meaning)
             continue
         module = importlib.import_module(f"vps_ros.commands.{name}")
@@ -92,11 +92,11 @@ def _parser(argv: list[str]) -> argparse.ArgumentParser:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        # The usage of a command with many parameters would hide what is wrong.
+        # The usage of a command with many parameters would hide the error.
         self.exit(2, f"{self.prog}: {message}; see `{self.prog} --help`\n")
 
 
-def _complain(message: object, code: int) -> int:
+def _print_error(message: object, code: int) -> int:
     print(f"vps-ros: {message}", file=sys.stderr)
     return code
 

@@ -1,4 +1,4 @@
-"""Parameters as command line flags, made from their declarations."""
+"""Parameters as command line flags, generated from their declarations; sizes as WxH."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from vps_ros.parameters import Parameter
 
 
 def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | type[LiveConfig]) -> None:
-    """`--config YAML` and one flag for each parameter of `kinds` (Config); a flag wins over the file.
+    """Adds `--config YAML` and one flag for each parameter of `kinds` (default: Config); a flag overrides the file.
 
     With Config there is a flag for each parameter of every tracker; the help shows those of the chosen tracker.
     """
     kinds = kinds or (Config,)
-    parser.add_argument("--config", metavar="YAML", help="file of parameters; flags win over it")
+    parser.add_argument("--config", metavar="YAML", help="file of parameters; flags override it")
     group = parser.add_argument_group("parameters (see docs/parameters.md)")
     for p in (p for kind in kinds for p in (PIPELINE if kind is Config else parameters(kind)) if p is not TRACKER):
         _add_flag(group, p)
@@ -45,7 +45,7 @@ def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | 
 
 
 class _ChooseTracker(argparse.Action):
-    """Takes the name of the tracker, and lets the help show that tracker's flags alone."""
+    """Stores the name of the tracker, and makes the help show only the flags of this tracker."""
 
     flags: dict[str, argparse.Action]
     group: argparse._ArgumentGroup
@@ -67,9 +67,9 @@ def config_from(args: argparse.Namespace) -> Config: ...
 @overload
 def config_from(args: argparse.Namespace, kind: type[Kind]) -> Kind: ...
 def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
-    """A `kind` of the parsed flags; raises InputError that names the flag or the file's entry at fault.
+    """The parameters of `kind` from the parsed flags and the file; raises InputError that names what is wrong.
 
-    Says in one line on stderr what is deprecated.
+    Deprecated parameters are one warning on stderr.
     """
     known = {p.name: p for p in parameters(kind)}
     if kind is Config:
@@ -83,6 +83,14 @@ def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
     for message in messages:
         warn(message)
     return found
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """Width and height of a text such as "640x192"; raises InputError that names the option."""
+    width, _, height = text.strip().lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InputError(f"{option} {text!r}: write it as WIDTHxHEIGHT in pixels, for example 640x192")
+    return int(width), int(height)
 
 
 def _add_flag(group: argparse._ArgumentGroup, p: Parameter) -> argparse.Action:

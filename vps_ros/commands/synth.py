@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.evaluate import add_least
+from vps_ros.commands.parameters import parse_size
 from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
@@ -26,7 +26,7 @@ from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 DESCRIPTION = (
-    "Generate drives through streets, with the class and the lasting identity of everything in every pixel. "
+    "Generate drives through streets, with class and identity of every pixel. "
     "kitti-step: OUT/images, OUT/panoptic_maps and OUT/calib; bag: images, camera info and ground truth. Scenarios: "
     + "; ".join(f"{name}: {s.meaning}" for name, s in SCENARIOS.items())
     + "; mixed: each drive the next of these; "
@@ -49,17 +49,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-o", "--output", required=True, metavar="OUT", help="folder, or OUT.mcap for one drive as a bag"
     )
     parser.add_argument("--format", choices=("kitti-step", "bag"), default="kitti-step", help="default: kitti-step")
-    parser.add_argument("--sequences", type=int, default=1, metavar="N", help="how many drives (default: 1)")
+    parser.add_argument("--sequences", type=int, default=1, metavar="N", help="number of drives (default: 1)")
     parser.add_argument("--frames", type=int, default=100, metavar="N", help="frames in each (default: 100)")
     parser.add_argument("--size", default="640x192", metavar="WxH", help="pixels (default: 640x192)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="drive k has seed S + k (default: 0)")
     parser.add_argument("--scenario", default=_MIXED, metavar="NAME", help=f"default: {_MIXED}")
-    add_least(parser, "leave out of the truth things")
+    add_least(parser, "leave out things")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
 def run(args: argparse.Namespace) -> int:
-    size = _size(args.size)
+    size = parse_size("--size", args.size)
     if args.sequences < 1 or args.frames < 1:
         raise InputError(f"--sequences {args.sequences} --frames {args.frames}: both must be at least 1")
     if args.scenario not in (known := (*SCENARIOS, *TRAINING, _MIXED)):
@@ -67,7 +67,9 @@ def run(args: argparse.Namespace) -> int:
     names = list(SCENARIOS) if args.scenario == _MIXED else [args.scenario]
     plan = [(names[k % len(names)], args.seed + k) for k in range(args.sequences)]
     smallest = MinimumSize(args.least_area, args.least_height)
-    drives = [(name, seed, _judged(drive(name, seed, args.frames, size), smallest)) for name, seed in plan]
+    drives = [
+        (name, seed, _without_small_things(drive(name, seed, args.frames, size), smallest)) for name, seed in plan
+    ]
     if args.format == "kitti-step":
         _write_folder(Path(args.output), drives, args.frames, args.force, smallest)
     elif args.sequences == 1:
@@ -84,8 +86,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _judged(frames: Iterator[StreetFrame], smallest: MinimumSize) -> Iterator[StreetFrame]:
-    """The frames with void in place of things that are too small."""
+def _without_small_things(frames: Iterator[StreetFrame], smallest: MinimumSize) -> Iterator[StreetFrame]:
+    """The frames, with void in place of things that are too small."""
     for f in frames:
         semantic, instance = smallest.void_small(f.semantic, f.instance, CITYSCAPES)
         yield replace(f, semantic=semantic, instance=instance)
@@ -97,7 +99,7 @@ def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = Fal
     Raises InputError as BagWriter does.
     """
     messages = BagMessages()
-    # Camera images hardly shrink: compression would cost time at every replay, and save nothing.
+    # Camera images hardly shrink: compression would cost time at every replay, and save little.
     with BagWriter(path, force, compress=False) as bag:
         for i, f in enumerate(frames):
             stamp = f.frame.stamp
@@ -157,10 +159,3 @@ def _write_folder(
             if smallest:
                 calibration["void"] = str(smallest)
             write_json(draft / "calib" / f"{sequence}.json", calibration)
-
-
-def _size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)x(\d+)", text.strip())
-    if not found:
-        raise InputError(f"--size {text!r}: write it as WIDTHxHEIGHT, for example 640x192")
-    return int(found[1]), int(found[2])

@@ -1,4 +1,4 @@
-"""`vps-ros train`: a model, or what trackers learn for one, from generated drives."""
+"""`vps-ros train`: trains a model, or the learned weights of trackers."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from vps_ros.errors import InputError
 from vps_ros.learning.extra import require_training
 
 DESCRIPTION = (
-    "Trains a model on generated street drives, or on a data set on disk; or, for a recipe of kind judge, the weights "
-    "of the hierarchical tracker; or, of kind tracker, the embedding head and the fusion of the instance and hybrid "
-    "trackers. What it needs of the drives is rendered first."
+    "Trains a model on generated street drives or on data sets on disk. A recipe of kind judge trains the weights of "
+    "the hierarchical tracker, one of kind tracker the embedding head and the fusion of the instance and hybrid "
+    "trackers. Drives that do not exist yet are generated first."
 )
 EXAMPLES = [
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s",
@@ -32,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         help="folder of checkpoint.pt and log.jsonl, or of the weights of a tracker",
     )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in that folder")
-    parser.add_argument("--tensorboard", action="store_true", help="write the log for TensorBoard too, into the folder")
+    parser.add_argument("--resume", action="store_true", help="continue the run in that folder")
+    parser.add_argument("--tensorboard", action="store_true", help="also write the log for TensorBoard into the folder")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,9 +51,9 @@ def run(args: argparse.Namespace) -> int:
     if kind in trackers:
         if args.resume:
             raise InputError(f"{args.config}: a tracker's training takes minutes and is not resumed; drop --resume")
-        recipe, teach = trackers[kind]
-        path = teach(read_file(recipe, args.config), args.output, voice)
-        console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it beside the model")
+        recipe, train_weights = trackers[kind]
+        path = train_weights(read_file(recipe, args.config), args.output, voice)
+        console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it in the folder of the model")
         return 0
     recipe = Recipe.from_yaml(args.config)
     finished = train(recipe, Path(args.output), args.resume, voice, args.tensorboard)

@@ -24,7 +24,6 @@ from vps_ros.live.transport import QosProfile
 from vps_ros.live.worker import Camera, LatestFrames, Worker
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
-from vps_ros.messages.typestore import BagMessages
 from vps_ros.online import OnlinePanoptic
 
 TOPIC, PREFIX = "/bench/image", "/bench"
@@ -108,8 +107,7 @@ def camera(frames: Path, hz: float, seconds: float) -> None:
     """Publishes the frames there and back, each with the stamp of its sending."""
     images = np.load(frames, mmap_mode="r")
     path = [*range(len(images)), *range(len(images) - 2, 0, -1)]
-    messages = BagMessages()
-    made = [array_to_image(np.ascontiguousarray(image), "rgb8", None, messages) for image in images]
+    made = [array_to_image(np.ascontiguousarray(image), "rgb8", None) for image in images]
     with Signals() as signals, DdsParticipant() as participant:
         writer = participant.writer(TOPIC, "sensor_msgs/msg/Image", QosProfile("reliable", 10))
         while not writer.subscribers:
@@ -120,7 +118,7 @@ def camera(frames: Path, hz: float, seconds: float) -> None:
         sent = 0
         while sent < hz * seconds and not signals.wait(began + sent / hz - time.monotonic()):
             message = made[path[sent % len(path)]]
-            message.header = make_header(time.time_ns(), "camera", messages)
+            message.header = make_header(time.time_ns(), "camera")
             writer.send(message)
             sent += 1
         writer.flush(1.0)

@@ -96,11 +96,11 @@ def _serialise(width: int, height: int, ros: bool) -> dict[str, float]:
     from vps_ros.live.dds_serialisation import SerialisationBuffer
     from vps_ros.messages.images import array_to_image
     from vps_ros.messages.panoptic import make_header
-    from vps_ros.messages.typestore import BagMessages, read_message
+    from vps_ros.messages.typestore import read_message
 
-    kind, messages = "sensor_msgs/msg/Image", BagMessages()
+    kind = "sensor_msgs/msg/Image"
     picture = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    message = array_to_image(picture, "rgb8", make_header(1, "camera", messages), messages)
+    message = array_to_image(picture, "rgb8", make_header(1, "camera"))
     buffer = SerialisationBuffer()
 
     def here() -> None:

@@ -322,8 +322,8 @@ def test_images_that_do_not_hold_what_they_say(bags, tmp_path, capsys):
     def write_spoiled(change, topics=("panoptic", "segments")):
         def spoil(labels, frame):
             made = {
-                "panoptic": panoptic.panoptic(frame, labels.messages),
-                "segments": panoptic.segments(frame, CITYSCAPES, labels.messages),
+                "panoptic": panoptic.panoptic(frame),
+                "segments": panoptic.segments(frame, CITYSCAPES),
             }
             change(made)
             for topic in topics:

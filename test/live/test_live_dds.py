@@ -22,7 +22,7 @@ from vps_ros.live.dds_transport import DdsTransport, register_service
 from vps_ros.live.node import CameraOutputs
 from vps_ros.live.transport import QosProfile
 from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds
-from vps_ros.messages.typestore import BagMessages, typestore
+from vps_ros.messages.typestore import make_message, typestore
 
 SMALL = ("tracks", "segments", "detections", "panoptic")
 
@@ -301,7 +301,7 @@ class Client:
 
     def __call__(self, **fields):
         name = f"{self.kind}_Request"
-        body = bytes(typestore().serialize_cdr(BagMessages().make(name, **fields), name))
+        body = bytes(typestore().serialize_cdr(make_message(name, **fields), name))
         header = (7).to_bytes(8, "little") + len(self.answers).to_bytes(8, "little")
         count = len(self.answers)
         self.writer.send_cdr(body[:4] + header + body[4:])

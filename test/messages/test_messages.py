@@ -16,10 +16,9 @@ from support import ROOT
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState
 from vps_ros.messages import panoptic
-from vps_ros.messages.typestore import BagMessages, full_name, typestore
+from vps_ros.messages.typestore import full_name, typestore
 from vps_ros.taxonomy import CITYSCAPES
 
-MESSAGES = BagMessages()
 STAMP = 1_700_000_000_123_456_789
 
 
@@ -145,7 +144,7 @@ def frame():
 
 
 def test_the_panoptic_image_holds_segment_ids():
-    message = through_the_wire(panoptic.panoptic(frame(), MESSAGES))
+    message = through_the_wire(panoptic.panoptic(frame()))
     assert (message.encoding, message.height, message.width, message.step) == ("mono16", 4, 6, 12)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 123_456_789)
     assert message.header.frame_id == "front camera"
@@ -153,7 +152,7 @@ def test_the_panoptic_image_holds_segment_ids():
 
 
 def test_segments():
-    message = through_the_wire(panoptic.segments(frame(), CITYSCAPES, MESSAGES))
+    message = through_the_wire(panoptic.segments(frame(), CITYSCAPES))
     assert message.taxonomy == "cityscapes"
     rows = [(s.segment_id, s.class_id, s.class_name, s.is_thing, s.score, s.area, s.track_id) for s in message.segments]
     assert rows == [
@@ -164,7 +163,7 @@ def test_segments():
 
 
 def test_tracks():
-    message = through_the_wire(panoptic.tracks(frame(), CITYSCAPES, MESSAGES))
+    message = through_the_wire(panoptic.tracks(frame(), CITYSCAPES))
     assert message.sequence_id == 3
     car, person = message.objects
     assert (car.track_id, car.segment_id, car.class_name, car.state, car.associated_by) == (41, 1002, "car", 1, 1)
@@ -178,7 +177,7 @@ def test_tracks():
 
 
 def test_detections_are_the_objects_in_sight():
-    message = through_the_wire(panoptic.detections(frame(), CITYSCAPES, MESSAGES))
+    message = through_the_wire(panoptic.detections(frame(), CITYSCAPES))
     (car,) = message.detections
     assert car.id == "41"
     assert (car.bbox.center.position.x, car.bbox.center.position.y) == pytest.approx((2.3, 2.1))
@@ -190,12 +189,12 @@ def test_detections_are_the_objects_in_sight():
 
 
 def test_label_info_names_every_class():
-    message = through_the_wire(panoptic.label_info(STAMP, "eye", CITYSCAPES, MESSAGES))
+    message = through_the_wire(panoptic.label_info(STAMP, "eye", CITYSCAPES))
     assert [(c.class_id, c.class_name) for c in message.class_map] == [(c.id, c.name) for c in CITYSCAPES.classes]
 
 
 def test_panoptic_ids_tell_class_0_from_void():
-    message = through_the_wire(panoptic.panoptic_ids(frame(), MESSAGES))
+    message = through_the_wire(panoptic.panoptic_ids(frame()))
     assert message.encoding == "32SC1"
     np.testing.assert_array_equal(
         message.data.view(np.int32).reshape(4, 6),
@@ -219,17 +218,17 @@ def test_maps_for_evaluation():
 
 def test_the_overlay_is_rgb():
     picture = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
-    message = through_the_wire(panoptic.overlay(frame(), picture, MESSAGES))
+    message = through_the_wire(panoptic.overlay(frame(), picture))
     assert (message.encoding, message.step) == ("rgb8", 18)
     np.testing.assert_array_equal(message.data.reshape(4, 6, 3), picture)
 
 
 def test_an_empty_frame():
     empty = PanopticFrame(STAMP, "", 0, np.zeros((2, 2), np.uint16), (), ())
-    image = through_the_wire(panoptic.panoptic(empty, MESSAGES))
-    rows = through_the_wire(panoptic.segments(empty, CITYSCAPES, MESSAGES))
-    objects = through_the_wire(panoptic.tracks(empty, CITYSCAPES, MESSAGES))
-    assert through_the_wire(panoptic.detections(empty, CITYSCAPES, MESSAGES)).detections == []
+    image = through_the_wire(panoptic.panoptic(empty))
+    rows = through_the_wire(panoptic.segments(empty, CITYSCAPES))
+    objects = through_the_wire(panoptic.tracks(empty, CITYSCAPES))
+    assert through_the_wire(panoptic.detections(empty, CITYSCAPES)).detections == []
     back = panoptic.read_panoptic(image, rows, objects)
     assert (back.segments, back.tracks, back.map.tolist()) == ((), (), [[0, 0], [0, 0]])
     assert panoptic.class_and_track_maps(empty)[0].tolist() == [[255, 255], [255, 255]]
@@ -278,9 +277,9 @@ def frames(draw):
 @settings(max_examples=60, deadline=None)
 @given(frames())
 def test_a_frame_survives_the_wire(one):
-    image = through_the_wire(panoptic.panoptic(one, MESSAGES))
-    rows = through_the_wire(panoptic.segments(one, CITYSCAPES, MESSAGES))
-    objects = through_the_wire(panoptic.tracks(one, CITYSCAPES, MESSAGES))
+    image = through_the_wire(panoptic.panoptic(one))
+    rows = through_the_wire(panoptic.segments(one, CITYSCAPES))
+    objects = through_the_wire(panoptic.tracks(one, CITYSCAPES))
     back = panoptic.read_panoptic(image, rows, objects)
     np.testing.assert_array_equal(back.map, one.map)
     assert (back.stamp, back.frame_id, back.sequence_id) == (one.stamp, one.frame_id, one.sequence_id)
@@ -291,16 +290,16 @@ def test_a_frame_survives_the_wire(one):
 def test_messages_of_different_frames_are_not_joined():
     one = frame()
     other = PanopticFrame(STAMP + 1, "front camera", 3, one.map, one.segments, one.tracks)
-    image = panoptic.panoptic(one, MESSAGES)
+    image = panoptic.panoptic(one)
     with pytest.raises(DroppedFrame, match="stamp"):
-        panoptic.read_panoptic(image, panoptic.segments(other, CITYSCAPES, MESSAGES))
+        panoptic.read_panoptic(image, panoptic.segments(other, CITYSCAPES))
     bare = PanopticFrame(STAMP, "front camera", 3, one.map, one.segments[:1], ())
     with pytest.raises(DroppedFrame, match="segment 11 "):
-        panoptic.read_panoptic(image, panoptic.segments(bare, CITYSCAPES, MESSAGES))
+        panoptic.read_panoptic(image, panoptic.segments(bare, CITYSCAPES))
 
 
 def test_stamps_before_the_epoch_keep_their_nanoseconds():
-    time = panoptic.make_time(-1, MESSAGES)
+    time = panoptic.make_time(-1)
     assert (time.sec, time.nanosec) == (-1, 999_999_999)
     assert panoptic.nanoseconds(time) == -1
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from vps_ros.errors import DroppedFrame
 from vps_ros.messages.images import ENCODINGS, array_to_image, compressed_to_rgb, image_to_array, image_to_rgb
 from vps_ros.messages.panoptic import make_header
-from vps_ros.messages.typestore import BagMessages, typestore
+from vps_ros.messages.typestore import typestore
 
 RED, GREEN, BLUE, WHITE = (250, 10, 20), (30, 240, 40), (50, 60, 230), (255, 255, 255)
 SQUARE = np.array([[RED, GREEN], [BLUE, WHITE]], np.uint8)
@@ -318,8 +318,7 @@ def test_compressed_depth_is_dropped(form):
     ],
 )
 def test_an_array_survives_the_wire(encoding, pixels, step):
-    messages = BagMessages()
-    message = array_to_image(pixels, encoding, make_header(1_234_567_890_123_456_789, "eye", messages), messages)
+    message = array_to_image(pixels, encoding, make_header(1_234_567_890_123_456_789, "eye"))
     assert (message.height, message.width, message.step) == (3, 4, step)
     kind = message.__msgtype__
     back = typestore().deserialize_cdr(typestore().serialize_cdr(message, kind), kind)

@@ -18,7 +18,7 @@ from rosbags.rosbag2 import Reader
 from vps_ros.errors import InputError
 from vps_ros.frame import PanopticFrame, Segment, Track
 from vps_ros.messages.panoptic import make_header, read_panoptic
-from vps_ros.messages.typestore import BagMessages, typestore
+from vps_ros.messages.typestore import typestore
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
@@ -133,8 +133,7 @@ def test_opt_in_topics_and_prefix(tmp_path):
 
 
 def test_any_message_can_be_written(tmp_path):
-    messages = BagMessages()
-    header = make_header(3, "x", messages)
+    header = make_header(3, "x")
     with BagWriter(tmp_path / "a.mcap") as bag:
         bag.write("/header", header, 3)
         bag.write_raw("/again", "std_msgs/msg/Header", typestore().serialize_cdr(header, "std_msgs/msg/Header"), 4)

@@ -11,7 +11,6 @@ import numpy as np
 from vps_ros.frame import THING_BASE, PanopticFrame, Segment
 from vps_ros.messages import panoptic
 from vps_ros.messages.images import array_to_image
-from vps_ros.messages.typestore import BagMessages
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
 
@@ -53,19 +52,19 @@ class Labels:
     """Writes labels into an open bag."""
 
     def __init__(self, bag: BagWriter) -> None:
-        self.bag, self.messages = bag, BagMessages()
+        self.bag = bag
 
     def ids(self, index, semantic, instance, topic=f"{GT}/panoptic_ids", at=None):
         """As 32SC1."""
-        header = panoptic.make_header(stamp(index), "camera", self.messages)
+        header = panoptic.make_header(stamp(index), "camera")
         ids = semantic.astype(np.int32) * panoptic.CLASS_DIVISOR + instance.astype(np.int32)
-        self.image(array_to_image(ids, "32SC1", header, self.messages), topic, index if at is None else at)
+        self.image(array_to_image(ids, "32SC1", header), topic, index if at is None else at)
 
     def image(self, message, topic, at):
         self.bag.write(topic, message, stamp(at))
 
     def names(self, namespace=GT, taxonomy=CITYSCAPES):
-        info = panoptic.label_info(START, "camera", taxonomy, self.messages)
+        info = panoptic.label_info(START, "camera", taxonomy)
         self.bag.write(f"{namespace}/label_info", info, START, latched=True)
 
     def panoptic(self, index, semantic, instance, namespace=PRED, taxonomy=CITYSCAPES, **how):

@@ -13,7 +13,7 @@ import numpy as np
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
-from vps_ros.messages.typestore import BagMessages
+from vps_ros.messages.typestore import make_message
 from vps_ros.recording.pictures import DEFAULT_HZ, Picture, open_pictures
 from vps_ros.recording.writer import STORAGES, BagWriter
 
@@ -47,11 +47,10 @@ def run(args: argparse.Namespace) -> int:
     # Camera images hardly shrink: compression would cost time at every replay, and save nothing.
     with BagWriter(args.output, args.force, storage=args.storage, compress=False) as bag:
         make = _compressed if args.compressed else _raw
-        messages = BagMessages()
         for picture in progress(pictures, "pack", pictures.count):
             sizes[picture.image.shape[1::-1]] += 1
-            header = make_header(picture.stamp, args.frame_id, messages)
-            bag.write(topic, make(picture, header, messages), picture.stamp)
+            header = make_header(picture.stamp, args.frame_id)
+            bag.write(topic, make(picture, header), picture.stamp)
     if len(sizes) > 1:
         found = ", ".join(f"{w}x{h} ({count})" for (w, h), count in sizes.most_common())
         warn(f"images have several sizes: {found}; tracks start afresh wherever the size changes")
@@ -61,15 +60,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _raw(picture: Picture, header: Any, messages: BagMessages) -> Any:
+def _raw(picture: Picture, header: Any) -> Any:
     grey = "mono16" if picture.image.itemsize == 2 else "mono8"
-    return array_to_image(picture.image, grey if picture.image.ndim == 2 else "rgb8", header, messages)
+    return array_to_image(picture.image, grey if picture.image.ndim == 2 else "rgb8", header)
 
 
-def _compressed(picture: Picture, header: Any, messages: BagMessages) -> Any:
+def _compressed(picture: Picture, header: Any) -> Any:
     data, kind = picture.encoded or (_to_jpeg(picture), "jpeg")
-    pixels = messages.pixels(np.frombuffer(data, np.uint8))
-    return messages.make("sensor_msgs/msg/CompressedImage", header=header, format=kind, data=pixels)
+    pixels = np.frombuffer(data, np.uint8)
+    return make_message("sensor_msgs/msg/CompressedImage", header=header, format=kind, data=pixels)
 
 
 def _to_jpeg(picture: Picture) -> bytes:

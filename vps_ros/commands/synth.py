@@ -21,7 +21,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import CLASS_DIVISOR, VOID_PIXEL, label_info, make_header
-from vps_ros.messages.typestore import BagMessages
+from vps_ros.messages.typestore import make_message
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
@@ -98,28 +98,27 @@ def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = Fal
 
     Raises InputError as BagWriter does.
     """
-    messages = BagMessages()
     # Camera images hardly shrink: compression would cost time at every replay, and save little.
     with BagWriter(path, force, compress=False) as bag:
         for i, f in enumerate(frames):
             stamp = f.frame.stamp
             if i == 0:
-                names = label_info(stamp, f.frame.frame_id, CITYSCAPES, messages)
+                names = label_info(stamp, f.frame.frame_id, CITYSCAPES)
                 bag.write(NAMES_TOPIC, names, stamp, latched=True)
-            header = make_header(stamp, f.frame.frame_id, messages)
+            header = make_header(stamp, f.frame.frame_id)
             ids = f.semantic.astype(np.int32) * CLASS_DIVISOR + f.instance
             ids[f.semantic == VOID_ID] = VOID_PIXEL
-            bag.write(IMAGE_TOPIC, array_to_image(f.frame.image, "rgb8", header, messages), stamp)
-            bag.write(INFO_TOPIC, _camera_info(f, header, messages), stamp)
-            bag.write(TRUTH_TOPIC, array_to_image(ids, "32SC1", header, messages), stamp)
+            bag.write(IMAGE_TOPIC, array_to_image(f.frame.image, "rgb8", header), stamp)
+            bag.write(INFO_TOPIC, _camera_info(f, header), stamp)
+            bag.write(TRUTH_TOPIC, array_to_image(ids, "32SC1", header), stamp)
 
 
-def _camera_info(f: StreetFrame, header: Any, messages: BagMessages) -> Any:
+def _camera_info(f: StreetFrame, header: Any) -> Any:
     height, width = f.semantic.shape
     projection = np.zeros((3, 4))
     projection[:, :3] = f.camera
-    roi = messages.make("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
-    return messages.make(
+    roi = make_message("sensor_msgs/msg/RegionOfInterest", x_offset=0, y_offset=0, height=0, width=0, do_rectify=False)
+    return make_message(
         "sensor_msgs/msg/CameraInfo",
         header=header,
         height=height,

@@ -22,7 +22,7 @@ from rosbags.typesys import get_types_from_msg
 
 from vps_ros.live.dds import DdsParticipant, Reader, Writer
 from vps_ros.live.transport import Endpoint, QosProfile, Transport, absolute
-from vps_ros.messages.typestore import BagMessages, read_message, typestore
+from vps_ros.messages.typestore import make_message, read_message, typestore
 
 _SERVICES = {
     "std_srvs/srv/Trigger": ("", "bool success\nstring message\n"),
@@ -82,7 +82,7 @@ class DdsTransport(Transport):
             header = data[_ENCAPSULATION : _ENCAPSULATION + _HEADER]
             fields = data[:_ENCAPSULATION] + data[_ENCAPSULATION + _HEADER :]
             success, message = handle(read_message(fields, request_type))
-            response = BagMessages().make(response_type, success=success, message=message)
+            response = make_message(response_type, success=success, message=message)
             cdr = bytes(typestore().serialize_cdr(response, response_type))
             replies.send_cdr(cdr[:_ENCAPSULATION] + header + cdr[_ENCAPSULATION:])
 
@@ -140,19 +140,18 @@ class NodeAnnouncement:
         return endpoint.owner == self._own and endpoint.topic.startswith(_PREFIXES)
 
     def _message(self, readers: tuple[UUID, ...], writers: tuple[UUID, ...]) -> Any:
-        make = BagMessages().make
-
         def gid(key: UUID) -> Any:
-            return make(f"{_DISCOVERY_PACKAGE}Gid", data=np.frombuffer(key.bytes, np.uint8))
+            return make_message(f"{_DISCOVERY_PACKAGE}Gid", data=np.frombuffer(key.bytes, np.uint8))
 
-        node = make(
+        node = make_message(
             f"{_DISCOVERY_PACKAGE}NodeEntitiesInfo",
             node_namespace=self._namespace,
             node_name=self._name,
             reader_gid_seq=[gid(key) for key in readers],
             writer_gid_seq=[gid(key) for key in writers],
         )
-        return make(f"{_DISCOVERY_PACKAGE}ParticipantEntitiesInfo", gid=gid(self._own), node_entities_info_seq=[node])
+        kind = f"{_DISCOVERY_PACKAGE}ParticipantEntitiesInfo"
+        return make_message(kind, gid=gid(self._own), node_entities_info_seq=[node])
 
 
 @dataclass(frozen=True)

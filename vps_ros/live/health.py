@@ -11,7 +11,7 @@ from typing import Any
 
 from vps_ros.live.stats import Figures, cause_of
 from vps_ros.live.worker import FAILURES, Camera, Worker
-from vps_ros.messages.typestore import make_header
+from vps_ros.messages.typestore import make_header, make_message
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +64,20 @@ def health(
     )
 
 
-def diagnostic_array(stamp: int, statuses: Sequence[Status], messages: Any) -> Any:
+def diagnostic_array(stamp: int, statuses: Sequence[Status]) -> Any:
     """DiagnosticArray of a time (ns)."""
     rows = [
-        messages.make(
+        make_message(
             "diagnostic_msgs/msg/DiagnosticStatus",
             level=int(s.level),
             name=s.name,
             message=s.message,
             hardware_id=s.hardware_id,
-            values=[messages.make("diagnostic_msgs/msg/KeyValue", key=key, value=value) for key, value in s.values],
+            values=[make_message("diagnostic_msgs/msg/KeyValue", key=key, value=value) for key, value in s.values],
         )
         for s in statuses
     ]
-    return messages.make(TYPE, header=make_header(stamp, "", messages), status=rows)
+    return make_message(TYPE, header=make_header(stamp, ""), status=rows)
 
 
 class StatusLog:

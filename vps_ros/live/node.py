@@ -16,7 +16,6 @@ from vps_ros.live.health import Level, Status, StatusLog
 from vps_ros.live.transport import Publisher, QosProfile, Transport
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
-from vps_ros.messages.typestore import BagMessages
 from vps_ros.online import OnlinePanoptic
 
 
@@ -121,7 +120,7 @@ class LiveNode:
         statuses = self.statuses()
         self._log.update(statuses)
         if self._diagnostics.subscribers:
-            array = health.diagnostic_array(self._transport.now(), tuple(statuses.values()), BagMessages())
+            array = health.diagnostic_array(self._transport.now(), tuple(statuses.values()))
             self._diagnostics.send(array)
 
     def statuses(self) -> dict[str, Status]:
@@ -154,7 +153,6 @@ class CameraOutputs:
     """
 
     def __init__(self, transport: Transport, camera: str = "", panoptic_ids: bool = False) -> None:
-        self.messages = BagMessages()
         self.prefix = f"~/{camera}/" if camera else "~/"
         self._publishers: dict[str, Publisher] = {}
         kinds = {name: kind for name, kind in OUTPUTS.items() if panoptic_ids or name != "panoptic_ids"}

@@ -32,23 +32,8 @@ _GRACE = 0.4
 """Share of the time for stopping in which the current frame may still be finished."""
 
 
-class Messages(Protocol):
-    """Makes message objects; vps_ros.messages.typestore.BagMessages is one."""
-
-    def make(self, name: str, /, **fields: Any) -> Any:
-        """A message of type `name` ("sensor_msgs/msg/Image") from all of its fields."""
-        ...
-
-    def pixels(self, array: Any) -> Any:
-        """The value of a `uint8[]` field."""
-        ...
-
-
 class Sink(Protocol):
     """Receives the output messages of one camera; called only in the worker's thread."""
-
-    @property
-    def messages(self) -> Messages: ...
 
     def wants(self, output: str) -> bool:
         """Whether this one of messages.panoptic.OUTPUTS has a subscriber; others are not computed."""
@@ -289,7 +274,7 @@ class Worker:
 
         def publish(name: str) -> None:
             if not self._aborting.is_set():
-                camera.sink.publish(name, output(name, result, taxonomy, camera.sink.messages, draw))
+                camera.sink.publish(name, output(name, result, taxonomy, draw))
 
         if not self._labelled[index]:
             publish(LABEL_INFO)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame
-from vps_ros.messages.typestore import nanoseconds
+from vps_ros.messages.typestore import byte_view, make_message, nanoseconds
 
 Rgb: TypeAlias = NDArray[np.uint8]
 
@@ -114,9 +114,9 @@ def compressed_to_rgb(message: Any) -> Rgb:
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
 
-def array_to_image(array: NDArray[Any], encoding: str, header: Any, messages: Any) -> Any:
+def array_to_image(array: NDArray[Any], encoding: str, header: Any) -> Any:
     """A sensor_msgs/Image of a [H, W] or [H, W, channels] array, without padding, in this machine's byte order."""
-    return messages.make(
+    return make_message(
         "sensor_msgs/msg/Image",
         header=header,
         height=array.shape[0],
@@ -124,7 +124,7 @@ def array_to_image(array: NDArray[Any], encoding: str, header: Any, messages: An
         encoding=encoding,
         is_bigendian=int(sys.byteorder == "big"),
         step=array.nbytes // array.shape[0],
-        data=messages.pixels(array),
+        data=byte_view(array),
     )
 
 

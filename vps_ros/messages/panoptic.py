@@ -1,7 +1,4 @@
-"""PanopticFrame to the message of each output topic, and back. Independent of the transport.
-
-Every function takes `messages`, which makes the message objects (typestore.BagMessages).
-"""
+"""PanopticFrame to the message of each output topic, and back. Independent of the transport."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
 from vps_ros.messages.images import array_to_image, image_to_array
-from vps_ros.messages.typestore import make_header, make_time, nanoseconds
+from vps_ros.messages.typestore import make_header, make_message, make_time, nanoseconds
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 CLASS_DIVISOR = 1_000_000
@@ -34,43 +31,41 @@ LABEL_INFO, LABEL_INFO_TYPE = "label_info", "vision_msgs/msg/LabelInfo"
 """Published once, with the first frame; late subscribers get it too."""
 
 
-def output(
-    name: str, frame: PanopticFrame, taxonomy: Taxonomy, messages: Any, draw: Callable[[], NDArray[np.uint8]]
-) -> Any:
+def output(name: str, frame: PanopticFrame, taxonomy: Taxonomy, draw: Callable[[], NDArray[np.uint8]]) -> Any:
     """The message of one of OUTPUTS, or LABEL_INFO.
 
     Args:
         draw: returns the overlay, uint8 [H, W, 3]; called only for `overlay`.
     """
     if name == "overlay":
-        return overlay(frame, draw(), messages)
+        return overlay(frame, draw())
     if name == LABEL_INFO:
-        return label_info(frame.stamp, frame.frame_id, taxonomy, messages)
+        return label_info(frame.stamp, frame.frame_id, taxonomy)
     if name in ("panoptic", "panoptic_ids"):
-        return (panoptic if name == "panoptic" else panoptic_ids)(frame, messages)
+        return (panoptic if name == "panoptic" else panoptic_ids)(frame)
     make = {"tracks": tracks, "segments": segments, "detections": detections}[name]
-    return make(frame, taxonomy, messages)
+    return make(frame, taxonomy)
 
 
-def panoptic(frame: PanopticFrame, messages: Any) -> Any:
+def panoptic(frame: PanopticFrame) -> Any:
     """Topic `panoptic`: Image mono16 of segment ids."""
-    return array_to_image(frame.map, "mono16", _header(frame, messages), messages)
+    return array_to_image(frame.map, "mono16", _header(frame))
 
 
-def panoptic_ids(frame: PanopticFrame, messages: Any) -> Any:
+def panoptic_ids(frame: PanopticFrame) -> Any:
     """Topic `panoptic_ids`: Image 32SC1, class * 1000000 + track id (0 for stuff); -1 where there is no class.
 
     The track id counts modulo 1000000.
     """
     values = [s.class_id * CLASS_DIVISOR + s.track_id % CLASS_DIVISOR for s in frame.segments]
     pixels = segment_values(frame, values, VOID_PIXEL, np.int32)
-    return array_to_image(pixels, "32SC1", _header(frame, messages), messages)
+    return array_to_image(pixels, "32SC1", _header(frame))
 
 
-def segments(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+def segments(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     """Topic `segments`: PanopticSegments."""
     rows = [
-        messages.make(
+        make_message(
             "vps_ros/msg/PanopticSegment",
             segment_id=int(s.segment_id),
             class_id=int(s.class_id),
@@ -82,39 +77,37 @@ def segments(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
         )
         for s in frame.segments
     ]
-    return messages.make(
-        "vps_ros/msg/PanopticSegments", header=_header(frame, messages), taxonomy=taxonomy.name, segments=rows
-    )
+    return make_message("vps_ros/msg/PanopticSegments", header=_header(frame), taxonomy=taxonomy.name, segments=rows)
 
 
-def tracks(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+def tracks(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     """Topic `tracks`: TrackedObjects; boxes are clipped to the image and rounded to whole pixels."""
-    objects = [_tracked_object(track, frame, taxonomy, messages) for track in frame.tracks]
-    return messages.make(
+    objects = [_tracked_object(track, frame, taxonomy) for track in frame.tracks]
+    return make_message(
         "vps_ros/msg/TrackedObjects",
-        header=_header(frame, messages),
+        header=_header(frame),
         sequence_id=int(frame.sequence_id),
         objects=objects,
     )
 
 
-def detections(frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+def detections(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     """Topic `detections`: vision_msgs/Detection2DArray of the objects seen in this frame; id is the track id."""
-    header = _header(frame, messages)
-    rows = [_detection(track, header, taxonomy, messages) for track in frame.visible]
-    return messages.make("vision_msgs/msg/Detection2DArray", header=header, detections=rows)
+    header = _header(frame)
+    rows = [_detection(track, header, taxonomy) for track in frame.visible]
+    return make_message("vision_msgs/msg/Detection2DArray", header=header, detections=rows)
 
 
-def label_info(stamp: int, frame_id: str, taxonomy: Taxonomy, messages: Any, threshold: float = 0.0) -> Any:
+def label_info(stamp: int, frame_id: str, taxonomy: Taxonomy, threshold: float = 0.0) -> Any:
     """Topic `label_info`: vision_msgs/LabelInfo, class ids and names of the taxonomy."""
-    classes = [messages.make("vision_msgs/msg/VisionClass", class_id=c.id, class_name=c.name) for c in taxonomy.classes]
-    header = make_header(stamp, frame_id, messages)
-    return messages.make("vision_msgs/msg/LabelInfo", header=header, class_map=classes, threshold=threshold)
+    classes = [make_message("vision_msgs/msg/VisionClass", class_id=c.id, class_name=c.name) for c in taxonomy.classes]
+    header = make_header(stamp, frame_id)
+    return make_message("vision_msgs/msg/LabelInfo", header=header, class_map=classes, threshold=threshold)
 
 
-def overlay(frame: PanopticFrame, picture: NDArray[np.uint8], messages: Any) -> Any:
+def overlay(frame: PanopticFrame, picture: NDArray[np.uint8]) -> Any:
     """Topic `overlay`: Image rgb8 of a picture [H, W, 3] drawn elsewhere."""
-    return array_to_image(picture, "rgb8", _header(frame, messages), messages)
+    return array_to_image(picture, "rgb8", _header(frame))
 
 
 def read_panoptic(image: Any, described: Any, tracked: Any = None) -> PanopticFrame:
@@ -147,15 +140,15 @@ def class_and_track_maps(frame: PanopticFrame, void: int = VOID_ID) -> tuple[NDA
     return classes, frame.track_map
 
 
-def _header(frame: PanopticFrame, messages: Any) -> Any:
-    return make_header(frame.stamp, frame.frame_id, messages)
+def _header(frame: PanopticFrame) -> Any:
+    return make_header(frame.stamp, frame.frame_id)
 
 
-def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy, messages: Any) -> Any:
+def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     height, width = frame.map.shape
     x0, x1 = (min(max(round(float(v)), 0), width) for v in track.box[::2])
     y0, y1 = (min(max(round(float(v)), 0), height) for v in track.box[1::2])
-    roi = messages.make(
+    roi = make_message(
         "sensor_msgs/msg/RegionOfInterest",
         x_offset=x0,
         y_offset=y0,
@@ -163,7 +156,7 @@ def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy, mess
         width=max(x1 - x0, 0),
         do_rectify=False,
     )
-    return messages.make(
+    return make_message(
         "vps_ros/msg/TrackedObject",
         track_id=int(track.track_id),
         segment_id=int(track.segment_id),
@@ -177,8 +170,8 @@ def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy, mess
         velocity_x=float(track.velocity[0]),
         velocity_y=float(track.velocity[1]),
         area=int(track.area),
-        first_seen=make_time(track.first_seen, messages),
-        last_seen=make_time(track.last_seen, messages),
+        first_seen=make_time(track.first_seen),
+        last_seen=make_time(track.last_seen),
         hits=int(track.hits),
     )
 
@@ -204,30 +197,29 @@ def _track(o: Any, index: dict[int, int]) -> Track:
     )
 
 
-def _detection(track: Track, header: Any, taxonomy: Taxonomy, messages: Any) -> Any:
+def _detection(track: Track, header: Any, taxonomy: Taxonomy) -> Any:
     x0, y0, x1, y1 = (float(v) for v in track.box)
-    position = messages.make("vision_msgs/msg/Point2D", x=(x0 + x1) / 2, y=(y0 + y1) / 2)
-    centre = messages.make("vision_msgs/msg/Pose2D", position=position, theta=0.0)
-    hypothesis = messages.make(
+    position = make_message("vision_msgs/msg/Point2D", x=(x0 + x1) / 2, y=(y0 + y1) / 2)
+    centre = make_message("vision_msgs/msg/Pose2D", position=position, theta=0.0)
+    hypothesis = make_message(
         "vision_msgs/msg/ObjectHypothesis",
         class_id=taxonomy.by_id[track.class_id].name,
         score=float(track.score),
     )
-    result = messages.make("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=_no_pose(messages))
-    return messages.make(
+    result = make_message("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=_no_pose())
+    return make_message(
         "vision_msgs/msg/Detection2D",
         header=header,
         results=[result],
-        bbox=messages.make("vision_msgs/msg/BoundingBox2D", center=centre, size_x=x1 - x0, size_y=y1 - y0),
+        bbox=make_message("vision_msgs/msg/BoundingBox2D", center=centre, size_x=x1 - x0, size_y=y1 - y0),
         id=str(track.track_id),
     )
 
 
-def _no_pose(messages: Any) -> Any:
-    make: Callable[..., Any] = messages.make
-    pose = make(
+def _no_pose() -> Any:
+    pose = make_message(
         "geometry_msgs/msg/Pose",
-        position=make("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
-        orientation=make("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
+        position=make_message("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
+        orientation=make_message("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
     )
-    return make("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36))
+    return make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36))

@@ -63,30 +63,25 @@ def read_message(data: bytes | memoryview, kind: str) -> Any:
         raise DroppedFrame(f"message is not a {kind} ({error})") from None
 
 
-class BagMessages:
-    """Makes the message objects of rosbags."""
-
-    def __init__(self) -> None:
-        self.store = typestore()
-
-    def make(self, name: str, /, **fields: Any) -> Any:
-        """A message of type `name` ("sensor_msgs/msg/Image") from all of its fields."""
-        return self.store.types[name](**fields)
-
-    def pixels(self, array: NDArray[Any]) -> Any:
-        """What a `uint8[]` field takes: here a flat view of the array's bytes, in C order."""
-        return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+def make_message(kind: str, /, **fields: Any) -> Any:
+    """A message of type `kind` ("sensor_msgs/msg/Image") from all of its fields, as rosbags has it."""
+    return typestore().types[kind](**fields)
 
 
-def make_header(stamp: int, frame_id: str, messages: Any) -> Any:
+def byte_view(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """The value of a `uint8[]` field: a flat view of the array's bytes, in C order."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
+def make_header(stamp: int, frame_id: str) -> Any:
     """std_msgs/Header of a stamp in nanoseconds."""
-    return messages.make("std_msgs/msg/Header", stamp=make_time(stamp, messages), frame_id=frame_id)
+    return make_message("std_msgs/msg/Header", stamp=make_time(stamp), frame_id=frame_id)
 
 
-def make_time(stamp: int, messages: Any) -> Any:
+def make_time(stamp: int) -> Any:
     """builtin_interfaces/Time of nanoseconds; whole seconds are rounded down, so that nanosec is never negative."""
     sec, nanosec = divmod(int(stamp), 1_000_000_000)
-    return messages.make("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
+    return make_message("builtin_interfaces/msg/Time", sec=sec, nanosec=nanosec)
 
 
 def nanoseconds(time: Any) -> int:

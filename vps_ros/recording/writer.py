@@ -18,7 +18,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing
 from vps_ros.frame import PanopticFrame
 from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, output
-from vps_ros.messages.typestore import BagMessages, typestore
+from vps_ros.messages.typestore import typestore
 from vps_ros.taxonomy import Taxonomy
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
@@ -111,10 +111,9 @@ class BagWriter:
             overlay: uint8 [H, W, 3] picture for the topic `overlay`.
             ids: also write the topic `panoptic_ids`.
         """
-        messages = BagMessages()
 
         def write(name: str) -> None:
-            message = output(name, frame, taxonomy, messages, lambda: overlay)
+            message = output(name, frame, taxonomy, lambda: overlay)
             self.write(f"{prefix}/{name}", message, frame.stamp, latched=name == LABEL_INFO)
 
         if self._labelled != (prefix, taxonomy):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.datasets.streets.scene import Scene
-from vps_ros.datasets.streets.stage import code
+from vps_ros.datasets.streets.static_scene import label_color
 
 DESCRIPTION = "frames/s of generated streets on one core, Panda3D beside an OpenCV polygon painter"
 SCENARIOS, SEEDS, FRAMES, SIZE = ("cruise", "crowd", "night"), (0, 1), 20, (640, 192)
@@ -42,7 +42,7 @@ def run(progress: Any) -> dict:
                 if i % 4 == 0:
                     scene = last._scene
                     begin = time.process_time()
-                    for layer in ("paint", "truth"):
+                    for layer in ("color", "labels"):
                         scene.renderer.render(layer, scene.poses[i])
                     times["panda3d"].append(time.process_time() - begin)
                     begin = time.process_time()
@@ -94,7 +94,7 @@ def _paint(scene: Scene, i: int) -> NDArray[np.uint8]:
 def _triangles(scene: Scene, i: int) -> tuple[NDArray, NDArray, NDArray]:
     """Corners [T, 3, 3], colours [T, 3] and classes [T] of everything in frame i."""
     corners, colors, classes = [], [], []
-    for mesh, *_ in scene.stage.stills:
+    for mesh, *_ in scene.static.batches:
         first = mesh.faces[:, 0]
         corners.append(mesh.points[mesh.faces])
         colors.append(scene.light.shade(mesh.points[first], mesh.normals[first], mesh.colors[first]))
@@ -103,5 +103,5 @@ def _triangles(scene: Scene, i: int) -> tuple[NDArray, NDArray, NDArray]:
         first = faces[:, 0]
         corners.append(points[faces])
         colors.append(scene.light.shade(points[first], normals[first], tint[first]))
-        classes.append(codes[first, 0] - code(np.zeros(1, np.uint8), 0)[0, 0])
+        classes.append(codes[first, 0] - label_color(np.zeros(1, np.uint8), 0)[0, 0])
     return np.concatenate(corners).astype(np.float64), np.concatenate(colors), np.concatenate(classes)

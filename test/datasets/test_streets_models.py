@@ -9,10 +9,10 @@ import pytest
 
 from vps_ros.datasets.streets import SCENARIOS, TRAINING, drive
 from vps_ros.datasets.streets.effects import Camera
-from vps_ros.datasets.streets.light import draw_light
+from vps_ros.datasets.streets.light import sample_light
 from vps_ros.datasets.streets.mesh import join, quads
 from vps_ros.datasets.streets.people import HIP, PARTS, limb_poses, riding
-from vps_ros.datasets.streets.shadow import Shade, Shadow
+from vps_ros.datasets.streets.shadow import Shadow, ShadowMap
 from vps_ros.datasets.streets.vehicles import bicycle
 
 TRAIN, TRUCK, BUS, RIDER, MOTORCYCLE, BICYCLE = 16, 14, 15, 12, 17, 18
@@ -35,14 +35,14 @@ def test_the_truth_of_a_bicycle_is_filled_where_the_picture_shows_what_is_behind
         # Between two spokes of the front wheel, and inside the frame.
         for x, z in ((0.52 + 0.15 * np.cos(0.26), 0.34 + 0.15 * np.sin(0.26)), (0.02, 0.5)):
             assert not covers(mesh.points, mesh.faces, x, z)
-            assert covers(mesh.points, mesh.outline, x, z)
-        assert not covers(mesh.points, mesh.outline, 0.7, 0.8)
+            assert covers(mesh.points, mesh.label_faces, x, z)
+        assert not covers(mesh.points, mesh.label_faces, 0.7, 0.8)
         assert (mesh.classes == BICYCLE).all()
 
 
 def test_fillings_stay_with_their_mesh_when_it_is_joined_and_moved():
     flat = quads([[(0, 0, 0), (1, 0, 0), (1, 0, 1), (0, 0, 1)]])
-    both = join([flat, flat.moved((5, 0, 0)).as_fill()]).moved((0, 0, 2)).of_class(3)
+    both = join([flat, flat.moved((5, 0, 0)).as_label_fill()]).moved((0, 0, 2)).of_class(3)
     assert (len(both.faces), len(both.fill), len(both.outline)) == (2, 2, 4)
     assert covers(both.points, both.faces, 0.5, 2.6) and not covers(both.points, both.faces, 5.5, 2.6)
     assert covers(both.points, both.outline, 5.5, 2.6)
@@ -67,7 +67,7 @@ def test_riders_hold_the_bar_and_a_cyclist_reaches_the_pedals(motor):
 
 
 def sunny(direction):
-    light = draw_light(np.random.default_rng(0), False)
+    light = sample_light(np.random.default_rng(0), False)
     sun = np.array(direction, float) / np.linalg.norm(direction)
     return replace(light, sun=sun, direct=np.ones(3), ambient=np.full(3, 0.5))
 
@@ -75,12 +75,12 @@ def sunny(direction):
 def test_a_shadow_falls_on_what_is_lower_than_what_throws_it():
     """Sun from +x at 45 degrees: the ray through (x, y, z) meets the ground at (x - z, y)."""
     patch = quads([[(-12, -3, 0), (0, -3, 0), (0, 3, 0), (-12, 3, 0)]])
-    shade = Shade(sunny((1, 0, 1)), [Shadow(patch, 0.5, 6.0)])
+    shade = ShadowMap(sunny((1, 0, 1)), [Shadow(patch, 0.5, 6.0)])
     points = np.array([(-1, 0, 0.5), (-1, 0, 5.5), (-1, 0, 6.5), (2, 0, 1), (2, 0, 3), (-1, 5, 0.5)], np.float32)
     assert (shade.sunlit(points) < 0.5).tolist() == [True, True, False, False, True, False]
-    assert Shade(sunny((1, 0, 1)), [Shadow(patch, 0.5)]).sunlit(points) == 1.0
+    assert ShadowMap(sunny((1, 0, 1)), [Shadow(patch, 0.5)]).sunlit(points) == 1.0
     dull = replace(sunny((1, 0, 1)), direct=np.zeros(3))
-    assert Shade(dull, [Shadow(patch, 0.5, 6.0)]).sunlit(points) == 1.0
+    assert ShadowMap(dull, [Shadow(patch, 0.5, 6.0)]).sunlit(points) == 1.0
 
 
 def test_without_sunlight_only_the_light_of_the_sky_is_left():
@@ -93,7 +93,7 @@ def test_without_sunlight_only_the_light_of_the_sky_is_left():
 def test_more_light_never_makes_a_pixel_darker():
     for seed in range(40):
         rng = np.random.default_rng(seed)
-        camera = Camera(rng, draw_light(rng, bool(seed % 4 == 0)), (64, 32), 40.0, 16.0)
+        camera = Camera(rng, sample_light(rng, bool(seed % 4 == 0)), (64, 32), 40.0, 16.0)
         for brightness in (20, 120, 250):
             camera.expose(np.full((32, 64, 3), brightness, np.uint8))
             assert (np.diff(camera._lut[0].astype(int), axis=0) >= 0).all()

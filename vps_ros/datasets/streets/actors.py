@@ -1,4 +1,4 @@
-"""What moves: vehicles, riders and people, each with its place in every frame of a drive."""
+"""Moving objects: vehicles, riders and people, each with its position in every frame of a drive."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets import coaches, people, vehicles
+from vps_ros.datasets.streets import people, transit, vehicles
 from vps_ros.datasets.streets.mesh import Mesh, join
 from vps_ros.datasets.streets.scenario import Scenario
-from vps_ros.datasets.streets.stage import code
+from vps_ros.datasets.streets.static_scene import label_color
 from vps_ros.datasets.streets.world import World
 
 Surface = tuple[NDArray, NDArray, NDArray, NDArray, NDArray, NDArray]
-"""points [V, 3], normals [V, 3], colors [V, 3], codes [V, 3] (class + 1, instance high, low), triangles of the truth
-[T + U, 3], and of the picture [T, 3]."""
+"""points [V, 3], normals [V, 3], colors [V, 3], label colors [V, 3] (class + 1, instance high, low byte), triangles of
+the label pass [T + U, 3], triangles of the color pass [T, 3]."""
 
 
 @dataclass
 class Actor:
     """Attributes:
     meshes: rigid parts of one object; a person has one for each limb.
-    class_id, instance: what it is.
-    place: [F, 3] x, y, heading; NaN while it is not there.
-    limbs: [F, P, 4, 4] poses of the parts in the object's frame, or None for a single rigid part.
+    class_id, instance: its labels.
+    place: [F, 3] x, y, heading; NaN in frames without it.
+    limbs: [F, P, 4, 4] poses of the parts in the object's coordinate frame, or None for a single rigid part.
     shadow: half length and half width of its shadow.
     far: metres beyond which it is not drawn.
-    coarse: simpler parts for when it is farther than half of that.
+    coarse: parts with fewer triangles, for distances above 0.45 * far.
     """
 
     meshes: list[Mesh]
@@ -45,12 +45,12 @@ class Actor:
         for meshes in (self.meshes, self.coarse or self.meshes):
             mesh = join(meshes)
             part = np.repeat(np.arange(len(meshes)), [len(m.points) for m in meshes])
-            self._details.append((mesh, part, code(mesh.classes, self.instance)))
+            self._details.append((mesh, part, label_color(mesh.classes, self.instance)))
         self._radius = float(np.hypot(*self.shadow)) + 1.0
         self.height = 1.7 if self.limbs is not None else float(max(m.points[:, 2].max() for m in self.meshes))
 
     def seen(self, frame: int, camera: NDArray, half_view: float) -> bool:
-        """Whether it is there, near enough, and in view of the camera (x, y, heading; tangent of half its angle)."""
+        """Whether it is in the view of the camera (x, y, heading; tangent of half the horizontal field of view)."""
         x, y, _ = self.place[frame]
         if not np.isfinite(x):
             return False
@@ -65,7 +65,7 @@ class Actor:
         return bool(dx * dx + dy * dy > (0.45 * self.far) ** 2)
 
     def surface(self, frame: int, distant: bool = False) -> Surface:
-        """Its skin in a frame, in the simpler shape if it is `distant`."""
+        """Its triangles in a frame; the coarse ones if it is `distant`."""
         mesh, part, codes = self._details[int(distant)]
         x, y, turn = self.place[frame]
         c, s = np.cos(turn), np.sin(turn)
@@ -78,16 +78,16 @@ class Actor:
             each = (pose @ self.limbs[frame]).astype(np.float32)[part]
             points = np.einsum("vij,vj->vi", each[:, :3, :3], m.points) + each[:, :3, 3]
             normals = np.einsum("vij,vj->vi", each[:, :3, :3], m.normals)
-        return points, normals, m.colors, codes, m.outline, m.faces
+        return points, normals, m.colors, codes, m.label_faces, m.faces
 
 
 _WIDE = (vehicles.CAR, vehicles.TRUCK, vehicles.BUS, vehicles.TRAIN)
 
 
-class Cast:
-    """Makes the moving things of one drive.
+class ActorSampler:
+    """Samples the moving objects of one drive.
 
-    `time` [F] seconds, `ego` [F] metres along the way, `camera` [F, 3] x, y, heading.
+    `time` [F] seconds, `ego` [F] metres along the route, `camera` [F, 3] x, y, heading.
     """
 
     def __init__(
@@ -102,18 +102,18 @@ class Cast:
         self.actors: list[Actor] = []
         self.first, self.last = -20.0, float(ego[-1]) + self.far_cars + 5
 
-    def make(self) -> list[Actor]:
+    def sample(self) -> list[Actor]:
         self._tram()
-        self._same_way()
+        self._same_direction()
         self._oncoming()
-        self._across()
-        self._walkers()
-        self._crossers()
+        self._cross_traffic()
+        self._pedestrians()
+        self._crossing_pedestrians()
         self._crossing_riders()
         return self.actors
 
     def _along(self, s: NDArray, d: NDArray | float, backward: bool = False) -> NDArray:
-        """Places [F, 3] for positions along the way; NaN outside the world."""
+        """x, y, heading [F, 3] of route coordinates: `s` along the route, `d` to the left; NaN outside the world."""
         path = self.world.path
         out = np.empty((len(s), 3))
         out[:, :2] = path.at(s, d)
@@ -130,13 +130,13 @@ class Cast:
         kind = rng.random()
         cars, trucks, _ = self.scenario.vehicles
         if kind < cars:
-            mesh, (length, width, _) = vehicles.any_car(rng, self.lights)
+            mesh, (length, width, _) = vehicles.sample_car(rng, self.lights)
             class_id = vehicles.CAR
         elif kind < cars + trucks:
             mesh, (length, width, _) = vehicles.truck(rng, self.lights)
             class_id = vehicles.TRUCK
         else:
-            mesh, (length, width, _) = coaches.bus(rng, self.lights)
+            mesh, (length, width, _) = transit.bus(rng, self.lights)
             class_id = vehicles.BUS
         self._add([mesh], class_id, place, None, (length * 0.56, width * 0.62), self.far_cars)
 
@@ -144,12 +144,12 @@ class Cast:
         self, meshes: list[Mesh], class_id: int, place: NDArray, limbs: NDArray | None, shadow: tuple[float, float],
         far: float, coarse: list[Mesh] | None = None,
     ) -> None:  # fmt: skip
-        """Takes the actor unless it would run into the camera or, being a vehicle, into another."""
+        """Adds the actor unless it collides with the camera or, as a vehicle, with another vehicle."""
         if self._hits_camera(place, shadow):
             return
         wide = class_id in _WIDE
         if wide:
-            if any(_clash(place, shadow, *other) for other in self._taken):
+            if any(_collide(place, shadow, *other) for other in self._taken):
                 return
             self._taken.append((place, shadow))
         self.actors.append(Actor(meshes, class_id, self.world.new_instance(), place, limbs, shadow, far, coarse))
@@ -164,14 +164,14 @@ class Cast:
         return bool(np.any((np.abs(ahead) < long + 2.2) & (aside < wide + 0.6)))
 
     def _two_wheeler(self, place: NDArray, speed: float) -> None:
-        """A bicycle or motorcycle and its rider, two objects."""
+        """A bicycle or motorcycle and its rider, two instances."""
         rng = self.rng
         motor = rng.random() < 0.35
-        mesh = vehicles.any_two_wheeler(rng, motor, self.lights)
+        mesh = vehicles.sample_two_wheeler(rng, motor, self.lights)
         self._add(
             [mesh], vehicles.MOTORCYCLE if motor else vehicles.BICYCLE, place, None, (0.9, 0.3), self.far_people * 1.1
         )
-        wear = people.dress(rng) | {"skirt": False, "coat": False}
+        wear = people.sample_clothes(rng) | {"skirt": False, "coat": False}
         body = people.body(rng, wear, people.RIDER, helmet=motor or rng.random() < 0.5, child=0.0)
         angles, (x, z) = people.riding(rng, self.time, motor)
         limbs = people.limb_poses(angles, body.width)
@@ -180,7 +180,7 @@ class Cast:
         self._add([body.limbs[p] for p in people.PARTS], people.RIDER, place, limbs, (0.6, 0.3),
                   self.far_people * 1.1)  # fmt: skip
 
-    def _same_way(self) -> None:
+    def _same_direction(self) -> None:
         rng, sec, t = self.rng, self.world.section, self.time
         lanes = sec.lanes[0]
         for k in range(lanes):
@@ -229,8 +229,8 @@ class Cast:
     def _riders(self) -> int:
         return int(self.rng.integers(1, 4) * min(self.scenario.riders, 2.0))
 
-    def _across(self) -> None:
-        """Vehicles on side streets: some cross the camera's way ahead of it, others wait."""
+    def _cross_traffic(self) -> None:
+        """Vehicles on side streets: some cross the route ahead of the camera, others wait."""
         rng, t = self.rng, self.time
         for c in self.world.crossings:
             h = float(c.path.heading[0])
@@ -261,11 +261,11 @@ class Cast:
         rng, sec, t = self.rng, self.world.section, self.time
         if not sec.tram:
             return
-        # In the camera's own lane a tram only drives ahead of it.
+        # A tram in the camera's lane drives ahead of the camera.
         for side in (1, 0) if rng.random() < 0.4 else (int(rng.random() < 0.6),):
             pace = 0.0 if rng.random() < 0.25 else rng.uniform(3, 10)
             d = float(sec.d(side, sec.lane / 2))
-            mesh, (length, width, _) = coaches.tram(rng, self.lights)
+            mesh, (length, width, _) = transit.tram(rng, self.lights)
             start = length / 2 + rng.uniform(6, 45)
             s = start - pace * t * 0.5 if side else start + np.maximum(pace * t, self.ego)
             self._add(
@@ -287,10 +287,10 @@ class Cast:
         parts = [[level[p] for p in people.PARTS] for level in (body.limbs, body.coarse)]
         self._add(parts[0], class_id, place, limbs, (0.35, 0.3), self.far_people, parts[1])
 
-    def _walkers(self) -> None:
+    def _pedestrians(self) -> None:
         rng, sec, t = self.rng, self.world.section, self.time
         rate = rng.uniform(*self.scenario.walkers)
-        wardrobe = [people.dress(rng) for _ in range(2)]
+        wardrobe = [people.sample_clothes(rng) for _ in range(2)]
         reach = float(self.ego[-1]) + self.far_people
         for side in (0, 1):
             near, far = sec.walk(side)
@@ -310,11 +310,11 @@ class Cast:
                     place[:, 2] = self.world.path.turn(s) + (np.pi if way < 0 else 0)
                     if not speed:
                         place[:, 2] = rng.uniform(0, 6.28)
-                    self._person(place, same or people.dress(rng), np.full(len(t), speed))
+                    self._person(place, same or people.sample_clothes(rng), np.full(len(t), speed))
                 left -= group
 
-    def _crossers(self) -> None:
-        """People who cross the road ahead of the camera, on time."""
+    def _crossing_pedestrians(self) -> None:
+        """People who cross the road ahead of the camera."""
         rng, sec, t = self.rng, self.world.section, self.time
         rate = rng.uniform(*self.scenario.walkers)
         spots = [c.s - c.half - 3.5 for c in self.world.crossings]
@@ -331,7 +331,7 @@ class Cast:
             if rng.random() < 0.5:
                 ahead = [x for x in spots if 6 < x - ego_done < 35]
                 s = float(ahead[rng.integers(len(ahead))]) + rng.normal(0, 1) if ahead else s
-            same = people.dress(rng) if rng.random() < self.scenario.alike else None
+            same = people.sample_clothes(rng) if rng.random() < self.scenario.alike else None
             for k in range(int(rng.choice([1, 2, 3], p=[0.7, 0.2, 0.1]))):
                 part = np.clip((t - begin) / duration, 0, 1)
                 pace = np.where((part > 0) & (part < 1), speed, 0.0)
@@ -340,10 +340,10 @@ class Cast:
                 place[:, :2] = self.world.path.at(s + 0.8 * k + rng.normal(0, 0.2), sec.mirror * d)
                 turn = self.world.path.turn(s) + np.pi / 2 * np.sign(b - a) * sec.mirror
                 place[:, 2] = turn
-                self._person(place, same or people.dress(rng), pace)
+                self._person(place, same or people.sample_clothes(rng), pace)
 
     def _crossing_riders(self) -> None:
-        """Riders who cross the road ahead of the camera, in view from the side."""
+        """Riders who cross the road ahead of the camera, seen from the side."""
         rng, sec, t = self.rng, self.world.section, self.time
         for _ in range(rng.poisson(0.4 * self.scenario.riders)):
             pace = rng.uniform(2.0, 5.0)
@@ -359,8 +359,8 @@ class Cast:
             self._two_wheeler(place, pace)
 
 
-def _clash(one: NDArray, half: tuple[float, float], other: NDArray, half_other: tuple[float, float]) -> bool:
-    """Whether two vehicles overlap in some frame: three discs along each."""
+def _collide(one: NDArray, half: tuple[float, float], other: NDArray, half_other: tuple[float, float]) -> bool:
+    """Whether two vehicles overlap in some frame; each is approximated by three discs."""
     reach = half[1] + half_other[1]
     for a in (-0.65, 0.0, 0.65):
         p = one[:, :2] + a * half[0] * np.stack([np.cos(one[:, 2]), np.sin(one[:, 2])], 1)

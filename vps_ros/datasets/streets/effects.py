@@ -1,4 +1,4 @@
-"""What air and camera do to the picture: fog, rain, head lights, exposure, blur, noise, compression."""
+"""Atmosphere and camera effects: fog, rain, head lights, exposure, blur, noise, compression."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vps_ros.datasets.streets.light import Light
 
 @dataclass(frozen=True)
 class Sensor:
-    """What stays the same for a camera during a drive."""
+    """Parameters of the camera, constant in a drive."""
 
     gamma: float
     contrast: float
@@ -28,7 +28,7 @@ class Sensor:
     sharpen: float
 
 
-def draw_sensor(rng: Generator, night: bool) -> Sensor:
+def sample_sensor(rng: Generator, night: bool) -> Sensor:
     return Sensor(
         gamma=float(rng.uniform(0.8, 1.25)),
         contrast=float(rng.uniform(0.5, 0.9) if rng.random() < 0.2 else rng.uniform(0.9, 1.6)),
@@ -44,11 +44,11 @@ def draw_sensor(rng: Generator, night: bool) -> Sensor:
 
 
 class Camera:
-    """Develops the painted picture of each frame into what the camera delivers."""
+    """Turns rendered images into camera images."""
 
     def __init__(self, rng: Generator, light: Light, size: tuple[int, int], focal: float, horizon: float) -> None:
         self.light, self.size, self.focal = light, size, focal
-        self.sensor = draw_sensor(rng, light.night > 0.5)
+        self.sensor = sample_sensor(rng, light.night > 0.5)
         w, h = size
         s = self.sensor
         low, high = (38, 78) if light.night > 0.5 else (55, 85) if rng.random() < 0.25 else (80, 125)
@@ -67,7 +67,7 @@ class Camera:
             self._grain = cv2.GaussianBlur(self._grain, (0, 0), 0.6) * 1.6
 
     def _tone(self, gain: float) -> None:
-        """The curve from light to pixel value at this exposure: gamma, white that is reached slowly, contrast."""
+        """Sets the tone curve for this exposure: gamma, soft clipping of highlights, contrast."""
         s, level, curves = self.sensor, np.arange(256) / 255, []
         pivot = self._aim / 255
         for b in s.balance:
@@ -80,21 +80,21 @@ class Camera:
             curves.append(np.clip(255 * v, 0, 255))
         self._lut = np.stack(curves, 1).astype(np.uint8)[None]
 
-    def expose(self, painted: NDArray[np.uint8]) -> None:
-        """Sets the exposure by a picture, as a camera does by the lower two thirds of what it sees."""
-        metered = painted[painted.shape[0] // 3 :: 4, ::4]
+    def expose(self, rendered: NDArray[np.uint8]) -> None:
+        """Sets the exposure from the lower two thirds of a rendered image."""
+        metered = rendered[rendered.shape[0] // 3 :: 4, ::4]
         mean = max(float(np.minimum(metered, 235).mean()), 4.0)
         aim = 255 * (self._aim / 255) ** (1 / self.sensor.gamma)
-        # Fog is as bright as the sky and fills the picture: it must not be blown out as the sky may be.
+        # Fog is as bright as the sky and fills the image: unlike the sky, it must not be overexposed.
         most = 0.92 / float(self.light.horizon.max()) if self.light.fog else 3.0
         self._tone(float(np.clip(aim / mean, 0.6, most)))
 
-    def develop(
-        self, rng: Generator, painted: NDArray[np.uint8], yaw: float, depth: NDArray | None
+    def apply(
+        self, rng: Generator, rendered: NDArray[np.uint8], yaw: float, depth: NDArray | None
     ) -> NDArray[np.uint8]:
-        """uint8 [H, W, 3] from the painted picture [H, W, 3]; `yaw` rad/s; `depth` only in fog."""
+        """uint8 [H, W, 3] from the rendered image [H, W, 3]; `yaw` rate in rad/s; `depth` only in fog."""
         s, light, (w, h) = self.sensor, self.light, self.size
-        image = painted
+        image = rendered
         if depth is not None and light.fog > 0:
             clear = np.exp(-np.minimum(depth, 300.0) * (0.008 + 0.035 * light.fog))[..., None]
             image = (image * clear + 255 * light.horizon * (1 - clear)).clip(0, 255).astype(np.uint8)

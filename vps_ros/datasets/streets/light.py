@@ -1,4 +1,4 @@
-"""Light of a drive: sun, sky and lamps, as they fall on surfaces."""
+"""Lighting of a drive: sun, sky and street lamps."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ class Light:
     """Attributes:
     sun: [3] unit vector to the sun.
     direct, ambient: [3] RGB factors of sunlight and of light from the sky.
-    lamps: [L, 3] street lamps that are lit.
+    lamps: [L, 3] positions of lit street lamps.
     night, fog, rain: 0..1.
-    zenith, horizon: [3] colours of the sky; `cloud` 0..1 is how much is covered.
+    zenith, horizon: [3] colours of the sky.
+    cloud: cloud cover, 0..1.
     """
 
     sun: NDArray
@@ -37,13 +38,13 @@ class Light:
     def sunny(self) -> bool:
         return float(self.direct.max()) > 0.2
 
-    def thrown(self, place: NDArray, half: tuple[float, float], height: float) -> NDArray:
-        """[4, 2] corners of the shadow on the ground of something `height` metres high that stands at x, y, heading."""
+    def shadow_outline(self, place: NDArray, half: tuple[float, float], height: float) -> NDArray:
+        """[4, 2] corners of the shadow on the ground of an object `height` metres high at x, y, heading."""
         away = -self.sun[:2] / np.linalg.norm(self.sun[:2])
         aside = np.array((-away[1], away[0]))
         turn = place[2] - np.arctan2(away[1], away[0])
         c, s = abs(np.cos(turn)), abs(np.sin(turn))
-        # What lies across the light: the footprint seen from the sun.
+        # Width and depth of the footprint as seen from the sun.
         wide, deep = half[0] * s + half[1] * c, half[0] * c + half[1] * s
         long = min(height / max(float(self.sun[2]) / float(np.hypot(*self.sun[:2])), 0.2), 8.0)
         near, far = place[:2] - 0.8 * deep * away, place[:2] + (0.8 * deep + long) * away
@@ -51,14 +52,14 @@ class Light:
 
     @property
     def shadow(self) -> float:
-        """How much darker the ground is where no sunlight falls, 0..1; a little more than it is, as cameras show it."""
+        """Darkness of shadows on the ground, 0..1; a little above the physical value, as in camera images."""
         direct, ambient = float(self.direct.mean() * self.sun[2]), float(self.ambient.mean())
         return float(np.clip(1.25 * direct / (direct + ambient), 0.3, 0.78))
 
     def shade(
         self, points: NDArray, normals: NDArray, colors: NDArray, sunlit: NDArray | float = 1.0
     ) -> NDArray[np.uint8]:
-        """uint8 [V, 3]: albedo under this light; what shines by itself (above 1.2) keeps its colour.
+        """uint8 [V, 3]: albedo under this light; emissive colours (above 1.2) are kept.
 
         `sunlit`: share of the sunlight that reaches each point.
         """
@@ -76,8 +77,8 @@ class Light:
         return np.clip(255 * out, 0, 255).astype(np.uint8)
 
 
-def draw_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Light:
-    """The weather and the hour of a drive."""
+def sample_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Light:
+    """Weather and time of day of a drive."""
     lamps = np.zeros((0, 3)) if lamps is None else lamps
     height = np.deg2rad(rng.uniform(14, 65))
     round_ = rng.uniform(0, 2 * np.pi)
@@ -108,8 +109,8 @@ def draw_light(rng: Generator, night: bool, lamps: NDArray | None = None) -> Lig
     return Light(sun, 0.08 * np.ones(3), ambient, lamps, 0.0, fog, float(kind == "rain"), grey, grey * 1.04, 0.95)
 
 
-def sky_picture(rng: Generator, light: Light) -> NDArray[np.uint8]:
-    """uint8 [256, 512, 3]: once around the horizon (x) and from horizon (bottom) to zenith (top)."""
+def sky_texture(rng: Generator, light: Light) -> NDArray[np.uint8]:
+    """uint8 [256, 512, 3]: azimuth along x, elevation from horizon (bottom) to zenith (top)."""
     up = np.linspace(1, 0, 256)[:, None, None] ** 0.6
     sky = light.zenith * up + light.horizon * (1 - up)
     shapes = cv2.resize(noise(rng, 256, (3, 6, 12, 24, 48), 0.62), (512, 256))

@@ -1,4 +1,4 @@
-"""Triangle meshes as NumPy arrays, and the solids that a street is made of."""
+"""Triangle meshes as NumPy arrays, and basic shapes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class Mesh:
     Attributes:
         points: float32 [V, 3].
         normals: float32 [V, 3], unit length.
-        colors: float32 [V, 3] albedo in 0..1; above 1 the surface shines by itself.
+        colors: float32 [V, 3] albedo in 0..1; above 1 the surface is emissive.
         uv: float32 [V, 2] texture coordinates.
         faces: int32 [T, 3].
         classes: uint8 [V] Cityscapes train id.
         material: name of the texture.
-        fill: int32 [U, 3] more triangles, which only the truth has: openings that annotators label as the object.
+        fill: int32 [U, 3] triangles of the label pass only: openings that annotators label as the object.
     """
 
     points: NDArray[np.float32]
@@ -38,12 +38,12 @@ class Mesh:
     fill: NDArray[np.int32] = field(default_factory=lambda: np.zeros((0, 3), np.int32))
 
     @property
-    def outline(self) -> NDArray[np.int32]:
-        """int32 [T + U, 3]: the triangles of the truth."""
+    def label_faces(self) -> NDArray[np.int32]:
+        """int32 [T + U, 3]: the triangles of the label pass."""
         return np.concatenate([self.faces, self.fill]) if len(self.fill) else self.faces
 
-    def as_fill(self) -> Mesh:
-        """The same surface, in the truth only."""
+    def as_label_fill(self) -> Mesh:
+        """The same surface, in the label pass only."""
         return replace(self, faces=self.faces[:0], fill=self.faces)
 
     def moved(self, position: ArrayLike = (0, 0, 0), heading: float = 0.0, scale: ArrayLike = 1.0) -> Mesh:
@@ -54,8 +54,8 @@ class Mesh:
         normals = self.normals @ turn.T
         return replace(self, points=points.astype(np.float32), normals=normals.astype(np.float32))
 
-    def worn(self, rng: Generator, grain: float = 0.05, fade: float = 0.25) -> Mesh:
-        """Less even colours: each vertex a little off, and darker by `fade` towards the lowest point."""
+    def weathered(self, rng: Generator, grain: float = 0.05, fade: float = 0.25) -> Mesh:
+        """Uneven colours: noise per vertex, and darker by `fade` towards the lowest point."""
         z = self.points[:, 2:]
         rise = (z - z.min()) / max(float(z.max() - z.min()), 1e-6)
         tone = (1 - fade + fade * rise**0.7) * (1 + grain * rng.standard_normal((len(z), 1)))
@@ -140,14 +140,14 @@ _BOX = np.array(
 
 
 def box(low: ArrayLike, high: ArrayLike, color: ArrayLike = (1, 1, 1), class_id: int = 0, bottom: bool = False) -> Mesh:
-    """An upright box between two corners; its underside only if asked for."""
+    """An upright box between two corners; its underside only with `bottom`."""
     low, high = np.asarray(low, np.float32), np.asarray(high, np.float32)
     sides = _BOX if bottom else _BOX[:5]
     return quads(low + sides * (high - low), color, class_id=class_id)
 
 
 def loft(rings: ArrayLike, colors: ArrayLike = (1, 1, 1), class_id: int = 0, caps: bool = True) -> Mesh:
-    """A skin over R rings of K points: rings [R, K, 3]; colors [3] or one for each side quad [R-1, K, 3].
+    """A surface through R rings of K points: rings [R, K, 3]; colors [3] or one for each side quad [R-1, K, 3].
 
     Rings run counter-clockwise as seen from the far end (last ring), so that normals point outward.
     """
@@ -192,7 +192,7 @@ def prism(
     start: Sequence[float], end: Sequence[float], radii: Sequence[float], color: ArrayLike, sides: int = 6,
     class_id: int = 0, flat: float = 1.0, material: str = PLAIN,
 ) -> Mesh:  # fmt: skip
-    """A smooth round limb from `start`, open, to `end`, closed; radii at evenly spaced stations; `flat` squeezes it."""
+    """A tapered cylinder from `start` (open) to `end` (closed), radii evenly spaced; `flat` scales one axis."""
     a, b = np.asarray(start, float), np.asarray(end, float)
     axis = (b - a) / max(float(np.linalg.norm(b - a)), 1e-9)
     side = cross(axis, _Y if abs(axis[1]) < 0.9 else _X)

@@ -1,4 +1,4 @@
-"""People: a jointed body of smooth limbs, dressed at random, that walks, stands, sits or rides."""
+"""People: articulated bodies with random clothes that walk, stand or ride."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vps_ros.datasets.streets.mesh import Mesh, ball, box, join, prism
 PERSON, RIDER = 11, 12
 PARTS = ("trunk", "thigh_l", "thigh_r", "shin_l", "shin_r", "arm_l", "arm_r", "fore_l", "fore_r")
 HIP, _KNEE, _SHOULDER, _ELBOW = 0.93, 0.5, 1.43, 0.3
-"""Heights of the joints of somebody 1.75 m tall, and the length of an upper arm; metres."""
+"""Heights of the joints of a person 1.75 m tall, and the length of an upper arm; metres."""
 _SKIN = np.array([(0.75, 0.55, 0.44), (0.65, 0.45, 0.34), (0.5, 0.33, 0.23), (0.3, 0.19, 0.13), (0.8, 0.62, 0.52)])
 _HAIR = np.array([(0.04, 0.03, 0.03), (0.16, 0.1, 0.06), (0.4, 0.28, 0.14), (0.45, 0.44, 0.42), (0.1, 0.08, 0.07)])
 _CLOTH = np.array(
@@ -28,7 +28,7 @@ _TROUSERS = np.array([(0.05, 0.05, 0.06), (0.1, 0.13, 0.22), (0.16, 0.2, 0.3), (
 
 @dataclass(frozen=True)
 class Body:
-    """Limb meshes, each in the frame of its own joint, for a person 1.75 m tall; `coarse` ones for far away."""
+    """Limb meshes, each in the frame of its own joint, for a person 1.75 m tall; `coarse` ones have fewer triangles."""
 
     limbs: dict[str, Mesh]
     coarse: dict[str, Mesh]
@@ -36,8 +36,8 @@ class Body:
     width: float
 
 
-def dress(rng: Generator) -> dict:
-    """What a person wears; people dressed from the same wardrobe look alike."""
+def sample_clothes(rng: Generator) -> dict:
+    """Colours and clothes of a person; people with the same ones look alike."""
     return {
         "skin": _SKIN[rng.integers(len(_SKIN))],
         "hair": _HAIR[rng.integers(len(_HAIR))],
@@ -61,7 +61,9 @@ def body(rng: Generator, wear: dict, class_id: int = PERSON, helmet: bool = Fals
     height = rng.uniform(1.05, 1.4) if rng.random() < child else float(np.clip(rng.normal(1.73, 0.09), 1.5, 1.98))
     w = float(np.clip(rng.normal(1.0, 0.1), 0.85, 1.35))
     fine, coarse = (_limbs(wear, w, helmet, detail) for detail in (True, False))
-    levels = [{k: m.worn(rng, 0.08, 0.15).of_class(class_id) for k, m in limbs.items()} for limbs in (fine, coarse)]
+    levels = [
+        {k: m.weathered(rng, 0.08, 0.15).of_class(class_id) for k, m in limbs.items()} for limbs in (fine, coarse)
+    ]
     return Body(levels[0], levels[1], height, w)
 
 

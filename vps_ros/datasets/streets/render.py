@@ -1,7 +1,7 @@
-"""Panda3D's software rasteriser behind one small class: triangles in, pixels out, no display needed.
+"""Off-screen rendering of triangles with the software rasteriser of Panda3D.
 
-Three layers hold the same triangles: `paint` (shaded, with textures; shadows exist only here), `truth` (class and
-instance as an exact colour) and `faces` (the triangle's number as an exact colour, for depth and flow).
+Three render passes hold the same triangles: `color` (shaded, with textures; shadows are only here), `labels` (class and
+instance as an exact colour) and `triangles` (the triangle number as an exact colour, for depth and flow).
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 
-_PAINT, _TRUTH, _FACES = 1, 2, 4
+_PASSES = {"color": 1, "labels": 2, "triangles": 4}
+"""Pass -> its bit in the masks of cameras and nodes."""
 _VERTEX = np.dtype([("point", "<f4", 3), ("color", "u1", 4), ("uv", "<f4", 2)])
 
 _STEP = 10_000_000
-"""Places in the order of drawing that one layer of the ground takes."""
+"""Size of the range of draw indices of one layer of the ground."""
 
 _shared: dict[str, Any] = {}
 
@@ -71,8 +72,8 @@ class Renderer:
     """One scene and its camera.
 
     Args:
-        size: (W, H) of the truth in pixels; the picture is painted `samples` times as large.
-        focal: focal length in pixels of the truth.
+        size: (W, H) of the label map in pixels; passes are rendered `samples` times as large.
+        focal: focal length in pixels of the label map.
     """
 
     def __init__(self, size: tuple[int, int], focal: float, samples: int = 2) -> None:
@@ -85,16 +86,14 @@ class Renderer:
         self._lens.set_film_size(size[0], size[1])
         self._lens.set_focal_length(focal)
         self._lens.set_near_far(0.25, 400)
-        self._views = {
-            _PAINT: self._view(_PAINT, (size[0] * samples, size[1] * samples)),
-            _TRUTH: self._view(_TRUTH, (size[0] * samples, size[1] * samples)),
-        }
+        self._views = {name: self._view(name) for name in ("color", "labels")}
         self._count = _STEP // 2
         buffers = [v[0] for v in self._views.values()]
         weakref.finalize(self, _close, buffers)
 
-    def _view(self, layer: int, size: tuple[int, int]) -> tuple[Any, Any, Any]:
+    def _view(self, render_pass: str) -> tuple[Any, Any, Any]:
         core = _core()
+        size = self._size[0] * self._samples, self._size[1] * self._samples
         asked = core.FrameBufferProperties()
         asked.set_rgba_bits(8, 8, 8, 8)
         asked.set_depth_bits(24)
@@ -107,29 +106,31 @@ class Renderer:
         buffer.add_render_texture(texture, core.GraphicsOutput.RTM_copy_ram)
         buffer.set_clear_color((0, 0, 0, 0))
         camera = core.Camera("camera", self._lens)
-        camera.set_camera_mask(core.BitMask32(layer))
+        camera.set_camera_mask(core.BitMask32(_PASSES[render_pass]))
         path = self._root.attach_new_node(camera)
         buffer.make_display_region().set_camera(path)
         buffer.set_active(False)
         return buffer, texture, path
 
     def add(
-        self, layer: str, points: NDArray, colors: NDArray[np.uint8], uv: NDArray, faces: NDArray,
+        self, render_pass: str, points: NDArray, colors: NDArray[np.uint8], uv: NDArray, faces: NDArray,
         texture: tuple[str, NDArray[np.uint8]] | None = None, order: int | None = None, blend: bool = False,
         cut: bool = False,
     ) -> Any:  # fmt: skip
-        """Triangles of one texture; `order` > 0 paints flat ground back to front, behind all solids; gives a handle."""
+        """Adds triangles of one texture to a pass and returns a handle.
+
+        `order`: draw order of ground, back to front; all ground is behind the solids.
+        """
         core = _core()
-        node = core.GeomNode(layer)
+        node = core.GeomNode(render_pass)
         node.add_geom(self._geom(points, colors, uv, faces))
         path = self._root.attach_new_node(node)
-        mask = {"paint": _PAINT, "truth": _TRUTH, "faces": _FACES}[layer]
         path.hide(core.BitMask32.all_on())
-        path.show_through(core.BitMask32(mask))
+        path.show_through(core.BitMask32(_PASSES[render_pass]))
         if texture is not None:
             path.set_texture(_texture(*texture))
-        # Left to itself, Panda3D draws in the order of addresses in memory, which decides ties of depth at random.
-        # What is solid comes first: whatever it hides of ground and sky is then never filled.
+        # By default Panda3D draws in the order of memory addresses, so that ties of depth are random.
+        # Solids are drawn first: hidden pixels of ground and sky are then not filled.
         self._count += 1
         path.set_bin("fixed", self._count % _STEP if order is None else _STEP * order + self._count % _STEP)
         if order is not None:
@@ -167,27 +168,26 @@ class Renderer:
         return geom
 
     def background(self, color: NDArray) -> None:
-        """Colour 0..1 of the picture where nothing is."""
-        self._views[_PAINT][0].set_clear_color((*(min(float(v), 1.0) for v in color), 1))
+        """Sets the colour 0..1 of the color pass where there are no triangles."""
+        self._views["color"][0].set_clear_color((*(min(float(v), 1.0) for v in color), 1))
 
     def remove(self, handle: Any) -> None:
         handle.remove_node()
 
-    def rank(self, handle: Any, place: int) -> None:
-        """Draws a solid at this place in the order; near ones first save the filling of what they hide."""
+    def set_order(self, handle: Any, place: int) -> None:
+        """Sets the draw index of a solid; near ones first save the filling of hidden pixels."""
         handle.set_bin("fixed", place)
 
-    def render(self, layer: str, pose: NDArray) -> NDArray[np.uint8]:
+    def render(self, render_pass: str, pose: NDArray) -> NDArray[np.uint8]:
         """uint8 [h, w, 4] BGRA seen from `pose` (4x4: columns right, forward, up, position in the world).
 
-        A view of the rasteriser's own memory, in its order of channels: most callers need only a part of it.
+        A view of the rasteriser's memory with its channel order, since most callers need only a part of it.
         """
         core = _core()
-        mask = {"paint": _PAINT, "truth": _TRUTH, "faces": _FACES}[layer]
-        if mask not in self._views:
-            self._views[mask] = self._view(mask, (self._size[0] * self._samples, self._size[1] * self._samples))
-            weakref.finalize(self, _close, [self._views[mask][0]])
-        buffer, texture, camera = self._views[mask]
+        if render_pass not in self._views:
+            self._views[render_pass] = self._view(render_pass)
+            weakref.finalize(self, _close, [self._views[render_pass][0]])
+        buffer, texture, camera = self._views[render_pass]
         camera.set_mat(core.LMatrix4(*(float(v) for v in np.asarray(pose).T.ravel())))
         buffer.set_active(True)
         _shared["engine"].render_frame()

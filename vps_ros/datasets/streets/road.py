@@ -1,4 +1,4 @@
-"""The way of the camera, the cross-section of its street, and the flat ground of both."""
+"""The route of the camera, the cross-section of its street, and the ground."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from vps_ros.datasets.streets.mesh import PLAIN, Mesh, cells, polygon, quads
 
 ROAD, SIDEWALK, TERRAIN = 0, 1, 9
-(GRASS, SIDE_PAVING, PAVING, SIDE_ROADS, ROADS, JUNCTIONS, MARKS, SHADOWS) = range(8)
-"""Order in which flat ground is painted, back to front."""
+(GRASS, SIDE_PAVING, PAVING, SIDE_ROADS, ROADS, JUNCTIONS, MARKINGS, SHADOWS) = range(8)
+"""Drawing order of the layers of the ground, back to front."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Section:
 
 @dataclass(frozen=True)
 class Crossing:
-    """A street that leaves the way of the camera."""
+    """A side street of the route."""
 
     path: Path
     s: float
@@ -91,7 +91,7 @@ class Crossing:
     sidewalk: float
 
 
-def draw_section(rng: Generator, crowded: bool, trams: float) -> Section:
+def sample_section(rng: Generator, crowded: bool, trams: float) -> Section:
     lanes = (int(rng.choice([1, 2], p=[0.65, 0.35])), int(rng.choice([1, 2], p=[0.7, 0.3])))
     if rng.random() < 0.12:
         lanes = (lanes[0], 0)
@@ -106,8 +106,8 @@ def draw_section(rng: Generator, crowded: bool, trams: float) -> Section:
     )  # fmt: skip
 
 
-def draw_way(rng: Generator, length: float, turns: float) -> tuple[Path, list[tuple[float, float, int]]]:
-    """The camera's way from 40 m behind its start, and its junction turns (begin, end, +1 left or -1 right)."""
+def sample_route(rng: Generator, length: float, turns: float) -> tuple[Path, list[tuple[float, float, int]]]:
+    """The route, from 40 m before the camera's start, and its turns at junctions (begin, end, +1 left or -1 right)."""
     behind, n = 40, int(length) + 60
     bend = np.zeros(n + behind)
     corners: list[tuple[float, float, int]] = []
@@ -152,7 +152,7 @@ def ribbon(
 
 
 def lawn(rng: Generator, path: Path, tint: ArrayLike) -> Mesh:
-    """Open ground for 130 m around the way, in cells that grow coarse far from it."""
+    """Open ground up to 130 m from the route."""
     low, high = path.xy.min(0) - 130, path.xy.max(0) + 130
     nx, ny = (max(int(v // 13), 1) for v in high - low)
     xs, ys = np.linspace(low[0], high[0], nx + 1), np.linspace(low[1], high[1], ny + 1)
@@ -168,7 +168,7 @@ def ground(
     rng: Generator, path: Path, section: Section, crossings: list[Crossing], corners: list[tuple[float, float, int]],
     s0: float, s1: float,
 ) -> list[tuple[int, Mesh]]:  # fmt: skip
-    """Every flat surface as (order, mesh)."""
+    """All ground surfaces as (order, mesh)."""
     out: list[tuple[int, Mesh]] = []
     season = np.array([(0.42, 0.5, 0.22), (0.5, 0.5, 0.28), (0.36, 0.44, 0.18), (0.55, 0.48, 0.34)])[rng.integers(4)]
     out.append((GRASS, lawn(rng, path, season * rng.uniform(0.75, 1.2))))
@@ -193,7 +193,7 @@ def ground(
             kerbs(c.path, 0, end, c.half, side, SIDE_ROADS)
         out.append((ROADS, ribbon(c.path, 0, end, -c.half, c.half, asphalt, grey, ROAD, 6.0, 5.0, 2)))
         for a in np.arange(14, end - 3, 7.0).tolist():
-            out.append((MARKS, ribbon(c.path, a, a + 3, -0.07, 0.07, PLAIN, white * 0.9, ROAD)))
+            out.append((MARKINGS, ribbon(c.path, a, a + 3, -0.07, 0.07, PLAIN, white * 0.9, ROAD)))
     for side in (0, 1):
         sign = float(section.d(side, 1.0))
         near, far = section.walk(side)
@@ -220,15 +220,15 @@ def ground(
             red = np.array([(0.55, 0.27, 0.22), (0.5, 0.3, 0.26), (0.25, 0.4, 0.3)])[rng.integers(3)] * grey * 1.6
             strip = (section.d(side, section.edge(side)), section.d(side, section.edge(side) - 1.5))
             out.append((JUNCTIONS, ribbon(path, s0, s1, *strip, asphalt, red, ROAD, 3.0)))
-    out += _marks(rng, path, section, crossings, corners, s0, s1, white, grey)
+    out += _markings(rng, path, section, crossings, corners, s0, s1, white, grey)
     return out
 
 
-def _marks(
+def _markings(
     rng: Generator, path: Path, section: Section, crossings: list[Crossing], corners: list[tuple[float, float, int]],
     s0: float, s1: float, white: NDArray, grey: NDArray,
 ) -> list[tuple[int, Mesh]]:  # fmt: skip
-    """Lane lines that pause at junctions, zebra crossings, stop lines, arrows, patches, rails."""
+    """Lane lines with gaps at junctions, zebra crossings, stop lines, arrows, patches, rails."""
     out = []
     gaps = [(c.s - c.half - 2, c.s + c.half + 2) for c in crossings] + [(a - 4, b + 4) for a, b, _ in corners]
 
@@ -251,7 +251,7 @@ def _marks(
         for a in np.arange(s0, s1 - length, length + gap).tolist():
             if free(a, a + length):
                 out.append(
-                    (MARKS, ribbon(path, a, a + length, d - w / 2, d + w / 2, PLAIN, white * wear, ROAD, step=2.0))
+                    (MARKINGS, ribbon(path, a, a + length, d - w / 2, d + w / 2, PLAIN, white * wear, ROAD, step=2.0))
                 )
     right, left = section.edge(0), section.edge(1)
     for g0, g1 in gaps:
@@ -261,11 +261,11 @@ def _marks(
                 for d in np.arange(-right + 0.4, left - 0.5, 1.0).tolist():
                     e = float(section.d(1, d))
                     a, b = sorted((at, at + back * 3.2))
-                    out.append((MARKS, ribbon(path, a, b, e, e + 0.5, PLAIN, white * 0.95, ROAD, step=4.0)))
+                    out.append((MARKINGS, ribbon(path, a, b, e, e + 0.5, PLAIN, white * 0.95, ROAD, step=4.0)))
             elif style < 0.75:
                 a, b = sorted((at, at + back * 0.4))
                 d0, d1 = (section.d(0, right), 0.0) if back < 0 else (0.0, section.d(1, left))
-                out.append((MARKS, ribbon(path, a, b, float(d0), float(d1), PLAIN, white * 0.95, ROAD)))
+                out.append((MARKINGS, ribbon(path, a, b, float(d0), float(d1), PLAIN, white * 0.95, ROAD)))
     for _ in range(int((s1 - s0) / 14)):
         a, d = rng.uniform(s0, s1 - 6), rng.uniform(-right + 0.5, max(left, 0.5) - 0.8)
         tone = grey * rng.uniform(0.68, 1.15)
@@ -281,13 +281,13 @@ def _marks(
             for k in range(section.lanes[0]):
                 d, lie = float(section.d(0, (k + 0.5) * section.lane)), g0 - rng.uniform(4, 7)
                 tip = path.at(np.array((lie, lie, lie + 1.1)), d + np.array((-0.4, 0.4, 0.0)))
-                out.append((MARKS, ribbon(path, lie - 2.4, lie, d - 0.08, d + 0.08, PLAIN, white * 0.95, ROAD)))
-                out.append((MARKS, _flat(tip, white * 0.95)))
+                out.append((MARKINGS, ribbon(path, lie - 2.4, lie, d - 0.08, d + 0.08, PLAIN, white * 0.95, ROAD)))
+                out.append((MARKINGS, _flat(tip, white * 0.95)))
     if section.tram:
         for center in (section.d(0, section.lane / 2), section.d(1, section.lane / 2)):
             for rail in (-0.72, 0.72):
                 mesh = ribbon(path, s0, s1, float(center) + rail - 0.05, float(center) + rail + 0.05, PLAIN, 0.3, ROAD)
-                out.append((MARKS, mesh))
+                out.append((MARKINGS, mesh))
     return out
 
 

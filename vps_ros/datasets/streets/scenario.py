@@ -1,4 +1,4 @@
-"""Named kinds of drive."""
+"""The scenarios by name."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Scenario:
-    """What a drive is like; ranges are drawn from once for each drive.
+    """Parameters of a kind of drive; each range is sampled once per drive.
 
     Attributes:
-        meaning: one line for people.
+        meaning: description in one line.
         rate: frames per second.
         speed: metres per second of the camera.
-        turns: share of the way that is junction turns rather than gentle curves.
+        turns: share of turns at junctions among the curves of the route.
         walkers: people for each 10 m of street.
-        parked: share of the kerb that is taken by parked vehicles.
+        parked: share of the kerb with parked vehicles.
         traffic: moving vehicles for each 100 m of lane.
-        alike: chance that people of a group wear the same.
-        night: chance of darkness.
+        alike: probability that the people of a group wear the same clothes.
+        night: probability of a night drive.
         clutter: poles, lights and signs relative to an ordinary street.
         vehicles: shares of cars, trucks and buses in traffic.
-        trams: chance that a street with two directions has a tram line.
+        trams: probability of a tram line in a street with two directions.
         riders: people on bicycles and motorcycles relative to an ordinary street.
         racks: parked bicycles and motorcycles relative to an ordinary street.
     """
@@ -63,6 +63,6 @@ TRAINING: dict[str, Scenario] = {
         speed=(1.5, 9.0), walkers=(0.8, 4.0), vehicles=(0.4, 0.36, 0.24), trams=0.7, riders=4.0, racks=2.5,
     ),
 }  # fmt: skip
-"""Kinds of drive to learn from; nothing is judged by them."""
+"""Scenarios for training only; nothing is evaluated on them."""
 HELD_OUT = range(900_000, 901_000)
-"""Seeds of the drives by which the shipped model is judged: nothing is learned or chosen on them."""
+"""Seeds of the drives on which the shipped models are evaluated: not used for training or model selection."""

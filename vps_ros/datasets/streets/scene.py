@@ -1,4 +1,4 @@
-"""One drive's world in the renderer, and the camera that moves through it."""
+"""The world of one drive in the renderer, and its camera."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from vps_ros.datasets.streets import truth
-from vps_ros.datasets.streets.actors import Actor, Cast, Surface
+from vps_ros.datasets.streets.actors import Actor, ActorSampler, Surface
 from vps_ros.datasets.streets.effects import Camera
+from vps_ros.datasets.streets.geometry import GeometryPass
 from vps_ros.datasets.streets.layout import build
-from vps_ros.datasets.streets.light import draw_light, sky_picture
+from vps_ros.datasets.streets.light import sample_light, sky_texture
 from vps_ros.datasets.streets.mesh import Mesh, quads
 from vps_ros.datasets.streets.render import Renderer
 from vps_ros.datasets.streets.scenario import Scenario
-from vps_ros.datasets.streets.stage import Stage, dome
+from vps_ros.datasets.streets.static_scene import StaticScene, add_sky
 
 _SKY = 10
-_CLASS_OF_CODE = np.concatenate([[_SKY], np.arange(255)]).astype(np.uint8)
+_CLASS_OF_COLOR = np.concatenate([[_SKY], np.arange(255)]).astype(np.uint8)
 
 
 class Scene:
@@ -38,37 +38,37 @@ class Scene:
         self.half_view = w / 2 / self.focal + 0.03
         reach = self.focal / 371
         self.far_cars, self.far_people = (float(np.clip(70 * reach, 30, 110)), float(np.clip(45 * reach, 22, 75)))
-        # The rasteriser's column 2j and row 2i show the ray through (j + 0.25, i + 0.5), measured from the corner.
+        # Column 2j and row 2i of the rasteriser show the ray through (j + 0.25, i + 0.5), measured from the corner.
         self.intrinsics = np.array([[self.focal, 0, w / 2 - 0.25], [0, self.focal, h / 2 - 0.5], [0, 0, 1.0]])
         rate = float(rng.uniform(*scenario.rate))
         self.time = np.arange(frames) / rate
         night = bool(rng.random() < scenario.night)
-        light = draw_light(rng, night)
-        speed = self._speed(rng, scenario)
+        light = sample_light(rng, night)
+        speed = self._sample_speed(rng, scenario)
         ego = np.concatenate([[0], np.cumsum(speed[1:] * np.diff(self.time))])
         world = build(rng, scenario, float(ego[-1]), light)
         self.light = replace(light, lamps=np.array(world.lamps).reshape(-1, 3))
         section = world.section
         lane = float(section.d(0, (int(rng.integers(section.lanes[0])) + 0.5) * section.lane))
         lane += rng.normal(0, 0.12)
-        self._place(rng, world.path, ego, lane)
+        self._sample_poses(rng, world.path, ego, lane)
         lights = night or light.night > 0 or rng.random() < 0.15
-        self.actors: list[Actor] = Cast(
+        self.actors: list[Actor] = ActorSampler(
             rng, scenario, world, self.time, ego, lane, bool(lights), (self.far_cars, self.far_people), self.ground_pose
-        ).make()
+        ).sample()
         horizon = h / 2 - self.focal * np.tan(self.pitch)
         self.camera = Camera(rng, self.light, size, self.focal, horizon)
         self.renderer = Renderer(size, self.focal)
         self.noise_seed = int(rng.integers(2**31))
-        self.triangles = truth.Triangles()
-        self.stage = Stage(self.renderer, world, self.light, self.far_cars)
+        self.static = StaticScene(self.renderer, world, self.light, self.far_cars)
+        self._geometry = GeometryPass(self.renderer, self.static, size, self.intrinsics)
         self.renderer.background(self.light.horizon)
-        self._dome = dome(self.renderer, sky_picture(rng, self.light))
+        self._sky = add_sky(self.renderer, sky_texture(rng, self.light))
         self._moving: list[Any] = []
-        self.camera.expose(self._paint(0))
+        self.camera.expose(self._render_color(0))
 
-    def _speed(self, rng: Generator, scenario: Scenario) -> NDArray:
-        """Metres per second [F]: about even, with a stop now and then."""
+    def _sample_speed(self, rng: Generator, scenario: Scenario) -> NDArray:
+        """Metres per second [F]: about constant, in some drives with a stop."""
         base = rng.uniform(*scenario.speed)
         t = self.time
         v = base * (1 + 0.25 * np.sin(t * rng.uniform(0.1, 0.6) + rng.uniform(0, 6)))
@@ -78,8 +78,8 @@ class Scene:
             v *= np.clip(gap / 2.0, 0, 1)
         return np.clip(v, 0, None)
 
-    def _place(self, rng: Generator, path: Any, ego: NDArray, lane: float) -> None:
-        """Camera poses: height, pitch and roll with the shake of a vehicle."""
+    def _sample_poses(self, rng: Generator, path: Any, ego: NDArray, lane: float) -> None:
+        """Camera poses: height, pitch and roll with the vibration of a vehicle."""
         n = len(ego)
         height = float(rng.uniform(1.25, 2.1)) if rng.random() < 0.85 else float(rng.uniform(0.6, 1.25))
         self.pitch = float(rng.normal(-0.015, 0.028))
@@ -110,32 +110,32 @@ class Scene:
         return out
 
     def surfaces(self, i: int) -> list[tuple[Actor, Surface]]:
-        """Moving things that may be seen in frame i."""
+        """Actors that may be visible in frame i, with their triangles."""
         here = self.ground_pose[i]
         return [(a, a.surface(i, a.distant(i, here))) for a in self.actors if a.seen(i, here, self.half_view)]
 
-    def _pose(self, i: int) -> None:
+    def _update(self, i: int) -> None:
         for handle in self._moving:
             self.renderer.remove(handle)
         self._moving = []
-        self._dome.set_pos(*(float(v) for v in self.poses[i, :3, 3]))
-        self.stage.show(self.ground_pose[i, :2])
+        self._sky.set_pos(*(float(v) for v in self.poses[i, :3, 3]))
+        self.static.update_visibility(self.ground_pose[i, :2])
         seen = self.surfaces(i)
         if seen:
             points, normals, colors, codes, outline, faces = _merge([s for _, s in seen])
             uv = np.zeros((len(points), 2), np.float32)
-            shaded = self.light.shade(points, normals, colors, self.stage.shade.sunlit(points))
-            self._moving.append(self.renderer.add("paint", points, shaded, uv, faces))
-            self._moving.append(self.renderer.add("truth", points, codes, uv, outline))
+            shaded = self.light.shade(points, normals, colors, self.static.shadow_map.sunlit(points))
+            self._moving.append(self.renderer.add("color", points, shaded, uv, faces))
+            self._moving.append(self.renderer.add("labels", points, codes, uv, outline))
             here = [a for a, _ in seen]
-            self._moving.append(self.stage.shadow(self._shadows(i, here), "blob", 0.7))
+            self._moving.append(self.static.add_shadow(self._shadows(i, here), "blob", 0.7))
             if self.light.sunny:
-                thrown = np.zeros((len(here), 4, 3))
-                thrown[..., :2] = [self.light.thrown(a.place[i], a.shadow, 0.85 * a.height) for a in here]
-                self._moving.append(self.stage.shadow(quads(thrown), "blob", 0.75 * self.light.shadow))
+                corners = np.zeros((len(here), 4, 3))
+                corners[..., :2] = [self.light.shadow_outline(a.place[i], a.shadow, 0.85 * a.height) for a in here]
+                self._moving.append(self.static.add_shadow(quads(corners), "blob", 0.75 * self.light.shadow))
 
     def _shadows(self, i: int, actors: list[Actor]) -> Mesh:
-        """The patch under each actor."""
+        """The shadow under each actor."""
         place = np.array([a.place[i] for a in actors])
         half = np.array([a.shadow for a in actors])
         unit = np.stack([np.cos(place[:, 2]), np.sin(place[:, 2])], 1)
@@ -146,25 +146,32 @@ class Scene:
         return quads(corners)
 
     def render(self, i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint16]]:
-        """Image, semantic and instance map of frame i; frames may be asked for in any order."""
-        painted = self._paint(i)
-        ids = self.renderer.render("truth", self.poses[i])[::2, ::2]
-        semantic = _CLASS_OF_CODE[ids[..., 2]]
+        """Image, semantic and instance map of frame i; frames may be rendered in any order."""
+        rendered = self._render_color(i)
+        ids = self.renderer.render("labels", self.poses[i])[::2, ::2]
+        semantic = _CLASS_OF_COLOR[ids[..., 2]]
         instance = ids[..., 1].astype(np.uint16) << 8 | ids[..., 0]
         depth = self.geometry(i)[0] if self.light.fog else None
         rng = np.random.default_rng([self.noise_seed, i])
-        image = self.camera.develop(rng, painted, float(self.yaw_rate[i]), depth)
+        image = self.camera.apply(rng, rendered, float(self.yaw_rate[i]), depth)
         return image, semantic, instance
 
-    def _paint(self, i: int) -> NDArray[np.uint8]:
-        self._pose(i)
-        seen = self.renderer.render("paint", self.poses[i])
+    def _render_color(self, i: int) -> NDArray[np.uint8]:
+        self._update(i)
+        seen = self.renderer.render("color", self.poses[i])
         small = cv2.resize(np.ascontiguousarray(seen), self.size, interpolation=cv2.INTER_AREA)
         return cv2.cvtColor(small, cv2.COLOR_BGRA2RGB)
 
     def geometry(self, i: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Depth and backward flow of frame i."""
-        return truth.geometry(self, i)
+        """Depth and backward flow of frame i; see `GeometryPass.render`."""
+        seen = self.surfaces(i)
+        moving = [s[0][s[4]].astype(np.float64) for _, s in seen]
+        before = []
+        for actor, _ in seen if i else ():
+            past = actor.surface(i - 1, actor.distant(i, self.ground_pose[i]))
+            before.append(past[0][past[4]].astype(np.float64))
+        previous = self.optical_pose(i - 1) if i else None
+        return self._geometry.render(self.poses[i], self.optical_pose(i), previous, moving, before)
 
 
 def _merge(surfaces: list[Surface]) -> Surface:

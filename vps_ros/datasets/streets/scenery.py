@@ -1,4 +1,4 @@
-"""What stands at a street: houses, walls, fences, poles, lamps, lights, signs, trees, hedges."""
+"""Meshes of static objects: houses, walls, fences, poles, lamps, traffic lights, signs, trees, hedges."""
 
 from __future__ import annotations
 
@@ -214,16 +214,16 @@ def sign(rng: Generator) -> list[Mesh]:
     return [post, back, *face]
 
 
-_TREES = 120
+_VARIANTS = 120
 
 
-def any_tree(rng: Generator) -> tuple[list[Mesh], float]:
-    """One of the trees that exist, with the radius of its crown; each is grown once per process."""
-    return _grown(int(rng.integers(_TREES)))
+def sample_tree(rng: Generator) -> tuple[list[Mesh], float]:
+    """One of `_VARIANTS` trees, with the radius of its crown; each is built once per process."""
+    return _variant(int(rng.integers(_VARIANTS)))
 
 
-@lru_cache(maxsize=_TREES)
-def _grown(number: int) -> tuple[list[Mesh], float]:
+@lru_cache(maxsize=_VARIANTS)
+def _variant(number: int) -> tuple[list[Mesh], float]:
     return tree(np.random.default_rng([5, number]))
 
 
@@ -286,7 +286,7 @@ def _card(
     rng: Generator, center: np.ndarray, angle: float, wide: float, high: float, tint: np.ndarray,
     crown: np.ndarray | None = None, bare: bool = False,
 ) -> Mesh:  # fmt: skip
-    """Upright picture of leaves or `bare` branches, lit as a part of the ball around `crown`."""
+    """A billboard of leaves or `bare` branches, with normals of the sphere around `crown`."""
     d = np.array((np.cos(angle), np.sin(angle), 0)) * wide
     lean = np.array((-np.sin(angle), np.cos(angle), 0)) * wide * rng.normal(0, 0.25)
     up = np.array((0, 0, high)) + lean

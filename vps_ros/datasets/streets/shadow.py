@@ -1,4 +1,4 @@
-"""Which things stand in the shadow of trees and houses."""
+"""Shadows of trees and houses on the ground and on objects."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from vps_ros.datasets.streets.mesh import Mesh
 from vps_ros.datasets.streets.textures import noise
 
 _CELL = 0.5
-_MOST = 4000
-"""Cells of the map along its longer side; a longer world has larger cells."""
+_MAX_CELLS = 4000
+"""Largest number of cells along a side of the map; a larger world has larger cells."""
 
 
 @dataclass(frozen=True)
 class Shadow:
-    """A see-through patch on the ground.
+    """A shadow on the ground.
 
     Attributes:
-        mesh: one flat quad; its texture is the shape of the shadow.
-        depth: how dark it is, 0..1.
-        height: metres up to which things inside it stand in the shadow; 0 where only the ground is dark.
+        mesh: one flat quad; the alpha channel of its texture is the shape of the shadow.
+        depth: darkness, 0..1.
+        height: metres up to which objects inside are in the shadow; 0 if it darkens the ground only.
     """
 
     mesh: Mesh
@@ -33,11 +33,10 @@ class Shadow:
     height: float = 0.0
 
 
-class Shade:
-    """A map of the ground that says, for each place where a ray of the sun ends, up to which height it is blocked.
+class ShadowMap:
+    """Height map of shadows: for each ground cell where a ray of sunlight ends, the height up to which it is blocked.
 
-    A shadow falls on a point in the air when the ray through it ends inside a patch, and the point is lower than what
-    throws it.
+    A point is in shadow if the ray through it ends inside a shadow and the point is lower than what casts it.
     """
 
     def __init__(self, light: Light, shadows: Sequence[Shadow]) -> None:
@@ -49,22 +48,22 @@ class Shade:
         corners = np.stack([s.mesh.points[:4, :2] for s in tall])
         self._origin = corners.min((0, 1))
         extent = corners.max((0, 1)) - self._origin
-        self._cell = max(_CELL, float(extent.max()) / _MOST)
+        self._cell = max(_CELL, float(extent.max()) / _MAX_CELLS)
         columns, rows = (int(v) + 1 for v in extent / self._cell)
         top = np.zeros((rows, columns), np.float32)
         for s, place in sorted(zip(tall, corners, strict=True), key=lambda one: one[0].height):
             cv2.fillConvexPoly(top, np.round((place - self._origin) / self._cell).astype(np.int32), s.height)
-        # Light falls through leaves here and there.
+        # Gaps between leaves.
         flecks = np.tile(noise(np.random.default_rng(3), 64, (16, 32)) > 0.9, (rows // 64 + 1, columns // 64 + 1))
         top[flecks[:rows, :columns] & (top < 5)] = 0
         self._top = top
 
     def sunlit(self, points: NDArray) -> NDArray[np.float32] | float:
-        """float32 [V] share of the sunlight that reaches points [V, 3]; 1.0 where nothing throws shadows."""
+        """float32 [V] share of the sunlight that reaches points [V, 3]; 1.0 if there are no shadows."""
         if self._top is None:
             return 1.0
         at = (points[:, :2] - self._slope * points[:, 2:] - self._origin) / self._cell
-        x, y = (np.clip(at[:, k], -1, 2 * _MOST).astype(np.int32) for k in (0, 1))
+        x, y = (np.clip(at[:, k], -1, 2 * _MAX_CELLS).astype(np.int32) for k in (0, 1))
         rows, columns = self._top.shape
         inside = (x >= 0) & (y >= 0) & (x < columns) & (y < rows)
         top = np.where(inside, self._top[np.where(inside, y, 0), np.where(inside, x, 0)], 0)

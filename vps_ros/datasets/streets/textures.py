@@ -1,4 +1,4 @@
-"""Pictures on surfaces, made from noise; each is a function of its name and made once per process."""
+"""Procedural textures from noise; each depends on its name only and is made once per process."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 FACADES = 64
-"""How many facades there are: `facade0` ...; from `facade_lit0` on the same with lit windows."""
+"""Number of facades, `facade0` ...; `facade_lit0` ... are the same with lit windows."""
 LEAFY, CROWNS = 6, 8
-"""How many pictures of foliage stand in the texture `crowns`, four in a row; from LEAFY on bare branches."""
+"""Number of tiles of foliage in the texture `crowns`, four in a row; from LEAFY on bare branches."""
 
 
 @cache
 def texture(name: str) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] or, where parts are cut out or see-through, [h, w, 4]; raises KeyError for an unknown name."""
+    """uint8 [h, w, 3] or, with an alpha channel, [h, w, 4]; raises KeyError for an unknown name."""
     if name.startswith("mask:"):
         white = texture(name[5:]).copy()
         white[..., :3] = 255
@@ -25,13 +25,13 @@ def texture(name: str) -> NDArray[np.uint8]:
     stem = name.rstrip("0123456789")
     variant = int(name[len(stem) :] or 0)
     rng = np.random.default_rng([sum(stem.encode()), variant, 7])
-    picture = _MAKERS[stem](rng)
+    picture = _TEXTURES[stem](rng)
     picture.setflags(write=False)
     return picture
 
 
 def noise(rng: Generator, size: int, octaves: tuple[int, ...], fall: float = 0.6) -> NDArray[np.float32]:
-    """float32 [size, size] that repeats at its borders, mean 0, deviation 1; octaves are cells a side."""
+    """float32 [size, size] periodic noise of mean 0 and deviation 1; octaves are cells per side."""
     total = np.zeros((size, size), np.float32)
     for i, cells in enumerate(octaves):
         grid = rng.standard_normal((cells, cells)).astype(np.float32)
@@ -155,7 +155,7 @@ def crown_uv(k: int, mirrored: bool) -> NDArray[np.float64]:
 
 
 def mask(name: str) -> NDArray[np.uint8]:
-    """The cut-out of a texture, all white."""
+    """A texture in white with the alpha channel of another."""
     return texture("mask:" + name)
 
 
@@ -292,7 +292,7 @@ def _sign(rng: Generator) -> NDArray[np.uint8]:
     return out
 
 
-_MAKERS = {
+_TEXTURES = {
     "asphalt": _asphalt, "pavers": _pavers, "grass": _grass, "brick": _brick, "plaster": _plaster, "bark": _bark,
     "crowns": _crowns, "hedge": _hedge, "facade": _facade, "facade_lit": lambda rng: _facade(rng, 0.35), "shop": _shop,
     "dapple": _dapple, "blob": _blob, "fence": _fence, "sign": _sign,

@@ -53,22 +53,22 @@ _SHAPES = {
 }  # fmt: skip
 
 
-_MAKES = 400
-"""How many different cars there are; of other vehicles a fifth of that."""
+_VARIANTS = 400
+"""Number of different cars; of motorcycles and bicycles a fifth of that."""
 
 
-def any_car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """One of the cars that exist; each is built once per process."""
-    return _make("car", int(rng.integers(_MAKES)), lights)
+def sample_car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
+    """One of `_VARIANTS` cars; each is built once per process."""
+    return _variant("car", int(rng.integers(_VARIANTS)), lights)
 
 
-def any_two_wheeler(rng: Generator, motor: bool, lights: bool = False) -> Mesh:
-    """One of the motorcycles or bicycles that exist."""
-    return _make("motorcycle" if motor else "bicycle", int(rng.integers(_MAKES // 5)), lights)
+def sample_two_wheeler(rng: Generator, motor: bool, lights: bool = False) -> Mesh:
+    """One of the motorcycles or bicycles."""
+    return _variant("motorcycle" if motor else "bicycle", int(rng.integers(_VARIANTS // 5)), lights)
 
 
-@lru_cache(maxsize=2 * _MAKES)
-def _make(kind: str, number: int, lights: bool) -> Any:
+@lru_cache(maxsize=2 * _VARIANTS)
+def _variant(kind: str, number: int, lights: bool) -> Any:
     rng = np.random.default_rng([len(kind), number])
     if kind == "bicycle":
         return bicycle(rng)
@@ -76,7 +76,7 @@ def _make(kind: str, number: int, lights: bool) -> Any:
 
 
 def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
-    """A passenger car or van and its size (length, width, height); `lights`: lamps shine."""
+    """A passenger car or van and its size (length, width, height); `lights`: its lamps are on."""
     kind = str(rng.choice(list(_SHAPES), p=[0.24, 0.28, 0.2, 0.18, 0.1]))
     length = {"sedan": 4.6, "hatch": 3.95, "wagon": 4.6, "suv": 4.5, "van": 5.1}[kind] * rng.uniform(0.93, 1.07)
     width = {"van": 1.95, "suv": 1.87}.get(kind, 1.76) * rng.uniform(0.97, 1.04)
@@ -105,7 +105,7 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     colors[:, 7] = 0.03
     colors[:, [0, 6]] *= 0.82
     parts = [loft(rings, colors)]
-    # Polished paint shows the sky where it faces up, and the dark road below.
+    # Polished paint reflects the sky where it faces up, and the dark road below.
     polish = rng.uniform(0.0, 0.2)
     parts[0].colors[:] += polish * np.clip(parts[0].normals[:, 2:], 0, 1) * np.float32((0.85, 0.95, 1.1))
     glass = np.array((0.07, 0.085, 0.1)) * rng.uniform(0.6, 1.8)
@@ -146,11 +146,11 @@ def car(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
                 paint * 0.7,
             )
         )
-    return join(parts).worn(rng).of_class(CAR), (length, width, float(roof.max()))
+    return join(parts).weathered(rng).of_class(CAR), (length, width, float(roof.max()))
 
 
 def _inset(rings: np.ndarray, i: int, k: int, margin: float) -> np.ndarray:
-    """The quad of skin between stations i, i+1 and ring points k, k+1, shrunk and lifted by two centimetres."""
+    """The quad between stations i, i+1 and ring points k, k+1, shrunk and lifted by two centimetres."""
     q = np.array([rings[i, k], rings[i, k + 1], rings[i + 1, k + 1], rings[i + 1, k]])
     middle = q.mean(0)
     normal = cross(q[2] - q[0], q[3] - q[1])
@@ -241,17 +241,17 @@ def truck(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, floa
     r = 0.48
     for at in (front - 0.9, back + 1.0, back + 2.1):
         parts += wheels(at, width * 0.98, r, np.array((0.35, 0.35, 0.36)))
-    return join(parts).worn(rng).of_class(TRUCK), (length, width, height)
+    return join(parts).weathered(rng).of_class(TRUCK), (length, width, height)
 
 
 def bicycle(rng: Generator) -> Mesh:
-    """A bicycle without its rider. In the truth its wheels and its frame are filled, as annotators do it."""
+    """A bicycle without its rider. In the label pass its wheels and frame are filled, as annotators label them."""
     paint = rng.uniform(0.03, 0.7, 3) * (0.3 + 0.7 * rng.random())
     parts = []
     r = 0.34
     for x in (-0.52, 0.52):
         parts += _thin_wheel(x, r, rng.uniform(0.04, 0.055))
-        parts.append(disc((x, 0, r), r * 0.97, _RUBBER, 1).as_fill())
+        parts.append(disc((x, 0, r), r * 0.97, _RUBBER, 1).as_label_fill())
     low = rng.random() < 0.35
     head = (0.37, 0.8)
     crank, seat, rear = (-0.1, 0.3), (-0.21, 0.86), (-0.52, r)
@@ -263,7 +263,7 @@ def bicycle(rng: Generator) -> Mesh:
     for (x0, z0), (x1, z1) in tubes:
         parts.append(prism((x0, 0, z0), (x1, 0, z1), (thick, thick), paint, 4))
     for outline in ((crank, head, (-0.14, 0.48) if low else seat), (rear, crank, seat)):
-        parts.append(polygon([(x, 0, z) for x, z in outline], paint).as_fill())
+        parts.append(polygon([(x, 0, z) for x, z in outline], paint).as_label_fill())
     dark = (0.06, 0.06, 0.06)
     parts.append(box((-0.38, -0.08, 0.93), (-0.1, 0.08, 0.99), dark))
     parts.append(prism((0.31, -0.29, 1.03), (0.31, 0.29, 1.03), (0.026, 0.026), dark, 4))
@@ -282,7 +282,7 @@ def bicycle(rng: Generator) -> Mesh:
         if rng.random() < 0.4:
             bag = rng.uniform(0.05, 0.5, 3)
             parts += [box((-0.75, s - 0.06, 0.4), (-0.4, s + 0.06, 0.75), bag, bottom=True) for s in (-0.14, 0.14)]
-    return join(parts).worn(rng).of_class(BICYCLE)
+    return join(parts).weathered(rng).of_class(BICYCLE)
 
 
 def _thin_wheel(x: float, radius: float, tyre: float, n: int = 12) -> list[Mesh]:
@@ -328,4 +328,4 @@ def motorcycle(rng: Generator, lights: bool = False) -> Mesh:
     lamp = (2.2, 2.2, 2.0) if lights else (0.85, 0.85, 0.8)
     parts.append(disc((0.0, 0, 0), 0.09, lamp, 1).moved((0.56, 0, 0.9), -np.pi / 2))
     parts.append(plate(-0.92, -0.07, 0.07, 0.7, 0.8, (1.5, 0.1, 0.07) if lights else (0.45, 0.03, 0.03), 0))
-    return join(parts).worn(rng).of_class(MOTORCYCLE)
+    return join(parts).weathered(rng).of_class(MOTORCYCLE)

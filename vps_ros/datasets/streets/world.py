@@ -1,4 +1,4 @@
-"""What stands still along the way, and the place where all of it is put."""
+"""The static world of a drive, and the builder that adds objects to it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from vps_ros.datasets.streets.textures import FACADES
 @dataclass
 class World:
     """Attributes:
-    ground: (order, mesh) painted back to front without depth.
+    ground: (order, mesh), drawn back to front without a depth test.
     solids: (mesh, instance); instance 0 is stuff.
-    shadows: on the ground, and on what stands in them.
+    shadows: on the ground, and on objects in them.
     lamps: [3] positions of street lamps.
+    instances: number of instance ids in use.
     """
 
     path: Path
@@ -41,13 +42,13 @@ class World:
         return self.instances
 
 
-class Site:
-    """Puts things into a world, where there is room for them.
+class WorldBuilder:
+    """Adds static objects to a world where there is free space.
 
     Args:
-        rng: the one random stream of all that is built here.
-        first: metres along the street at which buildings begin.
-        last: metres along the street at which they end.
+        rng: the random stream of all static objects.
+        first: metres along the route at which objects begin.
+        last: metres along the route at which they end.
     """
 
     def __init__(
@@ -58,13 +59,13 @@ class Site:
         self.first, self.last = first, last
         kind = "facade_lit" if self.night else "facade"
         self._facades = [f"{kind}{k}" for k in rng.choice(FACADES, 7, replace=False)]
-        self._trees = [scenery.any_tree(rng) for _ in range(5)]
+        self._trees = [scenery.sample_tree(rng) for _ in range(5)]
 
     def clear(self, points: ArrayLike, apart: float, own: Crossing | None = None, streets: float = 0.0) -> bool:
-        """Whether none of the points [N, 2] is within `apart` of the main way's centre or on a side street."""
+        """Whether none of the points [N, 2] is within `apart` of the centre line of the route or on a side street."""
         p = np.asarray(points, float).reshape(-1, 2)
-        way = self.world.path.xy[::2]
-        if np.min(((p[:, None] - way[None]) ** 2).sum(-1)) < (apart - 0.05) ** 2:
+        route = self.world.path.xy[::2]
+        if np.min(((p[:, None] - route[None]) ** 2).sum(-1)) < (apart - 0.05) ** 2:
             return False
         for c in self.world.crossings:
             if c is own:
@@ -94,10 +95,10 @@ class Site:
         self.world.shadows.append(Shadow(flat.moved((x, y, 0), heading), depth, height))
 
     def tree(self, at: NDArray) -> None:
-        """One of this street's trees, with its shadow."""
+        """Adds a tree with its shadow."""
         rng = self.rng
         if rng.random() < 0.3:
-            self._trees[rng.integers(len(self._trees))] = scenery.any_tree(rng)
+            self._trees[rng.integers(len(self._trees))] = scenery.sample_tree(rng)
         meshes, radius = self._trees[rng.integers(len(self._trees))]
         scale = rng.uniform(0.8, 1.3) * np.array((1, 1, rng.uniform(0.9, 1.15)))
         self.put([m.moved(scale=scale) for m in meshes], at, rng.uniform(0, 6))
@@ -111,11 +112,11 @@ class Site:
             self.shade(at, 0, (radius, radius), "blob", 0.18)
 
     def vehicle(self, mesh: Mesh, at: NDArray, turn: float, length: float) -> None:
-        """A parked vehicle, an object of its own, with its shadow."""
+        """Adds a parked vehicle, an instance, with its shadow."""
         self.put([mesh], at, turn, self.world.new_instance())
         self.shade(at, turn, (length * 0.56, 1.15), "blob", 0.75)
         if self.light.sunny:
             outline = np.zeros((1, 4, 3))
             place, high = np.array((*at, turn)), 0.85 * float(mesh.points[:, 2].max())
-            outline[0, :, :2] = self.light.thrown(place, (length * 0.5, 0.9), high)
+            outline[0, :, :2] = self.light.shadow_outline(place, (length * 0.5, 0.9), high)
             self.world.shadows.append(Shadow(quads(outline, material="blob"), 0.75 * self.light.shadow))

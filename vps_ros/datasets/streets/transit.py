@@ -15,7 +15,7 @@ def bus(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float,
     parts = _coach(rng, length, width, height, 0.35, lights)
     for at in (length / 2 - 2.4, -length / 2 + 2.6):
         parts += wheels(at, width, 0.48, np.array((0.4, 0.4, 0.42)))
-    return join(parts).worn(rng).of_class(BUS), (length, width, height)
+    return join(parts).weathered(rng).of_class(BUS), (length, width, height)
 
 
 def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float, float]]:
@@ -42,7 +42,7 @@ def tram(rng: Generator, lights: bool = False) -> tuple[Mesh, tuple[float, float
     for low, high in (((-0.9, 0, height), (0.1, 0, height + 0.6)), ((0.1, 0, height + 0.6), (-0.5, 0, height + 1.3))):
         parts.append(prism(low, high, (0.04, 0.04), steel, 4))
     parts.append(prism((-0.5, -0.8, height + 1.3), (-0.5, 0.8, height + 1.3), (0.04, 0.04), steel, 4))
-    return join(parts).worn(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
+    return join(parts).weathered(rng).of_class(TRAIN), (cars * (length + 0.5), width, height)
 
 
 def _tram_car(

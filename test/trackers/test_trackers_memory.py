@@ -9,7 +9,7 @@ from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
 from vps_ros.trackers.detections import Detections, norms
 from vps_ros.trackers.hila_mb import HilaMb, HilaMbParameters
-from vps_ros.trackers.memory import Numbers, TrackMemory
+from vps_ros.trackers.memory import TrackMemory, TrackNumbers
 from vps_ros.trackers.similarity import appearance_similarity, location_similarity
 
 SECOND = 1_000_000_000
@@ -210,20 +210,20 @@ def test_forgetting_after_tau(in_seconds):
 
 
 def test_slots_are_the_smallest_free_numbers():
-    assert Numbers.slots(np.array([], int), 3).tolist() == [0, 1, 2]
-    assert Numbers.slots(np.array([0, 2, 70]), 3).tolist() == [1, 3, 4]
-    assert Numbers.slots(np.array([5]), 0).tolist() == []
+    assert TrackNumbers.slots(np.array([], int), 3).tolist() == [0, 1, 2]
+    assert TrackNumbers.slots(np.array([0, 2, 70]), 3).tolist() == [1, 3, 4]
+    assert TrackNumbers.slots(np.array([5]), 0).tolist() == []
 
 
 def test_slots_end_where_the_map_has_no_number_left():
     last = 65535 - 1000
-    assert Numbers.slots(np.arange(last), 1).tolist() == [last]
+    assert TrackNumbers.slots(np.arange(last), 1).tolist() == [last]
     with pytest.raises(InputError, match="memory_tau"):
-        Numbers.slots(np.arange(last + 1), 1)
+        TrackNumbers.slots(np.arange(last + 1), 1)
 
 
 def test_ids_go_on():
-    numbers = Numbers()
+    numbers = TrackNumbers()
     assert numbers.ids(2).tolist() == [1, 2]
     assert numbers.ids(0).tolist() == []
     assert numbers.ids(1).tolist() == [3]

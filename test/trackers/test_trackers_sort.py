@@ -21,8 +21,8 @@ from support.trackers_scene import (
 )
 from vps_ros.frame import Frame, Segmentation, TrackState
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.kalman import FRAME, KalmanMemory
 from vps_ros.trackers.similarity import box_iou
+from vps_ros.trackers.sort import FRAME, KalmanMemory
 
 
 def test_box_iou_by_hand():

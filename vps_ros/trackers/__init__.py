@@ -29,8 +29,8 @@ TRACKERS: dict[str, str] = {
 """Name -> module:class. A module is imported when its tracker is used."""
 
 
-class Choice(Protocol):
-    """A Config, as far as trackers are concerned."""
+class TrackerChoice(Protocol):
+    """The part of a Config that chooses a tracker."""
 
     @property
     def tracker(self) -> str: ...
@@ -50,6 +50,6 @@ def tracker_class(name: str) -> type[Tracker]:
     return getattr(importlib.import_module(module), attribute)
 
 
-def make_tracker(config: Choice) -> Tracker:
+def make_tracker(config: TrackerChoice) -> Tracker:
     """The tracker that a Config chooses, with its parameters."""
     return tracker_class(config.tracker)(config.tracker_parameters, config.model)

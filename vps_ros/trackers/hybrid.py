@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,18 +63,48 @@ class HybridParameters(FlowParameters, LearnedParameters, _HybridTrackerParamete
     instance_threshold: float = _threshold(1e-5, _INSTANCE, "III-D")
 
 
+class _History(Protocol):
+    """What is compared of the current frame and of the two before it: masks or embeddings."""
+
+    def set_ids(self, ids: NDArray[np.int64]) -> None: ...
+
+    def ids(self, steps: int) -> NDArray[np.int64] | None: ...
+
+    def reset(self) -> None: ...
+
+
 class _HybridTracker(Tracker):
     """Mutual best matches of a similarity matrix, with the previous frame and then with the one before it.
 
     Classes need not be equal, as in the paper.
+
+    Args:
+        histories: of what the tracker compares.
     """
 
-    evidence = AssociatedBy.INSTANCE
+    evidence: ClassVar[AssociatedBy] = AssociatedBy.INSTANCE
+    threshold: ClassVar[str] = "instance_threshold"
+    """Parameter that the matrix between the previous and the current frame is compared with."""
+
+    def __init__(
+        self, parameters: Any, model: str | None, histories: Sequence[_History], flow: FlowHistory | None = None
+    ) -> None:
+        super().__init__(parameters, model, flow=flow)
+        self._histories = histories
+
+    def reset(self) -> None:
+        super().reset()
+        for history in self._histories:
+            history.reset()
+
+    def _set_ids(self, ids: NDArray[np.int64]) -> None:
+        for history in self._histories:
+            history.set_ids(ids)
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
         p, ids = self.parameters, self.memory.rows["id"]
         # Mutual check of the matrix between the previous and the current frame (III-D).
-        tracks, found, scores = self._match(1, self._first_threshold(), ids)
+        tracks, found, scores = self._match(1, getattr(p, self.threshold), ids)
         if not p.temporal_consistency or len(tracks) == len(ids) or len(found) == len(detections):
             return matched(tracks, found, scores, self.evidence)
         # Temporal consistency: what is left is matched with the frame before, in both directions of time (III-E).
@@ -99,12 +130,12 @@ class _HybridTracker(Tracker):
         Returns:
             Indices in `ids`, detections and similarities, [P] each.
         """
-        past_ids = self._ids(steps)
-        if past_ids is None:
+        past = [history.ids(steps) for history in self._histories]
+        if past[0] is None or past[-1] is None:
             return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0)
         similarity = self._similarity(steps)
         m, k = mutual_best(similarity, threshold)
-        known, track = find(ids, past_ids[m])
+        known, track = find(ids, past[0][m])
         m, k = m[known], k[known]
         if free is not None:
             wanted = free[k]
@@ -116,14 +147,6 @@ class _HybridTracker(Tracker):
         return track, k, similarity[m, k]
 
     @abstractmethod
-    def _first_threshold(self) -> float:
-        """Threshold of the matrix between the previous and the current frame."""
-
-    @abstractmethod
-    def _ids(self, steps: int) -> NDArray[np.int64] | None:
-        """Track ids [M] of the detections `steps` frames ago; None if there is nothing to compare."""
-
-    @abstractmethod
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         """[M, K] in 0..1, of the detections `steps` frames ago and the current ones, forward or backward in time."""
 
@@ -132,30 +155,17 @@ class Pixel(_HybridTracker):
     """The pixel tracker: Dice of masks that are warped by optical flow (III-C, equation 7)."""
 
     Parameters = PixelParameters
-    flow: FlowHistory
     evidence = AssociatedBy.PIXELS
+    threshold = "pixel_threshold"
 
     def __init__(self, parameters: PixelParameters | None = None, model: str | None = None) -> None:
         parameters = parameters or PixelParameters()
-        super().__init__(parameters, model, flow=FlowHistory.of(parameters))
-        self._masks = MaskHistory(self.flow)
-
-    def reset(self) -> None:
-        super().reset()
-        self._masks.reset()
+        flow = FlowHistory.of(parameters)
+        self._masks = MaskHistory(flow)
+        super().__init__(parameters, model, [self._masks], flow)
 
     def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
         self._masks.push(frame, segmentation, detections)
-
-    def _set_ids(self, ids: NDArray[np.int64]) -> None:
-        self._masks.set_ids(ids)
-
-    def _first_threshold(self) -> float:
-        return self.parameters.pixel_threshold
-
-    def _ids(self, steps: int) -> NDArray[np.int64] | None:
-        past = self._masks.before(steps)
-        return None if past is None else past.ids
 
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         return self._masks.flow_dice(steps, backward)
@@ -169,24 +179,11 @@ class Instance(_HybridTracker):
 
     def __init__(self, parameters: InstanceParameters | None = None, model: str | None = None) -> None:
         parameters = parameters or InstanceParameters()
-        super().__init__(parameters, model)
         self._embeddings = EmbeddingHistory(load_learned(parameters, model))
-
-    def reset(self) -> None:
-        super().reset()
-        self._embeddings.reset()
+        super().__init__(parameters, model, [self._embeddings])
 
     def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
         self._embeddings.push(detections)
-
-    def _set_ids(self, ids: NDArray[np.int64]) -> None:
-        self._embeddings.set_ids(ids)
-
-    def _first_threshold(self) -> float:
-        return self.parameters.instance_threshold
-
-    def _ids(self, steps: int) -> NDArray[np.int64] | None:
-        return self._embeddings.ids(steps)
 
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         return self._embeddings.similarity(steps)
@@ -196,34 +193,18 @@ class Hybrid(_HybridTracker):
     """Both matrices, fused by the learned 1x1 convolution (III-D)."""
 
     Parameters = HybridParameters
-    flow: FlowHistory
     uses_embeddings = needs_embeddings = True
 
     def __init__(self, parameters: HybridParameters | None = None, model: str | None = None) -> None:
         parameters = parameters or HybridParameters()
-        super().__init__(parameters, model, flow=FlowHistory.of(parameters))
-        learned = load_learned(parameters, model)
-        self._masks, self._embeddings, self._fusion = MaskHistory(self.flow), EmbeddingHistory(learned), learned.fusion
-
-    def reset(self) -> None:
-        super().reset()
-        self._masks.reset()
-        self._embeddings.reset()
+        flow, learned = FlowHistory.of(parameters), load_learned(parameters, model)
+        self._masks, self._embeddings, self._fusion = MaskHistory(flow), EmbeddingHistory(learned), learned.fusion
+        super().__init__(parameters, model, [self._masks, self._embeddings], flow)
 
     def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
+        # Embeddings first: an InputError of theirs leaves both histories as they are.
         self._embeddings.push(detections)
         self._masks.push(frame, segmentation, detections)
-
-    def _set_ids(self, ids: NDArray[np.int64]) -> None:
-        self._embeddings.set_ids(ids)
-        self._masks.set_ids(ids)
-
-    def _first_threshold(self) -> float:
-        return self.parameters.instance_threshold
-
-    def _ids(self, steps: int) -> NDArray[np.int64] | None:
-        past = self._masks.before(steps)
-        return None if past is None or self._embeddings.ids(steps) is None else past.ids
 
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         return self._fusion(self._masks.flow_dice(steps, backward), self._embeddings.similarity(steps))

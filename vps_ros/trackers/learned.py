@@ -97,7 +97,7 @@ class Learned:
     Attributes:
         about: of a file: model (name), sha256 (of the model's file), embedding (its length), recipe, step. Empty
             without training: the embeddings as they are, and a fusion that gives both matrices equal weight.
-        where: the file, for messages.
+        where: the file, in error messages.
     """
 
     head: Head
@@ -151,7 +151,7 @@ def weights_path(model: Path) -> Path:
 
 
 def read(path: Path) -> Learned:
-    """Raises InputError when there is no such file, or it is not such a file."""
+    """Raises InputError when the file is missing or not a file of weights."""
     about, a = read_weights(path, _ARRAYS, "a tracker", _REMEDY)
     _check(path, about, a)
     head = Head(float(a["scale"]), a["hidden"], a["hidden_bias"], a["out"], a["out_bias"])
@@ -160,7 +160,7 @@ def read(path: Path) -> Learned:
 
 
 def write(path: Path, learned: Learned) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     head, fusion = learned.head, learned.fusion
     arrays = {
         "scale": np.float32(head.scale),

@@ -102,6 +102,11 @@ class MaskHistory:
             return None
         return self._past[-steps]
 
+    def ids(self, steps: int) -> NDArray[np.int64] | None:
+        """Track ids [M] of the masks `before(steps)`; None without them."""
+        past = self.before(steps)
+        return None if past is None else past.ids
+
     def flow_overlap(self, steps: int) -> NDArray[np.int64]:
         """Joint histogram [M + 1, K + 1] (see `overlap`) of the masks `before(steps)`, warped, and `now`."""
         past = self._past[-steps]

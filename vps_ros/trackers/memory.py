@@ -177,7 +177,7 @@ class TrackMemory:
         embeddings[rows] = new
 
 
-class Numbers:
+class TrackNumbers:
     """Track ids, which are never used twice, and slots, which are the smallest free numbers."""
 
     def __init__(self) -> None:

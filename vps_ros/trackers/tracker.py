@@ -15,7 +15,7 @@ from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, Frame, Segmentation, Track, TrackState
 from vps_ros.parameters import Parameters, parameter
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.memory import Numbers, TrackMemory
+from vps_ros.trackers.memory import TrackMemory, TrackNumbers
 
 if TYPE_CHECKING:
     # OpenCV is imported with the tracker that uses it, not with the declarations of parameters.
@@ -120,7 +120,7 @@ class Tracker(ABC):
         self.flow = flow
         self.milliseconds = {"flow": 0.0, "track": 0.0}
         self.candidates = 0
-        self._numbers = Numbers()
+        self._numbers = TrackNumbers()
         self._frame = 0
         self.configure(self.Parameters() if parameters is None else parameters)
 

@@ -1,4 +1,4 @@
-"""Files of learned weights of trackers: named arrays, and JSON with facts about them."""
+"""Files of learned weights of trackers: named arrays and JSON metadata."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Arrays = dict[str, NDArray[np.float32]]
 
 
 def read_weights(path: Path, names: tuple[str, ...], whose: str, remedy: str) -> tuple[Any, Arrays]:
-    """The facts of a file, and its arrays `names` as float32.
+    """The metadata of a file, and its arrays `names` as float32.
 
     Args:
-        whose: owner of the weights, for errors.
-        remedy: what to do about a wrong file, for errors.
+        whose: the tracker that the weights are for, in error messages.
+        remedy: what to do about a wrong file, in error messages.
 
-    Raises InputError when there is no such file, or it is damaged or lacks any of them.
+    Raises InputError when there is no such file, or it is damaged or lacks an array.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -44,6 +44,6 @@ def check_arrays(path: Path, arrays: Arrays, shapes: Mapping[str, tuple[int, ...
 
 
 def write_weights(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     with atomic_write(path) as draft, draft.open("wb") as file:
         np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)

@@ -56,7 +56,7 @@ class MatchScorer:
         mean, scale: float32 [F], of the features.
         hidden, hidden_bias, out, out_bias: first stage, [H, F], [H], [H], [].
         again, again_bias, again_out, again_out_bias: second stage, [H, F + CONTEXT_FEATURES], [H], [H], [].
-        about: facts in the file.
+        about: metadata of the file.
     """
 
     mean: NDArray[np.float32]
@@ -109,5 +109,5 @@ def read(path: Path) -> MatchScorer:
 
 
 def write(path: Path, scorer: MatchScorer) -> None:
-    """Writes the file, whole or not at all."""
+    """Writes the file atomically."""
     write_weights(path, scorer.about, {name: getattr(scorer, name) for name in _NAMES})

@@ -44,7 +44,7 @@ COLUMNS = (
 Masks warped by the flow or shifted by the predicted motion, one and two frames on (Dice, share of the smaller mask);
 frames and seconds since the last detection; distance of the predicted box in object sizes, and that of the nearer of
 two opposite sides, since an object that is partly occluded keeps one; ratios of sizes as logarithms; classes;
-appearance; and facts about the detection.
+appearance; and hits, size and position of the detection.
 """
 
 _REACH, _REACH_PER_SECOND = 2.0, 4.0

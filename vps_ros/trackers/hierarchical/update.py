@@ -121,7 +121,7 @@ class HierarchicalMemory(TrackMemory):
         boxes = self.in_widths(detections.boxes)[which]
         step = np.maximum(stamp - self.rows["last_seen"][rows], 0) * 1e-9
         newest = (_centre(boxes) - _centre(self.boxes[rows])) / np.maximum(step, _MIN_SECONDS)[:, None]
-        # A new track takes the first difference whole. After a step that is much shorter than usual, as before an
+        # The first difference has weight 1. After a step that is much shorter than usual, as before an
         # image that arrives late, the velocity is uncertain: its weight falls with the square of the step, to 0.
         usual = sorted(self._intervals)[-2:][0] if self._intervals else 0.0
         certainty = np.minimum(step / max(_SHORT_STEP * usual, _MIN_SECONDS), 1) ** 2

@@ -17,7 +17,7 @@ from vps_ros.datasets.streets import HELD_OUT, StreetFrame, drive
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
-from vps_ros.recording.reader import BagReader
+from vps_ros.recording.frames import BagReader
 from vps_ros.recording.replay import replay
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES

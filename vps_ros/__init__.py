@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from vps_ros.evaluation.evaluator import Evaluator
     from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Segmentation, Track, TrackState
     from vps_ros.online import OnlinePanoptic
-    from vps_ros.recording.open import open_frames
-    from vps_ros.recording.sources import FrameSource
+    from vps_ros.recording.frames import FrameSource, open_frames
     from vps_ros.recording.writer import BagWriter
     from vps_ros.segmenters import Segmenter, load_segmenter, segmentation_from_map, segmentation_from_masks
     from vps_ros.taxonomy import ClassInfo, Taxonomy
@@ -44,7 +43,7 @@ _MODULES = {
     "DroppedFrame": "errors",
     "Evaluator": "evaluation.evaluator",
     "Frame": "frame",
-    "FrameSource": "recording.sources",
+    "FrameSource": "recording.frames",
     "InputError": "errors",
     "OnlinePanoptic": "online",
     "PanopticFrame": "frame",
@@ -59,7 +58,7 @@ _MODULES = {
     "draw": "drawing.overlay",
     "load_segmenter": "segmenters",
     "make_tracker": "trackers",
-    "open_frames": "recording.open",
+    "open_frames": "recording.frames",
     "segmentation_from_map": "segmenters",
     "segmentation_from_masks": "segmenters",
 }

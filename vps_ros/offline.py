@@ -17,7 +17,7 @@ from vps_ros.datasets.segments import MapSegments, segments_of
 from vps_ros.datasets.track_inputs import Embeddings, FrameFiles, load_embeddings
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Track
-from vps_ros.recording.pictures import read_image, stamp_of, to_rgb
+from vps_ros.recording.image_files import read_image, stamp_of, to_rgb
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance

@@ -7,7 +7,7 @@ import pytest
 from test_cli import vps_ros
 
 from vps_ros.commands.demo import FILES
-from vps_ros.recording.reader import BagReader
+from vps_ros.recording.frames import BagReader
 
 
 @pytest.mark.slow

@@ -146,7 +146,7 @@ def test_names_alone_do_not_say_what_is_a_thing(bags, tmp_path, capsys):
         for i, maps in FOUND.items():
             labels.ids(i, *maps, topic="/vps/panoptic_ids")
     assert evaluate(bags[0], tmp_path / "p.mcap") == 2
-    assert "nothing says which classes are things; choose a taxonomy with --taxonomy (kitti-step, cityscapes)" in (
+    assert "does not say which classes are things; choose a taxonomy with --taxonomy (kitti-step, cityscapes)" in (
         complaint(capsys)
     )
     assert figures(tmp_path, bags[0], tmp_path / "p.mcap", "--taxonomy", "cityscapes")["IDSW"] == 1

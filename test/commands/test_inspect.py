@@ -57,7 +57,7 @@ def test_a_bag_cut_off(inspect, tmp_path):
 def test_a_real_bag_of_which_parts_are_missing(inspect, realdata):
     code, told, found = inspect(realdata / "rosbags" / "soccer_goal")
     assert code == 0
-    assert "12 of 13 parts are missing" in told
+    assert "12 of 13 files are missing" in told
     assert (found["topics"][0]["count"], found["topics"][0]["lost"]) == (2, 249)
     assert found["topics"][0]["picture"] == "640x480 rgb8"
 

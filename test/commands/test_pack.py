@@ -12,8 +12,8 @@ from vps_ros.commands.main import main
 from vps_ros.files import natural_key
 from vps_ros.messages.typestore import typestore
 from vps_ros.recording.bag import Bag
-from vps_ros.recording.pictures import stamp_of
-from vps_ros.recording.reader import BagReader
+from vps_ros.recording.frames import BagReader
+from vps_ros.recording.image_files import stamp_of
 
 SECOND = 1_000_000_000
 

@@ -145,7 +145,7 @@ def test_flags_that_are_not_for_the_source(replay, tmp_path):
     refused(replay(clip, "--hz", "0"), "hz 0")
     refused(replay(write(tmp_path / "bag", drive(2)), "--hz", "5"), "hz 5", "stamps of its own")
     refused(replay("0"), "camera", "open_frames(0)")
-    refused(replay(clip, "--overlay", clip, "--force"), "clip.mp4", "is the input")
+    refused(replay(clip, "--overlay", clip, "--force"), "clip.mp4", "is also the input")
     assert clip.stat().st_size > 0
 
 
@@ -154,7 +154,7 @@ def test_a_broken_image_leaves_nothing(replay, tmp_path):
     cv2.imwrite(str(tmp_path / "images" / "1.png"), scene(0))
     (tmp_path / "images" / "2.png").write_bytes(b"junk")
     refused(replay(tmp_path / "images"), "2.png")
-    refused(replay(tmp_path / "nowhere"), "nowhere", "film", "folder of images", "bag")
+    refused(replay(tmp_path / "nowhere"), "nowhere", "video", "folder of images", "bag")
     (tmp_path / "empty").mkdir()
     refused(replay(tmp_path / "empty"), "empty")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "images"]
@@ -308,7 +308,7 @@ def test_an_output_that_exists_needs_force(replay, tmp_path):
 def test_the_input_is_never_replaced_by_the_output(model, tmp_path, capsys):
     bag = write(tmp_path / "bag", drive(2))
     code = main(["replay", str(bag), "-o", str(bag), "--model", str(model), "--force"])
-    refused((code, capsys.readouterr().err), "is the input")
+    refused((code, capsys.readouterr().err), "is also the input")
     assert len(read(bag)[TOPIC]) == 2
 
 

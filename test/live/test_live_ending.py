@@ -75,7 +75,7 @@ def test_a_signal_ends_those_who_wait(wire, how, tmp_path):
     assert player.end(how) == 0, player.shown
     assert "0 images sent" in player.shown
     assert recorder.end(how) == 2, recorder.shown
-    assert "nothing came on /nothing" in recorder.shown
+    assert "no message was received on /nothing" in recorder.shown
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
@@ -84,7 +84,7 @@ def test_every_publisher_of_a_topic_is_recorded_whatever_it_offers(wire, tmp_pat
     recorder.says("Ctrl-C ends")
     strange = make_idl_struct("Bar_", "foo_msgs.msg.dds_.Bar_", {"x_": types.int32})
     foreign = DataWriter(wire.participant.entity, Topic(wire.participant.entity, "rt/odd", strange))
-    recorder.says("/odd is a foo_msgs/msg/Bar, whose definition is not known here")
+    recorder.says("/odd is a foo_msgs/msg/Bar, an unknown type")
     for reliability in ("reliable", "best_effort"):
         writer = wire.offer("/words", "std_msgs/msg/String", reliability)
         until(lambda writer=writer: writer.subscribers, "the recorder's listening")

@@ -9,7 +9,7 @@ import pytest
 from support.bags import START, TENTH, drive, write
 from support.films import film, scene
 from vps_ros import Frame, FrameSource, InputError, open_frames
-from vps_ros.recording.sources import CameraSource
+from vps_ros.recording.frames import CameraSource
 
 SECOND = 10**9
 

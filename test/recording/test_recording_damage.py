@@ -14,8 +14,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from support import mcaps
 from support.bags import START, TENTH, TOPIC, TYPES, raw, string, write
 from vps_ros.errors import InputError
-from vps_ros.recording.reader import BagReader
-from vps_ros.recording.salvage_mcap import SalvagedMcap
+from vps_ros.recording.frames import BagReader
 
 COUNT = 12
 RANDOM = np.random.default_rng(0)
@@ -178,18 +177,6 @@ def test_damage_that_shows_only_while_reading(tmp_path):
     found, (loss,) = read(part)
     assert found == [0, 1, 2, 3, 4, 5, 7, 8, 9, 10, 11]
     assert loss.count == 1
-
-
-@pytest.mark.parametrize(
-    "form", [name for name, (storage, mode, _) in FORMS.items() if storage == MCAP and mode != FILE]
-)
-def test_both_ways_of_reading_agree(form, tmp_path):
-    part = build(tmp_path / "bag", *FORMS[form])
-    salvaged = SalvagedMcap(part, str(part))
-    assert salvaged.losses == []
-    assert {name: count for name, (_, count) in salvaged.topics.items()} == {TOPIC: COUNT, "/chatter": COUNT}
-    assert [m.time for m in salvaged.messages([TOPIC])] == [START + k * TENTH for k in range(COUNT)]
-    salvaged.close()
 
 
 def test_rows_beyond_a_hole_in_sqlite_are_read(tmp_path):

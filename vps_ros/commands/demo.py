@@ -25,7 +25,7 @@ from vps_ros.evaluation.report import Entry, Picture, write_html
 from vps_ros.files import refuse_existing, write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
-from vps_ros.recording.reader import BagReader
+from vps_ros.recording.frames import BagReader
 from vps_ros.taxonomy import CITYSCAPES, Taxonomy
 
 DESCRIPTION = """Generate a street drive as a bag, replay it, evaluate it against its exact ground truth.

@@ -17,13 +17,14 @@ from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.label_classes import ClassNames, class_table, common_taxonomy
-from vps_ros.recording.label_topics import LabelTopic, pair_label_topics
-from vps_ros.recording.labelled import (
-    LabelSurvey,
-    RecordedLabels,
-    recorded_labels,
+from vps_ros.recording.labels import (
+    LabelIndex,
+    LabelMessages,
+    LabelTopic,
+    index_labels,
+    pair_label_topics,
+    read_labels,
     seconds,
-    survey_labels,
 )
 from vps_ros.taxonomy import Taxonomy
 
@@ -36,14 +37,14 @@ class _Side:
 
     bag: Bag
     topic: LabelTopic
-    survey: LabelSurvey
+    index: LabelIndex
     table: NDArray[np.int16]
 
     def frames(self, sequence: str) -> Iterator[tuple[int, LabelledFrame]]:
-        for one in recorded_labels(self.bag, self.topic, self.survey.stamps):
+        for one in read_labels(self.bag, self.topic, self.index.stamps):
             yield one.stamp, LabelledFrame(sequence, seconds(one.stamp), one.where, partial(self._read, one))
 
-    def _read(self, recorded: RecordedLabels) -> LabelMap:
+    def _read(self, recorded: LabelMessages) -> LabelMap:
         return LabelMap(*recorded.read(self.table))
 
 
@@ -61,7 +62,7 @@ class BagPairs:
     def __init__(self, cameras: Mapping[str, tuple[_Side, _Side]], taxonomy: Taxonomy) -> None:
         self._cameras = cameras
         self.taxonomy = taxonomy
-        stamps = [(gt.survey.stamps, pred.survey.stamps) for gt, pred in cameras.values()]
+        stamps = [(gt.index.stamps, pred.index.stamps) for gt, pred in cameras.values()]
         self._length = sum(len(np.union1d(*both)) for both in stamps)
         self.absent = sum(len(np.setxor1d(*both)) for both in stamps)
 
@@ -99,7 +100,7 @@ def open_bags(
         allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
 
     Raises:
-        InputError: as `vps_ros.recording.label_topics`, `label_classes` and `labelled`, or frames are missing on either
+        InputError: as `vps_ros.recording.labels` and `label_classes`, or frames are missing on either
             side, or the two have none in common.
     """
     with ExitStack() as stack:
@@ -107,18 +108,18 @@ def open_bags(
         cameras, spare = pair_label_topics(of_gt, of_pred, gt_topic, pred_topic)
         for topic in spare:
             warn(f"{pred}: {topic.image} is of a camera without ground truth and is left out")
-        surveys = {c: (survey_labels(of_gt, t), survey_labels(of_pred, p)) for c, (t, p) in cameras.items()}
-        for both in surveys.values():
+        indexes = {c: (index_labels(of_gt, t), index_labels(of_pred, p)) for c, (t, p) in cameras.items()}
+        for both in indexes.values():
             _check_stamps(bags, both, allow_missing)
-        names = [[both[side].names for both in surveys.values()] for side in (0, 1)]
+        names = [[both[side].names for both in indexes.values()] for side in (0, 1)]
         ours, theirs = map(_together, names)
         common = common_taxonomy(ours, theirs, taxonomy)
 
-        def side(bag: Bag, topic: LabelTopic, survey: LabelSurvey) -> _Side:
-            return _Side(bag, topic, survey, class_table(survey.names, common))
+        def side(bag: Bag, topic: LabelTopic, index: LabelIndex) -> _Side:
+            return _Side(bag, topic, index, class_table(index.names, common))
 
         sides = {
-            c or Path(gt).name.partition(".")[0]: (side(of_gt, t, surveys[c][0]), side(of_pred, p, surveys[c][1]))
+            c or Path(gt).name.partition(".")[0]: (side(of_gt, t, indexes[c][0]), side(of_pred, p, indexes[c][1]))
             for c, (t, p) in cameras.items()
         }
         for where, named in ((ours.where, ours.names), (theirs.where, theirs.names)):
@@ -129,7 +130,7 @@ def open_bags(
             warn(loss)
 
 
-def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelSurvey, LabelSurvey], allow_missing: bool) -> None:
+def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelIndex, LabelIndex], allow_missing: bool) -> None:
     gt, pred = both
     lost = next((f"; {loss}" for bag in bags for loss in bag.losses), "")
     for one in both:
@@ -158,8 +159,8 @@ def _missing(stamps: NDArray[np.int64], what: str, remedy: str, allowed: bool, l
     warn(f"{said}; counted as void")
 
 
-def _span(survey: LabelSurvey) -> str:
-    return f"{seconds(int(survey.stamps[0]))} to {seconds(int(survey.stamps[-1]))}" if len(survey.stamps) else "none"
+def _span(index: LabelIndex) -> str:
+    return f"{seconds(int(index.stamps[0]))} to {seconds(int(index.stamps[-1]))}" if len(index.stamps) else "none"
 
 
 def _together(sides: list[ClassNames]) -> ClassNames:

@@ -1,26 +1,31 @@
-"""`vps-ros inspect`: what a model or a bag contains."""
+"""`vps-ros inspect`: the contents of a model or a bag."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
 import json
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from vps_ros.commands.console import table, warn
-from vps_ros.errors import InputError
+from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import refuse_folder, write_json
-from vps_ros.recording.survey import BagSurvey, survey_bag
+from vps_ros.messages.images import DECODERS
+from vps_ros.messages.typestore import read_message
+from vps_ros.recording.bag import Bag, Topic
 from vps_ros.segmenters import shipped_models
 from vps_ros.segmenters.model_card import ModelDescription, describe_model
 
-DESCRIPTION = "Say what a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds) contains."
+DESCRIPTION = "List the contents of a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds)."
 EXAMPLES = ["vps-ros inspect drive.mcap", "vps-ros inspect recording/ --json bag.json", "vps-ros inspect streets-s"]
 
-_CALENDAR = 10**17
-"""Nanoseconds; clocks that show less count from their start and not from 1970."""
+_MIN_DATE = 10**17
+"""Nanoseconds; a smaller time is shown in seconds, since its clock probably counts from the start of a machine."""
+_MAX_DATE = 253_402_300_799 * 10**9
+"""Nanoseconds; the end of the year 9999, after which datetime has no dates."""
 _TENSOR = ("", "tensor", "type", "shape")
 
 
@@ -41,27 +46,78 @@ def run(args: argparse.Namespace) -> int:
     elif not path.exists():
         raise InputError(f"{path}: no such file; give a bag, an ONNX file or a model ({', '.join(shipped_models())})")
     else:
-        bag = survey_bag(path)
-        _show_bag(bag)
-        found = bag.to_json()
+        found = describe_bag(path)
+        _show_bag(found)
     if args.json:
         write_json(args.json, found)
     return 0
 
 
-def _show_bag(bag: BagSurvey) -> None:
-    began = f"{bag.start / 1e9:.1f} s"
-    if bag.start > _CALENDAR:
-        began = datetime.fromtimestamp(bag.start / 1e9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
-    files = f"{len(bag.files)} file{'s' if len(bag.files) > 1 else ''}, {bag.size / 1e6:.1f} MB"
-    title = f"{bag.path}: {bag.storage}, {files}, {bag.seconds:.1f} s from {began}"
-    # Commands of ROS write the type without its middle too.
-    rows = [[t.name, t.type.replace("/msg/", "/"), t.count, t.hz, t.picture, t.lost] for t in bag.topics]
-    columns = ["topic", "type", "messages", "Hz", "images", "lost"]
-    if not any(t.lost for t in bag.topics):
-        rows, columns = [row[:-1] for row in rows], columns[:-1]
-    table(title, columns, rows)
-    for loss in bag.losses:
+def describe_bag(path: str | Path) -> dict[str, Any]:
+    """The entries of `--json`; raises InputError if there is no bag.
+
+    Times are of the recorder, in nanoseconds. `hz`: messages over the duration of the bag; `lost`: messages known to be
+    missing; `picture`: "1242x375 rgb8" of the first image, or why it cannot be read, "" for other topics.
+    """
+    with Bag(path) as bag:
+        seconds = (bag.end - bag.start) / 1e9
+        topics: list[dict[str, Any]] = []
+        for topic in bag.topics:
+            # The metadata count messages by topic, whatever their types.
+            first = topic.name not in {t["name"] for t in topics}
+            topics.append(
+                {
+                    "name": topic.name,
+                    "type": topic.type,
+                    "count": topic.count,
+                    "hz": (topic.count - 1) / seconds if topic.count > 1 and seconds > 0 else None,
+                    "lost": bag.lost(topic.name) if first else 0,
+                    "picture": _describe_image(bag, topic),
+                }
+            )
+        return {
+            "kind": "bag",
+            "path": str(path),
+            "storage": bag.storage,
+            "files": [str(file) for file in bag.files],
+            "size": sum(file.stat().st_size for file in bag.files),
+            "start": bag.start,
+            "end": bag.end,
+            "topics": topics,
+            "losses": [str(loss) for loss in bag.losses],
+            "duration": seconds,
+            "messages": sum(t.count for t in bag.topics),
+        }
+
+
+def _describe_image(bag: Bag, topic: Topic) -> str:
+    if topic.type not in DECODERS:
+        return ""
+    for message in bag.messages([topic.name], [topic.type]):
+        try:
+            content = read_message(message.data, topic.type)
+            if hasattr(content, "encoding"):
+                return f"{content.width}x{content.height} {content.encoding}"
+            height, width = DECODERS[topic.type](content).shape[:2]
+            return f"{width}x{height} {content.format}"
+        except DroppedFrame as error:
+            return str(error)
+    return ""
+
+
+def _show_bag(bag: Mapping[str, Any]) -> None:
+    start = f"{bag['start'] / 1e9:.1f} s"
+    if _MIN_DATE < bag["start"] < _MAX_DATE:
+        start = datetime.fromtimestamp(bag["start"] / 1e9, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+    files = f"{len(bag['files'])} file{'s' if len(bag['files']) > 1 else ''}, {bag['size'] / 1e6:.1f} MB"
+    title = f"{bag['path']}: {bag['storage']}, {files}, {bag['duration']:.1f} s from {start}"
+    columns = {"name": "topic", "type": "type", "count": "messages", "hz": "Hz", "picture": "images", "lost": "lost"}
+    if not any(t["lost"] for t in bag["topics"]):
+        del columns["lost"]
+    # The commands of ROS also omit /msg/.
+    topics = [t | {"type": t["type"].replace("/msg/", "/")} for t in bag["topics"]]
+    table(title, list(columns.values()), [[t[key] for key in columns] for t in topics])
+    for loss in bag["losses"]:
         warn(loss)
 
 
@@ -90,7 +146,7 @@ def _show_model(model: ModelDescription) -> None:
 
 
 def _source(text: str) -> list[tuple[str, Any]]:
-    """Where the model came from, an entry a row: exports write it as JSON, others as they like."""
+    """The origin of the model, one row per entry if it is JSON, as exports write it."""
     try:
         found = json.loads(text)
     except json.JSONDecodeError:

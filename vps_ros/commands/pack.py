@@ -1,4 +1,4 @@
-"""`vps-ros pack`: a folder of images, or a video, as a bag."""
+"""`vps-ros pack`: converts a folder of images, or a video, to a bag."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
 from vps_ros.messages.typestore import make_message
-from vps_ros.recording.pictures import DEFAULT_HZ, Picture, open_pictures
+from vps_ros.recording.image_files import DEFAULT_HZ, StampedImage, open_images
 from vps_ros.recording.writer import STORAGES, BagWriter
 
 DESCRIPTION = (
     "Make a bag from a folder of images (in natural order) or a video file. Stamps are those of the video, or count "
-    "from 1 s at --hz. JPEG and PNG files are passed on byte for byte with --compressed."
+    "from 1 s at --hz. With --compressed, JPEG and PNG files are written unchanged."
 )
 EXAMPLES = [
     "vps-ros pack images/ -o drive.mcap --hz 30",
@@ -32,7 +33,9 @@ _JPEG_QUALITY = 95
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", help="folder of images, or a video file")
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
-    parser.add_argument("--hz", type=float, help=f"frames per second (default: {DEFAULT_HZ:g}, or the video's own)")
+    parser.add_argument(
+        "--hz", type=float, help=f"frames per second (default: {DEFAULT_HZ:g}; a video has its own times)"
+    )
     parser.add_argument("--compressed", action="store_true", help="write CompressedImage, on TOPIC/compressed")
     parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: mcap")
     parser.add_argument("--topic", default="/camera/image_raw", help="default: /camera/image_raw")
@@ -41,38 +44,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    pictures = open_pictures(args.images, args.hz)
+    images = open_images(args.images, args.hz)
     topic = f"{args.topic.rstrip('/')}/compressed" if args.compressed else args.topic
     sizes: Counter[tuple[int, ...]] = Counter()
-    # Camera images hardly shrink: compression would cost time at every replay, and save nothing.
+    # Lossless compression hardly shrinks camera images, and costs time at every replay.
     with BagWriter(args.output, args.force, storage=args.storage, compress=False) as bag:
         make = _compressed if args.compressed else _raw
-        for picture in progress(pictures, "pack", pictures.count):
-            sizes[picture.image.shape[1::-1]] += 1
-            header = make_header(picture.stamp, args.frame_id)
-            bag.write(topic, make(picture, header), picture.stamp)
+        for image in progress(images, "pack", images.count):
+            sizes[image.image.shape[1::-1]] += 1
+            header = make_header(image.stamp, args.frame_id)
+            bag.write(topic, make(image, header), image.stamp)
     if len(sizes) > 1:
         found = ", ".join(f"{w}x{h} ({count})" for (w, h), count in sizes.most_common())
-        warn(f"images have several sizes: {found}; tracks start afresh wherever the size changes")
-    for loss in pictures.losses:
+        warn(f"images have several sizes: {found}; each change of size starts a new sequence")
+    for loss in images.losses:
         warn(str(loss))
     note(f"{Path(args.output)}: {sum(sizes.values())} frames on {topic}")
     return 0
 
 
-def _raw(picture: Picture, header: Any) -> Any:
-    grey = "mono16" if picture.image.itemsize == 2 else "mono8"
-    return array_to_image(picture.image, grey if picture.image.ndim == 2 else "rgb8", header)
+def _raw(image: StampedImage, header: Any) -> Any:
+    grey = "mono16" if image.image.itemsize == 2 else "mono8"
+    return array_to_image(image.image, grey if image.image.ndim == 2 else "rgb8", header)
 
 
-def _compressed(picture: Picture, header: Any) -> Any:
-    data, kind = picture.encoded or (_to_jpeg(picture), "jpeg")
+def _compressed(image: StampedImage, header: Any) -> Any:
+    data, kind = image.encoded or (_to_jpeg(image.image), "jpeg")
     pixels = np.frombuffer(data, np.uint8)
     return make_message("sensor_msgs/msg/CompressedImage", header=header, format=kind, data=pixels)
 
 
-def _to_jpeg(picture: Picture) -> bytes:
-    image = picture.image
+def _to_jpeg(image: NDArray[Any]) -> bytes:
     if image.itemsize == 2:
         image = cv2.convertScaleAbs(image, alpha=1 / 257)
     if image.ndim == 3:

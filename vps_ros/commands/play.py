@@ -1,4 +1,4 @@
-"""`vps-ros play`: a bag's images on the ROS 2 wire."""
+"""`vps-ros play`: publishes the images of a bag over DDS."""
 
 from __future__ import annotations
 
@@ -11,41 +11,44 @@ from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.dds import Signals, add_dds_flags, join
 from vps_ros.config import RELIABILITIES
 from vps_ros.errors import InputError
+from vps_ros.messages.images import DECODERS
 from vps_ros.recording.bag import Bag
-from vps_ros.recording.message import Message
-from vps_ros.recording.reader import choose_image_topic
+from vps_ros.recording.frames import choose_image_topic
+from vps_ros.recording.storage import Message
 
 DESCRIPTION = (
-    "Publish a bag's images on the ROS 2 wire (DDS) at the pace at which they were recorded, stamps and all, without "
-    "ROS. Begins when somebody listens."
+    "Publish the images of a bag over DDS, as ROS 2 does, with their stamps and at the pace of the recording. "
+    "ROS is not needed. Starts with the first subscriber."
 )
 EXAMPLES = [
     "vps-ros play drive.mcap",
     "vps-ros play drive/ --topic /front/image_raw --rate 0.5 --loop",
     "vps-ros play drive.mcap & vps-ros live --image /camera/image_raw",
 ]
-_ALONE = 0.1
-"""Seconds between rounds of a single image."""
-_LAST = 2.0
-"""Seconds for the last images to reach who listens."""
+MAX_GAP_SECONDS = 10.0
+"""Longest pause between messages: if a clock is set during the recording, the times of messages differ by decades."""
+_SINGLE_IMAGE_SECONDS = 0.1
+"""Period of --loop for a single image."""
+_FLUSH_SECONDS = 2.0
+"""Time for the last images to reach the subscribers."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bag", help="a .mcap or .db3 file, or a rosbag2 folder")
+    parser.add_argument("--topic", action="append", help="image topic; repeat it for several (default: the only one)")
     parser.add_argument(
-        "--topic", action="append", help="image topic, again and again for several (default: the only one)"
+        "--rate", type=float, default=1.0, metavar="R", help="speed relative to the recording (default: 1)"
+    )
+    parser.add_argument("--loop", action="store_true", help="repeat until interrupted; stamps jump back at each start")
+    parser.add_argument(
+        "--reliability", choices=RELIABILITIES, default="reliable", help="offered reliability (default: reliable)"
     )
     parser.add_argument(
-        "--rate", type=float, default=1.0, metavar="R", help="times the pace of the recording (default: 1)"
-    )
-    parser.add_argument(
-        "--loop", action="store_true", help="begin again at the end, until interrupted; time jumps back"
-    )
-    parser.add_argument(
-        "--reliability", choices=RELIABILITIES, default="reliable", help="what is offered (default: reliable)"
-    )
-    parser.add_argument(
-        "--wait", type=float, default=3.0, metavar="S", help="seconds to wait for a subscriber at most (default: 3)"
+        "--wait",
+        type=float,
+        default=3.0,
+        metavar="S",
+        help="seconds to wait for a subscriber (default: 3)",
     )
     add_dds_flags(parser)
 
@@ -58,46 +61,60 @@ def run(args: argparse.Namespace) -> int:
     with log_to_stderr(), closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as participant:
         from vps_ros.live.transport import QosProfile
 
-        topics = [choose_image_topic(bag, name) for name in args.topic or [None]]
-        writers = {t.name: participant.writer(t.name, t.type, QosProfile(args.reliability)) for t in topics}
-        note(f"domain {participant.domain}: {', '.join(f'{t.name} ({t.count})' for t in topics)}; Ctrl-C ends")
-        patience = monotonic() + args.wait
+        topics = [topic for name in args.topic or [None] for topic in choose_image_topic(bag, name)]
+        published = {t: _published_topic(t.name, t.type, len([o for o in topics if o.name == t.name])) for t in topics}
+        writers = {
+            (t.name, t.type): participant.writer(name, t.type, QosProfile(args.reliability))
+            for t, name in published.items()
+        }
+        counts = ", ".join(f"{name} ({t.count})" for t, name in published.items())
+        note(f"domain {participant.domain}: {counts}; Ctrl-C ends")
+        deadline = monotonic() + args.wait
         while not any(writer.subscribers for writer in writers.values()):
-            if signals.wait(0.05) or monotonic() > patience:
+            if signals.wait(0.05) or monotonic() > deadline:
                 break
-        sent = lost = 0
+        sent = failed = 0
         with ticker() as show:
-            for due, message in _paced(bag, set(writers), args.rate, args.loop):
+            for due, message in _schedule(bag, {t.name for t in topics}, args.rate, args.loop):
                 if signals.wait(due - monotonic()):
                     break
-                if writers[message.topic].send_cdr(message.data):
+                if writers[message.topic, message.type].send_cdr(message.data):
                     sent += 1
                 else:
-                    lost += 1
+                    failed += 1
                 show(f"{sent} images sent")
             else:
                 for writer in writers.values():
-                    writer.flush(_LAST)
+                    writer.flush(_FLUSH_SECONDS)
         for loss in bag.losses:
             warn(str(loss))
-    note(f"{sent} images sent" + (f", {lost} could not be" if lost else ""))
+    note(f"{sent} images sent" + (f", {failed} could not be" if failed else ""))
     return 0
 
 
-def _paced(bag: Bag, topics: set[str], rate: float, again: bool) -> Iterator[tuple[float, Message]]:
-    """Each message with the time of monotonic() at which it is due; `again`: without end, the images in a round."""
-    began = monotonic()
+def _published_topic(name: str, kind: str, types: int) -> str:
+    """A DDS topic has one type: if a topic of the bag has both, compressed images get the name that ROS gives them."""
+    return f"{name}/compressed" if types > 1 and kind.endswith("CompressedImage") else name
+
+
+def _schedule(bag: Bag, topics: set[str], rate: float, loop: bool) -> Iterator[tuple[float, Message]]:
+    """Each image message with its time of publication on the clock of monotonic(); `loop`: without end."""
+    due = start = monotonic()
+    shortened = False
     while True:
-        first = due = None
-        count = 0
-        for message in bag.messages(topics):
-            first = message.time if first is None else first
-            due = max(began + (message.time - first) / 1e9 / rate, due or began)
+        previous, count = None, 0
+        for message in bag.messages(topics, DECODERS):
+            gap = 0.0 if previous is None else (message.time - previous) / 1e9
+            if gap > MAX_GAP_SECONDS and not shortened:
+                shortened = True
+                warn(f"{bag.path}: pauses above {MAX_GAP_SECONDS:g} s are shortened, the first is {gap:.0f} s")
+            due += min(gap, MAX_GAP_SECONDS) / rate
+            previous = message.time
             count += 1
             yield due, message
-        if not again or due is None:
+        if not loop or not count:
             return
-        # The first image follows the last one as images usually follow each other.
+        # The first image follows the last one at the mean interval.
         images = count / len(topics)
-        usual = (due - began) / (images - 1) if images > 1 else 0.0
-        began = due + (usual or _ALONE / rate)
+        interval = (due - start) / (images - 1) if images > 1 else 0.0
+        due = start = due + (interval or _SINGLE_IMAGE_SECONDS / rate)

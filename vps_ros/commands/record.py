@@ -1,4 +1,4 @@
-"""`vps-ros record`: what is on the ROS 2 wire, as a bag."""
+"""`vps-ros record`: records topics from DDS to a bag."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ if TYPE_CHECKING:
     from vps_ros.live.dds import DdsParticipant, Reader
 
 DESCRIPTION = (
-    "Record topics of the ROS 2 wire (DDS) as a rosbag2, without ROS: all whose types are known here, or those that "
-    "are named. Runs until interrupted; the bag is there when it has ended."
+    "Record ROS 2 topics from DDS to a rosbag2, without ROS: the given ones, or all whose types are known. Runs until "
+    "interrupted; the bag is written at the end."
 )
 EXAMPLES = [
     "vps-ros record -o drive.mcap",
     "vps-ros record /camera/image_raw /vps/tracks /vps/segments -o drive",
 ]
-_WAITING = 500
-"""Messages that may wait for the disk."""
+_QUEUE_SIZE = 500
+"""Messages that are not written yet."""
 _DEPTH = 100
+"""History depth of subscriptions."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="default: all whose types are known")
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help="default: all of known types")
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
     add_dds_flags(parser)
@@ -48,54 +49,55 @@ def run(args: argparse.Namespace) -> int:
             ended = False
             while not ended:
                 ended = signals.wait(0.1)
-                recorder.look()
-                for topic, kind, latched, data, at in recorder.take():
-                    bag.write_raw(topic, kind, data, at, latched)
+                recorder.discover()
+                for topic, kind, latched, data, time in recorder.take():
+                    bag.write_raw(topic, kind, data, time, latched)
                     count += 1
-                show(f"{count} messages of {len(recorder.heard)} topics")
+                show(f"{count} messages of {len(recorder.subscribed)} topics")
         if not count:
-            raise InputError(f"{args.output}: nothing came{' on ' + ', '.join(sorted(wanted)) if wanted else ''}")
-    note(f"{count} messages of {len(recorder.heard)} topics")
-    for topic in sorted(wanted - recorder.heard - recorder.unknown):
-        warn(f"nobody published {topic}")
-    if recorder.lost:
-        warn(f"{recorder.lost} messages lost: the disk is too slow for them")
+            topics = f" on {', '.join(sorted(wanted))}" if wanted else ""
+            raise InputError(f"{args.output}: no message was received{topics}; check the domain and the topic names")
+    note(f"{count} messages of {len(recorder.subscribed)} topics")
+    for topic in sorted(wanted - recorder.subscribed - recorder.unknown):
+        warn(f"{topic} has no publisher")
+    if recorder.dropped:
+        warn(f"{recorder.dropped} messages were dropped: the disk is too slow")
     return 0
 
 
 class _Recorder:
-    """Subscribes to each topic as it is offered; what comes waits in `waiting`, in the order of its coming."""
+    """Subscribes to each topic when its publisher is discovered; queues messages in the order of arrival."""
 
     def __init__(self, participant: DdsParticipant, wanted: set[str]) -> None:
         self._participant, self._wanted = participant, wanted
         self._readers: dict[str, tuple[Reader, str, QosProfile]] = {}
         self.unknown: set[str] = set()
-        self.waiting: Queue = Queue(_WAITING)
-        self.lost = 0
+        self._queue: Queue = Queue(_QUEUE_SIZE)
+        self.dropped = 0
 
     @property
-    def heard(self) -> set[str]:
-        """Topics that somebody has published."""
+    def subscribed(self) -> set[str]:
+        """Topics that have had a publisher."""
         return set(self._readers)
 
-    def look(self) -> None:
-        """Subscribes to what is new, in a quality of service that every publisher of the topic can meet."""
+    def discover(self) -> None:
+        """Subscribes to new topics, with a quality of service that is compatible with every publisher."""
         offers: dict[str, list[Endpoint]] = {}
         for offer in self._participant.publishers():
             if offer.topic in self._wanted or not self._wanted:
                 offers.setdefault(offer.topic, []).append(offer)
-        for topic, there in offers.items():
+        for topic, offered in offers.items():
             best = QosProfile(depth=_DEPTH, latched=True)
-            reader, kind, before = self._readers.get(topic, (None, there[0].kind, best))
+            reader, kind, before = self._readers.get(topic, (None, offered[0].kind, best))
             if kind not in typestore().types:
                 if self._wanted and topic not in self.unknown:
-                    warn(f"{topic} is a {kind}, whose definition is not known here; it is left out")
+                    warn(f"{topic} is a {kind}, an unknown type; it is not recorded")
                 self.unknown.add(topic)
                 continue
-            # A topic of a bag has one type.
-            there = [one for one in there if one.kind == kind]
-            reliable = before.reliability == "reliable" and all(one.qos.reliability == "reliable" for one in there)
-            latched = before.latched and all(one.qos.latched for one in there)
+            # rosbag2 expects one type per topic.
+            offered = [offer for offer in offered if offer.kind == kind]
+            reliable = before.reliability == "reliable" and all(o.qos.reliability == "reliable" for o in offered)
+            latched = before.latched and all(offer.qos.latched for offer in offered)
             profile = QosProfile("reliable" if reliable else "best_effort", _DEPTH, latched)
             if reader is None or profile != before:
                 if reader is not None:
@@ -104,16 +106,16 @@ class _Recorder:
                 self._readers[topic] = self._participant.reader(topic, kind, profile, take), kind, profile
 
     def take(self) -> list[tuple[str, str, bool, bytes, int]]:
-        """What has come: topic, type, whether it is for latecomers too, CDR, nanoseconds of its coming."""
-        here = []
+        """Received messages: topic, type, whether it is transient local, CDR, and time of arrival in nanoseconds."""
+        received = []
         while True:
             try:
-                here.append(self.waiting.get_nowait())
+                received.append(self._queue.get_nowait())
             except Empty:
-                return here
+                return received
 
     def _take(self, topic: str, kind: str, latched: bool, data: bytes) -> None:
         try:
-            self.waiting.put_nowait((topic, kind, latched, data, time_ns()))
+            self._queue.put_nowait((topic, kind, latched, data, time_ns()))
         except Full:
-            self.lost += 1
+            self.dropped += 1

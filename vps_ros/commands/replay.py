@@ -1,4 +1,4 @@
-"""`vps-ros replay`: the node's work on a recorded drive."""
+"""`vps-ros replay`: runs the pipeline on a recording."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
 from vps_ros.files import refuse_folder, write_json
 from vps_ros.online import OnlinePanoptic
-from vps_ros.recording.open import open_frames
-from vps_ros.recording.pictures import DEFAULT_HZ
+from vps_ros.recording.frames import FrameSource, open_frames
+from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay
-from vps_ros.recording.sources import FrameSource
 from vps_ros.recording.writer import BagWriter
 
 DESCRIPTION = (
-    "Track every object of a recorded drive: reads a bag, a film or a folder of images, writes a bag. Deterministic; "
-    "no frame is dropped. Stamps are those of the bag or film, or count from 1 s at --hz."
+    "Track every object in a recording: reads a bag, a video or a folder of images, writes a bag. Deterministic; "
+    "no frame is skipped for lack of time. Stamps are those of the bag or video, or count from 1 s at --hz."
 )
 EXAMPLES = [
     "vps-ros replay drive.mcap -o tracked.mcap",
@@ -35,14 +34,16 @@ EXAMPLES = [
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "source", help="a bag (.mcap or .db3 file, rosbag2 folder), a film, or a folder of images in natural order"
+        "source", help="a bag (.mcap or .db3 file, rosbag2 folder), a video, or a folder of images in natural order"
     )
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
-    parser.add_argument("--topic", help="image topic of a bag; needed when it has several")
+    parser.add_argument("--topic", help="image topic of a bag; required if it has several")
     parser.add_argument(
-        "--hz", type=float, help=f"frames per second of images (default: {DEFAULT_HZ:g}) or a film (default: its own)"
+        "--hz",
+        type=float,
+        help=f"frames per second of images (default: {DEFAULT_HZ:g}); a video has its own times",
     )
-    parser.add_argument("--overlay", metavar="F.mp4", help="also draw the result as a video")
+    parser.add_argument("--overlay", metavar="F.mp4", help="also write the result as a video")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_parameter_flags(parser)
@@ -54,11 +55,11 @@ def run(args: argparse.Namespace) -> int:
         refuse_folder(args.json, args.force)
     for output in (args.output, args.overlay, args.json):
         if output and Path(output).resolve() == Path(args.source).resolve():
-            raise InputError(f"{output}: is the input too; choose another output")
+            raise InputError(f"{output}: is also the input; choose another output")
     if args.source.isdecimal() and not Path(args.source).exists():
         raise InputError(
             f"{args.source}: replay reads recordings, and a camera has no end; take its frames in Python with "
-            f"vps_ros.open_frames({args.source}), or give a film, a folder of images or a bag"
+            f"vps_ros.open_frames({args.source}), or give a video, a folder of images or a bag"
         )
     with open_frames(args.source, topic=args.topic, hz=args.hz) as source:
         summary = replay_source(source, config, args.output, args.overlay, args.force)
@@ -77,20 +78,20 @@ def replay_source(
     force: bool,
     sinks: tuple[Sink, ...] = (),
 ) -> Summary:
-    """Replays an open source into a bag and, where `overlay` is given, a video; says on stderr what was lost."""
-    # Before the model is loaded, which takes time: what they refuse is said at once.
+    """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr."""
+    # Checked before the model is loaded, which takes time.
     writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
     pipeline = OnlinePanoptic(config)
     length = "" if source.count is None else f"{source.count} frames, "
     note(f"{source.name}: {length}model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
     with ExitStack() as outputs:
         outputs.enter_context(writer)
-        every: list[Sink] = [lambda frame, result: writer.write_frame(result, pipeline.taxonomy), *sinks]
+        all_sinks: list[Sink] = [lambda frame, result: writer.write_frame(result, pipeline.taxonomy), *sinks]
         if video:
             outputs.enter_context(video)
             draw = Overlay(pipeline.taxonomy, min_height=360)
-            every.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
-        summary = replay(progress(source.frames(), "replay", source.count), pipeline, every)
+            all_sinks.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
+        summary = replay(progress(source.frames(), "replay", source.count), pipeline, all_sinks)
     for loss in source.losses:
         warn(str(loss))
     for reason, count in summary.dropped.items():
@@ -100,7 +101,7 @@ def replay_source(
 
 
 def show(figures: dict, title: str) -> None:
-    """The figures of a replay as a table for people."""
+    """Prints the figures of a replay as a table."""
     rows = [
         ("frames", figures["frames"]),
         ("tracks", figures["tracks"]),

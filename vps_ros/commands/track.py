@@ -17,7 +17,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing, refuse_folder, write_json
 from vps_ros.offline import TrackedMap, load, track_maps
 from vps_ros.parallel import in_order
-from vps_ros.recording.pictures import DEFAULT_HZ, check_hz
+from vps_ros.recording.image_files import DEFAULT_HZ, check_hz
 from vps_ros.recording.replay import Summary
 from vps_ros.taxonomy import KITTI_STEP, TAXONOMIES, Taxonomy
 

@@ -90,6 +90,6 @@ def nanoseconds(time: Any) -> int:
 
 
 def full_name(name: str) -> str:
-    """The type name with `/msg/`, which some recorders leave out."""
+    """The type name with its kind; some recorders write `std_msgs/String` for `std_msgs/msg/String`."""
     package, _, rest = name.partition("/")
-    return name if rest.startswith("msg/") or not rest else f"{package}/msg/{rest}"
+    return f"{package}/msg/{rest}" if rest and "/" not in rest else name

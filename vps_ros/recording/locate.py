@@ -1,4 +1,4 @@
-"""Finds the files of a recording, and says what is wrong with a path that is none."""
+"""Finds the data files of a recording."""
 
 from __future__ import annotations
 
@@ -11,77 +11,79 @@ from typing import Any
 import yaml
 
 from vps_ros.errors import InputError
+from vps_ros.files import natural_key
 from vps_ros.messages.typestore import full_name
+from vps_ros.recording import mcap, sqlite
 from vps_ros.recording.compression import ZSTD_MAGIC
-from vps_ros.recording.loss import Loss
-from vps_ros.recording.pictures import FORMATS
+from vps_ros.recording.image_files import FORMATS
+from vps_ros.recording.storage import Loss
 
-MCAP_MAGIC = b"\x89MCAP0\r\n"
-SQLITE_MAGIC = b"SQLite format 3\x00"
-_ENDINGS = (".mcap", ".db3", ".mcap.zstd", ".db3.zstd", ".mcap.zst", ".db3.zst")
-_BAG_ENDINGS = (*_ENDINGS, ".bag")
+_ENDING = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
 _METADATA = "metadata.yaml"
+_FORMATS = ((mcap.MAGIC, "mcap"), (sqlite.MAGIC, "sqlite3"), (ZSTD_MAGIC, "zstd"))
+_DATE = re.compile(r"\d{4}[-_.]?\d\d[-_.]?\d\d([-_.T]?\d\d[-_.:]?\d\d[-_.:]?\d\d)?")
+_NUMBER_FIRST = re.compile(rf"(\d+)_(?:(.+)_)?{_DATE.pattern}")
+_NUMBER_LAST = re.compile(r"_(\d+)$")
 
 
 @dataclass(frozen=True)
 class Located:
-    """Where a recording is.
+    """The data files of a recording.
 
     Attributes:
-        parts: its files, in order.
-        expected: topic -> (type, messages), of the parts above and the missing ones, as metadata.yaml says;
-            empty where there is none.
-        losses: parts that are listed but not there, and metadata that cannot be read.
+        files: in the order of metadata.yaml, or of their names.
+        expected: topic -> (type, number of messages) by metadata.yaml, also of missing files; empty without it.
+        losses: missing files, unlisted files, unreadable metadata.
     """
 
-    parts: tuple[Path, ...]
+    files: tuple[Path, ...]
     expected: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     losses: tuple[Loss, ...] = ()
 
 
 def locate(path: str | Path) -> Located:
-    """The files of the bag at `path`: a data file, a rosbag2 folder, or its metadata.yaml.
+    """The data files of the bag at `path`: a data file, a rosbag2 folder, or its metadata.yaml.
 
-    Raises InputError when there is nothing, or something that is no bag.
+    Raises InputError if there is no bag, or there are several.
     """
     path = Path(path)
     if path.name == _METADATA and path.is_file():
         path = path.parent
     if path.is_dir():
-        return _folder(path)
+        return _locate_in_folder(path)
     if not path.exists():
         raise InputError(f"{path}: no such file; give a .mcap or .db3 file, or a rosbag2 folder")
-    kind_of(path)
+    file_format(path)
     return Located((path,))
 
 
 def is_bag(path: str | Path) -> bool:
-    """Whether `path` is to be read as a bag, whole or damaged, and not as images or a film; False where nothing is."""
+    """Whether `path` is a bag, complete or damaged, rather than images or a video."""
     path = Path(path)
     if path.is_dir():
         names = [p.name for p in path.iterdir()]
-        if any(name.endswith(_BAG_ENDINGS) for name in names):
+        if any(_has_bag_name(name) for name in names):
             return True
         return _METADATA in names and not any(name.lower().endswith(FORMATS) for name in names)
-    if path.name == _METADATA or path.name.endswith(_BAG_ENDINGS):
+    if path.name == _METADATA or _has_bag_name(path.name):
         return path.exists()
     try:
-        kind_of(path)
+        file_format(path)
     except InputError:
         return False
     return True
 
 
-def kind_of(path: Path) -> str:
-    """ "mcap", "sqlite3" or "zstd", from the file's first bytes; raises InputError when it is none of them."""
+def file_format(path: Path) -> str:
+    """ "mcap", "sqlite3" or "zstd", from the first bytes of a file; raises InputError for any other."""
     try:
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    for magic, kind in ((MCAP_MAGIC, "mcap"), (SQLITE_MAGIC, "sqlite3"), (ZSTD_MAGIC, "zstd")):
+    for magic, name in _FORMATS:
         if head.startswith(magic):
-            return kind
+            return name
     if head.startswith(b"#ROSBAG V"):
         new = path.with_suffix("").name
         raise InputError(
@@ -92,10 +94,14 @@ def kind_of(path: Path) -> str:
     raise InputError(f"{path}: is not a bag; give a .mcap or .db3 file, or a rosbag2 folder")
 
 
-def _folder(folder: Path) -> Located:
+def _has_bag_name(name: str) -> bool:
+    return bool(_ENDING.search(name)) or name.endswith(".bag")
+
+
+def _locate_in_folder(folder: Path) -> Located:
     metadata = folder / _METADATA
     if not metadata.is_file():
-        return Located(_parts_without_metadata(folder))
+        return Located(_files_of_one_recording(folder))
     try:
         information = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
         names = [PurePosixPath(str(name)).name for name in information["relative_file_paths"]]
@@ -106,35 +112,31 @@ def _folder(folder: Path) -> Located:
             )
             for entry in information["topics_with_message_count"]
         }
-        per_file = _counts(information)
+        per_file = _message_counts(information)
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        found = _parts_without_metadata(folder)
-        return Located(found, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
-    parts: list[Path] = []
-    missing: list[str] = []
-    for name in names:
-        part = _existing(folder, name)
-        parts.append(part) if part else missing.append(name)
-    if not parts:
-        return _renamed(folder, names)
-    losses: tuple[Loss, ...] = ()
+        files = _files_of_one_recording(folder)
+        return Located(files, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
+    found = {name: _existing(folder, name) for name in names}
+    files = tuple(file for file in found.values() if file)
+    unlisted = [p for p in _data_files(folder) if p not in files]
+    if not files:
+        if names and not unlisted:
+            raise InputError(f"{folder}: {_METADATA} lists {_shorten(names)}, which is missing; copy it there")
+        files = _files_of_one_recording(folder)
+        what = f"lists {_shorten(names) or 'no file'}; {_shorten([p.name for p in files])} is read instead"
+        return Located(files, losses=(Loss(what, str(metadata)),))
+    losses = []
+    missing = [name for name, file in found.items() if not file]
     if missing:
-        known = sum(per_file.get(name, 0) for name in missing)
-        what = f"{len(missing)} of {len(names)} parts are missing ({_shorten(missing)})"
-        losses = (Loss(what, str(folder), known),)
-    return Located(tuple(parts), expected, losses)
+        what = f"{len(missing)} of {len(names)} files are missing ({_shorten(missing)})"
+        losses.append(Loss(what, str(folder), sum(per_file.get(name, 0) for name in missing)))
+    if unlisted:
+        what = f"does not list {_shorten([p.name for p in unlisted])}, which is not read; delete {_METADATA} to read it"
+        losses.append(Loss(what, str(metadata)))
+    return Located(files, expected, tuple(losses))
 
 
-def _renamed(folder: Path, listed: list[str]) -> Located:
-    """Data files that metadata.yaml does not list, where none of those that it lists is there."""
-    if listed and not any(p.name.endswith(_ENDINGS) for p in folder.iterdir()):
-        raise InputError(f"{folder}: {_METADATA} lists {_shorten(listed)}, which is not there; copy it beside it")
-    found = _parts_without_metadata(folder)
-    what = f"lists {_shorten(listed) or 'no file'}; {_shorten([p.name for p in found])} is read instead"
-    return Located(found, losses=(Loss(what, str(folder / _METADATA)),))
-
-
-def _counts(information: Mapping[str, Any]) -> dict[str, int]:
+def _message_counts(information: Mapping[str, Any]) -> dict[str, int]:
     entries = information.get("files") or ()
     return {PurePosixPath(str(e["path"])).name: int(e.get("message_count", 0)) for e in entries}
 
@@ -147,22 +149,49 @@ def _existing(folder: Path, name: str) -> Path | None:
     return None
 
 
-def _parts_without_metadata(folder: Path) -> tuple[Path, ...]:
-    """Data files of one recording, in the order of their numbers; raises InputError when there are none or several."""
-    found = sorted((p for p in folder.iterdir() if p.name.endswith(_ENDINGS) and p.is_file()), key=_number)
-    if not found:
+def _data_files(folder: Path) -> list[Path]:
+    files = [p for p in folder.iterdir() if _ENDING.search(p.name) and p.is_file()]
+    # A recorder that compresses files may stop before it has deleted the uncompressed one.
+    names = {p.name for p in files}
+    files = [p for p in files if not (p.suffix in (".zst", ".zstd") and p.stem in names)]
+    return sorted(files, key=natural_key)
+
+
+def _files_of_one_recording(folder: Path) -> tuple[Path, ...]:
+    """The data files of a folder without metadata; raises InputError if there are none, or those of several bags."""
+    files = _data_files(folder)
+    if not files:
         if any(p.suffix == ".bag" for p in folder.iterdir()):
             raise InputError(f"{folder}: holds ROS 1 bags; convert them with `rosbags-convert` first")
         empty = "is an empty folder" if not any(folder.iterdir()) else "holds no bag"
         raise InputError(f"{folder}: {empty}; give a .mcap or .db3 file, or a folder with {_METADATA}")
-    if len({re.sub(r"_\d+$", "", p.name.partition(".")[0]) for p in found}) > 1:
-        raise InputError(f"{folder}: holds several bags; choose one of {_shorten([p.name for p in found])}")
-    return tuple(found)
+    split: dict[str, list[str]] = {}
+    for file in files:
+        recording, number = _recording_and_number(_ENDING.sub("", file.name))
+        split.setdefault(recording, []).append(number)
+    if len(split) > 1:
+        raise InputError(
+            f"{folder}: holds several bags ({_shorten(list(split))}); give one file, or move each bag to its own folder"
+        )
+    (numbers,) = split.values()
+    if len(set(numbers)) < len(numbers):
+        raise InputError(
+            f"{folder}: holds several bags (two files have the same number: {_shorten([p.name for p in files])}); "
+            "give one file, or move each bag to its own folder"
+        )
+    return tuple(files)
 
 
-def _number(path: Path) -> tuple[int, str]:
-    number = re.search(r"_(\d+)\.", path.name)
-    return (int(number[1]) if number else 0, path.name)
+def _recording_and_number(name: str) -> tuple[str, str]:
+    """Name of the recording and number of the file: `drive_3`, or `3_drive_2025_09_30-09_03_30`, the newer naming."""
+    first = _NUMBER_FIRST.fullmatch(name)
+    if first:
+        return first[2] or "", str(int(first[1]))
+    last = _NUMBER_LAST.search(name)
+    # The end of a date is no number of a file.
+    if last and last.start() >= max((m.end() for m in _DATE.finditer(name)), default=0):
+        return name[: last.start()], str(int(last[1]))
+    return name, ""
 
 
 def _shorten(names: list[str]) -> str:

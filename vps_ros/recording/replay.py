@@ -1,4 +1,4 @@
-"""The node's work on a recorded drive: every frame in order, none dropped for being late."""
+"""Runs the pipeline on a recording: every frame, in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Sink = Callable[[Frame, PanopticFrame], None]
 
 @dataclass
 class Summary:
-    """What a replay did; grows frame by frame."""
+    """Figures of a replay, updated with every frame."""
 
     milliseconds: list[tuple[float, ...]] = field(default_factory=list)
     tracks: set[Hashable] = field(default_factory=set)
@@ -26,12 +26,12 @@ class Summary:
     seconds: float = 0.0
 
     def add(self, milliseconds: Mapping[str, float], tracks: Iterable[Hashable]) -> None:
-        """A frame's time in each of STAGES, and the objects known after it, by whatever tells them apart."""
+        """Adds the times of a frame in STAGES, and identifiers of the objects that are tracked after it."""
         self.milliseconds.append(tuple(milliseconds[stage] for stage in STAGES))
         self.tracks.update(tracks)
 
     def to_json(self) -> dict:
-        """The `--json` of `replay` and `track`: latencies are of the pipeline's step, fps of the whole command."""
+        """The `--json` of `replay` and `track`: latency of the pipeline's step, fps of the whole command."""
         times = np.array(self.milliseconds).reshape(-1, len(STAGES))
         p50, p99 = np.percentile(times.sum(1), [50, 99])
         return {
@@ -44,12 +44,12 @@ class Summary:
 
 
 def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Sink]) -> Summary:
-    """Steps the pipeline over `frames` and hands each result to every sink.
+    """Runs the pipeline on `frames` and passes each result to every sink.
 
-    A frame that cannot be used is counted by its reason and skipped; raises InputError when that is all of them.
+    A frame that cannot be used is skipped and counted by its reason; raises InputError if no frame is left.
     """
     summary, sinks = Summary(), tuple(sinks)
-    began = perf_counter()
+    start = perf_counter()
     for frame in frames:
         try:
             result = pipeline.step(frame)
@@ -59,8 +59,8 @@ def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Si
         summary.add(result.milliseconds, (track.track_id for track in result.tracks))
         for sink in sinks:
             sink(frame, result)
-    summary.seconds = perf_counter() - began
+    summary.seconds = perf_counter() - start
     if not summary.milliseconds:
-        why = f"; the first reason: {next(iter(summary.dropped))}" if summary.dropped else ""
-        raise InputError(f"no frame could be used{why}")
+        first = f"; the first reason: {next(iter(summary.dropped))}" if summary.dropped else ""
+        raise InputError(f"no frame could be used{first}")
     return summary

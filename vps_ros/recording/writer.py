@@ -22,23 +22,23 @@ from vps_ros.messages.typestore import typestore
 from vps_ros.taxonomy import Taxonomy
 
 STORAGES = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-# The newest layout of metadata.yaml that ROS 2 Humble reads as well: it wants the QoS profiles as text.
+# The newest version of metadata.yaml that ROS 2 Humble reads: it requires QoS profiles as a string.
 _VERSION = 8
 _MARKER = "metadata.yaml"
-_FOREVER = QosTime(9223372036, 854775807)
+_INFINITE = QosTime(9223372036, 854775807)
 
 
 class BagWriter:
-    """A bag that is either whole or not there; the same messages give the same bytes.
+    """Writes a bag atomically; the same messages give the same bytes.
 
     Args:
         path: `*.mcap` becomes one file, any other name a rosbag2 folder.
-        force: replace what is there.
+        force: replace an existing bag.
         storage: "mcap", or "sqlite3" for a folder.
-        compress: zstd chunks (mcap only). Segment maps shrink to a small part, camera images hardly.
+        compress: zstd chunks (mcap only). Effective for segment maps, hardly for camera images.
 
     Use as a context manager: the bag appears at `path` when the block ends without an error.
-    Raises InputError when `path` exists (without `force`), cannot be written, or does not fit the storage.
+    Raises InputError if `path` exists (without `force`), cannot be written, or does not fit the storage.
     """
 
     def __init__(self, path: str | Path, force: bool = False, *, storage: str = "mcap", compress: bool = True) -> None:
@@ -47,7 +47,7 @@ class BagWriter:
         self._storage = storage
         self._compress = compress
         self._connections: dict[str, Any] = {}
-        self._labelled: tuple[str, Taxonomy] | None = None
+        self._label_info_written: tuple[str, Taxonomy] | None = None
         self._single = self.path.suffix == ".mcap"
         if storage not in STORAGES:
             raise InputError(f"{path}: storage {storage!r} is not one of {', '.join(STORAGES)}")
@@ -65,10 +65,10 @@ class BagWriter:
 
     @contextmanager
     def _open(self) -> Iterator[Writer]:
-        with atomic_write(self.path, self._force, _MARKER) as draft:
-            # rosbags makes a folder and writes its name into the data file too; one file of its own must not
-            # depend on what it is called.
-            folder = draft.with_name("folder") / "recording" if self._single else draft
+        with atomic_write(self.path, self._force, _MARKER) as temporary:
+            # rosbags creates a folder and writes its name into the data file, whose content must not depend on
+            # the name of the output.
+            folder = temporary.with_name("folder") / "recording" if self._single else temporary
             writer = Writer(folder, version=_VERSION, storage_plugin=STORAGES[self._storage])
             if self._compress and self._storage == "mcap":
                 writer.set_compression(CompressionMode.STORAGE, CompressionFormat.ZSTD)
@@ -76,25 +76,25 @@ class BagWriter:
                 with writer:
                     yield writer
             except sqlite3.OperationalError as error:
-                # SQLite tells neither the file nor the system's reason.
+                # The error of SQLite has neither the file nor errno.
                 if "full" in str(error):
                     raise OSError(errno.ENOSPC, str(error), str(self.path)) from None
                 raise InputError(f"{self.path}: cannot be written ({error}); check the disk and its limits") from None
             if self._single:
-                (folder / f"{folder.name}.mcap").rename(draft)
+                (folder / f"{folder.name}.mcap").rename(temporary)
 
     def write(self, topic: str, message: Any, stamp: int, latched: bool = False) -> None:
-        """Serialises a message at `stamp` (ns, log and publish time); `latched` offers it to late subscribers."""
+        """Writes a message at `stamp` (ns, log and publish time); `latched`: transient local durability."""
         kind = message.__msgtype__
         self.write_raw(topic, kind, typestore().serialize_cdr(message, kind), stamp, latched)
 
     def write_raw(self, topic: str, kind: str, data: bytes | memoryview, stamp: int, latched: bool = False) -> None:
-        """As `write`, for a message of type `kind` that is serialised already."""
+        """As `write`, for a serialised message of type `kind`."""
         if topic not in self._connections:
             self._connections[topic] = self._writer.add_connection(
                 topic, kind, typestore=typestore(), offered_qos_profiles=[_profile(latched)]
             )
-        # Recordings count time from zero; a stamp before the epoch can only come from a broken clock.
+        # Times in recordings are unsigned.
         self._writer.write(self._connections[topic], max(int(stamp), 0), data)
 
     def write_frame(
@@ -105,7 +105,7 @@ class BagWriter:
         prefix: str = "/vps",
         ids: bool = False,
     ) -> None:
-        """The topics of one panoptic frame under `prefix`.
+        """Writes the topics of one panoptic frame under `prefix`.
 
         Args:
             overlay: uint8 [H, W, 3] picture for the topic `overlay`.
@@ -116,12 +116,12 @@ class BagWriter:
             message = output(name, frame, taxonomy, lambda: overlay)
             self.write(f"{prefix}/{name}", message, frame.stamp, latched=name == LABEL_INFO)
 
-        if self._labelled != (prefix, taxonomy):
+        if self._label_info_written != (prefix, taxonomy):
             write(LABEL_INFO)
-            self._labelled = (prefix, taxonomy)
-        left_out = {"panoptic_ids": not ids, "overlay": overlay is None}
+            self._label_info_written = (prefix, taxonomy)
+        omitted = {"panoptic_ids": not ids, "overlay": overlay is None}
         for name in OUTPUTS:
-            if not left_out.get(name):
+            if not omitted.get(name):
                 write(name)
 
 
@@ -131,9 +131,9 @@ def _profile(latched: bool) -> Qos:
         depth=1 if latched else 10,
         reliability=QosReliability.RELIABLE,
         durability=QosDurability.TRANSIENT_LOCAL if latched else QosDurability.VOLATILE,
-        deadline=_FOREVER,
-        lifespan=_FOREVER,
+        deadline=_INFINITE,
+        lifespan=_INFINITE,
         liveliness=QosLiveliness.AUTOMATIC,
-        liveliness_lease_duration=_FOREVER,
+        liveliness_lease_duration=_INFINITE,
         avoid_ros_namespace_conventions=False,
     )

@@ -1,4 +1,4 @@
-"""Folders of images and videos as camera frames with stamps."""
+"""Reads image files, folders of images and videos."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from numpy.typing import NDArray
 from vps_ros.errors import InputError
 from vps_ros.files import natural_key
 from vps_ros.messages.images import is_cut_jpeg
-from vps_ros.recording.loss import Loss
+from vps_ros.recording.storage import Loss
 
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first frame, nanoseconds: one second, since zero means "not set" in ROS."""
 FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 DEFAULT_HZ = 10.0
-_PASSED_ON = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+_COMPRESSED_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
 
 
 @dataclass(frozen=True)
-class Picture:
-    """One image to be packed.
+class StampedImage:
+    """An image of a folder or a video.
 
     Attributes:
         image: uint8 [H, W, 3] RGB or uint8 / uint16 [H, W] grey.
         stamp: nanoseconds.
-        encoded: the file's own bytes and their format ("jpeg", "png"), where it has one that ROS knows.
+        encoded: content of the file and its format ("jpeg", "png"), if a CompressedImage can hold it unchanged.
     """
 
     image: NDArray[Any]
@@ -41,29 +41,29 @@ class Picture:
 
 
 class ImageFolder:
-    """Images of a folder in natural order (2 before 10), `hz` a second; or a single image file.
+    """Images of a folder in natural order (2 before 10) at `hz` per second; or a single image file.
 
-    Raises InputError when there are none; while iterating, when one cannot be decoded (it is named).
+    Raises InputError if there are none; during iteration, if one cannot be decoded (the message names it).
     """
 
     losses: tuple[Loss, ...] = ()
 
     def __init__(self, path: Path, hz: float | None = None) -> None:
         self.hz = DEFAULT_HZ if hz is None else hz
-        self.files = [path] if path.is_file() else sorted(_images(path), key=natural_key)
+        self.files = [path] if path.is_file() else sorted(_image_paths(path), key=natural_key)
         self.count = len(self.files)
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[StampedImage]:
         for index, file in enumerate(self.files):
             image, encoded = read_image(file)
-            yield Picture(image, stamp_of(index, self.hz), encoded)
+            yield StampedImage(image, stamp_of(index, self.hz), encoded)
 
 
 class Video:
-    """Frames of a video file at the video's own times, or `hz` a second.
+    """Frames of a video file at its own times, or at `hz` per second.
 
-    Raises InputError when it cannot be opened or holds no video. `losses` says, after iterating, why frames at its end
-    could not be decoded.
+    Raises InputError if it cannot be opened or holds no video. After iteration, `losses` says how many frames at its
+    end could not be decoded, and why.
     """
 
     def __init__(self, path: Path, hz: float | None = None) -> None:
@@ -72,7 +72,7 @@ class Video:
         with self._open() as container:
             self.count = container.streams.video[0].frames or None
 
-    def __iter__(self) -> Iterator[Picture]:
+    def __iter__(self) -> Iterator[StampedImage]:
         self.losses = ()
         with self._open() as container:
             stream = container.streams.video[0]
@@ -86,17 +86,17 @@ class Video:
                         first = frame.pts if first is None else first
                         elapsed = (frame.pts - first) * Fraction(frame.time_base) * 1_000_000_000
                         stamp = FIRST_STAMP + round(elapsed)
-                    yield Picture(frame.to_ndarray(format="rgb24"), stamp)
+                    yield StampedImage(frame.to_ndarray(format="rgb24"), stamp)
             except av.FFmpegError as error:
                 if index < 0:
                     raise InputError(f"{self.path}: no frame can be decoded ({error.strerror})") from None
-                self._lose(f"only the first {index + 1} frames can be decoded ({error.strerror})", index + 1)
+                self._set_loss(f"only the first {index + 1} frames can be decoded ({error.strerror})", index + 1)
             if index < 0:
                 raise InputError(f"{self.path}: holds no frames")
             if self.count and index + 1 < self.count and not self.losses:
-                self._lose(f"only {index + 1} of its {self.count} frames are there", index + 1)
+                self._set_loss(f"only {index + 1} of its {self.count} frames are there", index + 1)
 
-    def _lose(self, what: str, read: int) -> None:
+    def _set_loss(self, what: str, read: int) -> None:
         self.losses = (Loss(what, str(self.path), max((self.count or 0) - read, 0)),)
 
     def _open(self) -> Any:
@@ -113,8 +113,8 @@ class Video:
         return container
 
 
-def open_pictures(path: str | Path, hz: float | None = None) -> ImageFolder | Video:
-    """The images of a folder or the frames of a video; raises InputError when there is neither."""
+def open_images(path: str | Path, hz: float | None = None) -> ImageFolder | Video:
+    """The images of a folder or the frames of a video; raises InputError if there is neither."""
     path = Path(path)
     if hz is not None:
         check_hz(hz)
@@ -126,27 +126,27 @@ def open_pictures(path: str | Path, hz: float | None = None) -> ImageFolder | Vi
 
 
 def check_hz(hz: float) -> None:
-    """Raises InputError for a rate that no camera has."""
+    """Raises InputError for a rate outside 0.001 to 1000000 frames per second."""
     if not 1e-3 <= hz <= 1e6:
         raise InputError(f"hz {hz:g}: give frames per second between 0.001 and 1000000")
 
 
 def stamp_of(index: int, hz: float) -> int:
-    """Nanoseconds of frame `index` (from 0), without the drift that adding up rounded steps would have."""
+    """Stamp of frame `index` (from 0), nanoseconds, without the drift of a sum of rounded steps."""
     return FIRST_STAMP + round(index * 1_000_000_000 / Fraction(hz))
 
 
 def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:
-    """A file's pixels as in Picture, and its bytes where they can be passed on; EXIF orientation is ignored.
+    """Pixels and encoded content of an image file, as in StampedImage; EXIF orientation is ignored.
 
-    Raises InputError that names the file when it cannot be decoded.
+    Raises InputError if it cannot be decoded (the message names the file).
     """
     remedy = "replace or remove it"
     try:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); {remedy}") from None
-    kind = _PASSED_ON.get(file.suffix.lower())
+    kind = _COMPRESSED_FORMATS.get(file.suffix.lower())
     packed = np.frombuffer(data, np.uint8)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
@@ -167,7 +167,7 @@ def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:
 def to_rgb(image: NDArray[Any], where: str = "image") -> NDArray[np.uint8]:
     """uint8 [H, W, 3] of an image in RGB [H, W, 3] or grey [H, W] or [H, W, 1], uint8 or uint16.
 
-    Raises InputError that begins with `where` for any other array.
+    Raises InputError for any other array; the message begins with `where`.
     """
     if image.ndim == 3 and image.shape[2] == 1:
         image = image[..., 0]
@@ -185,7 +185,7 @@ def to_rgb(image: NDArray[Any], where: str = "image") -> NDArray[np.uint8]:
     return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB) if image.ndim == 2 else image
 
 
-def _images(folder: Path) -> list[Path]:
+def _image_paths(folder: Path) -> list[Path]:
     found = [p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.is_file()]
     if found:
         return found

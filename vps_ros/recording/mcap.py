@@ -1,0 +1,331 @@
+"""Reads MCAP files, complete or damaged (specification: https://mcap.dev/spec).
+
+The data section is read directly, record by record. An index that lists some messages only therefore loses nothing; it
+saves the decompression of chunks while messages are counted, if its counts equal those of the statistics.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+import zlib
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vps_ros.errors import InputError
+from vps_ros.messages.typestore import full_name
+from vps_ros.recording.compression import Damaged, decompress
+from vps_ros.recording.storage import Loss, Message, merge_by_time, type_name
+
+MAGIC = b"\x89MCAP0\r\n"
+_FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = 2, 3, 4, 5, 6, 7, 8
+_STATISTICS, _DATA_END = 11, 15
+_RECORD = struct.Struct("<BQ")
+_MESSAGE_HEAD = struct.Struct("<HIQQ")
+_CHUNK_HEAD = struct.Struct("<QQQII")
+_FOOTER_BODY = struct.Struct("<QQI")
+_STATISTICS_HEAD = struct.Struct("<QHIIIIQQI")
+_RUN_BYTES = 1 << 20
+_ERRORS = (struct.error, UnicodeDecodeError, Damaged)
+
+
+class _Channel(NamedTuple):
+    topic: str
+    schema: int
+    encoding: str
+
+
+@dataclass
+class _Block:
+    """A chunk, or consecutive messages outside chunks.
+
+    Attributes:
+        begin, end: byte range in the file.
+        chunk: whether it is a chunk record.
+        truncated: whether the record continues beyond `end`.
+        indexed: channel -> number of messages by the message index.
+        counts: channel -> number of messages that can be read.
+        first, last: times of messages, nanoseconds; None while unknown.
+        error: why it cannot be read.
+    """
+
+    begin: int
+    end: int
+    chunk: bool
+    truncated: bool = False
+    indexed: Counter[int] = field(default_factory=Counter)
+    counts: Counter[int] = field(default_factory=Counter)
+    first: int | None = None
+    last: int | None = None
+    error: str = ""
+
+    def add_times(self, first: int, last: int) -> None:
+        self.first = first if self.first is None else min(self.first, first)
+        self.last = last if self.last is None else max(self.last, last)
+
+
+class McapFile:
+    """An open MCAP file; see storage.DataFile.
+
+    Args:
+        name: path for messages to the user.
+
+    Raises InputError if the file is damaged and no message can be read.
+    """
+
+    storage = "mcap"
+
+    def __init__(self, file: Path, name: str) -> None:
+        self._name = name
+        self._schemas: dict[int, str] = {}
+        self._channels: dict[int, _Channel] = {}
+        self._blocks: list[_Block] = []
+        self._chunks: list[int] = []
+        self._counted: Counter[int] = Counter()
+        self._counted_total: int | None = None
+        self._damage: list[Loss] = []
+        self._file = file.open("rb")
+        self._mmap = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+        self._data = memoryview(self._mmap)
+        try:
+            with suppress(*_ERRORS):
+                self._read_summary()
+            self._read_data_section()
+            if not self._index_is_complete():
+                for block in self._blocks:
+                    self._load(block)
+            if self.losses and not self.topics.total():
+                raise InputError(f"{name}: {self.losses[0].what.partition(';')[0]}, and no message can be read")
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._data.release()
+        # A memoryview in use elsewhere keeps the mapping open until it is released.
+        with suppress(BufferError):
+            self._mmap.close()
+        self._file.close()
+
+    @property
+    def topics(self) -> Counter[tuple[str, str]]:
+        topics = Counter({self._topic(c): 0 for c in self._channels})
+        for channel, count in self._found().items():
+            if channel in self._channels:
+                topics[self._topic(channel)] += count
+        return topics
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        blocks = [(b.first, b.last) for b in self._blocks if b.first is not None and b.last is not None]
+        return (min(first for first, _ in blocks), max(last for _, last in blocks)) if blocks else None
+
+    @property
+    def losses(self) -> list[Loss]:
+        losses = list(self._damage)
+        for block in self._blocks:
+            if block.error:
+                at = block.begin - _RECORD.size
+                losses.append(Loss(f"the damaged chunk at byte {at} is left out ({block.error})", self._name))
+        found = self._found()
+        undefined = sum(count for channel, count in found.items() if channel not in self._channels)
+        if undefined:
+            losses.append(Loss(f"{undefined} messages on channels that are not defined are left out", self._name))
+        declared = max(self._counted_total or 0, self._declared().total())
+        if declared > found.total() and not losses:
+            what = f"holds {found.total()} of the {declared} messages that its index and statistics list"
+            losses.append(Loss(what, self._name))
+        return losses
+
+    def lost(self, topic: str) -> int:
+        declared, found = self._declared(), self._found()
+        return sum(max(declared[c] - found[c], 0) for c, channel in self._channels.items() if channel.topic == topic)
+
+    def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
+        channels = {c for c, channel in self._channels.items() if topics is None or channel.topic in topics}
+        wanted = [b for b in self._blocks if b.first is not None and not channels.isdisjoint(b.counts)]
+        return merge_by_time([(b.first or 0, partial(self._messages, b, channels)) for b in wanted])
+
+    def _messages(self, block: _Block, channels: set[int]) -> Iterator[Message]:
+        content, found = self._load(block)
+        for time, channel, begin, end in sorted((f for f in found if f[1] in channels), key=lambda f: f[0]):
+            yield Message(*self._topic(channel), time, bytes(content[begin:end]))
+
+    def _topic(self, channel: int) -> tuple[str, str]:
+        topic, schema, encoding = self._channels[channel]
+        return topic, type_name(full_name(self._schemas.get(schema, "")), encoding)
+
+    def _found(self) -> Counter[int]:
+        return _sum(b.counts for b in self._blocks)
+
+    def _declared(self) -> Counter[int]:
+        return _sum(b.indexed for b in self._blocks) | self._counted
+
+    def _index_is_complete(self) -> bool:
+        """Whether statistics, chunk headers and message indexes agree, and all channels are defined outside chunks."""
+        found = self._found()
+        return (
+            not self._damage
+            and all(not b.chunk or (b.first, b.last) == self._header_times(b) for b in self._blocks)
+            and found.total() == self._counted_total
+            and (found == +self._counted or not self._counted)
+            and all(c in self._channels and self._channels[c].schema in (0, *self._schemas) for c in found)
+        )
+
+    def _header_times(self, chunk: _Block) -> tuple[int, int]:
+        start, end = struct.unpack_from("<QQ", self._data, chunk.begin)
+        return start, end
+
+    def _read_summary(self) -> None:
+        """Statistics, definitions, and the places of chunks, by which reading goes on after damage."""
+        data = self._data
+        at = len(data) - len(MAGIC) - _FOOTER_BODY.size - _RECORD.size
+        if at < len(MAGIC) or _RECORD.unpack_from(data, at) != (_FOOTER, _FOOTER_BODY.size):
+            return
+        start, _, _ = _FOOTER_BODY.unpack_from(data, at + _RECORD.size)
+        if not len(MAGIC) <= start < at:
+            return
+        for kind, begin, end in _records(data[:at], start):
+            if kind == _CHUNK_INDEX:
+                (offset,) = struct.unpack_from("<Q", data, begin + 16)
+                self._chunks.append(offset)
+            elif kind == _STATISTICS:
+                self._counted_total, *_, length = _STATISTICS_HEAD.unpack_from(data, begin)
+                entries = begin + _STATISTICS_HEAD.size
+                self._counted.update(dict(struct.iter_unpack("<HQ", data[entries : entries + length])))
+            else:
+                self._define(kind, data, begin, end)
+        self._chunks = sorted({c for c in self._chunks if c < start})
+
+    def _read_data_section(self) -> None:
+        data, size, at = self._data, len(self._data), len(MAGIC)
+        while at + _RECORD.size <= size:
+            index = bisect_right(self._chunks, at)
+            limit = self._chunks[index] if index < len(self._chunks) else size
+            kind, length = _RECORD.unpack_from(data, at)
+            begin, end = at + _RECORD.size, at + _RECORD.size + length
+            if kind in (_DATA_END, _FOOTER) and limit == size:
+                return
+            if kind == _CHUNK:
+                self._blocks.append(_Block(begin, min(end, limit), True, end > limit))
+            damaged = kind == 0 or end > limit or (kind != _CHUNK and at in self._chunks[index - 1 : index])
+            if not damaged:
+                try:
+                    self._read_record(kind, begin, end)
+                except _ERRORS:
+                    self._damage.append(Loss(f"a damaged record at byte {at} is left out", self._name))
+                at = end
+            elif limit < size:
+                self._damage.append(Loss(f"damaged at byte {at}; reading continues at byte {limit}", self._name))
+                at = limit
+            else:
+                break
+        what = f"cut off or damaged at byte {min(at, size)}; what came before is read"
+        self._damage.append(Loss(what, self._name))
+
+    def _read_record(self, kind: int, begin: int, end: int) -> None:
+        """A record of the data section, outside chunks."""
+        last = self._blocks[-1] if self._blocks else None
+        if kind == _MESSAGE:
+            channel, _, time, _ = _MESSAGE_HEAD.unpack_from(self._data, begin)
+            start = begin - _RECORD.size
+            if last is None or last.chunk or last.end != start or end - last.begin > _RUN_BYTES:
+                last = _Block(start, start, False)
+                self._blocks.append(last)
+            last.end = end
+            last.counts[channel] += 1
+            last.add_times(time, time)
+        elif kind == _MESSAGE_INDEX and last is not None and last.chunk:
+            channel, length = struct.unpack_from("<HI", self._data, begin)
+            times = np.frombuffer(self._data[begin + 6 : min(begin + 6 + length, end)], "<u8")[::2]
+            if len(times):
+                last.indexed[channel] += len(times)
+                last.counts[channel] += len(times)
+                last.add_times(int(times.min()), int(times.max()))
+        else:
+            self._define(kind, self._data, begin, end)
+
+    def _define(self, kind: int, data: memoryview, begin: int, end: int) -> None:
+        if kind == _SCHEMA:
+            (number,) = struct.unpack_from("<H", data, begin)
+            self._schemas.setdefault(number, _string(data, begin + 2, end)[0])
+        elif kind == _CHANNEL:
+            number, schema = struct.unpack_from("<HH", data, begin)
+            topic, at = _string(data, begin + 4, end)
+            encoding, _ = _string(data, at, end)
+            self._channels.setdefault(number, _Channel(topic, schema, encoding))
+
+    def _load(self, block: _Block) -> tuple[memoryview, list[tuple[int, int, int, int]]]:
+        """The block's content and its messages: time, channel, and byte range in the content. Updates its counts."""
+        found: list[tuple[int, int, int, int]] = []
+        try:
+            content = self._content(block)
+            for kind, begin, end in _records(content):
+                if kind == _MESSAGE:
+                    channel, _, time, _ = _MESSAGE_HEAD.unpack_from(content, begin)
+                    found.append((time, channel, begin + _MESSAGE_HEAD.size, end))
+                else:
+                    self._define(kind, content, begin, end)
+        except _ERRORS as error:
+            # The end of a truncated chunk is reported once, as the end of the file.
+            if not block.truncated:
+                block.error = str(error)
+            if not found:
+                content = memoryview(b"")
+        block.counts = Counter(channel for _, channel, _, _ in found)
+        if found:
+            block.add_times(min(found)[0], max(found)[0])
+        return content, found
+
+    def _content(self, block: _Block) -> memoryview:
+        data = self._data[block.begin : block.end]
+        if not block.chunk:
+            return data
+        _, _, size, checksum, length = _CHUNK_HEAD.unpack_from(data)
+        at = _CHUNK_HEAD.size + length
+        compression = bytes(data[_CHUNK_HEAD.size : at]).decode()
+        (stored,) = struct.unpack_from("<Q", data, at)
+        content: Any = data[at + 8 :][:stored]
+        if compression:
+            content, _ = decompress(content, compression)
+        # What follows the declared size is padding; what is missing is an error only if the record is all there.
+        content = memoryview(content)[:size]
+        if len(content) == size:
+            if checksum and zlib.crc32(content) != checksum:
+                raise Damaged("its checksum is wrong")
+        elif not block.truncated:
+            raise Damaged(f"{len(content)} of its {size} bytes can be read")
+        return content
+
+
+def _records(data: memoryview, at: int = 0) -> Iterator[tuple[int, int, int]]:
+    """Complete records: opcode and byte range of the content."""
+    while at + _RECORD.size <= len(data):
+        kind, length = _RECORD.unpack_from(data, at)
+        at += _RECORD.size
+        if at + length > len(data):
+            return
+        yield kind, at, at + length
+        at += length
+
+
+def _sum(counters: Iterable[Counter[int]]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for counter in counters:
+        total.update(counter)
+    return total
+
+
+def _string(data: memoryview, at: int, end: int) -> tuple[str, int]:
+    (length,) = struct.unpack_from("<I", data, at)
+    if at + 4 + length > end:
+        raise Damaged("a string exceeds its record")
+    return bytes(data[at + 4 : at + 4 + length]).decode(), at + 4 + length

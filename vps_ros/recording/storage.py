@@ -1,0 +1,94 @@
+"""What the readers of MCAP and SQLite3 files have in common."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+
+class Message(NamedTuple):
+    """Topic, full type name, time at which it was recorded (nanoseconds), and serialised content (CDR)."""
+
+    topic: str
+    type: str
+    time: int
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Something that could not be read.
+
+    Attributes:
+        what: one line for the user.
+        where: file or topic.
+        count: number of lost messages; 0 if unknown.
+        topic: topic of the lost messages; "" if several topics may be affected.
+    """
+
+    what: str
+    where: str
+    count: int = 0
+    topic: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
+
+
+class DataFile(Protocol):
+    """An open data file of a recording. Damage may be found only while messages are read; properties are up to date."""
+
+    storage: str
+
+    @property
+    def topics(self) -> Mapping[tuple[str, str], int]:
+        """(topic, type) -> number of messages. The type of messages other than CDR ends with their encoding."""
+
+    @property
+    def span(self) -> tuple[int, int] | None:
+        """Times of the first and the last message, nanoseconds; None if the file holds no messages."""
+
+    @property
+    def losses(self) -> Sequence[Loss]: ...
+
+    def lost(self, topic: str) -> int:
+        """Number of messages of a topic that the file should hold and that cannot be read."""
+
+    def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
+        """Messages of these topics (None: all) by time."""
+
+    def close(self) -> None: ...
+
+
+def type_name(name: str, encoding: str) -> str:
+    """The type of a topic as DataFile.topics has it."""
+    return name or "unknown type" if encoding == "cdr" else f"{name} ({encoding or 'unknown encoding'})".strip()
+
+
+def merge_by_time(sources: Sequence[tuple[int, Callable[[], Iterator[Message]]]]) -> Iterator[Message]:
+    """Messages of several sources in the order of their times.
+
+    Args:
+        sources: time of the first message, and a function that opens the source. A source is opened only when its first
+            message is due, so that a long recording needs little memory.
+    """
+    waiting = sorted(range(len(sources)), key=lambda i: sources[i][0], reverse=True)
+    heap: list[tuple[int, int, Message, Iterator[Message]]] = []
+    while heap or waiting:
+        while waiting and (not heap or sources[waiting[-1]][0] <= heap[0][0]):
+            order = waiting.pop()
+            iterator = sources[order][1]()
+            first = next(iterator, None)
+            if first is not None:
+                heapq.heappush(heap, (first.time, order, first, iterator))
+        if not heap:
+            continue
+        _, order, message, iterator = heap[0]
+        yield message
+        following = next(iterator, None)
+        if following is None:
+            heapq.heappop(heap)
+        else:
+            heapq.heapreplace(heap, (following.time, order, following, iterator))

@@ -44,8 +44,8 @@ def with_graph(host: Path, path: Path) -> Path:
 def _kmax(backbone: str, size: tuple[int, int], half: bool, path: Path) -> None:
     import torch
 
-    from vps_ros.learning import graphs
-    from vps_ros.learning.export import OUTPUTS, Deployed
+    from vps_ros.learning.export import graphs
+    from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
     from vps_ros.learning.kmax.architecture import published
     from vps_ros.learning.kmax.export import card_of
     from vps_ros.learning.kmax.model import KMaxDeepLab

@@ -31,12 +31,12 @@ def run(progress) -> dict:
     import torch
 
     from vps_ros.datasets.streets import SCENARIOS
-    from vps_ros.learning.clips import spread
-    from vps_ros.learning.data import StreetsData
-    from vps_ros.learning.drives import validation_drives
-    from vps_ros.learning.models import kind_for
-    from vps_ros.learning.start import trained
-    from vps_ros.learning.validation import judge, predict
+    from vps_ros.learning.data.clips import spread
+    from vps_ros.learning.data.entries import StreetsData
+    from vps_ros.learning.data.streets import validation_drives
+    from vps_ros.learning.kinds import kind_for
+    from vps_ros.learning.training.initial_weights import trained
+    from vps_ros.learning.training.validation import judge, predict
 
     torch.set_num_threads(2)
     model, recipe, _, limits = trained(model_path(Config().model))
@@ -46,7 +46,7 @@ def run(progress) -> dict:
     truths = [(np.asarray(d.semantic[i]), np.asarray(d.instance[i])) for d, i in frames]
     figures = {}
     for size in progress(SIZES, "sizes", len(SIZES)):
-        report = judge(predict(kind, model, frames, kind.spec(size, False)), limits)
+        report = judge(predict(kind, model, frames, kind.input_spec(size, False)), limits)
         figures["{}x{}".format(*size)] = {
             "PQ": report.pq.all,
             "PQ things": report.pq.things,

@@ -91,8 +91,8 @@ def file_measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, A
 
 def frames_of(folder: Path, part: Part) -> list[tuple[Any, int]]:
     """Labelled frames: clip and index."""
-    from vps_ros.learning.data import FolderData
-    from vps_ros.learning.folders import Folders
+    from vps_ros.learning.data.entries import FolderData
+    from vps_ros.learning.data.sources import Folders
 
     data = FolderData(
         format=part.format,
@@ -120,9 +120,9 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
 
     from vps_ros.datasets.class_mapping import source_table
     from vps_ros.datasets.formats import DATA_SETS
-    from vps_ros.learning.models import kind_for
-    from vps_ros.learning.start import trained
-    from vps_ros.learning.validation import judge, predict
+    from vps_ros.learning.kinds import kind_for
+    from vps_ros.learning.training.initial_weights import trained
+    from vps_ros.learning.training.validation import judge, predict
 
     torch.set_num_threads(2)
     network, recipe, _, limits = trained(Path(model) if Path(model).exists() else model_path(model))
@@ -131,11 +131,15 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     classes = DATA_SETS[part.format].classes
     renamed = None if classes.taxonomy == taxonomy else (classes.taxonomy, source_table(classes, taxonomy))
     own = "{}x{}".format(*part.size)
-    inputs = {STRETCHED: kind.spec(size, False), FITTED: kind.spec(size, True), own: kind.spec(part.size, True)}
+    inputs = {
+        STRETCHED: kind.input_spec(size, False),
+        FITTED: kind.input_spec(size, True),
+        own: kind.input_spec(part.size, True),
+    }
     scores = {}
     for name, spec in inputs.items():
         predictions = predict(kind, network, frames, spec)
-        report = judge(predictions, limits or kind.limits, taxonomy, kind.activation, renamed)
+        report = judge(predictions, limits or kind.thresholds, taxonomy, kind.activation, renamed)
         scores[name] = scores_of(report, f"{spec.width}x{spec.height}", len(frames), classes)
     return scores
 

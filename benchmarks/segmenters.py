@@ -77,9 +77,9 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
 
 
 def _cpu(progress, room: Path) -> dict:
-    from vps_ros.learning.in_graph.exchange import exchange
-    from vps_ros.learning.int8 import quantise
-    from vps_ros.learning.street_frames import street_frames
+    from vps_ros.learning.data.streets import street_frames
+    from vps_ros.learning.export.int8 import quantise
+    from vps_ros.learning.in_graph.append import exchange
 
     name = SegmenterParameters().model
     files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}

@@ -8,21 +8,21 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from vps_ros.errors import InputError  # noqa: E402
-from vps_ros.learning.dense_things import (  # noqa: E402
+from vps_ros.learning.data.targets import make_targets, stack  # noqa: E402
+from vps_ros.learning.export.onnx_file import model_card  # noqa: E402
+from vps_ros.learning.kmeans.dense_things import (  # noqa: E402
     PLACE,
     UNIT,
     DenseThings,
     ThingOutput,
     placed,
     stuff_slots,
-    thing_losses,
     thing_slots,
 )
-from vps_ros.learning.export import model_card  # noqa: E402
-from vps_ros.learning.kmeans import KMeansKind  # noqa: E402
+from vps_ros.learning.kmeans.kind import KMeansKind  # noqa: E402
+from vps_ros.learning.kmeans.losses import thing_losses  # noqa: E402
+from vps_ros.learning.kmeans.onnx_weights import unfolded  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.targets import make_targets, stack  # noqa: E402
-from vps_ros.learning.unfold import unfolded  # noqa: E402
 from vps_ros.segmenters.postprocess import from_logits  # noqa: E402
 from vps_ros.segmenters.preprocess import fit  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402
@@ -151,7 +151,7 @@ def test_the_exported_file_gives_segments_and_can_be_learned_from_again(tmp_path
     assert (step, limits) == (5, card.thresholds)
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():
-        mine, theirs = (n.answers(n(image)) for n in (network, again))
+        mine, theirs = (n.model_outputs(n(image)) for n in (network, again))
     assert mine.class_logits.shape == (1, 4 + 7, 20)
     for a, b in zip(mine, theirs, strict=True):
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-3)
@@ -174,8 +174,8 @@ def test_things_are_pasted_before_stuff_of_a_higher_score():
         "query_embeddings": np.zeros((1, 2, 1), np.float32),
     }
     kind = kind_of(dense_things=7)
-    where = fit(kind.spec((8, 8), False), 8, 8)
-    limits = dataclasses.replace(kind.limits, thing_area=0, stuff_area=0)
+    where = fit(kind.input_spec((8, 8), False), 8, 8)
+    limits = dataclasses.replace(kind.thresholds, thing_area=0, stuff_area=0)
     found = from_logits(outputs, where, CITYSCAPES, limits, "sigmoid")
     assert np.append(255, found.class_ids)[found.map[0]].tolist() == [0] * 6 + [CAR] * 2
     found = from_logits(outputs, where, CITYSCAPES, dataclasses.replace(limits, things_first=False), "sigmoid")

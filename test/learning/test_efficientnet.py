@@ -9,13 +9,14 @@ from vps_ros.errors import InputError
 torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
-from vps_ros.learning import efficientnet  # noqa: E402
-from vps_ros.learning.efficientnet import Conv, EfficientNetLite, imagenet_weights, stages_of  # noqa: E402
-from vps_ros.learning.export import model_card  # noqa: E402
-from vps_ros.learning.kmeans import KMeansKind  # noqa: E402
-from vps_ros.learning.model import Architecture, KMeansMaskTransformer  # noqa: E402
+from vps_ros.learning.export.onnx_file import model_card  # noqa: E402
+from vps_ros.learning.kmeans import efficientnet  # noqa: E402
+from vps_ros.learning.kmeans.architecture import Architecture  # noqa: E402
+from vps_ros.learning.kmeans.efficientnet import Conv, EfficientNetLite, imagenet_weights, stages_of  # noqa: E402
+from vps_ros.learning.kmeans.kind import KMeansKind  # noqa: E402
+from vps_ros.learning.kmeans.model import KMeansMaskTransformer  # noqa: E402
+from vps_ros.learning.kmeans.onnx_weights import unfolded  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.unfold import unfolded  # noqa: E402
 
 LITE0 = "efficientnet-lite0"
 
@@ -132,7 +133,7 @@ def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate():
     assert set(rates) == learning
     assert {rate for n, rate in rates.items() if n.startswith("backbone.network.")} == {0.1}
     assert {rate for n, rate in rates.items() if not n.startswith("backbone.network.")} == {1.0}
-    assert kind.spec((96, 64), False).mean == efficientnet.MEAN
+    assert kind.input_spec((96, 64), False).mean == efficientnet.MEAN
 
 
 def test_a_package_that_is_missing_is_named(monkeypatch):

@@ -17,8 +17,8 @@ from vps_ros.trackers.learned import LearnedParameters, load_learned
 
 pytest.importorskip("torch", reason="torch is of the [train] extra")
 onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
-from vps_ros.learning import int8  # noqa: E402
-from vps_ros.learning.street_frames import street_frames  # noqa: E402
+from vps_ros.learning.data.streets import street_frames  # noqa: E402
+from vps_ros.learning.export import int8  # noqa: E402
 
 SHIPPED = str(model_path("streets-s-float"))
 

@@ -20,8 +20,8 @@ from support.hf_checkpoints import HEIGHT, MODELS, SQUARE, WIDTH, one_thread, pi
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config  # noqa: E402
 from vps_ros.frame import Frame  # noqa: E402
-from vps_ros.learning import verify  # noqa: E402
-from vps_ros.learning.export import OUTPUTS  # noqa: E402
+from vps_ros.learning.export import verify  # noqa: E402
+from vps_ros.learning.export.onnx_file import OUTPUTS  # noqa: E402
 from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
 from vps_ros.learning.hf.classes import classes_of  # noqa: E402
 from vps_ros.learning.hf.export import TASK, AsDecided, Imported  # noqa: E402

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from support.hf_checkpoints import change, one_thread, save  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
-from vps_ros.learning import graphs, verify  # noqa: E402
+from vps_ros.learning.export import graphs, verify  # noqa: E402
 from vps_ros.learning.hf import import_checkpoint  # noqa: E402
 from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
 from vps_ros.learning.hf.classes import classes_of  # noqa: E402

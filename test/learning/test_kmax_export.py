@@ -16,7 +16,7 @@ from support import kmax_small  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
-from vps_ros.learning import verify  # noqa: E402
+from vps_ros.learning.export import verify  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture  # noqa: E402
 from vps_ros.learning.kmax.export import FILL, LARGEST, AsAssigned, Padded, card_of, import_checkpoint  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
@@ -183,8 +183,8 @@ def test_half_precision(tmp_path):
 )
 def test_sizes_that_cannot_be(size, near):
     with pytest.raises(InputError, match=f"multiples of 32 plus 1.*try {near}"):
-        Architecture.SIDES.require(size, "kMaX-DeepLab", LARGEST)
-    Architecture.SIDES.require(tuple(int(side) for side in near.split("x")), "kMaX-DeepLab", LARGEST)
+        Architecture.INPUT_SIZES.require(size, "kMaX-DeepLab", LARGEST)
+    Architecture.INPUT_SIZES.require(tuple(int(side) for side in near.split("x")), "kMaX-DeepLab", LARGEST)
 
 
 def test_a_bad_command_leaves_nothing(tmp_path, capsys):

@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from support import SUPPORT  # noqa: E402
+from vps_ros.learning.data.targets import Targets  # noqa: E402
 from vps_ros.learning.kmax import losses  # noqa: E402
 from vps_ros.learning.kmax.losses import CITYSCAPES_LOSSES, KMaxLosses, total_loss, wanted  # noqa: E402
 from vps_ros.learning.kmax.model import Output, Prediction  # noqa: E402
-from vps_ros.learning.targets import Targets  # noqa: E402
 
 REFERENCE = json.loads((SUPPORT / "kmax_reference.json").read_text())["losses"]
 IMAGES, QUERIES, CLASSES, FEATURES, SIZE = 2, 6, 4, 8, (17, 33)

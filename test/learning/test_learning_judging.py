@@ -11,8 +11,7 @@ from support import ROOT  # noqa: E402
 from vps_ros.ablation.sources import CLASSES  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.evaluation.overlaps import overlaps  # noqa: E402
-from vps_ros.learning.judging import Batch, JudgeNetwork, judging_loss  # noqa: E402
-from vps_ros.learning.teacher import STRANGER, Lesson, who  # noqa: E402
+from vps_ros.learning.tracking.match_scorer import STRANGER, Batch, JudgeNetwork, Lesson, judging_loss, who  # noqa: E402  # noqa: E402
 from vps_ros.trackers.hierarchical.assign import read  # noqa: E402
 from vps_ros.trackers.hierarchical.compare import COLUMNS  # noqa: E402
 
@@ -120,8 +119,8 @@ def test_recipe_that_cannot_be_is_refused(tmp_path, capsys, entry, says):
 
 
 def test_the_recipe_in_the_source_tree_is_one():
-    from vps_ros.learning.judging import JudgeRecipe
     from vps_ros.learning.recipe import kind_of
+    from vps_ros.learning.tracking.match_scorer import JudgeRecipe
     from vps_ros.reading import read_file
 
     path = ROOT / "config" / "train" / "hierarchical.yaml"

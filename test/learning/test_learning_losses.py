@@ -9,8 +9,11 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
+from vps_ros.learning.data.targets import Targets, make_targets, stack  # noqa: E402
+from vps_ros.learning.kmeans.architecture import Architecture, LossWeights  # noqa: E402
+from vps_ros.learning.kmeans.losses import total_loss  # noqa: E402
+from vps_ros.learning.kmeans.model import KMeansMaskTransformer  # noqa: E402
 from vps_ros.learning.losses import (  # noqa: E402
-    LossWeights,
     association_losses,
     class_loss,
     discrimination_loss,
@@ -18,10 +21,7 @@ from vps_ros.learning.losses import (  # noqa: E402
     match,
     offset_loss,
     overlaps,
-    total_loss,
 )
-from vps_ros.learning.model import Architecture, KMeansMaskTransformer  # noqa: E402
-from vps_ros.learning.targets import Targets, make_targets, stack  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13

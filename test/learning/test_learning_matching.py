@@ -14,11 +14,19 @@ from vps_ros.frame import Segmentation
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
-from vps_ros.learning.association import Lessons, batch_of, judge, learn, pairs_of  # noqa: E402
-from vps_ros.learning.drives import Drive  # noqa: E402
-from vps_ros.learning.matching import Matcher, match_probability, matching_loss  # noqa: E402
-from vps_ros.learning.sightings import Sighting, sightings  # noqa: E402
-from vps_ros.learning.tracker_training import TrackerRecipe  # noqa: E402
+from vps_ros.learning.data.streets import Drive  # noqa: E402
+from vps_ros.learning.tracking.hybrid import TrackerRecipe  # noqa: E402
+from vps_ros.learning.tracking.matching import (  # noqa: E402  # noqa: E402
+    Lessons,
+    Matcher,
+    batch_of,
+    judge,
+    learn,
+    match_probability,
+    matching_loss,
+    pairs_of,
+)
+from vps_ros.learning.tracking.observations import Sighting, sightings  # noqa: E402
 from vps_ros.reading import read_file  # noqa: E402
 from vps_ros.trackers.hybrid import EmbeddingHistory  # noqa: E402
 from vps_ros.trackers.learned import Learned, read  # noqa: E402

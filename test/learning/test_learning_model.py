@@ -16,15 +16,16 @@ from vps_ros.taxonomy import CITYSCAPES
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 onnx = pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
-from vps_ros.learning import checkpoint  # noqa: E402
-from vps_ros.learning import export as exporting  # noqa: E402
-from vps_ros.learning.data import StreetsData  # noqa: E402
-from vps_ros.learning.graphs import trace  # noqa: E402
-from vps_ros.learning.model import Architecture, KMeansMaskTransformer, assign  # noqa: E402
-from vps_ros.learning.models import kind_for  # noqa: E402
+from vps_ros.learning.data.entries import StreetsData  # noqa: E402
+from vps_ros.learning.export import onnx_file as exporting  # noqa: E402
+from vps_ros.learning.export.graphs import trace  # noqa: E402
+from vps_ros.learning.export.verify import TOLERANCE  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
+from vps_ros.learning.kmeans.architecture import Architecture  # noqa: E402
+from vps_ros.learning.kmeans.model import KMeansMaskTransformer, assign  # noqa: E402
 from vps_ros.learning.recipe import Phase, Recipe, Schedule  # noqa: E402
-from vps_ros.learning.start import begin  # noqa: E402
-from vps_ros.learning.verify import TOLERANCE  # noqa: E402
+from vps_ros.learning.training import checkpoint  # noqa: E402
+from vps_ros.learning.training.initial_weights import begin  # noqa: E402
 
 SMALL = Architecture(queries=8, channels=(16, 16, 16, 16), depths=(1, 1, 1, 1), query_dim=16, mask_dim=16, heads=2)
 CARD = ModelCard("small", CITYSCAPES, InputSpec(64, 96))

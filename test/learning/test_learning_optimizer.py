@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from vps_ros.errors import InputError  # noqa: E402
-from vps_ros.learning.optimizer import ADAMW_SCALE, Muon, Optimizers, _shared_out, orthogonal  # noqa: E402
-from vps_ros.learning.parallel import Team, team_of  # noqa: E402
+from vps_ros.learning.training.distributed import Team, team_of  # noqa: E402
+from vps_ros.learning.training.optimizer import ADAMW_SCALE, Muon, Optimizers, _shared_out, orthogonal  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(16, 60), (60, 16), (32, 32), (1, 8)])

@@ -19,15 +19,14 @@ from vps_ros.taxonomy import CITYSCAPES
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
-from vps_ros.learning import checkpoint  # noqa: E402
-from vps_ros.learning import training as loop  # noqa: E402
-from vps_ros.learning.augment import plain_view, random_view, view_image, view_labels  # noqa: E402
-from vps_ros.learning.batches import Wanted, training_batch  # noqa: E402
-from vps_ros.learning.data import StreetsData  # noqa: E402
-from vps_ros.learning.drives import Drive, render, training_drives, validation_drives  # noqa: E402
+from vps_ros.learning.data.augmentation import plain_view, random_view, view_image, view_labels  # noqa: E402
+from vps_ros.learning.data.batches import BatchSpec, training_batch  # noqa: E402
+from vps_ros.learning.data.entries import StreetsData  # noqa: E402
+from vps_ros.learning.data.streets import Drive, render, training_drives, validation_drives  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
-from vps_ros.learning.training import Run, learning_rate, phase_of  # noqa: E402
-from vps_ros.learning.validation import LIMITS, Prediction, judge, summary, tune  # noqa: E402
+from vps_ros.learning.training import checkpoint, loop  # noqa: E402
+from vps_ros.learning.training.loop import Run, learning_rate, phase_of  # noqa: E402
+from vps_ros.learning.training.validation import LIMITS, Prediction, judge, summary, tune  # noqa: E402
 from vps_ros.segmenters.preprocess import Fit  # noqa: E402
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
@@ -172,7 +171,7 @@ def test_a_plain_view_of_the_same_size_changes_nothing(drives):
 
 def test_the_batch_of_a_step_is_always_the_same(drives):
     def batch(seed):
-        return training_batch(drives, (96, 64), 2, Wanted(CITYSCAPES, 8), Augmentation(), seed)
+        return training_batch(drives, (96, 64), 2, BatchSpec(CITYSCAPES, 8), Augmentation(), seed)
 
     a, b, other = batch((0, 5, 0)), batch((0, 5, 0)), batch((0, 5, 1))
     assert torch.equal(a.images, b.images) and torch.equal(a.targets.segments, b.targets.segments)
@@ -188,7 +187,7 @@ def test_a_drive_is_rendered_once(tmp_path):
     assert np.load(place / "semantic.npy").shape == (2, 64, 128)
     (place / "image.npy").write_bytes(b"cut off")
     with pytest.raises(InputError, match="delete this folder"):
-        from vps_ros.learning.drives import load
+        from vps_ros.learning.data.streets import load
 
         load(place)
 

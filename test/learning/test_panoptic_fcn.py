@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from support.fcn_small import SMALL, TOY  # noqa: E402
-from vps_ros.learning.optimizer import Optimizers  # noqa: E402
+from vps_ros.learning.data.targets import make_targets, stack  # noqa: E402
 from vps_ros.learning.panoptic_fcn.architecture import Architecture, LossWeights, limits  # noqa: E402
 from vps_ros.learning.panoptic_fcn.assignment import heat_maps, levels_of, positives, radius, truth_of  # noqa: E402
 from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
@@ -32,7 +32,7 @@ from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
 from vps_ros.learning.panoptic_fcn.layers import Deformable  # noqa: E402
 from vps_ros.learning.panoptic_fcn.losses import dice, focal, total_loss  # noqa: E402
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN  # noqa: E402
-from vps_ros.learning.targets import make_targets, stack  # noqa: E402
+from vps_ros.learning.training.optimizer import Optimizers  # noqa: E402
 
 ISTHING = torch.from_numpy(TOY.isthing)
 LN2 = float(np.log(2))
@@ -78,7 +78,7 @@ class TestAssignment:
         one = truth(small, large)
         fine, coarse = levels_of(one, ((1, 16), (8, 64)))
         rows = [row_of(one, 3), row_of(one, 4)]
-        # Sides of 8 and 32 pixels; stuff belongs to none.
+        # InputSizes of 8 and 32 pixels; stuff belongs to none.
         assert fine[0, rows].tolist() == [True, False] and coarse[0, rows].tolist() == [True, True]
         assert not fine[0, row_of(one, 0)] and not coarse[0, row_of(one, 0)]
 

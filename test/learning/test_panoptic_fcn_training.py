@@ -18,12 +18,12 @@ pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from support.fcn_small import checkpoint as published  # noqa: E402
 from support.fcn_small import published_architecture, thin  # noqa: E402
-from vps_ros.learning.models import kind_for  # noqa: E402
+from vps_ros.learning.data.targets import Targets  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.panoptic_fcn import kind as panoptic_fcn  # noqa: E402
 from vps_ros.learning.panoptic_fcn.architecture import LossWeights  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.start import begin  # noqa: E402
-from vps_ros.learning.targets import Targets  # noqa: E402
+from vps_ros.learning.training.initial_weights import begin  # noqa: E402
 
 SIZE = (128, 64)
 SMALL = {
@@ -50,7 +50,7 @@ SMALL = {
 @pytest.fixture(autouse=True)
 def random_backbone(monkeypatch):
     """The package with ImageNet weights need not be there."""
-    monkeypatch.setattr(panoptic_fcn.PanopticFCNKind, "pretrain", lambda self, network: None)
+    monkeypatch.setattr(panoptic_fcn.PanopticFCNKind, "load_pretrained", lambda self, network: None)
 
 
 def recipe_of(folder, stuff="semantic", **more):
@@ -69,7 +69,7 @@ def test_the_recipes_that_come_along():
     assert (recipe.model.kind, recipe.model.stuff, recipe.losses) == ("panoptic-fcn", "semantic", LossWeights())
     assert Recipe.from_mapping(json.loads(json.dumps(recipe.to_mapping())), "again") == recipe
     kind = kind_for(recipe)
-    assert kind.rows == recipe.model.things + 11 and kind.activation == "sigmoid"
+    assert kind.max_segments == recipe.model.things + 11 and kind.activation == "sigmoid"
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_mixed_precision_learns_the_same(tmp_path):
 def test_weights_of_classes_are_told_from_others(tmp_path):
     kind = kind_for(Recipe.from_mapping(recipe_of(tmp_path), "test"))
     state = kind.build().state_dict()
-    assert {n for n in state if kind.of_classes(n)} == {n for n, v in state.items() if v.shape[:1] == (19,)}
-    assert {n for n in state if kind.of_some_classes(n)} == {n for n, v in state.items() if v.shape[:1] == (8,)}
+    assert {n for n in state if kind.has_class_rows(n)} == {n for n, v in state.items() if v.shape[:1] == (19,)}
+    assert {n for n in state if kind.has_partial_class_rows(n)} == {n for n, v in state.items() if v.shape[:1] == (8,)}
 
 
 def test_a_published_checkpoint_as_the_start(tmp_path, monkeypatch):

@@ -16,14 +16,14 @@ from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
-from vps_ros.learning.augment import Scale, plain_view, random_view, view_labels  # noqa: E402
-from vps_ros.learning.batches import Wanted, training_batch  # noqa: E402
-from vps_ros.learning.clips import Picture  # noqa: E402
-from vps_ros.learning.data import FolderData  # noqa: E402
-from vps_ros.learning.folders import Folders  # noqa: E402
-from vps_ros.learning.paste import FIRST_PASTED, choose_things, paste  # noqa: E402
+from vps_ros.learning.data.augmentation import Scale, plain_view, random_view, view_labels  # noqa: E402
+from vps_ros.learning.data.batches import BatchSpec, training_batch  # noqa: E402
+from vps_ros.learning.data.clips import Picture  # noqa: E402
+from vps_ros.learning.data.entries import FolderData  # noqa: E402
+from vps_ros.learning.data.paste import FIRST_PASTED, choose_things, paste  # noqa: E402
+from vps_ros.learning.data.sources import Folders  # noqa: E402
+from vps_ros.learning.network_io import InputSizes, LabelGrid  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
-from vps_ros.learning.sides import Grid, Sides  # noqa: E402
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
 PLAIN = Augmentation(0, 0, (1.0, 1.0), 0, 0, 0, 0, 0, 0)
@@ -55,7 +55,7 @@ def test_every_data_set_is_learned_from_as_it_lies_on_disk(form, tmp_path):
         assert same_objects(got.instance, drawn.instance)
     things = np.isin(drawn.semantic, source.taxonomy.thing_ids)
     assert ((got.instance > 0) == (things & (drawn.instance > 0))).all(), "crowds and stuff have no number"
-    batch = training_batch(clips, (96, 64), 2, Wanted(source.taxonomy, 8), Augmentation(paste=1.0), (0,))
+    batch = training_batch(clips, (96, 64), 2, BatchSpec(source.taxonomy, 8), Augmentation(paste=1.0), (0,))
     assert batch.images.shape == (4, 64, 96, 3) and batch.targets.segments.shape == (4, 16, 24)
 
 
@@ -64,7 +64,7 @@ def test_numbers_of_objects_last_through_a_clip_beyond_16_bits(tmp_path):
     first, last = clip.read(0).instance, clip.read(FRAMES - 1).instance
     assert first.max() > 65535
     assert set(np.unique(first)) == set(np.unique(last))
-    batch = training_batch([clip], SIZE, 1, Wanted(CITYSCAPES, 8), PLAIN, (0,))
+    batch = training_batch([clip], SIZE, 1, BatchSpec(CITYSCAPES, 8), PLAIN, (0,))
     tracks = [set(t[t > 0].tolist()) for t in batch.targets.tracks]
     assert tracks[0] == tracks[1] == set(np.unique(first).tolist()) - {0}
 
@@ -105,7 +105,7 @@ def test_images_stand_beside_the_truth_of_kitti_step_only_where_there_are_any(tm
 def test_a_pair_of_a_still_image_is_two_views_of_it(tmp_path):
     clips = Folders(data_of("cityscapes", build("cityscapes", tmp_path))).training()
     options = Augmentation(apart=0.0, zoom=1.0, zoom_range=(1.5, 1.6))
-    batch = training_batch(clips, (96, 64), 4, Wanted(CITYSCAPES, 8), options, (3,))
+    batch = training_batch(clips, (96, 64), 4, BatchSpec(CITYSCAPES, 8), options, (3,))
     assert not any(torch.equal(batch.images[i], batch.images[i + 1]) for i in range(0, 8, 2))
     shared = [set(a.tolist()) & set(b.tolist()) - {0} for a, b in zip(*[iter(batch.targets.tracks)] * 2, strict=True)]
     assert any(shared)
@@ -113,7 +113,7 @@ def test_a_pair_of_a_still_image_is_two_views_of_it(tmp_path):
 
 def test_void_and_crowds_are_in_no_segment(tmp_path):
     clips = Folders(data_of("kitti-step", build("kitti-step", tmp_path))).training()
-    targets = training_batch(clips[:1], SIZE, 1, Wanted(CITYSCAPES, 8), PLAIN, (0,)).targets
+    targets = training_batch(clips[:1], SIZE, 1, BatchSpec(CITYSCAPES, 8), PLAIN, (0,)).targets
     assert (targets.segments[:, :, -2:] == -1).all()
     assert (targets.semantic[:, :-3, -2:] == -1).all(), "void has no class"
     assert (targets.semantic[:, -3:, -2:] == PERSON).all(), "a crowd has one"
@@ -133,7 +133,7 @@ def test_frames_of_a_pair_lie_no_further_apart_than_the_recipe_says():
             return Picture(np.full((32, 32, 3), i, np.uint8), empty, empty.astype(np.int32))
 
     for gap in (1, 5):
-        batch = training_batch([Numbered()], (32, 32), 200, Wanted(CITYSCAPES, 4, gap=gap), PLAIN, (gap,))
+        batch = training_batch([Numbered()], (32, 32), 200, BatchSpec(CITYSCAPES, 4, gap=gap), PLAIN, (gap,))
         numbers = batch.images[:, 0, 0, 0].int()
         assert set((numbers[::2] - numbers[1::2]).abs().tolist()) == set(range(1, gap + 1))
 
@@ -162,8 +162,8 @@ def test_stretched_views_are_wider_by_up_to_the_ratio_of_a_small_camera():
 def test_labels_on_an_aligned_grid_are_every_stride_th_pixel():
     values = np.arange(9 * 17, dtype=np.uint8).reshape(9, 17)
     numbers = values.astype(np.int32) + 2**20
-    grid = Grid(4, aligned=True)
-    assert grid.of((17, 9)) == (5, 3) and Sides(8, 1).take((17, 9)) and not Sides(8, 1).take((16, 9))
+    grid = LabelGrid(4, aligned=True)
+    assert grid.of((17, 9)) == (5, 3) and InputSizes(8, 1).take((17, 9)) and not InputSizes(8, 1).take((16, 9))
     semantic, instance = view_labels(values, numbers, plain_view((17, 9), (17, 9)), grid=grid)
     assert semantic.tolist() == values[::4, ::4].tolist()
     assert instance.tolist() == numbers[::4, ::4].tolist(), "beyond 16 bits"
@@ -200,7 +200,7 @@ def test_a_pair_gets_the_same_things_in_both_frames(tmp_path):
     options = dataclasses.replace(PLAIN, paste=1.0, pasted=3)
     both = 0
     for seed in range(6):
-        tracks = training_batch(clips, SIZE, 1, Wanted(CITYSCAPES, 12), options, (seed,)).targets.tracks
+        tracks = training_batch(clips, SIZE, 1, BatchSpec(CITYSCAPES, 12), options, (seed,)).targets.tracks
         first, second = ({t for t in row.tolist() if t > FIRST_PASTED} for row in tracks)
         assert first | second
         both += bool(first & second)

@@ -15,14 +15,14 @@ from vps_ros.taxonomy import CITYSCAPES, MOTCHALLENGE_STEP
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
-from vps_ros.learning import checkpoint  # noqa: E402
-from vps_ros.learning.folders import Folders  # noqa: E402
+from vps_ros.learning.data.sources import Folders  # noqa: E402
 from vps_ros.learning.kmax.architecture import Architecture, BackboneSpec  # noqa: E402
 from vps_ros.learning.kmax.checkpoint import published_names  # noqa: E402
 from vps_ros.learning.kmax.kind import complete  # noqa: E402
 from vps_ros.learning.kmax.model import KMaxDeepLab  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.training import Run  # noqa: E402
+from vps_ros.learning.training import checkpoint  # noqa: E402
+from vps_ros.learning.training.loop import Run  # noqa: E402
 
 SIZE = [97, 65]
 SMALL = Architecture(

@@ -18,13 +18,13 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 transformers = pytest.importorskip("transformers", reason="transformers is of the [train] extra")
 
 from support.tiny_mask2former import save_tiny  # noqa: E402
-from vps_ros.learning import checkpoint  # noqa: E402
-from vps_ros.learning.folders import Folders  # noqa: E402
+from vps_ros.learning.data.sources import Folders  # noqa: E402
+from vps_ros.learning.data.targets import Targets  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.mask2former import complete  # noqa: E402
-from vps_ros.learning.models import kind_for  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.targets import Targets  # noqa: E402
-from vps_ros.learning.training import Run  # noqa: E402
+from vps_ros.learning.training import checkpoint  # noqa: E402
+from vps_ros.learning.training.loop import Run  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def test_the_start_says_the_network_its_input_and_its_classes(kitti, start, tmp_
     run = Run(recipe, tmp_path, False)
     run.begin([])
     assert run.spec.mean == (127.5,) * 3 and run.spec.std == (63.75,) * 3
-    assert run.kind.rows == 12 and run.recipe.model.config["hidden_dim"] == 32
+    assert run.kind.max_segments == 12 and run.recipe.model.config["hidden_dim"] == 32
     theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(start).state_dict()
     mine = run.model.segmenter.state_dict()
     assert mine.keys() == theirs.keys() - {"criterion.empty_weight"}

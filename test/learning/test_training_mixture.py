@@ -18,27 +18,23 @@ from vps_ros.taxonomy import CITYSCAPES, VOID_ID, ClassInfo, Taxonomy
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
-from vps_ros.learning.augment import Scale, colour_statistics, random_view, stylise  # noqa: E402
-from vps_ros.learning.batches import Wanted, training_batch  # noqa: E402
-from vps_ros.learning.clips import Picture  # noqa: E402
-from vps_ros.learning.data import labels_of  # noqa: E402
-from vps_ros.learning.export import model_card  # noqa: E402
-from vps_ros.learning.losses import (  # noqa: E402
-    LossWeights,
-    class_loss,
-    classes_only_loss,
-    semantic_loss,
-    total_loss,
-)
-from vps_ros.learning.mixture import Mixture, Portion  # noqa: E402
-from vps_ros.learning.model import Architecture, KMeansMaskTransformer  # noqa: E402
-from vps_ros.learning.models import kind_for  # noqa: E402
-from vps_ros.learning.paste import moved, placeable_things, placing_view  # noqa: E402
-from vps_ros.learning.pseudo_labels import Completion, Teacher  # noqa: E402
+from vps_ros.learning.data.augmentation import Scale, colour_statistics, random_view, stylise  # noqa: E402
+from vps_ros.learning.data.batches import BatchSpec, training_batch  # noqa: E402
+from vps_ros.learning.data.clips import Picture  # noqa: E402
+from vps_ros.learning.data.entries import labels_of  # noqa: E402
+from vps_ros.learning.data.mixture import Mixture, Portion  # noqa: E402
+from vps_ros.learning.data.paste import moved, placeable_things, placing_view  # noqa: E402
+from vps_ros.learning.data.pseudo_labels import Completion, Teacher  # noqa: E402
+from vps_ros.learning.data.sources import source_of  # noqa: E402
+from vps_ros.learning.data.targets import known_things, labelled_share, make_targets, stack  # noqa: E402
+from vps_ros.learning.export.onnx_file import model_card  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
+from vps_ros.learning.kmeans.architecture import Architecture, LossWeights  # noqa: E402
+from vps_ros.learning.kmeans.losses import total_loss  # noqa: E402
+from vps_ros.learning.kmeans.model import KMeansMaskTransformer  # noqa: E402
+from vps_ros.learning.losses import class_loss, classes_only_loss, semantic_loss  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
-from vps_ros.learning.sources import source_of  # noqa: E402
-from vps_ros.learning.targets import labelled_share, make_targets, stack, things_told  # noqa: E402
-from vps_ros.learning.training import Run  # noqa: E402
+from vps_ros.learning.training.loop import Run  # noqa: E402
 
 ROAD, BUILDING, SKY, PERSON, CAR, TRUCK = 0, 2, 10, 11, 13, 14
 SMALL = {"queries": 8, "channels": [16] * 4, "depths": [0] * 4, "query_dim": 16, "mask_dim": 16, "heads": 2}
@@ -160,7 +156,7 @@ def test_where_no_thing_can_be_by_hand():
     cells = np.array([[table[0], table[1], table[2], table[VOID_ID]], [VOID_ID, CAR, ROAD, CAR]], np.uint8).repeat(4, 1)
     instance = np.array([[0, 0, 0, 0], [0, 5, 0, 0]]).repeat(4, 1)
     t = stack([make_targets(cells, instance, CITYSCAPES, 4, codes)])
-    told = things_told(t, torch.from_numpy(CITYSCAPES.isthing))[0, :, ::4]
+    told = known_things(t, torch.from_numpy(CITYSCAPES.isthing))[0, :, ::4]
     assert told.tolist() == [[False, False, True, False], [False, True, True, False]]
 
 
@@ -197,7 +193,7 @@ def test_shares_of_a_batch_and_times_of_the_run():
     )
 
     def seen(share):
-        batch = training_batch(mixture, (64, 32), 400, Wanted(CITYSCAPES, 4), PLAIN, (1,), share)
+        batch = training_batch(mixture, (64, 32), 400, BatchSpec(CITYSCAPES, 4), PLAIN, (1,), share)
         values = batch.images[::2, 0, 0, 0].tolist()
         return {v: round(values.count(v) / 400, 3) for v in set(values)}
 
@@ -215,7 +211,7 @@ def test_one_entry_alone_gives_the_batches_of_earlier_releases(tmp_path):
     one, several = (Recipe.from_mapping(content(d), "x") for d in (data, [data]))
     batches = []
     for recipe in (one, several):
-        wanted = Wanted(recipe.data.taxonomy, 8, scale=Scale(SIZE), codes=labels_of(recipe.data).codes)
+        wanted = BatchSpec(recipe.data.taxonomy, 8, scale=Scale(SIZE), codes=labels_of(recipe.data).codes)
         batches.append(
             training_batch(source_of(recipe.data).training(), SIZE, 3, wanted, Augmentation(paste=0.5), (4,))
         )
@@ -335,7 +331,7 @@ def test_a_mixed_run_is_resumed_exactly_and_says_what_it_learned_from(folders, t
 def test_labels_of_every_entry_come_to_the_classes_of_the_model(folders):
     recipe = Recipe.from_mapping(content(three(folders)), "x")
     codes, mixture = labels_of(recipe.data).codes, source_of(recipe.data).training()
-    wanted = Wanted(CITYSCAPES, 8, codes=codes)
+    wanted = BatchSpec(CITYSCAPES, 8, codes=codes)
     found = {}
     for portion in mixture.portions:
         alone = Mixture((dataclasses.replace(portion, since=0.0),))
@@ -385,13 +381,13 @@ def test_donors_reach_frames_of_any_entry(folders):
     recipe = Recipe.from_mapping(content(three(folders), augmentation={"paste": 1.0, "donors": ["coco"]}), "x")
     mixture, codes = source_of(recipe.data).training(), labels_of(recipe.data).codes
     camvid = Mixture(tuple(dataclasses.replace(p, weight=float(p.name == "camvid")) for p in mixture.portions))
-    batch = training_batch(camvid, (128, 64), 6, Wanted(CITYSCAPES, 8, codes=codes), recipe.augmentation, (0,), 0.9)
+    batch = training_batch(camvid, (128, 64), 6, BatchSpec(CITYSCAPES, 8, codes=codes), recipe.augmentation, (0,), 0.9)
     assert set(batch.targets.classes.unique().tolist()) == {-1, PERSON}
     both = [
         set(a[a > 0].tolist()) & set(b[b > 0].tolist()) for a, b in zip(*[iter(batch.targets.tracks)] * 2, strict=True)
     ]
     assert any(both), "one identity in both frames"
-    early = training_batch(camvid, (128, 64), 6, Wanted(CITYSCAPES, 8, codes=codes), recipe.augmentation, (0,), 0.1)
+    early = training_batch(camvid, (128, 64), 6, BatchSpec(CITYSCAPES, 8, codes=codes), recipe.augmentation, (0,), 0.1)
     assert (early.targets.classes == -1).all(), "donors come when their entry does"
 
 
@@ -418,9 +414,9 @@ def test_a_style_of_another_entry_is_drawn_for_its_pairs_only(folders):
     first = [
         Mixture((m.portions[0], *(dataclasses.replace(p, weight=0.0) for p in m.portions[1:]))) for m in (styled, plain)
     ]
-    a, b = (training_batch(m, SIZE, 2, Wanted(CITYSCAPES, 8), PLAIN, (3,)).images for m in first)
+    a, b = (training_batch(m, SIZE, 2, BatchSpec(CITYSCAPES, 8), PLAIN, (3,)).images for m in first)
     assert (a.float() - b.float()).abs().mean() > 2
-    assert torch.equal(a, training_batch(first[0], SIZE, 2, Wanted(CITYSCAPES, 8), PLAIN, (3,)).images)
+    assert torch.equal(a, training_batch(first[0], SIZE, 2, BatchSpec(CITYSCAPES, 8), PLAIN, (3,)).images)
 
 
 def save_teacher(path, output):

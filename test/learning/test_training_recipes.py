@@ -26,9 +26,9 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 pytest.importorskip("transformers", reason="transformers is of the [train] extra")
 
 from support.tiny_mask2former import save_tiny  # noqa: E402
-from vps_ros.learning import checkpoint  # noqa: E402
-from vps_ros.learning.data import FolderData  # noqa: E402
+from vps_ros.learning.data.entries import FolderData  # noqa: E402
 from vps_ros.learning.recipe import Recipe, kind_of  # noqa: E402
+from vps_ros.learning.training import checkpoint  # noqa: E402
 
 FOLDER = ROOT / "config" / "train"
 RECIPES = sorted(p.name for p in FOLDER.glob("*.yaml") if kind_of(p) == "model")

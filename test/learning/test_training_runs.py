@@ -15,14 +15,19 @@ from vps_ros.taxonomy import CITYSCAPES
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from support import toy_kind  # noqa: E402
-from vps_ros.learning import checkpoint, models, training  # noqa: E402
-from vps_ros.learning.folders import Folders  # noqa: E402
-from vps_ros.learning.models import kind_for  # noqa: E402
-from vps_ros.learning.optimizer import Optimizers  # noqa: E402
-from vps_ros.learning.precision import Precision, device_of  # noqa: E402
+from vps_ros.learning import kinds as models  # noqa: E402
+from vps_ros.learning.data.sources import Folders  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.start import begin  # noqa: E402
-from vps_ros.learning.training import LOST_STEPS, Run  # noqa: E402
+from vps_ros.learning.training import checkpoint  # noqa: E402
+from vps_ros.learning.training import loop as training  # noqa: E402
+from vps_ros.learning.training.initial_weights import begin  # noqa: E402
+from vps_ros.learning.training.loop import LOST_STEPS, Run  # noqa: E402
+from vps_ros.learning.training.optimizer import (  # noqa: E402
+    Optimizers,  # noqa: E402
+    Precision,
+    device_of,
+)
 
 SMALL = {
     "queries": 8,

@@ -26,7 +26,7 @@ from support.knet_pairs import (  # noqa: E402
     targets,
     trained,
 )
-from vps_ros.learning.targets import Targets  # noqa: E402
+from vps_ros.learning.data.targets import Targets  # noqa: E402
 from vps_ros.learning.video_knet.architecture import RULE, LossWeights, limits  # noqa: E402
 from vps_ros.learning.video_knet.layers import AdaptiveUpdate, Exchange, group, masks_of, membership  # noqa: E402
 from vps_ros.learning.video_knet.losses import (  # noqa: E402

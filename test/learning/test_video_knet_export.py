@@ -31,7 +31,7 @@ from support.knet_pairs import (  # noqa: E402
     card,
     trained,
 )
-from vps_ros.learning.verify import open_session  # noqa: E402
+from vps_ros.learning.export.verify import open_session  # noqa: E402
 from vps_ros.learning.video_knet.architecture import limits  # noqa: E402
 from vps_ros.learning.video_knet.export import Recurrent, export  # noqa: E402
 from vps_ros.learning.video_knet.model import NAMES, VideoKNet  # noqa: E402

@@ -16,14 +16,14 @@ from vps_ros.segmenters import load_segmenter
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
-from vps_ros.learning import checkpoint  # noqa: E402
-from vps_ros.learning.models import kind_for  # noqa: E402
+from vps_ros.learning import SILENT  # noqa: E402
+from vps_ros.learning.data.sources import source_of  # noqa: E402
+from vps_ros.learning.data.targets import Targets  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.sources import source_of  # noqa: E402
-from vps_ros.learning.targets import Targets  # noqa: E402
-from vps_ros.learning.validation import predict, tune  # noqa: E402
+from vps_ros.learning.training import checkpoint  # noqa: E402
+from vps_ros.learning.training.validation import predict, tune  # noqa: E402
 from vps_ros.learning.video_knet.architecture import LossWeights  # noqa: E402
-from vps_ros.learning.voice import SILENT  # noqa: E402
 
 SIZE = (128, 64)
 
@@ -45,7 +45,7 @@ def test_the_recipe_that_comes_along():
     assert (recipe.model.kind, recipe.model.dim, recipe.losses) == ("video-knet", 128, LossWeights())
     assert Recipe.from_mapping(json.loads(json.dumps(recipe.to_mapping())), "again") == recipe
     kind = kind_for(recipe)
-    assert kind.rows == 64 + 11 and kind.activation == "sigmoid"
+    assert kind.max_segments == 64 + 11 and kind.activation == "sigmoid"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_from_a_recipe_to_tracked_frames(tmp_path, capsys):
     model, trained, _ = checkpoint.restore(run)
     kind, frames = kind_for(trained), source_of(trained.data).validation(SILENT)
     predictions = list(predict(kind, model, frames, segmenter.card.input))
-    found, _ = tune(predictions, activation=kind.activation, limits=kind.limits)
+    found, _ = tune(predictions, activation=kind.activation, limits=kind.thresholds)
     inside = load_segmenter(Config(model=str(tuned), threads=1))
     assert inside.card.thresholds == found
     assert inside.recurrent and inside.card.camera == (80, 200)
@@ -143,8 +143,8 @@ def test_mixed_precision_learns_the_same(tmp_path):
 def test_weights_of_classes_are_told_from_others(tmp_path):
     kind = kind_for(Recipe.from_mapping(recipe_of(tmp_path), "test"))
     network = kind.build()
-    of_classes = {n for n, v in network.state_dict().items() if v.shape[:1] == (19,)}
-    assert {n for n in network.state_dict() if kind.of_classes(n)} == of_classes and len(of_classes) == 6
+    has_class_rows = {n for n, v in network.state_dict().items() if v.shape[:1] == (19,)}
+    assert {n for n in network.state_dict() if kind.has_class_rows(n)} == has_class_rows and len(has_class_rows) == 6
 
 
 def test_a_checkpoint_comes_back(tmp_path):

@@ -7,7 +7,7 @@ import functools
 import numpy as np
 import torch
 
-from vps_ros.learning.targets import Targets, make_targets, stack
+from vps_ros.learning.data.targets import Targets, make_targets, stack
 from vps_ros.learning.video_knet.architecture import Architecture, LossWeights
 from vps_ros.learning.video_knet.losses import pair_loss
 from vps_ros.learning.video_knet.model import VideoKNet

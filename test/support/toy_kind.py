@@ -6,9 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from vps_ros.learning.models import Answers
-from vps_ros.learning.optimizer import Optimizers
-from vps_ros.learning.sides import Grid
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.training.optimizer import Optimizers
 from vps_ros.segmenters.model_card import InputSpec, Thresholds
 
 
@@ -19,9 +18,9 @@ class Toy(nn.Module):
 
 
 class ToyKind:
-    """See vps_ros.learning.models.Kind. `fails` is the error that its loss raises at a step of that number."""
+    """See vps_ros.learning.kinds.Kind. `fails` is the error that its loss raises at a step of that number."""
 
-    rows, grid, quarters = 8, Grid(), False
+    rows, grid, quarters = 8, LabelGrid(), False
     activation, limits, told = "softmax_queries", Thresholds(), {}
     fails: tuple[int, Exception] | None = None
 
@@ -31,10 +30,10 @@ class ToyKind:
     def build(self) -> Toy:
         return Toy(self._recipe.model.classes)
 
-    def pretrain(self, network) -> None:
+    def load_pretrained(self, network) -> None:
         pass
 
-    def spec(self, size, keep_aspect) -> InputSpec:
+    def input_spec(self, size, keep_aspect) -> InputSpec:
         return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
 
     def optimizers(self, network) -> Optimizers:
@@ -54,11 +53,11 @@ class ToyKind:
         total = each.mean() * (1 + 0 * torch.rand(()))
         return total, {"semantic": total.detach()}
 
-    def answers(self, network, images) -> Answers:
+    def predict(self, network, images) -> ModelOutputs:
         classes = torch.eye(self._recipe.model.classes + 1)[None, :-1].expand(len(images), -1, -1)
-        return Answers(classes, network.head(images), classes)
+        return ModelOutputs(classes, network.head(images), classes)
 
-    def of_classes(self, name) -> bool:
+    def has_class_rows(self, name) -> bool:
         return True
 
 

@@ -14,7 +14,7 @@ from vps_ros.datasets.coco_panoptic import encode_ids
 from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.datasets.kitti_step import encode
 from vps_ros.datasets.vipseg import encode as encode_vipseg
-from vps_ros.learning.clips import Picture
+from vps_ros.learning.data.clips import Picture
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 SIZE = (128, 64)

@@ -12,7 +12,7 @@ from vps_ros.commands.console import note, progress
 from vps_ros.commands.parameters import parse_size
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_folder
-from vps_ros.learning.extra import require_training
+from vps_ros.learning import require_training
 from vps_ros.segmenters.model_card import describe_model
 from vps_ros.segmenters.runtime import available_providers
 from vps_ros.segmenters.segmenter import SegmenterParameters
@@ -20,8 +20,8 @@ from vps_ros.shipped import model_path
 from vps_ros.trackers.learned import copy_learned
 
 if TYPE_CHECKING:
-    from vps_ros.learning.verify import Difference
-    from vps_ros.learning.voice import Voice
+    from vps_ros.learning import Reporter
+    from vps_ros.learning.export.verify import Difference
 
 DESCRIPTION = (
     "Writes a trained model, of this package or of another, as ONNX, after comparing the outputs of ONNX Runtime with "
@@ -123,23 +123,23 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _from_vps(args: argparse.Namespace) -> None:
-    from vps_ros.learning.export import model_card
-    from vps_ros.learning.models import kind_for
-    from vps_ros.learning.sources import source_of
-    from vps_ros.learning.start import trained
-    from vps_ros.learning.validation import predict, tune
+    from vps_ros.learning.data.sources import source_of
+    from vps_ros.learning.export.onnx_file import model_card
+    from vps_ros.learning.kinds import kind_for
+    from vps_ros.learning.training.initial_weights import trained
+    from vps_ros.learning.training.validation import predict, tune
 
     if (Path(args.checkpoint) / "config.json").is_file():
         raise InputError(f"{args.checkpoint}: a folder that transformers saved; add --from hf")
     model, recipe, step, limits = trained(Path(args.checkpoint))
-    kind, voice, data = kind_for(recipe), _voice(), recipe.data
+    kind, reporter, data = kind_for(recipe), _reporter(), recipe.data
     card = model_card(kind, recipe, step, args.size, limits)
     if args.tune:
-        frames = source_of(data).validation(voice)
+        frames = source_of(data).validation(reporter)
         if not frames:
             raise InputError("--tune: the recipe has no validation_split; leave --tune out")
         predictions = list(predict(kind, model, frames, card.input))
-        limits, report = tune(predictions, voice, data.taxonomy, kind.activation, kind.limits)
+        limits, report = tune(predictions, reporter, data.taxonomy, kind.activation, kind.thresholds)
         card = model_card(kind, recipe, step, args.size, limits)
         note(f"PQ {report.pq.all:.3f} on validation frames, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
     difference = kind.export(model, card, args.output)
@@ -150,21 +150,21 @@ def _from_hf(args: argparse.Namespace) -> None:
     require_training("reading checkpoints of transformers", "transformers")
     from vps_ros.learning.hf import import_checkpoint
 
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _voice())
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _reporter())
     _print_differences(report.differences)
 
 
 def _from_kmax(args: argparse.Namespace) -> None:
     from vps_ros.learning.kmax.export import import_checkpoint
 
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _voice())
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _reporter())
     _print_differences(report.differences)
 
 
 def _from_panopticfcn(args: argparse.Namespace) -> None:
     from vps_ros.learning.panoptic_fcn.export import import_checkpoint
 
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, _voice())
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, _reporter())
     note(f"largest difference from torch {report.difference:.1e} of the outputs' range")
 
 
@@ -180,8 +180,8 @@ SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax, "panopticfcn": 
 
 
 def _quantise(args: argparse.Namespace) -> None:
-    from vps_ros.learning.int8 import quantise
-    from vps_ros.learning.street_frames import street_frames
+    from vps_ros.learning.data.streets import street_frames
+    from vps_ros.learning.export.int8 import quantise
 
     images = list(progress(street_frames(), "calibration frames", _CALIBRATION_FRAMES))
     same = quantise(args.output, images, str(args.checkpoint))
@@ -189,17 +189,17 @@ def _quantise(args: argparse.Namespace) -> None:
 
 
 def _move_postprocessing_into_graph(args: argparse.Namespace) -> None:
-    from vps_ros.learning.in_graph.exchange import exchange
+    from vps_ros.learning.in_graph.append import exchange
 
     camera = None if args.camera is None else (args.camera[1], args.camera[0])
     same = exchange(args.output, camera, str(args.checkpoint))
     note(f"post-processing in the graph: {100 * same:.3f} % of the pixels of a frame equal those of the host")
 
 
-def _voice() -> Voice:
-    from vps_ros.learning.voice import Voice
+def _reporter() -> Reporter:
+    from vps_ros.learning import Reporter
 
-    return Voice(progress, note)
+    return Reporter(progress, note)
 
 
 def _print_differences(differences: Sequence[Difference]) -> None:

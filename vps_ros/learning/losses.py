@@ -6,8 +6,7 @@ instance discrimination; Video K-Net (Li et al., 2022), equations 1 and 2, for a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,39 +14,12 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.targets import Targets, labelled_share
-
-if TYPE_CHECKING:  # the model knows its losses
-    from vps_ros.learning.model import MaskOutput, Output
+from vps_ros.learning.data.targets import Targets
 
 TEMPERATURE = 0.3
 SAMPLED_PIXELS = 1024
 OFFSET_UNIT = 16.0
 _SMALL = 1e-6
-LAYER_WEIGHT = 0.3
-"""Of a k-means layer's prediction beside the final one."""
-
-
-@dataclass(frozen=True)
-class LossWeights:
-    """Factors of the terms.
-
-    `void` is the weight of an unmatched query in the class term; `classes_only` belongs to cells that have a class or a
-    group of classes, but no segment; `centre` and `thing_mask` to the heat maps (dense_things.py), as in PanopticFCN.
-    """
-
-    classes: float = 3.0
-    dice: float = 3.0
-    mask_id: float = 0.3
-    void: float = 1e-5
-    semantic: float = 1.0
-    classes_only: float = 1.0
-    discrimination: float = 1.0
-    offset: float = 1.0
-    track: float = 0.25
-    track_aux: float = 1.0
-    centre: float = 1.0
-    thing_mask: float = 3.0
 
 
 class Overlaps(NamedTuple):
@@ -269,44 +241,3 @@ def _contrast(products: Tensor, positive: Tensor) -> Tensor:
     has = positive.any(1)
     own = products.masked_fill(~positive, float("-inf"))[has]
     return (products[has].logsumexp(1) - own.logsumexp(1)).mean()
-
-
-def total_loss(
-    output: Output, targets: Targets, isthing: Tensor, weights: LossWeights, generator: torch.Generator
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
-    # Most batches use a fraction of the rows: the products below cost what is kept.
-    rows = max(1, int((targets.classes >= 0).sum(1).max()))
-    targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
-    numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
-    truth = (targets.segments[:, None] == numbers).to(output.final.masks.dtype)
-    valid = (targets.segments[:, None] >= 0).to(truth.dtype)
-    found = overlaps(output.final.masks, truth, valid)
-    matching = match(found.dice, output.final.classes, targets)
-    labelled = labelled_share(output.final.masks.detach().softmax(1), targets)
-
-    def mask_terms(prediction: MaskOutput, found: Overlaps, cells: Tensor) -> list[Tensor]:
-        classes = class_loss(prediction.classes, matching, targets, weights.void, labelled)
-        return [classes, *mask_losses(found, matching, cells)]
-
-    terms = [mask_terms(output.final, found, valid.sum())]
-    for prediction in output.layers:
-        factor = truth.shape[2] // prediction.masks.shape[2]
-        coarse = F.avg_pool2d(truth, factor)
-        coarse_valid = F.avg_pool2d(valid, factor)
-        terms.append(mask_terms(prediction, overlaps(prediction.masks, coarse, coarse_valid), coarse_valid.sum()))
-    classes, dice, mask_id = (final + LAYER_WEIGHT * sum(rest) for final, *rest in zip(*terms, strict=True))
-    track, track_aux = association_losses(output.embeddings, matching, targets)
-    parts = {
-        "classes": classes,
-        "dice": dice,
-        "mask_id": mask_id,
-        "semantic": semantic_loss(output.semantic, targets),
-        "classes_only": classes_only_loss(output.final.classes, output.final.masks, targets),
-        "discrimination": discrimination_loss(output.pixels, truth, targets, generator),
-        "offset": offset_loss(output.offsets, truth, targets, isthing),
-        "track": track,
-        "track_aux": track_aux,
-    }
-    total = sum(getattr(weights, name) * value for name, value in parts.items())
-    return total, {name: value.detach() for name, value in parts.items()} | {"final_dice": terms[0][1].detach()}

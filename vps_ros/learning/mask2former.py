@@ -17,22 +17,20 @@ from torch.nn import functional as F
 from transformers import Mask2FormerConfig, Mask2FormerForUniversalSegmentation
 
 from vps_ros.errors import InputError
-from vps_ros.learning import checkpoint
-from vps_ros.learning.answers import Answers
-from vps_ros.learning.export import OUTPUTS, Deployed, export
-from vps_ros.learning.graphs import fold, trace
+from vps_ros.learning.data.targets import Targets, labelled_share
+from vps_ros.learning.export.graphs import fold, trace
+from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed, export
+from vps_ros.learning.export.verify import Difference
 from vps_ros.learning.hf.checkpoint import open_checkpoint
 from vps_ros.learning.hf.export import AsDecided, traceable
 from vps_ros.learning.hf.families import FAMILIES, input_spec
+from vps_ros.learning.kinds import Weights
+from vps_ros.learning.kmeans.model import MaskOutput
 from vps_ros.learning.losses import association_losses
-from vps_ros.learning.model import MaskOutput
-from vps_ros.learning.models import Weights
-from vps_ros.learning.optimizer import Optimizers
-from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.sides import Grid
-from vps_ros.learning.specs import Mask2FormerModel
-from vps_ros.learning.targets import Targets, labelled_share
-from vps_ros.learning.verify import Difference
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.recipe import Mask2FormerModel, Recipe
+from vps_ros.learning.training import checkpoint
+from vps_ros.learning.training.optimizer import Optimizers
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 NAME = "mask2former"
@@ -75,17 +73,17 @@ class Mask2Former(nn.Module):
 
 
 class Mask2FormerKind:
-    """See vps_ros.learning.models.Kind."""
+    """See vps_ros.learning.kinds.Kind."""
 
     activation = "sigmoid"
-    limits = Thresholds(thing=0.5, stuff=0.5, overlap=0.8, mask=0.5, mode="pixel_wise")
-    grid = Grid(2)
-    quarters = False
-    told = {"dice": "loss_dice", "class": "loss_cross_entropy"}
+    thresholds = Thresholds(thing=0.5, stuff=0.5, overlap=0.8, mask=0.5, mode="pixel_wise")
+    label_grid = LabelGrid(2)
+    random_quarters = False
+    progress_terms = {"dice": "loss_dice", "class": "loss_cross_entropy"}
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe, self._model = recipe, recipe.model
-        self.rows = _config(recipe.model.config, recipe.model.classes).num_queries
+        self.max_segments = _config(recipe.model.config, recipe.model.classes).num_queries
 
     def build(self) -> Mask2Former:
         try:
@@ -93,10 +91,10 @@ class Mask2FormerKind:
         except ValueError as error:
             raise InputError(f"model.config: {' '.join(str(error).split())[:200]}") from None
 
-    def pretrain(self, network: nn.Module) -> None:
+    def load_pretrained(self, network: nn.Module) -> None:
         pass
 
-    def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+    def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         return InputSpec(size[1], size[0], self._model.mean, self._model.std, keep_aspect)
 
     def optimizers(self, network: Mask2Former) -> Optimizers:
@@ -145,11 +143,11 @@ class Mask2FormerKind:
         parts |= {"layers": sum(v for n, v in terms.items() if n[-1].isdigit()), "track": track, "track_aux": track_aux}
         return total, {name: torch.as_tensor(value).detach() for name, value in parts.items()}
 
-    def answers(self, network: Mask2Former, images: Tensor) -> Answers:
+    def predict(self, network: Mask2Former, images: Tensor) -> ModelOutputs:
         output = network(images)
-        return Answers(*output.final, output.embeddings)
+        return ModelOutputs(*output.final, output.embeddings)
 
-    def of_classes(self, name: str) -> bool:
+    def has_class_rows(self, name: str) -> bool:
         return "class_predictor" in name
 
     def export(self, network: Mask2Former, card: ModelCard, path: Path) -> float:
@@ -168,7 +166,7 @@ kind = Mask2FormerKind
 
 
 def complete(recipe: Recipe) -> Recipe:
-    """The recipe with the configuration and the normalisation of its start; see vps_ros.learning.models.KINDS."""
+    """The recipe with the configuration and the normalisation of its start; see vps_ros.learning.kinds.KINDS."""
     model, start = recipe.model, recipe.start
     config, found = {}, {}
     if start and _is_foreign(start):

@@ -4,23 +4,96 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.errors import InputError
-from vps_ros.learning.data import FolderData, MixedData, StreetsData, entries_of, terms_of
-from vps_ros.learning.losses import LossWeights
-from vps_ros.learning.model import Architecture
+from vps_ros.learning.data.entries import FolderData, MixedData, StreetsData, entries_of, terms_of
+from vps_ros.learning.kmax.architecture import Architecture as KMaxArchitecture
+from vps_ros.learning.kmax.losses import KMaxLosses
+from vps_ros.learning.kmeans.architecture import Architecture, LossWeights
+from vps_ros.learning.network_io import InputSizes
 from vps_ros.learning.panoptic_fcn.architecture import Architecture as PanopticFCNModel
-from vps_ros.learning.specs import KMaxModel, Mask2FormerModel
 from vps_ros.learning.video_knet.architecture import Architecture as VideoKNetModel
 from vps_ros.reading import choose, plain, read_as, read_yaml
 from vps_ros.taxonomies import ALL
 
+IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+"""Mean and deviation of RGB, 0..255, with which most public weights were trained."""
+
+
+@dataclass(frozen=True)
+class PairWeights:
+    """Factors of the association terms (Video K-Net, equations 1 and 2) beside a network's own losses."""
+
+    track: float = 0.25
+    track_aux: float = 1.0
+
+
+@dataclass(frozen=True)
+class Mask2FormerModel:
+    """Mask2Former (Cheng et al., CVPR 2022) as transformers has it, with an association embedding.
+
+    Attributes:
+        classes: without void.
+        config: entries of transformers' Mask2FormerConfig, losses included; what is not said is as in `start`, or,
+            without one, as in transformers.
+        embedding_dim: of the association embedding.
+        backbone_rate: learning rate of the backbone, over that of the rest.
+        mean, std: of the images' normalisation, 0..255; those of `start` where it says them.
+    """
+
+    TAG: ClassVar[str] = "kind"
+    NAMES: ClassVar[tuple[str, ...]] = ("mask2former",)
+    INPUT_SIZES: ClassVar[InputSizes] = InputSizes(32)
+    LOSSES: ClassVar[type] = PairWeights
+
+    classes: int = 19
+    config: dict = field(default_factory=dict)
+    embedding_dim: int = 64
+    backbone_rate: float = 0.1
+    mean: tuple[float, float, float] = IMAGENET[0]
+    std: tuple[float, float, float] = IMAGENET[1]
+    kind: str = "mask2former"
+
+
+@dataclass(frozen=True)
+class KMaxWeights(KMaxLosses):
+    """Those of kMaX-DeepLab, and of the association terms."""
+
+    track: float = 0.25
+    track_aux: float = 1.0
+
+
+@dataclass(frozen=True)
+class KMaxModel:
+    """kMaX-DeepLab (Yu et al., ECCV 2022), with an association embedding.
+
+    Attributes:
+        classes: without void.
+        backbone: name of one of vps_ros.learning.kmax.architecture.BACKBONES; empty, it is as in `architecture`.
+        architecture: sizes of the network, those for COCO where nothing is said; with a `start`, that of the start.
+        embedding_dim: of the association embedding.
+        backbone_rate: learning rate of the backbone, over that of the rest.
+    """
+
+    TAG: ClassVar[str] = "kind"
+    NAMES: ClassVar[tuple[str, ...]] = ("kmax",)
+    INPUT_SIZES: ClassVar[InputSizes] = InputSizes(32, 1)
+    LOSSES: ClassVar[type] = KMaxWeights
+
+    classes: int = 19
+    backbone: str = ""
+    architecture: KMaxArchitecture = KMaxArchitecture()
+    embedding_dim: int = 64
+    backbone_rate: float = 0.1
+    kind: str = "kmax"
+
+
 Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel | PanopticFCNModel
-"""What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.models.KINDS."""
+"""What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.kinds.KINDS."""
 Source = StreetsData | FolderData
 """What an entry of `data` can be."""
 EXAMPLE = "config/train/streets-s.yaml"
@@ -144,13 +217,13 @@ class Recipe:
     def __post_init__(self) -> None:
         self.data.check()
         self._check_schedule()
-        taxonomy, sides = self.data.taxonomy, self.model.SIDES
+        taxonomy, sides = self.data.taxonomy, self.model.INPUT_SIZES
         if self.model.classes != len(taxonomy):
             raise InputError(
                 f"model: {self.model.classes} classes, but {taxonomy.name} has {len(taxonomy)}; leave `classes` out"
             )
         for p in self.schedule.phases:
-            if p.pairs < 1 or not sides.take(p.size):
+            if p.pairs < 1 or not sides.accepts(p.size):
                 raise InputError(
                     f"schedule: a phase of size {p.size[0]}x{p.size[1]} with {p.pairs} pairs; "
                     f"sides are {sides}, pairs at least 1"
@@ -159,7 +232,7 @@ class Recipe:
         for donor in self.augmentation.donors:
             if donor not in names:
                 raise InputError(f"augmentation.donors: no entry {donor!r} in data; there are {', '.join(names)}")
-        if not sides.take(self.data.size):
+        if not sides.accepts(self.data.size):
             raise InputError("data: size {}x{}; sides are {}".format(*self.data.size, sides))
 
     def _check_schedule(self) -> None:

@@ -1,6 +1,6 @@
 """The learned weights of the instance and hybrid trackers: a small file beside the model that they are for.
 
-`vps-ros train` (learning/association.py) makes the file. Here it is read and used, with NumPy alone.
+`vps-ros train` (learning/tracking/matching.py) makes the file. Here it is read and used, with NumPy alone.
 """
 
 from __future__ import annotations

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning import graphs, verify
-from vps_ros.learning.export import OUTPUTS, Deployed
+from vps_ros.learning import SILENT, Reporter
+from vps_ros.learning.export import graphs, verify
+from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
+from vps_ros.learning.export.published import Report, source_json, write_verified
+from vps_ros.learning.export.verify import Difference, differences, open_telling
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
 from vps_ros.learning.hf.classes import Classes, classes_of
 from vps_ros.learning.hf.families import Family, family_of, input_spec
-from vps_ros.learning.published import Report, source_json, write_verified
-from vps_ros.learning.verify import Difference, differences, open_telling
-from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
@@ -164,7 +164,7 @@ def import_checkpoint(
     size: tuple[int, int] | None = None,
     half: bool = False,
     taxonomy: str | None = None,
-    voice: Voice = SILENT,
+    reporter: Reporter = SILENT,
 ) -> Report:
     """Writes a model file of the contract, whole or not at all.
 
@@ -186,14 +186,14 @@ def import_checkpoint(
     graphs.require_room(model, name)
     network = Imported(model, family, classes, spec, task).eval()
     images = verify.probes(spec.height, spec.width)
-    voice.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")
+    reporter.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")
     part = family.decides(model) if family.decides else None
 
     def compare(network: nn.Module, draft: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         return AsDecided(network, draft, *part).differences(images)
 
     with traceable(model):
-        return write_verified(network, card, path, name, images, voice, compare=compare if part else None, half=half)
+        return write_verified(network, card, path, name, images, reporter, compare=compare if part else None, half=half)
 
 
 def _card(checkpoint: Checkpoint, family: Family, classes: Classes, spec: InputSpec, half: bool) -> ModelCard:

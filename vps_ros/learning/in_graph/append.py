@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 from onnx import helper
 
 from vps_ros.errors import InputError
+from vps_ros.learning.data.streets import street_frames
 from vps_ros.learning.in_graph import claims
+from vps_ros.learning.in_graph.claims import slots
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, UINT8, Nodes, Value
 from vps_ros.learning.in_graph.ranking import rank
-from vps_ros.learning.in_graph.slots import slots
 from vps_ros.learning.in_graph.upsampling import BUDGET, Field
 from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
+from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.segmenters.preprocess import Fit, fit
+from vps_ros.segmenters.segmenter import SegmenterParameters
 
 LOGITS = ("class_logits", "mask_logits", "query_embeddings")
 _PREFIX = "postprocess/"
@@ -137,3 +143,36 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
     for value in (*graph.initializer, *graph.value_info):
         if value.name == old:
             value.name = new
+
+
+SHARE = 0.9999
+"""Of the pixels that must be the host's."""
+
+
+def exchange(path: Path, camera: tuple[int, int] | None, name: str) -> float:
+    """Changes the file and returns the share of pixels, of a street frame, that are as the host makes them.
+
+    Args:
+        camera: (height, width) of the images that segment_map is for; None: the size of the network's input.
+        name: of the file, in errors.
+
+    Raises InputError when the file cannot have its post-processing inside; RuntimeError when it then gives something
+    else, and leaves the file as it was.
+    """
+    before = path.with_suffix(".host.onnx")
+    shutil.copyfile(path, before)
+    model = onnx.load(str(path))
+    append(model, camera, name)
+    onnx.save(model, str(path))
+    parameters = SegmenterParameters()
+    host, graph = OnnxSegmenter(before, parameters), OnnxSegmenter(path, parameters)
+    height, width = graph.card.camera
+    image = cv2.resize(next(street_frames(1, 1)), (width, height), interpolation=cv2.INTER_LINEAR)
+    same = float((host(image).map == graph(image).map).mean())
+    if same < SHARE:
+        before.replace(path)
+        raise RuntimeError(
+            f"{name}: post-processing in the graph agrees on {100 * same:.3f} % of a frame's pixels only"
+        )
+    before.unlink()
+    return same

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from vps_ros.learning.sides import Sides
+from vps_ros.learning.network_io import InputSizes
 
 Kind = Literal["resnet", "convnext", "axial_resnet"]
 Semantic = Literal["none", "head", "decoder"]
@@ -57,7 +57,7 @@ class Architecture:
         drop_path: probability that training leaves out a residual branch of a k-means layer.
     """
 
-    SIDES: ClassVar[Sides] = Sides(32, 1)
+    INPUT_SIZES: ClassVar[InputSizes] = InputSizes(32, 1)
 
     backbone: BackboneSpec = BACKBONES["resnet50"]
     classes: int = 133

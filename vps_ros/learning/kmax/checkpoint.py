@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 
 from vps_ros.errors import InputError
+from vps_ros.learning.export.published import read, require_same, require_shape, state_dict_of
 from vps_ros.learning.kmax.architecture import Architecture, BackboneSpec, Kind, Semantic
 from vps_ros.learning.kmax.backbones import STAGES
 from vps_ros.learning.kmax.model import KMaxDeepLab
-from vps_ros.learning.published import read, require_same, require_shape, state_dict_of
 
 _CONVOLUTIONS = (
     (r"\.reduce\.", "._conv1_bn_act."),

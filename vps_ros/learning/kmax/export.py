@@ -20,14 +20,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vps_ros.learning import graphs, verify
-from vps_ros.learning.export import OUTPUTS, Deployed
+from vps_ros.learning import SILENT, Reporter
+from vps_ros.learning.export import graphs, verify
+from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
+from vps_ros.learning.export.published import Report, source_json, taxonomy_with, write_verified
+from vps_ros.learning.export.verify import Difference, differences, open_telling
 from vps_ros.learning.kmax.architecture import SPAN, Architecture
 from vps_ros.learning.kmax.checkpoint import NAME, load
 from vps_ros.learning.kmax.model import KMeansLayer
-from vps_ros.learning.published import Report, source_json, taxonomy_with, write_verified
-from vps_ros.learning.verify import Difference, differences, open_telling
-from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 LARGEST = 16 * (SPAN - 1) + 1
@@ -86,7 +86,7 @@ def import_checkpoint(
     size: tuple[int, int] | None = None,
     half: bool = False,
     taxonomy: str | None = None,
-    voice: Voice = SILENT,
+    reporter: Reporter = SILENT,
 ) -> Report:
     """Writes a model file of the contract, whole or not at all.
 
@@ -99,19 +99,19 @@ def import_checkpoint(
     RuntimeError when ONNX Runtime computes something else.
     """
     if size is not None:
-        Architecture.SIDES.require(size, NAME, LARGEST)
+        Architecture.INPUT_SIZES.require(size, NAME, LARGEST)
     model = load(checkpoint)
     name = Path(checkpoint).name
     card = card_of(model.architecture, name, size, half, taxonomy)
     graphs.require_room(model, name)
     spec, a = card.input, model.architecture
-    voice.note(
+    reporter.note(
         f"{name}: kMaX-DeepLab, {a.backbone_name}, {a.queries} queries, {a.classes} classes of {card.taxonomy.name}"
     )
     network = Padded(model, spec).eval()
     images = verify.probes(spec.height, spec.width)
     images[-1][:, -spec.height // 8 :] = images[-1][:, :, -spec.width // 8 :] = FILL
-    return write_verified(network, card, path, name, images, voice, compare=compare, half=half, exact=sums)
+    return write_verified(network, card, path, name, images, reporter, compare=compare, half=half, exact=sums)
 
 
 def card_of(

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
-from vps_ros.learning import checkpoint
-from vps_ros.learning.answers import Answers
-from vps_ros.learning.export import export
+from vps_ros.learning.data.targets import Targets
+from vps_ros.learning.export.onnx_file import export
+from vps_ros.learning.export.published import is_published
+from vps_ros.learning.kinds import Weights
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
 from vps_ros.learning.kmax.checkpoint import load
 from vps_ros.learning.kmax.export import compare
@@ -20,13 +21,10 @@ from vps_ros.learning.kmax.losses import total_loss, wanted
 from vps_ros.learning.kmax.model import KMaxDeepLab, Prediction
 from vps_ros.learning.kmax.model import Output as Found
 from vps_ros.learning.losses import association_losses
-from vps_ros.learning.models import Weights
-from vps_ros.learning.optimizer import Optimizers
-from vps_ros.learning.published import is_published
-from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.sides import Grid
-from vps_ros.learning.specs import KMaxModel
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.recipe import KMaxModel, Recipe
+from vps_ros.learning.training import checkpoint
+from vps_ros.learning.training.optimizer import Optimizers
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomies import ALL
 
@@ -62,26 +60,26 @@ class KMaxTracked(nn.Module):
 
 
 class KMaxKind:
-    """See vps_ros.learning.models.Kind."""
+    """See vps_ros.learning.kinds.Kind."""
 
     activation = "softmax_queries"
-    limits = Thresholds(0.5, 0.3, 0.9, 0.4)
-    quarters = False
-    told = {"dice": "dice", "class": "classes"}
+    thresholds = Thresholds(0.5, 0.3, 0.9, 0.4)
+    random_quarters = False
+    progress_terms = {"dice": "dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe, self._model = recipe, recipe.model
         sizes = architecture_of(self._model)
-        self.rows = sizes.queries
-        self.grid = Grid(sizes.mask_stride, aligned=True)
+        self.max_segments = sizes.queries
+        self.label_grid = LabelGrid(sizes.mask_stride, aligned=True)
 
     def build(self) -> KMaxTracked:
         return KMaxTracked(self._model)
 
-    def pretrain(self, network: nn.Module) -> None:
+    def load_pretrained(self, network: nn.Module) -> None:
         pass
 
-    def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+    def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         return InputSpec(size[1], size[0], keep_aspect=keep_aspect, align_corners=True)
 
     def optimizers(self, network: KMaxTracked) -> Optimizers:
@@ -108,11 +106,11 @@ class KMaxKind:
         parts = parts | {"track": track.detach(), "track_aux": track_aux.detach()}
         return total + weights.track * track + weights.track_aux * track_aux, parts
 
-    def answers(self, network: KMaxTracked, images: Tensor) -> Answers:
+    def predict(self, network: KMaxTracked, images: Tensor) -> ModelOutputs:
         output = network(images)
-        return Answers(output.final.classes, output.final.masks, output.embeddings)
+        return ModelOutputs(output.final.classes, output.final.masks, output.embeddings)
 
-    def of_classes(self, name: str) -> bool:
+    def has_class_rows(self, name: str) -> bool:
         # The last layer of either auxiliary head.
         return "class_head" in name or name.startswith(("segmenter.semantic.out.", "segmenter.semantic.2."))
 
@@ -130,7 +128,7 @@ def architecture_of(model: KMaxModel) -> Architecture:
 
 
 def complete(recipe: Recipe) -> Recipe:
-    """The recipe with the sizes of its start; see vps_ros.learning.models.KINDS."""
+    """The recipe with the sizes of its start; see vps_ros.learning.kinds.KINDS."""
     model, start = recipe.model, recipe.start
     if model.backbone and model.backbone not in BACKBONES:
         raise InputError(f"model.backbone: {model.backbone!r}; there are {', '.join(BACKBONES)}")

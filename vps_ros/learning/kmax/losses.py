@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vps_ros.learning.data.targets import Targets, labelled_share
 from vps_ros.learning.kmax.layers import resize, sizes
 from vps_ros.learning.kmax.model import Output, Prediction
 from vps_ros.learning.losses import flat_groups, match, overlaps, semantic_cells
-from vps_ros.learning.targets import Targets, labelled_share
 
 REAL = 0.75
 """Share of a real segment in the class and mask terms; void queries have the rest of the class term."""
@@ -54,7 +54,7 @@ class KMaxLosses:
 CITYSCAPES_LOSSES = KMaxLosses(preference=0.6, semantic_sampled=0)
 
 
-class Wanted(NamedTuple):
+class BatchSpec(NamedTuple):
     """What every layer is held to, from the final prediction and its matching.
 
     Attributes:
@@ -77,7 +77,7 @@ class Wanted(NamedTuple):
 
 
 @torch.no_grad()
-def wanted(final: Prediction, targets: Targets, void: float) -> Wanted:
+def wanted(final: Prediction, targets: Targets, void: float) -> BatchSpec:
     """Matches the final prediction; `targets` lie at its mask stride, `void` is the least weight."""
     rows = max(1, int((targets.classes >= 0).sum(1).max()))
     targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
@@ -105,7 +105,7 @@ def wanted(final: Prediction, targets: Targets, void: float) -> Wanted:
     mask_weight[images, row] = final.classes.softmax(2)[images, query, of_row].clamp(min=void).to(truth.dtype)
     segments = torch.where(truth.sum(1) > 0, targets.segments, -1)
     area = torch.einsum("bmhw,bm->bhw", truth, truth.sum((2, 3)))
-    return Wanted(
+    return BatchSpec(
         classes,
         class_weight,
         matching,
@@ -116,7 +116,7 @@ def wanted(final: Prediction, targets: Targets, void: float) -> Wanted:
     )
 
 
-def class_loss(logits: Tensor, want: Wanted) -> Tensor:
+def class_loss(logits: Tensor, want: BatchSpec) -> Tensor:
     """Cross entropy of every query, weighted by how well its mask fits, or for void ones covers nothing."""
     void = logits.shape[2] - 1
     loss = F.cross_entropy(logits.transpose(1, 2), want.classes, reduction="none")
@@ -124,7 +124,7 @@ def class_loss(logits: Tensor, want: Wanted) -> Tensor:
     return _mean_of_images(loss * share * want.class_weight)
 
 
-def mask_losses(masks: Tensor, want: Wanted) -> tuple[Tensor, Tensor]:
+def mask_losses(masks: Tensor, want: BatchSpec) -> tuple[Tensor, Tensor]:
     """(1 - dice), weighted by the class probability; and the cross entropy of each cell with its segment's query."""
     log_p = masks.flatten(2).log_softmax(1)
     row = want.segments.flatten(1)
@@ -138,7 +138,7 @@ def mask_losses(masks: Tensor, want: Wanted) -> tuple[Tensor, Tensor]:
     return (dice.sum(1) * REAL / masks.shape[1]).mean(), _mean_of_images(identity)
 
 
-def discrimination_loss(pixels: Tensor, want: Wanted, options: KMaxLosses, generator: torch.Generator) -> Tensor:
+def discrimination_loss(pixels: Tensor, want: BatchSpec, options: KMaxLosses, generator: torch.Generator) -> Tensor:
     """A drawn pixel's features must be like those of its own segment's, among all that are drawn (MaX-DeepLab, 3.3)."""
     row = want.segments.flatten(1)
     chosen = draw(want.rarity.flatten(1), row < 0, options.sampled, options.preference, generator)
@@ -151,7 +151,7 @@ def discrimination_loss(pixels: Tensor, want: Wanted, options: KMaxLosses, gener
 
 
 def semantic_loss(
-    logits: Tensor, targets: Targets, want: Wanted, options: KMaxLosses, generator: torch.Generator
+    logits: Tensor, targets: Targets, want: BatchSpec, options: KMaxLosses, generator: torch.Generator
 ) -> Tensor:
     """Cross entropy of the auxiliary head's pixels, at its own stride.
 

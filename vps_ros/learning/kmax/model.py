@@ -27,7 +27,7 @@ from vps_ros.learning.kmax.layers import (
     sizes,
     truncated_,
 )
-from vps_ros.learning.model import assign, one_hot
+from vps_ros.learning.kmeans.model import assign, one_hot
 
 
 class Fusion(nn.Module):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vps_ros.errors import InputError
-from vps_ros.learning import efficientnet
-from vps_ros.learning.sides import Sides
+from vps_ros.learning.kmeans import efficientnet
+from vps_ros.learning.network_io import InputSizes
 from vps_ros.segmenters.model_card import Thresholds
 
 RESNET = "resnet50"
@@ -75,7 +75,7 @@ class Architecture:
 
     TAG: ClassVar[str] = "kind"
     NAMES: ClassVar[tuple[str, ...]] = ("panoptic-fcn",)
-    SIDES: ClassVar[Sides] = Sides(32)
+    INPUT_SIZES: ClassVar[InputSizes] = InputSizes(32)
     LOSSES: ClassVar[type] = LossWeights
 
     classes: int = 19

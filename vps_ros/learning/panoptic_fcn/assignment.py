@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.targets import Targets, things_told
+from vps_ros.learning.data.targets import Targets, known_things
 
 STRIDE = 4
 """Of the labels."""
@@ -51,7 +51,7 @@ def truth_of(targets: Targets, isthing: Tensor) -> Truth:
     targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
     numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
     members = (targets.segments[:, None] == numbers).float()
-    valid = things_told(targets, isthing)[:, None].float()
+    valid = known_things(targets, isthing)[:, None].float()
     things = isthing[targets.classes.clamp(min=0)] & (targets.classes >= 0)
     lines, columns = members.sum(3), members.sum(2)
     area = lines.sum(2).clamp(min=1)

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from vps_ros.errors import InputError
+from vps_ros.learning.export.published import read, require_same, require_shape, state_dict_of, taxonomy_with
 from vps_ros.learning.panoptic_fcn.architecture import RESNET, Architecture
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
-from vps_ros.learning.published import read, require_same, require_shape, state_dict_of, taxonomy_with
 from vps_ros.taxonomy import Taxonomy
 
 _RULES = (

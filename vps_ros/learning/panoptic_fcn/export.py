@@ -14,23 +14,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vps_ros.errors import InputError
-from vps_ros.learning import export as common
-from vps_ros.learning import graphs
-from vps_ros.learning.answers import Answers
+from vps_ros.learning import SILENT, Reporter
+from vps_ros.learning.export import graphs
+from vps_ros.learning.export import onnx_file as common
+from vps_ros.learning.export.published import source_json
+from vps_ros.learning.export.verify import Difference, differences, open_telling
+from vps_ros.learning.network_io import ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, limits
 from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
-from vps_ros.learning.published import source_json
-from vps_ros.learning.verify import Difference, differences, open_telling
-from vps_ros.learning.voice import SILENT, Voice
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class Deployed(common.Deployed):
     """The network with the search for peaks and the fusion of kernels."""
 
-    def forward(self, image: Tensor, given: Decisions | None = None) -> Answers:
+    def forward(self, image: Tensor, given: Decisions | None = None) -> ModelOutputs:
         return answers(self.model, self.model(self.normalised(image)), given)
 
 
@@ -43,7 +43,7 @@ def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]])
     peaks, (index,) = open_telling(path, "TopK", onnx.TensorProto.INT64, 1)
     fused, (first,) = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
 
-    def as_decided(image: Tensor) -> Answers:
+    def as_decided(image: Tensor) -> ModelOutputs:
         inputs = {"image": image.numpy()}
         taken = (peaks.run([index], inputs)[0], fused.run([first], inputs)[0])
         return deployed(image, Decisions(*map(torch.from_numpy, taken)))
@@ -52,7 +52,7 @@ def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]])
 
 
 def export(model: PanopticFCN, card: ModelCard, path: str | Path) -> float:
-    """As vps_ros.learning.export.export; a card whose things and stuff are not the model's does not fit either."""
+    """As export/onnx_file.py; a card whose things and stuff are not the model's does not fit either."""
     if card.taxonomy.isthing.tolist() != model.isthing.tolist():
         raise InputError(
             f"the classes of {card.taxonomy.name} are not the model's {len(model.isthing)}, things and stuff in order"
@@ -76,7 +76,7 @@ def import_checkpoint(
     path: str | Path,
     size: tuple[int, int] | None = None,
     taxonomy: str | None = None,
-    voice: Voice = SILENT,
+    reporter: Reporter = SILENT,
 ) -> Report:
     """Writes a model file of the contract, whole or not at all.
 
@@ -88,16 +88,16 @@ def import_checkpoint(
     RuntimeError when ONNX Runtime computes something else.
     """
     if size is not None:
-        Architecture.SIDES.require(size, NAME, LARGEST)
+        Architecture.INPUT_SIZES.require(size, NAME, LARGEST)
     published, name = load(checkpoint, taxonomy), Path(checkpoint).name
     card = card_of(published, name, size)
     graphs.require_room(published.model, name)
     things = len(published.model.things)
-    voice.note(
+    reporter.note(
         f"{name}: {NAME}, ResNet-50, {things} things and {len(card.taxonomy) - things} stuff classes of "
         f"{card.taxonomy.name}"
     )
-    voice.note(f"tracing it for {card.input.width}x{card.input.height}, and comparing ONNX Runtime with torch")
+    reporter.note(f"tracing it for {card.input.width}x{card.input.height}, and comparing ONNX Runtime with torch")
     return Report(card, export(published.model, card, path))
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.answers import Answers
+from vps_ros.learning.network_io import ModelOutputs
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
 
 COARSE = 2
@@ -105,7 +105,7 @@ def class_logits(scores: Tensor, columns: Tensor, usable: Tensor, count: int) ->
     return torch.where(usable[:, :, None], logits, torch.where(void, 0.0, NOTHING))
 
 
-def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) -> Answers:
+def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) -> ModelOutputs:
     """Segments as the ONNX contract wants them: N slots for things, then one for each class of stuff.
 
     A thing's score is that of its peak times the mean probability in its mask. Stuff has scores below those of all
@@ -131,7 +131,7 @@ def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) 
     stuff_classes, stuff_masks = (semantic_stuff if model.stuff_kernels is None else stuff)(model, output)
     embeddings = model.embedded(vectors).float()
     none = embeddings.new_zeros(len(embeddings), stuff_masks.shape[1], embeddings.shape[2])
-    return Answers(
+    return ModelOutputs(
         torch.cat([logits, stuff_classes], 1), torch.cat([masks, stuff_masks], 1), torch.cat([embeddings, none], 1)
     )
 

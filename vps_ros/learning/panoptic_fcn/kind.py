@@ -1,4 +1,4 @@
-"""The kind `panoptic-fcn` of a recipe's model; see vps_ros.learning.models.Kind."""
+"""The kind `panoptic-fcn` of a recipe's model; see vps_ros.learning.kinds.Kind."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vps_ros.learning import efficientnet
-from vps_ros.learning.answers import Answers
-from vps_ros.learning.models import Weights
-from vps_ros.learning.optimizer import Optimizers
+from vps_ros.learning.data.targets import Targets
+from vps_ros.learning.export.published import is_published
+from vps_ros.learning.kinds import Weights
+from vps_ros.learning.kmeans import efficientnet
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD, limits
 from vps_ros.learning.panoptic_fcn.checkpoint import load
 from vps_ros.learning.panoptic_fcn.export import export
 from vps_ros.learning.panoptic_fcn.inference import answers
 from vps_ros.learning.panoptic_fcn.losses import total_loss
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN
-from vps_ros.learning.published import is_published
 from vps_ros.learning.recipe import Recipe
-from vps_ros.learning.sides import Grid
-from vps_ros.learning.targets import Targets
+from vps_ros.learning.training.optimizer import Optimizers
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 NAME = "panoptic-fcn"
@@ -36,26 +35,26 @@ class PanopticFCNKind:
     """Learned from pairs of frames, which tell the association embedding what lasts."""
 
     activation = "sigmoid"
-    grid = Grid(4)
-    quarters = False
+    label_grid = LabelGrid(4)
+    random_quarters = False
 
     def __init__(self, recipe: Recipe) -> None:
         self._recipe, self._isthing = recipe, recipe.data.taxonomy.isthing
-        self.rows = recipe.model.things + int((~self._isthing).sum())
-        self.told = {
+        self.max_segments = recipe.model.things + int((~self._isthing).sum())
+        self.progress_terms = {
             name: name for name in ("position", "mask", "stuff_mask" if recipe.model.stuff == "kernels" else "semantic")
         }
-        self.limits = limits(recipe.model, *recipe.data.size)
+        self.thresholds = limits(recipe.model, *recipe.data.size)
 
     def build(self) -> PanopticFCN:
         return PanopticFCN(self._recipe.model, self._isthing).to(memory_format=torch.channels_last)
 
-    def pretrain(self, network: PanopticFCN) -> None:
+    def load_pretrained(self, network: PanopticFCN) -> None:
         name = network.architecture.backbone
         if name != RESNET:
             network.backbone.network.load(efficientnet.imagenet_weights(name))
 
-    def spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+    def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
         mean, std = (MEAN, STD) if self._recipe.model.backbone == RESNET else (efficientnet.MEAN, efficientnet.STD)
         return InputSpec(size[1], size[0], mean, std, keep_aspect)
 
@@ -71,13 +70,13 @@ class PanopticFCNKind:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         return total_loss(network, output, targets, self._recipe.losses)
 
-    def answers(self, network: PanopticFCN, images: Tensor) -> Answers:
+    def predict(self, network: PanopticFCN, images: Tensor) -> ModelOutputs:
         return answers(network, network(images))
 
-    def of_classes(self, name: str) -> bool:
+    def has_class_rows(self, name: str) -> bool:
         return name.startswith("semantic_head")
 
-    def of_some_classes(self, name: str) -> bool:
+    def has_partial_class_rows(self, name: str) -> bool:
         return "class_head" in name
 
     def export(self, network: PanopticFCN, card: ModelCard, path: Path) -> float:
@@ -88,7 +87,7 @@ kind = PanopticFCNKind
 
 
 def complete(recipe: Recipe) -> Recipe:
-    """The recipe with the sizes of a published start; see vps_ros.learning.models.KINDS."""
+    """The recipe with the sizes of a published start; see vps_ros.learning.kinds.KINDS."""
     if not recipe.start or not is_published(recipe.start):
         return recipe
     known = load(recipe.start).model.architecture

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.losses import association_losses, semantic_loss
 from vps_ros.learning.panoptic_fcn.architecture import LossWeights
 from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, levels_of, positives, truth_of
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
-from vps_ros.learning.targets import Targets
 
 ALPHA, GAMMA = 0.25, 2
 """Of the focal loss (Lin et al., 2017)."""

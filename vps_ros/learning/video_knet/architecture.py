@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
-from vps_ros.learning.sides import Sides
+from vps_ros.learning.network_io import InputSizes
 from vps_ros.segmenters.model_card import Thresholds
 
 
@@ -45,7 +45,7 @@ class Architecture:
 
     TAG: ClassVar[str] = "kind"
     NAMES: ClassVar[tuple[str, ...]] = ("video-knet",)
-    SIDES: ClassVar[Sides] = Sides(32)
+    INPUT_SIZES: ClassVar[InputSizes] = InputSizes(32)
     LOSSES: ClassVar[type] = LossWeights
 
     classes: int = 19

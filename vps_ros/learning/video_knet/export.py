@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from vps_ros.errors import InputError
-from vps_ros.learning import export as common
+from vps_ros.learning.export import onnx_file as common
 from vps_ros.learning.video_knet.model import NAMES, State, VideoKNet, class_logits
 from vps_ros.segmenters.model_card import ModelCard
 
@@ -26,7 +26,7 @@ class Recurrent(common.Deployed):
 
 
 def export(model: VideoKNet, card: ModelCard, path: str | Path) -> float:
-    """As vps_ros.learning.export.export; a card whose things and stuff are not the model's does not fit either."""
+    """As export/onnx_file.py; a card whose things and stuff are not the model's does not fit either."""
     if card.taxonomy.isthing.tolist() != model.isthing.tolist():
         raise InputError(
             f"the classes of {card.taxonomy.name} are not the model's {len(model.isthing)}, things and stuff in order"

@@ -14,8 +14,8 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
+from vps_ros.learning.data.targets import Targets, labelled_share
 from vps_ros.learning.losses import association_losses, semantic_loss
-from vps_ros.learning.targets import Targets, labelled_share
 from vps_ros.learning.video_knet.architecture import LossWeights
 from vps_ros.learning.video_knet.model import Output, Seen, VideoKNet
 

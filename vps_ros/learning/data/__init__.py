@@ -1,0 +1,1 @@
+"""Labelled frames to learn from: sources, augmentation, batches, targets."""

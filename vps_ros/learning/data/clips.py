@@ -1,0 +1,59 @@
+"""Where pairs of frames with truth come from: what generated drives and data sets on disk have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.learning import Reporter
+from vps_ros.taxonomy import Taxonomy
+
+
+class Picture(NamedTuple):
+    """One labelled frame.
+
+    Attributes:
+        image: uint8 [H, W, 3] RGB.
+        semantic: uint8 [H, W], class ids, 255 void.
+        instance: uint16 or int32 [H, W], the same throughout the clip; 0 on stuff, void and crowds.
+    """
+
+    image: NDArray[np.uint8]
+    semantic: NDArray[np.uint8]
+    instance: NDArray[np.integer]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.image.shape[1], self.image.shape[0]
+
+
+class Clip(Protocol):
+    """The labelled frames of one video in the order of time; a still image is a clip of one."""
+
+    name: str
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Picture:
+        """Raises InputError when the frame's files are damaged."""
+
+
+class Source(Protocol):
+    """Clips to learn from, and frames to validate on."""
+
+    taxonomy: Taxonomy
+
+    def training(self, reporter: Reporter) -> Sequence[Clip]:
+        """In a fixed order; raises InputError when there are none."""
+
+    def validation(self, reporter: Reporter) -> list[tuple[Clip, int]]:
+        """Each with the index of a frame; empty where the recipe names none."""
+
+
+def spread(clips: Sequence[Clip], frames: int) -> list[tuple[Clip, int]]:
+    """`frames` frames of each clip, evenly spread."""
+    return [(c, int(i)) for c in clips for i in np.linspace(0, len(c) - 1, min(frames, len(c)))]

@@ -1,0 +1,254 @@
+"""Where a recipe's frames come from: generated drives, data sets on disk, or several of these."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.class_mapping import LabelCodes, SourceClasses, assign_codes
+from vps_ros.datasets.formats import DATA_SETS
+from vps_ros.datasets.streets import HELD_OUT
+from vps_ros.errors import InputError
+from vps_ros.taxonomies import ALL
+from vps_ros.taxonomy import CITYSCAPES, Taxonomy
+
+HELD_OUT_SEED = HELD_OUT.start
+"""Drives with this seed or a larger one are for final evaluation: no recipe may name them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """What generated drives and data sets on disk have in common.
+
+    Attributes:
+        name: in logs, and by which other entries name it; empty, it is the format.
+        taxonomy_name: the data set whose classes the model has, where this is the first entry; empty, its own.
+        weight: share of the pairs, among those of all entries that take part at the time.
+        since, until: shares of the run between which it takes part.
+        style: chance that a pair gets strong changes of colour, light, sharpness, haze and compression.
+        style_of: the entry whose colours such a pair may take over; empty, colours are drawn at random.
+        terms: of use, told in the model file; empty, those known of the format.
+    """
+
+    name: str = ""
+    taxonomy_name: str = field(default="", metadata={"name": "taxonomy"})
+    weight: float = 1.0
+    since: float = field(default=0.0, metadata={"name": "from"})
+    until: float = 1.0
+    style: float = 0.0
+    style_of: str = ""
+    terms: str = ""
+
+    @property
+    def called(self) -> str:
+        return self.name or self.format
+
+    def _taxonomy(self, own: Taxonomy) -> Taxonomy:
+        return ALL.get(self.taxonomy_name, own)
+
+    def _check_entry(self) -> None:
+        where = f"data ({self.called})"
+        if self.taxonomy_name and self.taxonomy_name not in ALL:
+            raise InputError(f"{where}: no taxonomy {self.taxonomy_name!r}; there are {', '.join(ALL)}")
+        if not self.weight >= 0:
+            raise InputError(f"{where}: weight {self.weight} is negative")
+        if not 0 <= self.since < self.until <= 1:
+            raise InputError(
+                f"{where}: from {self.since} until {self.until}; shares of the run are 0 <= from < until <= 1"
+            )
+        if not 0 <= self.style <= 1:
+            raise InputError(f"{where}: style {self.style} is no chance in 0..1")
+
+
+@dataclass(frozen=True)
+class StreetsData(Entry):
+    """Generated drives.
+
+    Attributes:
+        scenarios: names of vps_ros.datasets.streets.SCENARIOS.
+        seed, drives: of each scenario, the first seed and how many.
+        balanced: how many more drives to learn from, in which the rare classes are frequent (scenario `balanced`).
+        frames: of each drive.
+        size: width and height of the rendered frames.
+        validation_seed, validation_drives, validation_frames: of each scenario; frames are spread over the drive.
+        folder: where rendered drives are kept, relative to the working folder.
+        processes: that render at once.
+        gap: largest number of frames between the two of a pair (Video K-Net's window is 2; low frame rates move objects
+            further).
+    """
+
+    TAG: ClassVar[str] = "format"
+    NAMES: ClassVar[tuple[str, ...]] = ("streets",)
+    keep_aspect: ClassVar[bool] = False
+    classes: ClassVar[SourceClasses] = SourceClasses(CITYSCAPES, {}, False)
+    known_terms: ClassVar[str] = "generated streets: no restriction"
+
+    scenarios: tuple[str, ...]
+    seed: int = 0
+    drives: int = 30
+    balanced: int = 0
+    frames: int = 24
+    size: tuple[int, int] = (640, 192)
+    validation_seed: int = 800_000
+    validation_drives: int = 1
+    validation_frames: int = 8
+    folder: str = ".drives"
+    processes: int = 2
+    gap: int = 3
+    format: str = "streets"
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self._taxonomy(CITYSCAPES)
+
+    def check(self) -> None:
+        """Raises InputError when the drives may not be learned from, or are too few."""
+        self._check_entry()
+        most = max(self.drives, self.balanced)
+        if self.balanced < 0:
+            raise InputError(f"data: balanced is {self.balanced}; it cannot be negative")
+        for first, count in ((self.seed, most), (self.validation_seed, self.validation_drives)):
+            if count < 1 or first < 0 or first + count > HELD_OUT_SEED:
+                raise InputError(
+                    f"data: seeds {first}..{first + count - 1}; use seeds in 0..{HELD_OUT_SEED - 1}, "
+                    "the others are held out for evaluation"
+                )
+        ends = self.seed + most, self.validation_seed + self.validation_drives
+        if self.seed < ends[1] and self.validation_seed < ends[0]:
+            raise InputError("data: training and validation share seeds; set them apart")
+        if self.frames < 2 or self.validation_frames < 1 or self.gap < 1:
+            raise InputError(
+                "data: frames must be at least 2 (pairs are learned from), validation_frames and gap at least 1"
+            )
+
+
+@dataclass(frozen=True)
+class FolderData(Entry):
+    """A data set in its own layout (docs/datasets.md).
+
+    Attributes:
+        format: one of DATA_SETS.
+        root: its folder, relative to the working folder.
+        size: width and height that frames have for the network: validation scales them to it, and the exported model
+            has this input. In training it is the scale of 1 that views zoom from. Of an entry after the first it is
+            that scale only, and images are never stretched: they are scaled to cover it.
+        split, validation_split: of the data set; empty, all of it to learn from, and none to validate on.
+        images: folder of the camera images, as VIDEO/FRAME.png or .jpg, where they do not lie beside the truth.
+        gap: largest number of labelled frames between the two of a pair.
+        keep_aspect: scale frames to fit into `size`, padded right and below; otherwise they are stretched to it.
+        validation_frames: in all, spread over the split.
+        teacher: an ONNX model of semantic segmentation whose labels fill unlabelled pixels (data/pseudo_labels.py).
+    """
+
+    TAG: ClassVar[str] = "format"
+    NAMES: ClassVar[tuple[str, ...]] = tuple(DATA_SETS)
+
+    format: str
+    root: str
+    size: tuple[int, int]
+    split: str = "train"
+    validation_split: str = "val"
+    images: str = ""
+    gap: int = 3
+    keep_aspect: bool = False
+    validation_frames: int = 100
+    teacher: str = ""
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self._taxonomy(DATA_SETS[self.format].taxonomy)
+
+    @property
+    def classes(self) -> SourceClasses:
+        return DATA_SETS[self.format].classes
+
+    @property
+    def known_terms(self) -> str:
+        return DATA_SETS[self.format].terms or f"{self.format}: see the terms of the data set"
+
+    def check(self) -> None:
+        """Raises InputError when the entries contradict each other."""
+        self._check_entry()
+        if self.split == self.validation_split != "":
+            raise InputError(
+                f"data: split and validation_split are both {self.split!r}; name different ones, "
+                "or write an empty validation_split"
+            )
+        if self.gap < 1 or self.validation_frames < 1:
+            raise InputError("data: gap and validation_frames must be at least 1")
+
+
+@dataclass(frozen=True)
+class MixedData:
+    """Several sources. The first one's classes, size and validation are those of the model."""
+
+    entries: tuple[StreetsData | FolderData, ...]
+
+    @property
+    def taxonomy(self) -> Taxonomy:
+        return self.entries[0].taxonomy
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.entries[0].size
+
+    @property
+    def keep_aspect(self) -> bool:
+        return self.entries[0].keep_aspect
+
+    @property
+    def gap(self) -> int:
+        return self.entries[0].gap
+
+    def check(self) -> None:
+        """Raises InputError when an entry is wrong, or they do not go together."""
+        if not self.entries:
+            raise InputError("data: an empty list; give one entry or more")
+        names = [e.called for e in self.entries]
+        for i, e in enumerate(self.entries):
+            e.check()
+            if e.called in names[:i]:
+                raise InputError(f"data: two entries are called {e.called!r}; give each a `name` of its own")
+            if i and e.taxonomy_name:
+                raise InputError(f"data ({e.called}): `taxonomy` belongs to the first entry; drop it")
+            if e.style_of and e.style_of not in names:
+                raise InputError(f"data ({e.called}): style_of names {e.style_of!r}; there are {', '.join(names)}")
+        edges = sorted({0.0, *(e.since for e in self.entries), *(e.until for e in self.entries)} - {1.0})
+        for share in edges:
+            if not any(e.weight > 0 and e.since <= share < e.until for e in self.entries):
+                raise InputError(
+                    f"data: no entry takes part from {share} of the run on; mind `from`, `until`, `weight`"
+                )
+
+
+Data = StreetsData | FolderData | MixedData
+
+
+class RunLabels(NamedTuple):
+    """Values of label maps in a run, and for each entry the table from its own class ids; see assign_codes."""
+
+    codes: LabelCodes
+    tables: list[NDArray[np.uint8] | None]
+
+
+def entries_of(data: Data) -> tuple[StreetsData | FolderData, ...]:
+    """The sources of a recipe."""
+    return data.entries if isinstance(data, MixedData) else (data,)
+
+
+def labels_of(data: Data) -> RunLabels:
+    """What label maps of all entries are brought to; raises InputError as assign_codes."""
+    entries = entries_of(data)
+    taught = any(isinstance(e, FolderData) and e.teacher for e in entries)
+    return RunLabels(*assign_codes(data.taxonomy, [e.classes for e in entries], taught))
+
+
+def terms_of(data: Data) -> list[str]:
+    """One line for each entry that is learned from: what it is, and the terms of its use."""
+    lines = [e.terms or e.known_terms for e in entries_of(data)]
+    teachers = [e.teacher for e in entries_of(data) if isinstance(e, FolderData) and e.teacher]
+    return list(dict.fromkeys([*lines, *(f"labels by {Path(t).name}: see the terms of that model" for t in teachers)]))

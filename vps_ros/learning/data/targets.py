@@ -1,0 +1,123 @@
+"""Label maps to what the losses want: one row for each segment of an image.
+
+Not every data set labels everything. What losses must respect:
+
+- a cell of no segment (`segments` -1) is in no mask, be it void or unlabelled;
+- a cell may have a class (`semantic`) or a group of classes (`group`) without a segment: it teaches classes only;
+- where `unlabelled` is true, there may be a segment that nobody told of. A query that found nothing of the truth may be
+  right there: it must not be taught void, as far as its mask lies in such cells (`labelled_share`);
+- that no thing is in a cell is known of the cells of `known_things` only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vps_ros.datasets.class_mapping import LabelCodes
+from vps_ros.taxonomy import Taxonomy
+
+LEAST_CELLS = 4
+"""Segments smaller than this, in cells of the mask stride, are void: nothing at that stride can find them."""
+
+
+class Targets(NamedTuple):
+    """Of one image, or stacked over a batch with a leading B; M rows, those past the last segment have class -1.
+
+    Attributes:
+        segments: int64 [h, w], row of each cell, -1 for void.
+        classes: int64 [M], index into the taxonomy.
+        tracks: int64 [M], instance of a thing, which lasts through its clip in its class; 0 for stuff.
+        semantic: int64 [h, w], index into the taxonomy, -1 for void and groups.
+        group: int64 [h, w], row of `members` where a cell is one of several classes, -1 elsewhere; None where there are
+            no groups.
+        members: bool [G, C + 1], classes of each group; the last column is void. None as `group`.
+        unlabelled: bool [h, w], cells where a segment may be that is not in `segments`; None where there are none.
+    """
+
+    segments: Tensor
+    classes: Tensor
+    tracks: Tensor
+    semantic: Tensor
+    group: Tensor | None = None
+    members: Tensor | None = None
+    unlabelled: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The same with every tensor changed."""
+        return Targets(*(None if t is None else change(t) for t in self))
+
+
+def make_targets(
+    semantic: NDArray, instance: NDArray, taxonomy: Taxonomy, rows: int, codes: LabelCodes | None = None
+) -> Targets:
+    """Targets of one image. The largest `rows` segments are kept; a thing without an instance id is in no segment.
+
+    Args:
+        semantic: uint8 [h, w], class ids, 255 void; or values of `codes`.
+        instance: integer [h, w], 0 for stuff.
+    """
+    codes = codes or LabelCodes.of(taxonomy)
+    classes = codes.index[semantic]
+    thing = np.append(taxonomy.isthing, False)[classes]
+    crowd = thing & (instance == 0)
+    known = codes.complete[semantic] & ~crowd
+    keys = np.where(known, classes << 32 | np.where(thing, instance, 0).astype(np.int64), -1)
+    found, where, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    kept = np.flatnonzero((found >= 0) & (counts >= LEAST_CELLS))
+    kept = kept[np.argsort(-counts[kept], kind="stable")][:rows]
+    row = np.full(len(found), -1, np.int64)
+    row[kept] = np.arange(len(kept))
+    out_classes, out_tracks = np.full(rows, -1, np.int64), np.zeros(rows, np.int64)
+    out_classes[: len(kept)] = found[kept] >> 32
+    out_tracks[: len(kept)] = found[kept] & 0xFFFFFFFF
+    return Targets(
+        torch.from_numpy(row[where.reshape(semantic.shape)]),
+        torch.from_numpy(out_classes),
+        torch.from_numpy(out_tracks),
+        torch.from_numpy(classes),
+        torch.from_numpy(codes.group[semantic]),
+        torch.from_numpy(codes.members),
+        torch.from_numpy(codes.unlabelled[semantic] | crowd),
+    )
+
+
+def stack(targets: list[Targets]) -> Targets:
+    """One batch of targets of the same size."""
+    return Targets(*(torch.stack(parts) for parts in zip(*targets, strict=True)))
+
+
+def labelled_share(masks: Tensor, targets: Targets) -> Tensor | None:
+    """[B, N]: share of each query's mask that lies in cells whose segments are known; None where all are.
+
+    It is exactly 0 in an image without any, and has no gradient.
+
+    Args:
+        masks: [B, N, h, w], probabilities.
+    """
+    if targets.unlabelled is None or not targets.unlabelled.any():
+        return None
+    p = masks.detach().flatten(2)
+    labelled = (~targets.unlabelled).flatten(1).to(p.dtype)
+    return (p @ labelled[:, :, None])[:, :, 0] / p.sum(2).clamp(min=1e-6)
+
+
+def known_things(targets: Targets, isthing: Tensor) -> Tensor:
+    """bool [B, h, w]: cells of a segment, and those whose class or group of classes holds no thing.
+
+    In all others there may be a thing that is in no segment.
+
+    Args:
+        isthing: bool [C].
+    """
+    told = (targets.semantic >= 0) & ~isthing[targets.semantic.clamp(min=0)]
+    if targets.group is not None and targets.members is not None and targets.members.shape[1]:
+        things = (targets.members[:, :, :-1] & isthing).any(2)
+        of_cell = things.gather(1, targets.group.clamp(min=0).flatten(1)).reshape(told.shape)
+        told = torch.where(targets.group >= 0, ~of_cell, told)
+    return told | (targets.segments >= 0)

@@ -1,0 +1,1 @@
+"""Networks as ONNX files of the model contract, checked against torch."""

@@ -1,0 +1,109 @@
+"""ONNX graphs after torch has traced them: without what is constant, in half precision, with their card."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from vps_ros.errors import InputError
+from vps_ros.learning.export.verify import open_session
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
+
+OPSET = 17
+LARGEST = 2_000_000_000
+"""Bytes that one ONNX file can hold, a little less than protobuf's limit."""
+_FLOAT32_ONLY = ("GridSample",)
+"""Operators that ONNX Runtime has for float32 alone on the GPU, besides those of the converter's own list."""
+
+
+def trace(
+    network: nn.Module, image: Tensor, path: Path, outputs: Sequence[str], state: Mapping[str, Tensor] | None = None
+) -> None:
+    """Writes the graph that runs on images of this size, without its card.
+
+    Args:
+        network: an image, and of a recurrent one its state behind it, to a tuple of the outputs and its next state.
+        state: inputs by name; the outputs that follow them have `next_` before it.
+    """
+    state = state or {}
+    with torch.no_grad(), warnings.catch_warnings():
+        # The tracer warns of sizes it takes as constants, which they are, and of its own age.
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (image, *state.values()),
+            str(path),
+            input_names=["image", *state],
+            output_names=[*outputs, *(f"next_{name}" for name in state)],
+            opset_version=OPSET,
+            dynamo=False,
+        )
+        shapes = [tuple(one.shape) for one in network(image, *state.values())]
+    _fix_output_shapes(path, shapes)
+
+
+def _fix_output_shapes(path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
+    """Writes the outputs' shapes into the file: the tracer does not know all of those behind TopK."""
+    model = onnx.load(str(path))
+    for output, shape in zip(model.graph.output, shapes, strict=True):
+        kind = output.type.tensor_type.elem_type
+        output.CopyFrom(onnx.helper.make_tensor_value_info(output.name, kind, shape))
+    onnx.save(model, str(path))
+
+
+def fold(path: Path) -> onnx.ModelProto:
+    """The graph of a file without what does not depend on its input: sizes, position embeddings, sampling grids.
+
+    Networks of transformers are traced with thousands of nodes that compute sizes; folded once here, they are not
+    computed, and not rounded to float16, at every start. Raises InputError when ONNX Runtime lacks an operator.
+    """
+    folded = path.with_suffix(".folded.onnx")
+    open_session(path, folded)
+    graph = onnx.load(str(folded))
+    folded.unlink()
+    used = {node.domain for node in graph.graph.node}
+    # ONNX Runtime lists every domain that it knows.
+    for i in reversed([i for i, one in enumerate(graph.opset_import) if one.domain not in used]):
+        del graph.opset_import[i]
+    return graph
+
+
+def halved(graph: onnx.ModelProto, exact: Sequence[str] = ()) -> onnx.ModelProto:
+    """The graph in float16, with inputs and outputs as before, by the converter that comes with ONNX Runtime.
+
+    `exact` names nodes that stay in float32.
+    """
+    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    with warnings.catch_warnings():
+        # It warns of every number that float16 rounds to nothing or to its largest; what comes of it is verified.
+        warnings.simplefilter("ignore")
+        half = convert_float_to_float16(
+            graph,
+            keep_io_types=True,
+            op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_ONLY],
+            node_block_list=list(exact),
+        )
+    # It puts casts before operators that stay in float32 at the end of the list.
+    OnnxModel.graph_topological_sort(half.graph)
+    return half
+
+
+def save(graph: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+    """Writes a checked graph with its card."""
+    graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
+    onnx.checker.check_model(graph)
+    onnx.save(graph, str(path))
+
+
+def require_room(network: nn.Module, what: str) -> None:
+    """Raises InputError when the weights of `what` are more than one ONNX file can hold."""
+    size = sum(p.numel() * 4 for p in network.parameters())
+    if size > LARGEST:
+        raise InputError(f"{what}: {size / 1e9:.1f} GB of weights; an ONNX file holds {LARGEST / 1e9:g} GB")

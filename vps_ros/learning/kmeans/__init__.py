@@ -1,0 +1,1 @@
+"""The k-means mask transformer, kind `streets`: network, losses, weights of exported files."""

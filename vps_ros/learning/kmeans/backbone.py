@@ -1,0 +1,140 @@
+"""Pixels to features: a small residual backbone and the pixel decoder that brings context back to stride 4.
+
+kMaX-DeepLab (Yu et al., 2022) spends axial attention at strides 32 and 16. At 640x192 the stride-32 map has 120
+cells, where full attention costs less than axial attention and says more, so one such layer stands here. Dense 3x3
+convolutions elsewhere: on CPUs depthwise ones are bound by memory.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vps_ros.learning.kmeans.efficientnet import EfficientNetLite
+
+FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
+POSITION_CHANNELS = 4 * len(FREQUENCIES)
+
+
+class ConvNorm(nn.Sequential):
+    """Convolution, batch normalisation, and ReLU unless `act` is off. The two linear parts fold at export."""
+
+    def __init__(self, cin: int, cout: int, kernel: int = 3, stride: int = 1, act: bool = True) -> None:
+        layers: list[nn.Module] = [
+            nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False),
+            nn.BatchNorm2d(cout, eps=1e-3),
+        ]
+        if act:
+            layers.append(nn.ReLU(inplace=True))
+        super().__init__(*layers)
+
+
+class Residual(nn.Module):
+    """x + ConvNorm(x): one 3x3 convolution a block, so that each has a short way to the loss."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = ConvNorm(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.body(x)
+
+
+def positions(height: int, width: int) -> Tensor:
+    """float32 [1, POSITION_CHANNELS, height, width]: sines and cosines of the cell centres, both axes in 0..1."""
+    y = (torch.arange(height) + 0.5) / height
+    x = (torch.arange(width) + 0.5) / width
+    rows, columns = torch.meshgrid(y, x, indexing="ij")
+    angles = torch.stack([math.pi * f * axis for axis in (rows, columns) for f in FREQUENCIES])
+    return torch.cat([angles.sin(), angles.cos()])[None]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention and a feed-forward part over tokens [B, L, D], each after a LayerNorm."""
+
+    def __init__(self, dim: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1 = nn.LayerNorm(dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+        self.norm2 = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        b, length, dim = x.shape
+        qkv = self.qkv(self.norm1(x)).reshape(b, length, 3, self.heads, dim // self.heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        # Written out: a fused kernel saves nothing at these lengths and exports as many nodes.
+        weights = (q * (dim // self.heads) ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
+        x = x + self.out((weights @ v).transpose(1, 2).reshape(b, length, dim))
+        return x + self.ffn(self.norm2(x))
+
+
+class Backbone(nn.Module):
+    """Image [B, 3, H, W] in -1..1 to features at strides 4, 8, 16 and 32; H and W are multiples of 32."""
+
+    def __init__(self, channels: tuple[int, int, int, int], depths: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        # One strided 7x7 convolution: maps at stride 2 would cost more in memory traffic than they bring.
+        self.stem = ConvNorm(3, channels[0], 7, 4)
+        self.stages = nn.ModuleList()
+        for i, (width, depth) in enumerate(zip(channels, depths, strict=True)):
+            down = [ConvNorm(channels[i - 1], width, 3, 2)] if i else []
+            self.stages.append(nn.Sequential(*down, *(Residual(width) for _ in range(depth))))
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        features, x = [], self.stem(image)
+        for stage in self.stages:
+            x = stage(x)
+            features.append(x)
+        return features
+
+
+class Projected(nn.Module):
+    """A pretrained backbone whose features are brought to other numbers of channels."""
+
+    def __init__(self, network: EfficientNetLite, channels: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.network = network
+        self.projections = nn.ModuleList(
+            ConvNorm(a, b, 1, act=False) for a, b in zip(network.channels, channels, strict=True)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        return [project(x) for project, x in zip(self.projections, self.network(image), strict=True)]
+
+
+class PixelDecoder(nn.Module):
+    """Features at strides 4..32 to features of the same sizes that have seen the whole image."""
+
+    def __init__(self, channels: tuple[int, int, int, int], heads: int) -> None:
+        super().__init__()
+        c4, c8, c16, c32 = channels
+        self.place = nn.ModuleList(nn.Conv2d(POSITION_CHANNELS, c, 1, bias=False) for c in (c32, c16, c8))
+        self.context = Attention(c32, heads, 2 * c32)
+        self.ups = nn.ModuleList(ConvNorm(a, b, 1, act=False) for a, b in ((c32, c16), (c16, c8), (c8, c4)))
+        self.laterals = nn.ModuleList(ConvNorm(c, c, 1, act=False) for c in (c16, c8, c4))
+        self.blocks = nn.ModuleList(Residual(c) for c in (c16, c8, c4))
+
+    def _placed(self, x: Tensor, level: int) -> Tensor:
+        return x + self.place[level](positions(int(x.shape[-2]), int(x.shape[-1])).to(x.device))
+
+    def forward(self, features: list[Tensor]) -> list[Tensor]:
+        """[stride 32, 16, 8, 4], coarse first."""
+        f4, f8, f16, f32 = features
+        b, c, h, w = f32.shape
+        tokens = self._placed(f32, 0).flatten(2).transpose(1, 2)
+        x = self.context(tokens).transpose(1, 2).reshape(b, c, h, w)
+        outputs = [x]
+        for i, fine in enumerate((f16, f8, f4)):
+            up = F.interpolate(self.ups[i](x), scale_factor=2.0, mode="bilinear", align_corners=False)
+            x = F.relu(self.laterals[i](fine) + up)
+            if i < 2:
+                x = self._placed(x, i + 1)
+            x = self.blocks[i](x)
+            outputs.append(x)
+        return outputs

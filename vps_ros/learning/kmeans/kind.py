@@ -1,0 +1,110 @@
+"""The kind `streets`: the k-means mask transformer of model.py, which learns from nothing in minutes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vps_ros.learning.data.targets import Targets
+from vps_ros.learning.export import onnx_file as export
+from vps_ros.learning.export import verify
+from vps_ros.learning.export.onnx_file import OUTPUTS
+from vps_ros.learning.kmeans import efficientnet
+from vps_ros.learning.kmeans.architecture import MASK_STRIDE, RESIDUAL
+from vps_ros.learning.kmeans.losses import thing_losses, total_loss
+from vps_ros.learning.kmeans.model import KMeansMaskTransformer, Output
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.training.optimizer import Optimizers
+from vps_ros.learning.training.validation import DENSE_LIMITS, LIMITS
+from vps_ros.segmenters.model_card import InputSpec, ModelCard
+
+
+class KMeansKind:
+    """See vps_ros.learning.kinds.Kind."""
+
+    label_grid = LabelGrid(MASK_STRIDE)
+    progress_terms = {"dice": "final_dice", "class": "classes"}
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self.max_segments = recipe.model.queries
+        self._dense = recipe.model.dense_things > 0
+        self.activation = "sigmoid" if self._dense else "softmax_queries"
+        self.thresholds = DENSE_LIMITS if self._dense else LIMITS
+        self.random_quarters = recipe.model.detail > 0
+        self._isthing = torch.from_numpy(recipe.data.taxonomy.isthing)
+
+    def build(self) -> KMeansMaskTransformer:
+        isthing = self._recipe.data.taxonomy.isthing
+        return KMeansMaskTransformer(self._recipe.model, isthing).to(memory_format=torch.channels_last)
+
+    def load_pretrained(self, network: KMeansMaskTransformer) -> None:
+        name = network.architecture.backbone
+        if name != RESIDUAL:
+            network.backbone.network.load(efficientnet.imagenet_weights(name))
+
+    def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+        if self._recipe.model.backbone == RESIDUAL:
+            return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
+        return InputSpec(size[1], size[0], efficientnet.MEAN, efficientnet.STD, keep_aspect)
+
+    def optimizers(self, network: KMeansMaskTransformer) -> Optimizers:
+        s = self._recipe.schedule
+        return Optimizers.muon(network, s.learning_rate, s.weight_decay)
+
+    def forward(self, network: KMeansMaskTransformer, images: Tensor, choice: Tensor | None) -> Output:
+        return network(images, choice)
+
+    def loss(
+        self, network: KMeansMaskTransformer, output: Output, targets: Targets, generator: torch.Generator
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        isthing = self._isthing.to(targets.classes.device)
+        weights = self._recipe.losses
+        if output.things is None:
+            return total_loss(output, targets, isthing, weights, generator)
+        # Only what becomes a track needs an embedding.
+        of_queries = dataclasses.replace(weights, track=0.0, track_aux=0.0)
+        total, terms = total_loss(output, targets, isthing, of_queries, generator)
+        parts = thing_losses(network.things, output.things, output.pixels, targets, isthing)
+        total = total + sum(getattr(weights, name) * part for name, part in parts.items())
+        return total, terms | {name: part.detach() for name, part in parts.items()}
+
+    def predict(self, network: KMeansMaskTransformer, images: Tensor) -> ModelOutputs:
+        return network.model_outputs(network(images))
+
+    def has_class_rows(self, name: str) -> bool:
+        return "class_head" in name or name.startswith("semantic_head")
+
+    def export(self, network: KMeansMaskTransformer, card: ModelCard, path: Path) -> float:
+        return export.export(network, card, path, deployed=Deployed(network, card.input), compare=compare)
+
+
+class Deployed(export.Deployed):
+    """The network with the search for peaks in its heat maps, if it has any."""
+
+    def forward(self, image: Tensor, peaks: Tensor | None = None) -> ModelOutputs:
+        return self.model.model_outputs(self.model(self.normalised(image)), peaks)
+
+
+def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[verify.Difference, ...]:
+    """How far a file is from torch that takes over its peaks: two of nearly equal scores may change places."""
+    if not deployed.model.architecture.dense_things:
+        return verify.differences(deployed, path, images, OUTPUTS)
+    session, index = verify.open_telling(path, "TopK", onnx.TensorProto.INT64, 1)
+
+    def as_decided(image: Tensor) -> ModelOutputs:
+        (peaks,) = session.run(index, {"image": image.numpy()})
+        return deployed(image, torch.from_numpy(peaks))
+
+    return verify.differences(as_decided, path, images, OUTPUTS)
+
+
+kind = KMeansKind

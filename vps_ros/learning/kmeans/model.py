@@ -1,0 +1,212 @@
+"""The k-means mask transformer: queries are cluster centres of pixels, and each ends as one segment.
+
+kMaX-DeepLab (Yu et al., 2022), scaled down, with the embedding head of Video K-Net (Li et al., 2022, 3.2). What differs
+from kMaX: centroids are means where kMaX sums (so that one set of weights serves several image sizes), queries are
+normalised by LayerNorm, and mask logits have no batch normalisation (its small initial gain needs long schedules).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vps_ros.learning.kmeans.architecture import RESIDUAL, Architecture
+from vps_ros.learning.kmeans.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
+from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, stuff_slots, thing_slots
+from vps_ros.learning.kmeans.efficientnet import EfficientNetLite
+from vps_ros.learning.network_io import ModelOutputs
+from vps_ros.taxonomy import CITYSCAPES
+
+
+class MaskOutput(NamedTuple):
+    """One prediction: class logits [B, N, C + 1] (last is void) and mask logits [B, N, h, w]."""
+
+    classes: Tensor
+    masks: Tensor
+
+
+class Output(NamedTuple):
+    """What one forward pass gives; `things` is None without heat maps.
+
+    `final` is at stride 4, or at stride 2 where the model has a detail branch and no quarters were chosen. `layers`
+    holds one prediction for each k-means layer, at its own stride. `embeddings`
+    [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit length.
+    `semantic` [B, C, h, w] and `offsets` [B, 2, h, w] (x, y, in mask cells over 16, to the object's centre)
+    are the auxiliary heads'. Export leaves out what is for training only.
+    """
+
+    final: MaskOutput
+    embeddings: Tensor
+    layers: list[MaskOutput]
+    pixels: Tensor
+    semantic: Tensor
+    offsets: Tensor
+    things: ThingOutput | None = None
+
+
+def unit(pixels: Tensor) -> Tensor:
+    """Pixel features [B, D, h, w] at unit length."""
+    return F.normalize(pixels.float(), dim=1, eps=1e-4).float()
+
+
+class Predictor(nn.Module):
+    """Queries and pixel features to classes and masks: dot products with pixel features of unit length."""
+
+    def __init__(self, a: Architecture, channels: int) -> None:
+        super().__init__()
+        self.pixel_head = nn.Conv2d(channels, a.mask_dim, 1)
+        self.norm = nn.LayerNorm(a.query_dim)
+        self.kernel_head = nn.Sequential(
+            nn.Linear(a.query_dim, a.query_dim), nn.ReLU(), nn.Linear(a.query_dim, a.mask_dim)
+        )
+        self.class_head = nn.Linear(a.query_dim, a.classes + 1)
+        with torch.no_grad():
+            self.class_head.bias.zero_()
+            # Most queries are void at the start: their prior is 0.9 (kMaX).
+            self.class_head.bias[-1] = math.log(a.classes * 0.9 / 0.1)
+
+    def pixels(self, feature: Tensor) -> Tensor:
+        return unit(self.pixel_head(feature))
+
+    def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
+        b, _, h, w = pixels.shape
+        kernels = self.kernel_head(self.norm(queries)).float()
+        # The argmax and the softmax over queries need more than bfloat16's eight bits.
+        with torch.autocast(pixels.device.type, enabled=False):
+            return (kernels @ pixels.flatten(2)).reshape(b, -1, h, w)
+
+    def classes(self, queries: Tensor) -> Tensor:
+        return self.class_head(self.norm(queries)).float()
+
+
+class Detail(nn.Module):
+    """Pixel features at stride 2: those of stride 4, corrected in each quarter of a cell by what the image shows there.
+
+    A mask at stride 2 costs four times as much in every loss. So training looks at one quarter of each cell, drawn
+    anew each time (`choice`): the cost stays, and on average nothing is left out.
+    """
+
+    def __init__(self, a: Architecture) -> None:
+        super().__init__()
+        self.image = ConvNorm(3, a.detail, 5, 2, act=False)
+        self.context = ConvNorm(a.channels[0], 4 * a.detail, 1, act=False)
+        self.out = nn.Conv2d(a.detail, a.mask_dim, 1, bias=False)
+        # Begins as the masks of stride 4, nearly: what is coarse is learned first.
+        nn.init.normal_(self.out.weight, std=1e-3)
+
+    def forward(self, image: Tensor, feature: Tensor, coarse: Tensor, choice: Tensor | None) -> Tensor:
+        """Features before normalisation: [B, D, 2h, 2w], or with `choice` (int64 [B, h, w], 0..3) [B, D, h, w].
+
+        Args:
+            image: [B, 3, 4h, 4w].
+            feature: [B, C, h, w].
+            coarse: [B, D, h, w].
+        """
+        quarters = F.relu(F.pixel_unshuffle(self.image(image), 2) + self.context(feature))
+        if choice is None:
+            return self.out(F.pixel_shuffle(quarters, 2)) + F.interpolate(coarse, scale_factor=2.0, mode="nearest")
+        quarters = quarters.unflatten(1, (-1, 4))
+        index = choice[:, None, None].expand(-1, quarters.shape[1], -1, -1, -1)
+        return self.out(quarters.gather(2, index)[:, :, 0]) + coarse
+
+
+class KMeansLayer(nn.Module):
+    """One k-means step and an exchange among the queries (kMaX-DeepLab, equations 7 and 8)."""
+
+    def __init__(self, a: Architecture, channels: int) -> None:
+        super().__init__()
+        self.predictor = Predictor(a, channels)
+        self.values = ConvNorm(channels, a.query_dim, 1)
+        self.norm = nn.LayerNorm(a.query_dim)
+        self.update = nn.Linear(a.query_dim, a.query_dim)
+        self.exchange = Attention(a.query_dim, a.heads, 4 * a.query_dim)
+
+    def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, MaskOutput]:
+        masks = self.predictor.masks(queries, self.predictor.pixels(feature))
+        assignment = assign(masks.detach())
+        values = self.values(feature).flatten(2).transpose(1, 2).float()
+        centroids = (assignment @ values) / (assignment.sum(2, keepdim=True) + 1.0)
+        updated = self.exchange(queries + self.update(self.norm(centroids)))
+        return updated, MaskOutput(self.predictor.classes(updated), masks)
+
+
+def assign(masks: Tensor) -> Tensor:
+    """Mask logits [B, N, h, w] to a one-hot assignment [B, N, h * w] of each pixel to its best query."""
+    flat = masks.flatten(2)
+    return one_hot(flat.argmax(1, keepdim=True), flat.shape[1]).to(flat.dtype)
+
+
+def one_hot(chosen: Tensor, queries: int) -> Tensor:
+    """bool [B, queries, h * w] of the query of each pixel, int64 [B, 1, h * w]."""
+    return chosen == torch.arange(queries, device=chosen.device)[None, :, None]
+
+
+class KMeansMaskTransformer(nn.Module):
+    """Normalised image [B, 3, H, W] (H, W multiples of 32) to an Output."""
+
+    def __init__(
+        self, architecture: Architecture | None = None, isthing: NDArray[np.bool_] = CITYSCAPES.isthing
+    ) -> None:
+        super().__init__()
+        a = self.architecture = architecture or Architecture()
+        self.register_buffer("thing_columns", torch.from_numpy(np.flatnonzero(isthing)), persistent=False)
+        if a.backbone == RESIDUAL:
+            self.backbone = Backbone(a.channels, a.depths)
+        else:
+            self.backbone = Projected(EfficientNetLite(a.backbone), a.channels)
+        self.pixel_decoder = PixelDecoder(a.channels, 2 * a.heads)
+        self.queries = nn.Parameter(torch.randn(a.queries, a.query_dim))
+        levels = [level for level, count in enumerate(a.layers) for _ in range(count)]
+        self.levels = levels
+        self.layers = nn.ModuleList(KMeansLayer(a, a.channels[3 - level]) for level in levels)
+        self.predictor = Predictor(a, a.channels[0])
+        self.embedding_head = nn.Sequential(
+            nn.LayerNorm(a.query_dim),
+            nn.Linear(a.query_dim, a.query_dim),
+            nn.ReLU(),
+            nn.Linear(a.query_dim, a.embedding_dim),
+        )
+        self.semantic_head = nn.Conv2d(a.channels[0], a.classes, 1)
+        self.offset_head = nn.Conv2d(a.channels[0], 2, 1)
+        self.detail = Detail(a) if a.detail else None
+        self.things = None
+        if a.dense_things:
+            count = int(np.sum(isthing))
+            self.things = DenseThings(a.channels[0], a.dense_width, count, a.mask_dim, a.embedding_dim)
+
+    def forward(self, image: Tensor, choice: Tensor | None = None) -> Output:
+        """`choice` (int64 [B, H / 4, W / 4], 0..3: row * 2 + column): see Detail."""
+        features = self.pixel_decoder(self.backbone(image))
+        queries = self.queries[None].expand(image.shape[0], -1, -1)
+        predictions = []
+        for level, layer in zip(self.levels, self.layers, strict=True):
+            queries, prediction = layer(queries, features[level])
+            predictions.append(prediction)
+        if self.detail is None:
+            pixels = self.predictor.pixels(features[3])
+        else:
+            pixels = unit(self.detail(image, features[3], self.predictor.pixel_head(features[3]), choice))
+        final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
+        semantic = self.semantic_head(features[3]).float()
+        offsets = self.offset_head(features[3]).float()
+        things = self.things(features[3]) if self.things else None
+        return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets, things)
+
+    def model_outputs(self, output: Output, peaks: Tensor | None = None) -> ModelOutputs:
+        """What an exported model gives; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
+        final = output.final
+        if output.things is None:
+            return ModelOutputs(final.classes, final.masks, output.embeddings)
+        a = self.architecture
+        slots = thing_slots(
+            self.things, output.things, output.pixels, self.thing_columns, a.classes, a.dense_things, peaks
+        )
+        stuff = stuff_slots(final.classes, final.masks, self.thing_columns)
+        parts = zip((*stuff, output.embeddings), slots, strict=True)
+        return ModelOutputs(*(torch.cat(both, 1) for both in parts))

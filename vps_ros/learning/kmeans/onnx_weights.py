@@ -1,0 +1,184 @@
+"""The weights of a model file that `vps-ros export` wrote of a k-means mask transformer.
+
+Such a file is made for running: batch normalisation is folded into the convolutions, matrices are turned, names are
+lost. An export of a network of the same architecture with known weights tells which tensor of the file is which, and
+normalisation is put back so that it changes nothing on the images that training begins with.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from vps_ros.errors import InputError
+from vps_ros.learning.export.graphs import trace
+from vps_ros.learning.export.onnx_file import OUTPUTS
+from vps_ros.learning.export.verify import TOLERANCE, probes
+from vps_ros.learning.kmeans.architecture import Architecture
+from vps_ros.learning.kmeans.kind import Deployed, compare
+from vps_ros.learning.kmeans.model import KMeansMaskTransformer
+from vps_ros.learning.recipe import Recipe
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard, Thresholds
+
+ROW = 0.08
+"""Root mean square of a convolution's weights before normalisation; free to choose, so as Muon leaves other weights."""
+
+
+class Unfolded(KMeansMaskTransformer):
+    """A model read from a file; `unknown` names the weights that it does not hold, since only training needs them."""
+
+    unknown: frozenset[str] = frozenset()
+
+
+class Described(NamedTuple):
+    """A model file, its card, and the recipe and the step that the card tells of."""
+
+    file: onnx.ModelProto
+    card: ModelCard
+    recipe: Recipe
+    step: int
+
+
+def described(path: Path) -> Described:
+    """Raises InputError when the file is not one of `vps-ros export` with a recipe."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
+    try:
+        file = onnx.load(str(path))
+        card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
+        source = json.loads(card.source)
+        return Described(file, card, Recipe.from_mapping(source["recipe"], str(path)), int(source["step"]))
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and json raise many kinds, by where the damage is
+        raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
+
+
+def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
+    """What an ONNX file holds: a model that computes what the file does, whose normalisation does nothing; its recipe,
+    the step it was taken at, and its thresholds.
+
+    Raises InputError when the file is not an export of this release's k-means mask transformer.
+    """
+    path = Path(path)
+    file, card, recipe, step = described(path)
+    if not isinstance(recipe.model, Architecture):
+        raise InputError(f"{path}: a model of kind {recipe.model.kind}; start from the run's checkpoint instead")
+    model = Unfolded(recipe.model, card.taxonomy.isthing).eval()
+    deployed = Deployed(model, card.input).eval()
+    known = _make_known(model)
+    image = torch.zeros(1, card.input.height, card.input.width, 3, dtype=torch.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        trace(deployed, image, Path(folder) / "known.onnx", OUTPUTS)
+        probe = onnx.load(str(Path(folder) / "known.onnx"))
+    foreign = InputError(f"{path}: its graph is not what this release exports; start from the run's checkpoint instead")
+    pairs = _pairs(probe, file)
+    if pairs is None:
+        raise foreign
+    found: dict[str, Tensor] = {}
+    for mark, value in pairs:
+        for name, weight in known.items():
+            turned = _as(mark, value, weight)
+            if turned is not None:
+                found[name] = torch.from_numpy(turned)
+    model.load_state_dict(found, strict=False)
+    model.unknown = frozenset(n for n in known if n not in found)
+    images = probes(card.input.height, card.input.width)
+    if not all(one.largest <= TOLERANCE for one in compare(deployed, path, images)):
+        raise foreign
+    return model, recipe, step, card.thresholds
+
+
+def _make_known(model: nn.Module) -> dict[str, NDArray[np.float32]]:
+    """Random weights, and normalisation that does nothing; the weights that a file could hold, by name."""
+    with torch.no_grad():
+        for p in model.parameters():
+            p.normal_()
+        for m in model.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.running_mean.zero_()
+                m.running_var.fill_(1 - m.eps)
+                m.weight.fill_(1)
+    identity = {f"{n}.weight" for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d)}
+    return {n: p.detach().numpy() for n, p in model.named_parameters() if n not in identity}
+
+
+def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray, NDArray]] | None:
+    """The constant inputs of both graphs, node by node; None where the graphs differ."""
+    tables = [{i.name: i for i in m.graph.initializer} for m in (probe, file)]
+    result = []
+    # The exporter keeps equal constants once, and names the others by Identity.
+    kept = []
+    for model, table in zip((probe, file), tables, strict=True):
+        kept.append([])
+        for node in model.graph.node:
+            if node.op_type == "Identity" and node.input[0] in table:
+                table[node.output[0]] = table[node.input[0]]
+            else:
+                kept[-1].append(node)
+    if [n.op_type for n in kept[0]] != [n.op_type for n in kept[1]]:
+        return None
+    for a, b in zip(*kept, strict=True):
+        for x, y in zip(a.input, b.input, strict=True):
+            if (x in tables[0]) != (y in tables[1]):
+                return None
+            if x in tables[0]:
+                result.append((numpy_helper.to_array(tables[0][x]), numpy_helper.to_array(tables[1][y])))
+    return result
+
+
+def _as(mark: NDArray, value: NDArray, weight: NDArray) -> NDArray | None:
+    """`value` in the shape of `weight`, if `mark` is that weight as the exporter keeps it: as it is, or turned."""
+    if mark.size != weight.size or mark.shape != value.shape:
+        return None
+    if np.allclose(mark.ravel(), weight.ravel(), rtol=1e-4, atol=1e-6):
+        return value.reshape(weight.shape).copy()
+    if mark.ndim == 2 and np.allclose(mark.T.ravel(), weight.ravel(), rtol=1e-4, atol=1e-6):
+        return np.ascontiguousarray(value.T).reshape(weight.shape)
+    return None
+
+
+@torch.no_grad()
+def normalise(model: KMeansMaskTransformer, images: Iterable[Tensor]) -> None:
+    """Gives normalisation that does nothing its statistics on these images, and weights that undo them.
+
+    Afterwards the model still computes the same in eval mode, and about the same in training. Each convolution before
+    it gets rows of one size, which normalisation then takes out again: how fast it learns depends on that size.
+    """
+    sums: dict[nn.Module, Tensor] = {}
+
+    def add(layer: nn.Module, inputs: tuple[Tensor]) -> None:
+        x = inputs[0].double()
+        counted = torch.stack([x.new_ones(x.shape[1]) * x[:, 0].numel(), x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])
+        sums[layer] = sums.get(layer, 0) + counted
+
+    blocks = [m for m in model.modules() if isinstance(m, nn.Sequential) and _is_normalised(m)]
+    hooks = [block[1].register_forward_pre_hook(add) for block in blocks]
+    for batch in images:
+        model(batch)
+    for hook in hooks:
+        hook.remove()
+    for conv, norm in ((block[0], block[1]) for block in blocks):
+        count, total, squares = sums[norm]
+        mean, var = total / count, (squares / count - (total / count).square()).clamp(min=0)
+        rows = conv.weight.flatten(1).double()
+        scale = ROW / rows.square().mean(1).sqrt().clamp(min=1e-8)
+        conv.weight.mul_(scale.view(-1, 1, 1, 1))
+        norm.running_mean.copy_(mean * scale)
+        norm.running_var.copy_(var * scale.square())
+        norm.weight.copy_((var * scale.square() + norm.eps).sqrt() / scale)
+        norm.bias.add_(mean)
+
+
+def _is_normalised(block: nn.Sequential) -> bool:
+    return len(block) > 1 and isinstance(block[0], nn.Conv2d) and isinstance(block[1], nn.BatchNorm2d)

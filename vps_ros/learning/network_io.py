@@ -1,0 +1,66 @@
+"""Which image sizes a network takes, and where on an image its masks lie."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+from vps_ros.errors import InputError
+
+
+class InputSizes(NamedTuple):
+    """Both sides are a multiple of `multiple`, plus `plus`."""
+
+    multiple: int
+    plus: int = 0
+
+    def take(self, size: tuple[int, int]) -> bool:
+        """Whether width and height are such sides."""
+        return all(side > self.plus and (side - self.plus) % self.multiple == 0 for side in size)
+
+    def nearest(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The width and height that it takes and that are nearest to these."""
+        w, h = (max(round((side - self.plus) / self.multiple), 1) * self.multiple + self.plus for side in size)
+        return w, h
+
+    def require(self, size: tuple[int, int], what: str, largest: int) -> None:
+        """Raises InputError for a `--size` that the network `what` cannot take; the message gives the nearest size."""
+        if self.take(size) and max(size) <= largest:
+            return
+        width, height = (min(side, largest) for side in self.nearest(size))
+        raise InputError(
+            f"--size {size[0]}x{size[1]}: sides of {what} are {self}, up to {largest}; try {width}x{height}"
+        )
+
+    def __str__(self) -> str:
+        return f"multiples of {self.multiple}" + (f" plus {self.plus}" if self.plus else "")
+
+
+@dataclass(frozen=True)
+class LabelGrid:
+    """Where labels are read for masks: at the centres of cells of `stride` pixels.
+
+    `aligned`: at every `stride`-th pixel instead, from the first to the last, of sides that are a multiple plus one.
+    """
+
+    stride: int = 4
+    aligned: bool = False
+
+    def of(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of the grid on an image of this width and height."""
+        if self.aligned:
+            return (size[0] - 1) // self.stride + 1, (size[1] - 1) // self.stride + 1
+        return size[0] // self.stride, size[1] // self.stride
+
+
+STRIDE_4 = LabelGrid()
+
+
+class ModelOutputs(NamedTuple):
+    """The outputs of the ONNX contract for a batch: float [B, N, C + 1], [B, N, h, w], [B, N, D]."""
+
+    class_logits: Tensor
+    mask_logits: Tensor
+    query_embeddings: Tensor

@@ -1,0 +1,1 @@
+"""Training of what the trackers learn: match scorer, embedding head and fusion."""

@@ -1,0 +1,152 @@
+"""`vps-ros train` with a recipe of kind tracker: runs the model over drives, teaches, judges, writes the small file."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from vps_ros import __version__
+from vps_ros.config import Config, tracker_parameters
+from vps_ros.errors import InputError
+from vps_ros.evaluation import Evaluator
+from vps_ros.files import atomic_write, refuse_existing
+from vps_ros.learning import SILENT, Reporter
+from vps_ros.learning.data.entries import HELD_OUT_SEED, StreetsData
+from vps_ros.learning.data.streets import training_drives
+from vps_ros.learning.tracking.matching import Lessons, Matcher, judge, learn, pairs_of
+from vps_ros.learning.tracking.observations import SeenDrive, see
+from vps_ros.shipped import fingerprint, model_path
+from vps_ros.taxonomy import CITYSCAPES, VOID_ID
+from vps_ros.trackers import make_tracker
+from vps_ros.trackers.learned import FORMAT, Learned, weights_path, write
+
+KIND = "tracker"
+LOG = "log.jsonl"
+TRACKERS = ("pixel", "instance", "hybrid")
+
+
+@dataclass(frozen=True)
+class TrackerRecipe:
+    """Everything that decides what the trackers learn for a model.
+
+    Attributes:
+        kind: KIND, by which this recipe is told from that of a model.
+        model: name of a shipped model, or path of an ONNX file.
+        data, validation: drives to learn from, and others to judge on; the first seed and the number of each.
+        least_iou: of a predicted and a true mask, for a segment to bear the name of an object.
+        processes: that run the model at once.
+    """
+
+    kind: str
+    model: str
+    data: StreetsData
+    validation: StreetsData
+    seed: int = 0
+    least_iou: float = 0.3
+    processes: int = 2
+    lessons: Lessons = Lessons()
+
+    def __post_init__(self) -> None:
+        mine, others = (range(d.seed, d.seed + d.drives) for d in (self.data, self.validation))
+        for seeds in (mine, others):
+            if len(seeds) < 1 or seeds[0] < 0 or seeds[-1] >= HELD_OUT_SEED:
+                raise InputError(
+                    f"data: seeds {seeds.start}..{seeds.stop - 1}; use seeds in 0..{HELD_OUT_SEED - 1}, "
+                    "the others are held out for evaluation"
+                )
+        if max(mine[0], others[0]) <= min(mine[-1], others[-1]):
+            raise InputError("data: training and validation share seeds; set them apart")
+
+
+def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter = SILENT) -> Path:
+    """Writes NAME.tracker.npz, which belongs beside NAME.onnx, and log.jsonl into the folder; gives the file.
+
+    Raises InputError when the folder holds a run already, or the model or the drives are no use.
+    """
+    model = model_path(recipe.model)
+    folder = refuse_existing(folder, force=False)
+    began = time.monotonic()
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    taught, held = (
+        see(training_drives(data, reporter), recipe.model, recipe.least_iou, recipe.processes, reporter)
+        for data in (recipe.data, recipe.validation)
+    )
+    seen = time.monotonic()
+    pairs, unseen = (pairs_of([one.sightings for one in drives]) for drives in (taught, held))
+    lessons = recipe.lessons
+    blank = Matcher(pairs.embeddings.shape[2], lessons.hidden, lessons.temperature).eval()
+    log = [{"when": "before", "pairs": judge(blank, unseen), "AQ": _qualities(held, recipe.model, "none", reporter)}]
+    matcher = learn(pairs, lessons, recipe.seed, reporter)
+    about = {
+        "format": FORMAT,
+        "model": model.stem,
+        "sha256": fingerprint(model),
+        "embedding": pairs.embeddings.shape[2],
+        "step": lessons.steps,
+        "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
+        "trained_by": f"vps-ros {__version__}",
+    }
+    with atomic_write(folder) as draft:
+        draft.mkdir()
+        path = draft / weights_path(model).name
+        write(path, Learned(*matcher.learned(), about))
+        log.append(
+            {
+                "when": "after",
+                "pairs": judge(matcher, unseen),
+                "AQ": _qualities(held, recipe.model, str(path), reporter),
+            }
+        )
+        log.append({"seconds": {"segmenting": seen - began, "in all": time.monotonic() - began}})
+        (draft / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
+    _tell(log, reporter)
+    return folder / path.name
+
+
+def _config(model: str, tracker: str, weights: str) -> Config:
+    has_weights = "tracker_weights" in {p.name for p in tracker_parameters(tracker)}
+    return Config(model=model, tracker=tracker, **({"tracker_weights": weights} if has_weights else {}))
+
+
+def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, reporter: Reporter) -> dict[str, float]:
+    """AQ of each tracker on the drives."""
+    label = "judging the trackers " + ("before" if weights == "none" else "after")
+    return {
+        name: association_quality(drives, _config(model, name, weights))
+        for name in reporter.progress(TRACKERS, label, total=len(TRACKERS))
+    }
+
+
+def association_quality(drives: Sequence[SeenDrive], config: Config) -> float:
+    """AQ of the tracker of `config` on the segments of the drives."""
+    tracker, evaluator = make_tracker(config), Evaluator(CITYSCAPES, video=False)
+    for number, one in enumerate(drives):
+        tracker.reset()
+        for i, (frame, segmentation) in enumerate(zip(one.frames(), one.segmentations, strict=True)):
+            ids = np.zeros(len(segmentation) + 1, np.int64)
+            for track in tracker.step(frame, segmentation):
+                ids[track.index + 1 if track.index >= 0 else 0] = track.track_id
+            ids[0] = 0
+            classes = np.append(VOID_ID, segmentation.class_ids).astype(np.uint8)[segmentation.map]
+            truth = np.asarray(one.drive.semantic[i]), np.asarray(one.drive.instance[i])
+            evaluator.update(str(number), *truth, classes, ids[segmentation.map])
+    return float(evaluator.result().aq)
+
+
+def _tell(log: list[dict], reporter: Reporter) -> None:
+    before, after, times = log
+    for name in TRACKERS:
+        reporter.note(
+            f"{name}: AQ {100 * before['AQ'][name]:.2f} before, {100 * after['AQ'][name]:.2f} after; objects found "
+            f"again {100 * before['pairs'][name]:.2f} % before, {100 * after['pairs'][name]:.2f} % after"
+        )
+    reporter.note(f"{times['seconds']['in all']:.0f} s, of which {times['seconds']['segmenting']:.0f} s for the model")

@@ -1,0 +1,259 @@
+"""The differentiable matching layer of HybridTracker (III-B, equations 4 to 6) and the fusion it is trained with.
+
+Of a pair of frames, M things of the older one and N of the newer one; batches are padded. What a pair of things is, is
+`truth` [B, M, N], 1 for one object; `counted` [B, M, N] leaves out padding and pairs of which nothing is known.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vps_ros.errors import InputError
+from vps_ros.learning import SILENT, Reporter
+from vps_ros.learning.tracking.observations import Sighting
+from vps_ros.trackers.learned import Fusion, Head
+
+_CERTAIN = 1e-6
+"""No probability is nearer to 0 or 1 than this in the loss: its logarithm stays finite."""
+_MASKED = -1e9
+
+
+class Matching(NamedTuple):
+    """Probabilities of a match [B, M, N].
+
+    `ahead` is that of j given i (equation 4), `behind` that of i given j, `fused` the logit of both matrices together.
+    """
+
+    ahead: Tensor
+    behind: Tensor
+    fused: Tensor
+
+
+def match_probability(older: Tensor, newer: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
+    """Equation 4 in both directions: softmax of the products over the newer things, and over the older ones.
+
+    Equation 5 is the expectation of j under it. Instances have no order, so that the number j stands for a unit vector,
+    whose expectation is the distribution itself.
+
+    Args:
+        older: [B, M, D].
+        newer: [B, N, D].
+        there: bool [B, M, N], False for padding.
+    """
+    products = (older @ newer.transpose(1, 2)).masked_fill(~there, _MASKED)
+    return products.softmax(2) * there, products.softmax(1) * there
+
+
+def matching_loss(probability: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
+    """Equation 6: -(y log p + (1 - y) log(1 - p)), summed over the things that i may be, averaged over i.
+
+    Rows without a counted pair do not take part.
+    """
+    p = probability.clamp(_CERTAIN, 1 - _CERTAIN)
+    each = -(truth * p.log() + (1 - truth) * (1 - p).log()) * counted
+    return each.sum() / counted.any(2).sum().clamp(min=1)
+
+
+class Matcher(nn.Module):
+    """The head and the fusion as they are learned; at the start those of a tracker that has learned nothing.
+
+    Args:
+        width: length of the segmenter's embeddings.
+        hidden: units between the two fully connected layers.
+        temperature: of the cosine at the start.
+        dropout: share of the hidden units left out while training.
+    """
+
+    def __init__(self, width: int, hidden: int, temperature: float, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.hidden, self.out = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(temperature) / -2))
+        self.convolution = nn.Conv2d(2, 1, 1)
+        start = Fusion()
+        with torch.no_grad():
+            self.convolution.weight.copy_(torch.tensor([start.pixel, start.instance]).view(1, 2, 1, 1))
+            self.convolution.bias.fill_(start.bias)
+
+    def describe(self, embeddings: Tensor) -> Tensor:
+        """[..., D] to [..., D]; see trackers/learned.py."""
+        unit = F.normalize(embeddings, dim=-1)
+        hidden = F.dropout(self.hidden(unit).relu(), self.dropout, self.training)
+        return self.log_scale.exp() * (unit + self.out(hidden))
+
+    def forward(self, older: Tensor, newer: Tensor, there: Tensor, dice: Tensor) -> Matching:
+        """Embeddings [B, M, D] and [B, N, D], bool [B, M, N], Dice matrix [B, M, N]."""
+        ahead, behind = match_probability(self.describe(older), self.describe(newer), there)
+        return Matching(ahead, behind, self.convolution(torch.stack([dice, (ahead + behind) / 2], 1))[:, 0])
+
+    def loss(self, matching: Matching, truth: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the matching layer, both directions, and of the fusion: equation 6 again, its probability a sigmoid."""
+        ahead = matching_loss(matching.ahead, truth, counted)
+        behind = matching_loss(matching.behind.transpose(1, 2), truth.transpose(1, 2), counted.transpose(1, 2))
+        return (ahead + behind) / 2, matching_loss(matching.fused.sigmoid(), truth, counted)
+
+    def learned(self) -> tuple[Head, Fusion]:
+        """Copies for the tracker."""
+        layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
+        head = Head(math.exp(float(self.log_scale.detach())), *(t.detach().numpy().copy() for t in layers))
+        pixel, instance = self.convolution.weight.detach().flatten().tolist()
+        return head, Fusion(pixel, instance, float(self.convolution.bias.detach()))
+
+
+_FUSION_PACE = 10.0
+"""Learning rate of the five numbers of the fusion and the scale, over that of the head: they have far to go."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """How the head and the fusion are learned.
+
+    Attributes:
+        hidden: units of the head between its two layers.
+        dropout: share of them that is left out in each step.
+        temperature: of the cosine at the start.
+        steps, pairs: of the optimiser; pairs of frames in each step.
+        learning_rate: falls to 1 % of it along a cosine.
+    """
+
+    hidden: int = 64
+    dropout: float = 0.7
+    temperature: float = 0.1
+    steps: int = 1000
+    pairs: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.3
+
+    def __post_init__(self) -> None:
+        if min(self.hidden, self.steps, self.pairs) < 1 or not self.temperature > 0 or not 0 <= self.dropout < 1:
+            raise InputError(
+                "lessons: make hidden, steps and pairs at least 1, temperature positive, dropout 0 or more and below 1"
+            )
+
+
+class Pairs(NamedTuple):
+    """Pairs of frames, padded: K is the most things of any frame.
+
+    Attributes:
+        embeddings: float32 [F, K, D] of all frames.
+        who: int64 [F, K], an object's number, different in every drive; 0 for a thing that is no known object, -1 for
+            padding.
+        older, newer: int64 [P], frames of each pair.
+        dice: float32 [P, K, K].
+    """
+
+    embeddings: Tensor
+    who: Tensor
+    older: Tensor
+    newer: Tensor
+    dice: Tensor
+
+    def __len__(self) -> int:
+        return len(self.older)
+
+
+class Batch(NamedTuple):
+    """What Matcher takes of some pairs, and what it should say: see matching.py."""
+
+    older: Tensor
+    newer: Tensor
+    there: Tensor
+    dice: Tensor
+    truth: Tensor
+    counted: Tensor
+
+
+def pairs_of(drives: Sequence[Sequence[Sighting]]) -> Pairs:
+    """Every pair of frames that lie one or two apart and both show something."""
+    frames = [one for drive in drives for one in drive]
+    most = max((len(one.who) for one in frames), default=0)
+    if not most:
+        raise InputError("data: the model sees no thing in any drive; give more drives, or a better model")
+    width = next(one.embeddings.shape[1] for one in frames if len(one.who))
+    embeddings = np.zeros((len(frames), most, width), np.float32)
+    who = np.full((len(frames), most), -1)
+    older, newer, dice, first = [], [], [], 0
+    for number, drive in enumerate(drives):
+        for i, one in enumerate(drive, first):
+            count = len(one.who)
+            embeddings[i, :count] = one.embeddings
+            who[i, :count] = np.where(one.who > 0, one.who + (number << 32), 0)
+            for steps, matrix in one.dice.items():
+                older.append(i - steps)
+                newer.append(i)
+                padded = np.zeros((most, most), np.float32)
+                padded[: matrix.shape[0], : matrix.shape[1]] = matrix
+                dice.append(padded)
+        first += len(drive)
+    dice = np.stack(dice) if dice else np.zeros((0, most, most), np.float32)
+    arrays = (embeddings, who, np.array(older, np.int64), np.array(newer, np.int64), dice)
+    return Pairs(*(torch.from_numpy(a) for a in arrays))
+
+
+def batch_of(pairs: Pairs, which: Tensor) -> Batch:
+    """The pairs `which` [B], with no more padding than they need."""
+    older, newer = pairs.older[which], pairs.newer[which]
+    a, b = pairs.who[older], pairs.who[newer]
+    m, n = (max(1, int((who >= 0).sum(1).max())) for who in (a, b))
+    a, b = a[:, :m, None], b[:, None, :n]
+    there = (a >= 0) & (b >= 0)
+    truth = ((a == b) & (a > 0)).float()
+    # Two things that are no known object may be one all the same, as a trunk that is taken for a person twice.
+    counted = there & ((a > 0) | (b > 0))
+    return Batch(
+        pairs.embeddings[older, :m], pairs.embeddings[newer, :n], there, pairs.dice[which, :m, :n], truth, counted
+    )
+
+
+def learn(pairs: Pairs, lessons: Lessons, seed: int = 0, reporter: Reporter = SILENT) -> Matcher:
+    """The trained head and fusion; `seed` decides everything that is drawn."""
+    if not len(pairs):
+        raise InputError("data: no two frames that follow each other show things; give more drives, or a better model")
+    torch.manual_seed(seed)
+    matcher = Matcher(pairs.embeddings.shape[2], lessons.hidden, lessons.temperature, lessons.dropout)
+    layers = [*matcher.hidden.parameters(), *matcher.out.parameters()]
+    others = [matcher.log_scale, *matcher.convolution.parameters()]
+    groups = [
+        {"params": layers, "pace": 1.0, "weight_decay": lessons.weight_decay},
+        {"params": others, "pace": _FUSION_PACE, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lessons.learning_rate)
+    for step in reporter.progress(range(lessons.steps), "training", total=lessons.steps):
+        part = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / lessons.steps))
+        for group in optimizer.param_groups:
+            group["lr"] = lessons.learning_rate * part * group["pace"]
+        batch = batch_of(pairs, torch.randint(len(pairs), (lessons.pairs,)))
+        loss = sum(matcher.loss(matcher(*batch[:4]), batch.truth, batch.counted))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return matcher.eval()
+
+
+@torch.no_grad()
+def judge(matcher: Matcher, pairs: Pairs) -> dict[str, float]:
+    """Losses, and the shares of known objects of the newer frames that are given to themselves in the older ones."""
+    sums: dict[str, float] = {"matching": 0, "fusion": 0, "instance": 0, "hybrid": 0, "pixel": 0}
+    count, chunks = 0, torch.arange(len(pairs)).split(256)
+    for which in chunks:
+        batch = batch_of(pairs, which)
+        found = matcher(*batch[:4])
+        for name, value in zip(("matching", "fusion"), matcher.loss(found, batch.truth, batch.counted), strict=True):
+            sums[name] += float(value) / len(chunks)
+        matched = batch.truth.sum(1) > 0
+        count += int(matched.sum())
+        fused = found.fused.masked_fill(~batch.there, -torch.inf)
+        for name, matrix in (("instance", found.ahead + found.behind), ("hybrid", fused), ("pixel", batch.dice)):
+            right = batch.truth.gather(1, matrix.argmax(1, keepdim=True))[:, 0] > 0
+            sums[name] += int((right & matched).sum())
+    return {name: value / (1 if name in ("matching", "fusion") else max(count, 1)) for name, value in sums.items()}

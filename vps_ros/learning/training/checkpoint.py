@@ -1,0 +1,63 @@
+"""What a training run leaves behind, and how it comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
+from vps_ros.learning.kinds import kind_for
+from vps_ros.learning.recipe import Recipe
+
+FORMAT = 1
+FILE = "checkpoint.pt"
+PARTS = ("format", "recipe", "step", "model", "ema", "optimizer", "log")
+
+
+def save(path: Path, **parts: Any) -> None:
+    """Writes a checkpoint, whole or not at all."""
+    with atomic_write(path) as draft:
+        torch.save({"format": FORMAT, **parts}, draft)
+
+
+def load(path: str | Path) -> dict[str, Any]:
+    """The parts of a checkpoint. Raises InputError when it is absent, damaged, foreign, or of another format."""
+    path = Path(path)
+    if path.is_dir():
+        path = path / FILE
+    if not path.is_file():
+        raise InputError(f"{path}: no such checkpoint; give the folder of a run of `vps-ros train`, or its {FILE}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds, by where the damage is
+        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
+    if not isinstance(content, dict) or any(part not in content for part in PARTS):
+        raise InputError(f"{path}: not a checkpoint of `vps-ros train`; `--from` says which program wrote it")
+    if content["format"] != FORMAT:
+        raise InputError(f"{path}: format {content['format']!r}, this release reads {FORMAT}; train again")
+    return content
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file looks like a checkpoint of `vps-ros train`."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception:  # damaged, or of an old format: whoever reads it says so
+        return path.name == FILE
+    return isinstance(content, dict) and "recipe" in content
+
+
+def restore(path: str | Path) -> tuple[nn.Module, Recipe, int]:
+    """The averaged model of a checkpoint, its recipe, and the step it was taken at."""
+    content = load(path)
+    recipe = Recipe.from_mapping(content["recipe"], str(path))
+    model = kind_for(recipe).build()
+    try:
+        model.load_state_dict(content["ema"])
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: weights do not fit its recipe ({str(error).splitlines()[0][:120]})") from None
+    return model.eval(), recipe, int(content["step"])

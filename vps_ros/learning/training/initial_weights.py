@@ -1,0 +1,146 @@
+"""Trained weights to go on from: those of an earlier run, or of a model file that `vps-ros export` wrote."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+from vps_ros.errors import InputError
+from vps_ros.learning.kinds import Kind, Weights, module_of
+from vps_ros.learning.kmeans.onnx_weights import Unfolded, described, normalise, unfolded
+from vps_ros.learning.recipe import Recipe
+from vps_ros.learning.training import checkpoint
+from vps_ros.segmenters.model_card import Thresholds
+
+
+class Source(NamedTuple):
+    """A trained network in eval mode, its recipe, the step it was taken at, and thresholds chosen for it, if any."""
+
+    model: nn.Module
+    recipe: Recipe
+    step: int
+    limits: Thresholds | None
+
+
+def trained(path: str | Path) -> Source:
+    """What a run's folder, a checkpoint or an exported ONNX file holds.
+
+    Raises InputError when it is none of these, or no file.
+    """
+    if Path(path).suffix == ".onnx":
+        return Source(*unfolded(path))
+    return Source(*checkpoint.restore(path), None)
+
+
+def completed(recipe: Recipe) -> Recipe:
+    """The recipe with all that its `start` says of the model.
+
+    Raises InputError when there is no such start.
+    """
+    module = module_of(recipe)
+    if hasattr(module, "complete"):
+        recipe = module.complete(recipe)
+    elif recipe.start and not Path(recipe.start).exists():
+        raise InputError(f"{recipe.start}: no such file; the recipe's `start` names weights to begin with")
+    return dataclasses.replace(recipe, learned_before=learned_before(recipe)) if recipe.start else recipe
+
+
+def learned_before(recipe: Recipe) -> tuple[str, ...]:
+    """What the weights of a recipe's `start` learned from, with the terms of its use, a line each."""
+    start = Path(recipe.start)
+    if start.suffix == ".onnx":
+        return tuple(described(start).recipe.terms)
+    file = start / checkpoint.FILE if start.is_dir() else start
+    if file.is_file() and checkpoint.is_ours(file):
+        return tuple(Recipe.from_mapping(checkpoint.load(file)["recipe"], recipe.start).terms)
+    return (f"weights of {recipe.start}: see their terms",)
+
+
+def weights_of(recipe: Recipe, images: Iterable[Tensor]) -> Weights:
+    """The weights that a recipe's `start` names: a run's folder or its checkpoint, an ONNX file of `vps-ros export`, or
+    what the kind of model takes besides.
+
+    Args:
+        images: float32 [B, 3, H, W] in -1..1, as in training; only what a model file folded away needs them.
+
+    Raises InputError when it is none of these.
+    """
+    module = module_of(recipe)
+    foreign = module.foreign(recipe.start) if hasattr(module, "foreign") else None
+    if foreign:
+        return foreign
+    model, source, _, _ = trained(recipe.start)
+    state = model.state_dict()
+    if isinstance(model, Unfolded):
+        normalise(model, images)
+        state = {n: v for n, v in model.state_dict().items() if n not in model.unknown}
+    return Weights(source.model.kind, state, tuple(c.name for c in source.data.taxonomy.classes))
+
+
+def begin(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tensor]) -> list[str]:
+    """Gives the network every weight of the recipe's `start` that it has a place for; those of its own that had none.
+
+    Raises InputError when there is nothing that fits, or the classes do not.
+    """
+    weights = weights_of(recipe, images)
+    if weights.kind != recipe.model.kind:
+        raise InputError(
+            f"{recipe.start}: holds a model of kind {weights.kind}, the recipe's is {recipe.model.kind}; "
+            "make them the same"
+        )
+    names = [c.name for c in recipe.data.taxonomy.classes]
+    places = _places(weights.classes, names)
+    unknown = [name for name, place in zip(names, places, strict=True) if place < 0]
+    if unknown and not recipe.new_classes:
+        some = ", ".join(unknown[:4]) + (", ..." if len(unknown) > 4 else "")
+        raise InputError(
+            f"{recipe.start}: does not know {len(unknown)} of the {len(names)} classes of "
+            f"{recipe.data.taxonomy.name} ({some}); write `new_classes: true` to learn these from nothing"
+        )
+    mine = network.state_dict()
+    fitting: dict[str, Tensor] = {}
+    fresh = []
+    same = [_plain(name) for name in weights.classes] == [_plain(name) for name in names]
+    of_some = getattr(kind, "has_partial_class_rows", lambda name: False)
+    for name, own in mine.items():
+        given = weights.state.get(name) if same or not of_some(name) else None
+        if given is not None and kind.has_class_rows(name):
+            given = _rows(given, own, places, len(weights.classes))
+            if unknown:
+                fresh.append(name)
+        if given is None or given.shape != own.shape:
+            fresh.append(name)
+        else:
+            fitting[name] = given
+    if not fitting:
+        raise InputError(f"{recipe.start}: no weight of it has a place in this recipe's model")
+    network.load_state_dict(fitting, strict=False)
+    return fresh
+
+
+def _places(theirs: Sequence[str], mine: Sequence[str]) -> list[int]:
+    """Where each of my classes stands among theirs, by its name; -1 where it does not."""
+    known = {_plain(name): i for i, name in enumerate(theirs)}
+    return [known.get(_plain(name), -1) for name in mine]
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())
+
+
+def _rows(given: Tensor, own: Tensor, places: list[int], classes: int) -> Tensor | None:
+    """The rows of my classes out of theirs, and void's after them; my own where they have none."""
+    void = len(own) == len(places) + 1
+    if own.shape[1:] != given.shape[1:] or len(given) != classes + void:
+        return None
+    rows = own.detach().clone().to(given.device)
+    for i, place in enumerate(places):
+        if place >= 0:
+            rows[i] = given[place]
+    if void:
+        rows[-1] = given[-1]
+    return rows

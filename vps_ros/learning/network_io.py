@@ -16,7 +16,7 @@ class InputSizes(NamedTuple):
     multiple: int
     plus: int = 0
 
-    def take(self, size: tuple[int, int]) -> bool:
+    def accepts(self, size: tuple[int, int]) -> bool:
         """Whether width and height are such sides."""
         return all(side > self.plus and (side - self.plus) % self.multiple == 0 for side in size)
 
@@ -27,7 +27,7 @@ class InputSizes(NamedTuple):
 
     def require(self, size: tuple[int, int], what: str, largest: int) -> None:
         """Raises InputError for a `--size` that the network `what` cannot take; the message gives the nearest size."""
-        if self.take(size) and max(size) <= largest:
+        if self.accepts(size) and max(size) <= largest:
             return
         width, height = (min(side, largest) for side in self.nearest(size))
         raise InputError(

@@ -1,4 +1,4 @@
-"""Small moving scenes for the trackers' tests: textured rectangles on a textured ground."""
+"""Small moving scenes for the trackers' tests: textured rectangles on a textured background."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def texture(seed, height=HEIGHT, width=WIDTH):
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, cv2.NORM_MINMAX)
 
 
-GROUND = texture(10**6)
+BACKGROUND = texture(10**6)
 
 
 @dataclass(frozen=True)
@@ -39,25 +39,25 @@ class Thing:
         return np.array(self.box) + shift
 
 
-def shot(things, stamp=0, frame=0, order=None, dtype=np.uint8):
+def render(things, stamp=0, frame=0, order=None, dtype=np.uint8):
     """(Frame, Segmentation, names) of the things not hidden in `frame`; segments numbered in `order`.
 
     Later things cover earlier ones; one that no pixel is left of has no segment.
     """
-    image = GROUND.copy()
+    image = BACKGROUND.copy()
     mask = np.zeros((HEIGHT, WIDTH), np.int64)
     visible = [t for t in things if frame not in t.hidden]
     for number, thing in enumerate(visible, 1):
         x0, y0, x1, y1 = np.round(thing.at(stamp)).astype(int)
         inside = (slice(max(y0, 0), max(y1, 0)), slice(max(x0, 0), max(x1, 0)))
         mask[inside] = number
-        skin = texture(thing.name, max(y1 - y0, 1), max(x1 - x0, 1))
-        image[inside] = skin[max(-y0, 0) :, max(-x0, 0) :][: image[inside].shape[0], : image[inside].shape[1]]
+        pattern = texture(thing.name, max(y1 - y0, 1), max(x1 - x0, 1))
+        image[inside] = pattern[max(-y0, 0) :, max(-x0, 0) :][: image[inside].shape[0], : image[inside].shape[1]]
     return segmented(image, mask, visible, stamp, order, dtype)
 
 
 def segmented(image, mask, visible, stamp=0, order=None, dtype=np.uint8):
-    """As `shot`, from a map [H, W] of 1 + place in `visible`."""
+    """As `render`, from a map [H, W] of 1 + place in `visible`."""
     present = [n for n in range(1, len(visible) + 1) if (mask == n).any()]
     if order is not None:
         present = [present[i] for i in np.argsort(np.asarray(order)[: len(present)], kind="stable")]
@@ -99,7 +99,7 @@ def ids_of(track, frames, scores=None):
     """[{name: track id}] of frames that are lists of things, one RATE apart; `scores` by name."""
     found = []
     for f, things in enumerate(frames):
-        frame, segmentation, names = shot(things, 0)
+        frame, segmentation, names = render(things, 0)
         if scores is not None:
             segmentation.scores[:] = [scores[n] for n in names]
         found.append(identities(track.step(replace(frame, stamp=f * RATE), segmentation), names))

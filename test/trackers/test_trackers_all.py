@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.trackers_scene import GROUND, HEIGHT, RATE, WIDTH, Thing, identities, segmented, shot
+from support.trackers_scene import BACKGROUND, HEIGHT, RATE, WIDTH, Thing, identities, render, segmented
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Segmentation, TrackState
 from vps_ros.trackers import TRACKERS, tracker_class
@@ -25,8 +25,8 @@ def settings_of(name, **parameters):
 
 
 def scored(things, stamp=0, frame=0, order=None):
-    """As `shot`, with scores that belong to the things, not to their places in the arrays."""
-    picture, segmentation, names = shot(things, stamp, frame, order)
+    """As `render`, with scores that belong to the things, not to their places in the arrays."""
+    picture, segmentation, names = render(things, stamp, frame, order)
     segmentation.scores[:] = [0.2 + (37 * n % 80) / 100 for n in names]
     return picture, segmentation, names
 
@@ -56,7 +56,7 @@ def test_moving_objects_keep_their_ids(name):
 
 
 @every
-def test_a_change_of_parameters_forgets_nobody(name):
+def test_a_change_of_parameters_removes_no_track(name):
     """The same values again change nothing; a memory of one frame forgets what is missed in two."""
     things = [*three(), Thing((40, 5, 55, 20), embedding=tuple(AXES[3]), name=9, hidden=frozenset({4, 5}))]
     parameters = settings_of(name)
@@ -100,11 +100,11 @@ def test_reset_forgets_everything_but_ids_go_on(name):
 def test_frames_without_things_age_the_memory_away(name):
     track = tracker(name, memory_tau=5.0)
     drive(track, three(), 3)
-    empty = segmented(GROUND, np.zeros((HEIGHT, WIDTH), int), [])[1]
-    counts = [len(track.step(Frame(GROUND, f * RATE), empty)) for f in range(3, 20)]
+    empty = segmented(BACKGROUND, np.zeros((HEIGHT, WIDTH), int), [])[1]
+    counts = [len(track.step(Frame(BACKGROUND, f * RATE), empty)) for f in range(3, 20)]
     assert counts[0] == 3 and counts[-1] == 0
     assert counts == sorted(counts, reverse=True)
-    assert track.step(Frame(GROUND, 20 * RATE), empty) == ()
+    assert track.step(Frame(BACKGROUND, 20 * RATE), empty) == ()
     ids = drive(track, three(), 2)
     assert ids[0] == ids[1] and min(ids[0].values()) == 4
 
@@ -145,7 +145,7 @@ def test_a_thousand_objects(name):
 
 @every
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 3e38, 0.0])
-def test_bad_embeddings_poison_nothing(name, bad):
+def test_bad_embeddings_change_no_average(name, bad):
     """One object's embedding is bad for a frame; the others keep their ids and every number stays finite."""
     track = tracker(name)
     things = three()
@@ -210,7 +210,7 @@ def test_size_and_stamps_may_change_without_a_reset(name):
 
 
 @every
-def test_what_is_lost_says_so(name):
+def test_lost_tracks_have_state_lost(name):
     track = tracker(name, confirm_hits=2)
     things = three(hidden=frozenset({3}))
     for f in range(4):
@@ -271,7 +271,7 @@ def test_order_does_not_decide_between_equals(name, count, order):
     def ids(order):
         track, found = tracker(name), []
         for f in range(3):
-            frame, segmentation, names = segmented(GROUND, mask, things, f * RATE, order if f else None)
+            frame, segmentation, names = segmented(BACKGROUND, mask, things, f * RATE, order if f else None)
             segmentation.scores[:] = 1
             found.append(identities(track.step(frame, segmentation), names))
         return found
@@ -316,7 +316,7 @@ def test_memory_is_bounded_by_tau(name):
         x, y = rng.integers(0, WIDTH - 8), rng.integers(0, HEIGHT - 8)
         number = f // 4
         thing = Thing((x, y, x + 8, y + 8), class_id=11 + number % 8, embedding=tuple(AXES[number % 8]))
-        tracks = track.step(*shot([] if f % 4 else [thing], f * RATE)[:2])
+        tracks = track.step(*render([] if f % 4 else [thing], f * RATE)[:2])
         most = max(most, len(tracks), *(t.slot + 1 for t in tracks))
     assert most <= 6
-    assert track.step(*shot(three(), 600 * RATE)[:2])[-1].track_id > 100
+    assert track.step(*render(three(), 600 * RATE)[:2])[-1].track_id > 100

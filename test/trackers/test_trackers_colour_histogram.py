@@ -134,7 +134,7 @@ def test_image_and_segments_of_two_sizes():
         with_appearance(Frame(frame.image[1:], 0), segmentation)
 
 
-def test_objects_of_a_drive_are_told_apart():
+def test_objects_of_a_drive_are_distinguished():
     """On a generated drive an object is more like itself five frames later than like others of its class."""
     shots = []
     for street in list(drive("cruise", seed=5, frames=26))[::5]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.trackers_scene import GROUND, HEIGHT, RATE, WIDTH, Thing, identities, shot
+from support.trackers_scene import BACKGROUND, HEIGHT, RATE, WIDTH, Thing, identities, render
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.frame import THING_BASE, AssociatedBy, Frame, Segmentation, TrackState
@@ -28,7 +28,7 @@ def tracker(**parameters):
 
 
 def empty(stamp):
-    return Frame(GROUND, stamp), NOTHING
+    return Frame(BACKGROUND, stamp), NOTHING
 
 
 def drive(track, things, frames, stamps=None):
@@ -36,7 +36,7 @@ def drive(track, things, frames, stamps=None):
     out = []
     for f in range(frames):
         stamp = f * RATE if stamps is None else stamps[f]
-        frame, segmentation, names = shot(things, stamp, f)
+        frame, segmentation, names = render(things, stamp, f)
         out.append(identities(track.step(frame, segmentation), names))
     return out
 
@@ -44,12 +44,12 @@ def drive(track, things, frames, stamps=None):
 # Identities
 
 
-def test_what_a_track_says():
+def test_fields_of_a_track():
     track = tracker(confirm_hits=2)
     things = [Thing((10, 10, 30, 40), (4, 2), name=1, hidden=frozenset({3}))]
     seen = []
     for f in range(5):
-        frame, segmentation, _ = shot(things, f * RATE, f)
+        frame, segmentation, _ = render(things, f * RATE, f)
         seen.append(track.step(replace(frame, stamp=10**18 + f * RATE), segmentation))
     first, second, third, hidden, back = (s[0] for s in seen)
     assert all(len(s) == 1 for s in seen)
@@ -87,7 +87,7 @@ def test_two_frames_ago_counts():
     things = [Thing((20, 20, 50, 50), (2, 0), name=1, hidden=frozenset({1}))]
     track = tracker()
     for f in range(3):
-        frame, segmentation, _ = shot(things, f * RATE, f)
+        frame, segmentation, _ = render(things, f * RATE, f)
         tracks = track.step(frame, segmentation)
     assert [(t.track_id, t.associated_by) for t in tracks] == [(1, AssociatedBy.PIXELS)]
 
@@ -121,7 +121,7 @@ def test_hidden_for_tau_frames_is_forgotten_and_its_slot_is_free_only_then():
     things = [Thing((10, 10, 30, 40), name=1, hidden=gone)]
     slots = []
     for f in range(6):
-        frame, segmentation, _ = shot(things, f * RATE, f)
+        frame, segmentation, _ = render(things, f * RATE, f)
         tracks = track.step(frame, segmentation)
         slots.append([(t.track_id, t.slot, t.state == TrackState.LOST) for t in tracks])
     assert slots[4] == [(1, 0, True)]
@@ -130,15 +130,15 @@ def test_hidden_for_tau_frames_is_forgotten_and_its_slot_is_free_only_then():
 
 def test_slot_of_a_remembered_object_is_not_given_away():
     track = tracker(memory_tau=3)
-    track.step(*shot([Thing((10, 10, 30, 40), name=1)])[:2])
+    track.step(*render([Thing((10, 10, 30, 40), name=1)])[:2])
     for f in (1, 2):
-        tracks = track.step(*shot([Thing((90, 10, 100, 20), class_id=11, name=2)], f * RATE)[:2])
+        tracks = track.step(*render([Thing((90, 10, 100, 20), class_id=11, name=2)], f * RATE)[:2])
     assert [(t.track_id, t.slot, t.index) for t in tracks] == [(1, 0, -1), (2, 1, 0)]
 
 
 def test_frames_without_objects_age_the_memory():
     track = tracker(memory_tau=4, confirm_hits=1)
-    track.step(*shot([Thing((10, 10, 30, 40), name=1)])[:2])
+    track.step(*render([Thing((10, 10, 30, 40), name=1)])[:2])
     counts = [len(track.step(*empty(f * RATE))) for f in range(1, 7)]
     assert counts == [1, 1, 1, 1, 0, 0]
 
@@ -148,7 +148,7 @@ def test_tentative_objects_are_dropped_sooner():
     twice = Thing((10, 10, 30, 40), name=1)
     once = Thing((80, 10, 100, 40), name=2, hidden=frozenset({1}))
     for f in range(2):
-        track.step(*shot([twice, once], f * RATE, f)[:2])
+        track.step(*render([twice, once], f * RATE, f)[:2])
     alive = [[t.track_id for t in track.step(*empty(f * RATE))] for f in range(2, 13)]
     assert alive == [[1, 2]] + [[1]] * 9 + [[]]
 
@@ -157,7 +157,7 @@ def test_embeddings_may_come_and_go_and_change_length():
     track = tracker()
     ids = []
     for f, embedding in enumerate([None, (1.0, 0.0), (1.0, 0.0, 0.0), None, (0.0, 1.0)]):
-        frame, segmentation, names = shot([Thing((10, 10, 30, 40), name=1, embedding=embedding)], f * RATE)
+        frame, segmentation, names = render([Thing((10, 10, 30, 40), name=1, embedding=embedding)], f * RATE)
         ids.append(identities(track.step(frame, segmentation), names)[1])
     assert set(ids) == {1}
 
@@ -169,8 +169,8 @@ def test_more_objects_than_numbers_is_refused_and_nothing_is_lost(monkeypatch):
     third = Thing((50, 10, 60, 40), class_id=11, name=3)
     assert drive(track, two, 1) == [{1: 1, 2: 2}]
     with pytest.raises(InputError, match="3 objects are remembered at once.*memory_tau"):
-        track.step(*shot([*two, third], RATE)[:2])
-    frame, segmentation, names = shot(two, 2 * RATE)
+        track.step(*render([*two, third], RATE)[:2])
+    frame, segmentation, names = render(two, 2 * RATE)
     assert identities(track.step(frame, segmentation), names) == {1: 1, 2: 2}
 
 
@@ -179,17 +179,17 @@ def test_every_type_of_map(dtype):
     things = [Thing((10, 10, 30, 40), (3, 0), name=1), Thing((90, 10, 110, 40), name=2)]
     track = tracker()
     for f in range(3):
-        frame, segmentation, names = shot(things, f * RATE, f, dtype=dtype)
+        frame, segmentation, names = render(things, f * RATE, f, dtype=dtype)
         tracks = track.step(frame, segmentation)
     assert identities(tracks, names) == {1: 1, 2: 2}
     assert {t.associated_by for t in tracks} == {AssociatedBy.PIXELS}
 
 
-def test_flow_time_is_told():
+def test_flow_time_is_reported():
     track = tracker()
     things = [Thing((10, 10, 30, 40), name=1)]
     for f in range(3):
-        track.step(*shot(things, f * RATE)[:2])
+        track.step(*render(things, f * RATE)[:2])
     assert track.milliseconds["flow"] > 0 and track.milliseconds["track"] > 0
 
 

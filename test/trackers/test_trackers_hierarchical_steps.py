@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from support.trackers_scene import HEIGHT, RATE, WIDTH, Thing, identities, segmented, shot, texture
+from support.trackers_scene import HEIGHT, RATE, WIDTH, Thing, identities, render, segmented, texture
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.flow import DisFlow, FlowHistory
@@ -223,7 +223,7 @@ def test_evidence_of_a_thing_that_stood_still():
     pixels = MaskHistory(FlowHistory(DisFlow()))
     things = [Thing((40, 20, 60, 40), name=1)]
     for i in range(2):
-        frame, segmentation, _ = shot(things, i * RATE)
+        frame, segmentation, _ = render(things, i * RATE)
         seen = Detections.of(segmentation)
         pixels.push(frame, segmentation, seen)
         memory.move(None, 0.1 * i, seen.size)
@@ -258,12 +258,12 @@ def test_evidence_of_a_thing_that_stood_still():
 def test_hidden_object_moves_with_the_camera():
     """Its place follows the background although nobody sees it; its own drift goes on."""
     memory = HierarchicalMemory()
-    frame, segmentation, _ = shot([Thing((40, 20, 60, 40), name=1)])
+    frame, segmentation, _ = render([Thing((40, 20, 60, 40), name=1)])
     seen = Detections.of(segmentation)
     memory.move(None, 0.0, seen.size)
     memory.observe(seen, np.ones((1, 4), np.float32) / 2)
     memory.create(seen, np.array([0]), np.array([1]), np.array([0]), 0, 1)
-    nothing = Detections.of(shot([], RATE)[1])
+    nothing = Detections.of(render([], RATE)[1])
     right = np.array([[0, 0], [0, 0], [10 / WIDTH, 0]])
     for _ in range(3):
         memory.move(right, 0.1, nothing.size)
@@ -276,19 +276,19 @@ def test_a_stamp_that_stands_still_or_goes_back_changes_no_motion(step):
     """4 px a frame; the fifth image comes with the stamp of the fourth, or all but. Then it is hidden and goes on."""
     track = make_tracker(Config())
     for i, stamp in enumerate((0, RATE, 2 * RATE, 3 * RATE, 3 * RATE + step)):
-        frame, segmentation, _ = shot([Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1)])
+        frame, segmentation, _ = render([Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1)])
         track.step(replace(frame, stamp=stamp), segmentation)
-    frame, segmentation, _ = shot([])
+    frame, segmentation, _ = render([])
     (lost,) = track.step(replace(frame, stamp=4 * RATE), segmentation)
     assert lost.index == -1 and lost.box[0] == pytest.approx(30, abs=4)
 
 
-def test_an_image_that_comes_late_throws_nobody_off_the_path():
+def test_a_late_image_does_not_change_predicted_paths():
     """4 px and 0.1 s a frame; the fifth image has a stamp 2 ms before the sixth's. Then it is hidden for two frames."""
     track = make_tracker(Config())
     for i, milliseconds in enumerate((0, 100, 200, 300, 398, 400, 500, 600, 700)):
         things = [] if i in (6, 7) else [Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1)]
-        frame, segmentation, _ = shot(things)
+        frame, segmentation, _ = render(things)
         (only,) = track.step(replace(frame, stamp=milliseconds * 1_000_000), segmentation)
         assert only.track_id == 1 and only.box[0] == pytest.approx(10 + 4 * i, abs=3)
 
@@ -300,20 +300,20 @@ def test_motion_is_learned_at_once_also_after_a_pause():
         things = [Thing((90, 50, 120, 70), name=2)]
         if i > 3:
             things.append(Thing((10 + 4 * i, 20, 30 + 4 * i, 45), name=1))
-        track.step(*shot(things, stamp * RATE)[:2])
-    lost = {t.slot: t.box[0] for t in track.step(*shot([], 35 * RATE)[:2])}
+        track.step(*render(things, stamp * RATE)[:2])
+    lost = {t.slot: t.box[0] for t in track.step(*render([], 35 * RATE)[:2])}
     assert lost == {0: pytest.approx(90, abs=1), 1: pytest.approx(34, abs=2)}
 
 
 # What users see
 
 
-def test_class_of_a_track_is_what_most_of_its_sightings_say():
+def test_class_of_a_track_is_that_of_most_detections():
     """A car that is called a truck for one frame stays a car, in the track and in the map; in the end it is a truck."""
     track, car = make_tracker(Config()), Thing((40, 20, 70, 45), class_id=13, name=1)
     told = []
     for i, class_id in enumerate([13, 13, 13, 14, 13] + [14] * 12):
-        frame, segmentation, names = shot([replace(car, class_id=class_id)], i * RATE)
+        frame, segmentation, names = render([replace(car, class_id=class_id)], i * RATE)
         tracks = track.step(frame, segmentation)
         assert identities(tracks, names) == {1: 1}
         assert describe_segments(segmentation, tracks)[0].class_id == tracks[0].class_id
@@ -322,17 +322,17 @@ def test_class_of_a_track_is_what_most_of_its_sightings_say():
     assert told[-1] == 14
 
 
-def test_where_pixels_meet_says_pixels_and_else_memory():
+def test_associated_by_is_pixels_where_masks_overlap_else_memory():
     track, thing = make_tracker(Config()), Thing((20, 20, 50, 45), name=1)
     for i in range(4):
-        frame, segmentation, _ = shot([thing], i * RATE)
+        frame, segmentation, _ = render([thing], i * RATE)
         tracks = track.step(frame, segmentation)
     assert tracks[0].associated_by == AssociatedBy.PIXELS
     assert 0.5 < tracks[0].association_score <= 1
     for i in range(4, 8):
-        frame, segmentation, _ = shot([], i * RATE)
+        frame, segmentation, _ = render([], i * RATE)
         track.step(frame, segmentation)
-    frame, segmentation, _ = shot([thing], 8 * RATE)
+    frame, segmentation, _ = render([thing], 8 * RATE)
     (back,) = track.step(frame, segmentation)
     assert (back.track_id, back.associated_by) == (1, AssociatedBy.MEMORY)
 
@@ -362,7 +362,7 @@ def test_equal_runs_after_a_reset():
         scores = []
         for i in range(5):
             things = [Thing((10 + 4 * i, 20, 30 + 4 * i, 40), name=1), Thing((80, 20, 100, 45), name=2)]
-            frame, segmentation, _ = shot(things, i * RATE)
+            frame, segmentation, _ = render(things, i * RATE)
             scores.append([t.association_score for t in track.step(frame, segmentation)])
         runs.append(scores)
         track.reset()
@@ -373,5 +373,5 @@ def test_frame_without_things_and_image_of_one_pixel():
     track = make_tracker(Config())
     for size in ((1, 1), (HEIGHT, WIDTH)):
         image = np.zeros((*size, 3), np.uint8)
-        empty = replace(shot([])[1], map=np.zeros(size, np.uint8))
+        empty = replace(render([])[1], map=np.zeros(size, np.uint8))
         assert track.step(Frame(image, 0), empty) == ()

@@ -11,7 +11,7 @@ from support.trackers_scene import (
     WIDTH,
     at,
     ids_of,
-    shot,
+    render,
     tracker,
 )
 
@@ -30,9 +30,9 @@ def test_location_pairs_up_to_the_distance_of_equation_5():
 def test_location_divides_by_width_and_height_as_the_paper_does():
     """0.40 of the height counts as much as 0.40 of the width."""
     track = tracker("location")
-    frame, segmentation, _ = shot([at(0, 0)])
+    frame, segmentation, _ = render([at(0, 0)])
     track.step(frame, segmentation)
-    frame, segmentation, _ = shot([at(0, round(0.40 * HEIGHT))], 0)
+    frame, segmentation, _ = render([at(0, round(0.40 * HEIGHT))], 0)
     (seen,) = track.step(replace(frame, stamp=RATE), segmentation)
     step = round(0.40 * HEIGHT) / HEIGHT
     assert seen.track_id == 1 and seen.association_score == pytest.approx(math.exp(-2 * step**2), rel=1e-5)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from support.trackers_scene import HEIGHT, RATE, WIDTH, Thing, identities, shot
+from support.trackers_scene import HEIGHT, RATE, WIDTH, Thing, identities, render
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.flow import DisFlow, FlowHistory, warp_labels
@@ -39,7 +39,7 @@ def drive(track, frames):
     """[{name: track id}] of frames, each a list of things."""
     out = []
     for f, things in enumerate(frames):
-        frame, segmentation, names = shot(things, 0, f)
+        frame, segmentation, names = render(things, 0, f)
         out.append(identities(track.step(replace(frame, stamp=f * RATE), segmentation), names))
     return out
 
@@ -62,7 +62,7 @@ def test_pixels_go_by_place_instances_by_appearance():
 def test_tracks_say_by_what_they_were_found(name, by):
     track = tracker(name)
     drive(track, [[at(20, 1)]])
-    frame, segmentation, _ = shot([at(20, 1)])
+    frame, segmentation, _ = render([at(20, 1)])
     (only,) = track.step(replace(frame, stamp=RATE), segmentation)
     assert only.associated_by == AssociatedBy[by] and 0.9 < only.association_score <= 1
 
@@ -88,7 +88,7 @@ def test_classes_may_change():
 # Mutual check, thresholds
 
 
-def test_a_new_object_does_not_take_an_identity_that_is_spoken_for():
+def test_a_new_object_does_not_take_the_identity_of_a_visible_one():
     """The newcomer looks like 1, and so does 1 itself: each other's best are 1 and 1."""
     ids = drive(tracker("instance"), [[at(20, 1)], [at(20, 1), at(80, 2, (0.9, 0.4))]])
     assert ids[1] == {1: 1, 2: 2}
@@ -166,7 +166,7 @@ def test_flow_forward_is_the_way_back_reversed():
 def embedded(frames):
     history = EmbeddingHistory(Learned(Head.identity(1.0)))
     for things in frames:
-        history.push(Detections.of(shot(things)[1]))
+        history.push(Detections.of(render(things)[1]))
         history.set_ids(np.arange(1, len(things) + 1))
     return history
 
@@ -189,7 +189,7 @@ def test_the_fusion_is_a_sigmoid_of_a_weighted_sum(tmp_path):
     write(tmp_path / "w.npz", Learned(head(), Fusion(2.0, 3.0, -1.0), about()))
     track = Hybrid(HybridParameters(tracker_weights=str(tmp_path / "w.npz")), "streets-s")
     drive(track, [[at(20, 1)]])
-    frame, segmentation, _ = shot([at(20, 1)])
+    frame, segmentation, _ = render([at(20, 1)])
     (seen,) = track.step(replace(frame, stamp=RATE), segmentation)
     assert seen.association_score == pytest.approx(1 / (1 + np.exp(-(2.0 + 3.0 - 1.0))))
 
@@ -234,7 +234,7 @@ def test_what_was_learned_comes_back_as_it_was(tmp_path):
     assert found.describe(vectors, length) == pytest.approx(learned.describe(vectors, length))
 
 
-def test_a_head_decides_who_is_who(tmp_path):
+def test_a_head_decides_which_objects_match(tmp_path):
     """Here one that takes the sign off the first number: what was opposite is the same."""
     turn = Head(
         3.0, np.array([[1, 0], [-1, 0]], np.float32), np.zeros(2, np.float32), np.zeros((2, 2), np.float32), None
@@ -250,7 +250,7 @@ def test_a_head_decides_who_is_who(tmp_path):
 @pytest.mark.parametrize("name", ["instance", "hybrid"])
 def test_embeddings_of_another_length_are_refused_with_both_lengths(tmp_path, name):
     track = tracker(name, tracker_weights=saved(tmp_path / "w.npz"))
-    frame, segmentation, _ = shot([at(20, 1, (1.0, 2.0, 3.0))])
+    frame, segmentation, _ = render([at(20, 1, (1.0, 2.0, 3.0))])
     with pytest.raises(InputError, match=r"w\.npz: learned for the 2 numbers .*'streets-s'.* have 3; .*none"):
         track.step(frame, segmentation)
 

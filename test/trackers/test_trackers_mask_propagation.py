@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.trackers_scene import (
-    GROUND,
+    BACKGROUND,
     HEIGHT,
     RATE,
     WIDTH,
     at,
     identities,
     ids_of,
+    render,
     segmented,
-    shot,
     texture,
     tracker,
 )
@@ -51,7 +51,7 @@ def test_iou_is_of_masks_not_of_boxes():
         mask = np.zeros((HEIGHT, WIDTH), int)
         square = np.add.outer(np.arange(20), np.arange(20))
         mask[10:30, 10:30] = square < 19 if upper else square > 19
-        return segmented(GROUND, mask, [at(10)], 0 if upper else RATE)
+        return segmented(BACKGROUND, mask, [at(10)], 0 if upper else RATE)
 
     for name, expected in (("iou", 2), ("sort", 1)):
         track = tracker(name)
@@ -80,12 +80,12 @@ def test_lost_masks_on_top_of_each_other_are_both_kept(name):
 def test_masks_are_laid_on_as_few_maps_as_they_overlap():
     masks = LastMasks(lambda height, width: (height, width))
     for f, (x, name) in enumerate([(0, 1), (30, 2), (60, 3), (5, 4), (90, 5)]):
-        frame, segmentation, _ = shot([at(x, name=name)], f * RATE)
+        frame, segmentation, _ = render([at(x, name=name)], f * RATE)
         masks.push(frame, segmentation, Detections.of(segmentation))
         masks.remember(np.array([name]))
     assert sorted(masks.ids) == [1, 2, 3, 4, 5]
     assert len(masks.maps) == 3, "the last frame's, and two for 1 and 4, which overlap"
-    frame, segmentation, _ = shot([at(0, 10)], 9 * RATE)
+    frame, segmentation, _ = render([at(0, 10)], 9 * RATE)
     masks.push(frame, segmentation, Detections.of(segmentation))
     found = dict(zip(masks.ids.tolist(), masks.iou()[:, 0].tolist(), strict=True))
     assert found == {1: 1, 4: 15 / 25, 2: 0, 3: 0, 5: 0}
@@ -103,7 +103,7 @@ def test_mask_iou_equals_comparing_every_pair_of_last_masks(data):
     for f in range(8):
         names = data.draw(st.sets(st.integers(1, 6), max_size=4))
         things = [at(data.draw(st.integers(0, 100)), data.draw(st.integers(0, 50)), name=n) for n in sorted(names)]
-        frame, segmentation, shown = shot(things, 0)
+        frame, segmentation, shown = render(things, 0)
         seen = Detections.of(segmentation)
         masks.push(replace(frame, stamp=f * RATE), segmentation, seen)
         now = [segmentation.map == i + 1 for i in seen.index]
@@ -150,7 +150,7 @@ def test_grid_of_a_large_camera_is_the_flows():
     """Masks are compared on the small grid whatever the camera's size: a mask of one cell more or less is enough."""
     track = tracker("iou", flow_height=36)
     for f in range(2):
-        frame, segmentation, names = shot([at(10 + 4 * f)], 0)
+        frame, segmentation, names = render([at(10 + 4 * f)], 0)
         large = cv2.resize(segmentation.map, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
         picture = cv2.resize(frame.image, None, fx=4, fy=4)
         segmentation = replace(segmentation, map=large, boxes=segmentation.boxes * 4, areas=segmentation.areas * 16)

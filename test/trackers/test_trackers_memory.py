@@ -174,7 +174,7 @@ def test_place_alone_decides_where_no_appearance_is_known():
     assert (r.tolist(), k.tolist(), similarity.tolist()) == ([rows[1]], [1], [1.0])
 
 
-def test_distances_are_parts_of_the_width_across_and_of_the_height_down():
+def test_distances_are_divided_by_width_and_height():
     """An image twice as wide as high; 0.1 of its height on each of two sides counts as 0.1 of its width would."""
     memory = TrackMemory()
     stored(memory, things([[0.2, 0.2, 0.3, 0.4]], size=(100, 200)), 0)

@@ -13,7 +13,7 @@ from support.trackers_scene import (
     at,
     identities,
     ids_of,
-    shot,
+    render,
     tracker,
 )
 from vps_ros.frame import AssociatedBy
@@ -40,7 +40,7 @@ def test_quasi_dense_multiplies(length, near, far):
     known = [at(10, embedding=(length, 0.0)), at(60, embedding=(0.2 * length, math.sqrt(0.96) * length), name=2)]
     track = tracker("quasi_dense", instance_temperature=0.1)
     ids_of(track, [known], {1: 0.9, 2: 0.9})
-    frame, segmentation, _ = shot([at(10, embedding=(length, 0.0))])
+    frame, segmentation, _ = render([at(10, embedding=(length, 0.0))])
     seen = [t for t in track.step(replace(frame, stamp=RATE), segmentation) if t.index >= 0]
     assert [t.track_id for t in seen] == [1]
     assert seen[0].association_score == pytest.approx((1 / (1 + math.exp(far - near)) + 1) / 2, rel=1e-5)
@@ -65,7 +65,7 @@ def test_quasi_dense_starts_no_object_from_a_low_score():
     track = tracker("quasi_dense")
     ids, alive = [], []
     for f in range(4):
-        frame, segmentation, names = shot([at(10, embedding=look(0))] if f < 2 else [])
+        frame, segmentation, names = render([at(10, embedding=look(0))] if f < 2 else [])
         segmentation.scores[:] = 0.34
         tracks = track.step(replace(frame, stamp=f * RATE), segmentation)
         ids.append(identities(tracks, names))
@@ -81,28 +81,28 @@ def test_quasi_dense_sees_an_object_again_above_a_lower_score():
     for score, expected in ((0.31, 1), (0.29, 2)):
         track = tracker("quasi_dense")
         ids_of(track, frames[:1], {1: 0.9})
-        frame, segmentation, names = shot(frames[1])
+        frame, segmentation, names = render(frames[1])
         segmentation.scores[:] = score
         assert identities(track.step(replace(frame, stamp=RATE), segmentation), names) == {1: expected}
 
 
-def test_quasi_dense_forgets_doubtful_looks_at_once():
+def test_quasi_dense_removes_low_scored_tracks_at_once():
     """A low-scored look at a known object is no backdrop that would compete with it: it is gone in the next frame."""
     track, found = tracker("quasi_dense"), []
     for f, score in enumerate((0.9, 0.2, 0.9)):
-        frame, segmentation, _ = shot([at(10, embedding=look(0))])
+        frame, segmentation, _ = render([at(10, embedding=look(0))])
         segmentation.scores[:] = score
         found.append([(t.track_id, t.index) for t in track.step(replace(frame, stamp=f * RATE), segmentation)])
     assert found == [[(1, 0)], [(1, -1), (2, 0)], [(1, 0)]]
 
 
-def test_quasi_dense_keeps_its_doubts_through_a_change_of_parameters():
+def test_quasi_dense_keeps_low_scored_tracks_through_a_change_of_parameters():
     """The doubtful look of the frame before the change is gone in the frame after it all the same."""
     track, found = tracker("quasi_dense"), []
     for f, score in enumerate((0.9, 0.2, 0.9)):
         if f == 2:
             track.configure(QuasiDenseParameters(match_threshold=0.45))
-        frame, segmentation, _ = shot([at(10, embedding=look(0))])
+        frame, segmentation, _ = render([at(10, embedding=look(0))])
         segmentation.scores[:] = score
         found.append([t.track_id for t in track.step(replace(frame, stamp=f * RATE), segmentation)])
     assert found == [[1], [1, 2], [1]]
@@ -129,7 +129,7 @@ def test_quasi_dense_momentum():
     track = tracker("quasi_dense")
     other = at(60, embedding=look(3), name=2)
     ids_of(track, [[at(10, embedding=e), other] for e in (look(0), (1.8, 2.4, 0.0, 0.0))], {1: 0.9, 2: 0.9})
-    frame, segmentation, _ = shot([at(10, embedding=look(1, 2.0))])
+    frame, segmentation, _ = render([at(10, embedding=look(1, 2.0))])
     (seen,) = [t for t in track.step(replace(frame, stamp=2 * RATE), segmentation) if t.index >= 0]
     assert (seen.track_id, seen.hits) == (1, 3)
     assert seen.association_score == pytest.approx((1 / (1 + math.exp(-3.84)) + 1) / 2, rel=1e-5)
@@ -143,7 +143,7 @@ def test_quasi_dense_ids_stay_with_their_segments(first, second, weak):
     scores = {n: 0.32 if n in weak else 0.6 + 0.05 * n for n in range(6)}
     track, found = tracker("quasi_dense"), []
     for f, order in enumerate((range(6), first, second)):
-        frame, segmentation, names = shot(things, 0, 0, order)
+        frame, segmentation, names = render(things, 0, 0, order)
         segmentation.scores[:] = [0.9 if f == 0 else scores[n] for n in names]
         tracks = track.step(replace(frame, stamp=f * RATE), segmentation)
         found.append(identities(tracks, names))

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.trackers_scene import (
-    GROUND,
+    BACKGROUND,
     HEIGHT,
     RATE,
     WIDTH,
     at,
     ids_of,
+    render,
     segmented,
-    shot,
     tracker,
 )
 from vps_ros.frame import Frame, Segmentation, TrackState
@@ -35,13 +35,13 @@ def test_box_iou_by_hand():
 def test_the_filter_after_one_step_by_hand():
     """After one frame the variance of the centre is 10 + 10000 + 1, of a measurement 1: the gain is 10011 / 10012."""
     track = tracker("sort", confirm_hits=1)
-    track.step(*shot([at(20)])[:2])
-    frame, segmentation, _ = shot([at(25)])
+    track.step(*render([at(20)])[:2])
+    frame, segmentation, _ = render([at(25)])
     (seen,) = track.step(replace(frame, stamp=RATE), segmentation)
     rate = 5 * 10000 / 10012
     assert seen.velocity == pytest.approx((rate * 10, 0), rel=1e-9)
-    empty = segmented(GROUND, np.zeros((HEIGHT, WIDTH), int), [])[1]
-    (lost,) = track.step(Frame(GROUND, 3 * RATE), empty)
+    empty = segmented(BACKGROUND, np.zeros((HEIGHT, WIDTH), int), [])[1]
+    (lost,) = track.step(Frame(BACKGROUND, 3 * RATE), empty)
     centre = 30 + 5 * 10011 / 10012 + 2 * rate
     assert lost.state == TrackState.LOST
     assert lost.box == pytest.approx((centre - 10, 10, centre + 10, 30), rel=1e-6)

@@ -64,7 +64,7 @@ def test_a_folder_where_a_file_is_expected_is_refused_before_any_work(tmp_path, 
         outputs = ["-o", str(tmp_path / "out.mcap"), flag, str(tmp_path / "folder.mp4")]
         assert main(["replay", str(bag), *outputs]) == 2
         shown = capsys.readouterr().err
-        assert "folder.mp4: a folder; give the name of a file" in shown
+        assert "folder.mp4: is a folder; give the name of a file" in shown
         assert shown.count("\n") == 1
     assert not (tmp_path / "out.mcap").exists()
 

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
-from vps_ros.segmenters import load_segmenter, shipped_models
+from vps_ros.frame import Frame
+from vps_ros.online import OnlinePanoptic
+from vps_ros.segmenters import SEGMENTERS, Segmenter, load_segmenter, shipped_models
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.runtime import available_providers
@@ -550,3 +552,46 @@ class TestPreprocessing:
             else:
                 exact = Fraction((2 * i + 1) * where.resized[0] * nodes, 2 * camera[0] * size[0]) - Fraction(1, 2)
             assert abs(Fraction(float(place)) - exact) <= (0 if exact.denominator == 1 else Fraction(1, 10**9))
+
+
+BRIGHTNESS = """
+import numpy as np
+from vps_ros.segmenters import segmentation_from_map
+from vps_ros.taxonomy import Taxonomy
+
+class BrightnessSegmenter:
+    providers, recurrent, milliseconds = (), False, {}
+    taxonomy = Taxonomy.from_names(["lamp"])
+
+    def __init__(self, path, parameters):
+        self.name, self.limit = path.stem, float(path.read_text())
+        self.configure(parameters)
+
+    def configure(self, parameters):
+        self.least_score = parameters.thing_threshold
+
+    def __call__(self, image):
+        bright = image.mean(axis=2) > self.limit
+        score = bright.mean()
+        return segmentation_from_map((bright & (score >= self.least_score)).astype(int), [0], [score], self.taxonomy)
+
+    def reset(self): ...
+    def interrupt(self): ...
+"""
+
+
+def test_a_new_segmenter_is_one_file_and_one_line(tmp_path, monkeypatch):
+    """A class, and the suffix of its model files in the registry: the pipeline runs it by the name of a file."""
+    (tmp_path / "brightness_segmenter.py").write_text(BRIGHTNESS)
+    (tmp_path / "lamps.limit").write_text("100")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(SEGMENTERS, ".limit", "brightness_segmenter:BrightnessSegmenter")
+    image = np.zeros((4, 8, 3), np.uint8)
+    image[1:3, 2:6] = 200
+    pipeline = OnlinePanoptic(Config(model=str(tmp_path / "lamps.limit"), tracker="iou"))
+    assert isinstance(pipeline.segmenter, Segmenter) and pipeline.segmenter.name == "lamps"
+    first, second = (pipeline.step(Frame(image, stamp)) for stamp in (0, 10**8))
+    (track,) = second.visible
+    assert (track.track_id, track.box, track.score) == (first.visible[0].track_id, (2, 1, 6, 3), 0.25)
+    pipeline.configure(Config(model=str(tmp_path / "lamps.limit"), tracker="iou", thing_threshold=0.5))
+    assert not pipeline.step(Frame(image, 2 * 10**8)).visible

@@ -1,21 +1,21 @@
-"""Image -> Segmentation: any model of the ONNX contract, and any function."""
+"""Image -> Segmentation: the registry of the segmenters that read model files, and segmenters made of functions.
+
+A segmenter for another kind of model file is one file with a class, and one line here.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
 
 from vps_ros.segmenters.function_segmenter import ClassNames, FunctionSegmenter, SegmentFunction, as_segmenter
 from vps_ros.segmenters.label_map import segmentation_from_map, segmentation_from_masks
 from vps_ros.segmenters.segmenter import Segmenter, SegmenterParameters
 from vps_ros.shipped import model_path, shipped_models
 
-if TYPE_CHECKING:
-    from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter, load_segmenter
-
 __all__ = [
+    "SEGMENTERS",
     "ClassNames",
     "FunctionSegmenter",
-    "OnnxSegmenter",
     "SegmentFunction",
     "Segmenter",
     "SegmenterParameters",
@@ -27,11 +27,15 @@ __all__ = [
     "shipped_models",
 ]
 
+SEGMENTERS: dict[str, str] = {".onnx": "vps_ros.segmenters.onnx_segmenter:OnnxSegmenter"}
+"""Suffix of the model file -> module:class, called with the path and SegmenterParameters.
 
-def __getattr__(name: str):
-    # ONNX Runtime is imported on first use: the parameters alone do not need it.
-    if name not in ("OnnxSegmenter", "load_segmenter"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from vps_ros.segmenters import onnx_segmenter
+Files with any other suffix are read as ONNX. The module is imported when it is used.
+"""
 
-    return getattr(onnx_segmenter, name)
+
+def load_segmenter(parameters: SegmenterParameters) -> Segmenter:
+    """The segmenter for `parameters.model`; raises InputError when the model or a provider cannot be used."""
+    path = model_path(parameters.model)
+    module, _, name = SEGMENTERS.get(path.suffix.lower(), SEGMENTERS[".onnx"]).partition(":")
+    return getattr(importlib.import_module(module), name)(path, parameters)

@@ -16,7 +16,6 @@ from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.segmenters.session import Session
-from vps_ros.shipped import model_path
 
 _THRESHOLDS = {
     "thing_threshold": "thing",
@@ -27,11 +26,6 @@ _THRESHOLDS = {
     "stuff_area": "stuff_area",
 }
 """Parameter -> the field of Thresholds that it replaces where it is not negative."""
-
-
-def load_segmenter(parameters: SegmenterParameters) -> OnnxSegmenter:
-    """The segmenter that the parameters describe; raises InputError when its model or a provider cannot be used."""
-    return OnnxSegmenter(model_path(parameters.model), parameters)
 
 
 class OnnxSegmenter:

@@ -11,6 +11,7 @@ from cyclonedds.pub import DataWriter
 from cyclonedds.qos import Policy, Qos
 from cyclonedds.topic import Topic
 
+from support.bags import drive, write
 from support.wire import TYPES, until
 from support.worlds import colour_model
 from vps_ros.live.dds_serialisation import dds_type
@@ -50,4 +51,6 @@ def test_a_node_is_announced_to_those_who_have_hashes_of_types(wire, tmp_path):
     assert len(keys) == len(node.reader_gid_seq) + len(node.writer_gid_seq)
     # An endpoint's first twelve bytes are its participant's.
     assert {key[:12] for key in keys} == {bytes(heard[-1].gid.data)[:12]}
-    assert new and live.end() == 0
+    player = wire.vps("play", write(tmp_path / "bag", drive(1, "/unheard")), "--wait", 3600)
+    until(lambda: any(n.node_name == "vps_play" for m in heard for n in m.node_entities_info_seq), "the other node")
+    assert new and (live.end(), player.end()) == (0, 0)

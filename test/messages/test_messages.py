@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -176,6 +177,25 @@ def test_tracks():
     assert (person.roi.x_offset, person.roi.y_offset, person.roi.width, person.roi.height) == (5, 0, 1, 2)
 
 
+@pytest.mark.parametrize(
+    ("box", "roi"),
+    [
+        # x_offset, y_offset, width, height in an image of 6x4 pixels.
+        ((-9.0, -5.0, -2.0, -1.0), (0, 0, 1, 1)),
+        ((8.0, 1.0, 11.0, 3.0), (5, 1, 1, 2)),
+        ((1.0, 7.0, 3.0, 9.0), (1, 3, 2, 1)),
+        ((2.2, 1.2, 2.4, 1.4), (2, 1, 1, 1)),
+        ((-3.0, -3.0, 9.0, 9.0), (0, 0, 6, 4)),
+    ],
+    ids=["above and left", "right", "below", "smaller than a pixel", "around the image"],
+)
+def test_a_box_outside_the_image_is_its_nearest_pixel_and_never_the_whole_image(box, roi):
+    one = frame()
+    lost = replace(one, tracks=(one.tracks[1]._replace(box=box),))
+    (found,) = through_the_wire(panoptic.tracks(lost, CITYSCAPES)).objects
+    assert (found.roi.x_offset, found.roi.y_offset, found.roi.width, found.roi.height) == roi
+
+
 def test_detections_are_the_objects_in_sight():
     message = through_the_wire(panoptic.detections(frame(), CITYSCAPES))
     (car,) = message.detections
@@ -248,7 +268,7 @@ def frames(draw):
             area = draw(st.integers(0, 2**32 - 1))
             segments.append(Segment(THING_BASE + k, class_id, True, draw(whole), area, 100 + k))
         x, y = draw(st.integers(0, 4)), draw(st.integers(0, 3))
-        box = tuple(map(float, (x, y, draw(st.integers(x, 5)), draw(st.integers(y, 4)))))
+        box = tuple(map(float, (x, y, draw(st.integers(x + 1, 5)), draw(st.integers(y + 1, 4)))))
         times = sorted(draw(st.tuples(st.integers(0, 2**31 * 10**9 - 1), st.integers(0, 2**31 * 10**9 - 1))))
         tracks.append(
             Track(

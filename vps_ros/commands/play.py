@@ -11,6 +11,7 @@ from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.dds import Signals, add_dds_flags, join
 from vps_ros.config import RELIABILITIES
 from vps_ros.errors import InputError
+from vps_ros.live.transport import QosProfile
 from vps_ros.messages.images import DECODERS
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.frames import choose_image_topic
@@ -59,8 +60,9 @@ def run(args: argparse.Namespace) -> int:
     if not args.wait >= 0:
         raise InputError(f"--wait {args.wait}: give seconds, 0 or more")
     with log_to_stderr(), closing(Bag(args.bag)) as bag, Signals() as signals, join(args) as participant:
-        from vps_ros.live.transport import QosProfile
+        from vps_ros.live.dds_transport import NodeAnnouncement
 
+        NodeAnnouncement(participant, "vps_play")
         topics = [topic for name in args.topic or [None] for topic in choose_image_topic(bag, name)]
         published = {t: _published_topic(t.name, t.type, len([o for o in topics if o.name == t.name])) for t in topics}
         writers = {

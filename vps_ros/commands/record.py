@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     wanted = {absolute(topic) for topic in args.topics}
     with log_to_stderr(), Signals() as signals, BagWriter(args.output, args.force) as bag, join(args) as participant:
+        from vps_ros.live.dds_transport import NodeAnnouncement
+
+        NodeAnnouncement(participant, "vps_record")
         recorder = _Recorder(participant, wanted)
         note(f"domain {participant.domain}: {', '.join(sorted(wanted)) or 'every topic'} -> {args.output}; Ctrl-C ends")
         count = 0

@@ -24,11 +24,11 @@ from vps_ros.live.dds_serialisation import (
     PaddedBytes,
     SerialisationBuffer,
     dds_type,
-    keep_memory,
     ros_name,
     sample,
     type_hash,
 )
+from vps_ros.live.memory import keep_memory
 from vps_ros.live.stats import MessageCounter
 from vps_ros.live.transport import Endpoint, QosProfile, absolute
 from vps_ros.messages.typestore import typestore

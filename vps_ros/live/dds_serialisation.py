@@ -7,7 +7,6 @@ gets the true structure of the message.
 
 from __future__ import annotations
 
-import ctypes
 from functools import cache
 from typing import Any
 
@@ -36,9 +35,6 @@ _BASE = {
 }
 _REQUEST_HEADER = {"guid_": types.uint64, "sequence_number_": types.int64}
 """Written by rmw_cyclonedds_cpp before the fields of a request and of its response: the client and a number."""
-_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
-"""Names of glibc's mallopt (malloc.h)."""
-_KEPT, _LARGEST = 256 << 20, 32 << 20
 _LITTLE_ENDIAN = b"\0\1\0\0"
 
 
@@ -80,17 +76,6 @@ def ros_name(name: str) -> str:
 def type_hash(kind: str) -> str:
     """RIHS01 hash (REP 2011), by which ROS distinguishes definitions of a type."""
     return typestore().hash_rihs01(kind)
-
-
-def keep_memory() -> None:
-    """Lets this process keep up to 256 MiB of freed memory, where the C library is glibc; not blocks above 32 MiB.
-
-    The system hands out new memory page by page, which takes several times as long as filling an image.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(_TRIM_THRESHOLD, _KEPT)
-        mallopt(_MMAP_THRESHOLD, _LARGEST)
 
 
 class PaddedBytes(bytearray):

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, Segmentation
+from vps_ros.live.memory import keep_memory
 from vps_ros.online import OnlinePanoptic
 
 _WARM_UP, _SIZE = 3, (360, 640, 3)
@@ -16,10 +17,12 @@ _WARM_UP, _SIZE = 3, (360, 640, 3)
 def pipelines(config: Config, count: int) -> tuple[OnlinePanoptic, ...]:
     """One pipeline for each camera, with a tracker of its own; the network is loaded once, unless it is recurrent.
 
-    They are warmed up, so that the first frame takes no longer than others.
+    They are warmed up, so that the first frame takes no longer than others. Freed memory stays in
+    the process from then on (`keep_memory`).
 
     Raises InputError when the model or a parameter cannot be used.
     """
+    keep_memory()
     first = OnlinePanoptic(config)
     shared = None if first.segmenter.recurrent else first.segmenter
     # With another tracker, so that no track of the warm-up remains.

@@ -81,7 +81,10 @@ def segments(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
 
 
 def tracks(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
-    """Topic `tracks`: TrackedObjects; boxes are clipped to the image and rounded to whole pixels."""
+    """Topic `tracks`: TrackedObjects; boxes are rounded to whole pixels and clipped to the image.
+
+    A box outside the image becomes the nearest pixel: a RegionOfInterest of zeros would mean the whole image.
+    """
     objects = [_tracked_object(track, frame, taxonomy) for track in frame.tracks]
     return make_message(
         "vps_ros/msg/TrackedObjects",
@@ -146,14 +149,14 @@ def _header(frame: PanopticFrame) -> Any:
 
 def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     height, width = frame.map.shape
-    x0, x1 = (min(max(round(float(v)), 0), width) for v in track.box[::2])
-    y0, y1 = (min(max(round(float(v)), 0), height) for v in track.box[1::2])
+    x0, x1 = _clipped(*track.box[::2], width)
+    y0, y1 = _clipped(*track.box[1::2], height)
     roi = make_message(
         "sensor_msgs/msg/RegionOfInterest",
         x_offset=x0,
         y_offset=y0,
-        height=max(y1 - y0, 0),
-        width=max(x1 - x0, 0),
+        height=y1 - y0,
+        width=x1 - x0,
         do_rectify=False,
     )
     return make_message(
@@ -174,6 +177,12 @@ def _tracked_object(track: Track, frame: PanopticFrame, taxonomy: Taxonomy) -> A
         last_seen=make_time(track.last_seen),
         hits=int(track.hits),
     )
+
+
+def _clipped(low: float, high: float, size: int) -> tuple[int, int]:
+    """The interval as whole pixels of 0..size, at least one."""
+    first = min(max(round(float(low)), 0), size - 1)
+    return first, max(min(round(float(high)), size), first + 1)
 
 
 def _track(o: Any, index: dict[int, int]) -> Track:

@@ -1,4 +1,4 @@
-"""Writes config/vps.yaml and docs/parameters.md from the declarations: `python docs/make_parameters.py`."""
+"""Generates config/vps.yaml and docs/parameters.md from the declarations: `python docs/make_parameters.py`."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def parameter_file() -> str:
-    """A ROS parameter file of every default, each with its meaning; `vps-ros replay --config` reads it too.
+    """A ROS parameter file with all defaults and their meanings; `vps-ros replay --config` reads it too.
 
-    Parameters of the tracker are comments: as values they would stay when another tracker is chosen.
+    Parameters of the tracker are comments: as values they would also apply to another tracker.
     """
     lines = ["/**:", "  ros__parameters:"]
     for p in (*PIPELINE, *parameters(LiveConfig), *parameters(NodeConfig)):
@@ -31,19 +31,29 @@ def parameter_file() -> str:
 
 
 def table() -> str:
-    """The same as Markdown tables, one for each tracker."""
+    """The page docs/parameters.md."""
     lines = [
         "# Parameters",
         "",
-        "One list for the YAML file (`config/vps.yaml`), the command line (`--memory-tau 20`), the ROS node and",
-        "Python (`Config(memory_tau=20.0)`). Made from the declarations beside the code by",
-        "`docs/make_parameters.py`. *Live* ones may change while the pipeline runs.",
+        "How do I set a parameter?",
+        "",
+        "| where | how |",
+        "|---|---|",
+        "| command line | `vps-ros replay drive.mcap -o tracked.mcap --memory-tau 20`; overrides the file |",
+        "| YAML file | `memory_tau: 20.0`, and `--config mine.yaml`; `config/vps.yaml` has all defaults |",
+        '| Python | `vps.Config(memory_tau=20.0)`, `vps.Config.from_yaml("mine.yaml")` |',
+        "| ROS node | the parameter `memory_tau` ([ros.md](ros.md)) |",
+        "",
+        "A *live* parameter can be changed while the pipeline runs. An unknown name or a value that is not allowed is",
+        "an error. This page is generated from the declarations in the code by `docs/make_parameters.py`.",
+        "",
+        "## Of the pipeline",
         "",
         *_rows(PIPELINE),
         "",
-        "## Of what is live",
+        "## Of live hosts",
         "",
-        "For `vps-ros live` and the ROS node only; `replay` and `track` read past them in a file.",
+        "For `vps-ros live` and the ROS node only; `replay` and `track` ignore them in a file.",
         "",
         *_rows(parameters(LiveConfig)),
         "",
@@ -55,9 +65,9 @@ def table() -> str:
         "",
         "## Of the tracker",
         "",
-        "`tracker` chooses which of these tables holds ([trackers.md](trackers.md) explains each). On the command",
-        "line, `vps-ros replay --tracker sort --help` shows them. A parameter of another tracker is ignored with a",
-        "warning; so is -1, which used to stand for the tracker's default.",
+        "`tracker` decides which of these tables applies; [trackers.md](trackers.md) explains each tracker. On the",
+        "command line, `vps-ros replay --tracker sort --help` shows its parameters. A parameter of another tracker is",
+        "ignored with a warning. So is the value -1, which earlier releases used for the tracker's default.",
     ]
     for tracker in TRACKERS:
         lines += ["", f"### {tracker}", "", *_rows(tracker_parameters(tracker), source=True)]

@@ -34,7 +34,8 @@ ARGUMENTS = {
     "node": ("play the bag to the node and record what it publishes; needs topic, and output is a folder", "false"),
 }
 SWITCHES = ("force", "node")
-RESULTS = {f"/vps/{name}" for name in ("tracks", "segments", "detections", "panoptic", "label_info")}
+NAMES = ("tracks", "segments", "detections", "panoptic", "label_info")
+RESULTS = {f"/vps/{name}" for name in NAMES}
 _PATIENCE = 30.0
 """Seconds for the recorder to listen to all of them; then the bag is played all the same."""
 _LAST = 2.0
@@ -82,7 +83,16 @@ def _through_the_node(value):
     )
     bag = ["ros2", "bag"]
     record = ExecuteProcess(
-        cmd=[*bag, "record", "-s", "mcap", "-o", value["output"], "--regex", "/vps/(?!overlay|transition_event).*"],
+        cmd=[
+            *bag,
+            "record",
+            "-s",
+            "mcap",
+            "-o",
+            value["output"],
+            "--regex",
+            f"^/vps/({'|'.join(NAMES)}|panoptic_ids)$",
+        ],
         output="screen",
     )
     play = ExecuteProcess(

@@ -13,7 +13,7 @@ pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip i
 from rosbags.highlevel import AnyReader
 
 from support import SUPPORT
-from support.bags import START, TENTH, TOPIC, drive, jpeg, raw, string, write
+from support.bags import START, TENTH, TOPIC, camera_info, drive, jpeg, raw, string, write
 from support.wire import PATIENCE, ROOT, TYPES, cdr, figures, until
 from support.worlds import colour_model, picture, slow_model
 from vps_ros.commands.main import main
@@ -21,6 +21,7 @@ from vps_ros.live.dds_serialisation import type_hash
 from vps_ros.live.dds_transport import DdsTransport, register_service
 from vps_ros.live.node import CameraOutputs
 from vps_ros.live.transport import QosProfile
+from vps_ros.messages.images import compressed_to_rgb
 from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds
 from vps_ros.messages.typestore import make_message, typestore
 
@@ -283,6 +284,25 @@ def test_cameras_by_name_share_a_model(wire, model, tmp_path):
     assert {13_000_001, 13_000_002} < set(pixels.tolist())
 
 
+def test_camera_info_and_compressed_images_come_with_the_frames(wire, model):
+    wire.live(model)
+    wire.listen("tracks", "camera_info", "semantic")
+    wire.subscribe("/vps/overlay/compressed", TYPES["overlay/compressed"])
+    info, writer = wire.offer("/camera/camera_info", TYPES["camera_info"]), wire.publish()
+    until(lambda: info.subscribers, "a subscriber of camera_info")
+    until(lambda: "overlay/compressed (1)" in wire.values()["listeners"], "the subscriber of compressed images")
+    info.send(camera_info(7))
+    images_sent = iter(drive(60))
+    while not wire.heard["camera_info"]:
+        # The frames before the CameraInfo has arrived are published without it.
+        send(wire, writer, [next(images_sent)[2]])
+    assert set(stamps(wire.heard["camera_info"])) <= set(stamps(wire.heard["tracks"]))
+    assert wire.heard["camera_info"][0].k.tolist() == list(range(9))
+    until(lambda: stamps(wire.heard["compressed"]) == stamps(wire.heard["tracks"]), "the compressed images")
+    assert compressed_to_rgb(wire.heard["compressed"][0]).shape == (64, 96, 3)
+    until(lambda: stamps(wire.heard["semantic"]) == stamps(wire.heard["tracks"]), "the class images")
+
+
 class Client:
     """Calls a service as rmw_cyclonedds_cpp does."""
 
@@ -337,7 +357,7 @@ def test_what_the_others_see_is_what_rmw_would_show(wire):
     from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
     from cyclonedds.qos import Policy
 
-    sink = CameraOutputs(DdsTransport(wire.participant, "vps"), panoptic_ids=True)
+    sink = CameraOutputs(DdsTransport(wire.participant, "vps"))
     there = {
         one.topic_name: one for one in BuiltinDataReader(wire.participant.entity, BuiltinTopicDcpsPublication).read(99)
     }

@@ -45,8 +45,8 @@ def test_a_node_is_announced_to_those_who_have_hashes_of_types(wire, tmp_path):
     until(lambda: heard, "the announcement")
     (node,) = heard[-1].node_entities_info_seq
     assert (node.node_namespace, node.node_name) == ("/rig", "vps")
-    # Two services have a reader and a writer each; images come in; the rest goes out.
-    assert (len(node.reader_gid_seq), len(node.writer_gid_seq)) == (2 + 1, 2 + len(TYPES) - 1 + 1)
+    # Two services have a reader and a writer each; images and camera_info come in; the rest goes out.
+    assert (len(node.reader_gid_seq), len(node.writer_gid_seq)) == (2 + 2, 2 + len(TYPES) - 1 + 1)
     keys = {bytes(gid.data) for gid in (*node.reader_gid_seq, *node.writer_gid_seq)}
     assert len(keys) == len(node.reader_gid_seq) + len(node.writer_gid_seq)
     # An endpoint's first twelve bytes are its participant's.

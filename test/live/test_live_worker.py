@@ -4,14 +4,16 @@ import logging
 import threading
 import time
 from collections import defaultdict
+from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rosbags.highlevel import AnyReader
 
-from support.bags import START, TENTH, drive, raw, write
+from support.bags import START, TENTH, camera_info, drive, raw, write
 from support.worlds import colour_model, picture, slow_model
 from vps_ros.commands.main import main
 from vps_ros.config import Config
@@ -21,8 +23,8 @@ from vps_ros.live.health import Level, diagnostic_array, health
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import RECENT, MessageCounter, Stats
 from vps_ros.live.worker import FAILURES, Camera, LatestFrames, Worker
-from vps_ros.messages.images import frame_of
-from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds, output
+from vps_ros.messages.images import compressed_to_rgb, frame_of, image_to_array, image_to_rgb
+from vps_ros.messages.panoptic import CAMERA_INFO, LABEL_INFO, LIVE_OUTPUTS, OUTPUTS, nanoseconds, output
 from vps_ros.messages.typestore import read_message, typestore
 from vps_ros.online import OnlinePanoptic
 
@@ -33,7 +35,7 @@ PATIENCE = 60
 class CollectingSink:
     """A sink that keeps what is published, by output."""
 
-    def __init__(self, wanted=frozenset(OUTPUTS)):
+    def __init__(self, wanted=frozenset((*LIVE_OUTPUTS, CAMERA_INFO))):
         self.wanted = wanted
         self.kept = defaultdict(list)
 
@@ -179,7 +181,9 @@ def test_live_messages_are_those_of_a_replayed_bag(model, working, tmp_path):
     }
     for topic in {topic for topic, _ in replayed}:
         assert sorted(live[topic]) == sorted(data for there, data in replayed if there == topic), topic
-    assert set(live) - {topic for topic, _ in replayed} == {"/vps/overlay", "/vps/panoptic_ids"}
+    assert set(live) - {topic for topic, _ in replayed} == {
+        f"/vps/{name}" for name in LIVE_OUTPUTS.keys() - OUTPUTS.keys() | {"overlay", "panoptic_ids"}
+    }
     assert [m.sequence_id for m in sink.kept["tracks"]] == [0] * 5 + [1] * 3
 
 
@@ -189,11 +193,41 @@ def test_every_output_has_the_header_of_its_image(model, working):
     for _, _, message in drive(3):
         give(worker, message)
     assert len(sink.kept[LABEL_INFO]) == 1
-    for name in OUTPUTS:
+    for name in LIVE_OUTPUTS:
         assert stamps(sink.kept[name]) == [START + i * TENTH for i in range(3)], name
         assert {m.header.frame_id for m in sink.kept[name]} == {"camera"}
-        assert {m.__msgtype__ for m in sink.kept[name]} == {OUTPUTS[name]}
+        assert {m.__msgtype__ for m in sink.kept[name]} == {LIVE_OUTPUTS[name]}
     assert sink.kept["overlay"][0].width == 96
+    assert not sink.kept[CAMERA_INFO], "the camera has none"
+
+
+def test_semantic_and_compressed_images_show_what_the_others_show(model, working):
+    sink = CollectingSink()
+    give(working(camera(model, sink)), drive(1)[0][2])
+    ids = image_to_array(sink.kept["panoptic"][0], "mono16", np.uint16)
+    semantic = image_to_array(sink.kept["semantic"][0], "mono8", np.uint8)
+    classes = {s.segment_id: s.class_id for s in sink.kept["segments"][0].segments}
+    assert semantic.tolist() == np.vectorize(lambda segment: classes.get(segment, 255))(ids).tolist()
+    named = {c.class_id: c.class_name for c in sink.kept[LABEL_INFO][0].class_map}
+    assert {named[class_id] for class_id in np.unique(semantic).tolist()} == {"road", "sky", "car"}
+    png, jpg = sink.kept["panoptic/compressed"][0], sink.kept["overlay/compressed"][0]
+    assert (png.format, jpg.format) == ("mono16; png compressed ", "rgb8; jpeg compressed bgr8")
+    assert cv2.imdecode(png.data, cv2.IMREAD_UNCHANGED).tolist() == ids.tolist()
+    drawn = image_to_rgb(sink.kept["overlay"][0]).astype(int)
+    # Red and blue swapped would differ by a hundred in half of the image.
+    assert np.abs(compressed_to_rgb(jpg) - drawn).mean() < 20
+
+
+def test_camera_info_goes_with_each_frame(model, working):
+    info = camera_info(7)
+    sink = CollectingSink()
+    worker = working(replace(camera(model, sink), info=lambda: info))
+    for _, _, message in drive(2):
+        give(worker, message)
+    assert stamps(sink.kept[CAMERA_INFO]) == [START, START + TENTH] == stamps(sink.kept["tracks"])
+    assert {m.header.frame_id for m in sink.kept[CAMERA_INFO]} == {"camera"}
+    assert sink.kept[CAMERA_INFO][0].k.tolist() == list(range(9))
+    assert nanoseconds(info.header.stamp) == 7
 
 
 def test_an_image_without_a_stamp_gets_the_time_of_its_coming(model, working):

@@ -15,7 +15,7 @@ import pytest
 from rosbags.highlevel import AnyReader
 
 from support import ROOT
-from support.bags import START, TENTH, TOPIC, TYPES, drive, jpeg, plain, raw, write
+from support.bags import START, TENTH, TOPIC, TYPES, camera_info, drive, jpeg, plain, raw, write
 from support.worlds import colour_model, picture
 
 rclpy = pytest.importorskip("rclpy", reason="no ROS 2 is sourced: rclpy is missing")
@@ -118,6 +118,23 @@ def test_headers_are_those_of_the_image_and_ids_are_stable(world, model):
     assert (overlay.encoding, panoptic_ids.encoding, panoptic.encoding) == ("rgb8", "32SC1", "mono16")
     pixels = np.frombuffer(panoptic_ids.data, np.int32).reshape(64, 96)
     assert {int(p) for p in np.unique(pixels)} == {0, 10_000_000, 13_000_001, 13_000_002}
+
+
+def test_camera_info_and_compressed_images_come_with_the_frames(world, model):
+    world.node("image:=/rig/image_raw", model=model)
+    world.run()
+    infos = world.listen("/vps/camera_info", "sensor_msgs/msg/CameraInfo").matched()
+    overlays = world.listen("/vps/overlay/compressed", COMPRESSED).matched()
+    calibration = world.camera("/rig/camera_info", kind="sensor_msgs/msg/CameraInfo").matched()
+    camera = world.camera("/rig/image_raw").matched()
+    calibration.send(camera_info(7))
+    for count, (_, stamp, message) in enumerate(drive(60), 1):
+        camera.send(message)
+        assert nanoseconds(overlays.until(count)[-1].header.stamp) == stamp
+        if infos:
+            break
+    assert nanoseconds(infos[0].header.stamp) == stamp
+    assert infos[0].k.tolist() == list(range(9))
 
 
 def test_what_nobody_listens_to_is_not_made(world, model):

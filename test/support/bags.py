@@ -43,6 +43,24 @@ def jpeg(image: np.ndarray, stamp: int):
     return TYPES.types["sensor_msgs/msg/CompressedImage"](header=_header(stamp), format="jpeg", data=data)
 
 
+def camera_info(stamp: int):
+    """sensor_msgs/CameraInfo whose matrix K is 0..8."""
+    make = TYPES.types
+    return make["sensor_msgs/msg/CameraInfo"](
+        header=_header(stamp),
+        height=64,
+        width=96,
+        distortion_model="plumb_bob",
+        d=np.zeros(5),
+        k=np.arange(9.0),
+        r=np.eye(3).ravel(),
+        p=np.zeros(12),
+        binning_x=0,
+        binning_y=0,
+        roi=make["sensor_msgs/msg/RegionOfInterest"](0, 0, 0, 0, False),
+    )
+
+
 def string(text: str):
     """std_msgs/String, for topics that hold no image."""
     return TYPES.types["std_msgs/msg/String"](data=text)

@@ -23,10 +23,10 @@ pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip i
 from support import ROOT  # noqa: E402
 from vps_ros.live.dds import DdsParticipant  # noqa: E402
 from vps_ros.live.transport import QosProfile  # noqa: E402
-from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS  # noqa: E402
+from vps_ros.messages.panoptic import CAMERA_INFO, CAMERA_INFO_TYPE, LABEL_INFO, LABEL_INFO_TYPE, LIVE_OUTPUTS  # noqa: E402
 from vps_ros.messages.typestore import read_message, typestore  # noqa: E402
 
-TYPES = {**OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE}
+TYPES = {**LIVE_OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE, CAMERA_INFO: CAMERA_INFO_TYPE}
 
 
 def environment(tagged: bool = True) -> dict[str, str]:

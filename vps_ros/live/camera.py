@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from time import monotonic
+from typing import Any
 
+from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame
+from vps_ros.live.stats import MessageCounter
 from vps_ros.live.transport import QosProfile, Subscription, Transport, qos_mismatch
 from vps_ros.messages.images import DECODERS, frame_of
+from vps_ros.messages.panoptic import CAMERA_INFO, CAMERA_INFO_TYPE
 from vps_ros.messages.typestore import read_message
 
 log = logging.getLogger(__name__)
@@ -22,7 +26,7 @@ class CameraSubscription:
     """Passes each message of an image topic on as (type, CDR), which `read_image` decodes.
 
     It first subscribes to the type that the topic's name suggests (`.../compressed`), and to the other type when a
-    publisher turns out to have that.
+    publisher turns out to have that. It also keeps the latest CameraInfo of the topic beside the images.
 
     Args:
         topic: name before remapping.
@@ -40,6 +44,11 @@ class CameraSubscription:
         self.topic = transport.resolve(topic)
         self._published_at = monotonic()
         self._subscribe(COMPRESSED if self.topic.endswith("/compressed") else RAW)
+        self._info, self._errors = b"", MessageCounter()
+        qos = QosProfile("best_effort", 1)
+        self._info_subscription = transport.subscribe(
+            camera_info_topic(self.topic), CAMERA_INFO_TYPE, qos, self._keep_info
+        )
 
     @property
     def publishers(self) -> int:
@@ -47,6 +56,17 @@ class CameraSubscription:
 
     def close(self) -> None:
         self._subscription.close()
+        self._info_subscription.close()
+
+    def camera_info(self) -> Any:
+        """The latest CameraInfo; None while there is none that can be decoded."""
+        data = self._info
+        try:
+            return read_message(data, CAMERA_INFO_TYPE) if data else None
+        except DroppedFrame as error:
+            if self._errors.add(str(error)):
+                log.warning("%s: %s (logged once)", camera_info_topic(self.topic), error)
+            return None
 
     def check(self, patience: float) -> str:
         """The problem of the topic, "" for none; changes to the published type. Call it about once a second.
@@ -58,7 +78,7 @@ class CameraSubscription:
         kinds = {one.kind for one in publishers}
         if self.kind not in kinds and (others := sorted(kinds & DECODERS.keys())):
             log.info("%s carries %s", self.topic, others[0])
-            self.close()
+            self._subscription.close()
             self._subscribe(others[0])
         if not publishers:
             if monotonic() - self._published_at < patience:
@@ -78,6 +98,9 @@ class CameraSubscription:
             return f"{self.topic} has {len(publishers)} publishers, whose frames are mixed; leave only one"
         return ""
 
+    def _keep_info(self, data: bytes) -> None:
+        self._info = bytes(data)
+
     def _subscribe(self, kind: str) -> None:
         self.kind = kind
         self._subscription: Subscription = self._transport.subscribe(
@@ -95,6 +118,11 @@ class CameraSubscription:
         ]
         more = ", ..." if len(found) > _LISTED else ""
         return f"image topics are {', '.join(found[:_LISTED])}{more}" if found else "there is no image topic at all"
+
+
+def camera_info_topic(image: str) -> str:
+    """The CameraInfo topic of an absolute image topic: `camera_info` in the same namespace, as in image_transport."""
+    return f"{image.removesuffix('/compressed').rpartition('/')[0]}/{CAMERA_INFO}"
 
 
 def read_image(message: tuple[str, bytes], received: int) -> Frame:

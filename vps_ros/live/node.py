@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import logging
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -15,8 +16,11 @@ from vps_ros.live.camera import CameraSubscription, read_image
 from vps_ros.live.health import Level, Status, StatusLog
 from vps_ros.live.transport import Publisher, QosProfile, Transport
 from vps_ros.live.worker import Camera, Worker
-from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS
+from vps_ros.messages.panoptic import CAMERA_INFO, CAMERA_INFO_TYPE, LABEL_INFO, LABEL_INFO_TYPE, LIVE_OUTPUTS
 from vps_ros.online import OnlinePanoptic
+from vps_ros.taxonomy import VOID_ID
+
+log = logging.getLogger(__name__)
 
 
 class LiveNode:
@@ -59,14 +63,21 @@ class LiveNode:
         """
         outputs: list[CameraOutputs] = []
         try:
-            for name in images:
-                outputs.append(CameraOutputs(self._transport, name, live.panoptic_ids))
+            for name, pipeline in zip(images, pipelines, strict=True):
+                left_out = set() if live.panoptic_ids else {"panoptic_ids"}
+                if max((info.id for info in pipeline.taxonomy.classes), default=0) >= VOID_ID:
+                    log.warning("no topic semantic: ids of %s do not fit into 8 bits", pipeline.taxonomy.name)
+                    left_out.add("semantic")
+                outputs.append(CameraOutputs(self._transport, name, left_out))
         except BaseException:
             for one in outputs:
                 one.close()
             raise
         rows = zip(images, pipelines, outputs, strict=True)
-        self.cameras = tuple(Camera(name, pipeline, read_image, sink) for name, pipeline, sink in rows)
+        self.cameras = tuple(
+            Camera(name, pipeline, read_image, sink, partial(self._camera_info, index))
+            for index, (name, pipeline, sink) in enumerate(rows)
+        )
         self.names, self._images, self._outputs = tuple(images), tuple(images.values()), outputs
         self._live = live
         self._duplicates = DuplicateNodeMonitor(self._transport, [f"{one.prefix}tracks" for one in outputs])
@@ -123,6 +134,10 @@ class LiveNode:
             array = health.diagnostic_array(self._transport.now(), tuple(statuses.values()))
             self._diagnostics.send(array)
 
+    def _camera_info(self, camera: int) -> Any:
+        subscriptions = self._subscriptions
+        return subscriptions[camera].camera_info() if camera < len(subscriptions) else None
+
     def statuses(self) -> dict[str, Status]:
         """Name of each camera -> its health."""
         node = self._transport.node_name
@@ -145,6 +160,7 @@ class CameraOutputs:
 
     Args:
         camera: its name; "" for a single camera.
+        left_out: of LIVE_OUTPUTS, those without a topic.
 
     Attributes:
         prefix: of the topic names, `~/` or `~/NAME/`.
@@ -152,14 +168,14 @@ class CameraOutputs:
     Raises InputError when a topic cannot be opened; nothing stays open then.
     """
 
-    def __init__(self, transport: Transport, camera: str = "", panoptic_ids: bool = False) -> None:
+    def __init__(self, transport: Transport, camera: str = "", left_out: Collection[str] = ()) -> None:
         self.prefix = f"~/{camera}/" if camera else "~/"
         self._publishers: dict[str, Publisher] = {}
-        kinds = {name: kind for name, kind in OUTPUTS.items() if panoptic_ids or name != "panoptic_ids"}
+        kinds = {**LIVE_OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE, CAMERA_INFO: CAMERA_INFO_TYPE}
         try:
-            for name, kind in {**kinds, LABEL_INFO: LABEL_INFO_TYPE}.items():
+            for name in [name for name in kinds if name not in left_out]:
                 qos = QosProfile(depth=1, latched=True) if name == LABEL_INFO else QosProfile()
-                self._publishers[name] = transport.advertise(self.prefix + name, kind, qos)
+                self._publishers[name] = transport.advertise(self.prefix + name, kinds[name], qos)
         except BaseException:
             self.close()
             raise

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import cache
 from threading import Condition, Event, Thread
 from time import monotonic, perf_counter, time_ns
 from typing import Any, Generic, Protocol, TypeVar
@@ -18,7 +19,7 @@ from vps_ros.drawing.overlay import Overlay
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.stats import Stats
-from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, output
+from vps_ros.messages.panoptic import CAMERA_INFO, LABEL_INFO, LIVE_OUTPUTS, camera_info, output
 from vps_ros.online import OnlinePanoptic
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Sink(Protocol):
     """Receives the output messages of one camera; called only in the worker's thread."""
 
     def wants(self, output: str) -> bool:
-        """Whether this one of messages.panoptic.OUTPUTS has a subscriber; others are not computed."""
+        """Whether an output (LIVE_OUTPUTS or CAMERA_INFO) has a subscriber; others are not computed."""
         ...
 
     def publish(self, output: str, message: Any) -> None:
@@ -109,12 +110,14 @@ class Camera:
         pipeline: with a tracker of its own. Pipelines may share a segmenter that keeps no state.
         read: decodes a message that arrived at a time (ns) to a Frame; raises DroppedFrame.
         sink: receives the outputs.
+        info: the camera's latest CameraInfo; None while there is none.
     """
 
     name: str
     pipeline: OnlinePanoptic
     read: Callable[[Any, int], Frame]
     sink: Sink
+    info: Callable[[], Any] = lambda: None
 
 
 @dataclass(frozen=True)
@@ -269,17 +272,20 @@ class Worker:
         camera, overlay = self.cameras[index], self._overlays[index]
         taxonomy = camera.pipeline.taxonomy
 
+        @cache
         def draw() -> NDArray[np.uint8]:
             return overlay(frame.image, result)
 
-        def publish(name: str) -> None:
+        def publish(name: str, message: Any = None) -> None:
             if not self._aborting.is_set():
-                camera.sink.publish(name, output(name, result, taxonomy, draw))
+                camera.sink.publish(name, output(name, result, taxonomy, draw) if message is None else message)
 
         if not self._labelled[index]:
             publish(LABEL_INFO)
             self._labelled[index] = True
-        for name in OUTPUTS:
+        if camera.sink.wants(CAMERA_INFO) and (info := camera.info()) is not None:
+            publish(CAMERA_INFO, camera_info(result, info))
+        for name in LIVE_OUTPUTS:
             if camera.sink.wants(name):
                 publish(name)
 

@@ -128,6 +128,21 @@ def array_to_image(array: NDArray[Any], encoding: str, header: Any) -> Any:
     )
 
 
+def array_to_compressed(array: NDArray[Any], encoding: str, header: Any) -> Any:
+    """A sensor_msgs/CompressedImage: JPEG of an `rgb8` array [H, W, 3], PNG of a `mono8` or `mono16` array [H, W].
+
+    `format` is written as by image_transport. PNG keeps every value.
+    """
+    if encoding == "rgb8":
+        array, extension, options = cv2.cvtColor(array, cv2.COLOR_RGB2BGR), ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 90]
+        described = "rgb8; jpeg compressed bgr8"
+    else:
+        extension, options = ".png", [cv2.IMWRITE_PNG_COMPRESSION, 1]
+        described = f"{encoding}; png compressed "
+    _, data = cv2.imencode(extension, array, options)
+    return make_message("sensor_msgs/msg/CompressedImage", header=header, format=described, data=data.reshape(-1))
+
+
 def image_to_array(message: Any, encoding: str, dtype: type[np.generic]) -> NDArray[Any]:
     """[H, W] array of a one-channel Image of this encoding; raises DroppedFrame when it is something else."""
     height, width = int(message.height), int(message.width)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
-from vps_ros.messages.images import array_to_image, image_to_array
+from vps_ros.messages.images import array_to_compressed, array_to_image, image_to_array
 from vps_ros.messages.typestore import make_header, make_message, make_time, nanoseconds
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -27,24 +28,36 @@ OUTPUTS = {
     "overlay": "sensor_msgs/msg/Image",
 }
 """Output topic -> message type, in the order of publishing: small messages first, so that they arrive first."""
+LIVE_OUTPUTS = {
+    **OUTPUTS,
+    "semantic": "sensor_msgs/msg/Image",
+    "overlay/compressed": "sensor_msgs/msg/CompressedImage",
+    "panoptic/compressed": "sensor_msgs/msg/CompressedImage",
+}
+"""OUTPUTS and those that only a live node has; a bag does not need them."""
+CAMERA_INFO, CAMERA_INFO_TYPE = "camera_info", "sensor_msgs/msg/CameraInfo"
+"""The camera's own message with the header of the frame."""
 LABEL_INFO, LABEL_INFO_TYPE = "label_info", "vision_msgs/msg/LabelInfo"
 """Published once, with the first frame; late subscribers get it too."""
 
 
 def output(name: str, frame: PanopticFrame, taxonomy: Taxonomy, draw: Callable[[], NDArray[np.uint8]]) -> Any:
-    """The message of one of OUTPUTS, or LABEL_INFO.
+    """The message of one of LIVE_OUTPUTS, or LABEL_INFO.
 
     Args:
-        draw: returns the overlay, uint8 [H, W, 3]; called only for `overlay`.
+        draw: returns the overlay, uint8 [H, W, 3]; called only for `overlay` and `overlay/compressed`.
     """
     if name == "overlay":
         return overlay(frame, draw())
+    if name == "overlay/compressed":
+        return array_to_compressed(draw(), "rgb8", _header(frame))
+    if name == "panoptic/compressed":
+        return array_to_compressed(frame.map, "mono16", _header(frame))
     if name == LABEL_INFO:
         return label_info(frame.stamp, frame.frame_id, taxonomy)
-    if name in ("panoptic", "panoptic_ids"):
-        return (panoptic if name == "panoptic" else panoptic_ids)(frame)
-    make = {"tracks": tracks, "segments": segments, "detections": detections}[name]
-    return make(frame, taxonomy)
+    if images := {"panoptic": panoptic, "panoptic_ids": panoptic_ids, "semantic": semantic}.get(name):
+        return images(frame)
+    return {"tracks": tracks, "segments": segments, "detections": detections}[name](frame, taxonomy)
 
 
 def panoptic(frame: PanopticFrame) -> Any:
@@ -60,6 +73,19 @@ def panoptic_ids(frame: PanopticFrame) -> Any:
     values = [s.class_id * CLASS_DIVISOR + s.track_id % CLASS_DIVISOR for s in frame.segments]
     pixels = segment_values(frame, values, VOID_PIXEL, np.int32)
     return array_to_image(pixels, "32SC1", _header(frame))
+
+
+def semantic(frame: PanopticFrame) -> Any:
+    """Topic `semantic`: Image mono8 of class ids, which LabelInfo names; 255 where there is no class.
+
+    Raises InputError for a class id above 254.
+    """
+    return array_to_image(frame.class_map, "mono8", _header(frame))
+
+
+def camera_info(frame: PanopticFrame, info: Any) -> Any:
+    """Topic `camera_info`: the camera's latest CameraInfo with the stamp and frame_id of the frame."""
+    return replace(info, header=_header(frame))
 
 
 def segments(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -96,7 +97,7 @@ def test_the_shipped_recipe_is_read_back_as_it_was_written():
             "2 workers of 1 threads share 3 pairs",
         ),
         ({"losses": {"void": "1e-5"}}, "losses.void: '1e-5' is not of type float; YAML reads 1e-3 as text"),
-        ({"losses": [1]}, "losses: holds no mapping"),
+        ({"losses": [1]}, "losses: not a mapping of names to values"),
     ],
 )
 def test_a_bad_recipe_is_one_line(tmp_path, capsys, change, message):
@@ -126,6 +127,16 @@ def test_balanced_drives_are_learned_from_and_not_validated_on(tmp_path):
     names = [drive.name.rsplit("-", 3)[0] for drive in training_drives(data)]
     assert names == ["cruise-0", "balanced-0", "balanced-1"]
     assert [drive.name.rsplit("-", 3)[0] for drive in validation_drives(data)] == ["cruise-800000"]
+
+
+def test_drives_may_be_rendered_larger_than_the_network_sees(tmp_path):
+    data = StreetsData(
+        ("cruise",), drives=1, frames=2, size=(64, 32), rendered=(128, 64), folder=str(tmp_path), processes=1
+    )
+    (drive,) = training_drives(data)
+    assert drive.image.shape == (2, 64, 128, 3)
+    with pytest.raises(InputError, match="rendered"):
+        replace(data, rendered=(128, 0)).check()
 
 
 def test_schedule_by_hand():

@@ -73,7 +73,9 @@ class StreetsData(Entry):
         seed, drives: of each scenario, the first seed and how many.
         balanced: how many more drives to learn from, in which the rare classes are frequent (scenario `balanced`).
         frames: of each drive.
-        size: width and height of the rendered frames.
+        size: width and height that the network sees.
+        rendered: width and height of the rendered frames, (0, 0) for `size`. Larger ones keep their detail where
+            a view enlarges them.
         validation_seed, validation_drives, validation_frames: of each scenario; frames are spread over the drive.
         folder: where rendered drives are kept, relative to the working folder.
         processes: that render at once.
@@ -100,6 +102,7 @@ class StreetsData(Entry):
     processes: int = 2
     gap: int = 3
     format: str = "streets"
+    rendered: tuple[int, int] = (0, 0)
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -117,6 +120,8 @@ class StreetsData(Entry):
                     f"data: seeds {first}..{first + count - 1}; use seeds in 0..{HELD_OUT_SEED - 1}, "
                     "the others are held out for evaluation"
                 )
+        if any(self.rendered) and min(self.rendered) < 32:
+            raise InputError(f"data: rendered is {list(self.rendered)}; give width and height, or leave it out")
         ends = self.seed + most, self.validation_seed + self.validation_drives
         if self.seed < ends[1] and self.validation_seed < ends[0]:
             raise InputError("data: training and validation share seeds; set them apart")

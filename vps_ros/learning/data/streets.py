@@ -92,7 +92,8 @@ def _drives(data: StreetsData, wanted: list[tuple[str, int]], label: str, report
             raise InputError(f"data.scenarios: unknown scenario {name!r}; there are {', '.join(SCENARIOS)}")
     folder = Path(data.folder)
     folder.mkdir(parents=True, exist_ok=True)
-    jobs = [(folder, scenario, seed, data.frames, data.size) for scenario, seed in wanted]
+    size = data.rendered if any(data.rendered) else data.size
+    jobs = [(folder, scenario, seed, data.frames, size) for scenario, seed in wanted]
     missing = [job for job in jobs if not _place(*job).is_dir()]
     if missing:
         # Spawned: a forked copy of a process with torch's threads may hang.

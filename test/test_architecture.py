@@ -24,7 +24,7 @@ BASE = {
     "files",
     "shipped",
     "parallel",
-    "runs",
+    "label_maps",
 }
 ALLOWED = {
     "flow": BASE,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.label_maps import look_up
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 THING_BASE = 1000
@@ -239,5 +240,4 @@ def segment_values(frame: PanopticFrame, values: Sequence[int], void: int, dtype
     """[H, W] of `dtype`: for each pixel the value of its segment, `values` being in the order of `frame.segments`."""
     table = np.full(max((s.segment_id for s in frame.segments), default=0) + 1, void, dtype)
     table[[s.segment_id for s in frame.segments]] = values
-    # With "clip" NumPy writes directly into `out`; the bounds check of the default mode makes a copy.
-    return np.take(table, frame.map, out=np.empty(frame.map.shape, dtype), mode="clip")
+    return look_up(frame.map, table)

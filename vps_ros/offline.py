@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -17,6 +16,7 @@ from vps_ros.datasets.segments import MapSegments, segments_of
 from vps_ros.datasets.track_inputs import Embeddings, FrameFiles, load_embeddings
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Track
+from vps_ros.label_maps import look_up
 from vps_ros.recording.image_files import read_image, stamp_of, to_rgb
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
@@ -152,7 +152,7 @@ class _Sequence:
 
 def _instance_map(segments: MapSegments, tracks: tuple[Track, ...], files: FrameFiles) -> NDArray[np.uint16]:
     """uint16 [H, W]: the track's id where a tracked thing is, 0 elsewhere."""
-    table = np.zeros(max(len(segments.codes) + 1, 256), np.int64)
+    table = np.zeros(len(segments.codes) + 1, np.int64)
     for track in tracks:
         if track.index >= 0:
             table[1 + track.index] = track.track_id
@@ -161,10 +161,7 @@ def _instance_map(segments: MapSegments, tracks: tuple[Track, ...], files: Frame
             f"{files.map}: object {table.max()} of its sequence cannot be written, KITTI-STEP holds {MAX_INSTANCE} "
             f"in a sequence; split {files.sequence} in two, or choose tracker parameters that end fewer tracks"
         )
-    labels = segments.segmentation.map
-    if labels.dtype == np.uint8:
-        return cv2.LUT(labels, table[:256].astype(np.uint16))
-    return np.take(table.astype(np.uint16), labels)
+    return look_up(segments.segmentation.map, table.astype(np.uint16))
 
 
 def _size(array: NDArray) -> str:

@@ -6,7 +6,6 @@ from collections import deque
 from statistics import median
 from time import perf_counter
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -14,6 +13,7 @@ from threadpoolctl import threadpool_limits
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Segment, Segmentation, Track
+from vps_ros.label_maps import look_up
 from vps_ros.segmenters import (
     ClassNames,
     FunctionSegmenter,
@@ -205,13 +205,7 @@ def describe_segments(segmentation: Segmentation, tracks: tuple[Track, ...]) -> 
 
 def segment_id_map(segmentation: Segmentation, segments: tuple[Segment, ...]) -> NDArray[np.uint16]:
     """uint16 [H, W], the segment_id of each pixel."""
-    table = np.zeros(max(len(segments) + 1, 256), np.uint16)
-    table[1 : len(segments) + 1] = [segment.segment_id for segment in segments]
-    if segmentation.map.dtype == np.uint8:
-        return cv2.LUT(segmentation.map, table[:256])
-    ids = np.empty(segmentation.map.shape, np.uint16)
-    # With "clip" NumPy writes directly into `out`; the bounds check of the default mode makes a copy.
-    return np.take(table, segmentation.map, out=ids, mode="clip")
+    return look_up(segmentation.map, np.array([0, *(segment.segment_id for segment in segments)], np.uint16))
 
 
 def _check(frame: Frame) -> None:

@@ -9,6 +9,7 @@ from hypothesis.extra import numpy as arrays
 from vps_ros.datasets.segments import segments_of
 from vps_ros.datasets.track_inputs import load_embeddings
 from vps_ros.errors import InputError
+from vps_ros.label_maps import look_up
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 
 
@@ -190,3 +191,15 @@ def test_a_thing_without_embedding_is_named(tmp_path):
     segments = segments_of(*maps("0 13.2 11.5 13.9"), KITTI_STEP)
     with pytest.raises(InputError, match=r"no embedding for id 720901 \(person 5\) and 1 more of its map"):
         load_embeddings(path).of(segments, KITTI_STEP)
+
+
+@given(arrays.arrays(st.sampled_from([np.uint8, np.uint16]), (3, 4), elements=st.integers(0, 6)), st.booleans())
+def test_look_up_is_indexing(labels, flags):
+    """For small and large tables, of numbers and of flags."""
+    for size in (7, 256, 300):
+        table = (
+            np.random.default_rng(size).integers(0, 2 if flags else 60000, size).astype(bool if flags else np.uint16)
+        )
+        found = look_up(labels, table)
+        assert found.dtype == table.dtype
+        assert np.array_equal(found, table[labels])

@@ -29,7 +29,7 @@ def test_box_iou_by_hand():
     """2x2 boxes one apart: 2 of 6; apart: 0; the same: 1; nothing: 0."""
     boxes = np.array([[0.0, 0, 2, 2], [5, 5, 5, 5]])
     others = np.array([[1.0, 0, 3, 2], [2, 0, 4, 2], [0, 0, 2, 2], [5, 5, 5, 5]])
-    assert box_iou(boxes, others).tolist() == [[2 / 6, 0, 1, 0], [0, 0, 0, 0]]
+    assert box_iou(boxes[:, None], others).tolist() == [[2 / 6, 0, 1, 0], [0, 0, 0, 0]]
 
 
 def test_the_filter_after_one_step_by_hand():

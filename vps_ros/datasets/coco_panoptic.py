@@ -23,7 +23,7 @@ from vps_ros.datasets.json_values import JsonValue
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, check_labels, listed
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
-from vps_ros.runs import areas, boxes, runs
+from vps_ros.label_maps import areas, boxes, runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 MAX_SEGMENT = 2**24 - 1

@@ -21,6 +21,7 @@ from vps_ros.datasets.images import RGB, load_png, save_png
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing
 from vps_ros.errors import InputError
 from vps_ros.files import natural_key
+from vps_ros.label_maps import look_up
 from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
 
 MAX_INSTANCE = 65535
@@ -125,12 +126,12 @@ def check_channel_order(labels: LabelMap, taxonomy: Taxonomy, where: object) -> 
     Args:
         labels: uint8 [H, W] and uint16 [H, W], as they were decoded.
     """
-    no_thing = (~taxonomy.thing_table).view(np.uint8)
-    if not (cv2.LUT(labels.semantic, no_thing) & (labels.instance > 0)).any():
+    no_thing = ~taxonomy.thing_table
+    if not (look_up(labels.semantic, no_thing) & (labels.instance > 0)).any():
         return
     semantic, instance = (labels.instance & 0xFF).astype(np.uint8), labels.instance & 0xFF00 | labels.semantic
     known = np.isin(semantic, (*taxonomy.by_id, VOID_ID)).all()
-    if known and not (cv2.LUT(semantic, no_thing) & (instance > 0)).any():
+    if known and not (look_up(semantic, no_thing) & (instance > 0)).any():
         raise InputError(
             f"{where}: red and blue are swapped; write the class as R and the instance as G and B "
             "(OpenCV's imwrite takes B, G, R)"

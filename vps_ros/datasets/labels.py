@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.class_mapping import Groups, SourceClasses
 from vps_ros.errors import InputError
-from vps_ros.runs import runs
+from vps_ros.label_maps import look_up, runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 
@@ -144,10 +144,9 @@ def map_classes(
 
     Raises InputError that lists values without a class.
     """
-    if values.dtype == np.uint8:
-        semantic = cv2.LUT(values, table[:-1])
-    else:
-        semantic = table[np.where((values < 0) | (values > VOID_ID), VOID_ID + 1, values)]
+    if values.dtype != np.uint8:
+        values = np.where((values < 0) | (values > VOID_ID), VOID_ID + 1, values)
+    semantic = look_up(values, table)
     wrong = semantic < 0
     if wrong.any():
         unknown = np.unique((values if codes is None else codes)[wrong])

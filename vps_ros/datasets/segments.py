@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
-from vps_ros.runs import areas, boxes, runs
+from vps_ros.label_maps import areas, boxes, runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 CODE_DIVISOR = 65536

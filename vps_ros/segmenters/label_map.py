@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
-from vps_ros.runs import areas, boxes, runs
+from vps_ros.label_maps import areas, boxes, runs
 from vps_ros.taxonomy import Taxonomy
 
 _MAX_SEGMENTS = np.iinfo(np.uint16).max

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.runs import areas, bounding_boxes, runs
+from vps_ros.label_maps import areas, bounding_boxes, runs
 from vps_ros.segmenters.preprocess import Fit
 
 

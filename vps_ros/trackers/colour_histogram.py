@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Segmentation
+from vps_ros.label_maps import look_up
 
 _BINS = (16, 4, 4)
 """Bins of CIE L*, a* and b*. Lightness has the most, since most colours of a street are greys."""
@@ -108,16 +109,13 @@ def _sampled(labels, wanted, areas) -> tuple[NDArray[np.int64], NDArray[np.unsig
     places, found = [], []
     smallest: float = 0
     for step, largest in _SAMPLING:
-        table = np.zeros(max(len(wanted) + 1, 256), bool)
-        table[1 : len(wanted) + 1] = wanted & (smallest <= areas) & (areas < largest)
+        table = np.zeros(len(wanted) + 1, bool)
+        table[1:] = wanted & (smallest <= areas) & (areas < largest)
         smallest = largest
         if not table.any():
             continue
         coarse = np.ascontiguousarray(labels[::step, ::step])
-        if coarse.dtype == np.uint8:
-            place = np.flatnonzero(cv2.LUT(coarse, table[:256].view(np.uint8)).view(bool))
-        else:
-            place = np.flatnonzero(table.take(coarse))
+        place = np.flatnonzero(look_up(coarse, table))
         found.append(coarse.ravel().take(place))
         if step > 1:
             y, x = np.divmod(place, coarse.shape[1])

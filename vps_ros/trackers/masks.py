@@ -12,22 +12,21 @@ from numpy.typing import NDArray
 
 from vps_ros.flow import FlowHistory, warp_labels
 from vps_ros.frame import Frame, Segmentation
+from vps_ros.label_maps import look_up
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.similarity import dice, overlap
 
 
 def label_map(segmentation: Segmentation, detections: Detections, size: tuple[int, int]) -> NDArray[np.uint16]:
     """uint16 [h, w] of `size`: 1 + k where detection k is at the centre of the cell, 0 elsewhere."""
-    table = np.zeros(max(len(segmentation) + 1, 256), np.uint16)
+    table = np.zeros(len(segmentation) + 1, np.uint16)
     table[detections.index + 1] = np.arange(1, len(detections) + 1)
     labels = segmentation.map
     if labels.dtype not in (np.uint8, np.uint16):
         labels = labels.astype(np.uint16)
     if labels.shape != size:
         labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
-    if labels.dtype == np.uint8:
-        return cv2.LUT(labels, table[:256])
-    return np.take(table, labels)
+    return look_up(labels, table)
 
 
 @dataclass

@@ -87,20 +87,15 @@ def iou(joint: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union, float [M, K], of boxes [M, 4] and [K, 4], x0 y0 x1 y1; 0 where both are empty."""
-    both = _shared(boxes, others, 0)
-    both *= _shared(boxes, others, 1)
-    areas, other_areas = ((b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) for b in (boxes, others))
-    either = areas[:, None] + other_areas
-    either -= both
-    return np.divide(both, either, out=both, where=either > 0)
-
-
-def _shared(boxes: NDArray[np.float64], others: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Length [M, K] of the intersection of the boxes along an axis."""
-    length = np.minimum(boxes[:, 2 + axis, None], others[:, 2 + axis])
-    length -= np.maximum(boxes[:, axis, None], others[:, axis])
-    return np.maximum(length, 0, out=length)
+    """Intersection over union, float [...], of boxes [..., 4] x0 y0 x1 y1, broadcast; 0 where both are empty."""
+    width, height = (
+        np.maximum(np.minimum(boxes[..., a + 2], others[..., a + 2]) - np.maximum(boxes[..., a], others[..., a]), 0)
+        for a in (0, 1)
+    )
+    both = width * height
+    area, other_area = ((b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1]) for b in (boxes, others))
+    either = area + other_area - both
+    return np.divide(both, either, out=np.zeros_like(both), where=either > 0)
 
 
 def bidirectional_softmax(products: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -63,7 +63,7 @@ class Sort(Tracker):
         # Predict the box of each track in the current frame (III-B).
         predicted = self.memory.predict(stamp)
         # Compare with all detections; pairs below the threshold and pairs of different classes are rejected (III-C).
-        iou = box_iou(predicted, detections.boxes)
+        iou = box_iou(predicted[:, None], detections.boxes)
         same_class = self.memory.rows["class_id"][:, None] == detections.class_ids
         m, k = np.nonzero((iou >= self.parameters.iou_threshold) & (iou > 0) & same_class)
         # Optimal one-to-one assignment (Hungarian algorithm).

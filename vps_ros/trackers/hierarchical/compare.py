@@ -11,6 +11,7 @@ from vps_ros.trackers.assignment import find
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.hierarchical.update import HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory
+from vps_ros.trackers.similarity import box_iou
 
 COLUMNS = (
     "flow_dice",
@@ -123,7 +124,7 @@ def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detectio
         memory.colours.log_likelihood_ratio(colour),
         _embedding_ratio(memory, m, k),
         colour,
-        _box_iou(predicted[m], boxes[k]),
+        box_iou(predicted[m], boxes[k]),
         np.minimum(memory.rows["hits"][m], _MAX_HITS) / _MAX_HITS,
         0.2 * np.log1p(detections.areas[k] * (640 / detections.size[1]) ** 2),
         (boxes[k, 0] < _BORDER) | (boxes[k, 2] > 1 - _BORDER),
@@ -197,14 +198,6 @@ class _Overlaps:
             dices.append(2 * both / np.maximum(older + newer, 1))
             np.maximum(contained, both / np.maximum(np.minimum(older, newer), 1), out=contained)
         return (*dices, contained)
-
-
-def _box_iou(boxes: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Intersection over union [P] of boxes [P, 4], pair by pair."""
-    shared = np.minimum(boxes[:, 2:], others[:, 2:]) - np.maximum(boxes[:, :2], others[:, :2])
-    both = np.maximum(shared, 0).prod(axis=1)
-    either = sum((b[:, 2:] - b[:, :2]).prod(axis=1) for b in (boxes, others)) - both
-    return np.divide(both, either, out=np.zeros(len(both)), where=either > 0)
 
 
 def _embedding_ratio(memory: HierarchicalMemory, m: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:

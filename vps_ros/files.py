@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, and the natural order of file names."""
+"""Atomic writes of files and folders, listings of folders, and the natural order of file names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,16 @@ def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
     """Sorting key in which digits in a name count as a number: 2.png before 10.png; 01 before 1, which are equal."""
     parts = re.findall(r"\d+|\D+", path.name)
     return [(0, int(p), "") if p.isdecimal() else (1, 0, p) for p in parts], path.name
+
+
+def list_files(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Paths in a folder with one of these lower case suffixes, in natural order; empty where the folder is absent.
+
+    Hidden ones (`.DS_Store`, `._0.jpg`) are left out. Files are not distinguished from folders: a system call for each
+    of many thousand names is slow.
+    """
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((p for p in found if p.suffix.lower() in suffixes and not p.name.startswith(".")), key=natural_key)
 
 
 def refuse_existing(path: str | Path, force: bool, marker: str | None = None) -> Path:

@@ -33,7 +33,7 @@ from vps_ros.datasets.labels import (
     map_classes,
 )
 from vps_ros.errors import InputError
-from vps_ros.files import natural_key
+from vps_ros.files import list_files
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 LABELS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
@@ -73,7 +73,9 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name in [split] if split else sorted(splits):
         for city, folder in sorted(subfolders(splits[name]).items()):
-            for path in sorted(folder.glob(f"*{_SUFFIX}"), key=natural_key):
+            for path in list_files(folder, (".png",)):
+                if not path.name.endswith(_SUFFIX):
+                    continue
                 image = path.name.removesuffix(_SUFFIX)
                 image_file = root / "leftImg8bit" / name / city / f"{image}_leftImg8bit.png"
                 videos[image] = {image: LabelledFrame(image, image, path, partial(_load, path), image_file)}

@@ -28,6 +28,7 @@ from vps_ros.datasets.coco_panoptic import (
 )
 from vps_ros.datasets.json_values import load_json
 from vps_ros.datasets.labels import VideoDataSet, Videos, existing
+from vps_ros.files import list_files
 from vps_ros.taxonomy import CITYSCAPES
 
 SPLIT = "val"
@@ -67,7 +68,7 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     document = load_json(root / PREDICTIONS, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/<image id>.png")
     check_categories(document, CITYSCAPES)
     maps = root / PREDICTED_MAPS
-    frames = frame_names(document, sorted(p.stem for p in maps.glob("*.png")))
+    frames = frame_names(document, [p.stem for p in list_files(maps, (".png",))])
     return panoptic_videos(
         document, frames, CITYSCAPES, classes_by_id(CITYSCAPES), lambda frame, _: maps / f"{frame}.png"
     )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vps_ros.datasets.images import save_png
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed
 from vps_ros.errors import InputError
-from vps_ros.files import atomic_write, natural_key
+from vps_ros.files import atomic_write, list_files
 
 MARKER = "predictions.txt"
 """This file marks a folder of predictions written here, which may be replaced."""
@@ -27,7 +27,7 @@ def read_split(root: Path, split: str) -> tuple[str, ...]:
     """
     path = root / f"{split}.txt"
     if not path.is_file():
-        there = listed(sorted(p.stem for p in root.glob("*.txt"))) or "none"
+        there = listed([p.stem for p in list_files(root, (".txt",))]) or "none"
         raise InputError(f"{path}: no such file, which names the videos of split {split!r} (lists there: {there})")
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -73,14 +73,12 @@ def png_videos(
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder in sorted(folders.items()):
         frames: dict[str, LabelledFrame] = {}
-        # No stat of each file: that is slow for many thousand frames.
-        for path in sorted(folder.iterdir(), key=natural_key):
-            if path.suffix.lower() == ".png" and not path.name.startswith("."):
-                if path.stem in frames:
-                    other = Path(frames[path.stem].where).name
-                    raise InputError(f"{path}: frame {path.stem} is in {other} too; keep one")
-                image_file = image(name, path.stem) if image else None
-                frames[path.stem] = LabelledFrame(name, path.stem, path, partial(load, path), image_file)
+        for path in list_files(folder, (".png",)):
+            if path.stem in frames:
+                other = Path(frames[path.stem].where).name
+                raise InputError(f"{path}: frame {path.stem} is in {other} too; keep one")
+            image_file = image(name, path.stem) if image else None
+            frames[path.stem] = LabelledFrame(name, path.stem, path, partial(load, path), image_file)
         if frames:
             videos[name] = frames
     return videos
@@ -110,8 +108,8 @@ def paired(
     places = [(name, folders[name], images / name) for name in names] or [("", labels, images)]
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder, image_folder in places:
-        there = {p.stem: p for p in sorted(image_folder.glob("*")) if p.suffix.lower() in IMAGE_SUFFIXES}
-        for path in sorted(folder.glob("*.png"), key=natural_key):
+        there = {p.stem: p for p in list_files(image_folder, IMAGE_SUFFIXES)}
+        for path in list_files(folder, (".png",)):
             sequence = name if tracked and name else "/".join(filter(None, (name, path.stem)))
             image = there.get(path.stem, image_folder / f"{path.stem}.jpg")
             frame = LabelledFrame(sequence, path.stem, path, partial(load, path), image)

@@ -58,7 +58,7 @@ def load_png(path: str | Path, codings: tuple[tuple[int, int], ...], expected: s
         uint8 [H, W, 3] in the order R, G, B; uint8 or uint16 [H, W] for grey; uint8 [H, W] of indices for a palette.
 
     Raises:
-        InputError: the file is absent, is not a whole PNG, or is coded otherwise.
+        InputError: the file is absent, is not a complete PNG, or is coded otherwise.
     """
     data = _read(path, expected)
     chunks = _chunks(data, path, expected)
@@ -66,18 +66,11 @@ def load_png(path: str | Path, codings: tuple[tuple[int, int], ...], expected: s
     depth, colour = header[8], header[9]
     if (depth, colour) not in codings and not (colour == PALETTE[1] and PALETTE in codings):
         raise InputError(f"{path}: coded as {depth}-bit {_COLOUR_TYPES.get(colour, 'unknown')}; {expected}")
-    if colour == PALETTE[1]:
-        data = _as_grey(chunks)
-    pixels = _decode(data, cv2.IMREAD_UNCHANGED)
+    pixels = _decode(_without_colour_data(chunks), cv2.IMREAD_UNCHANGED)
     if pixels is None:
         raise InputError(f"{path}: PNG cannot be decoded; write it again")
     if colour == RGB[1]:
-        # A tRNS chunk adds a channel.
-        if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:
-            raise InputError(f"{path}: not 8-bit RGB; {expected}")
         return cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB)
-    if pixels.ndim != 2:
-        raise InputError(f"{path}: has {pixels.shape[2]} channels; {expected}")
     return pixels // _STEPS[depth] if depth in _STEPS else pixels
 
 
@@ -124,10 +117,14 @@ def _chunks(data: bytes, path: str | Path, expected: str) -> list[tuple[bytes, b
     return chunks
 
 
-def _as_grey(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    """The same file with its indices as grey values: OpenCV returns the colours of a palette, which may repeat."""
+def _without_colour_data(chunks: list[tuple[bytes, bytes]]) -> bytes:
+    """The file with header and pixels only, the indices of a palette as grey values.
+
+    OpenCV returns the colours of a palette, which may repeat, and adds an alpha channel for a tRNS chunk.
+    """
     header = chunks[0][1]
-    kept = [(b"IHDR", header[:9] + b"\0" + header[10:])]
+    palette = header[9] == PALETTE[1]
+    kept = [(b"IHDR", header[:9] + b"\0" + header[10:] if palette else header)]
     kept += [(kind, body) for kind, body in chunks[1:] if kind in (b"IDAT", b"IEND")]
     packed = (struct.pack(">I", len(b)) + k + b + struct.pack(">I", zlib.crc32(k + b)) for k, b in kept)
     return _SIGNATURE + b"".join(packed)

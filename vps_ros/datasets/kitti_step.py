@@ -20,7 +20,7 @@ from vps_ros.datasets.folders import IMAGE_SUFFIXES, MapWriter, map_writer
 from vps_ros.datasets.images import RGB, load_png, save_png
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing
 from vps_ros.errors import InputError
-from vps_ros.files import natural_key
+from vps_ros.files import list_files
 from vps_ros.label_maps import look_up
 from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
 
@@ -206,10 +206,7 @@ def _list(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...], split
     found: Sequences = {}
     for base in dict.fromkeys(bases):
         for folder in _folders(base):
-            # No stat of each file: that is slow for many thousand frames.
-            for path in sorted(folder.iterdir(), key=natural_key):
-                if path.suffix.lower() not in suffixes or path.name.startswith("."):
-                    continue
+            for path in list_files(folder, suffixes):
                 frames = found.setdefault(folder.name, {})
                 if path.stem in frames:
                     raise InputError(
@@ -217,7 +214,7 @@ def _list(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...], split
                     )
                 frames[path.stem] = path
     if not found:
-        loose = any(p.suffix.lower() in suffixes for base in bases for p in base.iterdir())
+        loose = any(list_files(base, suffixes) for base in bases)
         hint = "put the files into one folder per sequence" if loose else "expected SEQUENCE/FRAME" + suffixes[0]
         raise InputError(f"{root}: holds no {what}; {hint}")
     return dict(sorted(found.items()))

@@ -33,6 +33,7 @@ from vps_ros.datasets.images import GREY, PALETTE, RGB, load_png
 from vps_ros.datasets.json_values import JsonValue, load_json
 from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, class_table, existing, listed, map_classes
 from vps_ros.errors import InputError
+from vps_ros.files import list_files
 from vps_ros.taxonomies import VIPER
 from vps_ros.taxonomy import VOID_ID
 
@@ -128,7 +129,7 @@ def _read_json(path: Path, maps: Path) -> Videos:
     if "images" in document:
         by_order = [Path(image.get("file_name", str)).stem for image in document.items("images")]
     else:
-        by_order = sorted(p.stem for p in maps.glob("*.png"))
+        by_order = [p.stem for p in list_files(maps, (".png",))]
     frames = frame_names(document, by_order)
     return panoptic_videos(document, frames, VIPER, _class_ids(document), lambda frame, _: maps / f"{frame}.png")
 

@@ -59,7 +59,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     objects: dict[int, list[JsonValue]] = {}
     for annotation in document.items("annotations"):
         if annotation.get("category_id", int) not in names:
-            raise annotation.wrong("has a category_id that the categories lack")
+            raise annotation.error("has a category_id that the categories lack")
         objects.setdefault(annotation.get("image_id", int), []).append(annotation)
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for image in document.items("images"):
@@ -103,13 +103,13 @@ def _labels(size: tuple[int, int], annotations: Sequence[JsonValue], names: dict
             name = PERSON_OR_RIDER
         # Crowds lie below everything, then the large below the small.
         found.append((not crowd, -int(mask.sum()), number, name, mask))
-    for told, _, number, name, mask in sorted(found, key=lambda one: one[:3]):
+    for separate, _, number, name, mask in sorted(found, key=lambda one: one[:3]):
         if name in _ID:
             around = cv2.dilate(mask, np.ones((_MARGIN, _MARGIN), np.uint8)) > mask
             semantic[around & (instance == 0) & (semantic == _ID[OTHER])] = VOID_ID
         inside = mask > 0
-        semantic[inside] = _ID.get(name, _ID[OTHER]) if told else VOID_ID
-        instance[inside] = number if told and name in _THINGS else 0
+        semantic[inside] = _ID.get(name, _ID[OTHER]) if separate else VOID_ID
+        instance[inside] = number if separate and name in _THINGS else 0
     return LabelMap(semantic, instance)
 
 
@@ -120,13 +120,13 @@ def _mask(annotation: JsonValue, size: tuple[int, int]) -> NDArray[np.uint8]:
     if isinstance(shape.value, dict):
         mask = rle.from_json(shape.value, f"{shape.path}: {shape.place}").mask()
         if mask.shape != (height, width):
-            raise shape.wrong(f"is {mask.shape[1]}x{mask.shape[0]}, but its image {width}x{height}")
+            raise shape.error(f"is {mask.shape[1]}x{mask.shape[0]}, but its image {width}x{height}")
         return mask.astype(np.uint8)
     polygons = []
     for polygon in shape.items():
         corners = polygon.value
         if not isinstance(corners, list) or len(corners) < 6 or len(corners) % 2:
-            raise polygon.wrong("is no polygon [x, y, x, y, ...] of three corners or more")
+            raise polygon.error("is no polygon [x, y, x, y, ...] of three corners or more")
         polygons.append(np.array(corners, np.float64).reshape(-1, 2))
     mask = np.zeros((height, width), np.uint8)
     if not polygons:
@@ -147,7 +147,7 @@ def _box(annotation: JsonValue) -> tuple[float, float, float, float]:
     """x, y, width, height."""
     box = annotation.at("bbox").value
     if not isinstance(box, list) or len(box) != 4 or not all(isinstance(v, (int, float)) for v in box):
-        raise annotation.at("bbox").wrong("is not [x, y, width, height]")
+        raise annotation.at("bbox").error("is not [x, y, width, height]")
     return tuple(box)
 
 

@@ -57,14 +57,14 @@ class SegmentTable:
 
 
 def read_segments(annotation: JsonValue, taxonomy: Taxonomy, class_id: ClassIds) -> SegmentTable:
-    """The `segments_info` of an annotation; raises InputError with the place of what is wrong."""
+    """The `segments_info` of an annotation; raises InputError that names the place."""
     rows: dict[int, tuple[int, int]] = {}
     for segment in annotation.items("segments_info"):
         number, class_of = segment.get("id", int), class_id(segment)
         if not 0 < number <= MAX_SEGMENT:
-            raise segment.wrong(f"has id {number}; ids are 1..{MAX_SEGMENT}, and 0 is void")
+            raise segment.error(f"has id {number}; ids are 1..{MAX_SEGMENT}, and 0 is void")
         if number in rows:
-            raise segment.wrong(f"has id {number}, which another segment of the frame has too")
+            raise segment.error(f"has id {number}, which another segment of the frame has too")
         crowd = "iscrowd" in segment and bool(segment.get("iscrowd", int))
         rows[number] = class_of, number if taxonomy.by_id[class_of].isthing and not crowd else 0
     table = np.array([(n, *rows[n]) for n in sorted(rows)], np.int64).reshape(-1, 3)
@@ -79,7 +79,7 @@ def classes_by_id(taxonomy: Taxonomy) -> ClassIds:
         number = segment.get("category_id", int)
         if number not in taxonomy.by_id:
             ids = taxonomy.ids
-            raise segment.wrong(f"has category_id {number}, not one of {taxonomy.name} ({ids.min()}..{ids.max()})")
+            raise segment.error(f"has category_id {number}, not one of {taxonomy.name} ({ids.min()}..{ids.max()})")
         return number
 
     return class_id
@@ -93,10 +93,10 @@ def check_categories(document: JsonValue, taxonomy: Taxonomy) -> None:
         number = category.get("id", int)
         info = taxonomy.by_id.get(number)
         if info is None:
-            raise category.wrong(f"has id {number}, unknown to {taxonomy.name}; is it another data set's file?")
+            raise category.error(f"has id {number}, unknown to {taxonomy.name}; is it another data set's file?")
         if "isthing" in category and bool(category.at("isthing").value) != info.isthing:
             kind = "a thing" if info.isthing else "stuff"
-            raise category.wrong(f"differs from {taxonomy.name}, where {number} ({info.name}) is {kind}")
+            raise category.error(f"differs from {taxonomy.name}, where {number} ({info.name}) is {kind}")
 
 
 def frame_names(document: JsonValue, by_order: Sequence[str]) -> list[str]:
@@ -112,7 +112,7 @@ def frame_names(document: JsonValue, by_order: Sequence[str]) -> list[str]:
         return [PurePath(a.get("image_id", str)).stem for a in annotations]
     if len(nameless) < len(annotations) or len(by_order) != len(annotations):
         counts = f"{len(annotations)} annotations cannot be joined by order to {len(by_order)} maps"
-        raise nameless[0].wrong(f"lacks 'image_id', and {counts}")
+        raise nameless[0].error(f"lacks 'image_id', and {counts}")
     return list(by_order)
 
 
@@ -138,12 +138,12 @@ def panoptic_videos(
     for frame, annotation in zip(frames, document.items("annotations"), strict=True):
         video = frame.split("_")[0]
         if frame in videos.setdefault(video, {}):
-            raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
+            raise annotation.error(f"is the second one of image {frame!r}; keep one")
         path, segments = map_of(frame, annotation), read_segments(annotation, taxonomy, class_id)
         read = partial(load_segments, path, segments)
         videos[video][frame] = LabelledFrame(video, frame, path, read, images.get(frame) if images else None)
     if not videos:
-        raise document.wrong("has no annotations")
+        raise document.error("has no annotations")
     return videos
 
 
@@ -159,10 +159,10 @@ def load_segments(path: Path, segments: SegmentTable) -> LabelMap:
     place = np.searchsorted(segments.ids, shown)
     known = np.append(segments.ids, 0)[place] == shown
     if not known.all():
-        strange = np.unique(shown[~known & (shown > 0)])
-        if len(strange):
+        unknown = np.unique(shown[~known & (shown > 0)])
+        if len(unknown):
             raise InputError(
-                f"{path}: shows segment id {listed(strange)}, which {segments.where} does not list"
+                f"{path}: shows segment id {listed(unknown)}, which {segments.where} does not list"
                 + _hint(np.unique(shown[shown > 0]), segments.ids)
             )
     absent = np.setdiff1d(segments.ids, shown)

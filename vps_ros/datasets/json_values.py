@@ -32,26 +32,26 @@ class JsonValue:
         # Python's bool is an int, JSON's is not.
         if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
             wanted = " or ".join(k.__name__ for k in (kind if isinstance(kind, tuple) else (kind,)))
-            raise self.at(key).wrong(f"is {value!r:.40}, not {wanted}")
+            raise self.at(key).error(f"is {value!r:.40}, not {wanted}")
         return value
 
     def at(self, key: str) -> JsonValue:
         """A member that must be there."""
         if not isinstance(self.value, dict):
-            raise self.wrong("is not an object { }")
+            raise self.error("is not an object { }")
         if key not in self.value:
-            raise self.wrong(f"lacks {key!r}")
+            raise self.error(f"lacks {key!r}")
         return JsonValue(self.path, self.value[key], f"{self.place}.{key}" if self.place else key)
 
     def items(self, key: str | None = None) -> list[JsonValue]:
         """The entries of a list."""
         values = self if key is None else self.at(key)
         if not isinstance(values.value, list):
-            raise values.wrong("is not a list [ ]")
+            raise values.error("is not a list [ ]")
         return [JsonValue(self.path, v, f"{values.place}[{i}]") for i, v in enumerate(values.value)]
 
-    def wrong(self, what: str) -> InputError:
-        """The error that says what is wrong here."""
+    def error(self, what: str) -> InputError:
+        """The error for this place in the file."""
         return InputError(f"{self.path}: {self.place or 'the document'} {what}")
 
 

@@ -77,7 +77,7 @@ def load_map(path: str | Path) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
     """Class ids uint8 [H, W] and instances uint16 [H, W] of one panoptic map.
 
     Raises:
-        InputError: the file is absent, is not a whole PNG, or is not coded as 8-bit RGB.
+        InputError: the file is absent, is not a complete PNG, or is not coded as 8-bit RGB.
     """
     return decode(load_png(path, (RGB,), _EXPECTED))
 

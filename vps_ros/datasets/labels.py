@@ -166,9 +166,9 @@ def check_labels(labels: LabelMap, taxonomy: Taxonomy, where: object) -> LabelMa
 def check_classes(semantic: NDArray[np.uint8], taxonomy: Taxonomy, where: object) -> None:
     """Raises InputError when a map uint8 [H, W] has a class that is neither void nor in the taxonomy."""
     found = np.flatnonzero(cv2.calcHist([semantic], [0], None, [VOID_ID + 1], [0, VOID_ID + 1]))
-    strange = np.setdiff1d(found, np.append(taxonomy.ids, VOID_ID))
-    if len(strange):
-        raise InputError(f"{where}: class id {listed(strange)} is not in taxonomy {taxonomy.name} ({span(taxonomy)})")
+    unknown = np.setdiff1d(found, np.append(taxonomy.ids, VOID_ID))
+    if len(unknown):
+        raise InputError(f"{where}: class id {listed(unknown)} is not in taxonomy {taxonomy.name} ({span(taxonomy)})")
 
 
 def span(taxonomy: Taxonomy) -> str:

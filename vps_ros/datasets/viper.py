@@ -142,14 +142,14 @@ def _class_ids(document: JsonValue) -> ClassIds:
         for category in document.items("categories"):
             name = category.get("name", str)
             if name not in by_name:
-                raise category.wrong(f"is named {name!r}, unknown to viper; is it another data set's file?")
+                raise category.error(f"is named {name!r}, unknown to viper; is it another data set's file?")
             listed_ids[category.get("id", int)] = by_name[name]
         table = listed_ids
 
     def class_id(segment: JsonValue) -> int:
         number = segment.get("category_id", int)
         if number not in table:
-            raise segment.wrong(f"has category_id {number}, not one of viper's here ({min(table)}..{max(table)})")
+            raise segment.error(f"has category_id {number}, not one of viper's here ({min(table)}..{max(table)})")
         return table[number]
 
     return class_id

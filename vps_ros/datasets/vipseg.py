@@ -160,7 +160,7 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
     for video in document.items("annotations"):
         name = video.get("video_id", str)
         if name in videos:
-            raise video.wrong(f"is the second one of video {name!r}; keep one")
+            raise video.error(f"is the second one of video {name!r}; keep one")
         frames = videos[name] = {}
         numbers: dict[int, int] = {}
         for annotation in video.items("annotations"):
@@ -168,13 +168,13 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
             name_of = "image_id" if "image_id" in annotation else "file_name"
             frame = PurePath(annotation.get(name_of, str)).stem
             if frame in frames:
-                raise annotation.wrong(f"is the second one of image {frame!r}; keep one")
+                raise annotation.error(f"is the second one of image {frame!r}; keep one")
             segments = _counted(read_segments(annotation, VIPSEG, class_id), annotation, numbers)
             file = maps / name / f"{frame}.png"
             image = root / "images" / name / f"{frame}.jpg" if root else None
             frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), image)
     if not any(videos.values()):
-        raise document.wrong("has no annotations")
+        raise document.error("has no annotations")
     return videos
 
 

@@ -81,7 +81,7 @@ def edition(path: str | Path) -> Taxonomy:
     for taxonomy in (YOUTUBE_VIS_2019, YOUTUBE_VIS_2021):
         if names == {c.id: c.name for c in taxonomy.classes}:
             return taxonomy
-    raise document.at("categories").wrong("are those of no known edition of YouTube-VIS (2019, 2021)")
+    raise document.at("categories").error("are those of no known edition of YouTube-VIS (2019, 2021)")
 
 
 def load_truth(path: str | Path, taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
@@ -96,7 +96,7 @@ def load_truth(path: str | Path, taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
     for entry in document.items("videos"):
         video = _video(entry)
         if video.id in videos:
-            raise entry.wrong(f"has id {video.id}, which another video has too")
+            raise entry.error(f"has id {video.id}, which another video has too")
         videos[video.id] = video
     tracks: dict[int, dict[int, ObjectTrack]] = {number: {} for number in videos}
     # Its own test and validation files have no annotations.
@@ -104,7 +104,7 @@ def load_truth(path: str | Path, taxonomy: Taxonomy) -> tuple[ObjectVideo, ...]:
         video = _video_of(entry, videos)
         number = entry.get("id", int)
         if number < 1 or number in tracks[video.id]:
-            raise entry.wrong(f"has id {number}; ids are from 1 on, each once in a video")
+            raise entry.error(f"has id {number}; ids are from 1 on, each once in a video")
         crowd = "iscrowd" in entry and bool(entry.get("iscrowd", int))
         tracks[video.id][number] = ObjectTrack(number, class_id(entry), _masks(entry, video), crowd=crowd)
     return tuple(replace(video, tracks=tuple(tracks[video.id].values())) for video in videos.values())
@@ -124,7 +124,7 @@ def load_results(path: str | Path, videos: Sequence[ObjectVideo], taxonomy: Taxo
         video = _video_of(entry, known)
         score = float(entry.get("score", (float, int)))
         if not math.isfinite(score):
-            raise entry.wrong(f"has score {score}; write a number")
+            raise entry.error(f"has score {score}; write a number")
         tracks[video.id].append(ObjectTrack(number, class_id(entry), _masks(entry, video), score))
     return tuple(replace(video, tracks=tuple(tracks[video.id])) for video in videos)
 
@@ -184,33 +184,33 @@ def _video(entry: JsonValue) -> ObjectVideo:
     files = [PurePosixPath(name.value) for name in entry.items("file_names") if isinstance(name.value, str)]
     height, width = entry.get("height", int), entry.get("width", int)
     if not files or len(files) != len(entry.value["file_names"]) or {f.parent for f in files} != {files[0].parent}:
-        raise entry.wrong("has file_names that are not the files VIDEO/FRAME.jpg of one folder")
+        raise entry.error("has file_names that are not the files VIDEO/FRAME.jpg of one folder")
     if "length" in entry and entry.get("length", int) != len(files):
-        raise entry.wrong(f"has length {entry.value['length']}, but {len(files)} file_names")
+        raise entry.error(f"has length {entry.value['length']}, but {len(files)} file_names")
     frames = tuple(f.stem for f in files)
     if len(set(frames)) != len(frames):
-        raise entry.wrong("names a frame twice")
+        raise entry.error("names a frame twice")
     if height < 1 or width < 1:
-        raise entry.wrong(f"is {width} x {height} pixels")
+        raise entry.error(f"is {width} x {height} pixels")
     return ObjectVideo(entry.get("id", int), files[0].parent.name, frames, height, width, ())
 
 
 def _video_of(entry: JsonValue, videos: dict[int, ObjectVideo]) -> ObjectVideo:
     number = entry.get("video_id", int)
     if number not in videos:
-        raise entry.wrong(f"has video_id {number}, which is no video of the truth")
+        raise entry.error(f"has video_id {number}, which is no video of the truth")
     return videos[number]
 
 
 def _masks(entry: JsonValue, video: ObjectVideo) -> tuple[RunLengths | None, ...]:
     values = entry.items("segmentations")
     if len(values) != len(video.frames):
-        raise entry.wrong(f"has {len(values)} segmentations, but its video has {len(video.frames)} frames")
+        raise entry.error(f"has {len(values)} segmentations, but its video has {len(video.frames)} frames")
     return tuple(None if v.value is None else _mask(v, video) for v in values)
 
 
 def _mask(value: JsonValue, video: ObjectVideo) -> RunLengths:
     mask = from_json(value.value, f"{value.path}: {value.place}")
     if (mask.height, mask.width) != (video.height, video.width):
-        raise value.wrong(f"is {mask.width}x{mask.height}, but its video is {video.width}x{video.height}")
+        raise value.error(f"is {mask.width}x{mask.height}, but its video is {video.width}x{video.height}")
     return mask

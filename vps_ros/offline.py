@@ -58,7 +58,7 @@ class TrackedMap:
 def load(files: FrameFiles) -> LoadedFrame:
     """Reads one frame; raises InputError that names the wrong file, or both where their sizes differ."""
     semantic, instance = load_map(files.map)
-    image = to_rgb(read_image(files.image)[0])
+    image = to_rgb(read_image(files.image))
     if image.shape[:2] != semantic.shape:
         raise InputError(
             f"{files.map}: is {_size(semantic)}, its image {files.image} is {_size(image)}; "

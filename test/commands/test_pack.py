@@ -109,6 +109,39 @@ def test_compressed_files_pass_byte_for_byte(pack, tmp_path):
     assert [round(f.image.mean()) for f in read(tmp_path / "out.mcap")[1]] == [40, 50, 60]
 
 
+def test_files_are_what_they_contain(pack, tmp_path):
+    """Only JPEG is stored as jpeg, whatever the suffix; hidden files of other systems are no images."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    codecs = {"0.jpg": ".png", "1.jpg": ".webp", "2.png": ".bmp", "3.png": ".jpg"}
+    for k, (name, codec) in enumerate(codecs.items()):
+        (folder / name).write_bytes(cv2.imencode(codec, np.full((32, 48, 3), 40 + 10 * k, np.uint8))[1].tobytes())
+    for name in ("._0.jpg", ".DS_Store"):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    assert pack(folder, "--compressed")[0] == 0
+    with Bag(tmp_path / "out.mcap") as bag:
+        found = [typestore().deserialize_cdr(m.data, m.type) for m in bag.messages(["/camera/image_raw/compressed"])]
+    assert [m.format for m in found] == ["png", "jpeg", "jpeg", "jpeg"]
+    assert [bytes(m.data[:2]) for m in found] == [b"\x89P", b"\xff\xd8", b"\xff\xd8", b"\xff\xd8"]
+    for message, name in ((found[0], "0.jpg"), (found[3], "3.png")):
+        assert message.data.tobytes() == (folder / name).read_bytes()
+    assert [round(f.image.mean()) for f in read(tmp_path / "out.mcap")[1]] == [40, 50, 60, 70]
+
+
+@pytest.mark.parametrize("flags", [(), ("--compressed",)])
+def test_every_page_of_a_file_is_a_frame(pack, tmp_path, flags):
+    pages = [np.full((32, 48, 3), value, np.uint8) for value in (10, 60, 110)]
+    folder = pictures(tmp_path / "images", ["1.png"])
+    assert cv2.imwritemulti(str(folder / "2.tiff"), pages)
+    assert pack(folder, "--hz", 10, *flags)[0] == 0
+    frames = read(tmp_path / "out.mcap")[1]
+    assert [round(f.image.mean()) for f in frames] == [0, 10, 60, 110]
+    assert [f.stamp - SECOND for f in frames] == [0, SECOND // 10, SECOND // 5, 3 * SECOND // 10]
+    data = (folder / "2.tiff").read_bytes()
+    (folder / "2.tiff").write_bytes(data[: int(0.9 * len(data))])
+    refused(pack(folder, "--force", *flags), "2.tiff", "cut off after image 2")
+
+
 @pytest.mark.parametrize("storage", ["mcap", "sqlite3"])
 def test_packing_twice_gives_the_same_bytes(pack, tmp_path, storage):
     source = pictures(tmp_path / "images", ["1.png", "2.png"])

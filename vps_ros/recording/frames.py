@@ -169,7 +169,7 @@ class ArraySource(FrameSource):
             if isinstance(item, Frame):
                 yield item
                 continue
-            image = read_image(Path(item))[0] if isinstance(item, (str, Path)) else np.asarray(item)
+            image = read_image(Path(item)) if isinstance(item, (str, Path)) else np.asarray(item)
             yield Frame(to_rgb(image, f"image {index} of the {self.name}"), stamp_of(index, self._hz), FRAME_ID)
         if index < 0:
             raise InputError(f"{self.name}: holds no images")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import av
 import cv2
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.files import natural_key
+from vps_ros.files import list_files
 from vps_ros.messages.images import is_cut_jpeg
 from vps_ros.recording.storage import Loss
 
@@ -22,7 +22,9 @@ FIRST_STAMP = 1_000_000_000
 """Stamp of the first frame, nanoseconds: one second, since zero means "not set" in ROS."""
 FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 DEFAULT_HZ = 10.0
-_COMPRESSED_FORMATS = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png"}
+_COMPRESSED_FORMATS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+"""First bytes of a file -> the format of a CompressedImage that holds it unchanged. Suffixes are often wrong."""
+_TIFF_BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,15 @@ class ImageFolder:
 
     def __init__(self, path: Path, hz: float | None = None) -> None:
         self.hz = DEFAULT_HZ if hz is None else hz
-        self.files = [path] if path.is_file() else sorted(_image_paths(path), key=natural_key)
+        self.files = [path] if path.is_file() else _image_paths(path)
         self.count = len(self.files)
 
     def __iter__(self) -> Iterator[StampedImage]:
-        for index, file in enumerate(self.files):
-            image, encoded = read_image(file)
-            yield StampedImage(image, stamp_of(index, self.hz), encoded)
+        index = 0
+        for file in self.files:
+            for image, encoded in read_images(file):
+                yield StampedImage(image, stamp_of(index, self.hz), encoded)
+                index += 1
 
 
 class Video:
@@ -136,8 +140,18 @@ def stamp_of(index: int, hz: float) -> int:
     return FIRST_STAMP + round(index * 1_000_000_000 / Fraction(hz))
 
 
-def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:
+def read_image(file: Path) -> NDArray[Any]:
+    """Pixels of a file with one image, as in StampedImage; raises InputError as `read_images`, or if it has several."""
+    images = read_images(file)
+    if len(images) > 1:
+        raise InputError(f"{file}: holds {len(images)} images; give files with one image")
+    return images[0][0]
+
+
+def read_images(file: Path) -> list[tuple[NDArray[Any], tuple[bytes, str] | None]]:
     """Pixels and encoded content of an image file, as in StampedImage; EXIF orientation is ignored.
+
+    A file has several images if it is a TIFF with pages, or an animated PNG or WebP.
 
     Raises InputError if it cannot be decoded (the message names the file).
     """
@@ -146,22 +160,43 @@ def read_image(file: Path) -> tuple[NDArray[Any], tuple[bytes, str] | None]:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file}: cannot be read ({error.strerror}); {remedy}") from None
-    kind = _COMPRESSED_FORMATS.get(file.suffix.lower())
+    kind = next((kind for first, kind in _COMPRESSED_FORMATS.items() if data.startswith(first)), None)
     packed = np.frombuffer(data, np.uint8)
     flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(packed, flags) if packed.size else None
+        complete, images = cv2.imdecodemulti(packed, flags) if packed.size else (False, ())
     except cv2.error:
-        image = None
-    if image is None or is_cut_jpeg(packed):
+        complete, images = False, ()
+    if not complete or not images or is_cut_jpeg(packed):
         raise InputError(f"{file}: is not an image that can be decoded; {remedy}")
-    if image.dtype not in (np.uint8, np.uint16) or (image.ndim == 3 and image.shape[2] != 3):
-        raise InputError(f"{file}: has pixels of {image.dtype} {list(image.shape[2:])}; give 8 or 16 bits; {remedy}")
-    if image.ndim == 3:
-        if image.dtype == np.uint16:
-            image = cv2.convertScaleAbs(image, alpha=1 / 257)
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return image, (data, kind) if kind else None
+    if _is_cut_tiff(data):
+        raise InputError(f"{file}: is cut off after image {len(images)}; {remedy}")
+    found = []
+    for image in images:
+        if image.dtype not in (np.uint8, np.uint16) or (image.ndim == 3 and image.shape[2] != 3):
+            pixels = f"{image.dtype} {list(image.shape[2:])}"
+            raise InputError(f"{file}: has pixels of {pixels}; give 8 or 16 bits; {remedy}")
+        if image.ndim == 3:
+            if image.dtype == np.uint16:
+                image = cv2.convertScaleAbs(image, alpha=1 / 257)
+            image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+        found.append((image, (data, kind) if kind and len(images) == 1 else None))
+    return found
+
+
+def _is_cut_tiff(data: bytes) -> bool:
+    """Whether a page of a TIFF is missing at its end; OpenCV returns the pages before it without an error."""
+    order = _TIFF_BYTE_ORDERS.get(data[:4])
+    if order is None:
+        return False
+    at, seen = 4, set()
+    while (page := int.from_bytes(data[at : at + 4], order)) and page not in seen:
+        seen.add(page)
+        # A page is the number of its entries, the entries of 12 bytes, and the place of the next page.
+        at = page + 2 + 12 * int.from_bytes(data[page : page + 2], order)
+        if at + 4 > len(data):
+            return True
+    return False
 
 
 def to_rgb(image: NDArray[Any], where: str = "image") -> NDArray[np.uint8]:
@@ -186,7 +221,7 @@ def to_rgb(image: NDArray[Any], where: str = "image") -> NDArray[np.uint8]:
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    found = [p for p in folder.iterdir() if p.suffix.lower() in FORMATS and p.is_file()]
+    found = [p for p in list_files(folder, FORMATS) if p.is_file()]
     if found:
         return found
     inner = sorted(p.name for p in folder.iterdir() if p.is_dir())

@@ -42,7 +42,7 @@ _MINUS_ONE = frozenset(
         "tentative_tau",
     ]
 )
-"""Parameters of trackers for which -1 used to stand for the tracker's default."""
+"""Parameters for which -1 meant the default of the tracker in earlier releases."""
 Kind = TypeVar("Kind", bound="_Readable")
 
 

@@ -50,9 +50,9 @@ class Parameter:
         return f"--{self.name.replace('_', '-')}"
 
 
-def parameter(default: Any, meaning: str, **facts: Any) -> Any:
+def parameter(default: Any, meaning: str, **attributes: Any) -> Any:
     """A dataclass field with the attributes of `Parameter`; name and type are those of the field."""
-    return field(default=default, metadata={"meaning": meaning, **facts})
+    return field(default=default, metadata={"meaning": meaning, **attributes})
 
 
 @dataclass(frozen=True)

@@ -140,6 +140,14 @@ def entry_name(field: dataclasses.Field) -> str:
     return field.metadata.get("name", field.name)
 
 
+def read_size(text: str, where: str) -> tuple[int, int]:
+    """Width and height of a text such as "640x192"; raises InputError that names `where` it was given."""
+    width, _, height = text.strip().lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InputError(f"{where} {text!r}: write it as WIDTHxHEIGHT in pixels, for example 640x192")
+    return int(width), int(height)
+
+
 def plain(value: Any) -> Any:
     """A dataclass as plain values that read_as converts back."""
     if dataclasses.is_dataclass(value):

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vps_ros.commands.console import note, progress
-from vps_ros.commands.parameters import parse_size
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_folder
 from vps_ros.learning import require_training
+from vps_ros.reading import read_size
 from vps_ros.segmenters.model_card import describe_model
 from vps_ros.segmenters.runtime import available_providers
 from vps_ros.segmenters.segmenter import SegmenterParameters
@@ -104,14 +104,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """Raises InputError for options that exclude each other. `size` and `camera` become width and height, or None."""
-    args.size = parse_size("--size", args.size) if args.size else None
+    args.size = read_size(args.size, "--size") if args.size else None
     if args.camera is not None and args.postprocess != "graph":
         raise InputError("--camera is the size of a segment_map; it goes with --postprocess graph only")
     if args.int8 and args.fp16:
         raise InputError("--int8 is for CPUs and --fp16 for GPUs; choose one")
     if args.build_engine:
         available_providers(("tensorrt",), False)
-    args.camera = None if args.camera is None else parse_size("--camera", args.camera)
+    args.camera = None if args.camera is None else read_size(args.camera, "--camera")
     for option, (sources, given) in {
         "--tune": (("vps",), args.tune),
         "--size": (("vps", "hf", "kmax", "panopticfcn"), args.size is not None),

@@ -15,9 +15,9 @@ from vps_ros.errors import InputError
 COMMANDS = {
     "demo": "generate a street drive, replay it, evaluate it",
     "replay": "track every object of a recorded drive",
-    "live": "track what a camera sees, on the ROS 2 wire without ROS",
-    "play": "publish a bag's images on the ROS 2 wire",
-    "record": "record topics of the ROS 2 wire as a bag",
+    "live": "track the objects of a live camera over DDS, without ROS",
+    "play": "publish the images of a bag over DDS",
+    "record": "record topics over DDS as a bag",
     "pack": "make a bag from a folder of images or a video",
     "track": "give identities to per-frame panoptic maps",
     "evaluate": "measure predictions against ground truth",

@@ -1,4 +1,4 @@
-"""Parameters as command line flags, generated from their declarations; sizes as WxH."""
+"""Parameters as command line flags, generated from their declarations."""
 
 from __future__ import annotations
 
@@ -83,14 +83,6 @@ def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
     for message in messages:
         warn(message)
     return found
-
-
-def parse_size(option: str, text: str) -> tuple[int, int]:
-    """Width and height of a text such as "640x192"; raises InputError that names the option."""
-    width, _, height = text.strip().lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise InputError(f"{option} {text!r}: write it as WIDTHxHEIGHT in pixels, for example 640x192")
-    return int(width), int(height)
 
 
 def _add_flag(group: argparse._ArgumentGroup, p: Parameter) -> argparse.Action:

@@ -13,7 +13,6 @@ import numpy as np
 
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.evaluate import add_least
-from vps_ros.commands.parameters import parse_size
 from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
@@ -22,6 +21,7 @@ from vps_ros.files import atomic_write, write_json
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import CLASS_DIVISOR, VOID_PIXEL, label_info, make_header
 from vps_ros.messages.typestore import make_message
+from vps_ros.reading import read_size
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
@@ -59,7 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    size = parse_size("--size", args.size)
+    size = read_size(args.size, "--size")
     if args.sequences < 1 or args.frames < 1:
         raise InputError(f"--sequences {args.sequences} --frames {args.frames}: both must be at least 1")
     if args.scenario not in (known := (*SCENARIOS, *TRAINING, _MIXED)):

@@ -1,4 +1,4 @@
-"""The few things that CUDA's driver library tells and does; all of it without CUDA is None or False."""
+"""Calls of the CUDA driver library: GPU, version, pinned memory. Without CUDA they return None or False."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 _DRIVER = "libcuda.so.1"
 _PORTABLE = 1
-"""CU_MEMHOSTREGISTER_PORTABLE: pinned for every context of the process."""
+"""CU_MEMHOSTREGISTER_PORTABLE: pinned for all contexts of the process."""
 _NAME_LENGTH = 256
 
 
 def gpu_name() -> str | None:
-    """Of the first GPU."""
+    """Name of the first GPU; None without one."""
     try:
         driver = _driver()
         device, name = _first(driver), ctypes.create_string_buffer(_NAME_LENGTH)
@@ -26,7 +26,7 @@ def gpu_name() -> str | None:
 
 
 def driver_version() -> str | None:
-    """The newest CUDA that the driver runs, as 12.4."""
+    """The newest CUDA version that the driver supports, such as 12.4; None without a driver."""
     try:
         driver, version = _driver(), ctypes.c_int()
         _checked(driver.cuDriverGetVersion(ctypes.byref(version)))
@@ -36,7 +36,10 @@ def driver_version() -> str | None:
 
 
 def pin(array: NDArray) -> bool:
-    """Locks the pages of an array that lives as long as the process, so that the GPU copies it without a detour."""
+    """Pins the memory of an array, so that the GPU copies it directly; returns whether that succeeded.
+
+    The array must not be freed before `unpin`.
+    """
     try:
         driver = _driver()
         with _context(driver):
@@ -48,7 +51,7 @@ def pin(array: NDArray) -> bool:
 
 
 def unpin(array: NDArray) -> None:
-    """Undoes `pin`, before the memory is given back."""
+    """Reverses `pin`; must be called before the memory is freed."""
     try:
         driver = _driver()
         with _context(driver):
@@ -58,7 +61,7 @@ def unpin(array: NDArray) -> None:
 
 
 def _driver() -> ctypes.CDLL:
-    """Raises OSError where there is none, as a failed call does."""
+    """The driver library; raises OSError without one, as a failed call does."""
     driver = ctypes.CDLL(_DRIVER)
     _checked(driver.cuInit(0))
     return driver
@@ -72,7 +75,7 @@ def _first(driver: ctypes.CDLL) -> ctypes.c_int:
 
 @contextmanager
 def _context(driver: ctypes.CDLL) -> Iterator[None]:
-    """The context of the first GPU that ONNX Runtime uses too."""
+    """Makes the primary context of the first GPU current; ONNX Runtime uses the same one."""
     device, context = _first(driver), ctypes.c_void_p()
     _checked(driver.cuDevicePrimaryCtxRetain(ctypes.byref(context), device))
     try:

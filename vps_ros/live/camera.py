@@ -43,12 +43,16 @@ class CameraSubscription:
         self._transport, self._name, self._qos, self._offer = transport, topic, qos, offer
         self.topic = transport.resolve(topic)
         self._published_at = monotonic()
-        self._subscribe(COMPRESSED if self.topic.endswith("/compressed") else RAW)
         self._info, self._errors = b"", MessageCounter()
         qos = QosProfile("best_effort", 1)
         self._info_subscription = transport.subscribe(
             camera_info_topic(self.topic), CAMERA_INFO_TYPE, qos, self._keep_info
         )
+        try:
+            self._subscribe(COMPRESSED if self.topic.endswith("/compressed") else RAW)
+        except BaseException:
+            self._info_subscription.close()
+            raise
 
     @property
     def publishers(self) -> int:

@@ -206,8 +206,8 @@ class DuplicateNodeMonitor:
     """
 
     _INTERVAL = 5.0
-    _LEASE = 12.0
-    """Seconds: DDS notices only after 10 s that a killed process is gone; its publishers count until then."""
+    _LEASE = 22.0
+    """Seconds: the publishers of a killed process count until DDS notices its end (Cyclone: 10 s, Fast DDS: 20 s)."""
 
     def __init__(self, transport: Transport, topics: Iterable[str]) -> None:
         self._transport, self._topics = transport, tuple(topics)

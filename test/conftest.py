@@ -1,4 +1,4 @@
-"""What tests share: where the real recordings are, and a ROS 2 wire of their own."""
+"""Shared fixtures: the folder of real recordings, and a private DDS domain."""
 
 import os
 from pathlib import Path
@@ -23,19 +23,19 @@ def realdata() -> Path:
 
 
 @pytest.fixture
-def apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ROS 2 wire that nobody else is on, for this process and those that it starts."""
-    from support.wire import environment
+def private_domain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A DDS domain that nobody else is in, for this process and those that it starts."""
+    from support.dds import environment
 
     for name, value in environment().items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
-def wire(apart: None):
-    """This process and others on that wire."""
-    from support.wire import Wire
+def dds(private_domain: None):
+    """This process and others in that domain."""
+    from support.dds import DdsSession
 
-    wire = Wire()
-    yield wire
-    wire.close()
+    dds = DdsSession()
+    yield dds
+    dds.close()

@@ -1,4 +1,4 @@
-"""Where on the network a wire is, and what its names are: no wire needed."""
+"""The configuration of DDS, and topic names; no network is needed."""
 
 import xml.etree.ElementTree as ElementTree
 
@@ -20,7 +20,7 @@ from vps_ros.live.transport import absolute
         (HIGHEST_DOMAIN, {}, HIGHEST_DOMAIN),
     ],
 )
-def test_the_domain_is_the_one_given_or_that_of_ros(given, environment, expected):
+def test_the_domain_comes_from_the_flag_or_ros_domain_id(given, environment, expected):
     assert domain_id(given, environment) == expected
 
 
@@ -32,7 +32,7 @@ def test_the_domain_is_the_one_given_or_that_of_ros(given, environment, expected
         (None, {"ROS_DOMAIN_ID": "many"}, "ROS_DOMAIN_ID: 'many'"),
     ],
 )
-def test_what_is_no_domain_is_named(given, environment, words):
+def test_an_invalid_domain_is_refused(given, environment, words):
     with pytest.raises(InputError, match=words):
         domain_id(given, environment)
 
@@ -46,7 +46,7 @@ def found(text, path):
     return [element.text for part in parts(text) for element in part.findall(f"Domain/{path}")]
 
 
-def test_alone_on_the_machine_as_ros_would_be():
+def test_discovery_limited_to_this_machine():
     text = configuration(None, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "localhost", "ROS_STATIC_PEERS": "10.0.0.9"})
     assert found(text, "General/AllowMulticast") == ["false"]
     peers = [one.get("address") for part in parts(text) for one in part.findall("Domain/Discovery/Peers/Peer")]
@@ -60,7 +60,7 @@ def interfaces(text):
     return [one.attrib for part in parts(text) for one in part.findall("Domain/General/Interfaces/NetworkInterface")]
 
 
-def test_alone_on_the_machine_is_on_its_loopback_interface():
+def test_discovery_limited_to_this_machine_uses_the_loopback_interface():
     loopback = {"address": "127.0.0.1"}
     for alone in ({"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}, {"ROS_LOCALHOST_ONLY": "1"}):
         assert interfaces(configuration(None, alone)) == [loopback]
@@ -76,7 +76,7 @@ def test_alone_on_the_machine_is_on_its_loopback_interface():
     assert interfaces(configuration(None, {"ROS_STATIC_PEERS": "127.0.0.9"})) == []
 
 
-def test_on_the_network_unless_told_otherwise():
+def test_discovery_on_the_network_by_default():
     assert found(configuration(None, {}), "General/AllowMulticast") == []
     assert found(configuration(None, {}), "Discovery/ParticipantIndex") == ["auto"]
     bare = configuration(None, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT"})
@@ -85,7 +85,7 @@ def test_on_the_network_unless_told_otherwise():
         configuration(None, {"ROS_AUTOMATIC_DISCOVERY_RANGE": "OFF"})
 
 
-def test_the_users_own_configuration_comes_after_ours_and_an_interface_after_both():
+def test_cyclonedds_uri_wins_over_defaults_and_an_interface_over_both():
     own = "<CycloneDDS><Domain><General><MaxMessageSize>1400B</MaxMessageSize></General></Domain></CycloneDDS>"
     text = configuration("eth0", {"CYCLONEDDS_URI": own})
     assert found(text, "General/MaxMessageSize") == ["65500B", "1400B"]
@@ -96,7 +96,7 @@ def test_the_users_own_configuration_comes_after_ours_and_an_interface_after_bot
     assert configuration(None, {"CYCLONEDDS_URI": "file:///etc/dds.xml"}).endswith(",file:///etc/dds.xml")
 
 
-def test_an_interface_that_is_not_there_is_told_with_those_that_are():
+def test_an_unknown_interface_is_refused_with_the_known_ones():
     check_interface(None)
     check_interface("lo")
     check_interface("192.0.2.1")
@@ -105,11 +105,11 @@ def test_an_interface_that_is_not_there_is_told_with_those_that_are():
 
 
 @pytest.mark.parametrize("name", ["/camera/image_raw", "camera/image_raw", "_x", "/a/b1/c_2"])
-def test_names_get_their_slash(name):
+def test_names_become_absolute(name):
     assert absolute(name) == "/" + name.removeprefix("/")
 
 
 @pytest.mark.parametrize("name", ["", "/", "a b", "/a//b", "/a/", "1a", "/camera/Bild-1", "/straße"])
-def test_what_ros_would_not_take_is_refused(name):
+def test_invalid_names_are_refused(name):
     with pytest.raises(InputError, match="not a topic name"):
         absolute(name)

@@ -1,4 +1,4 @@
-"""`vps-ros live` and `vps-ros play`: real processes on a real wire."""
+"""`vps-ros live` and `vps-ros play`: real processes on real DDS."""
 
 import signal
 import subprocess
@@ -8,13 +8,13 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
+pytest.importorskip("cyclonedds", reason='DDS needs cyclonedds; pip install "vps_ros[live]"')
 
 from rosbags.highlevel import AnyReader
 
 from support import SUPPORT
 from support.bags import START, TENTH, TOPIC, camera_info, drive, jpeg, raw, string, write
-from support.wire import PATIENCE, ROOT, TYPES, cdr, figures, until
+from support.dds import PATIENCE, ROOT, TYPES, cdr, figures, until
 from support.worlds import colour_model, picture, slow_model
 from vps_ros.commands.main import main
 from vps_ros.live.dds_serialisation import type_hash
@@ -52,37 +52,39 @@ def stamps(messages):
     return [nanoseconds(m.header.stamp) for m in messages]
 
 
-def send(wire, writer, messages, answer="tracks"):
-    """Sends each message once the answer to the one before it is there, so that none is dropped."""
+def send(dds, writer, messages, answer="tracks"):
+    """Sends each message after the answer to the previous one, so that none is dropped."""
     for message in messages:
-        count = len(wire.heard[answer])
+        count = len(dds.received[answer])
         assert writer.send(message)
-        until(lambda count=count: len(wire.heard[answer]) > count, f"an answer to {nanoseconds(message.header.stamp)}")
+        until(
+            lambda count=count: len(dds.received[answer]) > count, f"an answer to {nanoseconds(message.header.stamp)}"
+        )
 
 
 def images(count, first=0, topic=TOPIC, make=raw):
     return [m for _, _, m in drive(first + count, topic, make)[first:]]
 
 
-def test_live_gives_what_replay_gives_and_latecomers_get_the_labels(wire, model, tmp_path):
+def test_live_publishes_the_messages_of_replay_and_labels_for_late_subscribers(dds, model, tmp_path):
     messages = drive(5) + [(t, s + 9 * TENTH, m) for t, s, m in drive(3)]
     bag = write(tmp_path / "bag", messages)
     assert main(["replay", str(bag), "-o", str(tmp_path / "out.mcap"), "--model", str(model), "--threads", "1"]) == 0
     with AnyReader([tmp_path / "out.mcap"]) as out:
         replayed = [(c.topic.rpartition("/")[2], bytes(data)) for c, _, data in out.messages()]
 
-    live = wire.live(model, "--json", tmp_path / "f.json")
-    wire.listen(*SMALL)
-    writer = wire.publish()
-    send(wire, writer, [m for _, _, m in messages])
+    live = dds.live(model, "--json", tmp_path / "f.json")
+    dds.listen(*SMALL)
+    writer = dds.publish()
+    send(dds, writer, [m for _, _, m in messages])
     for name in SMALL:
-        until(lambda name=name: len(wire.heard[name]) == len(messages), name)
-    wire.listen(LABEL_INFO)
-    until(lambda: wire.heard[LABEL_INFO], "label_info for a latecomer")
+        until(lambda name=name: len(dds.received[name]) == len(messages), name)
+    dds.listen(LABEL_INFO)
+    until(lambda: dds.received[LABEL_INFO], "label_info for a late subscriber")
     for name in (*SMALL, LABEL_INFO):
         # A bag is read by time, which jumped back.
         expected = sorted(data for there, data in replayed if there == name)
-        assert sorted(cdr(m) for m in wire.heard[name]) == expected, name
+        assert sorted(cdr(m) for m in dds.received[name]) == expected, name
 
     assert live.end() == 0
     shown = figures(tmp_path / "f.json")
@@ -92,46 +94,46 @@ def test_live_gives_what_replay_gives_and_latecomers_get_the_labels(wire, model,
 
 
 @pytest.mark.parametrize("offered", ["best_effort", "reliable"])
-def test_a_bag_that_is_played_is_tracked(wire, model, tmp_path, offered):
+def test_a_played_bag_is_tracked(dds, model, tmp_path, offered):
     bag = write(tmp_path / "bag", drive(15))
-    wire.live(model)
-    wire.listen(*OUTPUTS.keys() - {"panoptic_ids"})
-    player = wire.vps("play", bag, "--reliability", offered, "--wait", PATIENCE)
+    dds.live(model)
+    dds.listen(*OUTPUTS.keys() - {"panoptic_ids"})
+    player = dds.vps("play", bag, "--reliability", offered, "--wait", PATIENCE)
     assert player.wait() == 0, player.shown
     assert "15 images sent" in player.shown
     sent = [START + i * TENTH for i in range(15)]
-    # The last image is never dropped for a newer one, but a best-effort wire may lose any.
-    until(lambda: wire.heard["overlay"], "an overlay")
+    # The last image is never dropped for a newer one, but best effort may lose any.
+    until(lambda: dds.received["overlay"], "an overlay")
     if offered == "reliable":
-        until(lambda: stamps(wire.heard["overlay"])[-1] == sent[-1], "the last image")
+        until(lambda: stamps(dds.received["overlay"])[-1] == sent[-1], "the last image")
     for name in OUTPUTS.keys() - {"panoptic_ids"}:
-        seen = stamps(wire.heard[name])
+        seen = stamps(dds.received[name])
         assert seen == sorted(set(seen) & set(sent)), name
-        assert {m.header.frame_id for m in wire.heard[name]} == {"camera"}
-    assert {o.track_id for m in wire.heard["tracks"] for o in m.objects} == {1, 2}
-    assert {m.sequence_id for m in wire.heard["tracks"]} == {0}
+        assert {m.header.frame_id for m in dds.received[name]} == {"camera"}
+    assert {o.track_id for m in dds.received["tracks"] for o in m.objects} == {1, 2}
+    assert {m.sequence_id for m in dds.received["tracks"]} == {0}
 
 
-def test_a_bag_in_a_loop_starts_new_sequences(wire, model, tmp_path):
+def test_a_bag_in_a_loop_starts_new_sequences(dds, model, tmp_path):
     bag = write(tmp_path / "bag", drive(4, f"{TOPIC}/compressed", jpeg))
-    wire.live(model, image=f"{TOPIC}/compressed")
-    wire.listen("tracks")
-    player = wire.vps("play", bag, "--loop", "--wait", PATIENCE)
-    until(lambda: wire.heard["tracks"] and wire.heard["tracks"][-1].sequence_id >= 2, "a third sequence")
+    dds.live(model, image=f"{TOPIC}/compressed")
+    dds.listen("tracks")
+    player = dds.vps("play", bag, "--loop", "--wait", PATIENCE)
+    until(lambda: dds.received["tracks"] and dds.received["tracks"][-1].sequence_id >= 2, "a third sequence")
     assert player.end() == 0
     ids = {}
-    for message in wire.heard["tracks"]:
+    for message in dds.received["tracks"]:
         ids.setdefault(message.sequence_id, set()).update(o.track_id for o in message.objects)
     for number in range(1, len(ids)):
         assert min(ids[number]) > max(ids[number - 1]), "ids are never used twice"
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_also_in_the_middle_of_an_endless_frame(wire, endless, how, tmp_path):
-    live = wire.live(endless, "--json", tmp_path / "f.json")
-    writer = wire.publish()
+def test_a_signal_ends_it_during_an_endless_frame(dds, endless, how, tmp_path):
+    live = dds.live(endless, "--json", tmp_path / "f.json")
+    writer = dds.publish()
     writer.send(images(1)[0])
-    until(lambda: wire.values().get("received") == "1", "the image's coming in")
+    until(lambda: dds.values().get("received") == "1", "the image's coming in")
     assert live.end(how) == 0, live.shown
     shown = figures(tmp_path / "f.json")
     assert (shown["received"], shown["frames"], shown["failed"]) == (1, 0, 0)
@@ -139,32 +141,32 @@ def test_a_signal_ends_it_also_in_the_middle_of_an_endless_frame(wire, endless, 
     until(lambda: not writer.subscribers, "its leaving")
 
 
-def test_whoever_dies_loses_its_own_frames_only(wire, model, tmp_path):
+def test_a_killed_process_loses_only_its_own_messages(dds, model, tmp_path):
     bag = write(tmp_path / "bag", drive(6))
-    live, listener = wire.live(model), wire.run(SUPPORT / "wire_listener.py")
-    player = wire.vps("play", bag, "--loop", "--wait", PATIENCE)
-    wire.listen("tracks")
+    live, listener = dds.live(model), dds.run(SUPPORT / "dds_listener.py")
+    player = dds.vps("play", bag, "--loop", "--wait", PATIENCE)
+    dds.listen("tracks")
 
     def goes_on(count=3):
-        now = len(wire.heard["tracks"])
-        until(lambda: len(wire.heard["tracks"]) >= now + count, "going on")
+        now = len(dds.received["tracks"])
+        until(lambda: len(dds.received["tracks"]) >= now + count, "going on")
 
     goes_on()
     listener.says("label_info")
     listener.says("tracks")
     listener.end(signal.SIGKILL)
     goes_on(10)
-    listener = wire.run(SUPPORT / "wire_listener.py")
+    listener = dds.run(SUPPORT / "dds_listener.py")
     listener.says("label_info")
     listener.says("tracks")
 
     player.end(signal.SIGKILL)
-    player = wire.vps("play", bag, "--loop", "--wait", PATIENCE)
+    player = dds.vps("play", bag, "--loop", "--wait", PATIENCE)
     goes_on()
-    before = len(wire.heard["tracks"])
+    before = len(dds.received["tracks"])
     live.end(signal.SIGKILL)
-    live = wire.live(model)
-    until(lambda: any(m.sequence_id == 0 for m in wire.heard["tracks"][before:]), "a new run")
+    live = dds.live(model)
+    until(lambda: any(m.sequence_id == 0 for m in dds.received["tracks"][before:]), "a new run")
     goes_on()
     lines = len(listener.lines)
     until(lambda: len(listener.lines) > lines, "the listener's hearing the new one")
@@ -172,34 +174,34 @@ def test_whoever_dies_loses_its_own_frames_only(wire, model, tmp_path):
     assert player.end() == 0
 
 
-def test_a_slow_model_never_falls_behind(wire, slow, tmp_path):
-    live = wire.live(slow, "--json", tmp_path / "f.json")
-    wire.listen("tracks")
-    writer = wire.publish()
+def test_latency_stays_bounded_with_a_slow_model(dds, slow, tmp_path):
+    live = dds.live(slow, "--json", tmp_path / "f.json")
+    dds.listen("tracks")
+    writer = dds.publish()
     count = 120
     began = time.monotonic()
     for i in range(count):
         time.sleep(max(began + i / 30 - time.monotonic(), 0))
         last = raw(picture({0: (4 + i % 60, 40)}), time.time_ns())
         writer.send(last)
-    until(lambda: wire.heard["tracks"] and stamps(wire.heard["tracks"])[-1:] == stamps([last]), "the newest frame")
+    until(lambda: dds.received["tracks"] and stamps(dds.received["tracks"])[-1:] == stamps([last]), "the newest frame")
     assert live.end() == 0
     shown = figures(tmp_path / "f.json")
     assert shown["received"] == shown["frames"] + shown["dropped"]
     assert shown["dropped"] > 0, "the model is not slow enough for this test"
-    late = [at - stamp for at, stamp in zip(wire.times["tracks"], stamps(wire.heard["tracks"]), strict=True)]
+    late = [at - stamp for at, stamp in zip(dds.times["tracks"], stamps(dds.received["tracks"]), strict=True)]
     step = sum(shown["latency_ms"][stage] for stage in ("segment", "flow", "track", "other"))
     # A queue would have grown by the end to what was dropped; here a frame waits for one other at most.
     assert late[-1] / 1e6 < 4 * step + 1000
     assert np.median(late[len(late) // 2 :]) < 3 * np.median(late[: len(late) // 2]) + 5e8
 
 
-def test_what_cannot_be_used_is_told_once_and_survived(wire, model, tmp_path):
-    live = wire.live(model, "--json", tmp_path / "f.json")
-    wire.listen("tracks")
-    writer = wire.publish()
+def test_bad_images_are_logged_once_and_counted(dds, model, tmp_path):
+    live = dds.live(model, "--json", tmp_path / "f.json")
+    dds.listen("tracks")
+    writer = dds.publish()
     first, second = images(2)
-    send(wire, writer, [first])
+    send(dds, writer, [first])
     data = cdr(second)
     refused = 0
 
@@ -209,7 +211,7 @@ def test_what_cannot_be_used_is_told_once_and_survived(wire, model, tmp_path):
             assert writer.send_cdr(message if isinstance(message, bytes) else cdr(message))
             refused += 1
             # The next image would take the place of one that has not been looked at.
-            until(lambda: wire.values().get("failed") == str(refused), f"{words} counted")  # noqa: B023
+            until(lambda: dds.values().get("failed") == str(refused), f"{words} counted")  # noqa: B023
         live.says("frame skipped", *words)
 
     short = raw(picture({}), START)
@@ -220,99 +222,99 @@ def test_what_cannot_be_used_is_told_once_and_survived(wire, model, tmp_path):
     refuse(nothing, "0x0")
     refuse(raw(picture({}), START, "hologram8"), "hologram8")
     refuse(data + bytes(64), "is not a sensor_msgs/msg/Image")
-    send(wire, writer, [second])
+    send(dds, writer, [second])
     assert live.end() == 0
-    assert stamps(wire.heard["tracks"]) == [START, START + TENTH]
-    assert {o.track_id for o in wire.heard["tracks"][-1].objects} == {1, 2}
+    assert stamps(dds.received["tracks"]) == [START, START + TENTH]
+    assert {o.track_id for o in dds.received["tracks"][-1].objects} == {1, 2}
     shown = figures(tmp_path / "f.json")
     assert (shown["frames"], shown["failed"]) == (2, refused)
     assert live.shown.count("frame skipped") == len(shown["failures"]) == 4
 
 
-def test_images_without_a_stamp_get_the_time_of_their_coming(wire, model):
-    wire.live(model)
-    wire.listen("tracks")
+def test_images_without_a_stamp_get_their_time_of_arrival(dds, model):
+    dds.live(model)
+    dds.listen("tracks")
     before = time.time_ns()
-    send(wire, wire.publish(), [raw(picture({0: (4 + i, 40)}), 0) for i in range(2)])
-    first, second = stamps(wire.heard["tracks"])
+    send(dds, dds.publish(), [raw(picture({0: (4 + i, 40)}), 0) for i in range(2)])
+    first, second = stamps(dds.received["tracks"])
     assert before <= first < second <= time.time_ns()
 
 
-def test_silence_is_explained(wire, model):
-    offer = wire.offer("/rear/image_raw")
-    live = wire.live(model, "--patience", 0.5, "--reliability", "reliable")
+def test_the_reason_is_logged_when_no_image_arrives(dds, model):
+    offer = dds.offer("/rear/image_raw")
+    live = dds.live(model, "--patience", 0.5, "--reliability", "reliable")
     live.says("nobody publishes /camera/image_raw", "/rear/image_raw (sensor_msgs/msg/Image)", "ROS_DOMAIN_ID")
-    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
-    until(lambda: any("nobody publishes" in m.status[0].message for m in wire.heard["diagnostics"]))
-    words = wire.offer(kind="std_msgs/msg/String")
+    dds.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    until(lambda: any("nobody publishes" in m.status[0].message for m in dds.received["diagnostics"]))
+    words = dds.offer(kind="std_msgs/msg/String")
     live.says("/camera/image_raw is a std_msgs/msg/String, not an image", "/rear/image_raw")
     del words
-    hasty = wire.offer(reliability="best_effort")
+    hasty = dds.offer(reliability="best_effort")
     live.says("offers best_effort", "asks for reliable", "set reliability best_effort")
     assert not hasty.subscribers
-    wire.listen("tracks")
-    send(wire, wire.publish(reliability="reliable"), images(2))
+    dds.listen("tracks")
+    send(dds, dds.publish(reliability="reliable"), images(2))
     assert live.end() == 0
     assert live.shown.count("nobody publishes") == 1
     assert not offer.subscribers
 
 
-def test_a_compressed_topic_is_known_by_its_type(wire, model):
-    live = wire.live(model)
-    wire.listen("tracks")
-    send(wire, wire.publish(kind="sensor_msgs/msg/CompressedImage"), images(3, make=jpeg))
-    assert {o.track_id for m in wire.heard["tracks"] for o in m.objects} == {1, 2}
+def test_a_compressed_topic_is_known_by_its_type(dds, model):
+    live = dds.live(model)
+    dds.listen("tracks")
+    send(dds, dds.publish(kind="sensor_msgs/msg/CompressedImage"), images(3, make=jpeg))
+    assert {o.track_id for m in dds.received["tracks"] for o in m.objects} == {1, 2}
     live.says("/camera/image_raw carries sensor_msgs/msg/CompressedImage")
 
 
-def test_cameras_by_name_share_a_model(wire, model, tmp_path):
-    live = wire.vps(
+def test_cameras_by_name_share_a_model(dds, model, tmp_path):
+    live = dds.vps(
         *("live", "--image", "front=/front/image_raw", "--image", "rear=/rear/image_raw", "--model", model),
         *("--json", tmp_path / "f.json", "--panoptic-ids", "true", "--name", "eyes"),
     )
-    wire.listen("tracks", prefix="/eyes/front")
-    wire.listen("panoptic_ids", prefix="/eyes/rear")
-    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
-    front, rear = wire.publish("/front/image_raw"), wire.publish("/rear/image_raw", camera=1)
-    send(wire, front, images(3))
-    send(wire, rear, images(2), "panoptic_ids")
-    until(lambda: [s.name for s in wire.heard["diagnostics"][-1].status] == ["eyes: front", "eyes: rear"])
+    dds.listen("tracks", prefix="/eyes/front")
+    dds.listen("panoptic_ids", prefix="/eyes/rear")
+    dds.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    front, rear = dds.publish("/front/image_raw"), dds.publish("/rear/image_raw", camera=1)
+    send(dds, front, images(3))
+    send(dds, rear, images(2), "panoptic_ids")
+    until(lambda: [s.name for s in dds.received["diagnostics"][-1].status] == ["eyes: front", "eyes: rear"])
     assert live.end() == 0
     shown = figures(tmp_path / "f.json")["cameras"]
     assert (shown["front"]["frames"], shown["rear"]["frames"]) == (3, 2)
-    pixels = np.frombuffer(bytes(wire.heard["panoptic_ids"][-1].data), np.int32)
+    pixels = np.frombuffer(bytes(dds.received["panoptic_ids"][-1].data), np.int32)
     assert {13_000_001, 13_000_002} < set(pixels.tolist())
 
 
-def test_camera_info_and_compressed_images_come_with_the_frames(wire, model):
-    wire.live(model)
-    wire.listen("tracks", "camera_info", "semantic")
-    wire.subscribe("/vps/overlay/compressed", TYPES["overlay/compressed"])
-    info, writer = wire.offer("/camera/camera_info", TYPES["camera_info"]), wire.publish()
+def test_camera_info_and_compressed_images_come_with_the_frames(dds, model):
+    dds.live(model)
+    dds.listen("tracks", "camera_info", "semantic")
+    dds.subscribe("/vps/overlay/compressed", TYPES["overlay/compressed"])
+    info, writer = dds.offer("/camera/camera_info", TYPES["camera_info"]), dds.publish()
     until(lambda: info.subscribers, "a subscriber of camera_info")
-    until(lambda: "overlay/compressed (1)" in wire.values()["listeners"], "the subscriber of compressed images")
+    until(lambda: "overlay/compressed (1)" in dds.values()["listeners"], "the subscriber of compressed images")
     info.send(camera_info(7))
     images_sent = iter(drive(60))
-    while not wire.heard["camera_info"]:
+    while not dds.received["camera_info"]:
         # The frames before the CameraInfo has arrived are published without it.
-        send(wire, writer, [next(images_sent)[2]])
-    assert set(stamps(wire.heard["camera_info"])) <= set(stamps(wire.heard["tracks"]))
-    assert wire.heard["camera_info"][0].k.tolist() == list(range(9))
-    until(lambda: stamps(wire.heard["compressed"]) == stamps(wire.heard["tracks"]), "the compressed images")
-    assert compressed_to_rgb(wire.heard["compressed"][0]).shape == (64, 96, 3)
-    until(lambda: stamps(wire.heard["semantic"]) == stamps(wire.heard["tracks"]), "the class images")
+        send(dds, writer, [next(images_sent)[2]])
+    assert set(stamps(dds.received["camera_info"])) <= set(stamps(dds.received["tracks"]))
+    assert dds.received["camera_info"][0].k.tolist() == list(range(9))
+    until(lambda: stamps(dds.received["compressed"]) == stamps(dds.received["tracks"]), "the compressed images")
+    assert compressed_to_rgb(dds.received["compressed"][0]).shape == (64, 96, 3)
+    until(lambda: stamps(dds.received["semantic"]) == stamps(dds.received["tracks"]), "the class images")
 
 
 class Client:
     """Calls a service as rmw_cyclonedds_cpp does."""
 
-    def __init__(self, wire, name, kind):
+    def __init__(self, dds, name, kind):
         register_service(kind)
         self.kind, self.answers = kind, []
-        self.reader = wire.participant.endpoint_reader(
+        self.reader = dds.participant.endpoint_reader(
             f"rr{name}Reply", f"{kind}_Response", QosProfile(), self._take, True
         )
-        self.writer = wire.participant.endpoint_writer(f"rq{name}Request", f"{kind}_Request", QosProfile(), True)
+        self.writer = dds.participant.endpoint_writer(f"rq{name}Request", f"{kind}_Request", QosProfile(), True)
         until(lambda: self.reader.publishers and self.writer.subscribers, name)
 
     def _take(self, data):
@@ -330,36 +332,36 @@ class Client:
         return self.answers[-1][1]
 
 
-def test_services_reset_the_tracks_and_switch_it_off_and_on(wire, model):
-    wire.live(model)
-    wire.listen("tracks")
-    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
-    writer = wire.publish()
+def test_services_reset_tracks_and_enable(dds, model):
+    dds.live(model)
+    dds.listen("tracks")
+    dds.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    writer = dds.publish()
     messages = images(5)
-    send(wire, writer, messages[:2])
-    assert Client(wire, "/vps/reset_tracks", "std_srvs/srv/Trigger")(structure_needs_at_least_one_member=0).success
-    send(wire, writer, messages[2:3])
-    assert [m.sequence_id for m in wire.heard["tracks"]] == [0, 0, 1]
-    assert {o.track_id for o in wire.heard["tracks"][-1].objects} == {3, 4}
+    send(dds, writer, messages[:2])
+    assert Client(dds, "/vps/reset_tracks", "std_srvs/srv/Trigger")(structure_needs_at_least_one_member=0).success
+    send(dds, writer, messages[2:3])
+    assert [m.sequence_id for m in dds.received["tracks"]] == [0, 0, 1]
+    assert {o.track_id for o in dds.received["tracks"][-1].objects} == {3, 4}
 
-    enable = Client(wire, "/vps/enable", "std_srvs/srv/SetBool")
+    enable = Client(dds, "/vps/enable", "std_srvs/srv/SetBool")
     answer = enable(data=False)
     assert (answer.success, answer.message) == (True, "disabled")
     writer.send(messages[3])
-    until(lambda: wire.values().get("received") == "4", "the fourth image's coming in")
-    assert wire.heard["diagnostics"][-1].status[0].message == "disabled"
+    until(lambda: dds.values().get("received") == "4", "the fourth image's coming in")
+    assert dds.received["diagnostics"][-1].status[0].message == "disabled"
     assert enable(data=True).message == "enabled"
-    send(wire, writer, messages[4:])
-    assert stamps(wire.heard["tracks"])[2:] == [START + 2 * TENTH, START + 4 * TENTH]
+    send(dds, writer, messages[4:])
+    assert stamps(dds.received["tracks"])[2:] == [START + 2 * TENTH, START + 4 * TENTH]
 
 
-def test_what_the_others_see_is_what_rmw_would_show(wire):
+def test_endpoints_have_the_types_and_qos_of_rmw(dds):
     from cyclonedds.builtin import BuiltinDataReader, BuiltinTopicDcpsPublication
     from cyclonedds.qos import Policy
 
-    sink = CameraOutputs(DdsTransport(wire.participant, "vps"))
+    sink = CameraOutputs(DdsTransport(dds.participant, "vps"))
     there = {
-        one.topic_name: one for one in BuiltinDataReader(wire.participant.entity, BuiltinTopicDcpsPublication).read(99)
+        one.topic_name: one for one in BuiltinDataReader(dds.participant.entity, BuiltinTopicDcpsPublication).read(99)
     }
     assert set(there) == {f"rt/vps/{name}" for name in TYPES}
     for name, kind in TYPES.items():
@@ -374,40 +376,40 @@ def test_what_the_others_see_is_what_rmw_would_show(wire):
         )
         assert one.qos[Policy.History].depth == (1 if latched else 10)
         assert not sink.wants(name)
-    wire.listen("tracks")
+    dds.listen("tracks")
     assert until(lambda: sink.wants("tracks"))
     assert not sink.wants("segments")
-    assert [o.topic for o in wire.participant.publishers()] == sorted(f"/vps/{name}" for name in TYPES)
+    assert [o.topic for o in dds.participant.publishers()] == sorted(f"/vps/{name}" for name in TYPES)
 
 
-def test_play_keeps_the_pace_and_plays_all(wire, tmp_path):
+def test_play_publishes_every_image_at_the_recorded_rate(dds, tmp_path):
     bag = write(tmp_path / "bag", drive(9) + drive(9, "/rear/image_raw", jpeg))
-    wire.subscribe(TOPIC, "sensor_msgs/msg/Image", wait=False)
-    player = wire.vps("play", bag, "--topic", TOPIC, "--rate", 2, "--wait", PATIENCE)
+    dds.subscribe(TOPIC, "sensor_msgs/msg/Image", wait=False)
+    player = dds.vps("play", bag, "--topic", TOPIC, "--rate", 2, "--wait", PATIENCE)
     assert player.wait() == 0, player.shown
-    until(lambda: len(wire.heard["image_raw"]) == 9)
-    assert [cdr(m) for m in wire.heard["image_raw"]] == [cdr(m) for _, _, m in drive(9)]
+    until(lambda: len(dds.received["image_raw"]) == 9)
+    assert [cdr(m) for m in dds.received["image_raw"]] == [cdr(m) for _, _, m in drive(9)]
     # Eight intervals of a tenth of a second at twice the pace: never sooner, later where the machine is busy.
-    assert wire.times["image_raw"][-1] - wire.times["image_raw"][0] > 0.2e9
-    unheard = wire.vps("play", bag, "--topic", "/rear/image_raw", "--rate", 100, "--wait", 0)
+    assert dds.times["image_raw"][-1] - dds.times["image_raw"][0] > 0.2e9
+    unheard = dds.vps("play", bag, "--topic", "/rear/image_raw", "--rate", 100, "--wait", 0)
     assert unheard.wait() == 0
     assert "9 images sent" in unheard.shown
 
 
-def test_play_live_and_record_on_a_bare_machine(wire, model, tmp_path):
+def test_play_live_and_record_together(dds, model, tmp_path):
     bag = write(tmp_path / "bag", drive(12))
-    live = wire.live(model)
-    recorder = wire.vps("record", "-o", tmp_path / "out.mcap")
+    live = dds.live(model)
+    recorder = dds.vps("record", "-o", tmp_path / "out.mcap")
     recorder.says("Ctrl-C ends")
-    player = wire.vps("play", bag, "--loop", "--rate", 2, "--wait", PATIENCE)
-    wire.listen("tracks")
-    wire.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    player = dds.vps("play", bag, "--loop", "--rate", 2, "--wait", PATIENCE)
+    dds.listen("tracks")
+    dds.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
     # A recorder that has not found everybody yet records less.
     recorded = [f"{name} (" for name in (*SMALL, LABEL_INFO)] + ["tracks (2)"]
-    heard = wire.heard["diagnostics"]
-    until(lambda: heard and all(one in wire.values()["listeners"] for one in recorded), "the recorder's listening")
-    began = wire.heard["tracks"][-1].sequence_id if wire.heard["tracks"] else 0
-    until(lambda: wire.heard["tracks"] and wire.heard["tracks"][-1].sequence_id > began + 2, "some rounds")
+    received = dds.received["diagnostics"]
+    until(lambda: received and all(one in dds.values()["listeners"] for one in recorded), "the recorder's listening")
+    began = dds.received["tracks"][-1].sequence_id if dds.received["tracks"] else 0
+    until(lambda: dds.received["tracks"] and dds.received["tracks"][-1].sequence_id > began + 2, "some rounds")
     assert (player.end(), recorder.end(), live.end()) == (0, 0, 0), recorder.shown
     with AnyReader([tmp_path / "out.mcap"]) as out:
         there = {c.topic: c for c in out.connections}
@@ -415,7 +417,7 @@ def test_play_live_and_record_on_a_bare_machine(wire, model, tmp_path):
         (qos,) = there["/vps/label_info"].ext.offered_qos_profiles
         assert qos.durability.name == "TRANSIENT_LOCAL"
         tracks = [out.deserialize(data, c.msgtype) for c, _, data in out.messages() if c.topic == "/vps/tracks"]
-    live_ones = {cdr(m) for m in wire.heard["tracks"]}
+    live_ones = {cdr(m) for m in dds.received["tracks"]}
     assert len(tracks) > 5
     assert len({cdr(m) for m in tracks} & live_ones) > len(tracks) // 2
     again = ["replay", str(tmp_path / "out.mcap"), "--topic", TOPIC, "-o", str(tmp_path / "again.mcap")]
@@ -442,7 +444,7 @@ def test_play_live_and_record_on_a_bare_machine(wire, model, tmp_path):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_line(apart, tmp_path, capfd, arguments, words):
+def test_bad_input_is_one_line(private_domain, tmp_path, capfd, arguments, words):
     bag = write(tmp_path / "bag", [("/words", START, string("hello"))])
     assert main([str(bag) if a == "BAG" else a for a in arguments]) == 2
     shown = capfd.readouterr().err

@@ -4,13 +4,13 @@ import pytest
 
 pytest.importorskip("cyclonedds", reason='DDS needs cyclonedds; pip install "vps_ros[live]"')
 
-from support.wire import until
+from support.dds import until
 from vps_ros.live.dds import DdsParticipant
 from vps_ros.live.dds_transport import DdsTransport
 from vps_ros.live.node import CameraOutputs, DuplicateNodeMonitor
 
 
-def test_another_node_of_the_same_name_is_reported_unless_it_is_a_killed_one(apart):
+def test_another_node_of_the_same_name_is_reported_unless_it_is_a_killed_one(private_domain):
     with DdsParticipant() as participant:
         transport = DdsTransport(participant, "vps")
         monitor = DuplicateNodeMonitor(transport, ["~/tracks"])

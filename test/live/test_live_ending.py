@@ -1,4 +1,4 @@
-"""How commands on the wire end: by a signal at any time, by bad input, on a full disk. Real processes."""
+"""How the commands on DDS end: by a signal at any time, by bad input, on a full disk. Real processes."""
 
 import signal
 import time
@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
+pytest.importorskip("cyclonedds", reason='DDS needs cyclonedds; pip install "vps_ros[live]"')
 
 from cyclonedds.idl import make_idl_struct, types
 from cyclonedds.pub import DataWriter
@@ -17,7 +17,7 @@ from cyclonedds.topic import Topic
 from rosbags.highlevel import AnyReader
 
 from support.bags import START, drive, raw, string, write
-from support.wire import cdr, until
+from support.dds import cdr, until
 from support.worlds import colour_model
 
 SMALL_DISK = """
@@ -56,19 +56,19 @@ def model_that_takes_minutes_to_load(path):
     reason="ONNX Runtime 1.23 lets no other thread of Python run while it loads a model",
 )
 @pytest.mark.parametrize("how", SIGNALS)
-def test_a_signal_ends_it_while_the_model_is_loaded(wire, how, tmp_path):
+def test_a_signal_ends_it_while_the_model_is_loaded(dds, how, tmp_path):
     model = model_that_takes_minutes_to_load(tmp_path / "large.onnx")
-    live = wire.vps("live", "--image", "/a", "--model", model, "--threads", 1)
+    live = dds.vps("live", "--image", "/a", "--model", model, "--threads", 1)
     live.says("loading model")
     assert live.end(how) == 0, live.shown
     assert "Ctrl-C ends" not in live.shown
 
 
 @pytest.mark.parametrize("how", SIGNALS)
-def test_a_signal_ends_those_who_wait(wire, how, tmp_path):
-    live = wire.live(colour_model(tmp_path / "colours.onnx"))
-    player = wire.vps("play", write(tmp_path / "bag", drive(2, "/rear/image_raw")), "--wait", 3600)
-    recorder = wire.vps("record", "/nothing", "-o", tmp_path / "out.mcap")
+def test_a_signal_ends_waiting_commands(dds, how, tmp_path):
+    live = dds.live(colour_model(tmp_path / "colours.onnx"))
+    player = dds.vps("play", write(tmp_path / "bag", drive(2, "/rear/image_raw")), "--wait", 3600)
+    recorder = dds.vps("record", "/nothing", "-o", tmp_path / "out.mcap")
     for process in (live, player, recorder):
         process.says("Ctrl-C ends")
     assert live.end(how) == 0, live.shown
@@ -79,14 +79,14 @@ def test_a_signal_ends_those_who_wait(wire, how, tmp_path):
     assert [path.name for path in tmp_path.iterdir() if "out" in path.name] == []
 
 
-def test_every_publisher_of_a_topic_is_recorded_whatever_it_offers(wire, tmp_path):
-    recorder = wire.vps("record", "/words", "/odd", "-o", tmp_path / "out.mcap")
+def test_reliable_and_best_effort_publishers_of_one_topic_are_recorded(dds, tmp_path):
+    recorder = dds.vps("record", "/words", "/odd", "-o", tmp_path / "out.mcap")
     recorder.says("Ctrl-C ends")
     strange = make_idl_struct("Bar_", "foo_msgs.msg.dds_.Bar_", {"x_": types.int32})
-    foreign = DataWriter(wire.participant.entity, Topic(wire.participant.entity, "rt/odd", strange))
+    foreign = DataWriter(dds.participant.entity, Topic(dds.participant.entity, "rt/odd", strange))
     recorder.says("/odd is a foo_msgs/msg/Bar, an unknown type")
     for reliability in ("reliable", "best_effort"):
-        writer = wire.offer("/words", "std_msgs/msg/String", reliability)
+        writer = dds.offer("/words", "std_msgs/msg/String", reliability)
         until(lambda writer=writer: writer.subscribers, "the recorder's listening")
         assert writer.send(string(reliability))
         # What a signal meets on its way would be lost.
@@ -97,35 +97,35 @@ def test_every_publisher_of_a_topic_is_recorded_whatever_it_offers(wire, tmp_pat
     del foreign
 
 
-def test_a_single_image_in_a_loop_floods_nobody(wire, tmp_path):
-    wire.subscribe("/camera/image_raw", "sensor_msgs/msg/Image", wait=False)
+def test_a_single_image_in_a_loop_keeps_its_rate(dds, tmp_path):
+    dds.subscribe("/camera/image_raw", "sensor_msgs/msg/Image", wait=False)
     began = time.monotonic()
-    player = wire.vps("play", write(tmp_path / "bag", drive(1)), "--loop", "--rate", 2)
-    until(lambda: len(wire.heard["image_raw"]) >= 6, "some rounds")
+    player = dds.vps("play", write(tmp_path / "bag", drive(1)), "--loop", "--rate", 2)
+    until(lambda: len(dds.received["image_raw"]) >= 6, "some rounds")
     assert player.end() == 0
     sent = int(player.says("images sent").split()[0])
     # Twice the pace of ten a second: never more, less where the machine is busy.
     assert sent <= 20 * (time.monotonic() - began) + 1
 
 
-def test_messages_that_are_cut_or_nonsense_are_survived(wire, tmp_path):
-    live = wire.live(colour_model(tmp_path / "colours.onnx"))
-    wire.listen("tracks")
-    writer = wire.publish()
+def test_truncated_and_random_messages_are_survived(dds, tmp_path):
+    live = dds.live(colour_model(tmp_path / "colours.onnx"))
+    dds.listen("tracks")
+    writer = dds.publish()
     whole = cdr(drive(1)[0][2])
     for nonsense in (whole[:50], whole[:-3000], whole[:4] + b"\xff" * 400, bytes(8), b"\xff" * 64):
         writer.send_cdr(nonsense)
     for count, (_, _, message) in enumerate(drive(2), 1):
         writer.send(message)
-        until(lambda count=count: len(wire.heard["tracks"]) == count, "an answer")
+        until(lambda count=count: len(dds.received["tracks"]) == count, "an answer")
     assert live.end() == 0, live.shown
     assert "Traceback" not in live.shown
 
 
-def test_a_full_disk_is_told_and_leaves_no_bag(wire, tmp_path):
-    recorder = wire.run("-c", SMALL_DISK, "record", "/camera/image_raw", "-o", tmp_path / "out.mcap")
+def test_a_full_disk_is_reported_and_leaves_no_bag(dds, tmp_path):
+    recorder = dds.run("-c", SMALL_DISK, "record", "/camera/image_raw", "-o", tmp_path / "out.mcap")
     recorder.says("Ctrl-C ends")
-    writer = wire.offer()
+    writer = dds.offer()
     until(lambda: writer.subscribers, "the recorder's listening")
     noise = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
 
@@ -139,16 +139,16 @@ def test_a_full_disk_is_told_and_leaves_no_bag(wire, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_model_that_vanishes_is_missed_at_the_next_start_only(wire, tmp_path):
+def test_a_deleted_model_file_fails_only_the_next_start(dds, tmp_path):
     model = colour_model(tmp_path / "colours.onnx")
-    live = wire.live(model)
-    wire.listen("tracks")
-    writer = wire.publish()
+    live = dds.live(model)
+    dds.listen("tracks")
+    writer = dds.publish()
     model.unlink()
     for count, (_, _, message) in enumerate(drive(3), 1):
         writer.send(message)
-        until(lambda count=count: len(wire.heard["tracks"]) == count, "an answer")
+        until(lambda count=count: len(dds.received["tracks"]) == count, "an answer")
     assert live.end() == 0
-    again = wire.vps("live", "--image", "/camera/image_raw", "--model", model)
+    again = dds.vps("live", "--image", "/camera/image_raw", "--model", model)
     assert again.wait() == 2
     assert again.lines == [again.says("colours.onnx", "no such file")]

@@ -1,4 +1,4 @@
-"""`vps-ros live` beside a real ROS 2: its tools see us as one of them, its nodes and ours hear each other."""
+"""`vps-ros live` with a real ROS 2: its tools show the node, its nodes exchange messages with it."""
 
 import importlib.util
 import re
@@ -19,7 +19,7 @@ if RMW not in ("rmw_cyclonedds_cpp", "rmw_fastrtps_cpp"):
     pytest.skip(f"{RMW} does not speak DDS as we do", allow_module_level=True)
 
 from support import SUPPORT  # noqa: E402
-from support.wire import TYPES, Wire, environment, until  # noqa: E402
+from support.dds import TYPES, DdsSession, environment, until  # noqa: E402
 from support.worlds import colour_model  # noqa: E402
 from vps_ros.live.dds_serialisation import type_hash  # noqa: E402
 from vps_ros.messages.panoptic import LABEL_INFO  # noqa: E402
@@ -29,20 +29,20 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def wire(tmp_path_factory):
-    """A camera of rclpy, and `vps-ros live`, which have found each other."""
+def dds(tmp_path_factory):
+    """A camera of rclpy, and `vps-ros live`, which are connected."""
     with pytest.MonkeyPatch.context() as patch:
         for name, value in environment(tagged=RMW == "rmw_cyclonedds_cpp").items():
             patch.setenv(name, value)
-        wire = Wire()
+        dds = DdsSession()
         model = colour_model(tmp_path_factory.mktemp("model") / "colours.onnx")
-        wire.run(SUPPORT / "ros_camera.py", "/camera/image_raw", "best_effort")
-        wire.run(SUPPORT / "ros_camera.py", "/rear/image_raw", "reliable")
-        wire.live(model, "--panoptic-ids", "true")
-        wire.listen("tracks")
-        until(lambda: len(wire.heard["tracks"]) > 3, "tracks of a camera of rclpy")
-        yield wire
-        wire.close()
+        dds.run(SUPPORT / "ros_camera.py", "/camera/image_raw", "best_effort")
+        dds.run(SUPPORT / "ros_camera.py", "/rear/image_raw", "reliable")
+        dds.live(model, "--panoptic-ids", "true")
+        dds.listen("tracks")
+        until(lambda: len(dds.received["tracks"]) > 3, "tracks of a camera of rclpy")
+        yield dds
+        dds.close()
 
 
 def ros2(*arguments):
@@ -52,33 +52,33 @@ def ros2(*arguments):
     return done.stdout
 
 
-def test_images_of_rclpy_are_tracked(wire, tmp_path):
-    assert {m.header.frame_id for m in wire.heard["tracks"]} == {"rclpy_camera"}
-    assert {o.track_id for m in wire.heard["tracks"] for o in m.objects} == {1, 2}
+def test_images_of_rclpy_are_tracked(dds, tmp_path):
+    assert {m.header.frame_id for m in dds.received["tracks"]} == {"rclpy_camera"}
+    assert {o.track_id for m in dds.received["tracks"] for o in m.objects} == {1, 2}
 
 
-def test_a_reliable_publisher_of_rclpy_is_heard_reliably(wire, tmp_path):
+def test_a_reliable_publisher_of_rclpy_loses_nothing(dds, tmp_path):
     model = colour_model(tmp_path / "colours.onnx")
     topics = ("--image", "/rear/image_raw", "--name", "other", "--reliability", "reliable")
-    other = wire.vps("live", *topics, "--model", model)
-    before = len(wire.heard["tracks"])
-    wire.listen("tracks", prefix="/other")
-    until(lambda: any(m.objects[0].hits <= 2 for m in wire.heard["tracks"][before:] if m.objects), "its first tracks")
+    other = dds.vps("live", *topics, "--model", model)
+    before = len(dds.received["tracks"])
+    dds.listen("tracks", prefix="/other")
+    until(lambda: any(m.objects[0].hits <= 2 for m in dds.received["tracks"][before:] if m.objects), "its first tracks")
     assert other.end() == 0
 
 
-def test_large_images_of_rclpy_come_in_without_being_asked_for_again(wire, tmp_path):
+def test_large_images_of_rclpy_arrive_without_retransmission(dds, tmp_path):
     model = colour_model(tmp_path / "colours.onnx")
-    camera = wire.run(SUPPORT / "ros_camera.py", "/large/image_raw", "best_effort", 20)
-    live = wire.vps("live", "--image", "/large/image_raw", "--name", "large", "--model", model)
-    wire.listen("panoptic", prefix="/large")
-    until(lambda: len(wire.heard["panoptic"]) > 3, "large pictures")
-    assert {(m.height, m.width) for m in wire.heard["panoptic"]} == {(20 * 64, 20 * 96)}
+    camera = dds.run(SUPPORT / "ros_camera.py", "/large/image_raw", "best_effort", 20)
+    live = dds.vps("live", "--image", "/large/image_raw", "--name", "large", "--model", model)
+    dds.listen("panoptic", prefix="/large")
+    until(lambda: len(dds.received["panoptic"]) > 3, "large pictures")
+    assert {(m.height, m.width) for m in dds.received["panoptic"]} == {(20 * 64, 20 * 96)}
     assert live.end() == 0
     camera.end()
 
 
-def test_topics_are_listed_with_their_types(wire):
+def test_topics_are_listed_with_their_types(dds):
     shown = ros2("topic", "list", "-t", *ALONE)
     listed = dict(re.findall(r"^(\S+) \[(\S+)\]$", shown, re.MULTILINE))
     for name, kind in TYPES.items():
@@ -87,7 +87,7 @@ def test_topics_are_listed_with_their_types(wire):
 
 
 @pytest.mark.parametrize("name", ["tracks", LABEL_INFO])
-def test_endpoints_are_described_as_those_of_a_node(wire, name):
+def test_endpoints_are_described_as_those_of_a_node(dds, name):
     shown = ros2("topic", "info", "-v", f"/vps/{name}", *ALONE)
     publisher = shown.partition("Subscription count")[0]
     assert f"Topic type hash: {type_hash(TYPES[name])}" in publisher
@@ -104,7 +104,7 @@ def test_endpoints_are_described_as_those_of_a_node(wire, name):
         assert line in publisher
 
 
-def test_it_is_shown_as_a_node_with_what_is_its_own(wire):
+def test_the_node_is_listed_with_its_endpoints(dds):
     assert {"/vps", "/camera", "/rear"} <= set(ros2("node", "list", *ALONE).splitlines())
     shown = ros2("node", "info", "/vps", *ALONE)
     rows = r"((?:    .+\n)*)"
@@ -119,7 +119,7 @@ def test_it_is_shown_as_a_node_with_what_is_its_own(wire):
         assert dict(re.findall(r"(\S+): (\S+)", has[title])) == expected
 
 
-def test_echo_shows_messages_also_to_latecomers(wire):
+def test_echo_shows_messages_also_late(dds):
     shown = ros2("topic", "echo", "--once", "--no-arr", "/vps/panoptic", *ALONE)
     assert "frame_id: rclpy_camera" in shown
     assert "encoding: mono16" in shown
@@ -128,15 +128,15 @@ def test_echo_shows_messages_also_to_latecomers(wire):
     assert "name: 'vps: pipeline'" in ros2("topic", "echo", "--once", "/diagnostics", *ALONE)
 
 
-def test_hz_tells_the_rate(wire):
-    shown = wire.run(shutil.which("ros2"), "topic", "hz", "/vps/tracks")
+def test_hz_shows_the_rate(dds):
+    shown = dds.run(shutil.which("ros2"), "topic", "hz", "/vps/tracks")
     rate = float(shown.says("average rate").split()[-1])
     assert 1 < rate < 20
     shown.end()
     assert "warn" not in shown.shown.lower()
 
 
-def test_services_are_listed(wire):
+def test_services_are_listed(dds):
     listed = ros2("service", "list", "-t", *ALONE)
     assert "/vps/reset_tracks [std_srvs/srv/Trigger]" in listed
     assert "/vps/enable [std_srvs/srv/SetBool]" in listed
@@ -146,9 +146,9 @@ def test_services_are_listed(wire):
     RMW == "rmw_fastrtps_cpp",
     reason="rmw_fastrtps_cpp tells requests by where in RTPS they come from, which cyclonedds shows nobody",
 )
-def test_services_answer(wire):
-    before = wire.heard["tracks"][-1].sequence_id
+def test_services_answer(dds):
+    before = dds.received["tracks"][-1].sequence_id
     assert "success=True" in ros2("service", "call", "/vps/reset_tracks", "std_srvs/srv/Trigger")
-    until(lambda: wire.heard["tracks"][-1].sequence_id > before, "a new sequence")
+    until(lambda: dds.received["tracks"][-1].sequence_id > before, "a new sequence")
     answer = ros2("service", "call", "/vps/enable", "std_srvs/srv/SetBool", "{data: true}")
     assert "message='enabled'" in answer

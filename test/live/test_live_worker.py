@@ -1,4 +1,4 @@
-"""The worker: newest frame wins, every failure is survived and told, stopping always ends."""
+"""The worker: the newest frame is processed, every failure is logged and survived, stopping always ends."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ from vps_ros.messages.typestore import read_message, typestore
 from vps_ros.online import OnlinePanoptic
 
 PATIENCE = 60
-"""Seconds that a busy machine may take for anything."""
+"""Timeout in seconds; a busy machine is slow."""
 
 
 class CollectingSink:
@@ -93,7 +93,7 @@ def until(condition, what="it"):
 
 
 def give(worker, message, index=0):
-    """Offers a message and waits until the worker is through with it."""
+    """Offers a message and waits until the worker has processed it."""
     stats = worker.stats[index]
     handled = stats.figures().frames + stats.figures().failed
     worker.offer(index, message)
@@ -110,7 +110,7 @@ def stamps(messages):
 
 @settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["put", "take"]), st.integers(0, 2))))
-def test_frames_hold_the_newest_of_each_camera_and_give_them_in_turn(steps):
+def test_latest_frames_keep_the_newest_of_each_camera_and_serve_cameras_in_turn(steps):
     frames, held, waited = LatestFrames(3), {}, {}
     for number, (step, who) in enumerate(steps):
         if step == "put":
@@ -127,7 +127,7 @@ def test_frames_hold_the_newest_of_each_camera_and_give_them_in_turn(steps):
             waited[taken] = 0
 
 
-def test_a_wake_up_ends_one_wait():
+def test_wake_ends_one_take():
     frames = LatestFrames(1)
     frames.put(0, "frame")
     frames.wake()
@@ -230,7 +230,7 @@ def test_camera_info_goes_with_each_frame(model, working):
     assert nanoseconds(info.header.stamp) == 7
 
 
-def test_an_image_without_a_stamp_gets_the_time_of_its_coming(model, working):
+def test_an_image_without_a_stamp_gets_its_time_of_arrival(model, working):
     sink = CollectingSink()
     worker = working(camera(model, sink))
     before = time.time_ns()
@@ -261,7 +261,7 @@ def test_a_slow_model_drops_frames_and_keeps_its_latency(slow, working):
     assert json["latency_ms"]["p50"] < 4 * steps
 
 
-def test_a_failing_frame_is_told_once_counted_and_survived(model, working, caplog):
+def test_a_failing_frame_is_logged_once_and_counted(model, working, caplog):
     sink = CollectingSink()
 
     def moody(message, received):
@@ -278,10 +278,10 @@ def test_a_failing_frame_is_told_once_counted_and_survived(model, working, caplo
     figures = worker.stats[0].figures()
     assert (figures.frames, figures.failed, figures.in_a_row) == (4, 8, 2)
     assert sorted(figures.failures.values()) == [4, 4]
-    told = [r.getMessage() for r in caplog.records]
-    assert len(told) == 2
-    assert "broken camera number 0" in told[0]
-    assert "hologram0" in told[1]
+    logged = [r.getMessage() for r in caplog.records]
+    assert len(logged) == 2
+    assert "broken camera number 0" in logged[0]
+    assert "hologram0" in logged[1]
     assert caplog.records[0].exc_info
     assert {o.track_id for m in sink.kept["tracks"] for o in m.objects} == {1, 2}, "tracks outlive a bad frame"
 
@@ -323,7 +323,7 @@ def test_health_becomes_a_diagnostics_message(model, working):
     assert float(values["latency p99 (ms)"]) > 0
 
 
-def test_a_dead_worker_does_not_look_alive(model, caplog):
+def test_a_failed_worker_is_an_error(model, caplog):
     class Fatal(CollectingSink):
         def publish(self, output, message):
             raise SystemExit
@@ -340,7 +340,7 @@ def test_a_dead_worker_does_not_look_alive(model, caplog):
     assert worker.stop()
 
 
-def test_a_worker_that_hangs_is_told_left_behind_and_silenced(model):
+def test_a_worker_that_hangs_is_an_error_and_publishes_nothing_after_stop(model):
     release, entered, sink = threading.Event(), threading.Event(), CollectingSink()
 
     def hang(message, received):
@@ -363,7 +363,7 @@ def test_a_worker_that_hangs_is_told_left_behind_and_silenced(model):
     assert not sink.kept
 
 
-def test_silence_is_told(model, working):
+def test_missing_images_are_a_warning(model, working):
     worker = working(camera(model))
     give(worker, drive(1)[0][2])
     until(lambda: health(worker, patience=0.05)[0].level == Level.WARN)
@@ -384,7 +384,7 @@ def test_stopping_ends_a_network_that_runs(folder):
     worker.offer(0, drive(1)[0][2])
 
 
-def test_stopping_finishes_the_frame_under_way_when_it_is_quick(model):
+def test_stopping_finishes_a_quick_frame(model):
     sink = CollectingSink()
     entered = threading.Event()
 
@@ -434,7 +434,7 @@ def test_work_between_frames_is_done_by_the_worker(model, working):
     assert {o.track_id for o in second.objects} == {3, 4}, "ids are never used twice"
 
 
-def test_a_disabled_worker_takes_no_notice(model, working):
+def test_a_disabled_worker_discards_frames(model, working):
     sink = CollectingSink()
     worker = working(camera(model, sink))
     worker.enabled = False
@@ -448,7 +448,7 @@ def test_a_disabled_worker_takes_no_notice(model, working):
     assert len(sink.kept["tracks"]) == 1
 
 
-def test_outputs_that_nobody_wants_are_not_made(model, working, monkeypatch):
+def test_outputs_without_subscribers_are_not_computed(model, working, monkeypatch):
     made = []
     monkeypatch.setattr(worker_module, "output", lambda name, *rest: made.append(name) or output(name, *rest))
     sink = CollectingSink(wanted={"tracks"})

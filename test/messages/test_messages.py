@@ -23,7 +23,7 @@ from vps_ros.taxonomy import CITYSCAPES
 STAMP = 1_700_000_000_123_456_789
 
 
-def through_the_wire(message):
+def round_trip(message):
     kind = message.__msgtype__
     return typestore().deserialize_cdr(typestore().serialize_cdr(message, kind), kind)
 
@@ -145,7 +145,7 @@ def frame():
 
 
 def test_the_panoptic_image_holds_segment_ids():
-    message = through_the_wire(panoptic.panoptic(frame()))
+    message = round_trip(panoptic.panoptic(frame()))
     assert (message.encoding, message.height, message.width, message.step) == ("mono16", 4, 6, 12)
     assert (message.header.stamp.sec, message.header.stamp.nanosec) == (1_700_000_000, 123_456_789)
     assert message.header.frame_id == "front camera"
@@ -153,7 +153,7 @@ def test_the_panoptic_image_holds_segment_ids():
 
 
 def test_segments():
-    message = through_the_wire(panoptic.segments(frame(), CITYSCAPES))
+    message = round_trip(panoptic.segments(frame(), CITYSCAPES))
     assert message.taxonomy == "cityscapes"
     rows = [(s.segment_id, s.class_id, s.class_name, s.is_thing, s.score, s.area, s.track_id) for s in message.segments]
     assert rows == [
@@ -164,7 +164,7 @@ def test_segments():
 
 
 def test_tracks():
-    message = through_the_wire(panoptic.tracks(frame(), CITYSCAPES))
+    message = round_trip(panoptic.tracks(frame(), CITYSCAPES))
     assert message.sequence_id == 3
     car, person = message.objects
     assert (car.track_id, car.segment_id, car.class_name, car.state, car.associated_by) == (41, 1002, "car", 1, 1)
@@ -192,12 +192,12 @@ def test_tracks():
 def test_a_box_outside_the_image_is_its_nearest_pixel_and_never_the_whole_image(box, roi):
     one = frame()
     lost = replace(one, tracks=(one.tracks[1]._replace(box=box),))
-    (found,) = through_the_wire(panoptic.tracks(lost, CITYSCAPES)).objects
+    (found,) = round_trip(panoptic.tracks(lost, CITYSCAPES)).objects
     assert (found.roi.x_offset, found.roi.y_offset, found.roi.width, found.roi.height) == roi
 
 
 def test_detections_are_the_objects_in_sight():
-    message = through_the_wire(panoptic.detections(frame(), CITYSCAPES))
+    message = round_trip(panoptic.detections(frame(), CITYSCAPES))
     (car,) = message.detections
     assert car.id == "41"
     assert (car.bbox.center.position.x, car.bbox.center.position.y) == pytest.approx((2.3, 2.1))
@@ -209,12 +209,12 @@ def test_detections_are_the_objects_in_sight():
 
 
 def test_label_info_names_every_class():
-    message = through_the_wire(panoptic.label_info(STAMP, "eye", CITYSCAPES))
+    message = round_trip(panoptic.label_info(STAMP, "eye", CITYSCAPES))
     assert [(c.class_id, c.class_name) for c in message.class_map] == [(c.id, c.name) for c in CITYSCAPES.classes]
 
 
 def test_panoptic_ids_tell_class_0_from_void():
-    message = through_the_wire(panoptic.panoptic_ids(frame()))
+    message = round_trip(panoptic.panoptic_ids(frame()))
     assert message.encoding == "32SC1"
     np.testing.assert_array_equal(
         message.data.view(np.int32).reshape(4, 6),
@@ -238,17 +238,17 @@ def test_maps_for_evaluation():
 
 def test_the_overlay_is_rgb():
     picture = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
-    message = through_the_wire(panoptic.overlay(frame(), picture))
+    message = round_trip(panoptic.overlay(frame(), picture))
     assert (message.encoding, message.step) == ("rgb8", 18)
     np.testing.assert_array_equal(message.data.reshape(4, 6, 3), picture)
 
 
 def test_an_empty_frame():
     empty = PanopticFrame(STAMP, "", 0, np.zeros((2, 2), np.uint16), (), ())
-    image = through_the_wire(panoptic.panoptic(empty))
-    rows = through_the_wire(panoptic.segments(empty, CITYSCAPES))
-    objects = through_the_wire(panoptic.tracks(empty, CITYSCAPES))
-    assert through_the_wire(panoptic.detections(empty, CITYSCAPES)).detections == []
+    image = round_trip(panoptic.panoptic(empty))
+    rows = round_trip(panoptic.segments(empty, CITYSCAPES))
+    objects = round_trip(panoptic.tracks(empty, CITYSCAPES))
+    assert round_trip(panoptic.detections(empty, CITYSCAPES)).detections == []
     back = panoptic.read_panoptic(image, rows, objects)
     assert (back.segments, back.tracks, back.map.tolist()) == ((), (), [[0, 0], [0, 0]])
     assert panoptic.class_and_track_maps(empty)[0].tolist() == [[255, 255], [255, 255]]
@@ -296,10 +296,10 @@ def frames(draw):
 
 @settings(max_examples=60, deadline=None)
 @given(frames())
-def test_a_frame_survives_the_wire(one):
-    image = through_the_wire(panoptic.panoptic(one))
-    rows = through_the_wire(panoptic.segments(one, CITYSCAPES))
-    objects = through_the_wire(panoptic.tracks(one, CITYSCAPES))
+def test_a_frame_survives_a_round_trip(one):
+    image = round_trip(panoptic.panoptic(one))
+    rows = round_trip(panoptic.segments(one, CITYSCAPES))
+    objects = round_trip(panoptic.tracks(one, CITYSCAPES))
     back = panoptic.read_panoptic(image, rows, objects)
     np.testing.assert_array_equal(back.map, one.map)
     assert (back.stamp, back.frame_id, back.sequence_id) == (one.stamp, one.frame_id, one.sequence_id)

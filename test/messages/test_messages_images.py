@@ -317,7 +317,7 @@ def test_compressed_depth_is_dropped(form):
         ("mono16", (np.arange(24, dtype=np.uint16).reshape(3, 8) * 2700)[:, ::2], 8),
     ],
 )
-def test_an_array_survives_the_wire(encoding, pixels, step):
+def test_an_array_survives_a_round_trip(encoding, pixels, step):
     message = array_to_image(pixels, encoding, make_header(1_234_567_890_123_456_789, "eye"))
     assert (message.height, message.width, message.step) == (3, 4, step)
     kind = message.__msgtype__

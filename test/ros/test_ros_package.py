@@ -102,7 +102,7 @@ def test_every_message_is_built_and_no_other():
     assert sorted(listed) == sorted(path.stem for path in (ROOT / "msg").iterdir()) == sorted(CONTRACT)
 
 
-def test_no_module_takes_the_place_of_the_generated_ones():
+def test_no_module_hides_the_generated_ones():
     assert not (ROOT / "vps_ros" / "msg").exists()
     assert not (ROOT / "vps_ros" / "msg.py").exists()
 
@@ -352,16 +352,16 @@ def test_ros2_bag_info_reads_our_bags(workspace, replayed, output):
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["file.mcap", "folder"])
 def test_ros2_bag_play_publishes_what_we_wrote(workspace, replayed, output, tmp_path):
-    heard = played(workspace, replayed / output, tmp_path / "heard.json", late="/vps/label_info")
+    received = played(workspace, replayed / output, tmp_path / "received.json", late="/vps/label_info")
     _, written = contents(replayed / output)
-    assert {topic: len(messages) for topic, messages in heard.items()} == {
+    assert {topic: len(messages) for topic, messages in received.items()} == {
         "/vps/detections": 6,
         "/vps/label_info": 1,
         "/vps/panoptic": 6,
         "/vps/segments": 6,
         "/vps/tracks": 6,
     }
-    assert heard == written
+    assert received == written
 
 
 @needs_ros
@@ -372,10 +372,10 @@ def test_ros2_bag_play_publishes_packed_images(workspace, flags, tmp_path):
     for i in range(4):
         assert cv2.imwrite(str(tmp_path / "images" / f"{i}.png"), picture({0: (8 * i, 40)})[:, :, ::-1])
     assert main(["pack", str(tmp_path / "images"), "-o", str(tmp_path / "bag"), *flags]) == 0
-    heard = played(workspace, tmp_path / "bag", tmp_path / "heard.json")
+    received = played(workspace, tmp_path / "bag", tmp_path / "received.json")
     topic = f"{TOPIC}/compressed" if "--compressed" in flags else TOPIC
-    assert heard == contents(tmp_path / "bag")[1]
-    for i, message in enumerate(heard[topic]):
+    assert received == contents(tmp_path / "bag")[1]
+    for i, message in enumerate(received[topic]):
         data = np.array(message["data"], np.uint8)
         pixels = (
             cv2.imdecode(data, cv2.IMREAD_COLOR)[:, :, ::-1] if "--compressed" in flags else data.reshape(64, 96, 3)
@@ -442,7 +442,7 @@ def test_ros2_run_finds_the_command(workspace, replayed):
 @needs_ros
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["vps", "vps-ros"])
-def test_a_missing_requirement_is_said_in_one_line(workspace, tmp_path, name):
+def test_a_missing_requirement_is_one_line(workspace, tmp_path, name):
     bare = tmp_path / "bare"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", bare], check=True)
     done = workspace.run(

@@ -1,4 +1,4 @@
-"""What goes wrong in a real ROS 2: the node lives, says what it is, once, and can be put right."""
+"""Failures in a real ROS 2: the node survives, logs them once, and can be repaired."""
 
 import gc
 import time
@@ -15,15 +15,15 @@ pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced:
 
 from std_srvs.srv import Trigger  # noqa: E402
 
-from support.ros_world import Log, World, play, wait, workers  # noqa: E402
+from support.ros_session import Log, RosSession, play, wait, workers  # noqa: E402
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
 
 
 @pytest.fixture
-def world():
-    world = World()
-    yield world
-    world.close()
+def ros():
+    ros = RosSession()
+    yield ros
+    ros.close()
 
 
 @pytest.fixture(scope="module")
@@ -54,32 +54,32 @@ def log(capfd):
     ],
     ids="-".join,
 )
-def test_the_model_is_freed(world, model, ways):
-    node = world.node(model=model)
-    assert world.change(ways[0])
+def test_the_model_is_freed(ros, model, ways):
+    node = ros.node(model=model)
+    assert ros.change(ways[0])
     segmenter = weakref.ref(node.live.cameras[0].pipeline.segmenter)
     for way in ways[1:]:
-        assert world.change(way)
+        assert ros.change(way)
     gc.collect()
     assert segmenter() is None
 
 
-def test_a_worker_that_cannot_be_stopped_is_an_error_from_which_the_node_recovers(world, folder, model, log):
+def test_a_worker_that_cannot_be_stopped_is_an_error_from_which_the_node_recovers(ros, folder, model, log):
     # A layer of some seconds: nothing interrupts ONNX Runtime in the middle of one.
     hanging = colour_model(folder / "hanging.onnx", rounds=1, side=6000)
-    node = world.node(model=str(hanging), threads=1)
-    world.run()
-    world.camera("/image").matched().send(drive(1)[0][2])
+    node = ros.node(model=str(hanging), threads=1)
+    ros.run()
+    ros.camera("/image").matched().send(drive(1)[0][2])
     wait(lambda: node.live.worker.busy > 0, "the frame")
     left = workers()
-    assert not world.change("deactivate")
-    assert world.state() == "unconfigured"
+    assert not ros.change("deactivate")
+    assert ros.state() == "unconfigured"
     assert node.live.cameras == () and node.live.worker is None
     log.says("the worker did not stop", level="ERROR")
-    assert world.set(model=model).successful
-    world.run()
-    tracks = world.listen("/vps/tracks").matched()
-    play(world.camera("/image").matched(), tracks)
+    assert ros.set(model=model).successful
+    ros.run()
+    tracks = ros.listen("/vps/tracks").matched()
+    play(ros.camera("/image").matched(), tracks)
     for thread in left:
         thread.join(300)
         assert not thread.is_alive()
@@ -87,12 +87,12 @@ def test_a_worker_that_cannot_be_stopped_is_an_error_from_which_the_node_recover
     assert len(tracks) == 4
 
 
-def test_a_dead_worker_is_told_and_another_one_takes_its_place(world, model, log):
-    node = world.node(model=model, **{"diagnostic_updater.period": 0.1})
-    health = world.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
-    world.run()
-    tracks = world.listen("/vps/tracks").matched()
-    camera = world.camera("/image").matched()
+def test_a_failed_worker_is_reported_and_can_be_replaced(ros, model, log):
+    node = ros.node(model=model, **{"diagnostic_updater.period": 0.1})
+    health = ros.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    ros.run()
+    tracks = ros.listen("/vps/tracks").matched()
+    camera = ros.camera("/image").matched()
     play(camera, tracks)
 
     def die():
@@ -104,10 +104,10 @@ def test_a_dead_worker_is_told_and_another_one_takes_its_place(world, model, log
     log.says("the worker failed", level="FATAL")
     log.says("the worker is not running", level="ERROR")
     wait(lambda: health[-1].status[0].level == 2, "the diagnostics")
-    answer = world.call(Trigger, "/vps/reset_tracks")
+    answer = ros.call(Trigger, "/vps/reset_tracks")
     assert not answer.success and "not running" in answer.message
-    assert world.set(confirm_hits=3).successful
-    assert world.change("deactivate") and world.change("activate")
+    assert ros.set(confirm_hits=3).successful
+    assert ros.change("deactivate") and ros.change("activate")
     camera.matched()
     play(camera, tracks, drive(5)[4:], already=4)
     assert {o.track_id for o in tracks[-1].objects} == {1, 2}
@@ -121,12 +121,12 @@ def test_a_dead_worker_is_told_and_another_one_takes_its_place(world, model, log
         ("/vps/left/tracks.publisher.depth", "configure", "unconfigured"),
     ],
 )
-def test_an_override_that_cannot_be_leaves_nothing_behind(world, model, log, override, transition, state):
+def test_an_invalid_override_leaves_nothing_open(ros, model, log, override, transition, state):
     cameras = ["front", "left"] if "left" in override else [""]
-    node = world.node(model=model, cameras=cameras, **{f"qos_overrides.{override}": "magic"})
-    assert transition == "configure" or world.change("configure")
-    assert not world.change(transition)
-    assert world.state() == state
+    node = ros.node(model=model, cameras=cameras, **{f"qos_overrides.{override}": "magic"})
+    assert transition == "configure" or ros.change("configure")
+    assert not ros.change(transition)
+    assert ros.state() == state
     log.says(f"cannot {transition}", f"qos_overrides.{override.partition('.')[0]}: ", "magic", level="ERROR")
     assert not workers()
     offered = {one.topic_name for one in node.publishers}
@@ -138,53 +138,53 @@ def test_an_override_that_cannot_be_leaves_nothing_behind(world, model, log, ove
 # A model that vanishes
 
 
-def test_a_model_that_vanishes_is_missed_when_it_is_needed_again(world, folder, log):
+def test_a_deleted_model_file_fails_only_the_next_configure(ros, folder, log):
     path = Path(colour_model(folder / "fleeting.onnx"))
     kept = path.read_bytes()
-    world.node(model=str(path))
-    world.run()
-    tracks = world.listen("/vps/tracks").matched()
-    camera = world.camera("/image").matched()
+    ros.node(model=str(path))
+    ros.run()
+    tracks = ros.listen("/vps/tracks").matched()
+    camera = ros.camera("/image").matched()
     path.unlink()
     play(camera, tracks, drive(2))
-    assert world.change("deactivate") and world.change("activate")
+    assert ros.change("deactivate") and ros.change("activate")
     camera.matched()
     play(camera, tracks, drive(4)[2:], already=2)
-    assert world.change("deactivate") and world.change("cleanup")
-    assert not world.change("configure")
-    assert world.state() == "unconfigured"
+    assert ros.change("deactivate") and ros.change("cleanup")
+    assert not ros.change("configure")
+    assert ros.state() == "unconfigured"
     log.says("cannot configure", str(path), level="ERROR")
     path.write_bytes(kept)
-    world.run()
+    ros.run()
     camera.matched()
     tracks.matched()
     play(camera, tracks, drive(1), already=4)
 
 
-# Said once
+# Logged once
 
 
-def test_a_wait_is_told_once_and_its_end_too(world, model, log):
-    world.node(model=model, patience=0.5)
-    world.run()
+def test_a_missing_publisher_and_its_end_are_logged_once(ros, model, log):
+    ros.node(model=model, patience=0.5)
+    ros.run()
     log.says("nobody publishes /image", "there is no image topic at all")
     time.sleep(2.5)
     assert log.count("nobody publishes") == 1
-    tracks = world.listen("/vps/tracks").matched()
-    camera = world.camera("/image").matched()
-    assert world.set(patience=100.0).successful
+    tracks = ros.listen("/vps/tracks").matched()
+    camera = ros.camera("/image").matched()
+    assert ros.set(patience=100.0).successful
     play(camera, tracks)
     log.says("back to normal", level="INFO")
 
 
-def test_what_comes_and_goes_is_told_once(world, model, log):
-    world.node(model=model, **{"diagnostic_updater.period": 0.1})
-    world.run()
-    tracks = world.listen("/vps/tracks").matched()
-    camera = world.camera("/image").matched()
+def test_a_recurring_problem_is_logged_once(ros, model, log):
+    ros.node(model=model, **{"diagnostic_updater.period": 0.1})
+    ros.run()
+    tracks = ros.listen("/vps/tracks").matched()
+    camera = ros.camera("/image").matched()
     for bad in range(3):
         camera.send(raw(picture({}), START, "martian8"))
-        wait(lambda bad=bad: world.figures().failed == bad + 1, "the failure")
+        wait(lambda bad=bad: ros.figures().failed == bad + 1, "the failure")
         # The node looks after itself once a second.
         time.sleep(1.2)
         play(camera, tracks, drive(bad + 1)[bad:], already=bad)
@@ -197,17 +197,17 @@ def test_what_comes_and_goes_is_told_once(world, model, log):
 # Too much of it
 
 
-def test_frames_that_come_too_fast_give_way_to_newer_ones(world, folder):
+def test_frames_that_arrive_too_fast_are_replaced_by_newer_ones(ros, folder):
     slow = slow_model(folder / "slow.onnx")
-    world.node(model=str(slow), reliability="reliable", depth=100)
-    world.run()
-    tracks = world.listen("/vps/tracks").matched()
-    camera = world.camera("/image").matched()
+    ros.node(model=str(slow), reliability="reliable", depth=100)
+    ros.run()
+    tracks = ros.listen("/vps/tracks").matched()
+    camera = ros.camera("/image").matched()
     messages = drive(20)
     for _, _, message in messages:
         camera.send(message)
         time.sleep(0.005)
-    wait(lambda: world.figures().received == 20, "the images")
-    wait(lambda: world.figures().frames + world.figures().dropped == 20, "the end")
-    assert world.figures().dropped > 0
-    assert nanoseconds(tracks.until(world.figures().frames)[-1].header.stamp) == START + 19 * TENTH
+    wait(lambda: ros.figures().received == 20, "the images")
+    wait(lambda: ros.figures().frames + ros.figures().dropped == 20, "the end")
+    assert ros.figures().dropped > 0
+    assert nanoseconds(tracks.until(ros.figures().frames)[-1].header.stamp) == START + 19 * TENTH

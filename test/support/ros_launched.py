@@ -18,7 +18,7 @@ from launch_testing.actions import ReadyToTest  # noqa: E402
 from launch_testing.asserts import assertExitCodes  # noqa: E402
 
 from support.bags import START, TENTH, TOPIC, raw  # noqa: E402
-from support.ros_world import DOMAIN, World, wait  # noqa: E402
+from support.ros_session import DOMAIN, RosSession, wait  # noqa: E402
 from support.worlds import colour_model, picture  # noqa: E402
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
 
@@ -49,8 +49,8 @@ def generate_test_description(autostart):
 
 class TestTheNode(unittest.TestCase):
     def setUp(self):
-        self.world = World()
-        self.addCleanup(self.world.close)
+        self.ros = RosSession()
+        self.addCleanup(self.ros.close)
 
     def test_arguments_reach_it_and_win_over_the_file(self, given):
         expected = {
@@ -60,16 +60,16 @@ class TestTheNode(unittest.TestCase):
             "confirm_hits": 1,
             "memory_tau": 20,
         }
-        self.world.state(NODE)
-        self.assertEqual({name: self.world.get(name, NODE) for name in expected}, expected)
+        self.ros.state(NODE)
+        self.assertEqual({name: self.ros.get(name, NODE) for name in expected}, expected)
 
     def test_it_tracks_by_itself_or_when_it_is_told_to(self, given):
         if given["autostart"] == "false":
-            self.assertEqual(self.world.state(NODE), "unconfigured")
-            self.world.run(NODE)
-        camera = self.world.camera(TOPIC).matched()
-        self.assertEqual(self.world.state(NODE), "active")
-        tracks = self.world.listen(f"{NODE}/tracks").matched()
+            self.assertEqual(self.ros.state(NODE), "unconfigured")
+            self.ros.run(NODE)
+        camera = self.ros.camera(TOPIC).matched()
+        self.assertEqual(self.ros.state(NODE), "active")
+        tracks = self.ros.listen(f"{NODE}/tracks").matched()
         sent = []
 
         def answered():

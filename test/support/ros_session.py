@@ -1,4 +1,4 @@
-"""A ROS world of its own for one test: the node, and a peer that publishes, listens and calls."""
+"""ROS for one test: the node, and a peer that publishes, subscribes and calls services."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from vps_ros.messages.typestore import read_message
 from vps_ros.ros.transport import interface_class
 
 PATIENCE = 120.0
-"""Seconds that a busy machine may take for anything."""
+"""Timeout in seconds; a busy machine is slow."""
 RELIABLE, BEST_EFFORT = ReliabilityPolicy.RELIABLE, ReliabilityPolicy.BEST_EFFORT
 DOMAIN = 101 + os.getpid() % 100
 
 
-class World:
+class RosSession:
     """Nodes in one context, spun by a thread. Leave it with `close`."""
 
     def __init__(self) -> None:
@@ -126,12 +126,12 @@ class World:
     def camera(self, topic: str, reliability=RELIABLE, kind: str = "sensor_msgs/msg/Image") -> Source:
         return Source(self._cameras, topic, kind, QoSProfile(depth=10, reliability=reliability))
 
-    def listen(self, topic: str, kind: str | None = None, latched: bool = False) -> Heard:
-        """A listener of an output by its topic; `latched` asks for what was said before."""
+    def listen(self, topic: str, kind: str | None = None, latched: bool = False) -> Received:
+        """A subscription to an output; `latched` asks for the message published before."""
         name = topic.rpartition("/")[2]
         kind = kind or {**OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE}[name]
         durability = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
-        return Heard(self.peer, topic, kind, QoSProfile(depth=100, reliability=RELIABLE, durability=durability))
+        return Received(self.peer, topic, kind, QoSProfile(depth=100, reliability=RELIABLE, durability=durability))
 
     def close(self) -> None:
         self._over = True
@@ -156,7 +156,7 @@ class Source:
         return self._publisher.get_subscription_count()
 
     def matched(self) -> Source:
-        """Waits until somebody listens."""
+        """Waits for a subscriber."""
         wait(lambda: self.listeners > 0, "a subscriber")
         return self
 
@@ -167,7 +167,7 @@ class Source:
         self._publisher.publish(data)
 
 
-class Heard(list):
+class Received(list):
     """Messages of a topic, as rosbags has them."""
 
     def __init__(self, node, topic: str, kind: str, qos: QoSProfile) -> None:
@@ -177,12 +177,12 @@ class Heard(list):
         self.subscription = node.create_subscription(interface_class(kind), topic, take, qos, raw=True)
         self._node = node
 
-    def matched(self) -> Heard:
-        """Waits until somebody publishes."""
+    def matched(self) -> Received:
+        """Waits for a publisher."""
         wait(lambda: self._node.count_publishers(self.topic) > 0, f"a publisher of {self.topic}")
         return self
 
-    def until(self, count: int) -> Heard:
+    def until(self, count: int) -> Received:
         wait(lambda: len(self) >= count, f"{count} messages on {self.topic}; {len(self)} came")
         return self
 
@@ -205,11 +205,11 @@ class Log:
         wait(lambda: self.count(f"[{level}]", *words) > 0, f"{words} in the log")
 
 
-def play(camera: Source, heard: Heard, messages=None, already: int = 0) -> None:
-    """Sends messages one by one, each when what came of the last is there."""
+def play(camera: Source, received: Received, messages=None, already: int = 0) -> None:
+    """Sends messages one by one, each after the result of the previous one."""
     for count, (_, _, message) in enumerate(messages or drive(4), already + 1):
         camera.send(message)
-        heard.until(count)
+        received.until(count)
 
 
 def workers() -> list[Thread]:

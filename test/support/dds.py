@@ -1,4 +1,4 @@
-"""A private ROS 2 wire on the loopback interface for one test: processes on it, and what they say."""
+"""A private DDS domain on the loopback interface for one test: processes in it, and their output."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 PATIENCE = 120
-"""Seconds that a busy machine may take for anything."""
+"""Timeout in seconds; a busy machine is slow."""
 
-pytest.importorskip("cyclonedds", reason='the ROS 2 wire needs cyclonedds; pip install "vps_ros[live]"')
+pytest.importorskip("cyclonedds", reason='DDS needs cyclonedds; pip install "vps_ros[live]"')
 
 from support import ROOT  # noqa: E402
 from vps_ros.live.dds import DdsParticipant  # noqa: E402
@@ -30,7 +30,7 @@ TYPES = {**LIVE_OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE, CAMERA_INFO: CAMERA_INFO_T
 
 
 def environment(tagged: bool = True) -> dict[str, str]:
-    """Variables that keep a test's processes among themselves: a random domain, and a tag that nobody else has.
+    """Variables that separate a test's processes from others: a random domain, and a random tag.
 
     Args:
         tagged: whether with the tag, which only Cyclone DDS knows.
@@ -46,7 +46,7 @@ def environment(tagged: bool = True) -> dict[str, str]:
 
 
 def until(condition, what="it"):
-    """What `condition` gives, as soon as it is true."""
+    """Waits until `condition` is true; its value."""
     end = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < end, f"{what() if callable(what) else what} did not happen within {PATIENCE} s"
@@ -55,7 +55,7 @@ def until(condition, what="it"):
 
 
 class Process:
-    """A running command; `shown` is what it has said on stderr and stdout so far."""
+    """A running command; `shown` is its output on stderr and stdout so far."""
 
     def __init__(self, *command: object) -> None:
         self.lines: list[str] = []
@@ -76,7 +76,7 @@ class Process:
         return "".join(self.lines)
 
     def says(self, *words: str) -> str:
-        """The first line that has all of the words, once it is there."""
+        """Waits for a line with all of the words; the first one."""
 
         def found() -> str:
             ended = not self._thread.is_alive()
@@ -101,12 +101,12 @@ class Process:
             self.lines.append(line)
 
 
-class Wire:
-    """This process and others on a wire of their own."""
+class DdsSession:
+    """This process and others in a private domain."""
 
     def __init__(self) -> None:
         self.participant = DdsParticipant()
-        self.heard: dict[str, list] = defaultdict(list)
+        self.received: dict[str, list] = defaultdict(list)
         self.times: dict[str, list[int]] = defaultdict(list)
         self.readers: dict[str, str] = {}
         self._processes: list[Process] = []
@@ -128,19 +128,19 @@ class Wire:
         return self.run("-m", "vps_ros.commands.main", *arguments)
 
     def live(self, model: object, *arguments: object, image: str = "/camera/image_raw") -> Process:
-        """`vps-ros live`, once it is listening."""
+        """`vps-ros live`, after it has started."""
         process = self.vps("live", "--image", image, "--model", model, "--threads", 1, *arguments)
         process.says("domain", "Ctrl-C ends")
         return process
 
     def offer(self, topic="/camera/image_raw", kind="sensor_msgs/msg/Image", reliability="reliable", depth=10):
-        """A writer of images, whether anybody listens or not."""
+        """A writer of images; waits for nobody."""
         return self.participant.writer(topic, kind, QosProfile(reliability, depth))
 
     def publish(self, topic="/camera/image_raw", kind="sensor_msgs/msg/Image", reliability="reliable", camera=0):
-        """A writer, once `vps-ros live` hears it, and knows who listens to its outputs (`listen` first).
+        """A writer that is connected to `vps-ros live`, after its outputs are connected too (`listen` first).
 
-        Each side must have found the other; what is sent before that is lost.
+        Messages sent before are lost.
         """
         if "diagnostics" not in self.readers:
             self.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
@@ -159,27 +159,27 @@ class Wire:
         return writer
 
     def values(self, camera: int = 0) -> dict[str, str]:
-        """What the latest diagnostics say of a camera."""
-        messages = self.heard["diagnostics"]
+        """The values of a camera in the latest diagnostics."""
+        messages = self.received["diagnostics"]
         return {v.key: v.value for v in messages[-1].status[camera].values} if messages else {}
 
     def prefix(self, camera: int) -> str:
-        """Under which a camera's outputs are."""
-        node, _, name = self.heard["diagnostics"][-1].status[camera].name.partition(": ")
+        """The prefix of a camera's output topics."""
+        node, _, name = self.received["diagnostics"][-1].status[camera].name.partition(": ")
         return f"/{node}" if name == "pipeline" else f"/{node}/{name}"
 
     def listen(self, *names: str, prefix: str = "/vps", wait: bool = True, latched: bool = False) -> None:
-        """Fills `heard[name]` with the messages of these outputs from now on."""
+        """Fills `received[name]` with the messages of these outputs from now on."""
         for name in names:
             self.subscribe(f"{prefix}/{name}", TYPES[name], wait, latched or name == LABEL_INFO)
 
     def subscribe(self, topic: str, kind: str, wait: bool = True, latched: bool = False, depth: int = 1000):
-        """Fills `heard` under the last part of the topic's name, and `times` with when it came (ns)."""
+        """Fills `received` under the last part of the topic's name, and `times` with the time of arrival (ns)."""
         name = topic.rpartition("/")[2]
 
         def take(data: bytes) -> None:
             self.times[name].append(time.time_ns())
-            self.heard[name].append(read_message(bytes(data), kind))
+            self.received[name].append(read_message(bytes(data), kind))
 
         reader = self.participant.reader(topic, kind, QosProfile("reliable", depth, latched), take)
         self.readers[name] = topic

@@ -1,6 +1,6 @@
 """A subscriber in a process of its own: prints the track's messages as lines of JSON.
 
-usage: wire_listener.py
+usage: dds_listener.py
 """
 
 import json

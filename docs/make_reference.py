@@ -4,11 +4,13 @@ import ast
 import re
 from pathlib import Path
 
+from griffe import Extension, Object
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "vps_ros"
+_SHARED = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +.*)*)", re.MULTILINE)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -27,6 +29,19 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, **_: object) -> str:
     """Links to files of the project that are not part of the site become plain text."""
     return re.sub(r"(?<!!)\[([^\]]+)\]\((?:\.\./|examples|benchmarks|config|CONTRIBUTING)[^)]*\)", r"\1", markdown)
+
+
+class SharedDescriptions(Extension):
+    """Gives each of several parameters of one description ("gt, pred: folders ...") its own, as griffe expects."""
+
+    def on_object(self, *, obj: Object, **_: object) -> None:
+        if obj.docstring:
+            obj.docstring.value = _SHARED.sub(_separate, obj.docstring.value)
+
+
+def _separate(match: re.Match) -> str:
+    indent, names, description = match.groups()
+    return "\n".join(f"{indent}{name}: {description}" for name in names.split(", "))
 
 
 def _reference() -> dict[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,8 +9,11 @@ from numpy.typing import NDArray
 def look_up(labels: NDArray[np.integer], table: NDArray) -> NDArray:
     """`table[labels]` for labels uint8 or uint16 [H, W], each of which is in the table [N]; fastest for uint8."""
     if labels.dtype != np.uint8:
-        # "clip" lets NumPy write straight into `out`; the bounds check of the default makes a copy.
+        # With "clip" NumPy writes directly into `out`; the bounds check of the default mode makes a copy.
         return np.take(table, labels, out=np.empty(labels.shape, table.dtype), mode="clip")
+    # Imported on use: this module is loaded with the declarations of parameters, which must not load OpenCV.
+    import cv2
+
     padded = np.zeros(256, table.dtype)
     padded[: len(table)] = table[:256]
     # OpenCV has no bool.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
-from vps_ros.segmenters.label_map import check_classes, segmentation_from_masks
+from vps_ros.segmenters.segmentation import check_classes, segmentation_from_masks
 from vps_ros.segmenters.segmenter import Segmenter, SegmenterParameters
 from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import Taxonomy

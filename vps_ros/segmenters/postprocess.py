@@ -38,9 +38,9 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
-from vps_ros.segmenters.label_map import merge_segments
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
+from vps_ros.segmenters.segmentation import merge_segments
 from vps_ros.segmenters.upsampling import Upsampling, labels_at_camera, regions_of
 from vps_ros.taxonomy import Taxonomy
 

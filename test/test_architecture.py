@@ -47,15 +47,24 @@ ALLOWED = {
 """Part of the package -> the other parts that it may import."""
 SUBFOLDERS: dict[str, set[str]] = {
     "datasets/streets": set(),
-    "evaluation/page": {"report", "worst"},
-    "learning/hf": {"mask2former"},
-    "learning/in_graph": set(),
-    "learning/kmax": {"specs"},
-    "learning/panoptic_fcn": {"dense_things", "recipe"},
-    "learning/video_knet": {"recipe"},
+    "evaluation/page": set(),
+    "learning/data": set(),
+    "learning/export": {"training"},
+    "learning/hf": {"export"},
+    "learning/in_graph": {"data"},
+    "learning/kmax": {"data", "export", "kmeans", "training"},
+    "learning/kmeans": {"data", "export", "panoptic_fcn", "training"},
+    "learning/panoptic_fcn": {"data", "export", "kmeans", "training"},
+    "learning/tracking": {"data"},
+    "learning/training": {"data", "kmeans"},
+    "learning/video_knet": {"data", "export", "kmeans", "training"},
     "trackers/hierarchical": set(),
 }
-"""Folder inside a part -> the other modules of that part that may import it. It may import any of them."""
+"""Folder inside a part -> the other folders of that part that it may import."""
+IMPORTED_BY = {"datasets/streets": set(), "evaluation/page": {"report", "worst"}, "trackers/hierarchical": set()}
+"""Folder inside a part -> the other modules of that part that may import it."""
+BOTH_WAYS = {("kmeans", "panoptic_fcn"), ("training", "kmeans")}
+"""Pairs of folders of learning/ that use modules of each other; no imports of modules form a cycle there either."""
 ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning"}
 ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch"), "ros")
 ONLY_IN["cyclonedds"] = "live"
@@ -99,11 +108,28 @@ def test_every_subfolder_is_listed():
 
 
 @pytest.mark.parametrize("folder", SUBFOLDERS)
-def test_subfolders_are_imported_by_few_modules_and_not_by_each_other(folder):
-    """Imports inside functions count too; modules of other parts are checked above."""
+def test_subfolders_import_only_their_siblings_that_are_listed(folder):
+    """Imports inside functions count too; those of other parts are checked above."""
+    prefix = f"vps_ros.{part(PACKAGE / folder)}."
+    siblings = {Path(other).name for other in SUBFOLDERS if part(PACKAGE / other) == part(PACKAGE / folder)}
+    allowed = SUBFOLDERS[folder] | {Path(folder).name}
+    for path in (PACKAGE / folder).rglob("*.py"):
+        used = {name.removeprefix(prefix).partition(".")[0] for name in imports(path) if name.startswith(prefix)}
+        assert used & siblings <= allowed, f"{path.relative_to(PACKAGE)}: imports {used & siblings - allowed}"
+
+
+def test_imports_between_subfolders_point_one_way():
+    graph = {Path(folder).name: set(others) for folder, others in SUBFOLDERS.items()}
+    for folder, other in BOTH_WAYS:
+        graph[folder].remove(other)
+    TopologicalSorter(graph).prepare()
+
+
+@pytest.mark.parametrize("folder", IMPORTED_BY)
+def test_few_modules_import_a_subfolder(folder):
     package = f"vps_ros.{folder.replace('/', '.')}"
     for path in (PACKAGE / part(PACKAGE / folder)).rglob("*.py"):
-        if (PACKAGE / folder) in path.parents or path.stem in SUBFOLDERS[folder]:
+        if (PACKAGE / folder) in path.parents or path.stem in IMPORTED_BY[folder]:
             continue
         used = [name for name in imports(path) if name == package or name.startswith(f"{package}.")]
         assert not used, f"{path.relative_to(PACKAGE)} must not import {used[0]}"

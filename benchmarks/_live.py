@@ -1,4 +1,4 @@
-"""The processes of the live benchmarks: `python -m benchmarks._live camera|host ...` on the wire of ROS_DOMAIN_ID."""
+"""The processes of the live benchmarks: `python -m benchmarks._live camera|host ...` in the domain of ROS_DOMAIN_ID."""
 
 from __future__ import annotations
 

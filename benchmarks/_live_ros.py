@@ -1,4 +1,4 @@
-"""The rclpy node as host: `python -m benchmarks._live_ros MODEL OUT` on the wire of ROS_DOMAIN_ID."""
+"""The rclpy node as host: `python -m benchmarks._live_ros MODEL OUT` in the domain of ROS_DOMAIN_ID."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def missing() -> str:
         return "rclpy is missing"
     if importlib.util.find_spec("vps_ros.msg") is None:
         return "no workspace with vps_ros is sourced"
-    # The wire of a benchmark is kept apart from others by Cyclone's own means.
+    # The private domain of a benchmark needs a setting of Cyclone DDS.
     return "" if os.environ.get("RMW_IMPLEMENTATION") == CYCLONE else f"RMW_IMPLEMENTATION is not {CYCLONE}"
 
 

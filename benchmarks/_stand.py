@@ -1,4 +1,4 @@
-"""A camera, a host and a listener, each a process of its own on a private wire, and what came out."""
+"""A camera, a host and a listener, each a process of its own in a private DDS domain, and the result."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Run:
 
 
 @contextmanager
-def private_wire():
-    """Environment variables of a wire on the loopback interface that nobody else is on.
+def private_domain():
+    """Environment variables of a private DDS domain on the loopback interface.
 
     With the receive buffer that docs/ros.md advises for large images, which `vps-ros live` has by itself.
     """

@@ -37,10 +37,10 @@ def run(progress) -> dict:
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
     from benchmarks._live_ros import missing
-    from benchmarks._stand import measure, private_wire, street_images
+    from benchmarks._stand import measure, private_domain, street_images
 
     runs, lacking = [], missing()
-    with tempfile.TemporaryDirectory() as room, private_wire():
+    with tempfile.TemporaryDirectory() as room, private_domain():
         folder = Path(room)
         plan = [(size, *one) for size in SIZES for one in RUNS + (() if lacking else RUNS_OF_ROS)]
         images = {size: street_images(progress, folder, size, DISTINCT) for size in SIZES}

@@ -22,10 +22,10 @@ def run(progress) -> dict:
     """Samples of every few seconds; {"skipped": why} where cyclonedds is missing."""
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
-    from benchmarks._stand import measure, private_wire, street_images
+    from benchmarks._stand import measure, private_domain, street_images
 
     minutes = float(os.environ.get("VPS_ROS_SOAK_MINUTES", MINUTES))
-    with tempfile.TemporaryDirectory() as room, private_wire():
+    with tempfile.TemporaryDirectory() as room, private_domain():
         images = street_images(progress, Path(room), SIZE, DISTINCT)
         for _ in progress(range(1), f"{minutes:g} minutes", 1):
             one = measure(Path(room), images, HZ, 60 * minutes)

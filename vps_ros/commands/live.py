@@ -1,4 +1,4 @@
-"""`vps-ros live`: the node on the ROS 2 wire, without ROS."""
+"""`vps-ros live`: the node over DDS, without ROS."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vps_ros.live.worker import Worker
 from vps_ros.shipped import model_path
 
 DESCRIPTION = (
-    "Track every object that a camera sees: subscribes to its images on the ROS 2 wire (DDS) and publishes what the "
-    "node of ROS would, without ROS. Only the newest image is ever worked on. Runs until interrupted."
+    "Track every object that a camera sees: subscribe to its images over DDS, as ROS 2 does, and publish what the ROS "
+    "node publishes. ROS is not needed. Only the newest image is processed. Runs until interrupted."
 )
 EXAMPLES = [
     "vps-ros live --image /camera/image_raw",
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="TOPIC",
-        help="image topic, raw or compressed; NAME=TOPIC, again and again, for several cameras that share a model",
+        help="image topic, raw or compressed; NAME=TOPIC, repeated, for several cameras that share a model",
     )
     add_dds_flags(parser)
-    parser.add_argument("--name", default="vps", help="name of the node, under which its topics are (default: vps)")
+    parser.add_argument("--name", default="vps", help="name of the node and prefix of its topics (default: vps)")
     parser.add_argument("--json", metavar="F", help="write the figures as JSON at the end")
     parser.add_argument("--force", action="store_true", help="replace a JSON file that exists")
     add_parameter_flags(parser, Config, LiveConfig)

@@ -24,7 +24,7 @@ from vps_ros.learning.export import verify  # noqa: E402
 from vps_ros.learning.export.onnx_file import OUTPUTS  # noqa: E402
 from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
 from vps_ros.learning.hf.classes import classes_of  # noqa: E402
-from vps_ros.learning.hf.export import TASK, AsDecided, Imported  # noqa: E402
+from vps_ros.learning.hf.export import TASK, DeployedCheckpoint, WithFixedAttention  # noqa: E402
 from vps_ros.learning.hf.families import FAMILIES  # noqa: E402
 from vps_ros.online import OnlinePanoptic  # noqa: E402
 from vps_ros.segmenters import load_segmenter, postprocess  # noqa: E402
@@ -230,7 +230,7 @@ def test_decisions_at_the_border_do_not_count_as_differences(imported, tmp_path)
     spec = imported.segmenter.card.input
     c = open_checkpoint(str(imported.path.parent / "checkpoint"))
     task = c.tokens(TASK, 77) if family.task else None
-    network = Imported(imported.model, family, classes_of(c), spec, task).eval()
+    network = DeployedCheckpoint(imported.model, family, classes_of(c), spec, task).eval()
     found = {}
     for threshold in (0.505, 0.9):
         graph = onnx.load(str(imported.path))
@@ -242,7 +242,7 @@ def test_decisions_at_the_border_do_not_count_as_differences(imported, tmp_path)
         onnx.save(graph, path)
         images = verify.probes(spec.height, spec.width)
         plain = verify.differences(network, path, images, OUTPUTS)
-        found[threshold] = AsDecided(network, path, *family.decides(imported.model)).differences(images)
+        found[threshold] = WithFixedAttention(network, path, *family.decides(imported.model)).differences(images)
         assert max(one.largest for one in plain) > verify.TOLERANCE
         assert max(one.largest for one in found[threshold][:-1]) < verify.TOLERANCE
     near, far = (found[t][-1] for t in (0.505, 0.9))

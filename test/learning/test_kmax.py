@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 from support import SUPPORT, kmax_small  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture, published  # noqa: E402
-from vps_ros.learning.kmax.checkpoint import load, published_names, recognise  # noqa: E402
+from vps_ros.learning.kmax.checkpoint import infer_architecture, load, published_names  # noqa: E402
 from vps_ros.learning.kmax.layers import AxisAttention, DropPath  # noqa: E402
 from vps_ros.learning.kmax.model import KMaxDeepLab, KMeansLayer, void_prior  # noqa: E402
 
@@ -56,7 +56,7 @@ def test_every_published_tensor_has_its_place(which):
 @pytest.mark.parametrize("data", ["coco", "cityscapes", "ade20k"])
 def test_the_architecture_is_told_by_the_tensors(data, backbone):
     a = published(data, backbone)
-    found = recognise(shapes_of(a), "file")
+    found = infer_architecture(shapes_of(a), "file")
     assert found.backbone_name == backbone
     # How much training left out is in no tensor.
     told = {**vars(a), "drop_path": found.drop_path, "backbone": found.backbone}
@@ -166,7 +166,7 @@ def test_a_query_is_moved_by_the_sum_of_its_pixels():
     with torch.no_grad():
         _, prediction = layer(queries, feature)
         values = layer.pixel_value(layer.pixel_in(torch.nn.functional.gelu(feature)))[0].flatten(1)
-        layer.given = torch.zeros(1, 1, 12, dtype=torch.int64)
+        layer.fixed_assignment = torch.zeros(1, 1, 12, dtype=torch.int64)
         layer(queries, feature)
     best = prediction.masks[0].flatten(1).argmax(0)
     for query in range(8):

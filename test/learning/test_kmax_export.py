@@ -18,7 +18,7 @@ from vps_ros.config import Config  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning.export import verify  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture  # noqa: E402
-from vps_ros.learning.kmax.export import FILL, LARGEST, AsAssigned, Padded, card_of, import_checkpoint  # noqa: E402
+from vps_ros.learning.kmax.export import FILL, LARGEST, Padded, WithFixedAssignments, card_of, import_checkpoint  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec, Thresholds  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
@@ -145,12 +145,12 @@ def test_the_file_is_held_to_its_own_assignments(model, exported):
     """A file of other weights is told from rounding by both: what it computes, and what it chooses."""
     images = verify.probes(HEIGHT, WIDTH)[:1]
     spec = InputSpec(HEIGHT, WIDTH)
-    found = AsAssigned(Padded(model, spec).eval(), exported).differences(images)
+    found = WithFixedAssignments(Padded(model, spec).eval(), exported).differences(images)
     assert [one.name for one in found] == ["class_logits", "mask_logits", "query_embeddings", "assignments"]
     verify.demand(found, "the same")
-    assert all(layer.given is None for layer in model.layers)
+    assert all(layer.fixed_assignment is None for layer in model.layers)
     other = kmax_small.network(model.architecture).float()
-    found = AsAssigned(Padded(other, spec).eval(), exported).differences(images)
+    found = WithFixedAssignments(Padded(other, spec).eval(), exported).differences(images)
     assert min(one.largest for one in found) > 0.05
     with pytest.raises(RuntimeError, match="nothing was written"):
         verify.demand(found, "another")

@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 from support import SUPPORT  # noqa: E402
 from vps_ros.learning.data.targets import Targets  # noqa: E402
 from vps_ros.learning.kmax import losses  # noqa: E402
-from vps_ros.learning.kmax.losses import CITYSCAPES_LOSSES, KMaxLosses, total_loss, wanted  # noqa: E402
+from vps_ros.learning.kmax.losses import CITYSCAPES_LOSSES, KMaxLosses, match_targets, total_loss  # noqa: E402
 from vps_ros.learning.kmax.model import Output, Prediction  # noqa: E402
 
 REFERENCE = json.loads((SUPPORT / "kmax_reference.json").read_text())["losses"]
@@ -85,15 +85,15 @@ def perfect(sure=30.0):
 
 def test_what_is_right_costs_nothing():
     prediction, targets = perfect()
-    want = wanted(prediction, targets, 1e-5)
-    assert want.matching.tolist() == [[2, 0]]
-    assert want.classes.tolist() == [[0, 2, 1]]
-    torch.testing.assert_close(want.class_weight, torch.ones(1, 3))
-    torch.testing.assert_close(want.mask_weight, torch.ones(1, 2))
+    matched = match_targets(prediction, targets, 1e-5)
+    assert matched.matching.tolist() == [[2, 0]]
+    assert matched.classes.tolist() == [[0, 2, 1]]
+    torch.testing.assert_close(matched.class_weight, torch.ones(1, 3))
+    torch.testing.assert_close(matched.mask_weight, torch.ones(1, 2))
     # Ten cells; six and two of them belong to the segments, and void counts as one.
-    assert want.rarity[0, 0].tolist() == pytest.approx([10 / 6] * 3 + [5, 10])
-    assert losses.class_loss(prediction.classes, want).item() == pytest.approx(0, abs=1e-6)
-    dice, identity = losses.mask_losses(prediction.masks, want)
+    assert matched.rarity[0, 0].tolist() == pytest.approx([10 / 6] * 3 + [5, 10])
+    assert losses.class_loss(prediction.classes, matched).item() == pytest.approx(0, abs=1e-6)
+    dice, identity = losses.mask_losses(prediction.masks, matched)
     assert dice.item() == pytest.approx(0, abs=1e-6)
     assert identity.item() == pytest.approx(0, abs=1e-6)
 
@@ -103,28 +103,28 @@ def test_void_pixels_are_nobodys_mistake():
     prediction, targets = perfect()
     claimed = prediction._replace(masks=prediction.masks.clone())
     claimed.masks[:, :, :, 4] = torch.tensor([5.0, 1.0, -3.0])[:, None]
-    want = wanted(claimed, targets, 1e-5)
+    matched = match_targets(claimed, targets, 1e-5)
     for one, other in zip(
-        losses.mask_losses(claimed.masks, want), losses.mask_losses(prediction.masks, want), strict=True
+        losses.mask_losses(claimed.masks, matched), losses.mask_losses(prediction.masks, matched), strict=True
     ):
         torch.testing.assert_close(one, other)
     # Query 1 has the void column still with the share that softmax leaves it, all of which is void.
-    assert want.class_weight[0, 1].item() == pytest.approx(1, abs=1e-3)
+    assert matched.class_weight[0, 1].item() == pytest.approx(1, abs=1e-3)
 
 
 def test_class_term_by_hand():
     """Uniform logits over three: each costs log 3, times 0.75 where real and 0.25 where void, times its weight."""
     prediction, targets = perfect()
-    want = wanted(prediction, targets, 1e-5)._replace(class_weight=torch.tensor([[0.5, 1.0, 0.25]]))
+    matched = match_targets(prediction, targets, 1e-5)._replace(class_weight=torch.tensor([[0.5, 1.0, 0.25]]))
     expected = math.log(3) * (0.75 * 0.5 + 0.25 * 1 + 0.75 * 0.25) / 3
-    assert losses.class_loss(torch.zeros(1, 3, 3), want).item() == pytest.approx(expected)
+    assert losses.class_loss(torch.zeros(1, 3, 3), matched).item() == pytest.approx(expected)
 
 
 def test_mask_terms_by_hand():
     """Uniform masks of three queries: a third of each cell. Void is left out of both."""
     prediction, targets = perfect()
-    want = wanted(prediction, targets, 1e-5)._replace(mask_weight=torch.tensor([[1.0, 0.5]]))
-    dice, identity = losses.mask_losses(torch.zeros(1, 3, 2, 5), want)
+    matched = match_targets(prediction, targets, 1e-5)._replace(mask_weight=torch.tensor([[1.0, 0.5]]))
+    dice, identity = losses.mask_losses(torch.zeros(1, 3, 2, 5), matched)
     # Eight cells in sight, a third of each: 8/3; two of six and 2/3 of two overlap; one is added to both sides.
     first = 1 - (2 * 6 / 3 + 1) / (8 / 3 + 6 + 1)
     second = 1 - (2 * 2 / 3 + 1) / (8 / 3 + 2 + 1)
@@ -135,8 +135,8 @@ def test_mask_terms_by_hand():
 def test_discrimination_by_hand():
     """All ten pixels are drawn; the features of the two segments are at right angles, as are those of void."""
     prediction, targets = perfect()
-    want = wanted(prediction, targets, 1e-5)
-    found = losses.discrimination_loss(prediction.pixels, want, KMaxLosses(), torch.Generator())
+    matched = match_targets(prediction, targets, 1e-5)
+    found = losses.discrimination_loss(prediction.pixels, matched, KMaxLosses(), torch.Generator())
     e = math.exp(1 / 0.3)
     # Of six alike, four are others; of two alike, eight are.
     six, two = (-math.log(e / (n * e + 10 - n)) for n in (6, 2))
@@ -165,11 +165,11 @@ def test_more_segments_than_queries():
     masks = torch.full((1, 2, 1, 6), -9.0)
     masks[0, 0, 0, :2] = masks[0, 1, 0, 4:] = 9
     classes = torch.tensor([[[9.0, 0, 0], [0, 9.0, 0]]])
-    want = wanted(Prediction(classes, masks, torch.zeros(1, 2, 1, 6)), targets, 1e-5)
-    assert want.matching.tolist() == [[0, -1, 1]]
-    assert want.segments.tolist() == [[[0, 0, -1, -1, 2, 2]]]
-    assert want.mask_weight[0, 1] == 0
-    dice, identity = losses.mask_losses(masks, want)
+    matched = match_targets(Prediction(classes, masks, torch.zeros(1, 2, 1, 6)), targets, 1e-5)
+    assert matched.matching.tolist() == [[0, -1, 1]]
+    assert matched.segments.tolist() == [[[0, 0, -1, -1, 2, 2]]]
+    assert matched.mask_weight[0, 1] == 0
+    dice, identity = losses.mask_losses(masks, matched)
     assert identity.item() == pytest.approx(0, abs=1e-6)
     assert dice.item() == pytest.approx(0, abs=1e-6)
 

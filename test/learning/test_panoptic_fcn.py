@@ -17,7 +17,7 @@ pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from support.fcn_small import SMALL, TOY  # noqa: E402
 from vps_ros.learning.data.targets import make_targets, stack  # noqa: E402
-from vps_ros.learning.panoptic_fcn.architecture import Architecture, LossWeights, limits  # noqa: E402
+from vps_ros.learning.panoptic_fcn.architecture import Architecture, LossWeights, default_thresholds  # noqa: E402
 from vps_ros.learning.panoptic_fcn.assignment import heat_maps, levels_of, positives, radius, truth_of  # noqa: E402
 from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
     answers,
@@ -29,7 +29,7 @@ from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
     peaks,
     smoothed,
 )
-from vps_ros.learning.panoptic_fcn.layers import Deformable  # noqa: E402
+from vps_ros.learning.panoptic_fcn.layers import DeformableConv  # noqa: E402
 from vps_ros.learning.panoptic_fcn.losses import dice, focal, total_loss  # noqa: E402
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN  # noqa: E402
 from vps_ros.learning.training.optimizer import Optimizers  # noqa: E402
@@ -281,7 +281,7 @@ class TestScores:
             )
             found = answers(model, output)
         outputs = {name: value.numpy() for name, value in found._asdict().items()}
-        rule = replace(limits(a, 64, 32), stuff_area=8)
+        rule = replace(default_thresholds(a, 64, 32), stuff_area=8)
         seen = from_logits(outputs, fit(InputSpec(32, 64), 32, 64), TOY, rule, "sigmoid")
         assert seen.class_ids.tolist() == [4, 0]
         # The score of the peak times the mean probability in its mask; stuff has less than any thing that is kept.
@@ -292,13 +292,13 @@ class TestScores:
 class TestDeformable:
     def test_without_offsets_it_is_a_convolution(self):
         torch.manual_seed(0)
-        layer, x = Deformable(3, 4, True), torch.randn(2, 3, 5, 7)
+        layer, x = DeformableConv(3, 4, True), torch.randn(2, 3, 5, 7)
         with torch.no_grad():
             plain = torch.nn.functional.conv2d(x, layer.weight / 2, layer.bias, padding=1)
         torch.testing.assert_close(layer(x), plain, atol=1e-5, rtol=1e-5)
 
     def test_samples_are_moved_and_weighted(self):
-        layer, x = Deformable(1, 1, False), torch.arange(20.0).reshape(1, 1, 4, 5)
+        layer, x = DeformableConv(1, 1, False), torch.arange(20.0).reshape(1, 1, 4, 5)
         with torch.no_grad():
             layer.weight.zero_()
             layer.weight[0, 0, 1, 1] = 1

@@ -18,7 +18,7 @@ pytest.importorskip("onnx", reason="onnx is of the [train] extra")
 
 from support.fcn_small import CITYSCAPES, checkpoint, picture, published_architecture, published_shapes, thin  # noqa: E402
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, Architecture  # noqa: E402
-from vps_ros.learning.panoptic_fcn.checkpoint import load, recognise  # noqa: E402
+from vps_ros.learning.panoptic_fcn.checkpoint import infer_architecture, load  # noqa: E402
 from vps_ros.taxonomies import ALL  # noqa: E402
 
 REFERENCE = json.loads((SUPPORT / "fcn_reference.json").read_text())
@@ -66,7 +66,7 @@ def test_shapes_tell_the_architecture():
     assert shapes["kernel_head.kernel_head.kernel_head_head_1.weight"] == (256, 258, 3, 3)
     assert shapes["semantic_fpn.p5.4.norm.weight"] == (256,) and "semantic_fpn.p2.0.weight" in shapes
     assert shapes["thing_generator.embed_extractor.weight"] == (64, 256, 1, 1)
-    found = recognise(shapes, "test")
+    found = infer_architecture(shapes, "test")
     assert (found.width, found.deformable, found.feature_deformable, found.feature_convs) == (256, True, False, 3)
 
 

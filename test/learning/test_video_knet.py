@@ -27,10 +27,10 @@ from support.knet_pairs import (  # noqa: E402
     trained,
 )
 from vps_ros.learning.data.targets import Targets  # noqa: E402
-from vps_ros.learning.video_knet.architecture import RULE, LossWeights, limits  # noqa: E402
-from vps_ros.learning.video_knet.layers import AdaptiveUpdate, Exchange, group, masks_of, membership  # noqa: E402
+from vps_ros.learning.video_knet.architecture import THRESHOLDS, LossWeights, default_thresholds  # noqa: E402
+from vps_ros.learning.video_knet.layers import AdaptiveUpdate, KernelAttention, mask_logits, masked_mean, membership  # noqa: E402
 from vps_ros.learning.video_knet.losses import (  # noqa: E402
-    Truth,
+    GroundTruth,
     class_term,
     dice,
     focal,
@@ -39,7 +39,7 @@ from vps_ros.learning.video_knet.losses import (  # noqa: E402
     matched_things,
     pair_loss,
 )
-from vps_ros.learning.video_knet.model import UNLIKELY, State, VideoKNet, class_logits, kept_things  # noqa: E402
+from vps_ros.learning.video_knet.model import IMPOSSIBLE_LOGIT, State, VideoKNet, class_logits, kept_things  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec  # noqa: E402
 from vps_ros.segmenters.postprocess import from_logits  # noqa: E402
 from vps_ros.segmenters.preprocess import fit  # noqa: E402
@@ -60,13 +60,13 @@ class TestParts:
     def test_grouped_features_are_means_that_vanish_with_the_mask(self):
         pixels = torch.tensor([[[1.0, 2.0, 30.0], [0.0, 4.0, 50.0]]])
         members = torch.tensor([[[1.0, 1.0, 0.0], [0.0, 0.0, 0.0]]])
-        assert group(members, pixels).flatten().tolist() == pytest.approx([1, 4 / 3, 0, 0])
+        assert masked_mean(members, pixels).flatten().tolist() == pytest.approx([1, 4 / 3, 0, 0])
 
     def test_masks_are_scaled_products_and_one_number_of_the_kernel(self):
         pixels = torch.tensor([[[1.0, 2.0], [3.0, 4.0], [0.0, 0.0], [0.0, 0.0]]])
         kernel = torch.tensor([[[2.0, 1.0, 9.0, 9.0, -7.0]]])
-        assert masks_of(kernel, pixels).tolist() == [[[5 / 2 - 7, 8 / 2 - 7]]]
-        assert masks_of(kernel[..., :4], pixels).tolist() == [[[5 / 2, 8 / 2]]]
+        assert mask_logits(kernel, pixels).tolist() == [[[5 / 2 - 7, 8 / 2 - 7]]]
+        assert mask_logits(kernel[..., :4], pixels).tolist() == [[[5 / 2, 8 / 2]]]
 
     def test_closed_gates_leave_nothing_and_open_ones_add(self):
         torch.manual_seed(0)
@@ -83,7 +83,7 @@ class TestParts:
 
     def test_attention_is_that_of_torch(self):
         torch.manual_seed(0)
-        ours = Exchange(SMALL).eval()
+        ours = KernelAttention(SMALL).eval()
         theirs = torch.nn.MultiheadAttention(SMALL.dim, SMALL.heads, batch_first=True)
         with torch.no_grad():
             theirs.in_proj_weight.copy_(torch.cat([p.weight for p in (ours.query, ours.key, ours.value)]))
@@ -114,7 +114,7 @@ class TestNetwork:
         output = model(images())
         assert [tuple(p.masks.shape) for p in output.stages] == [(4, 4 + 11, H // 4, W // 4)] * 2
         assert output.embeddings.shape == (4, 15, 16)
-        possible = output.stages[-1].classes > UNLIKELY
+        possible = output.stages[-1].classes > IMPOSSIBLE_LOGIT
         assert torch.equal(possible[:, :4], torch.from_numpy(CITYSCAPES.isthing).expand(4, 4, -1))
         stuff = possible[0, 4:].nonzero()
         assert stuff[:, 0].tolist() == list(range(11))
@@ -169,13 +169,13 @@ class TestNetwork:
         # Of one thing alone there is nothing to choose in linking.
         pair = [(image, semantic, number + (semantic == SKY)) for image, semantic, number in (BRIGHT, AFTER_BRIGHT)]
         pair = [(image, np.where(semantic == SKY, PERSON, semantic), number) for image, semantic, number in pair]
-        pair_loss(model, model.look(images(pair)), targets(pair), LossWeights()).total.backward()
+        pair_loss(model, model.encode(images(pair)), targets(pair), LossWeights()).total.backward()
         idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert idle == []
 
     def test_the_second_frame_teaches_the_first(self):
         model = fresh().train()
-        found = pair_loss(model, model.look(images()), targets(), LossWeights())
+        found = pair_loss(model, model.encode(images()), targets(), LossWeights())
         (gradient,) = torch.autograd.grad(found.after.stages[-1].masks.sum(), found.before.state.inputs)
         assert gradient.abs().sum() > 0
 
@@ -194,9 +194,9 @@ class TestWhatIsKept:
         masks[0, 3, 7:] = 5.0
         # The second loses all it claims to the first; the third is doubtful; the fourth is stuff.
         scores = torch.tensor([[0.9, 0.8, 0.2, 0.9]])
-        assert kept_things(scores, masks, isthing, RULE).tolist() == [[1, 0, 0, 0]]
+        assert kept_things(scores, masks, isthing, THRESHOLDS).tolist() == [[1, 0, 0, 0]]
         scores[0, 2] = 0.3
-        assert kept_things(scores, masks, isthing, RULE).tolist() == [[1, 0, 1, 0]]
+        assert kept_things(scores, masks, isthing, THRESHOLDS).tolist() == [[1, 0, 1, 0]]
 
     @settings(max_examples=40, deadline=None)
     @given(st.integers(0, 10_000))
@@ -204,32 +204,32 @@ class TestWhatIsKept:
         """On images as large as the masks both see the same pixels."""
         rng = np.random.default_rng(seed)
         h, w, things = 6, 9, int(CITYSCAPES.isthing.sum())
-        classes = np.full((12, 19), UNLIKELY, np.float32)
+        classes = np.full((12, 19), IMPOSSIBLE_LOGIT, np.float32)
         thing_columns = np.flatnonzero(CITYSCAPES.isthing)
         classes[:8, thing_columns] = rng.normal(-1, 2, (8, things))
         classes[range(8, 12), np.flatnonzero(~CITYSCAPES.isthing)[:4]] = rng.normal(0, 2, 4)
         masks = rng.normal(0, 2, (12, h, w)).astype(np.float32)
         classes, masks = torch.from_numpy(classes)[None], torch.from_numpy(masks)[None]
-        kept = kept_things(classes.amax(2).sigmoid(), masks.flatten(2), torch.arange(12) < 8, RULE)
+        kept = kept_things(classes.amax(2).sigmoid(), masks.flatten(2), torch.arange(12) < 8, THRESHOLDS)
         outputs = {
             "class_logits": class_logits(classes).numpy(),
             "mask_logits": masks.numpy(),
             "query_embeddings": np.eye(12, dtype=np.float32)[None],
         }
-        found = from_logits(outputs, fit(InputSpec(h, w), h, w), CITYSCAPES, RULE, "sigmoid")
+        found = from_logits(outputs, fit(InputSpec(h, w), h, w), CITYSCAPES, THRESHOLDS, "sigmoid")
         of_things = found.embeddings[found.is_thing].argmax(1)
         assert sorted(of_things.tolist()) == kept[0].nonzero()[:, 0].tolist()
 
     def test_the_least_stuff_grows_with_the_image(self):
-        assert limits(1242, 375).stuff_area == 4096
-        assert limits(621, 375).stuff_area == 2048
-        assert limits(1242, 375) == replace(RULE, stuff_area=4096)
+        assert default_thresholds(1242, 375).stuff_area == 4096
+        assert default_thresholds(621, 375).stuff_area == 2048
+        assert default_thresholds(1242, 375) == replace(THRESHOLDS, stuff_area=4096)
 
 
 def truth_of(segments, classes, tracks):
-    """Truth of one image of one row of cells."""
+    """GroundTruth of one image of one row of cells."""
     segments = torch.tensor(segments)[None, None]
-    return Truth.of(Targets(segments, torch.tensor(classes)[None], torch.tensor(tracks)[None], segments))
+    return GroundTruth.of(Targets(segments, torch.tensor(classes)[None], torch.tensor(tracks)[None], segments))
 
 
 class TestLosses:
@@ -276,7 +276,7 @@ class TestLosses:
             torch.zeros(2, 1, dtype=torch.long),
             torch.tensor([[[10] * 16] * 8, [[-1] * 16] * 8]),
         )
-        found = pair_loss(model, model.look(images()[:2]), empty, LossWeights())
+        found = pair_loss(model, model.encode(images()[:2]), empty, LossWeights())
         found.total.backward()
         assert torch.isfinite(found.total) and float(found.parts["track"]) == 0
 
@@ -357,5 +357,5 @@ def segmented(output, image):
         "mask_logits": final.masks[image : image + 1].numpy(),
         "query_embeddings": output.embeddings[image : image + 1].numpy(),
     }
-    found = from_logits(outputs, fit(InputSpec(H, W), H, W), CITYSCAPES, limits(W, H), "sigmoid")
+    found = from_logits(outputs, fit(InputSpec(H, W), H, W), CITYSCAPES, default_thresholds(W, H), "sigmoid")
     return np.append(255, found.class_ids).astype(np.uint8)[found.map]

@@ -32,11 +32,11 @@ from support.knet_pairs import (  # noqa: E402
     trained,
 )
 from vps_ros.learning.export.verify import open_session  # noqa: E402
-from vps_ros.learning.video_knet.architecture import limits  # noqa: E402
+from vps_ros.learning.video_knet.architecture import default_thresholds  # noqa: E402
 from vps_ros.learning.video_knet.export import Recurrent, export  # noqa: E402
-from vps_ros.learning.video_knet.model import NAMES, VideoKNet  # noqa: E402
+from vps_ros.learning.video_knet.model import STATE_INPUTS, VideoKNet  # noqa: E402
 
-CARD = card(limits(W, H))
+CARD = card(default_thresholds(W, H))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ class TestTheFile:
 
     def test_inspect_tells_its_state(self, path):
         found = describe_model(str(path))
-        assert not found.problem and [t.name for t in found.inputs] == ["image", *NAMES]
+        assert not found.problem and [t.name for t in found.inputs] == ["image", *STATE_INPUTS]
 
     def test_five_frames_are_those_of_torch(self, path):
         deployed = Recurrent(trained()[0], CARD).eval()
@@ -99,7 +99,7 @@ class TestTheFile:
         with torch.no_grad():
             for image in (BRIGHT[0], AFTER_BRIGHT[0], noise, DARK[0], AFTER_DARK[0]):
                 ours = deployed(torch.from_numpy(image)[None], *state)
-                got = session.run(None, {"image": image[None], **dict(zip(NAMES, theirs, strict=True))})
+                got = session.run(None, {"image": image[None], **dict(zip(STATE_INPUTS, theirs, strict=True))})
                 for a, b in zip(got, ours, strict=True):
                     np.testing.assert_allclose(a, b.numpy(), atol=1e-4, rtol=1e-4)
                 state, theirs = ours[3:], got[3:]
@@ -111,8 +111,8 @@ def test_its_state_stays_outside_of_what_post_processing_replaces(path, either):
     sessions = [onnxruntime.InferenceSession(str(p), providers=["CPUExecutionProvider"]) for p in (path, either)]
     inputs = [{t.name: t.shape for t in one.get_inputs()} for one in sessions]
     outputs = [{t.name: t.shape for t in one.get_outputs() if t.name.startswith("next_")} for one in sessions]
-    assert inputs[0] == inputs[1] and set(inputs[1]) == {"image", *NAMES}
-    assert outputs[0] == outputs[1] and len(outputs[1]) == len(NAMES)
+    assert inputs[0] == inputs[1] and set(inputs[1]) == {"image", *STATE_INPUTS}
+    assert outputs[0] == outputs[1] and len(outputs[1]) == len(STATE_INPUTS)
 
 
 class TestTheSegmenter:
@@ -192,7 +192,10 @@ def test_what_is_handed_on_goes_by_the_thresholds_of_the_file(path, tmp_path):
     """Which are those that --tune has found, where it was given: no score reaches one."""
     strict = tmp_path / "strict.onnx"
     export(trained()[0], replace(CARD, thresholds=replace(CARD.thresholds, thing=1.0)), strict)
-    first = {"image": BRIGHT[0][None], **{n: t.numpy() for n, t in zip(NAMES, trained()[0].empty_state(), strict=True)}}
+    first = {
+        "image": BRIGHT[0][None],
+        **{n: t.numpy() for n, t in zip(STATE_INPUTS, trained()[0].empty_state(), strict=True)},
+    }
     kept = [open_session(p).run(["next_state_kept"], first)[0].sum() for p in (path, strict)]
     assert kept[0] >= 1 and kept[1] == 0
 
@@ -201,7 +204,7 @@ class TestWhatIsRefused:
     def test_a_card_that_does_not_fit(self, tmp_path):
         model = VideoKNet(SMALL, CITYSCAPES.isthing)
         for wrong, message in (
-            (card(limits(W, H), size=(W, 33)), "64x33: both sides must be multiples of 32"),
+            (card(default_thresholds(W, H), size=(W, 33)), "64x33: both sides must be multiples of 32"),
             (replace(CARD, taxonomy=replace(CITYSCAPES, classes=CITYSCAPES.classes[:5])), "not the model's 19"),
             (
                 replace(CARD, taxonomy=replace(CITYSCAPES, classes=CITYSCAPES.classes[::-1])),

@@ -71,7 +71,7 @@ def _train() -> tuple[VideoKNet, list[float]]:
     optimizer = torch.optim.AdamW(model.parameters(), 6e-3, weight_decay=1e-4)
     losses = []
     for _ in range(STEPS):
-        found = pair_loss(model, model.look(images()), targets(), LossWeights())
+        found = pair_loss(model, model.encode(images()), targets(), LossWeights())
         optimizer.zero_grad()
         found.total.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -22,7 +22,7 @@ from vps_ros.learning.export.graphs import fold, trace
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed, export
 from vps_ros.learning.export.verify import Difference
 from vps_ros.learning.hf.checkpoint import open_checkpoint
-from vps_ros.learning.hf.export import AsDecided, traceable
+from vps_ros.learning.hf.export import WithFixedAttention, traceable
 from vps_ros.learning.hf.families import FAMILIES, input_spec
 from vps_ros.learning.kinds import Weights
 from vps_ros.learning.kmeans.model import MaskOutput
@@ -157,7 +157,7 @@ class Mask2FormerKind:
             onnx.save(fold(draft), str(draft))
 
         def compare(deployed: Deployed, draft: Path, images: Sequence[NDArray[np.uint8]]) -> Sequence[Difference]:
-            return AsDecided(deployed, draft, *FAMILIES[NAME].decides(network.segmenter)).differences(images)
+            return WithFixedAttention(deployed, draft, *FAMILIES[NAME].decides(network.segmenter)).differences(images)
 
         return export(network, card, path, write, compare)
 

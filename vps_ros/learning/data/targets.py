@@ -52,6 +52,16 @@ class Targets(NamedTuple):
         """The same with every tensor changed."""
         return Targets(*(None if t is None else change(t) for t in self))
 
+    def trimmed(self) -> Targets:
+        """A batch without the rows that none of its images uses; at least one row stays."""
+        rows = max(1, int((self.classes >= 0).sum(1).max()))
+        return self._replace(classes=self.classes[:, :rows], tracks=self.tracks[:, :rows])
+
+    def masks(self) -> Tensor:
+        """float32 [B, M, h, w] of a batch: 1 where a cell belongs to the segment of a row."""
+        rows = torch.arange(self.classes.shape[1], device=self.segments.device)[None, :, None, None]
+        return (self.segments[:, None] == rows).float()
+
 
 def make_targets(
     semantic: NDArray, instance: NDArray, taxonomy: Taxonomy, rows: int, codes: LabelCodes | None = None

@@ -1,4 +1,4 @@
-"""A checkpoint of transformers: its files in a folder, or on the hub."""
+"""A checkpoint of transformers, in a folder or on the hub."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ from vps_ros.errors import InputError
 
 _LEFT_ON_DISK = "model.safetensors or pytorch_model.bin"
 _OF_TRAINING = ("criterion.", "matcher.")
-"""Beginnings of names that only training needs."""
+"""Prefixes of tensors that only training uses."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a checkpoint is, and what its configuration files say.
+    """Location and configuration of a checkpoint.
 
     Attributes:
-        name: as it was given: a folder, or a name of the hub, which may end in @REVISION.
-        source: of that what transformers calls it by.
-        revision: of the hub; None for its newest, and for a folder.
-        commit: that of the hub's files, None for a folder.
+        name: as given by the user: a folder, or a name on the hub, optionally with @REVISION.
+        source: the name without the revision.
+        revision: on the hub; None for the newest one, and for a folder.
+        commit: of the files on the hub; None for a folder.
         config: config.json.
-        processor: preprocessor_config.json, or the image processor of processor_config.json; {} where there is none.
+        processor: preprocessor_config.json, or the image processor of processor_config.json; {} if there is none.
     """
 
     name: str
@@ -59,17 +59,17 @@ class Checkpoint:
 
     @property
     def short(self) -> str:
-        """The last part of its name."""
+        """The last part of the name."""
         return Path(self.source).resolve().name if os.path.isdir(self.source) else self.source.split("/")[-1]
 
     @property
     def words(self) -> set[str]:
-        """Of the last part of its name, in small letters."""
+        """Lower-case words of the last part of the name."""
         return set(re.split(r"[^a-z0-9]+", self.short.lower()))
 
     @property
     def origin(self) -> dict[str, str]:
-        """Where its weights came from, to be recorded in the model."""
+        """Origin of the weights, for the model card."""
         if self.commit is None:
             return {"checkpoint": self.short}
         return {"checkpoint": self.source, "revision": self.commit}
@@ -77,12 +77,12 @@ class Checkpoint:
     def load(self, architecture: str, settings: Mapping[str, Any]) -> nn.Module:
         """The network with its weights, in float32 and eval mode; `settings` replace entries of its configuration.
 
-        Raises InputError when they are missing, incomplete, or of another shape.
+        Raises InputError when the weights are missing, incomplete, or have another shape.
         """
         kind = getattr(transformers, architecture)
-        with _quiet():
+        with _without_logging():
             try:
-                model, told = kind.from_pretrained(
+                model, info = kind.from_pretrained(
                     self.source,
                     revision=self.revision or "main",
                     dtype=torch.float32,
@@ -97,9 +97,9 @@ class Checkpoint:
                 if "no file named" in str(error) or "does not appear to have" in str(error):
                     raise InputError(f"{self}: has no weights ({_LEFT_ON_DISK})") from None
                 raise InputError(f"{self}: its weights cannot be read ({_first_line(error)})") from None
-            except Exception as error:  # safetensors, torch and transformers raise their own kinds
+            except Exception as error:  # safetensors, torch and transformers raise different types
                 raise InputError(f"{self}: its weights do not make a {architecture} ({_first_line(error)})") from None
-        missing = sorted(n for n in told["missing_keys"] if not n.startswith(_OF_TRAINING))
+        missing = sorted(n for n in info["missing_keys"] if not n.startswith(_OF_TRAINING))
         if missing:
             raise InputError(
                 f"{self}: its weights lack {len(missing)} tensors of {architecture}, {missing[0]} among them; it may "
@@ -108,19 +108,19 @@ class Checkpoint:
         return model.eval()
 
     def tokens(self, text: str, length: int) -> torch.Tensor:
-        """int64 [1, length]: the text as its tokenizer writes it, zeros behind.
+        """int64 [1, length]: token ids of the text, padded with zeros.
 
-        Raises InputError when it has no tokenizer.
+        Raises InputError when the checkpoint has no usable tokenizer.
         """
-        with _quiet():
+        with _without_logging():
             try:
                 tokenizer = transformers.AutoTokenizer.from_pretrained(self.source, revision=self.revision or "main")
                 found = tokenizer([text], padding="max_length", max_length=length, truncation=True, return_tensors="pt")
                 ids, mask = found["input_ids"], found["attention_mask"]
-                # Without its files, transformers makes an empty tokenizer, to which every word is unknown.
+                # Without tokenizer files, transformers creates an empty tokenizer that knows no word.
                 read = tokenizer.decode(ids[0][mask[0] == 1], skip_special_tokens=True)
                 reason = "" if "".join(read.split()) == "".join(text.split()) else f"it reads {text!r} as {read!r}"
-            except Exception as error:  # every kind of missing or damaged file has its own
+            except Exception as error:  # the type depends on which file is missing or damaged
                 reason = _first_line(error)
         if reason:
             raise InputError(f"{self}: its tokenizer cannot be used ({reason}); its files belong to the checkpoint")
@@ -128,15 +128,15 @@ class Checkpoint:
 
 
 def open_checkpoint(name: str) -> Checkpoint:
-    """A folder, or a name of the hub.
+    """Opens a folder, or a name on the hub.
 
-    Raises InputError when there is no such thing, the hub cannot be reached, or config.json is missing or damaged.
+    Raises InputError when it does not exist, the hub cannot be reached, or config.json is missing or damaged.
     """
     path = Path(name)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise InputError(f"{name}: {_not_a_folder_of_transformers(path)}")
-        processor = _processor(lambda file: _there(path / file))
+        processor = _processor(lambda file: _existing(path / file))
         return Checkpoint(name, name, None, None, _json(path / "config.json"), processor)
     if path.exists():
         raise InputError(f"{name}: a file; --from hf reads the folder that save_pretrained wrote, or a name of the hub")
@@ -150,7 +150,7 @@ def open_checkpoint(name: str) -> Checkpoint:
     config = fetch("config.json")
     if config is None:
         raise InputError(f"{name}: has no config.json on the hub, so it is no checkpoint of transformers")
-    # The hub's files lie in a folder named after their commit.
+    # The local copy of a hub repository is in a folder named after the commit.
     return Checkpoint(name, source, revision or None, config.parent.name, _json(config), _processor(fetch))
 
 
@@ -160,7 +160,7 @@ def _not_a_folder_of_transformers(path: Path) -> str:
     return "has no config.json, so it is no folder that transformers saved"
 
 
-def _there(path: Path) -> Path | None:
+def _existing(path: Path) -> Path | None:
     return path if path.is_file() else None
 
 
@@ -184,9 +184,9 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _fetch(name: str, source: str, revision: str | None, file: str) -> Path | None:
-    """A file of the hub on this machine; None where the checkpoint has none."""
+    """Local path of a file on the hub; None if the checkpoint does not have it."""
     try:
-        with _quiet():
+        with _without_logging():
             return Path(hf_hub_download(source, file, revision=revision))
     except HFValidationError:
         raise InputError(f"{name}: no such folder, and no name that the hub could have") from None
@@ -208,8 +208,8 @@ def _fetch(name: str, source: str, revision: str | None, file: str) -> Path | No
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers and the hub's library from talking: what matters is checked and said here."""
+def _without_logging() -> Iterator[None]:
+    """Disables log messages and progress bars of transformers and the hub client."""
     hub, level, bars = (
         huggingface_hub.utils.logging.get_verbosity(),
         transformers.logging.get_verbosity(),

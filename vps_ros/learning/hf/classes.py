@@ -1,8 +1,8 @@
-"""Which classes a checkpoint has, and which of them are things.
+"""The taxonomy of a checkpoint: its classes, and which of them are things.
 
-transformers' configurations name classes (`id2label`) but seldom say what is a thing: OneFormer's processor does
-(`metadata`), some files list the stuff (`label_ids_to_fuse`). The rest is known by the data set: its classes stand in
-the checkpoint in the data set's order, or, as in DETR, at the data set's own ids.
+Configurations of transformers name the classes (`id2label`) but rarely say which are things: OneFormer's processor does
+(`metadata`), some files list the stuff classes (`label_ids_to_fuse`). Otherwise a known data set is identified: its
+classes have the order of the data set, or, as in DETR, the ids of the data set as columns.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from vps_ros.taxonomies import ALL, load_taxonomy
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 _ALIKE = 0.75
-"""Share of the named classes that must stand where a data set has them: ADE20K goes by several names for a class."""
+"""Fraction of names that must match a data set; less than 1, because ADE20K has several names per class."""
 _SPARE = 1.5
-"""How many columns there may be for ids up to one: DETR has 250 for COCO's ids up to 200."""
+"""Largest ratio of columns to the highest class id: DETR has 250 columns for COCO's ids up to 200."""
 _GOLDEN = 0.618034
 
 
 class Classes(NamedTuple):
-    """A taxonomy, and for each of its classes the column of the checkpoint's class logits.
+    """A taxonomy, and the column of the class logits for each of its classes.
 
-    Columns that no class has are placeholders; `labels` counts all of them, void not included.
+    Columns without a class are unused; `labels` is the number of all columns, void excluded.
     """
 
     taxonomy: Taxonomy
@@ -39,10 +39,10 @@ def classes_of(checkpoint: Checkpoint, choice: str | None = None) -> Classes:
     """The classes of a checkpoint.
 
     Args:
-        choice: name of a data set's taxonomy, or a JSON file with a list of {id, name, isthing, color}, that names them
-            in place of the checkpoint.
+        choice: name of a taxonomy, or a JSON file with a list of {id, name, isthing, color}, used instead of the
+            names in the checkpoint.
 
-    Raises InputError when nothing says which classes are things, or `choice` does not fit.
+    Raises InputError when it is unknown which classes are things, or `choice` does not fit.
     """
     names = _names(checkpoint)
     if choice is not None:
@@ -86,12 +86,12 @@ def _nameless(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """What is alike in the ways to write one name: of several the first, in small letters."""
+    """A name in normal form: the first of several synonyms, lower case, words separated by spaces."""
     return re.sub(r"[\W_]+", " ", name.split(",")[0].lower()).strip()
 
 
 def _columns(taxonomy: Taxonomy, labels: int) -> tuple[int, ...]:
-    """Where the classes of a data set stand among so many labels: in order, or at their ids; () where neither is."""
+    """Columns of the classes of a data set among `labels` columns: in order, or by class id; () if neither fits."""
     if len(taxonomy) == labels:
         return tuple(range(labels))
     highest = int(taxonomy.ids.max())
@@ -99,7 +99,7 @@ def _columns(taxonomy: Taxonomy, labels: int) -> tuple[int, ...]:
 
 
 def _by_place(names: Sequence[str]) -> Classes | None:
-    """The data set most of whose names stand where the checkpoint has them; of equals the one with more things."""
+    """The data set with the most names in the columns of the checkpoint; the one with more things if several."""
     best, found = (0, 0), None
     for taxonomy in ALL.values():
         pairs = list(zip(_columns(taxonomy, len(names)), taxonomy.classes, strict=False))
@@ -112,17 +112,17 @@ def _by_place(names: Sequence[str]) -> Classes | None:
 
 
 def _by_name(names: Sequence[str]) -> Classes | None:
-    """The smallest data set that has all of these classes, wherever they stand; of equals the one with more things."""
+    """The smallest data set with all of these names in any order; the one with more things if several."""
     for taxonomy in sorted(ALL.values(), key=lambda t: (len(t), -len(t.thing_ids))):
-        there = {_plain(c.name): c for c in taxonomy.classes}
-        mine = [there.get(_plain(name)) for name in names]
-        if all(mine) and len(set(mine)) == len(mine):
+        by_name = {_plain(c.name): c for c in taxonomy.classes}
+        mine = [by_name[plain] for name in names if (plain := _plain(name)) in by_name]
+        if len(mine) == len(names) == len(set(mine)):
             return Classes(Taxonomy(taxonomy.name, tuple(mine)), tuple(range(len(names))), len(names))
     return None
 
 
 def _things(checkpoint: Checkpoint, labels: int) -> set[int] | None:
-    """Columns of things as the checkpoint's own files give them; None where they do not."""
+    """Columns of things according to the files of the checkpoint; None if they do not say."""
     metadata = checkpoint.processor.get("metadata")
     if isinstance(metadata, dict) and isinstance(metadata.get("thing_ids"), list):
         return _numbers(checkpoint, metadata["thing_ids"], labels, "thing_ids")
@@ -144,7 +144,7 @@ def _numbers(checkpoint: Checkpoint, values: Sequence[Any], labels: int, key: st
 
 
 def _own(checkpoint: Checkpoint, names: Sequence[str], things: set[int], known: Classes | None) -> Classes:
-    """The checkpoint's own names and things; colours and ids of a data set that has these classes."""
+    """The names and things of the checkpoint, with colours and ids of a known data set."""
     if known is not None and [c.isthing for c in known.taxonomy.classes] == [i in things for i in known.columns]:
         return known
     used = [i for i, name in enumerate(names) if not _nameless(name)] or list(range(len(names)))
@@ -165,6 +165,6 @@ def _chosen(checkpoint: Checkpoint, names: Sequence[str], choice: str) -> Classe
 
 
 def _colour(i: int) -> tuple[int, int, int]:
-    """A colour for class `i` that differs from those of its neighbours."""
+    """A colour for class `i` that differs from those of adjacent classes."""
     red, green, blue = colorsys.hsv_to_rgb(i * _GOLDEN % 1, 0.5 + 0.5 * (i % 3) / 2, 0.9 - 0.25 * (i % 2))
     return round(255 * red), round(255 * green), round(255 * blue)

@@ -33,12 +33,12 @@ from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 @contextmanager
 def traceable(model: nn.Module) -> Iterator[None]:
-    """While the block runs, the network computes the same in a way that can be traced for images of one size.
+    """Within this context, the network can be traced for one image size; its results do not change.
 
-    Deformable attention (Mask2Former, OneFormer) makes its sampling grid from the sizes of the feature maps. To the
-    tracer these are tensors of integers, whose quotients are float64, and so becomes the grid: ONNX Runtime has no
-    GridSample for it. As plain numbers they make a constant grid of float32. Nothing is padded inside these networks,
-    so the share of each map that is valid is one.
+    Deformable attention (Mask2Former, OneFormer) computes its sampling grid from the sizes of the feature maps. In the
+    tracer these are integer tensors whose quotients are float64, and ONNX Runtime has no GridSample for float64. With
+    Python integers the grid is a float32 constant. There is no padding inside these networks, so the valid ratio of
+    each map is 1.
     """
     changed = []
     for module in model.modules():
@@ -69,46 +69,46 @@ def _all_valid(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
 NAME = "attention"
 
 
-class AsDecided(nn.Module):
-    """A network, uint8 [1, H, W, 3] to a tuple of outputs, that attends where a file does.
+class WithFixedAttention(nn.Module):
+    """A network, uint8 [1, H, W, 3] to a tuple of outputs, that uses the attention masks of a model file.
 
     Args:
-        network: whose part `owner` has the method `method`, called once before each decoder layer and once after the
-            last; it takes, third, the size of the layer's map, and returns mask logits [1, N, h, w] and, behind them,
-            where not to attend, bool [heads, N, cells].
-        path: the model file, in which the latter are the results of Less.
+        network: `method` of its submodule `owner` is called once before each decoder layer and once after the last. Its
+            third argument is the size of the layer's feature map; it returns mask logits [1, N, h, w] and, last, the
+            attention mask, bool [heads, N, cells], true where not to attend.
+        path: the model file, in which the attention masks are the outputs of Less nodes.
     """
 
     def __init__(self, network: nn.Module, path: str | Path, owner: nn.Module, method: str) -> None:
         super().__init__()
         self.network, self._path, self._owner, self._method = network, path, owner, method
-        # Of the logit that was decided otherwise from zero, as a share of the largest of its layer.
-        self._behind = 0.0
+        # Largest magnitude of a logit with a different attention mask, relative to the largest of its layer.
+        self._distance = 0.0
         self._session, self._names = open_telling(path, "Less", onnx.TensorProto.BOOL)
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
-        """How far the file is from the network: each output given where to attend, and that itself."""
+        """Differences of the outputs, for the same attention masks, and of the attention masks themselves."""
         found = differences(self, self._path, images, OUTPUTS)
-        return (*found, Difference(NAME, self._behind, self._behind))
+        return (*found, Difference(NAME, self._distance, self._distance))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         chosen = self._session.run(self._names, {"image": image.numpy()}) if self._names else []
-        with self._given([torch.from_numpy(one) for one in chosen]):
+        with self._with_masks([torch.from_numpy(one) for one in chosen]):
             return self.network(image)
 
     @contextmanager
-    def _given(self, chosen: Sequence[Tensor]) -> Iterator[None]:
+    def _with_masks(self, chosen: Sequence[Tensor]) -> Iterator[None]:
         original, left = getattr(self._owner, self._method), list(chosen)
 
         def decided(*args: object, **named: object) -> tuple[Tensor, ...]:
             *found, own = original(*args, **named)
             if not left:
-                # The call after the last layer, whose decision nobody heeds.
+                # The attention mask after the last layer is not used.
                 return (*found, own)
-            told = left.pop(0)
+            mask = left.pop(0)
             size = named["attention_mask_target_size"] if named else args[2]
-            self._weigh(F.interpolate(found[-1], size=size, mode="bilinear", align_corners=False), own, told)
-            return (*found, told)
+            self._record_distance(F.interpolate(found[-1], size=size, mode="bilinear", align_corners=False), own, mask)
+            return (*found, mask)
 
         setattr(self._owner, self._method, decided)
         try:
@@ -116,25 +116,27 @@ class AsDecided(nn.Module):
         finally:
             delattr(self._owner, self._method)
         if left:
-            raise RuntimeError(f"{self._path}: {len(left)} decisions of the graph are none of the network's")
+            raise RuntimeError(f"{self._path}: {len(left)} attention masks of the graph are not in the network")
 
-    def _weigh(self, logits: Tensor, own: Tensor, told: Tensor) -> None:
-        if own.shape != told.shape:
-            raise RuntimeError(f"{self._path}: attends to {list(told.shape)}, torch to {list(own.shape)}")
-        # All heads attend alike.
-        differs, logits = (own != told)[0], logits.flatten(2)[0]
+    def _record_distance(self, logits: Tensor, own: Tensor, mask: Tensor) -> None:
+        if own.shape != mask.shape:
+            raise RuntimeError(f"{self._path}: attends to {list(mask.shape)}, torch to {list(own.shape)}")
+        # All heads have the same mask.
+        differs, logits = (own != mask)[0], logits.flatten(2)[0]
         if differs.any():
-            self._behind = max(self._behind, float(logits[differs].abs().max() / logits.abs().max().clamp(min=1e-6)))
+            self._distance = max(
+                self._distance, float(logits[differs].abs().max() / logits.abs().max().clamp(min=1e-6))
+            )
 
 
 TASK = "the task is panoptic"
-"""What OneFormer is told, in the words it was trained with."""
+"""Text input of OneFormer, as in its training."""
 
 
-class Imported(Deployed):
-    """A network of transformers as the contract wants it.
+class DeployedCheckpoint(Deployed):
+    """A network of transformers with the interface of the contract.
 
-    Class logits that belong to no class are added to void's, which changes no probability of the others.
+    Logits of unused columns are added to void, which does not change the probabilities of the other classes.
     """
 
     def __init__(
@@ -149,8 +151,8 @@ class Imported(Deployed):
         self.register_buffer("rest", torch.tensor(rest))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        told = {} if self.task is None else {"task_inputs": self.task}
-        found = self._family.read(self.model(pixel_values=self.normalised(image), **told))
+        inputs = {} if self.task is None else {"task_inputs": self.task}
+        found = self._family.read(self.model(pixel_values=self.normalised(image), **inputs))
         logits = found.classes
         if not self._all:
             void = logits[:, :, self.rest].logsumexp(-1, keepdim=True)
@@ -166,15 +168,15 @@ def import_checkpoint(
     taxonomy: str | None = None,
     reporter: Reporter = SILENT,
 ) -> Report:
-    """Writes a model file of the contract, whole or not at all.
+    """Writes a verified model file of the contract.
 
     Args:
-        name: a folder that transformers saved, or a name of its hub, which may end in @REVISION.
-        size: width and height of the input; by default what the checkpoint's processor says.
-        half: compute in float16; inputs and outputs stay as they are.
+        name: a folder that transformers saved, or a name on its hub, optionally with @REVISION.
+        size: width and height of the input; by default that of the processor.
+        half: compute in float16; the types of inputs and outputs do not change.
         taxonomy: see classes_of.
 
-    Raises InputError when the checkpoint cannot be used; RuntimeError when ONNX Runtime computes something else.
+    Raises InputError when the checkpoint cannot be used; RuntimeError when the outputs of ONNX Runtime differ.
     """
     checkpoint = open_checkpoint(name)
     family = family_of(checkpoint)
@@ -184,16 +186,18 @@ def import_checkpoint(
     task = checkpoint.tokens(TASK, checkpoint.config.get("task_seq_len", 77)) if family.task else None
     model = checkpoint.load(family.model, family.settings)
     graphs.require_room(model, name)
-    network = Imported(model, family, classes, spec, task).eval()
+    network = DeployedCheckpoint(model, family, classes, spec, task).eval()
     images = verify.probes(spec.height, spec.width)
     reporter.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")
-    part = family.decides(model) if family.decides else None
+    owner, method = family.decides(model) if family.decides else (None, "")
 
     def compare(network: nn.Module, draft: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
-        return AsDecided(network, draft, *part).differences(images)
+        return WithFixedAttention(network, draft, owner, method).differences(images)
 
     with traceable(model):
-        return write_verified(network, card, path, name, images, reporter, compare=compare if part else None, half=half)
+        return write_verified(
+            network, card, path, name, images, reporter, compare=compare if owner else None, half=half
+        )
 
 
 def _card(checkpoint: Checkpoint, family: Family, classes: Classes, spec: InputSpec, half: bool) -> ModelCard:

@@ -30,18 +30,18 @@ class Outputs(NamedTuple):
 
 @dataclass(frozen=True)
 class Family:
-    """One architecture.
+    """An architecture of transformers.
 
     Attributes:
-        name: for people.
+        name: for messages.
         model: class of transformers.
         step: width and height of the input must be multiples of it.
-        limits: its own post-processing.
-        read: picks the tensors of the contract from what the model returns.
-        black_padding: whether the image is padded before it is normalised, so with black; otherwise with the mean.
-        task: whether it must be told, in words, what to do.
-        settings: entries of its configuration to be replaced: what only training needs.
-        decides: the part of the network, and its method, that decides where decoder layers attend (decisions.py).
+        limits: thresholds of its post-processing.
+        read: selects the tensors of the contract from the output of the model.
+        black_padding: the image is padded before normalisation, with black; otherwise with the mean.
+        task: the model has a text input that names the task.
+        settings: entries of its configuration that are replaced, because only training needs them.
+        decides: the submodule and its method that compute the attention masks of decoder layers; see export.py.
     """
 
     name: str
@@ -87,7 +87,7 @@ FAMILIES = {
         32,
         _ARGMAX,
         _mask2former,
-        # With it, transformers' network fails outside of training.
+        # With an auxiliary loss, the network of transformers fails in eval mode.
         settings={"use_auxiliary_loss": False},
     ),
     "detr": Family("DETR", "DetrForSegmentation", 32, _ARGMAX, _detr),
@@ -110,11 +110,11 @@ FAMILIES = {
         decides=lambda m: (m.model.transformer_module.decoder, "forward_prediction_heads"),
     ),
 }
-"""By the `model_type` of a checkpoint's configuration."""
+"""Architectures by the `model_type` of the configuration."""
 
 
 def family_of(checkpoint: Checkpoint) -> Family:
-    """Raises InputError when the checkpoint is of an architecture, or for a task, that is not panoptic."""
+    """The architecture of a checkpoint; raises InputError when architecture or task are not panoptic."""
     kind = checkpoint.config.get("model_type")
     known = ", ".join(f.name for f in FAMILIES.values())
     if kind not in FAMILIES:
@@ -142,21 +142,21 @@ def family_of(checkpoint: Checkpoint) -> Family:
 
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-"""Mean and standard deviation where a processor names none; transformers' default for these architectures."""
+"""Default mean and standard deviation of transformers for these architectures."""
 
 
 def input_spec(checkpoint: Checkpoint, family: Family, size: tuple[int, int] | None) -> InputSpec:
     """Size, normalisation and padding of the input.
 
     Args:
-        size: width and height; by default those of the processor, lying where it only bounds the two sides.
+        size: width and height; by default those of the processor, in landscape format if it only limits the sides.
 
-    Raises InputError when the network cannot take that size, or the processor says nothing sensible.
+    Raises InputError when the network cannot have that size, or the configuration of the processor is invalid.
     """
     processor = checkpoint.processor
     own, keep_aspect = _own_size(checkpoint, size is not None)
     if family.name == "EoMT":
-        own = _only_size(checkpoint)
+        own = _fixed_size(checkpoint)
         if size is not None and size != own:
             raise InputError(
                 f"--size {size[0]}x{size[1]}: {checkpoint} has position embeddings for {own[0]}x{own[1]} only"
@@ -170,9 +170,9 @@ def input_spec(checkpoint: Checkpoint, family: Family, size: tuple[int, int] | N
 
 
 def _own_size(checkpoint: Checkpoint, given: bool) -> tuple[tuple[int, int], bool]:
-    """Width and height, and whether images keep their aspect in it; older files give one number, or a longest side.
+    """Width and height, and whether images keep their aspect ratio.
 
-    Raises InputError when there is none, unless one is `given`.
+    Older files have one number, or a longest side. Raises InputError when there is no size, unless one is `given`.
     """
     processor = checkpoint.processor
     size = processor.get("size", {"shortest_edge": 800, "longest_edge": 1333})
@@ -187,7 +187,7 @@ def _own_size(checkpoint: Checkpoint, given: bool) -> tuple[tuple[int, int], boo
     except (KeyError, TypeError, ValueError):
         if given:
             return (0, 0), True
-        raise InputError(f"{checkpoint}: its processor gives no input size ({size!r}); give one with --size") from None
+        raise InputError(f"{checkpoint}: its processor has no input size ({size!r}); give one with --size") from None
 
 
 def _sides(width: Any, height: Any) -> tuple[int, int]:
@@ -196,13 +196,13 @@ def _sides(width: Any, height: Any) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def _only_size(checkpoint: Checkpoint) -> tuple[int, int]:
+def _fixed_size(checkpoint: Checkpoint) -> tuple[int, int]:
     side = checkpoint.config.get("image_size", 640)
     return (int(side), int(side)) if isinstance(side, int) else (int(side[1]), int(side[0]))
 
 
 def _normalisation(checkpoint: Checkpoint) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    """Mean and standard deviation of the three colours in 0..255."""
+    """Mean and standard deviation of the three channels in 0..255."""
     p: Mapping[str, Any] = checkpoint.processor
     scale = 1 / p.get("rescale_factor", 1 / 255) if p.get("do_rescale", True) else 1.0
     mean, std = p.get("image_mean", IMAGENET[0]), p.get("image_std", IMAGENET[1])

@@ -1,4 +1,4 @@
-"""kMaX-DeepLab (Yu et al., k-means Mask Transformer, ECCV 2022) as bytedance/kmax-deeplab trains and publishes it.
+"""kMaX-DeepLab (Yu et al., k-means Mask Transformer, ECCV 2022) as in bytedance/kmax-deeplab.
 
-Its smaller relative, which is trained here, is in learning/kmeans/.
+The smaller network of the shipped models is in learning/kmeans/.
 """

@@ -1,4 +1,4 @@
-"""Sizes of a kMaX-DeepLab network, and those that are published."""
+"""Architecture of a kMaX-DeepLab network, and the published architectures."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from vps_ros.learning.network_io import InputSizes
 Kind = Literal["resnet", "convnext", "axial_resnet"]
 Semantic = Literal["none", "head", "decoder"]
 SPAN = 255
-"""Positions that axial attention can tell apart: longest row or column of a map that it runs over."""
+"""Largest number of rows or columns of a feature map with axial attention."""
 
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """A backbone.
+    """Architecture of a backbone.
 
     Attributes:
         depths, widths: blocks and channels of the stages at strides 4, 8, 16 and 32.
-        drop_path: probability that training leaves out a residual branch, in the last block; it grows from 0 at the
-            first.
+        drop_path: probability of dropping the residual branch of the last block in training; it increases linearly
+            from 0 at the first block.
     """
 
     kind: Kind
@@ -38,23 +38,23 @@ BACKBONES = {
     "convnext-large": BackboneSpec("convnext", (3, 3, 27, 3), (192, 384, 768, 1536), 0.6),
     "axial-resnet50": BackboneSpec("axial_resnet", (3, 4, 6, 3), _RESNET, 0.2),
 }
-"""By name, with the drop path of their training."""
+"""Published backbones by name, with the drop path probability of their training."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A whole network; the defaults are those for COCO.
+    """Architecture of the network; the defaults are those for COCO.
 
     Attributes:
-        classes: without void.
-        blocks, channels: of the pixel decoder's stages, from stride 32 on; a stage gives four times its channels. A
-            fifth stage takes in the backbone's stem.
-        axial: how many of these stages, from the first on, use axial attention; the others 3x3 convolutions.
-        layers: k-means layers at strides 32, 16 and 8.
+        classes: number of classes, void excluded.
+        blocks, channels: of the pixel decoder stages, from stride 32 on; a stage has four times as many output
+            channels. A fifth stage uses the stem of the backbone.
+        axial: number of stages, from the first on, with axial attention; the others have 3x3 convolutions.
+        layers: numbers of k-means layers at strides 32, 16 and 8.
         dim: length of a query.
-        heads: of every attention.
-        semantic: auxiliary segmentation in training: none, a small head on stride 32, or a decoder to stride 4.
-        drop_path: probability that training leaves out a residual branch of a k-means layer.
+        heads: number of heads of every attention layer.
+        semantic: auxiliary segmentation in training: none, a small head at stride 32, or a decoder to stride 4.
+        drop_path: probability of dropping a residual branch of a k-means layer in training.
     """
 
     INPUT_SIZES: ClassVar[InputSizes] = InputSizes(32, 1)
@@ -73,19 +73,19 @@ class Architecture:
 
     @property
     def mask_stride(self) -> int:
-        """Input pixels of a mask cell: those of the finest feature. Only Axial-ResNet has one at stride 2."""
+        """Stride of the masks in input pixels; only Axial-ResNet has a feature at stride 2."""
         return 2 if len(self.blocks) > 4 and self.backbone.kind == "axial_resnet" else 4
 
     @property
     def backbone_name(self) -> str:
-        """Of BACKBONES where it is one of them."""
+        """The name in BACKBONES, or the kind and the depths."""
         b = self.backbone
         same = (n for n, s in BACKBONES.items() if (s.kind, s.depths, s.widths) == (b.kind, b.depths, b.widths))
         return next(same, f"{b.kind.replace('_', '-')}-{'-'.join(map(str, b.depths))}")
 
 
 def published(data: str, backbone: str) -> Architecture:
-    """The architecture for `coco`, `cityscapes` or `ade20k` with a backbone of BACKBONES."""
+    """The published architecture for `coco`, `cityscapes` or `ade20k` with a backbone of BACKBONES."""
     spec = BACKBONES[backbone]
     if data == "coco":
         return Architecture(spec)

@@ -1,6 +1,6 @@
-"""The backbones: an image [B, 3, H, W] to features by name, `stem` and `res2` to `res5` (strides 4, 8, 16, 32).
+"""Backbones: image [B, 3, H, W] to features by name, `stem` and `res2` to `res5` (strides 4, 8, 16, 32).
 
-`levels` names the features in the order in which the pixel decoder takes them in, `widths` their channels.
+`levels` names the features in the order in which the pixel decoder uses them, `widths` their channels.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.kmax.architecture import BackboneSpec
-from vps_ros.learning.kmax.layers import Block, ChannelNorm, ConvNorm, DropPath, truncated_
+from vps_ros.learning.kmax.layers import Block, ChannelLayerNorm, ConvNorm, DropPath, trunc_normal_
 
 STAGES = ("res2", "res3", "res4", "res5")
 
 
 class Bottleneck(nn.Module):
-    """He et al., 2016, with the stride in the 3x3 convolution."""
+    """Residual block of He et al., 2016, with the stride in the 3x3 convolution."""
 
     def __init__(self, cin: int, cout: int, stride: int, drop_path: float) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNet(nn.Module):
-    """ResNet. Its stem ends in a max pooling, so that `stem` lies at stride 4 like `res2`, and comes before it."""
+    """ResNet. The stem ends with max pooling, so that `stem` has stride 4 like `res2`; it is used before `res2`."""
 
     levels = ("res5", "res4", "res3", "stem", "res2")
 
@@ -60,7 +60,7 @@ class ResNet(nn.Module):
 
 
 class ConvNeXtBlock(nn.Module):
-    """Liu et al., A ConvNet for the 2020s, 2022."""
+    """Block of ConvNeXt (Liu et al., A ConvNet for the 2020s, 2022)."""
 
     def __init__(self, width: int, drop_path: float) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class ConvNeXtBlock(nn.Module):
 
 
 class ConvNeXt(nn.Module):
-    """ConvNeXt, padded so that a side of 2^n k + 1 shrinks to 2^(n-1) k + 1. Its `stem` lies at stride 4."""
+    """ConvNeXt, padded so that a side of 2^n k + 1 becomes 2^(n-1) k + 1. `stem` has stride 4."""
 
     levels = ("res5", "res4", "res3", "res2", "stem")
 
@@ -86,8 +86,8 @@ class ConvNeXt(nn.Module):
         super().__init__()
         w = spec.widths
         self.widths = {"stem": w[0], **dict(zip(STAGES, w, strict=True))}
-        self.stem = nn.Sequential(nn.Conv2d(3, w[0], 4, 4), ChannelNorm(w[0]))
-        self.shrink = nn.ModuleList(nn.Sequential(ChannelNorm(a), nn.Conv2d(a, b, 2, 2)) for a, b in pairwise(w))
+        self.stem = nn.Sequential(nn.Conv2d(3, w[0], 4, 4), ChannelLayerNorm(w[0]))
+        self.shrink = nn.ModuleList(nn.Sequential(ChannelLayerNorm(a), nn.Conv2d(a, b, 2, 2)) for a, b in pairwise(w))
         drop = iter(_rates(spec))
         self.stages = nn.ModuleList(
             nn.Sequential(*[ConvNeXtBlock(width, next(drop)) for _ in range(depth)])
@@ -95,7 +95,7 @@ class ConvNeXt(nn.Module):
         )
         for layer in self.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
-                truncated_(layer.weight, 0.02)
+                trunc_normal_(layer.weight, 0.02)
                 nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
@@ -109,8 +109,10 @@ class ConvNeXt(nn.Module):
 
 
 class AxialResNet(nn.Module):
-    """Axial-ResNet as deeplab2's kMaX-DeepLab has it: three convolutions as a stem (`stem` lies at stride 2), axial
-    attention in all of `res5` and in `res4` but its first block, activations first. Features are not activated."""
+    """Axial-ResNet as in deeplab2: three convolutions as stem (`stem` has stride 2), pre-activation blocks.
+
+    `res5` and all blocks of `res4` but the first use axial attention. Features are not activated.
+    """
 
     levels = ("res5", "res4", "res3", "res2", "stem")
 
@@ -125,7 +127,7 @@ class AxialResNet(nn.Module):
         for i, (name, depth, width) in enumerate(zip(STAGES, spec.depths, spec.widths, strict=True)):
             blocks = []
             for j in range(depth):
-                # The block's input lies at stride 2^(deep + 1).
+                # The input of the block has stride 2^(deep + 1).
                 deep = i + (j > 0)
                 axial = deep >= 3
                 drop = spec.drop_path * deep / 4 if axial else 0.0
@@ -141,7 +143,11 @@ class AxialResNet(nn.Module):
         return features
 
 
-KINDS = {"resnet": ResNet, "convnext": ConvNeXt, "axial_resnet": AxialResNet}
+KINDS: dict[str, type[ResNet] | type[ConvNeXt] | type[AxialResNet]] = {
+    "resnet": ResNet,
+    "convnext": ConvNeXt,
+    "axial_resnet": AxialResNet,
+}
 
 
 def _rates(spec: BackboneSpec) -> list[float]:

@@ -108,7 +108,7 @@ _FOLDERS = {"backbone": "", "pixel_decoder": "sem_seg_head."}
 
 
 def published_name(ours: str, kind: str) -> str:
-    """The published name of a tensor of KMaxDeepLab with a backbone of this kind."""
+    """The published name of a tensor of KMaxDeepLab with this kind of backbone."""
     part = ours.partition(".")[0]
     name = ours
     for pattern, replacement in _RULES[kind if part == "backbone" else part]:
@@ -117,36 +117,36 @@ def published_name(ours: str, kind: str) -> str:
 
 
 def published_names(ours: Iterable[str], kind: str) -> dict[str, str]:
-    """Published name -> ours, of all of them."""
+    """Mapping from published names to the names of KMaxDeepLab."""
     return {published_name(name, kind): name for name in ours}
 
 
 NAME = "kMaX-DeepLab"
-_FIRST = {
+_FIRST: dict[str, Kind] = {
     "backbone.stem.conv1.weight": "resnet",
     "backbone.downsample_layers.0.0.weight": "convnext",
     "backbone.stem.0.conv.weight": "axial_resnet",
 }
-"""A tensor that only backbones of one kind have."""
+"""Name of a tensor that only this kind of backbone has."""
 _LAST = {
     "resnet": "backbone.{1}.{{}}.conv3.weight",
     "convnext": "backbone.stages.{0}.{{}}.gamma",
     "axial_resnet": "backbone.{1}.{{}}.expand.conv.weight",
 }
-"""The tensor of a block that has as many rows as the block has channels, by number and name of the stage."""
+"""Pattern for the tensor of a block whose first dimension is the number of channels, by index and name of the stage."""
 _DECODER = "sem_seg_head.pixel_decoder."
 _PREDICTOR = "sem_seg_head.predictor."
 _COUNTER = ".num_batches_tracked"
-"""Of batch normalisation; tensors ported from TensorFlow lack it, and nothing needs it."""
+"""Batch counter of batch normalisation; weights converted from TensorFlow lack it, and it is not needed."""
 
 
 def load(path: str | Path) -> KMaxDeepLab:
     """The network of a checkpoint, in eval mode and float32.
 
-    Raises InputError when the file cannot be read, is of something else, or holds more or less than the network.
+    Raises InputError when the file cannot be read, or its tensors are not those of the network.
     """
     tensors = read(path, "bytedance/kmax-deeplab")
-    architecture = recognise({name: tuple(t.shape) for name, t in tensors.items()}, str(path))
+    architecture = infer_architecture({name: tuple(t.shape) for name, t in tensors.items()}, str(path))
     with torch.device("meta"):
         model = KMaxDeepLab(architecture)
     mine = model.state_dict()
@@ -161,10 +161,10 @@ def load(path: str | Path) -> KMaxDeepLab:
     return model.eval()
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture:
-    """The architecture that tensors of these names and shapes belong to.
+def infer_architecture(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture:
+    """The architecture of the network with tensors of these names and shapes.
 
-    Raises InputError that names `where` and the tensor by which it is none.
+    Raises InputError that names the file `where` and the tensor that does not fit.
     """
 
     def need(name: str) -> tuple[int, ...]:
@@ -176,9 +176,9 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
             n += 1
         return n
 
-    kind = next((kind for name, kind in _FIRST.items() if name in shapes), None)
+    kind: Kind | None = next((kind for name, kind in _FIRST.items() if name in shapes), None)
     if kind is None:
-        raise InputError(f"{where}: not a checkpoint of kMaX-DeepLab, it has no backbone that is known")
+        raise InputError(f"{where}: not a checkpoint of kMaX-DeepLab, its backbone is unknown")
     centres = need(f"{_PREDICTOR}_cluster_centers.weight")
     stages = count(f"{_DECODER}_in_norms.{{}}.weight")
     block = f"{_DECODER}_stages.{{}}._blocks.{{}}._conv3_bn.conv.weight"
@@ -186,7 +186,9 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
         raise InputError(f"{where}: a pixel decoder of {stages} stages; kMaX-DeepLab has 4 or 5")
     channels = tuple(need(block.format(i, 0))[0] // 4 for i in range(stages))
     if len(set(channels[:3])) < 3:
-        raise InputError(f"{where}: pixel decoder stages of {channels[:3]} channels do not tell its layers' strides")
+        raise InputError(
+            f"{where}: pixel decoder stages of {channels[:3]} channels do not determine the strides of its layers"
+        )
     axial = count(f"{_DECODER}_stages.{{}}._blocks.0._attention._height_axis._batch_norm_qkv.weight")
     layer = f"{_PREDICTOR}_kmax_transformer_layers.{{}}._pixel_conv1_bn_act.conv.weight"
     heads = need(f"{_PREDICTOR}_kmax_transformer_layers.0._query_self_attention._batch_norm_similarity.weight")[0]
@@ -196,6 +198,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
         semantic = "head"
     elif f"{_PREDICTOR}_auxiliary_semantic_predictor._aspp._aspp_conv0.conv.weight" in shapes:
         semantic = "decoder"
+    layers = [inputs.count((4 * c,)) for c in channels[:3]]
     return Architecture(
         _backbone(kind, need, count),
         need(f"{_PREDICTOR}_predcitor._transformer_class_head.conv.weight")[0] - 1,
@@ -203,7 +206,7 @@ def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture
         tuple(count(block.format(i, "{}")) for i in range(stages)),
         channels,
         axial,
-        tuple(inputs.count((4 * c,)) for c in channels[:3]),
+        (layers[0], layers[1], layers[2]),
         centres[0],
         heads,
         semantic,

@@ -31,16 +31,16 @@ from vps_ros.learning.kmax.model import KMeansLayer
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 LARGEST = 16 * (SPAN - 1) + 1
-"""Longest side: axial attention runs at stride 16, and has positions for so many cells."""
+"""Longest side: axial attention has position embeddings for SPAN cells at stride 16."""
 SQUARE = (1281, 1281)
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """What a data set's published models are run with.
+    """Settings of the published models of a data set.
 
     Attributes:
-        taxonomy: of vps_ros.taxonomies, its classes in the order of the class logits.
+        taxonomy: name in vps_ros.taxonomies; its classes are in the order of the class logits.
         size: width and height of the input.
     """
 
@@ -54,20 +54,18 @@ DATA_SETS = (
     DataSet("coco-panoptic", SQUARE, Thresholds(0.7, 0.5, 0.8, 0.4, 1.0, 1.0, 400, 6400)),
     DataSet("ade20k", SQUARE, Thresholds(0.4, 0.4, 0.8, 0.4, 1.0, 1.0)),
 )
-"""Thresholds as in the configurations of kmax-deeplab, least areas as in those of deeplab2."""
+"""Thresholds from the configurations of kmax-deeplab, smallest areas from those of deeplab2."""
 OTHER = Thresholds(0.7, 0.7, 0.5, 0.4, 1.0, 0.0)
-"""For other data: the defaults of deeplab2."""
-
-
+"""Thresholds for other data: the defaults of deeplab2."""
 FILL = (255, 0, 255)
-"""Colour of the padding, by which the graph knows it."""
+"""Colour of the padding; the graph detects the padding by it."""
 
 
 class Padded(Deployed):
-    """The network as the contract wants it.
+    """The network with the interface of the contract.
 
-    It was trained with padding of 0 after normalisation, which no grey of 8 bits is. So rows and columns that are FILL
-    from end to end become 0.
+    It was trained with padding of 0 after normalisation, which no 8-bit grey value gives. Rows and columns in which
+    every pixel is FILL are therefore set to 0.
     """
 
     def __init__(self, model: nn.Module, spec: InputSpec) -> None:
@@ -88,15 +86,15 @@ def import_checkpoint(
     taxonomy: str | None = None,
     reporter: Reporter = SILENT,
 ) -> Report:
-    """Writes a model file of the contract, whole or not at all.
+    """Writes a verified model file of the contract.
 
     Args:
-        size: width and height of the input; by default those that the data set's models are run with.
-        half: compute in float16; inputs and outputs stay as they are.
-        taxonomy: see vps_ros.taxonomies.load_taxonomy; by default told by the number of classes.
+        size: width and height of the input; by default that of the published models of the data set.
+        half: compute in float16; the types of inputs and outputs do not change.
+        taxonomy: see vps_ros.taxonomies.load_taxonomy; by default determined by the number of classes.
 
-    Raises InputError when the checkpoint cannot be used, its classes are not known, or it cannot have this size;
-    RuntimeError when ONNX Runtime computes something else.
+    Raises InputError when the checkpoint cannot be used, its classes are unknown, or the size is not possible;
+    RuntimeError when the outputs of ONNX Runtime differ from torch.
     """
     if size is not None:
         Architecture.INPUT_SIZES.require(size, NAME, LARGEST)
@@ -121,7 +119,7 @@ def card_of(
     half: bool = False,
     taxonomy: str | None = None,
 ) -> ModelCard:
-    """What the model file of a checkpoint says of itself; arguments and errors as above."""
+    """The model card of a checkpoint; arguments and errors as in import_checkpoint."""
     names = [d.taxonomy for d in DATA_SETS]
     classes = taxonomy_with(f"{a.classes} classes", lambda t: f"{len(t)} classes", names, checkpoint, taxonomy)
     data = next((d for d in DATA_SETS if d.taxonomy == classes.name), DataSet("", SQUARE, OTHER))
@@ -140,7 +138,7 @@ def card_of(
 
 
 def sums(graph: onnx.ModelProto) -> list[str]:
-    """Nodes whose results may exceed what float16 holds: sums over all pixels of a query, and of squared features."""
+    """Names of nodes whose results may overflow float16: sums over the pixels of a query, and of squared features."""
     readers: dict[str, list[onnx.NodeProto]] = {}
     for node in graph.graph.node:
         for name in node.input:
@@ -150,24 +148,24 @@ def sums(graph: onnx.ModelProto) -> list[str]:
     while ahead:
         node = ahead.pop()
         found.append(node.name)
-        # Normalisation brings sums back to a size that float16 holds.
+        # After normalisation, values are in the range of float16.
         if node.op_type != "BatchNormalization":
             ahead += [reader for name in node.output for reader in readers.get(name, [])]
     return found
 
 
-class AsAssigned(nn.Module):
-    """A network, uint8 [1, H, W, 3] to a tuple of outputs, with the pixels of each image assigned as a file does.
+class WithFixedAssignments(nn.Module):
+    """A network, uint8 [1, H, W, 3] to a tuple of outputs, that uses the pixel assignments of a model file.
 
     Args:
-        network: has a k-means layer for each ArgMax of the file, in their order.
+        network: has one k-means layer for each ArgMax node of the file, in the same order.
         path: the model file.
     """
 
     def __init__(self, network: nn.Module, path: str | Path) -> None:
         super().__init__()
         self.network, self._path = network, path
-        # How far the logits of chosen queries are behind the largest of their pixels; see Difference.
+        # Distance of the assigned query's logit from the largest logit of the pixel; see Difference.
         self._largest, self._squares, self._power = 0.0, 0.0, 0.0
         self.layers = [m for m in network.modules() if isinstance(m, KMeansLayer)]
         self._session, self._names = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
@@ -175,45 +173,45 @@ class AsAssigned(nn.Module):
             raise RuntimeError(f"{path}: {len(self._names)} assignments, {len(self.layers)} k-means layers")
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
-        """How far the file is from the network: each output given the assignments, and the assignments."""
+        """Differences of the outputs, for the same assignments, and of the assignments themselves."""
         found = differences(self, self._path, images, OUTPUTS)
         typical = (self._squares / max(self._power, 1e-12)) ** 0.5
         return (*found, Difference("assignments", self._largest, typical))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         chosen = [torch.from_numpy(a) for a in self._session.run(self._names, {"image": image.numpy()})]
-        with given(self.layers, chosen), self._watched():
+        with fix_assignments(self.layers, chosen), self._with_hooks():
             return self.network(image)
 
     @contextmanager
-    def _watched(self) -> Iterator[None]:
-        hooks = [layer.register_forward_hook(self._weigh) for layer in self.layers]
+    def _with_hooks(self) -> Iterator[None]:
+        hooks = [layer.register_forward_hook(self._record_distance) for layer in self.layers]
         try:
             yield
         finally:
             for hook in hooks:
                 hook.remove()
 
-    def _weigh(self, layer: nn.Module, _: tuple, found: tuple) -> None:
+    def _record_distance(self, layer: nn.Module, _: tuple, found: tuple) -> None:
         masks = found[1].masks.flatten(2)
-        behind = masks.max(1).values - masks.gather(1, layer.given)[:, 0]
-        self._largest = max(self._largest, float(behind.max() / masks.abs().max().clamp(min=1e-6)))
-        self._squares += float(behind.square().mean())
+        distance = masks.max(1).values - masks.gather(1, layer.fixed_assignment)[:, 0]
+        self._largest = max(self._largest, float(distance.max() / masks.abs().max().clamp(min=1e-6)))
+        self._squares += float(distance.square().mean())
         self._power += float(masks.square().mean())
 
 
 def compare(network: nn.Module, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
     """The differences of a model file from its network, which uses the assignments of the file."""
-    return AsAssigned(network, path).differences(images)
+    return WithFixedAssignments(network, path).differences(images)
 
 
 @contextmanager
-def given(layers: Sequence[nn.Module], chosen: Sequence[Tensor]) -> Iterator[None]:
-    """Within it, each k-means layer assigns pixels as in int64 [B, 1, h * w], the query of each."""
+def fix_assignments(layers: Sequence[nn.Module], chosen: Sequence[Tensor]) -> Iterator[None]:
+    """Within this context, k-means layers use the given assignments: int64 [B, 1, h * w], the query of each pixel."""
     for layer, one in zip(layers, chosen, strict=True):
-        layer.given = one
+        layer.fixed_assignment = one
     try:
         yield
     finally:
         for layer in layers:
-            layer.given = None
+            layer.fixed_assignment = None

@@ -1,4 +1,4 @@
-"""The kind `kmax` of a recipe's model: kMaX-DeepLab and its losses, with an association embedding beside it."""
+"""Training and export of the model kind `kmax`: kMaX-DeepLab with an additional association embedding."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from vps_ros.learning.kinds import Weights
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
 from vps_ros.learning.kmax.checkpoint import load
 from vps_ros.learning.kmax.export import compare
-from vps_ros.learning.kmax.losses import total_loss, wanted
+from vps_ros.learning.kmax.losses import match_targets, total_loss
 from vps_ros.learning.kmax.model import KMaxDeepLab, Prediction
-from vps_ros.learning.kmax.model import Output as Found
+from vps_ros.learning.kmax.model import Output as KMaxOutput
 from vps_ros.learning.losses import association_losses
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.recipe import KMaxModel, Recipe
@@ -34,11 +34,11 @@ PUBLISHED = {19: "cityscapes", 133: "coco-panoptic", 150: "ade20k"}
 
 
 class Output(NamedTuple):
-    """`final` and `embeddings` as an exported model answers; `found` is all that the network gives, in float32."""
+    """`final` and `embeddings` are those of an exported model; `found` is the full network output, in float32."""
 
     final: Prediction
     embeddings: Tensor
-    found: Found
+    found: KMaxOutput
 
 
 class KMaxTracked(nn.Module):
@@ -47,9 +47,9 @@ class KMaxTracked(nn.Module):
     def __init__(self, model: KMaxModel) -> None:
         super().__init__()
         self.architecture = model
-        sizes = architecture_of(model)
-        self.segmenter = KMaxDeepLab(sizes)
-        width = sizes.dim
+        architecture = architecture_of(model)
+        self.segmenter = KMaxDeepLab(architecture)
+        width = architecture.dim
         self.embedding_head = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, model.embedding_dim)
         )
@@ -68,10 +68,10 @@ class KMaxKind:
     progress_terms = {"dice": "dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe, self._model = recipe, recipe.model
-        sizes = architecture_of(self._model)
-        self.max_segments = sizes.queries
-        self.label_grid = LabelGrid(sizes.mask_stride, aligned=True)
+        self._recipe, self._model = recipe, _model_of(recipe)
+        architecture = architecture_of(self._model)
+        self.max_segments = architecture.queries
+        self.label_grid = LabelGrid(architecture.mask_stride, aligned=True)
 
     def build(self) -> KMaxTracked:
         return KMaxTracked(self._model)
@@ -99,10 +99,8 @@ class KMaxKind:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self._recipe.losses
         total, parts = total_loss(output.found, targets, weights, generator)
-        matching = wanted(output.final, targets, weights.void).matching
-        rows = matching.shape[1]
-        seen = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
-        track, track_aux = association_losses(output.embeddings, matching, seen)
+        matching = match_targets(output.final, targets, weights.void).matching
+        track, track_aux = association_losses(output.embeddings, matching, targets.trimmed())
         parts = parts | {"track": track.detach(), "track_aux": track_aux.detach()}
         return total + weights.track * track + weights.track_aux * track_aux, parts
 
@@ -111,7 +109,7 @@ class KMaxKind:
         return ModelOutputs(output.final.classes, output.final.masks, output.embeddings)
 
     def has_class_rows(self, name: str) -> bool:
-        # The last layer of either auxiliary head.
+        # The last layers of the auxiliary heads.
         return "class_head" in name or name.startswith(("segmenter.semantic.out.", "segmenter.semantic.2."))
 
     def export(self, network: KMaxTracked, card: ModelCard, path: Path) -> float:
@@ -122,40 +120,49 @@ kind = KMaxKind
 
 
 def architecture_of(model: KMaxModel) -> Architecture:
-    """The sizes of the network of a recipe's model."""
+    """The network architecture of a recipe's model."""
     backbone = BACKBONES[model.backbone] if model.backbone else model.architecture.backbone
     return dataclasses.replace(model.architecture, backbone=backbone, classes=model.classes)
 
 
+def _model_of(recipe: Recipe) -> KMaxModel:
+    assert isinstance(recipe.model, KMaxModel)
+    return recipe.model
+
+
 def complete(recipe: Recipe) -> Recipe:
-    """The recipe with the sizes of its start; see vps_ros.learning.kinds.KINDS."""
-    model, start = recipe.model, recipe.start
+    """The recipe with the architecture of its start; see vps_ros.learning.kinds.KINDS."""
+    model, start = _model_of(recipe), recipe.start
     if model.backbone and model.backbone not in BACKBONES:
         raise InputError(f"model.backbone: {model.backbone!r}; there are {', '.join(BACKBONES)}")
-    sizes = architecture_of(model)
+    architecture = architecture_of(model)
     if start.endswith(".onnx"):
-        raise InputError(f"{start}: kMaX-DeepLab cannot learn on from a model file; start from the run's checkpoint")
+        raise InputError(
+            f"{start}: kMaX-DeepLab cannot continue from a model file; start from the checkpoint of the run"
+        )
     if start:
         given = model
         if is_published(start):
-            sizes = load(start).architecture
-            # A checkpoint does not say it.
-            known = BACKBONES.get(sizes.backbone_name)
+            architecture = load(start).architecture
+            # The checkpoint does not contain the drop path probability.
+            known = BACKBONES.get(architecture.backbone_name)
             if known:
-                sizes = dataclasses.replace(sizes, backbone=known)
+                architecture = dataclasses.replace(architecture, backbone=known)
         else:
             source = Recipe.from_mapping(checkpoint.load(start)["recipe"], start).model
             if source.kind != NAME:
                 raise InputError(f"{start}: holds a model of kind {source.kind}, not {NAME}; make them the same")
-            sizes = architecture_of(source)
-        if given.backbone and given.backbone != sizes.backbone_name:
-            raise InputError(f"{start}: has the backbone {sizes.backbone_name}, the recipe's is {given.backbone}")
-    sizes = dataclasses.replace(sizes, classes=model.classes)
-    return dataclasses.replace(recipe, model=dataclasses.replace(model, backbone="", architecture=sizes))
+            assert isinstance(source, KMaxModel)
+            architecture = architecture_of(source)
+        if given.backbone and given.backbone != architecture.backbone_name:
+            own = architecture.backbone_name
+            raise InputError(f"{start}: has the backbone {own}, the recipe's is {given.backbone}")
+    architecture = dataclasses.replace(architecture, classes=model.classes)
+    return dataclasses.replace(recipe, model=dataclasses.replace(model, backbone="", architecture=architecture))
 
 
 def foreign(start: str) -> Weights | None:
-    """The weights of a published checkpoint; None for what `vps-ros` wrote."""
+    """The weights of a published checkpoint; None for a start that `vps-ros` wrote."""
     if not is_published(start):
         return None
     network = load(start)
@@ -164,11 +171,11 @@ def foreign(start: str) -> Weights | None:
     return Weights(NAME, {f"segmenter.{n}": v for n, v in network.state_dict().items()}, tuple(names))
 
 
-def _exact(found: Found) -> Found:
-    """In float32, whatever the precision of the forward pass: losses sum over many pixels."""
+def _exact(found: KMaxOutput) -> KMaxOutput:
+    """The output in float32 for any precision of the forward pass, because losses sum over many pixels."""
 
     def exact(prediction: Prediction) -> Prediction:
         return Prediction(*(t.float() for t in prediction))
 
     semantic = None if found.semantic is None else found.semantic.float()
-    return Found(exact(found.final), found.embeddings, [exact(p) for p in found.layers], semantic)
+    return KMaxOutput(exact(found.final), found.embeddings, [exact(p) for p in found.layers], semantic)

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from vps_ros.learning.kmax.architecture import SPAN
 
 EPS = 1e-3
-"""Of batch normalisation; its running statistics move by MOMENTUM a step."""
+"""Epsilon of batch normalisation; MOMENTUM is that of its running statistics."""
 MOMENTUM = 0.01
 
 
@@ -36,12 +36,11 @@ def _with_gain(norm, gain: float):
 
 
 class ConvNorm(nn.Module):
-    """Convolution, batch normalisation and an activation, if one is given.
+    """Convolution, batch normalisation and an optional activation.
 
     Args:
-        act: function of a tensor.
-        gain: of the normalisation at the start; 0 makes a residual branch begin as nothing.
-        bias: of the convolution, which normalisation makes idle: one published layer has it.
+        gain: initial weight of the normalisation; with 0, a residual branch is initially zero.
+        bias: whether the convolution has a bias; it has no effect, but one published layer has it.
     """
 
     def __init__(
@@ -62,7 +61,7 @@ class ConvNorm(nn.Module):
         self.conv = nn.Conv2d(cin, cout, kernel, stride, padding, dilation, groups, bias)
         self.norm = norm2d(cout, gain)
         self.act = act
-        truncated_(self.conv.weight, math.sqrt(2.0 / self.conv.weight[0].numel()))
+        trunc_normal_(self.conv.weight, math.sqrt(2.0 / self.conv.weight[0].numel()))
         if bias:
             nn.init.zeros_(self.conv.bias)
 
@@ -71,8 +70,8 @@ class ConvNorm(nn.Module):
         return x if self.act is None else self.act(x)
 
 
-class TokenNorm(nn.Module):
-    """The same over tokens [B, C, N], pointwise."""
+class PointwiseConvNorm(nn.Module):
+    """Pointwise convolution over tokens [B, C, N], batch normalisation and an optional activation."""
 
     def __init__(
         self, cin: int, cout: int, *, act: Callable[[Tensor], Tensor] | None = F.gelu, gain: float = 1.0
@@ -81,14 +80,14 @@ class TokenNorm(nn.Module):
         self.conv = nn.Conv1d(cin, cout, 1, bias=False)
         self.norm = norm1d(cout, gain)
         self.act = act
-        truncated_(self.conv.weight, math.sqrt(2.0 / cin))
+        trunc_normal_(self.conv.weight, math.sqrt(2.0 / cin))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.norm(self.conv(x))
         return x if self.act is None else self.act(x)
 
 
-class ChannelNorm(nn.Module):
+class ChannelLayerNorm(nn.Module):
     """Layer normalisation over the channels of [B, C, h, w]."""
 
     def __init__(self, channels: int) -> None:
@@ -102,7 +101,7 @@ class ChannelNorm(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Leaves out a residual branch of a sample with this probability while training, and scales up what stays."""
+    """Stochastic depth: in training, drops the branch of a sample with this probability, and rescales the others."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
@@ -116,20 +115,20 @@ class DropPath(nn.Module):
         return branch * torch.empty(shape, device=branch.device, dtype=branch.dtype).bernoulli_(keep).div_(keep)
 
 
-def sizes(x: Tensor) -> tuple[int, ...]:
-    """The shape as plain numbers, also while the network is traced for export: its graph has one size."""
+def shape_of(x: Tensor) -> tuple[int, ...]:
+    """The shape as Python integers, also during tracing: an exported graph has a fixed size."""
     return tuple(int(n) for n in x.shape)
 
 
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear; the outer pixels' centres stay where they are, as maps of 2^n k + 1 pixels want it."""
-    if sizes(x)[2:] == size:
+def resize(x: Tensor, size: tuple[int, ...]) -> Tensor:
+    """Bilinear; the outer pixels' centres stay where they are, as maps of 2^n k + 1 pixels matched it."""
+    if shape_of(x)[2:] == size:
         return x
     return F.interpolate(x, size=size, mode="bilinear", align_corners=True)
 
 
-def truncated_(weight: Tensor, std: float) -> None:
-    """Normal values within two standard deviations, with `std` before they are cut off."""
+def trunc_normal_(weight: Tensor, std: float) -> None:
+    """Initialises from a normal distribution truncated at two standard deviations; `std` is that before truncation."""
     with torch.no_grad():
         nn.init.trunc_normal_(weight, 0.0, 1.0, -2.0, 2.0)
         weight.mul_(std)
@@ -153,42 +152,42 @@ class AxisAttention(nn.Module):
         self.value_positions = nn.Parameter(torch.empty(2 * SPAN - 1, value // heads))
         self.similarity_norm = norm2d(3 * heads)
         self.retrieved_norm = norm1d(2 * value)
-        truncated_(self.qkv.weight, channels**-0.5)
+        trunc_normal_(self.qkv.weight, channels**-0.5)
         for positions in (self.query_positions, self.key_positions, self.value_positions):
-            truncated_(positions, 1.0)
+            trunc_normal_(positions, 1.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, n = sizes(x)
+        b, _, n = shape_of(x)
         parts = self.qkv_norm(self.qkv(x)).split(self.sizes, 1)
         q, k, v = (part.reshape(b, self.heads, -1, n).transpose(2, 3) for part in parts)
-        # Row: where one looks from; column: where to.
+        # Row: position of the query; column: position of the key.
         places = torch.arange(n, device=x.device)
         distance = places[None, :] - places[:, None] + SPAN - 1
         similarity = torch.cat(
             [
                 q @ k.transpose(2, 3),
-                _by_place(q, self.query_positions[distance].transpose(1, 2)),
-                _by_place(k, self.key_positions[distance].permute(1, 2, 0)).transpose(2, 3),
+                _per_position(q, self.query_positions[distance].transpose(1, 2)),
+                _per_position(k, self.key_positions[distance].permute(1, 2, 0)).transpose(2, 3),
             ],
             1,
         )
         weight = self.similarity_norm(similarity).reshape(b, 3, self.heads, n, n).sum(1).softmax(3)
-        retrieved = torch.cat([weight @ v, _by_place(weight, self.value_positions[distance])], 1)
+        retrieved = torch.cat([weight @ v, _per_position(weight, self.value_positions[distance])], 1)
         retrieved = retrieved.transpose(2, 3).reshape(b, -1, n)
         return self.retrieved_norm(retrieved).reshape(b, 2, -1, n).sum(1)
 
 
-def _by_place(vectors: Tensor, tables: Tensor) -> Tensor:
-    """[B, H, L, D] times a matrix of each place, [L, D, E], gives [B, H, L, E]."""
-    b, h, n, d = sizes(vectors)
+def _per_position(vectors: Tensor, tables: Tensor) -> Tensor:
+    """Product of [B, H, L, D] with one matrix per position, [L, D, E]; returns [B, H, L, E]."""
+    b, h, n, d = shape_of(vectors)
     return (vectors.permute(2, 0, 1, 3).reshape(n, b * h, d) @ tables).reshape(n, b, h, -1).permute(1, 2, 0, 3)
 
 
 class AxialAttention(nn.Module):
-    """Attention along the columns, then along the rows, of [B, C, h, w]; gives [B, value, h, w].
+    """Attention along the columns, then along the rows, of [B, C, h, w]; returns [B, value, h, w].
 
     Args:
-        stride: of the result; each axis is thinned out once it has been attended along.
+        stride: of the result; each axis is subsampled after the attention along it.
     """
 
     def __init__(self, channels: int, key: int, value: int, heads: int, stride: int = 1) -> None:
@@ -198,21 +197,21 @@ class AxialAttention(nn.Module):
         self.width = AxisAttention(value, key, value, heads)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, c, h, w = sizes(x)
+        b, c, h, w = shape_of(x)
         columns = self.height(x.permute(0, 3, 1, 2).reshape(b * w, c, h))
         x = columns.reshape(b, w, -1, h)[..., :: self.stride]
-        value, h = sizes(x)[2:]
+        value, h = shape_of(x)[2:]
         rows = self.width(x.permute(0, 3, 2, 1).reshape(b * h, value, w))
         return rows.reshape(b, h, value, w)[..., :: self.stride].transpose(1, 2)
 
 
 class Block(nn.Module):
-    """A residual block of the pixel decoder and of Axial-ResNet: the activation comes first, so that sums pass freely.
+    """Pre-activation residual block of the pixel decoder and of Axial-ResNet.
 
     Args:
-        channels: of the 3x3 convolution; axial attention's keys have as many, its values twice as many. The block gives
-            four times as many.
-        axial: attention in place of the 3x3 convolution.
+        channels: of the 3x3 convolution. Axial attention has as many for keys and twice as many for values; the output
+            has four times as many.
+        axial: axial attention instead of the 3x3 convolution.
     """
 
     def __init__(

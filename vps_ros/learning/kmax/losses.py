@@ -1,10 +1,10 @@
-"""What kMaX-DeepLab is trained for (Yu et al., 2022, with the losses of MaX-DeepLab, Wang et al., 2021), as published.
+"""Losses of kMaX-DeepLab (Yu et al., 2022) with those of MaX-DeepLab (Wang et al., 2021).
 
-The final prediction is matched once (dice times class probability, Hungarian); every layer is held to that matching.
-Terms of a layer weigh as much as the final ones; a layer's masks and pixels are first brought to the final size.
-PQ-style terms weigh each other: a query's class by how well its mask fits, and its mask by how sure its class is.
+The final prediction is matched once (Hungarian, dice times class probability); all layers use this matching. The terms
+of each layer have the same weight as the final ones; masks and pixel features are first resized to the final size.
+PQ-style terms: the class term of a query is weighted by its dice, the mask term by its class probability.
 
-Everywhere, a mean over pixels or queries leaves out those whose loss is exactly zero (void).
+Means over pixels or queries exclude those whose loss is exactly zero (void).
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vps_ros.learning.data.targets import Targets, labelled_share
-from vps_ros.learning.kmax.layers import resize, sizes
+from vps_ros.learning.kmax.layers import resize, shape_of
 from vps_ros.learning.kmax.model import Output, Prediction
 from vps_ros.learning.losses import flat_groups, match, overlaps, semantic_cells
 
 REAL = 0.75
-"""Share of a real segment in the class and mask terms; void queries have the rest of the class term."""
+"""Weight of matched queries in the class and mask terms; void queries have 1 - REAL in the class term."""
 _NEVER = -99999.0
 
 
 @dataclass(frozen=True)
 class KMaxLosses:
-    """Factors of the terms and what is drawn for them; the defaults are those for COCO and ADE20K.
+    """Weights of the loss terms and pixel sampling; the defaults are those for COCO and ADE20K.
 
     Attributes:
-        void: least weight of a query in the class term, and of a segment in the mask term.
+        void: smallest weight of a query in the class term, and of a segment in the mask term.
         temperature: of the instance discrimination.
-        sampled, preference: pixels of an image that instance discrimination looks at, drawn in proportion to one over
-            their segment's area to this power.
-        semantic_sampled, semantic_preference: the same of the semantic term; 0 takes all pixels.
+        sampled, preference: number of pixels per image for instance discrimination, sampled in proportion to
+            (1 / area of the segment) ** preference.
+        semantic_sampled, semantic_preference: the same for the semantic term; 0 uses all pixels.
     """
 
     classes: float = 3.0
@@ -55,7 +55,7 @@ CITYSCAPES_LOSSES = KMaxLosses(preference=0.6, semantic_sampled=0)
 
 
 class BatchSpec(NamedTuple):
-    """What every layer is held to, from the final prediction and its matching.
+    """Targets of all layers, from the matching of the final prediction.
 
     Attributes:
         classes: int64 [B, N], class of each query, C for void.
@@ -64,7 +64,7 @@ class BatchSpec(NamedTuple):
         truth: [B, M, h * w], 1 where a cell belongs to a segment that has a query.
         mask_weight: [B, M], 0 for rows without a query.
         segments: int64 [B, h, w], row of each cell, -1 for void.
-        rarity: [B, h, w], cells of the image over those of a cell's segment.
+        rarity: [B, h, w], cells of the image divided by those of the segment of a cell.
     """
 
     classes: Tensor
@@ -77,17 +77,15 @@ class BatchSpec(NamedTuple):
 
 
 @torch.no_grad()
-def wanted(final: Prediction, targets: Targets, void: float) -> BatchSpec:
-    """Matches the final prediction; `targets` lie at its mask stride, `void` is the least weight."""
-    rows = max(1, int((targets.classes >= 0).sum(1).max()))
-    targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
+def match_targets(final: Prediction, targets: Targets, void: float) -> BatchSpec:
+    """Matches the final prediction; `targets` are at its mask stride, `void` is the smallest weight."""
+    targets = targets.trimmed()
     b, n, h, w = final.masks.shape
-    numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
-    truth = (targets.segments[:, None] == numbers).to(final.masks.dtype)
+    truth = targets.masks().to(final.masks.dtype)
     valid = (targets.segments[:, None] >= 0).to(truth.dtype)
     dice = overlaps(final.masks, truth, valid).dice
     matching = match(dice, final.classes, targets)
-    # More segments than queries: those left over count as void.
+    # Segments without a query, if there are more segments than queries, are void.
     truth = truth * (matching >= 0)[:, :, None, None]
     images, row = torch.nonzero(matching >= 0, as_tuple=True)
     query = matching[images, row]
@@ -116,32 +114,32 @@ def wanted(final: Prediction, targets: Targets, void: float) -> BatchSpec:
     )
 
 
-def class_loss(logits: Tensor, want: BatchSpec) -> Tensor:
-    """Cross entropy of every query, weighted by how well its mask fits, or for void ones covers nothing."""
+def class_loss(logits: Tensor, matched: BatchSpec) -> Tensor:
+    """Cross entropy of each query, weighted by its dice, or for void by the share of its mask outside segments."""
     void = logits.shape[2] - 1
-    loss = F.cross_entropy(logits.transpose(1, 2), want.classes, reduction="none")
-    share = torch.where(want.classes == void, 1 - REAL, REAL)
-    return _mean_of_images(loss * share * want.class_weight)
+    loss = F.cross_entropy(logits.transpose(1, 2), matched.classes, reduction="none")
+    share = torch.where(matched.classes == void, 1 - REAL, REAL)
+    return _mean_of_images(loss * share * matched.class_weight)
 
 
-def mask_losses(masks: Tensor, want: BatchSpec) -> tuple[Tensor, Tensor]:
-    """(1 - dice), weighted by the class probability; and the cross entropy of each cell with its segment's query."""
+def mask_losses(masks: Tensor, matched: BatchSpec) -> tuple[Tensor, Tensor]:
+    """1 - dice, weighted by the class probability; and the cross entropy of each cell with the query of its segment."""
     log_p = masks.flatten(2).log_softmax(1)
-    row = want.segments.flatten(1)
+    row = matched.segments.flatten(1)
     inside = row >= 0
-    query = want.matching.gather(1, row.clamp(min=0)).clamp(min=0)
+    query = matched.matching.gather(1, row.clamp(min=0)).clamp(min=0)
     identity = -log_p.gather(1, query[:, None])[:, 0] * inside
     p = log_p.exp() * inside[:, None]
-    mine = p.gather(1, want.matching.clamp(min=0)[:, :, None].expand(-1, -1, p.shape[2]))
-    overlap = 2 * (mine * want.truth).sum(2) + 1
-    dice = (1 - overlap / (mine.sum(2) + want.truth.sum(2) + 1)) * want.mask_weight
+    mine = p.gather(1, matched.matching.clamp(min=0)[:, :, None].expand(-1, -1, p.shape[2]))
+    overlap = 2 * (mine * matched.truth).sum(2) + 1
+    dice = (1 - overlap / (mine.sum(2) + matched.truth.sum(2) + 1)) * matched.mask_weight
     return (dice.sum(1) * REAL / masks.shape[1]).mean(), _mean_of_images(identity)
 
 
-def discrimination_loss(pixels: Tensor, want: BatchSpec, options: KMaxLosses, generator: torch.Generator) -> Tensor:
+def discrimination_loss(pixels: Tensor, matched: BatchSpec, options: KMaxLosses, generator: torch.Generator) -> Tensor:
     """A drawn pixel's features must be like those of its own segment's, among all that are drawn (MaX-DeepLab, 3.3)."""
-    row = want.segments.flatten(1)
-    chosen = draw(want.rarity.flatten(1), row < 0, options.sampled, options.preference, generator)
+    row = matched.segments.flatten(1)
+    chosen = draw(matched.rarity.flatten(1), row < 0, options.sampled, options.preference, generator)
     row = row.gather(1, chosen)
     features = pixels.flatten(2).gather(2, chosen[:, None].expand(-1, pixels.shape[1], -1))
     same = ((row[:, :, None] == row[:, None, :]) & (row >= 0)[:, :, None]).to(features.dtype)
@@ -151,7 +149,7 @@ def discrimination_loss(pixels: Tensor, want: BatchSpec, options: KMaxLosses, ge
 
 
 def semantic_loss(
-    logits: Tensor, targets: Targets, want: BatchSpec, options: KMaxLosses, generator: torch.Generator
+    logits: Tensor, targets: Targets, matched: BatchSpec, options: KMaxLosses, generator: torch.Generator
 ) -> Tensor:
     """Cross entropy of the auxiliary head's pixels, at its own stride.
 
@@ -165,7 +163,7 @@ def semantic_loss(
     group, members = flat_groups(targets._replace(group=group))
     logits = logits.flatten(2)
     if options.semantic_sampled:
-        segments, rarity = (t[:, ::step, ::step].flatten(1) for t in (want.segments, want.rarity))
+        segments, rarity = (t[:, ::step, ::step].flatten(1) for t in (matched.segments, matched.rarity))
         chosen = draw(rarity, segments < 0, options.semantic_sampled, options.semantic_preference, generator)
         wish = wish.gather(1, chosen)
         group = None if group is None else group.gather(1, chosen)
@@ -183,28 +181,30 @@ def draw(rarity: Tensor, void: Tensor, count: int, preference: float, generator:
 def total_loss(
     output: Output, targets: Targets, options: KMaxLosses, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum over the final prediction and all layers, and each term's sum before weighting, detached.
+    """The weighted sum over the final prediction and all layers, and the unweighted sum of each term, detached.
 
     Args:
-        targets: at the mask stride, read at every so manieth pixel from the first on.
+        targets: at the mask stride, sampled from the first pixel on.
     """
-    want = wanted(output.final, targets, options.void)
+    matched = match_targets(output.final, targets, options.void)
     terms: dict[str, list[Tensor]] = {"classes": [], "dice": [], "mask_id": [], "discrimination": []}
     semantic = output.final.classes.sum() * 0
-    size = sizes(output.final.masks)[2:]
+    size = shape_of(output.final.masks)[2:]
     for i, prediction in enumerate([output.final, *output.layers]):
-        dice, identity = mask_losses(resize(prediction.masks, size), want)
-        terms["classes"].append(class_loss(prediction.classes, want))
+        dice, identity = mask_losses(resize(prediction.masks, size), matched)
+        terms["classes"].append(class_loss(prediction.classes, matched))
         terms["dice"].append(dice)
         terms["mask_id"].append(identity)
-        terms["discrimination"].append(discrimination_loss(resize(prediction.pixels, size), want, options, generator))
+        terms["discrimination"].append(
+            discrimination_loss(resize(prediction.pixels, size), matched, options, generator)
+        )
         if i == 0 and output.semantic is not None:
-            semantic = semantic_loss(output.semantic, targets, want, options, generator)
+            semantic = semantic_loss(output.semantic, targets, matched, options, generator)
     parts = {name: torch.stack(values).sum() for name, values in terms.items()} | {"semantic": semantic}
     total = sum(getattr(options, name) * value for name, value in parts.items())
     return total, {name: value.detach() for name, value in parts.items()}
 
 
 def _mean_of_images(loss: Tensor) -> Tensor:
-    """Mean over the values of each image [B, K] that are not exactly zero, then over images."""
+    """Mean over the nonzero values of each image [B, K], then over images."""
     return (loss.sum(1) / (loss != 0).sum(1).clamp(min=1)).mean()

@@ -17,21 +17,21 @@ from vps_ros.learning.kmax.architecture import Architecture
 from vps_ros.learning.kmax.backbones import KINDS
 from vps_ros.learning.kmax.layers import (
     Block,
-    ChannelNorm,
+    ChannelLayerNorm,
     ConvNorm,
     DropPath,
-    TokenNorm,
+    PointwiseConvNorm,
     norm1d,
     norm2d,
     resize,
-    sizes,
-    truncated_,
+    shape_of,
+    trunc_normal_,
 )
 from vps_ros.learning.kmeans.model import assign, one_hot
 
 
-class Fusion(nn.Module):
-    """The coarser feature, brought to the finer one's size, plus the finer one; each projected unless it fits."""
+class LevelFusion(nn.Module):
+    """Sum of the coarser feature, resized, and the finer one; each is projected if its channels differ."""
 
     def __init__(self, low: int, high: int, channels: int) -> None:
         super().__init__()
@@ -41,26 +41,26 @@ class Fusion(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         if self.low is not None:
             low = self.low(F.gelu(low))
-        size = sizes(high)[2:]
+        size = shape_of(high)[2:]
         if self.high is not None:
             high = self.high(F.gelu(high))
         return resize(low, size) + high
 
 
 class PixelDecoder(nn.Module):
-    """Features of the backbone, coarsest first, to one feature of each stage, not activated.
+    """Features of the backbone, coarsest first, to one feature per stage, not activated.
 
     Args:
-        widths: channels of the features.
+        widths: channels of the backbone features.
     """
 
     def __init__(self, a: Architecture, widths: Sequence[int]) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(ChannelNorm(width) for width in widths)
+        self.norms = nn.ModuleList(ChannelLayerNorm(width) for width in widths)
         self.stages, self.fusions = nn.ModuleList(), nn.ModuleList()
         for i, (channels, depth) in enumerate(zip(a.channels, a.blocks, strict=True)):
             if i:
-                self.fusions.append(Fusion(4 * a.channels[i - 1], widths[i], channels))
+                self.fusions.append(LevelFusion(4 * a.channels[i - 1], widths[i], channels))
             cin = channels if i else widths[0]
             self.stages.append(
                 nn.Sequential(
@@ -91,12 +91,12 @@ class Prediction(NamedTuple):
 
 
 def void_prior(classes: int) -> float:
-    """Added to the void logit: with it and no other evidence, a query is void with probability 0.9."""
+    """Bias of the void logit: with all other logits equal, a query is void with probability 0.9."""
     return math.log(classes * 0.9 / 0.1)
 
 
 class Predictor(nn.Module):
-    """Embeddings of queries and a pixel feature to classes and masks."""
+    """Predicts classes and masks from query embeddings and a pixel feature."""
 
     def __init__(self, a: Architecture, channels: int) -> None:
         super().__init__()
@@ -104,19 +104,19 @@ class Predictor(nn.Module):
         self.pixel_near = ConvNorm(channels, channels, 5, groups=channels)
         self.pixel_mix = ConvNorm(channels, a.dim)
         self.pixel_out = ConvNorm(a.dim, mask_dim, act=None, bias=True)
-        self.mask_head = TokenNorm(a.dim, mask_dim, act=None)
+        self.mask_head = PointwiseConvNorm(a.dim, mask_dim, act=None)
         self.class_head = nn.Conv1d(a.dim, a.classes + 1, 1)
         self.mask_norm = norm2d(1, 0.1)
         self.classes, self.prior = a.classes, void_prior(a.classes)
-        truncated_(self.pixel_out.conv.weight, 0.01)
-        truncated_(self.class_head.weight, 0.01)
+        trunc_normal_(self.pixel_out.conv.weight, 0.01)
+        trunc_normal_(self.class_head.weight, 0.01)
         nn.init.zeros_(self.class_head.bias)
 
     def forward(self, for_masks: Tensor, for_classes: Tensor, feature: Tensor) -> Prediction:
-        """Embeddings [B, dim, N] twice, feature [B, C, h, w]."""
+        """Query embeddings [B, dim, N] for masks and for classes, feature [B, C, h, w]."""
         pixels = F.normalize(self.pixel_out(self.pixel_mix(self.pixel_near(feature))), dim=1)
         kernels = self.mask_head(for_masks)
-        b, d, h, w = sizes(pixels)
+        b, d, h, w = shape_of(pixels)
         masks = kernels.transpose(1, 2) @ pixels.reshape(b, d, h * w)
         masks = self.mask_norm(masks[:, None]).reshape(b, -1, h, w)
         known, void = self.class_head(for_classes).transpose(1, 2).split((self.classes, 1), 2)
@@ -124,20 +124,20 @@ class Predictor(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Among queries; batch normalisation of each head's similarities is in place of a scale."""
+    """Self-attention between queries, with batch normalisation of the similarities instead of a scale."""
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         key, value, self.heads = a.dim // 2, a.dim, a.heads
         self.sizes = (key, key, value)
-        self.qkv = TokenNorm(a.dim, 2 * key + value, act=None)
+        self.qkv = PointwiseConvNorm(a.dim, 2 * key + value, act=None)
         self.similarity_norm = norm2d(a.heads)
         self.retrieved_norm = norm1d(value)
-        self.out = TokenNorm(value, a.dim, act=None, gain=0.0)
-        truncated_(self.qkv.conv.weight, a.dim**-0.5)
+        self.out = PointwiseConvNorm(value, a.dim, act=None, gain=0.0)
+        trunc_normal_(self.qkv.conv.weight, a.dim**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        b, _, n = sizes(x)
+        b, _, n = shape_of(x)
         q, k, v = (part.reshape(b, self.heads, -1, n) for part in self.qkv(x).split(self.sizes, 1))
         weight = self.similarity_norm(q.transpose(2, 3) @ k).softmax(3)
         retrieved = (v @ weight.transpose(2, 3)).reshape(b, -1, n)
@@ -145,37 +145,41 @@ class SelfAttention(nn.Module):
 
 
 class KMeansLayer(nn.Module):
-    """One k-means step (equation 7: every query sums the values of the pixels it is best for), self-attention, FFN.
+    """A k-means step (equation 7: each query sums the values of the pixels assigned to it), self-attention, FFN.
 
     Attributes:
-        given: int64 [B, 1, h * w], the query of each pixel, instead of the best one; for verification, see export.py.
+        fixed_assignment: int64 [B, 1, h * w], query of each pixel, used instead of the argmax to verify exports.
     """
 
     def __init__(self, a: Architecture, channels: int) -> None:
         super().__init__()
-        self.query_in = TokenNorm(a.dim, a.dim)
+        self.query_in = PointwiseConvNorm(a.dim, a.dim)
         self.pixel_in = ConvNorm(channels, a.dim)
         self.pixel_value = ConvNorm(a.dim, a.dim, act=None)
         self.predictor = Predictor(a, a.dim)
         self.centre_norm = norm1d(a.dim)
-        self.centre_out = TokenNorm(a.dim, a.dim, act=None, gain=0.0)
+        self.centre_out = PointwiseConvNorm(a.dim, a.dim, act=None, gain=0.0)
         self.attention = SelfAttention(a)
-        self.widen = TokenNorm(a.dim, 8 * a.dim)
-        self.narrow = TokenNorm(8 * a.dim, a.dim, act=None, gain=0.0)
+        self.widen = PointwiseConvNorm(a.dim, 8 * a.dim)
+        self.narrow = PointwiseConvNorm(8 * a.dim, a.dim, act=None, gain=0.0)
         self.drop_path = DropPath(a.drop_path)
-        self.given: Tensor | None = None
-        truncated_(self.pixel_value.conv.weight, a.dim**-0.5)
+        self.fixed_assignment: Tensor | None = None
+        trunc_normal_(self.pixel_value.conv.weight, a.dim**-0.5)
 
     def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, Prediction]:
         """Queries [B, dim, N], feature [B, C, h, w], not activated."""
         pixels = self.pixel_in(F.gelu(feature))
         embedded = self.query_in(queries)
         prediction = self.predictor(embedded, embedded, pixels)
-        assignment = assign(prediction.masks.detach()) if self.given is None else one_hot(self.given, queries.shape[2])
+        assignment = (
+            assign(prediction.masks.detach())
+            if self.fixed_assignment is None
+            else one_hot(self.fixed_assignment, queries.shape[2])
+        )
         values = self.pixel_value(pixels)
-        b, d, h, w = sizes(values)
+        b, d, h, w = shape_of(values)
         values = values.reshape(b, d, h * w)
-        # A sum over thousands of pixels needs more than half precision.
+        # A sum over thousands of pixels overflows half precision.
         with torch.autocast(values.device.type, enabled=False):
             centres = (assignment.to(values.dtype) @ values.transpose(1, 2)).transpose(1, 2)
         queries = queries + self.drop_path(self.centre_out(self.centre_norm(centres)))
@@ -188,14 +192,14 @@ RATES = (6, 12, 18)
 
 
 class SemanticHead(nn.Sequential):
-    """Stride 32 to logits [B, C, h, w] at stride 32."""
+    """Auxiliary head: logits [B, C, h, w] at stride 32."""
 
     def __init__(self, a: Architecture, width: int) -> None:
         super().__init__(ConvNorm(width, width, 5, groups=width), ConvNorm(width, a.dim), _out(a.dim, a.classes))
 
 
-class Pyramid(nn.Module):
-    """Convolutions of several dilations, and the mean of the map (ASPP, Chen et al., 2017)."""
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling (Chen et al., 2017)."""
 
     def __init__(self, cin: int, cout: int) -> None:
         super().__init__()
@@ -205,12 +209,12 @@ class Pyramid(nn.Module):
         self.dropout = nn.Dropout(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mean = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *sizes(x)[2:])
+        mean = self.pool(x.mean((2, 3), keepdim=True)).expand(-1, -1, *shape_of(x)[2:])
         return self.dropout(self.mix(torch.cat([*[branch(x) for branch in self.branches], mean], 1)))
 
 
-class Join(nn.Module):
-    """The feature so far beside a projected finer one, mixed at the finer one's size."""
+class DecoderStage(nn.Module):
+    """Upsamples a feature, concatenates a projected finer feature, and fuses them."""
 
     def __init__(self, dim: int, fine: int, projected: int) -> None:
         super().__init__()
@@ -220,19 +224,19 @@ class Join(nn.Module):
 
     def forward(self, x: Tensor, fine: Tensor) -> Tensor:
         fine = self.project(fine)
-        return self.mix(self.near(torch.cat([resize(x, sizes(fine)[2:]), fine], 1)))
+        return self.mix(self.near(torch.cat([resize(x, shape_of(fine)[2:]), fine], 1)))
 
 
 class SemanticDecoder(nn.Module):
-    """Panoptic-DeepLab's decoder (Cheng et al., 2020), to logits [B, C + 1, h, w] at stride 4."""
+    """Auxiliary decoder of Panoptic-DeepLab (Cheng et al., 2020): logits [B, C + 1, h, w] at stride 4."""
 
     def __init__(self, a: Architecture, widths: tuple[int, int, int]) -> None:
         """`widths`: channels of the features at strides 32, 8 and 4."""
         super().__init__()
         deep, middle, fine = widths
-        self.pyramid = Pyramid(deep, a.dim)
-        self.middle = Join(a.dim, middle, a.dim // 4)
-        self.fine = Join(a.dim, fine, a.dim // 8)
+        self.pyramid = ASPP(deep, a.dim)
+        self.middle = DecoderStage(a.dim, middle, a.dim // 4)
+        self.fine = DecoderStage(a.dim, fine, a.dim // 8)
         self.near = ConvNorm(a.dim, a.dim, 5, groups=a.dim)
         self.mix = ConvNorm(a.dim, a.dim)
         self.out = _out(a.dim, a.classes + 1)
@@ -243,19 +247,19 @@ class SemanticDecoder(nn.Module):
 
 def _out(cin: int, cout: int) -> nn.Conv2d:
     layer = nn.Conv2d(cin, cout, 1)
-    truncated_(layer.weight, 0.01)
+    trunc_normal_(layer.weight, 0.01)
     nn.init.zeros_(layer.bias)
     return layer
 
 
 class Output(NamedTuple):
-    """What one forward pass gives.
+    """Output of the network.
 
     Attributes:
-        final: at the mask stride: 2 with a stem at stride 2, else 4.
-        embeddings: [B, N, dim], the projected queries that masks are made from; for association, not normalised.
-        layers: one prediction of each k-means layer, at its own stride.
-        semantic: [B, C or C + 1, h, w] logits of the auxiliary head while training.
+        final: prediction at the mask stride: 2 with a stem at stride 2, else 4.
+        embeddings: [B, N, dim], projected queries for masks and association, not normalised.
+        layers: one prediction per k-means layer, at its own stride.
+        semantic: [B, C or C + 1, h, w] logits of the auxiliary head in training, else None.
     """
 
     final: Prediction
@@ -277,15 +281,15 @@ class KMaxDeepLab(nn.Module):
         self.centres = nn.Parameter(torch.empty(a.dim, a.queries))
         self.strides = [i for i, count in enumerate(a.layers) for _ in range(count)]
         self.layers = nn.ModuleList(KMeansLayer(a, 4 * a.channels[i]) for i in self.strides)
-        self.class_projection = TokenNorm(a.dim, a.dim)
-        self.mask_projection = TokenNorm(a.dim, a.dim)
+        self.class_projection = PointwiseConvNorm(a.dim, a.dim)
+        self.mask_projection = PointwiseConvNorm(a.dim, a.dim)
         self.predictor = Predictor(a, 4 * a.channels[-1])
         self.semantic: nn.Module | None = None
         if a.semantic == "head":
             self.semantic = SemanticHead(a, widths["res5"])
         elif a.semantic == "decoder":
             self.semantic = SemanticDecoder(a, (widths["res5"], widths["res3"], widths["res2"]))
-        truncated_(self.centres, 1.0)
+        trunc_normal_(self.centres, 1.0)
 
     def forward(self, image: Tensor) -> Output:
         features = self.backbone(image)

@@ -36,10 +36,8 @@ def total_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
     # Most batches use a fraction of the rows: the products below cost what is kept.
-    rows = max(1, int((targets.classes >= 0).sum(1).max()))
-    targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
-    numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
-    truth = (targets.segments[:, None] == numbers).to(output.final.masks.dtype)
+    targets = targets.trimmed()
+    truth = targets.masks().to(output.final.masks.dtype)
     valid = (targets.segments[:, None] >= 0).to(truth.dtype)
     found = overlaps(output.final.masks, truth, valid)
     matching = match(found.dice, output.final.classes, targets)

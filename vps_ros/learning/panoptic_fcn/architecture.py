@@ -16,19 +16,19 @@ NORMS = ("batch", "group", "none")
 COORDINATES = ("concatenated", "added")
 STUFF = ("kernels", "semantic")
 MEAN, STD = (103.53, 116.28, 123.675), (1.0, 1.0, 1.0)
-"""Of RGB images with the ResNet. The release subtracts the usual mean in reverse order, which its weights know."""
+"""Normalisation of RGB images for the ResNet. The release was trained with the mean in reverse channel order."""
 LEAST_STRIDE, LARGEST_STRIDE = 4, 128
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the terms.
+    """Weights of the loss terms.
 
     Attributes:
-        position: of the heat maps of things and of the regions of stuff.
-        mask: of the weighted Dice of things and the Dice of stuff; 3 in the release, 4 in HybridTracker.
-        semantic: of the cross entropy over all classes, where stuff is `semantic`.
-        track, track_aux: of Video K-Net's equations 1 and 2.
+        position: heat maps of things and regions of stuff.
+        mask: weighted Dice of things and Dice of stuff; 3 in the release, 4 in HybridTracker.
+        semantic: cross entropy over all classes, if `stuff` is `semantic`.
+        track, track_aux: equations 1 and 2 of Video K-Net.
     """
 
     position: float = 1.0
@@ -40,37 +40,38 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the network.
+    """Architecture of the network.
 
     Attributes:
-        classes: without void.
-        backbone: `resnet50` with the published pyramid, whose weights come from `start` or are random; or a name of
-            efficientnet.SCALING, with ImageNet weights, and a small pyramid for CPUs.
+        classes: number of classes, void excluded.
+        backbone: `resnet50` with the published pyramid and weights from `start` or random ones; or a name of
+            efficientnet.SCALING with ImageNet weights and a small pyramid for CPUs.
         channels: of the small pyramid at strides 4, 8, 16 and 32.
-        heads: of its attention at stride 32.
-        width: channels of the levels that positions and kernels are predicted on, and of these heads.
-        strides: of these levels.
-        sizes: least and largest thing of each level in training: square root of the area of its box, in pixels.
-        position_convs, kernel_convs, feature_convs: 3x3 convolutions of the heads before their output, and of the
-            high-resolution feature.
+        heads: attention heads of the small pyramid at stride 32.
+        width: channels of the pyramid levels and of the position and kernel heads.
+        strides: of the pyramid levels.
+        sizes: smallest and largest thing of each level in training: square root of its box area, in pixels.
+        position_convs, kernel_convs, feature_convs: number of 3x3 convolutions of the heads before their output, and of
+            the high-resolution feature.
         deformable: the position head has modulated deformable convolutions.
-        feature_deformable: so has the high-resolution feature (PanopticFCN-Star).
-        kernel_out: size of the convolution that ends the kernel head.
-        feature_channels: of the high-resolution feature, the length of a mask kernel.
-        norm: of the heads: `group`, as published, `batch`, with statistics of each level, or `none`.
-        coordinates: how the kernel head and the feature get them: `concatenated` as two channels, as published, or
-            `added` after a 1x1 convolution, which leaves a number of channels that CPUs are quick with.
-        feature_norm: of the convolutions of the feature; `none` as published.
-        stuff: `kernels`, as published, or `semantic`: logits of all classes at stride 4, learned by cross entropy.
-        gate: with `semantic`, the mask logits of a thing have the log probability of its class added to them, at least
-            minus this number; 0 for none.
-        positions: positives of a thing in training, those of the highest score.
-        things: most things of an image.
-        smoothed: heat maps are averaged with the mean of each cell's neighbourhood before peaks are searched, as in the
-            release. It lowers the scores of things of few cells.
-        centre, similar, mask: least score of a peak, least cosine of two kernels of one thing, least mask probability.
-        region: least mean score of a region of stuff.
-        embedding_dim: of the association embedding; with 0 it is the mask kernel itself.
+        feature_deformable: the high-resolution feature has them, too (PanopticFCN-Star).
+        kernel_out: kernel size of the last convolution of the kernel head.
+        feature_channels: of the high-resolution feature; also the length of a mask kernel.
+        norm: normalisation of the heads: `group`, as published, `batch`, with statistics per level, or `none`.
+        coordinates: how coordinates enter the kernel head and the feature: `concatenated` as two channels, as
+            published, or `added` after a 1x1 convolution, which is faster on CPUs.
+        feature_norm: normalisation of the high-resolution feature; `none` as published.
+        stuff: `kernels`, as published, or `semantic`: logits of all classes at stride 4, trained with cross entropy.
+        gate: with `semantic`, the log probability of its class is added to the mask logits of a thing, clamped to at
+            least -gate; 0 disables it.
+        positions: number of positives of a thing in training, those with the highest score.
+        things: largest number of things in an image.
+        smoothed: heat maps are averaged with the mean of each cell's neighbourhood before the search for peaks, as in
+            the release. This lowers the scores of small things.
+        centre, similar, mask: smallest score of a peak, smallest cosine of two kernels of one thing, smallest mask
+            probability.
+        region: smallest mean score of a stuff region.
+        embedding_dim: length of the association embedding; with 0, the mask kernel is used.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -138,15 +139,16 @@ class Architecture:
 
 
 STUFF_PIXELS, PUBLISHED_PIXELS = 4096, 1333 * 800
-"""Least segment of stuff in the release, and the images it is for."""
+"""Smallest stuff segment of the release, and the image area it refers to."""
 THING = 0.2
-"""Least score of a thing in the release."""
+"""Smallest score of a thing in the release."""
 
 
-def limits(a: Architecture, width: int, height: int) -> Thresholds:
-    """The release's thresholds for images of this size.
+def default_thresholds(a: Architecture, width: int, height: int) -> Thresholds:
+    """The thresholds of the release for images of this size.
 
-    The score of a class must be more than an equal share of all classes and void; that of stuff is up to 1.5 of it.
+    The score of a thing must exceed 1 / (classes + 1), an equal share of classes and void; stuff scores are at most 1.5
+    times this share.
     """
     share = 1 / (a.classes + 1)
     return Thresholds(

@@ -1,7 +1,7 @@
-"""Which cells of which level learn which segment (Li et al., 2021, 3.4, and the released code).
+"""Label assignment: which cells of which pyramid level learn a segment (Li et al., 2021, 3.4, and the released code).
 
-Every thing belongs to the levels whose range of sizes it lies in, which overlap. In the heat map of its class it is a
-Gaussian around its centre of mass.
+A thing is assigned to all levels whose size range contains it; the ranges overlap. Its target in the heat map of its
+class is a Gaussian around its centre of mass.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from torch.nn import functional as F
 from vps_ros.learning.data.targets import Targets, known_things
 
 STRIDE = 4
-"""Of the labels."""
+"""Stride of the labels."""
 LEAST_OVERLAP = 0.7
-"""Of a box whose corners are moved by the radius of the Gaussian with the box itself (CornerNet)."""
+"""Smallest IoU of a box with the same box whose corners are moved by the radius of the Gaussian (CornerNet)."""
 SIGMAS = 3
-"""Standard deviations in the diameter of a Gaussian."""
+"""Diameter of a Gaussian in standard deviations."""
 INSIDE = 0.1
-"""A cell can be a positive of a thing that covers more than this share of it."""
+"""A cell can be a positive of a thing that covers more than this fraction of the cell."""
 
 
 class Truth(NamedTuple):
-    """Segments of a batch, without the rows that no image uses.
+    """Ground truth of a batch, without the rows that no image uses.
 
     Attributes:
-        targets: M rows.
+        targets: with M rows.
         members: float [B, M, h, w], 1 where a cell belongs to a segment.
-        valid: float [B, 1, h, w], 0 for cells that may show a thing without a segment, as void and crowds.
+        valid: float [B, 1, h, w], 0 for cells that may contain an unlabelled thing, as void and crowds.
         things: bool [B, M].
         centres: [B, M, 2], row and column of the centre of mass, in cells of the labels.
         boxes: [B, M, 2], height and width, in pixels.
@@ -46,11 +46,13 @@ class Truth(NamedTuple):
 
 
 def truth_of(targets: Targets, isthing: Tensor) -> Truth:
-    """Args: isthing: bool [C]."""
-    rows = max(1, int((targets.classes >= 0).sum(1).max()))
-    targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
-    numbers = torch.arange(rows, device=targets.segments.device)[None, :, None, None]
-    members = (targets.segments[:, None] == numbers).float()
+    """The ground truth of a batch of targets.
+
+    Args:
+        isthing: bool [C].
+    """
+    targets = targets.trimmed()
+    members = targets.masks()
     valid = known_things(targets, isthing)[:, None].float()
     things = isthing[targets.classes.clamp(min=0)] & (targets.classes >= 0)
     lines, columns = members.sum(3), members.sum(2)
@@ -65,7 +67,7 @@ def _numbers(counts: Tensor) -> Tensor:
 
 
 def _extent(occupied: Tensor) -> Tensor:
-    """[...]: from the first to the last cell that is occupied, both included; of [..., n]."""
+    """[...]: length from the first to the last occupied cell, inclusive, of bool [..., n]."""
     numbers = _numbers(occupied.float())
     last = torch.where(occupied, numbers, -1.0).amax(-1)
     first = torch.where(occupied, numbers, float(occupied.shape[-1])).amin(-1)
@@ -73,15 +75,15 @@ def _extent(occupied: Tensor) -> Tensor:
 
 
 def levels_of(truth: Truth, sizes: tuple[tuple[float, float], ...]) -> list[Tensor]:
-    """bool [B, M] for each level: the things that it learns."""
+    """bool [B, M] for each level: the things that are assigned to it."""
     size = truth.boxes.prod(2).sqrt()
     return [truth.things & (size >= least) & (size <= largest) for least, largest in sizes]
 
 
 def radius(height: Tensor, width: Tensor) -> Tensor:
-    """Whole cells, of boxes in cells: the smallest of CornerNet's three, as its released code computes them.
+    """Radius in whole cells for boxes in cells: the smallest of the three radii of CornerNet's released code.
 
-    That is the one for a box that lies within the other; the other two are at least half of height plus width.
+    It is the one for a box inside the other; the other two are at least half of height plus width.
     """
     sides = height + width
     root = (4 * LEAST_OVERLAP**2 * sides**2 + 16 * LEAST_OVERLAP * (1 - LEAST_OVERLAP) * height * width).sqrt()
@@ -117,7 +119,7 @@ def heat_maps(truth: Truth, chosen: Tensor, classes: Tensor, count: int, size: t
 
 
 class Positives(NamedTuple):
-    """Of each segment of a level: K cells [B, M, K] and their weights, which sum to 1, or are all 0."""
+    """Positives of each segment on a level: K cells [B, M, K] and their weights, which sum to 1 or are all 0."""
 
     cells: Tensor
     weights: Tensor
@@ -135,7 +137,7 @@ def positives(scores: Tensor, truth: Truth, classes: Tensor, count: int) -> Posi
     inside = F.interpolate(truth.members, size=size, mode="area") > INSIDE
     own = scores.gather(1, classes[:, :, None, None].expand(-1, -1, *size))
     values, cells = (own * inside).flatten(2).topk(min(count, math.prod(size)), dim=2)
-    # A small level has fewer cells; the first one again has no weight.
+    # A small level may have fewer cells than `count`; the padding has weight 0.
     missing = (0, count - cells.shape[2])
     values, cells = F.pad(values, missing), F.pad(cells, missing)
     return Positives(cells, values / values.sum(2, keepdim=True).clamp(min=1e-8))

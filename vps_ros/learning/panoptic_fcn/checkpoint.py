@@ -35,7 +35,7 @@ STATISTICS = ("weight", "bias", "running_mean", "running_var")
 
 
 def published_names(mine: Iterable[str]) -> dict[str, str]:
-    """Published name of each of our tensors; a convolution of the backbone has no bias there, but a normalisation."""
+    """Published name of each tensor. Published convolutions of the backbone have a normalisation instead of a bias."""
     mine = list(mine)
     deformable = {n.split(".conv.")[0] for n in mine if ".conv.offsets." in n}
     return {name: _published(name, deformable) for name in mine}
@@ -53,7 +53,7 @@ def _published(name: str, deformable: set[str]) -> str:
     if level := re.match(r"pyramid\.(lateral|output)s\.(\d+)\.(.*)", name):
         return f"backbone.fpn_{level[1]}{int(level[2]) + 2}.{level[3]}"
     if level := re.match(r"pyramid\.fine\.(\d+)\.(\d+)\.(.*)", name):
-        # From the second level on, each layer is followed by an enlargement, which has a number too.
+        # From the second level on, each layer is followed by an upsampling layer, which is also numbered.
         number = int(level[2]) * (2 if int(level[1]) else 1)
         name = f"semantic_fpn.p{int(level[1]) + 2}.{number}.{level[3]}"
         return name.replace(".norms.0.", ".norm.").replace(".conv.", ".")
@@ -64,13 +64,13 @@ def _published(name: str, deformable: set[str]) -> str:
 
 NAME = "PanopticFCN"
 _EPS = 1e-5
-"""Of detectron2's batch normalisation."""
+"""Epsilon of batch normalisation in detectron2."""
 _BACKBONE = "backbone.network."
 _COUNTER = ".num_batches_tracked"
 
 
 class DataSet(NamedTuple):
-    """What a data set's models are run with: width and height of the input, entries of Architecture, least stuff."""
+    """Settings of the models of a data set: width and height of the input, Architecture entries, smallest stuff."""
 
     taxonomy: str
     size: tuple[int, int]
@@ -97,7 +97,7 @@ OTHER = DataSet("", (1344, 800), {}, 4096)
 
 
 class Published(NamedTuple):
-    """A network in eval mode and float32, its classes, and what their data set's models are run with."""
+    """A network in eval mode and float32, its taxonomy, and the settings of its data set."""
 
     model: PanopticFCN
     taxonomy: Taxonomy
@@ -108,10 +108,10 @@ def load(path: str | Path, taxonomy: str | None = None) -> Published:
     """The network of a checkpoint.
 
     Args:
-        taxonomy: name or file of its classes, where their numbers do not tell.
+        taxonomy: name or file of its taxonomy; by default determined by the numbers of classes.
 
-    Raises InputError when the file cannot be read, is of something else, holds more or less than the network, or its
-    classes are not known.
+    Raises InputError when the file cannot be read, its tensors are not those of the network, or its classes are
+    unknown.
     """
     where = str(path)
     tensors = {n: t for n, t in read(path, "dvlab-research/PanopticFCN").items() if not n.endswith(_COUNTER)}
@@ -121,20 +121,20 @@ def load(path: str | Path, taxonomy: str | None = None) -> Published:
     names = [d.taxonomy for d in DATA_SETS]
     classes = taxonomy_with(_counts(things, regions - 1), _counts_of, names, where, taxonomy)
     data = next((d for d in DATA_SETS if d.taxonomy == classes.name), OTHER)
-    architecture = dataclasses.replace(recognise(shapes, where), classes=len(classes), **data.architecture)
+    architecture = dataclasses.replace(infer_architecture(shapes, where), classes=len(classes), **data.architecture)
     with torch.device("meta"):
         model = PanopticFCN(architecture, classes.isthing)
-    model.load_state_dict(_taken(tensors, model.state_dict(), where), assign=True)
-    # Buffers that no checkpoint holds.
+    model.load_state_dict(_converted(tensors, model.state_dict(), where), assign=True)
+    # Buffers are not part of the checkpoint.
     for name, buffer in PanopticFCN.tables(classes.isthing).items():
         setattr(model, name, buffer)
     return Published(model.eval(), classes, data)
 
 
-def recognise(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture:
-    """The architecture that tensors of these names and shapes belong to, but for its classes.
+def infer_architecture(shapes: Mapping[str, tuple[int, ...]], where: str) -> Architecture:
+    """The architecture of the network with tensors of these names and shapes, except for its classes.
 
-    Raises InputError that names `where` and the tensor by which it is none.
+    Raises InputError that names the file `where` and the tensor that does not fit.
     """
 
     def count(pattern: str) -> int:
@@ -173,8 +173,8 @@ def _counts_of(taxonomy: Taxonomy) -> str:
     return _counts(len(taxonomy.thing_ids), len(taxonomy) - len(taxonomy.thing_ids))
 
 
-def _taken(tensors: Mapping[str, Tensor], mine: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
-    """Our tensors, put together from the published ones."""
+def _converted(tensors: Mapping[str, Tensor], mine: Mapping[str, Tensor], where: str) -> dict[str, Tensor]:
+    """The state dict of PanopticFCN from the published tensors, with batch normalisation of the backbone folded in."""
     names = published_names(mine)
     folded = {n: p for n, p in names.items() if n.startswith(_BACKBONE) and n.endswith(".weight")}
     plain = {n: p for n, p in names.items() if not n.startswith(_BACKBONE)}
@@ -187,10 +187,10 @@ def _taken(tensors: Mapping[str, Tensor], mine: Mapping[str, Tensor], where: str
         norm = [tensors[published.removesuffix("weight") + f"norm.{part}"].double() for part in STATISTICS]
         rows = tensors[published].shape[:1]
         if any(part.shape != rows for part in norm):
-            raise InputError(f"{where}: the normalisation after {published} is not of its {rows[0]} channels")
+            raise InputError(f"{where}: the normalisation after {published} does not have its {rows[0]} channels")
         gain = norm[0] / (norm[3] + _EPS).sqrt()
         weight = tensors[published].double() * gain.view(-1, 1, 1, 1)
-        # The release's networks see blue first.
+        # The release uses BGR images.
         found[name] = weight.flip(1) if name == f"{_BACKBONE}stem.weight" else weight
         found[name.removesuffix("weight") + "bias"] = norm[1] - norm[2] * gain
     return state_dict_of(found, mine, names, where)

@@ -20,7 +20,7 @@ from vps_ros.learning.export import onnx_file as common
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.export.verify import Difference, differences, open_telling
 from vps_ros.learning.network_io import ModelOutputs
-from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, limits
+from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
@@ -28,27 +28,27 @@ from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class Deployed(common.Deployed):
-    """The network with the search for peaks and the fusion of kernels."""
+    """The network with the interface of the contract, including peak detection and kernel fusion."""
 
     def forward(self, image: Tensor, given: Decisions | None = None) -> ModelOutputs:
         return answers(self.model, self.model(self.normalised(image)), given)
 
 
 def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
-    """How far a file is from torch that takes over its decisions.
+    """The differences of a model file from torch, which uses the peaks and the kernel fusion of the file.
 
-    Two peaks whose scores differ in the last digits may change places; then all that follows is of another thing.
-    Scores are compared, so that a wrong peak is still noticed.
+    Two peaks whose scores differ by rounding may change places, and later values then belong to different things.
+    Scores are compared, so that a wrong peak is still detected.
     """
     peaks, (index,) = open_telling(path, "TopK", onnx.TensorProto.INT64, 1)
     fused, (first,) = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
 
-    def as_decided(image: Tensor) -> ModelOutputs:
+    def with_decisions(image: Tensor) -> ModelOutputs:
         inputs = {"image": image.numpy()}
         taken = (peaks.run([index], inputs)[0], fused.run([first], inputs)[0])
         return deployed(image, Decisions(*map(torch.from_numpy, taken)))
 
-    return differences(as_decided, path, images, common.OUTPUTS)
+    return differences(with_decisions, path, images, common.OUTPUTS)
 
 
 def export(model: PanopticFCN, card: ModelCard, path: str | Path) -> float:
@@ -61,11 +61,11 @@ def export(model: PanopticFCN, card: ModelCard, path: str | Path) -> float:
 
 
 LARGEST = 4096
-"""Longest side that a graph is traced for."""
+"""Longest side of the input."""
 
 
 class Report(NamedTuple):
-    """What was written: its card, and its largest relative difference from torch."""
+    """The result of an import: the model card, and the largest relative difference from torch."""
 
     card: ModelCard
     difference: float
@@ -78,14 +78,14 @@ def import_checkpoint(
     taxonomy: str | None = None,
     reporter: Reporter = SILENT,
 ) -> Report:
-    """Writes a model file of the contract, whole or not at all.
+    """Writes a verified model file of the contract.
 
     Args:
-        size: width and height of the input; by default those that the data set's models are run with.
-        taxonomy: name or file of the checkpoint's classes, where their numbers do not tell.
+        size: width and height of the input; by default that of the published models of the data set.
+        taxonomy: name or file of the taxonomy; by default determined by the numbers of classes.
 
-    Raises InputError when the checkpoint cannot be used, its classes are not known, or it cannot have this size;
-    RuntimeError when ONNX Runtime computes something else.
+    Raises InputError when the checkpoint cannot be used, its classes are unknown, or the size is not possible;
+    RuntimeError when the outputs of ONNX Runtime differ from torch.
     """
     if size is not None:
         Architecture.INPUT_SIZES.require(size, NAME, LARGEST)
@@ -102,10 +102,10 @@ def import_checkpoint(
 
 
 def card_of(published: Published, checkpoint: str, size: tuple[int, int] | None = None) -> ModelCard:
-    """What the model file of a checkpoint says of itself."""
+    """The model card of a checkpoint."""
     a, data = published.model.architecture, published.data
     width, height = size or data.size
-    thresholds = dataclasses.replace(limits(a, width, height), stuff_area=data.stuff_area)
+    thresholds = dataclasses.replace(default_thresholds(a, width, height), stuff_area=data.stuff_area)
     source = source_json(
         f"{NAME} (dvlab-research/PanopticFCN)", checkpoint=checkpoint, architecture=dataclasses.asdict(a)
     )

@@ -1,4 +1,4 @@
-"""Heat maps and kernels to segments, with shapes that are fixed, so that a graph can hold it (Li et al., 2021, 3.3)."""
+"""Inference: heat maps and kernels to segments, with fixed shapes for ONNX export (Li et al., 2021, 3.3)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from vps_ros.learning.network_io import ModelOutputs
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
 
 COARSE = 2
-"""Levels, the last ones, whose heat maps are smoothed over 5x5 cells, those of the others over 3x3."""
+"""Number of coarsest levels whose heat maps are smoothed over 5x5 cells instead of 3x3."""
 ROUNDING = 1e-5
-"""Of probabilities, between ONNX Runtime and torch."""
+"""Tolerance for the rounding of probabilities between ONNX Runtime and torch."""
 NOTHING = -20.0
-"""Class logit that means a probability of zero."""
+"""Class logit of a probability near zero."""
 
 
 class Peaks(NamedTuple):
-    """Of an image, [B, N] each, by descending score: score, class of things, cell in all levels together."""
+    """Peaks, [B, N] each, by descending score: score, thing class, index of the cell over all levels."""
 
     scores: Tensor
     classes: Tensor
@@ -33,9 +33,11 @@ def smoothed(probabilities: Tensor, side: int) -> Tensor:
 
 
 class Decisions(NamedTuple):
-    """What rounding can change: the peaks, as numbers of class and cell together, and which candidates are one thing.
+    """Discrete results that rounding can change, int64 [B, N] each.
 
-    int64 [B, N] each; for each candidate, the first one that it is similar to.
+    Attributes:
+        peaks: index of class and cell of each candidate.
+        first: the first candidate that is similar to each candidate.
     """
 
     peaks: Tensor
@@ -43,7 +45,7 @@ class Decisions(NamedTuple):
 
 
 def peaks(centres: list[Tensor], count: int, smooth: bool, given: Tensor | None = None) -> Peaks:
-    """The highest peaks of all classes and levels, or those given; score 0 where there are fewer.
+    """The highest peaks of all classes and levels, or the given ones; score 0 if there are fewer.
 
     Args:
         centres: logits [B, T, h, w] of each level.
@@ -65,7 +67,7 @@ def peaks(centres: list[Tensor], count: int, smooth: bool, given: Tensor | None 
 
 
 def fuse(kernels: Tensor, classes: Tensor, usable: Tensor, similar: float) -> Tensor:
-    """int64 [B, N]: the first candidate of its class, by score, whose kernel is similar to that of each; maybe itself.
+    """int64 [B, N]: for each candidate, the first one by score with the same class and a similar kernel; may be itself.
 
     Args:
         kernels: [B, N, D], by descending score.
@@ -76,14 +78,14 @@ def fuse(kernels: Tensor, classes: Tensor, usable: Tensor, similar: float) -> Te
     alike = alike & usable[:, :, None] & usable[:, None, :]
     number = torch.arange(kernels.shape[1], device=kernels.device)
     alike = (alike & (number[:, None] < number[None])) | (number[:, None] == number[None])
-    # The first of a column, as the largest of numbers that fall from row to row.
+    # argmax over values that decrease from row to row finds the first true row.
     return (alike * (len(number) - number)[:, None]).argmax(1)
 
 
 def averaged(vectors: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of the vectors [B, N, C] that belong to each candidate, and bool [B, N], which candidates are kept.
+    """Mean vector [B, N, C] of the candidates merged into each candidate, and bool [B, N], which candidates are kept.
 
-    A candidate that is not the first of its like is not kept, nor what belongs to it, as in the released code.
+    A candidate that was merged into another is not kept, nor are candidates merged into it, as in the released code.
     """
     number = torch.arange(first.shape[1], device=first.device)
     members = (first[:, None, :] == number[None, :, None]).to(vectors.dtype)
@@ -91,12 +93,14 @@ def averaged(vectors: Tensor, first: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def class_logits(scores: Tensor, columns: Tensor, usable: Tensor, count: int) -> Tensor:
-    """[B, N, count + 1], whose softmax is the score for the class, and an equal share for each other and void.
+    """Logits [B, N, count + 1]: their softmax is the score for the class, and equal for all other classes and void.
 
-    So a class wins against void when its score is more than 1 / (count + 1).
+    A class exceeds void if its score is greater than 1 / (count + 1).
 
     Args:
-        scores: [B, N]; columns: int64 [B, N]; usable: bool [B, N], the others are void.
+        scores: [B, N].
+        columns: int64 [B, N].
+        usable: bool [B, N]; the others are void.
     """
     scores = scores.clamp(1e-6, 1 - 1e-6)[:, :, None]
     mine = torch.arange(count + 1, device=scores.device) == columns[:, :, None]
@@ -106,13 +110,13 @@ def class_logits(scores: Tensor, columns: Tensor, usable: Tensor, count: int) ->
 
 
 def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) -> ModelOutputs:
-    """Segments as the ONNX contract wants them: N slots for things, then one for each class of stuff.
+    """Segments in the format of the ONNX contract: N slots for things, then one per stuff class.
 
-    A thing's score is that of its peak times the mean probability in its mask. Stuff has scores below those of all
-    things that post-processing keeps, so that things are pasted first; it has no embedding.
+    The score of a thing is that of its peak times the mean probability in its mask. Stuff scores are below those of all
+    things that post-processing keeps, so that things are pasted first. Stuff has zero embeddings.
 
     Args:
-        given: decisions to take over.
+        given: decisions of a model file to use instead.
     """
     a = model.architecture
     found = peaks(output.centres, a.things, a.smoothed, given and given.peaks)
@@ -137,14 +141,15 @@ def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) 
 
 
 def mean_inside(probabilities: Tensor, threshold: float) -> Tensor:
-    """[B, N]: mean of probabilities [B, N, h, w] above the threshold; 0 where there are none."""
+    """[B, N]: mean of the probabilities [B, N, h, w] above the threshold; 0 if there are none."""
     inside = (probabilities > threshold).to(probabilities.dtype)
     return (probabilities * inside).sum((2, 3)) / inside.sum((2, 3)).clamp(min=1)
 
 
 def semantic_stuff(model: PanopticFCN, output: Output) -> tuple[Tensor, Tensor]:
-    """Class logits [B, S, C + 1] and mask logits [B, S, h, w] of stuff: pixels go to the likeliest class."""
+    """Class logits [B, S, C + 1] and mask logits [B, S, h, w] of stuff from semantic logits."""
     semantic = output.semantic
+    assert semantic is not None
     masks = margins(semantic)[:, model.stuff]
     probability = (semantic[:, model.stuff] - semantic.logsumexp(1, keepdim=True)).exp()
     inside = (masks > 0).to(masks.dtype)
@@ -153,12 +158,13 @@ def semantic_stuff(model: PanopticFCN, output: Output) -> tuple[Tensor, Tensor]:
 
 
 def stuff(model: PanopticFCN, output: Output) -> tuple[Tensor, Tensor]:
-    """As semantic_stuff, from the mean kernel of each region.
+    """Same as semantic_stuff, from the mean kernel of each region.
 
-    On each level, a class has the cells where its score is the largest, if their mean score is enough. Its kernel is
-    the sum of theirs over the size of the map, in training as here; that of the levels is averaged.
+    On each level, the region of a class is where its score is the largest, if the mean score there is high enough. Its
+    kernel is the sum over the region divided by the size of the map, as in training, averaged over levels.
     """
-    total, score, levels = 0.0, 0.0, 0.0
+    assert model.stuff_kernels is not None
+    total = score = levels = torch.zeros((), device=output.feature.device)
     for region, kernels in zip(output.regions, output.kernels, strict=True):
         p = region.sigmoid().flatten(2)
         inside = (p == p.amax(1, keepdim=True)).to(p.dtype)
@@ -173,18 +179,18 @@ def stuff(model: PanopticFCN, output: Output) -> tuple[Tensor, Tensor]:
 
 
 def margins(logits: Tensor) -> Tensor:
-    """Each of the logits [B, N, h, w] minus the largest of the others: positive exactly where it is the largest."""
+    """Difference of each of the logits [B, N, h, w] from the largest other one: positive where it is the largest."""
     best = logits.amax(1, keepdim=True)
     second = logits.masked_fill(logits == best, float("-inf")).amax(1, keepdim=True)
     return logits - torch.where(logits == best, second, best)
 
 
 def stuff_logits(model: PanopticFCN, confidence: Tensor, found: Tensor) -> Tensor:
-    """Class logits [B, S, C + 1] of stuff with these mean scores, each [B, S]."""
+    """Class logits [B, S, C + 1] of stuff with these mean scores [B, S]."""
     count = model.architecture.classes
     return class_logits(stuff_score(confidence, count), model.stuff[None].expand_as(found), found, count)
 
 
 def stuff_score(confidence: Tensor, classes: int) -> Tensor:
-    """From the least score that wins against void to one and a half of it."""
+    """Score between 1 and 1.5 times the smallest score that exceeds void."""
     return (1 + confidence / 2) * (1 + 1e-3) / (classes + 1)

@@ -1,4 +1,4 @@
-"""The kind `panoptic-fcn` of a recipe's model; see vps_ros.learning.kinds.Kind."""
+"""Training and export of the model kind `panoptic-fcn`; see vps_ros.learning.kinds.Kind."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vps_ros.learning.export.published import is_published
 from vps_ros.learning.kinds import Weights
 from vps_ros.learning.kmeans import efficientnet
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
-from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD, limits
+from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import load
 from vps_ros.learning.panoptic_fcn.export import export
 from vps_ros.learning.panoptic_fcn.inference import answers
@@ -28,26 +28,27 @@ PUBLISHED_SIZES = (
     *("backbone", "width", "position_convs", "kernel_convs", "feature_convs", "deformable", "feature_deformable"),
     "feature_channels",
 )
-"""Entries of the architecture that a checkpoint tells."""
+"""Entries of the architecture that a checkpoint determines."""
 
 
 class PanopticFCNKind:
-    """Learned from pairs of frames, which tell the association embedding what lasts."""
+    """Trained on pairs of frames, which the association embedding needs."""
 
     activation = "sigmoid"
     label_grid = LabelGrid(4)
     random_quarters = False
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe, self._isthing = recipe, recipe.data.taxonomy.isthing
-        self.max_segments = recipe.model.things + int((~self._isthing).sum())
+        assert isinstance(recipe.model, Architecture)
+        self._recipe, self._model, self._isthing = recipe, recipe.model, recipe.data.taxonomy.isthing
+        self.max_segments = self._model.things + int((~self._isthing).sum())
         self.progress_terms = {
-            name: name for name in ("position", "mask", "stuff_mask" if recipe.model.stuff == "kernels" else "semantic")
+            name: name for name in ("position", "mask", "stuff_mask" if self._model.stuff == "kernels" else "semantic")
         }
-        self.thresholds = limits(recipe.model, *recipe.data.size)
+        self.thresholds = default_thresholds(self._model, *recipe.data.size)
 
     def build(self) -> PanopticFCN:
-        return PanopticFCN(self._recipe.model, self._isthing).to(memory_format=torch.channels_last)
+        return PanopticFCN(self._model, self._isthing).to(memory_format=torch.channels_last)
 
     def load_pretrained(self, network: PanopticFCN) -> None:
         name = network.architecture.backbone
@@ -55,7 +56,7 @@ class PanopticFCNKind:
             network.backbone.network.load(efficientnet.imagenet_weights(name))
 
     def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
-        mean, std = (MEAN, STD) if self._recipe.model.backbone == RESNET else (efficientnet.MEAN, efficientnet.STD)
+        mean, std = (MEAN, STD) if self._model.backbone == RESNET else (efficientnet.MEAN, efficientnet.STD)
         return InputSpec(size[1], size[0], mean, std, keep_aspect)
 
     def optimizers(self, network: PanopticFCN) -> Optimizers:
@@ -87,7 +88,7 @@ kind = PanopticFCNKind
 
 
 def complete(recipe: Recipe) -> Recipe:
-    """The recipe with the sizes of a published start; see vps_ros.learning.kinds.KINDS."""
+    """The recipe with the architecture of a published start; see vps_ros.learning.kinds.KINDS."""
     if not recipe.start or not is_published(recipe.start):
         return recipe
     known = load(recipe.start).model.architecture
@@ -96,7 +97,7 @@ def complete(recipe: Recipe) -> Recipe:
 
 
 def foreign(start: str) -> Weights | None:
-    """The weights of a published checkpoint; None for what `vps-ros` wrote."""
+    """The weights of a published checkpoint; None for a start that `vps-ros` wrote."""
     if not is_published(start):
         return None
     network, taxonomy, _ = load(start)

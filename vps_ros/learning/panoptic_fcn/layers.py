@@ -13,11 +13,11 @@ from vps_ros.learning.panoptic_fcn.architecture import Architecture
 TAPS = 9
 
 
-class Deformable(nn.Module):
-    """3x3 convolution whose nine samples of each cell are moved and weighted by what another convolution says.
+class DeformableConv(nn.Module):
+    """3x3 modulated deformable convolution (Zhu et al., CVPR 2019) from operators that torch and ONNX have.
 
-    The first 18 channels of `offsets` are row and column of each sample's offset in turn, the last nine its weight
-    before the sigmoid. Samples outside the map are zero.
+    The first 18 channels of `offsets` are row and column offset of each of the nine samples, the last nine the logits
+    of their weights. Samples outside the map are zero.
     """
 
     def __init__(self, cin: int, cout: int, bias: bool) -> None:
@@ -30,24 +30,24 @@ class Deformable(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, c, h, w = (int(n) for n in x.shape)
-        told = self.offsets(x).float()
-        moved = told[:, : 2 * TAPS].unflatten(1, (TAPS, 2))
+        predicted = self.offsets(x).float()
+        moved = predicted[:, : 2 * TAPS].unflatten(1, (TAPS, 2))
         rows = torch.arange(h, device=x.device, dtype=moved.dtype)[:, None]
         columns = torch.arange(w, device=x.device, dtype=moved.dtype)
         taps = torch.arange(TAPS, device=x.device)
         y = moved[:, :, 0] + rows + (torch.div(taps, 3, rounding_mode="floor") - 1)[:, None, None]
         x_ = moved[:, :, 1] + columns + (taps % 3 - 1)[:, None, None]
-        # Coordinates of grid_sample, in which a cell's width is 2 / w and the map ends at the borders of its cells.
+        # Coordinates of grid_sample: -1 and 1 are the outer borders of the first and last cell.
         grid = torch.stack([(2 * x_ + 1) / w - 1, (2 * y + 1) / h - 1], -1).reshape(b, TAPS * h, w, 2)
         samples = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        samples = samples.reshape(b, c, TAPS, h * w) * told[:, 2 * TAPS :].sigmoid().reshape(b, 1, TAPS, h * w)
+        samples = samples.reshape(b, c, TAPS, h * w) * predicted[:, 2 * TAPS :].sigmoid().reshape(b, 1, TAPS, h * w)
         y = self.weight.flatten(1) @ samples.reshape(b, c * TAPS, h * w)
         y = y.reshape(b, -1, h, w)
         return y if self.bias is None else y + self.bias[:, None, None]
 
 
 BIAS = -2.19
-"""Of the heat maps at the start: a probability of 0.1."""
+"""Initial bias of the heat maps: a probability of 0.1."""
 STD = 0.01
 GROUPS = 32
 
@@ -60,15 +60,15 @@ def coordinates(like: Tensor) -> Tensor:
 
 
 class Layer(nn.Module):
-    """3x3 convolution, deformable or not, that several levels share, normalisation, and ReLU.
+    """3x3 convolution, optionally deformable, normalisation and ReLU, shared by all levels.
 
-    Batch statistics of levels differ, so each has its own batch normalisation; group normalisation is shared.
+    Each level has its own batch normalisation, because the statistics differ; group normalisation is shared.
     """
 
     def __init__(self, cin: int, cout: int, norm: str, levels: int = 1, deformable: bool = False) -> None:
         super().__init__()
         bias = norm == "none"
-        self.conv = Deformable(cin, cout, bias) if deformable else nn.Conv2d(cin, cout, 3, padding=1, bias=bias)
+        self.conv = DeformableConv(cin, cout, bias) if deformable else nn.Conv2d(cin, cout, 3, padding=1, bias=bias)
         self.norms = nn.ModuleList()
         if norm == "batch":
             self.norms.extend(nn.BatchNorm2d(cout, eps=1e-3) for _ in range(levels))
@@ -83,7 +83,7 @@ class Layer(nn.Module):
 
 
 class Tower(nn.Module):
-    """`count` layers in a row; `coordinates` is one of the architecture's, or empty for none."""
+    """A sequence of `count` layers; `coordinates` as in Architecture, or empty for none."""
 
     def __init__(
         self,
@@ -112,10 +112,7 @@ class Tower(nn.Module):
 
 
 class PositionHead(nn.Module):
-    """A level to heat maps of the centres of things [B, T, h, w] and, with `regions`, of regions [B, R, h, w].
-
-    All are logits.
-    """
+    """Predicts logits of thing centres [B, T, h, w] and, with `regions`, of stuff regions [B, R, h, w]."""
 
     def __init__(self, a: Architecture, things: int, regions: int) -> None:
         super().__init__()
@@ -129,7 +126,7 @@ class PositionHead(nn.Module):
 
 
 class KernelHead(nn.Module):
-    """A level to a kernel for each of its cells [B, width, h, w]."""
+    """Predicts a kernel for each cell of a level, [B, width, h, w]."""
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()

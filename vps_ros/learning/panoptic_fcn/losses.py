@@ -1,4 +1,4 @@
-"""What PanopticFCN is trained for (Li et al., 2021, 3.4; weights and sums as in the released code)."""
+"""Losses of PanopticFCN (Li et al., 2021, 3.4; weights and sums as in the released code)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
 
 ALPHA, GAMMA = 0.25, 2
-"""Of the focal loss (Lin et al., 2017)."""
+"""Parameters of the focal loss (Lin et al., 2017)."""
 LEAST_SHARE = 0.5
-"""Of a cell that belongs to a region."""
+"""Smallest fraction of a cell that belongs to a region."""
 WEIGHTS = {"region": "position", "stuff_mask": "mask"}
-"""Terms of stuff that have the weight of those of things."""
+"""Terms of stuff -> the terms of things that have the same weight."""
 
 
 def focal(logits: Tensor, wanted: Tensor) -> Tensor:
-    """Focal loss of each element, for targets between 0 and 1."""
+    """Focal loss of each element for soft targets in 0..1."""
     p = logits.sigmoid()
-    # 1 - p_t, where p_t is linear in the target between both cases.
+    # 1 - p_t, with p_t interpolated linearly between targets 0 and 1.
     wrong = p + wanted - 2 * p * wanted
     alpha = 1 - ALPHA + (2 * ALPHA - 1) * wanted
     return alpha * wrong.square() * F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
@@ -49,7 +49,7 @@ def total_loss(
     for centre, level in zip(output.centres, chosen, strict=True):
         size = centre.shape[2:]
         wanted = heat_maps(truth, level, classes, centre.shape[1], size)
-        # What may be a thing without a label, as crowds, is neither a centre nor none.
+        # Cells that may contain an unlabelled thing, as crowds, have no loss.
         known = F.interpolate(truth.valid, size=size, mode="area")
         position = position + (focal(centre, wanted) * known).sum()
         found.append(positives(centre.sigmoid(), truth, classes, a.positions))
@@ -84,9 +84,9 @@ def _thing_masks(
     found: list[Positives],
     picked: list[Tensor],
 ) -> Tensor:
-    """The weighted Dice of all things on their levels, summed."""
-    gates = model.gates(output.semantic.detach()) if model.gated else None
-    # Without things all weights get gradients too: the members of a team exchange the same ones at every step.
+    """Sum of the weighted Dice losses of all things on their levels."""
+    gates = model.gates(output.semantic.detach()) if model.gated and output.semantic is not None else None
+    # Every parameter gets a gradient even without things: distributed training requires it.
     total = sum(p.sum() for p in model.thing_kernels.parameters()) * 0.0 + output.feature.sum() * 0.0
     for image, valid in enumerate(truth.valid.flatten(2)[:, 0] > 0):
         rows = [torch.nonzero(level[image])[:, 0] for level in chosen]
@@ -95,7 +95,7 @@ def _thing_masks(
         kernels = torch.cat([p[image, r] for p, r in zip(picked, rows, strict=True)])
         weights = torch.cat([f.weights[image, r] for f, r in zip(found, rows, strict=True)])
         row = torch.cat(rows)
-        # Void cells are left out of both.
+        # Void cells are excluded from prediction and target.
         feature = output.feature[image].flatten(1)[:, valid]
         masks = model.thing_kernels(kernels) @ feature
         if gates is not None:
@@ -106,12 +106,13 @@ def _thing_masks(
 
 
 def _stuff_terms(model: PanopticFCN, output: Output, semantic: Tensor) -> tuple[Tensor, Tensor]:
-    """Focal loss of the regions: mean over cells, summed over classes and levels, over images; and the mean Dice."""
+    """Focal loss of the regions (mean over cells and images, sum over classes and levels), and the mean Dice loss."""
     known = (semantic >= 0)[:, None].float()
     column = model.region_number[semantic.clamp(min=0)]
     numbers = torch.arange(output.regions[0].shape[1], device=semantic.device)
     members = (column[:, None] == numbers[:, None, None]).float() * known
-    position, masks, count = 0.0, 0.0, 0.0
+    assert model.stuff_kernels is not None
+    position = masks = count = torch.zeros((), device=semantic.device)
     for region, kernels in zip(output.regions, output.kernels, strict=True):
         share = F.interpolate(members, size=region.shape[2:], mode="area")
         wanted = torch.where(share < LEAST_SHARE, 0.0, share)
@@ -122,12 +123,12 @@ def _stuff_terms(model: PanopticFCN, output: Output, semantic: Tensor) -> tuple[
         probability = (logits.sigmoid() * known).flatten(2)
         found = dice(probability[present][:, None], members.flatten(2)[present])
         masks, count = masks + found.sum(), count + present.sum()
-    return position / len(semantic), masks / max(count, 1)
+    return position / len(semantic), masks / count.clamp(min=1)
 
 
 def _means(chosen: list[Tensor], found: list[Positives], picked: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Weighted mean kernel of each segment [B, M, C] over its levels, and bool [B, M], which have one."""
-    total, count = 0.0, 0.0
+    """Weighted mean kernel of each segment [B, M, C] over its levels, and bool [B, M], which segments have one."""
+    total = count = torch.zeros((), device=chosen[0].device)
     for level, one, kernels in zip(chosen, found, picked, strict=True):
         has = (level & (one.weights.sum(2) > 0)).float()[:, :, None]
         total = total + has * (one.weights[..., None] * kernels).sum(2)

@@ -1,4 +1,4 @@
-"""PanopticFCN: image to heat maps, kernels and the feature that kernels are applied to."""
+"""The PanopticFCN network: image to heat maps, kernels, and the high-resolution feature."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from vps_ros.learning.panoptic_fcn.pyramid import backbone_and_pyramid
 
 
 class Output(NamedTuple):
-    """What one forward pass gives; lists have one entry for each level.
+    """Output of the network; lists have one entry per level.
 
     Attributes:
         centres: logits [B, T, h, w] of the T classes of things.
-        regions: logits [B, R, h, w] of all things, then the classes of stuff; empty where stuff is semantic.
+        regions: logits [B, R, h, w] of all things together, then the stuff classes; empty if `stuff` is `semantic`.
         kernels: [B, width, h, w].
         feature: [B, D, H / 4, W / 4].
-        semantic: logits [B, C, H / 4, W / 4]; None where stuff has kernels.
+        semantic: logits [B, C, H / 4, W / 4]; None if `stuff` is `kernels`.
     """
 
     centres: list[Tensor]
@@ -68,7 +68,7 @@ class PanopticFCN(nn.Module):
 
     @staticmethod
     def tables(isthing: NDArray[np.bool_]) -> dict[str, Tensor]:
-        """Which classes are things; their numbers among the things, and among the regions, of which 0 is all things."""
+        """Thing flags; thing and stuff classes; index of each class among things, and among regions (0: all things)."""
         tables = {
             "is_thing": isthing,
             "things": np.flatnonzero(isthing),
@@ -92,8 +92,8 @@ class PanopticFCN(nn.Module):
         return Output([centre for centre, _ in positions], regions, kernels, feature.float(), semantic)
 
     def gates(self, semantic: Tensor) -> Tensor:
-        """[B, T, h, w]: what is added to the mask logits of a thing of each class; see Architecture.gate."""
-        # Written out, so that a graph computes the sum over all classes once.
+        """[B, T, h, w]: values added to the mask logits of a thing of each class; see Architecture.gate."""
+        # Not log_softmax, so that an exported graph computes logsumexp once.
         log_p = semantic[:, self.things] - semantic.logsumexp(1, keepdim=True)
         return log_p.clamp(min=-self.architecture.gate)
 
@@ -116,5 +116,5 @@ def apply_kernels(kernels: Tensor, feature: Tensor) -> Tensor:
 
 
 def region_kernels(inside: Tensor, kernels: Tensor) -> Tensor:
-    """[B, R, C]: sum of the kernels [B, C, h, w] of the cells of each region [B, R, h * w], over the cells of all."""
+    """[B, R, C]: sum of the kernels [B, C, h, w] over each region [B, R, h * w], divided by the size of the map."""
     return inside @ kernels.flatten(2).transpose(1, 2) / inside.shape[2]

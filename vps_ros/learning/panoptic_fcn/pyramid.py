@@ -19,9 +19,9 @@ from vps_ros.learning.panoptic_fcn.layers import Layer
 DEPTHS = (3, 4, 6, 3)
 STEM = 64
 CHANNELS = (256, 512, 1024, 2048)
-"""Of the features at strides 4, 8, 16 and 32; the convolutions between have a quarter."""
+"""Channels of the features at strides 4, 8, 16 and 32; the inner convolutions have a quarter."""
 FROZEN_STAGES = 1
-"""Beside the stem; as detectron2's FREEZE_AT = 2."""
+"""Number of frozen stages besides the stem; as FREEZE_AT = 2 in detectron2."""
 
 
 def _convolution(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Conv2d:
@@ -32,7 +32,7 @@ def _convolution(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Conv2d
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut."""
+    """Residual block of 1x1, 3x3 and 1x1 convolutions."""
 
     def __init__(self, cin: int, cout: int, stride: int) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class ResNet(nn.Module):
 
 
 STRIDES = (4, 8, 16, 32)
-"""Of a backbone's features."""
+"""Strides of the backbone features."""
 
 
 class Features(NamedTuple):
@@ -87,10 +87,10 @@ class Features(NamedTuple):
 
 
 class SmallPyramid(nn.Module):
-    """The pixel decoder of the k-means mask transformer in place of the FPN.
+    """The pixel decoder of the k-means mask transformer instead of the FPN.
 
-    Attention at stride 32 sees the whole image, so that the heads need few convolutions. The high-resolution feature is
-    the sum of all levels, projected before they are enlarged (semantic FPN, Kirillov et al., 2019).
+    Attention at stride 32 has a global receptive field, so that the heads need few convolutions. The high-resolution
+    feature is the sum of all levels, projected before upsampling (semantic FPN, Kirillov et al., 2019).
     """
 
     def __init__(self, a: Architecture) -> None:
@@ -129,7 +129,8 @@ class PublishedPyramid(nn.Module):
         self.fine_channels = width
 
     def forward(self, features: list[Tensor]) -> Features:
-        x, outputs = None, []
+        x: Tensor | None = None
+        outputs: list[Tensor] = []
         for i in (3, 2, 1, 0):
             lateral = self.laterals[i](features[i])
             x = lateral if x is None else lateral + F.interpolate(x, scale_factor=2.0, mode="nearest")
@@ -137,9 +138,9 @@ class PublishedPyramid(nn.Module):
         levels = [outputs[i] for i in self.taken]
         for i, layer in enumerate(self.coarser):
             levels.append(layer(F.relu(levels[-1]) if i else levels[-1]))
-        return Features(levels, sum(self._enlarged(i, outputs[i]) for i in range(len(outputs))))
+        return Features(levels, sum(self._upsampled(i, outputs[i]) for i in range(len(outputs))))
 
-    def _enlarged(self, level: int, x: Tensor) -> Tensor:
+    def _upsampled(self, level: int, x: Tensor) -> Tensor:
         for layer in self.fine[level]:
             x = layer(x)
             if level:
@@ -147,8 +148,8 @@ class PublishedPyramid(nn.Module):
         return x
 
 
-class Bare(nn.Module):
-    """A backbone whose features are taken as they are."""
+class UnprojectedBackbone(nn.Module):
+    """A backbone without projection of its features."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -159,7 +160,7 @@ class Bare(nn.Module):
 
 
 def backbone_and_pyramid(a: Architecture) -> tuple[nn.Module, nn.Module]:
-    """Image to features at strides 4, 8, 16 and 32, and these to Features."""
+    """The backbone (image to features at strides 4, 8, 16 and 32) and the pyramid (these to Features)."""
     if a.backbone == RESNET:
-        return Bare(ResNet()), PublishedPyramid(a)
+        return UnprojectedBackbone(ResNet()), PublishedPyramid(a)
     return Projected(EfficientNetLite(a.backbone), a.channels), SmallPyramid(a)

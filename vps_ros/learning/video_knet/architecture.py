@@ -1,4 +1,4 @@
-"""What a recipe says of a Video K-Net: its sizes, and the weights of its losses."""
+"""Configuration of a Video K-Net in a training recipe: architecture, loss weights, post-processing thresholds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vps_ros.segmenters.model_card import Thresholds
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Factors of the terms; those of the released code. Those of `classes`, `mask` and `dice` weigh the matching too.
+    """Weights of the loss terms, as in the released code. `classes`, `mask` and `dice` also weight the matching cost.
 
     Attributes:
-        rank: of the cross entropy between kernels in each pixel, which the released code adds to the paper's terms.
-        semantic: of the cross entropy of the semantic kernels (K-Net).
-        track, track_aux: of equations 1 and 2.
+        rank: cross entropy over kernels in each pixel, a term of the released code that the paper does not mention.
+        semantic: cross entropy of the semantic kernels (K-Net).
+        track, track_aux: equations 1 and 2.
     """
 
     classes: float = 2.0
@@ -31,16 +31,16 @@ class LossWeights:
 
 @dataclass(frozen=True)
 class Architecture:
-    """Sizes of the network; what differs from the paper's is for CPUs.
+    """Architecture of the network; where values differ from the paper, they are chosen for CPUs.
 
     Attributes:
-        classes: without void.
-        queries: instance kernels; each stuff class has one kernel more.
+        classes: number of classes, void excluded.
+        queries: number of instance kernels; each stuff class has one additional kernel.
         channels, depths: of the backbone's stages at strides 4, 8, 16 and 32.
-        stages: update heads, one after the other.
-        dim: length of a kernel, and channels of the features that it is multiplied with; the paper's is 256.
-        embedding_dim: of the association embedding.
-        heads: of every attention.
+        stages: number of kernel update heads.
+        dim: length of a kernel and number of feature channels; 256 in the paper.
+        embedding_dim: length of the association embedding.
+        heads: number of heads of every attention layer.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -60,17 +60,17 @@ class Architecture:
 
 
 STUFF_PIXELS = 4096
-"""Least stuff segment of the released code, on KITTI's images."""
+"""Smallest stuff segment of the released code, for images of KITTI."""
 KITTI_PIXELS = 1242 * 375
 
 
-RULE = Thresholds(thing=0.25, stuff=0.05, overlap=0.6, mask=0.5, mode="pixel_wise")
-"""Of the released code: overlap 0.6, masks from 0.5, instances from 0.25 (KITTI-STEP), stuff from 0.05.
+THRESHOLDS = Thresholds(thing=0.25, stuff=0.05, overlap=0.6, mask=0.5, mode="pixel_wise")
+"""Thresholds of the released code for KITTI-STEP.
 
-Every pixel goes to the largest class score * mask probability, of things and stuff alike (paper, 3.3).
+Each pixel is assigned to the largest class score * mask probability over things and stuff (paper, 3.3).
 """
 
 
-def limits(width: int, height: int) -> Thresholds:
-    """RULE with the least area of stuff that suits images of this size."""
-    return dataclasses.replace(RULE, stuff_area=round(STUFF_PIXELS * width * height / KITTI_PIXELS))
+def default_thresholds(width: int, height: int) -> Thresholds:
+    """THRESHOLDS with the smallest stuff area scaled to images of this size."""
+    return dataclasses.replace(THRESHOLDS, stuff_area=round(STUFF_PIXELS * width * height / KITTI_PIXELS))

@@ -1,4 +1,4 @@
-"""The kind `video-knet` of a recipe's model; see vps_ros.learning.kinds.Kind."""
+"""Training and export of the model kind `video-knet`; see vps_ros.learning.kinds.Kind."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training.optimizer import Optimizers
-from vps_ros.learning.video_knet.architecture import limits
+from vps_ros.learning.video_knet.architecture import Architecture, default_thresholds
 from vps_ros.learning.video_knet.export import export
 from vps_ros.learning.video_knet.losses import pair_loss
-from vps_ros.learning.video_knet.model import Seen, VideoKNet, class_logits
+from vps_ros.learning.video_knet.model import FrameFeatures, VideoKNet, class_logits
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class VideoKNetKind:
-    """Learned from pairs of frames, of which validation during training sees single ones."""
+    """Trained on pairs of frames; validation during training uses single frames."""
 
     activation = "sigmoid"
     label_grid = LabelGrid(4)
@@ -27,12 +27,13 @@ class VideoKNetKind:
     progress_terms = {"dice": "final_dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe, self._isthing = recipe, recipe.data.taxonomy.isthing
-        self.max_segments = recipe.model.queries + int((~self._isthing).sum())
-        self.thresholds = limits(*recipe.data.size)
+        assert isinstance(recipe.model, Architecture)
+        self._recipe, self._model, self._isthing = recipe, recipe.model, recipe.data.taxonomy.isthing
+        self.max_segments = self._model.queries + int((~self._isthing).sum())
+        self.thresholds = default_thresholds(*recipe.data.size)
 
     def build(self) -> VideoKNet:
-        return VideoKNet(self._recipe.model, self._isthing).to(memory_format=torch.channels_last)
+        return VideoKNet(self._model, self._isthing).to(memory_format=torch.channels_last)
 
     def load_pretrained(self, network: nn.Module) -> None:
         pass
@@ -44,12 +45,12 @@ class VideoKNetKind:
         s = self._recipe.schedule
         return Optimizers.muon(network, s.learning_rate, s.weight_decay)
 
-    def forward(self, network: VideoKNet, images: Tensor, choice: Tensor | None) -> Seen:
-        # The stages, which are little work, wait for what the first frame's segments are: they run in `loss`.
-        return network.look(images)
+    def forward(self, network: VideoKNet, images: Tensor, choice: Tensor | None) -> FrameFeatures:
+        # The stages of the second frame depend on the matching of the first frame: they run in `loss`.
+        return network.encode(images)
 
     def loss(
-        self, network: VideoKNet, output: Seen, targets: Targets, generator: torch.Generator
+        self, network: VideoKNet, output: FrameFeatures, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         found = pair_loss(network, output, targets, self._recipe.losses)
         return found.total, found.parts

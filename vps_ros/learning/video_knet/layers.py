@@ -17,21 +17,21 @@ from vps_ros.learning.kmeans.backbone import POSITION_CHANNELS, Backbone, ConvNo
 from vps_ros.learning.video_knet.architecture import Architecture
 
 PRIOR = 0.01
-"""Probability of every class at the start (RetinaNet's, for the focal loss)."""
+"""Initial probability of every class, as in RetinaNet for the focal loss."""
 
 
 def membership(probability: Tensor) -> Tensor:
-    """How much each pixel belongs to each mask: 0 up to a probability of one half, then rising to 1.
+    """Membership of each pixel in each mask: 0 for probabilities up to 0.5, then linear up to 1. Without gradient.
 
-    K-Net counts a pixel above one half whole, which a rounding error can turn on or off. No gradient, as there.
+    K-Net uses a step at 0.5, at which a rounding error changes the result.
     """
     return (2 * probability.detach() - 1).clamp(min=0)
 
 
-def group(members: Tensor, pixels: Tensor) -> Tensor:
-    """Features of each mask, [B, N, D]: the mean over its pixels, which nearly vanishes with the mask.
+def masked_mean(members: Tensor, pixels: Tensor) -> Tensor:
+    """Mean feature of each mask, [B, N, D], with 1 added to the denominator, so that an empty mask gives 0.
 
-    K-Net takes the sum. Of a mean, one set of weights serves several image sizes, and half precision holds it.
+    K-Net uses the sum. The mean does not depend on the image size and stays in the range of half precision.
 
     Args:
         members: [B, N, P], 0..1.
@@ -41,10 +41,10 @@ def group(members: Tensor, pixels: Tensor) -> Tensor:
 
 
 class AdaptiveUpdate(nn.Module):
-    """Kernels and the features of their masks to kernels that suit the frame (K-Net, equations 4 to 6).
+    """Updates kernels with the mean features of their masks (K-Net, equations 4 to 6).
 
-    Both gates are functions of the product of the two, each after a linear layer: one says how much of the features is
-    taken, one how much of the kernel stays.
+    Both gates depend on the product of linear projections of features and kernels: one gate weights the features, the
+    other the previous kernel.
     """
 
     def __init__(self, dim: int) -> None:
@@ -62,23 +62,23 @@ class AdaptiveUpdate(nn.Module):
         return take * self.psi3(grouped) + keep * self.psi4(kernels)
 
 
-class Exchange(nn.Module):
+class KernelAttention(nn.Module):
     """FFN(MHA(kernels, others, others) + kernels), LayerNorm after each part: equation 3 of Video K-Net.
 
-    With the same kernels twice this is K-Net's interaction of kernels.
+    With `others` equal to `kernels` this is the kernel interaction of K-Net.
     """
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.heads = a.heads
         self.query, self.value, self.out = (nn.Linear(a.dim, a.dim) for _ in range(3))
-        # A bias of the keys would shift all weights of a query alike, which the softmax takes out again.
+        # No bias: it would add the same value to all logits of a query, which the softmax cancels.
         self.key = nn.Linear(a.dim, a.dim, bias=False)
         self.norm1, self.norm2 = nn.LayerNorm(a.dim), nn.LayerNorm(a.dim)
         self.ffn = nn.Sequential(nn.Linear(a.dim, 4 * a.dim), nn.ReLU(), nn.Linear(4 * a.dim, a.dim))
 
-    def forward(self, kernels: Tensor, others: Tensor, there: Tensor | None = None) -> Tensor:
-        """`there` [B, M]: 1 for those of the others that count, 0 for the rest; at least one should."""
+    def forward(self, kernels: Tensor, others: Tensor, valid: Tensor | None = None) -> Tensor:
+        """`valid` [B, M]: 1 for the kernels of `others` to attend to, else 0; at least one is 1."""
         b, n, dim = kernels.shape
 
         def split(x: Tensor) -> Tensor:
@@ -86,24 +86,27 @@ class Exchange(nn.Module):
 
         q, k, v = split(self.query(kernels)), split(self.key(others)), split(self.value(others))
         weights = q * (dim // self.heads) ** -0.5 @ k.transpose(-2, -1)
-        if there is not None:
-            weights = weights - 1e4 * (1 - there[:, None, None, :])
+        if valid is not None:
+            weights = weights - 1e4 * (1 - valid[:, None, None, :])
         mixed = (weights.softmax(-1) @ v).transpose(1, 2).reshape(b, n, dim)
         x = self.norm1(kernels + self.out(mixed))
         return self.norm2(x + self.ffn(x))
 
 
-class Branch(nn.Sequential):
-    """Linear, LayerNorm, ReLU, linear: K-Net's class and mask branches, and the embedding head."""
+class MLPHead(nn.Sequential):
+    """Linear, LayerNorm, ReLU, linear: the class and mask branches of K-Net, and the embedding head."""
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__(nn.Linear(dim, dim, bias=False), nn.LayerNorm(dim), nn.ReLU(), nn.Linear(dim, out))
 
 
-def masks_of(kernels: Tensor, pixels: Tensor) -> Tensor:
-    """Mask logits [B, N, P]: products over the root of D. A kernel may have one number more, which is added."""
+def mask_logits(kernels: Tensor, pixels: Tensor) -> Tensor:
+    """Mask logits [B, N, P]: products of kernels and pixels, divided by sqrt(D).
+
+    A kernel [D + 1] holds a bias as its last element.
+    """
     dim = pixels.shape[1]
-    # Comparing masks needs more than bfloat16's eight bits.
+    # The argmax over masks needs more precision than bfloat16.
     with torch.autocast(pixels.device.type, enabled=False):
         kernels = kernels.float()
         products = (kernels[..., :dim] * dim**-0.5) @ pixels.float()
@@ -111,26 +114,26 @@ def masks_of(kernels: Tensor, pixels: Tensor) -> Tensor:
 
 
 class UpdateHead(nn.Module):
-    """One stage: kernels and the features of their masks to better kernels, their classes and masks."""
+    """One stage of K-Net: updates the kernels and predicts their classes and masks."""
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.update = AdaptiveUpdate(a.dim)
-        self.interaction = Exchange(a)
-        self.class_head = Branch(a.dim, a.classes)
-        # K-Net gives each stage a linear layer on the pixels: with this one on kernels it is a single product.
-        self.mask_head = Branch(a.dim, a.dim + 1)
+        self.interaction = KernelAttention(a)
+        self.class_head = MLPHead(a.dim, a.classes)
+        # K-Net has a linear layer on the pixels in each stage. The same layer on the kernels needs a single product.
+        self.mask_head = MLPHead(a.dim, a.dim + 1)
         nn.init.constant_(self.class_head[-1].bias, -math.log(1 / PRIOR - 1))
 
     def forward(self, grouped: Tensor, kernels: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """New kernels, class logits [B, N, C], mask logits [B, N, P]."""
+        """Updated kernels [B, N, D], class logits [B, N, C], mask logits [B, N, P]."""
         kernels = self.update(grouped, kernels)
         kernels = self.interaction(kernels, kernels)
-        return kernels, self.class_head(kernels).float(), masks_of(self.mask_head(kernels), pixels)
+        return kernels, self.class_head(kernels).float(), mask_logits(self.mask_head(kernels), pixels)
 
 
 class Features(NamedTuple):
-    """[B, D, h, w] each: for instance kernels, for semantic kernels."""
+    """Feature maps [B, D, h, w] for instance kernels and for semantic kernels."""
 
     instances: Tensor
     classes: Tensor
@@ -139,8 +142,8 @@ class Features(NamedTuple):
 class SemanticPyramid(nn.Module):
     """Image [B, 3, H, W] in -1..1 to Features at stride 4; H and W are multiples of 32.
 
-    The pixel decoder is the feature pyramid; the sum of its levels, with sines of the position, feeds two branches
-    (semantic FPN, Kirillov et al., 2019). Levels are projected before they are enlarged, which costs a CPU less.
+    The pixel decoder is the feature pyramid. The sum of its levels and of a sine position encoding is the input of two
+    branches (semantic FPN, Kirillov et al., 2019). Levels are projected before upsampling, which is faster on CPUs.
     """
 
     def __init__(self, a: Architecture) -> None:

@@ -17,18 +17,18 @@ from torch.nn import functional as F
 from vps_ros.learning.data.targets import Targets, labelled_share
 from vps_ros.learning.losses import association_losses, semantic_loss
 from vps_ros.learning.video_knet.architecture import LossWeights
-from vps_ros.learning.video_knet.model import Output, Seen, VideoKNet
+from vps_ros.learning.video_knet.model import FrameFeatures, Output, VideoKNet
 
 ALPHA, GAMMA = 0.25, 2.0
-"""Of the focal loss (Lin et al., 2017)."""
+"""Parameters of the focal loss (Lin et al., 2017)."""
 
 
 @dataclass(frozen=True)
-class Truth:
-    """Of a batch.
+class GroundTruth:
+    """Ground truth of a batch.
 
     Attributes:
-        targets: rows past the largest number of segments are cut off.
+        targets: without rows that no image uses.
         members: float [B, M, P], 1 where a cell belongs to a segment.
         valid: float [B, 1, P], 0 for void cells.
     """
@@ -38,41 +38,39 @@ class Truth:
     valid: Tensor
 
     @classmethod
-    def of(cls, targets: Targets) -> Truth:
-        rows = max(1, int((targets.classes >= 0).sum(1).max()))
-        targets = targets._replace(classes=targets.classes[:, :rows], tracks=targets.tracks[:, :rows])
-        segments = targets.segments.flatten(1)[:, None]
-        numbers = torch.arange(rows, device=segments.device)[None, :, None]
-        return cls(targets, (segments == numbers).float(), (segments >= 0).float())
+    def of(cls, targets: Targets) -> GroundTruth:
+        targets = targets.trimmed()
+        return cls(targets, targets.masks().flatten(2), (targets.segments.flatten(1)[:, None] >= 0).float())
 
-    def part(self, which: slice) -> Truth:
-        """The truth of some images."""
+    def part(self, which: slice) -> GroundTruth:
+        """The ground truth of some images of the batch."""
         targets = self.targets.each(lambda t: t[which])
-        return Truth(targets, self.members[which], self.valid[which])
+        return GroundTruth(targets, self.members[which], self.valid[which])
 
 
 def focal(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """The focal loss of each logit if its class is right, and if it is not."""
+    """The focal loss of each logit for target 1 and for target 0."""
     p = logits.sigmoid()
     return -ALPHA * (1 - p) ** GAMMA * F.logsigmoid(logits), -(1 - ALPHA) * p**GAMMA * F.logsigmoid(-logits)
 
 
-def dice(masks: Tensor, truth: Truth) -> Tensor:
-    """[B, N, M]: twice the product over the sum of squares (V-Net's, as in K-Net), of mask logits [B, N, P]."""
+def dice(masks: Tensor, truth: GroundTruth) -> Tensor:
+    """Dice of mask logits [B, N, P] and segments, [B, N, M], with squares in the denominator (V-Net, as in K-Net)."""
     p = masks.sigmoid() * truth.valid
     sizes = p.square().sum(2)[:, :, None] + truth.members.sum(2)[:, None, :]
     return 2 * (p @ truth.members.transpose(1, 2)) / sizes.clamp(min=1e-3)
 
 
 @torch.no_grad()
-def match(masks: Tensor, classes: Tensor | None, truth: Truth, model: VideoKNet, weights: LossWeights) -> Tensor:
-    """int64 [B, M]: the kernel of each segment, -1 for rows without one.
+def match(masks: Tensor, classes: Tensor | None, truth: GroundTruth, model: VideoKNet, weights: LossWeights) -> Tensor:
+    """int64 [B, M]: the index of the kernel matched with each segment, -1 for rows without a segment.
 
-    A class of stuff has its own kernel. Things and instance kernels are matched by Hungarian assignment of the least
-    cost: class (focal), agreement of cells, dice.
+    Each stuff class has its own kernel. Things are matched with instance kernels by Hungarian assignment; the cost is
+    the sum of class (focal), pixel accuracy and dice terms.
 
     Args:
-        masks: [B, N, P] logits; classes: [B, N, C] logits, or None, where there are none yet.
+        masks: [B, N, P] logits.
+        classes: [B, N, C] logits, or None before the first stage.
     """
     count, wanted = model.architecture.queries, truth.targets.classes
     masks = masks[:, :count]
@@ -85,7 +83,7 @@ def match(masks: Tensor, classes: Tensor | None, truth: Truth, model: VideoKNet,
         right, wrong = focal(classes[:, :count])
         column = wanted.clamp(min=0)[:, None].expand(-1, count, -1)
         cost = cost + weights.classes * (right - wrong).gather(2, column)
-    # As in learning/losses.py: its loss tells of a network that gives no numbers.
+    # A network that diverged is reported by its loss, not here.
     cost = cost.nan_to_num().cpu().numpy()
     columns = wanted.cpu().numpy()
     place = np.full(model.architecture.classes, -1)
@@ -99,8 +97,8 @@ def match(masks: Tensor, classes: Tensor | None, truth: Truth, model: VideoKNet,
     return torch.from_numpy(result).to(wanted.device)
 
 
-def mask_terms(masks: Tensor, truth: Truth, matching: Tensor) -> dict[str, Tensor]:
-    """Binary cross entropy and 1 - dice, averaged over matched segments; cross entropy between kernels in each cell.
+def mask_terms(masks: Tensor, truth: GroundTruth, matching: Tensor) -> dict[str, Tensor]:
+    """Binary cross entropy and 1 - dice, averaged over matched segments; cross entropy over kernels in each cell.
 
     Args:
         masks: [B, N, P] logits.
@@ -120,13 +118,13 @@ def mask_terms(masks: Tensor, truth: Truth, matching: Tensor) -> dict[str, Tenso
 
 
 def class_term(
-    classes: Tensor, truth: Truth, matching: Tensor, possible: Tensor, labelled: Tensor | None = None
+    classes: Tensor, truth: GroundTruth, matching: Tensor, possible: Tensor, labelled: Tensor | None = None
 ) -> Tensor:
-    """Focal loss of every class that a kernel can have, over the number of matched segments.
+    """Focal loss over all classes that a kernel can have, divided by the number of matched segments.
 
     Args:
         classes: [B, N, C] logits; possible: bool [N, C].
-        labelled: [B, N], factor of unmatched kernels: see `labelled_share`.
+        labelled: [B, N], weight of unmatched kernels; see `labelled_share`.
     """
     images, rows = torch.nonzero(matching >= 0, as_tuple=True)
     wanted = torch.zeros_like(classes, dtype=torch.bool)
@@ -141,23 +139,25 @@ def class_term(
 
 
 class FrameLosses(NamedTuple):
-    """Terms before weighting, the kernels [B, M] of the last stage's segments, and their 1 - dice."""
+    """Unweighted terms; kernel indices [B, M] and the dice loss of the last stage."""
 
     terms: dict[str, Tensor]
     matching: Tensor
     final_dice: Tensor
 
 
-def frame_losses(seen: Seen, output: Output, truth: Truth, model: VideoKNet, weights: LossWeights) -> FrameLosses:
-    """The terms of some frames, summed over the first masks and all stages.
+def frame_losses(
+    features: FrameFeatures, output: Output, truth: GroundTruth, model: VideoKNet, weights: LossWeights
+) -> FrameLosses:
+    """The loss terms of some frames, summed over the initial masks and all stages.
 
-    Each prediction has a matching of its own, as in DETR; the released code matches by the stage before.
+    Each prediction has its own matching, as in DETR; the released code uses the matching of the previous stage.
     """
-    sums = {"semantic": semantic_loss(seen.semantic, truth.targets)}
-    for classes, masks in ((None, seen.masks), *output.stages):
+    sums = {"semantic": semantic_loss(features.semantic, truth.targets)}
+    for classes, masks in ((None, features.masks), *output.stages):
         flat = masks.flatten(2)
         matching = match(flat, classes, truth, model, weights)
-        # The first masks are those of instance kernels; stuff begins with the semantic kernels.
+        # Initial masks exist for instance kernels only; stuff starts from the semantic kernels.
         terms = mask_terms(flat, truth, torch.where(matching < flat.shape[1], matching, -1))
         if classes is not None:
             terms["classes"] = class_term(
@@ -169,7 +169,7 @@ def frame_losses(seen: Seen, output: Output, truth: Truth, model: VideoKNet, wei
 
 
 def matched_things(matching: Tensor, targets: Targets, kernels: int) -> Tensor:
-    """float [B, N]: 1 for each kernel that is matched with a thing."""
+    """float [B, N]: 1 for each kernel that is matched with a thing, else 0."""
     images, rows = torch.nonzero((matching >= 0) & (targets.tracks > 0), as_tuple=True)
     kept = torch.zeros(len(matching), kernels, device=matching.device)
     kept[images, matching[images, rows]] = 1
@@ -177,7 +177,7 @@ def matched_things(matching: Tensor, targets: Targets, kernels: int) -> Tensor:
 
 
 class PairLoss(NamedTuple):
-    """The weighted sum; each term before weighting, detached, and the last stage's 1 - dice; both frames' outputs."""
+    """The weighted sum; the unweighted terms, detached, with the final dice loss; the outputs of both frames."""
 
     total: Tensor
     parts: dict[str, Tensor]
@@ -185,19 +185,19 @@ class PairLoss(NamedTuple):
     after: Output
 
 
-def pair_loss(model: VideoKNet, seen: Seen, targets: Targets, weights: LossWeights) -> PairLoss:
-    """Both frames' losses and the tracking losses.
+def pair_loss(model: VideoKNet, features: FrameFeatures, targets: Targets, weights: LossWeights) -> PairLoss:
+    """The losses of both frames and the tracking losses.
 
-    Linking sees the kernels that are matched with the first frame's things, and gradients reach the first frame
-    through what it hands on.
+    Linking uses the kernels that are matched with things of the first frame. Gradients flow to the first frame through
+    its state.
 
     Args:
-        seen: by `model.look`; images 2i and 2i + 1 are the frames of pair i, the first one first.
-        targets: of the same images.
+        features: from `model.encode`; images 2i and 2i + 1 are the first and second frame of pair i.
+        targets: ground truth of the same images.
     """
-    truth = Truth.of(targets)
+    truth = GroundTruth.of(targets)
     first, second = slice(0, None, 2), slice(1, None, 2)
-    earlier, later = (Seen(*(t[which] for t in seen)) for which in (first, second))
+    earlier, later = (FrameFeatures(*(t[which] for t in features)) for which in (first, second))
     before = model.decode(earlier)
     one = frame_losses(earlier, before, truth.part(first), model, weights)
     kept = matched_things(one.matching, truth.part(first).targets, before.state.kept.shape[1])

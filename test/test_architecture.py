@@ -54,6 +54,7 @@ SUBFOLDERS: dict[str, set[str]] = {
     "learning/in_graph": {"data"},
     "learning/kmax": {"data", "export", "kmeans", "training"},
     "learning/kmeans": {"data", "export", "panoptic_fcn", "training"},
+    "learning/onnx_import": {"export", "in_graph"},
     "learning/panoptic_fcn": {"data", "export", "kmeans", "training"},
     "learning/tracking": {"data"},
     "learning/training": {"data", "kmeans"},

@@ -24,6 +24,7 @@ from vps_ros.segmenters import (
 )
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
+from vps_ros.trackers.colour_histogram import with_appearance
 
 _INTERVALS = 15
 """Number of frame intervals whose median is the usual interval of a stream."""
@@ -87,6 +88,8 @@ class OnlinePanoptic:
         ready = perf_counter()
         segmentation = self.segmenter(frame.image)
         segmented = perf_counter()
+        if segmentation.embeddings is None and self.tracker.needs_embeddings:
+            segmentation = with_appearance(frame, segmentation)
         tracks = self.tracker.step(frame, segmentation)
         tracked = perf_counter()
         segments = describe_segments(segmentation, tracks)

@@ -202,16 +202,16 @@ ALL: dict[str, Taxonomy] = {
 """By name."""
 
 
-def load_taxonomy(choice: str) -> Taxonomy:
+def load_taxonomy(choice: str, option: str = "--taxonomy") -> Taxonomy:
     """The taxonomy of a data set by its name, or of a JSON file with a list of {id, name, isthing, color}.
 
-    Raises InputError when there is none.
+    `option` is the command line option, for messages. Raises InputError when there is no such taxonomy.
     """
     if choice in ALL:
         return ALL[choice]
     path = Path(choice)
     if path.suffix != ".json":
-        raise InputError(f"--taxonomy {choice}: no such data set; choose one of {', '.join(ALL)}, or give a JSON file")
+        raise InputError(f"{option} {choice}: no such data set; choose one of {', '.join(ALL)}, or give a JSON file")
     try:
         return Taxonomy.from_json(path.stem, json.loads(path.read_text()))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:

@@ -22,6 +22,7 @@ from vps_ros.trackers.learned import copy_learned
 if TYPE_CHECKING:
     from vps_ros.learning import Reporter
     from vps_ros.learning.export.verify import Difference
+    from vps_ros.segmenters.model_card import ModelCard
 
 DESCRIPTION = (
     "Writes a trained model, of this package or of another, as ONNX, after comparing the outputs of ONNX Runtime with "
@@ -35,6 +36,9 @@ EXAMPLES = [
     "vps-ros export --from panopticfcn panoptic_fcn_r50_3x.pth -o fcn.onnx --size 1344x416",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
     "vps-ros export --from onnx streets-s-float -o streets-int8.onnx --int8",
+    "vps-ros export --from yolo yolo11n-seg.onnx -o things.onnx",
+    "vps-ros export --from semantic segformer.onnx --classes cityscapes -o stuff.onnx",
+    "vps-ros export --merge things.onnx stuff.onnx -o city.onnx --size 1280x720",
     "vps-ros inspect streets-s.onnx",
 ]
 _CALIBRATION_FRAMES = 24
@@ -44,19 +48,58 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         metavar="CHECKPOINT",
+        nargs="?",
         help="folder of a training run, its checkpoint.pt, or an exported model; with --from hf a folder or a name on "
-        "the hub; with --from kmax and panopticfcn a .pth or .pkl file; with --from onnx any model file",
+        "the hub; with --from kmax and panopticfcn a .pth or .pkl file; with --from yolo, rfdetr and semantic an "
+        "ONNX file; with --from onnx any model file",
     )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
     parser.add_argument(
         "--from", dest="origin", default="vps", choices=tuple(SOURCES), help="origin of the checkpoint (default: vps)"
     )
-    parser.add_argument("--size", metavar="WxH", help="input size of the network (default: that of training)")
+    parser.add_argument(
+        "--merge",
+        nargs=2,
+        metavar=("THINGS", "STUFF"),
+        help="instead of CHECKPOINT: joins a model for things (yolo, rfdetr) and one for stuff (semantic)",
+    )
+    parser.add_argument(
+        "--map", metavar="FILE", help="of --merge: the table of classes, as the command prints it, with your changes"
+    )
+    parser.add_argument(
+        "--size",
+        metavar="WxH",
+        help="input size of the network (default: that of training; of --merge 1280x720, the shape of the camera)",
+    )
     parser.add_argument("--fp16", action="store_true", help="of hf and kmax: compute in half precision, for GPUs")
     parser.add_argument(
         "--taxonomy",
         metavar="NAME",
         help="of hf, kmax and panopticfcn: the data set whose classes the checkpoint has, or a JSON file of them",
+    )
+    parser.add_argument(
+        "--classes",
+        metavar="NAME|FILE",
+        help="of yolo, rfdetr and semantic: coco, the data set whose classes the network has, or a file with one name "
+        "per line (default of yolo: the names in the file)",
+    )
+    for name in ("mean", "std"):
+        parser.add_argument(
+            f"--{name}",
+            metavar="R,G,B",
+            help=f"of semantic: {name} of the normalisation, for RGB in 0..1 (default: that of ImageNet)",
+        )
+    parser.add_argument(
+        "--layout",
+        choices=("nchw", "nhwc", "map"),
+        help="of semantic: the output has logits [1, C, h, w], logits [1, h, w, C], or class indices [1, h, w] "
+        "(default: by its shape)",
+    )
+    parser.add_argument(
+        "--components",
+        type=int,
+        metavar="PIXELS",
+        help="of semantic: connected components of thing classes are objects, from this area in pixels of the input on",
     )
     parser.add_argument(
         "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation frames"
@@ -86,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
     _check(args)
     require_training("exporting")
     with atomic_write(path) as args.output:
-        SOURCES[args.origin](args)
+        (_merge if args.merge else SOURCES[args.origin])(args)
         if args.int8:
             _quantise(args)
         if args.postprocess == "graph":
@@ -105,6 +148,15 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Raises InputError for options that exclude each other. `size` and `camera` become width and height, or None."""
     args.size = read_size(args.size, "--size") if args.size else None
+    if (args.checkpoint is None) == (args.merge is None):
+        raise InputError("give either CHECKPOINT or --merge THINGS STUFF")
+    if args.merge:
+        args.origin, args.checkpoint = "merge", "+".join(args.merge)
+    for name in ("mean", "std"):
+        if getattr(args, name) is not None:
+            setattr(args, name, _three(f"--{name}", getattr(args, name)))
+    if args.components is not None and args.components < 1:
+        raise InputError(f"--components {args.components}: give an area of at least 1 pixel")
     if args.camera is not None and args.postprocess != "graph":
         raise InputError("--camera is the size of a segment_map; it goes with --postprocess graph only")
     if args.int8 and args.fp16:
@@ -114,12 +166,31 @@ def _check(args: argparse.Namespace) -> None:
     args.camera = None if args.camera is None else read_size(args.camera, "--camera")
     for option, (sources, given) in {
         "--tune": (("vps",), args.tune),
-        "--size": (("vps", "hf", "kmax", "panopticfcn"), args.size is not None),
+        "--size": (tuple(s for s in SOURCES if s != "onnx") + ("merge",), args.size is not None),
+        "--classes": (("yolo", "rfdetr", "semantic"), args.classes is not None),
+        "--mean": (("semantic",), args.mean is not None),
+        "--std": (("semantic",), args.std is not None),
+        "--layout": (("semantic",), args.layout is not None),
+        "--components": (("semantic",), args.components is not None),
+        "--map": (("merge",), args.map is not None),
         "--fp16": (("hf", "kmax"), args.fp16),
         "--taxonomy": (("hf", "kmax", "panopticfcn"), args.taxonomy is not None),
     }.items():
         if given and args.origin not in sources:
-            raise InputError(f"--from {args.origin}: {option} goes with --from {' and '.join(sources)} only")
+            origin = "--merge" if args.merge else f"--from {args.origin}"
+            raise InputError(f"{origin}: {option} goes with {' and '.join(_option(s) for s in sources)} only")
+
+
+def _option(source: str) -> str:
+    return "--merge" if source == "merge" else f"--from {source}"
+
+
+def _three(option: str, text: str) -> tuple[float, float, float]:
+    try:
+        r, g, b = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text}: give three numbers, as 0.485,0.456,0.406") from None
+    return r, g, b
 
 
 def _from_vps(args: argparse.Namespace) -> None:
@@ -175,7 +246,67 @@ def _from_onnx(args: argparse.Namespace) -> None:
     shutil.copyfile(found.path, args.output)
 
 
-SOURCES = {"vps": _from_vps, "hf": _from_hf, "kmax": _from_kmax, "panopticfcn": _from_panopticfcn, "onnx": _from_onnx}
+def _from_yolo(args: argparse.Namespace) -> None:
+    from vps_ros.learning.onnx_import.instances import import_yolo
+
+    _describe(import_yolo(args.checkpoint, args.output, args.size, args.classes))
+
+
+def _from_rfdetr(args: argparse.Namespace) -> None:
+    from vps_ros.learning.onnx_import.instances import import_rfdetr
+
+    _describe(import_rfdetr(args.checkpoint, args.output, args.size, args.classes))
+
+
+def _from_semantic(args: argparse.Namespace) -> None:
+    from vps_ros.learning.onnx_import.semantic import import_semantic
+
+    if args.classes is None:
+        raise InputError("--from semantic: needs --classes, a data set such as cityscapes or a file of names")
+    _describe(
+        import_semantic(
+            args.checkpoint,
+            args.output,
+            args.classes,
+            args.size,
+            args.mean,
+            args.std,
+            args.layout,
+            args.components or 0,
+        )
+    )
+
+
+def _merge(args: argparse.Namespace) -> None:
+    from vps_ros.learning.onnx_import.merge import default_table, merge, open_part, read_table, table_text
+
+    things, stuff = open_part(args.merge[0], "things"), open_part(args.merge[1], "stuff")
+    table = default_table(things.card.taxonomy, stuff.card.taxonomy)
+    if args.map is not None:
+        table = read_table(args.map, table)
+    print("# Class of each model -> class of the merged model, null: void. Change it and pass it with --map FILE.")
+    print(table_text(table), end="")
+    _describe(merge(things, stuff, table, args.output, args.size))
+
+
+def _describe(card: ModelCard) -> None:
+    things = len(card.taxonomy.thing_ids)
+    note(
+        f"{card.name}: input {card.input.width}x{card.input.height}, {things} things and "
+        f"{len(card.taxonomy) - things} stuff classes"
+    )
+
+
+SOURCES = {
+    "vps": _from_vps,
+    "hf": _from_hf,
+    "kmax": _from_kmax,
+    "panopticfcn": _from_panopticfcn,
+    "yolo": _from_yolo,
+    "rfdetr": _from_rfdetr,
+    "semantic": _from_semantic,
+    "onnx": _from_onnx,
+}
 """Origin of the checkpoint -> the function that writes the model file to `args.output`."""
 
 

@@ -64,6 +64,9 @@ class Thresholds:
         mode: one of MODES; argmax is for sigmoid masks only.
         mask_grid: side of the square that mask logits are resized to, bilinearly, before mode argmax; 0: not resized.
         things_first: things are assigned before stuff, whatever their rank (Panoptic FPN).
+        stuff_overlap: `overlap` applies to stuff, too; not in Panoptic FPN.
+        drop_void: a query of sigmoid masks for which void is more probable than its best class is dropped.
+        components: each connected component of a thing class is an object, for semantic segmentation networks.
     """
 
     thing: float = field(default=0.5, metadata=_SHARE)
@@ -77,6 +80,9 @@ class Thresholds:
     mode: str = field(default="mask_wise", metadata={"choices": MODES})
     mask_grid: int = field(default=0, metadata={"low": 0})
     things_first: bool = False
+    stuff_overlap: bool = True
+    drop_void: bool = True
+    components: bool = False
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,9 @@ class OnnxSegmenter:
         except DroppedFrame as error:
             self.reset()
             raise DroppedFrame(f"{self._session.path.name}: {error}") from None
+        if self.thresholds.components:
+            least = self.thresholds.thing_area * where.pixels_per_input_pixel
+            segmentation = postprocess.split_components(segmentation, least)
         done = perf_counter()
         self.milliseconds = {
             "preprocess": (prepared - began) * 1e3,

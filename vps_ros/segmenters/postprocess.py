@@ -75,15 +75,14 @@ def from_logits(
     """Segmentation of one frame.
 
     Args:
-        outputs: class_logits [1, N, C + 1], mask_logits [1, N, h, w], query_embeddings [1, N, D].
+        outputs: class_logits [1, N, C + 1], mask_logits [1, N, h, w] and, optionally, query_embeddings [1, N, D].
         where: position of the camera image in the network's input.
         activation: softmax_queries or sigmoid.
 
     Raises DroppedFrame when an output holds NaN or infinity.
     """
-    class_logits, masks, embeddings = (
-        _finite(outputs, name)[0] for name in ("class_logits", "mask_logits", "query_embeddings")
-    )
+    class_logits, masks = (_finite(outputs, name)[0] for name in ("class_logits", "mask_logits"))
+    embeddings = _embeddings(outputs)
     if activation != "sigmoid":
         flat = masks.reshape(len(masks), -1)
         # The softmax does not change, and logits far below 0 can then be ignored.
@@ -91,11 +90,12 @@ def from_logits(
     found = _select_candidates(class_logits, masks, taxonomy, limits, activation)
     upsampling = Upsampling.of(where, masks.shape[1:])
     owner = np.full(upsampling.size, len(found.query), np.uint16)
+    overlap = np.where(limits.stuff_overlap | taxonomy.isthing[found.column], limits.overlap, 0.0)
     if len(found.query):
         if activation == "sigmoid":
-            _assign_sigmoid(owner, masks[found.query], found.score, upsampling, limits)
+            _assign_sigmoid(owner, masks[found.query], found.score, upsampling, limits, overlap)
         else:
-            _assign_softmax(owner, masks, found.query, upsampling, limits)
+            _assign_softmax(owner, masks, found.query, upsampling, limits, overlap)
     area = np.bincount(owner.ravel(), minlength=len(found.query) + 1)[:-1]
     is_thing = taxonomy.isthing[found.column]
     label, first = _merge_stuff(area, found.column, is_thing, np.where(is_thing, limits.thing_area, limits.stuff_area))
@@ -118,7 +118,7 @@ def from_logits(
         found.rank[first].astype(np.float32),
         areas,
         boxes,
-        embeddings[source],
+        None if embeddings is None else embeddings[source],
     )
 
 
@@ -134,7 +134,7 @@ def _select_candidates(
 ) -> Candidates:
     column, score = classify(class_logits)
     enough = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
-    if activation == "sigmoid":
+    if activation == "sigmoid" and limits.drop_void:
         enough &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
     query = np.flatnonzero(enough)
     rank = score[query].astype(np.float64) ** limits.class_exponent
@@ -169,7 +169,12 @@ def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: 
 
 
 def _assign_softmax(
-    owner: NDArray[np.uint16], masks: NDArray, query: NDArray, upsampling: Upsampling, limits: Thresholds
+    owner: NDArray[np.uint16],
+    masks: NDArray,
+    query: NDArray,
+    upsampling: Upsampling,
+    limits: Thresholds,
+    overlap: NDArray[np.float64],
 ) -> None:
     """Writes the index of each pixel's candidate into `owner`, for masks by softmax over all queries.
 
@@ -177,6 +182,7 @@ def _assign_softmax(
         owner: [H, W], initially the number of candidates, which means none.
         masks: [N, h, w] logits relative to the largest of each node.
         query: int64 [Q], the candidates.
+        overlap: [Q], share of each mask that must stay visible, in mode mask_wise.
     """
     exclusive = limits.mode != "mask_wise"
     # The largest probability is at least 1 / N, which here exceeds the threshold.
@@ -208,11 +214,16 @@ def _assign_softmax(
     total *= limits.mask
     pixels = {q: region.pixels for q, region in regions}
     claims = ((candidate[q], pixels[q], values[q] > total[pixels[q]]) for q in query.tolist() if q in pixels)
-    _paste(owner, claims, limits.overlap)
+    _paste(owner, claims, overlap)
 
 
 def _assign_sigmoid(
-    owner: NDArray[np.uint16], masks: NDArray, score: NDArray, upsampling: Upsampling, limits: Thresholds
+    owner: NDArray[np.uint16],
+    masks: NDArray,
+    score: NDArray,
+    upsampling: Upsampling,
+    limits: Thresholds,
+    overlap: NDArray[np.float64],
 ) -> None:
     """Writes the index of each pixel's candidate into `owner`, for sigmoid masks.
 
@@ -220,12 +231,13 @@ def _assign_sigmoid(
         owner: [H, W], initially the number of candidates, which means none.
         masks: [Q, h, w] logits of the candidates.
         score: [Q] class scores.
+        overlap: [Q], share of each mask that must stay visible, in mode mask_wise.
     """
     limit = np.float32(logit(limits.mask))
     if limits.mode == "mask_wise":
         regions = regions_of(masks > limit, upsampling)
         claims = ((q, region.pixels, upsampling(masks[q], region) > limit) for q, region in regions)
-        _paste(owner, claims, limits.overlap)
+        _paste(owner, claims, overlap)
         return
     if limits.mode == "argmax":
         if limits.mask_grid:
@@ -256,14 +268,16 @@ def _assign_sigmoid(
 
 
 def _paste(
-    owner: NDArray[np.uint16], claims: Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]], overlap: float
+    owner: NDArray[np.uint16],
+    claims: Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]],
+    overlap: NDArray[np.float64],
 ) -> None:
     """Assigns, in order, the free pixels of masks: (candidate, pixels, mask at these pixels)."""
     none = owner[0, 0]
     for q, pixels, mask in claims:
         free = mask & (owner[pixels] == none)
         left, area = np.count_nonzero(free), np.count_nonzero(mask)
-        if left and left > overlap * area:
+        if left and left > overlap[q] * area:
             owner[pixels][free] = q
 
 
@@ -285,6 +299,43 @@ def _merge_stuff(
     return label.astype(np.uint8 if label.max() < 256 else np.uint16), np.flatnonzero(kept)
 
 
+def split_components(segmentation: Segmentation, least_area: float) -> Segmentation:
+    """Each connected component (8 neighbours) of a thing segment becomes an object of its own.
+
+    Args:
+        least_area: smallest component in camera pixels; the pixels of smaller ones become void.
+    """
+    s = segmentation
+    picture = np.where(np.append(False, s.is_thing).take(s.map), 0, s.map).astype(np.uint16)
+    source = np.arange(len(s.class_ids))
+    rows = list(source[~s.is_thing])
+    boxes, areas = list(s.boxes[rows]), list(s.areas[rows])
+    table = np.zeros(len(source) + 1, np.uint16)
+    table[np.array(rows, int) + 1] = np.arange(1, len(rows) + 1)
+    picture = table.take(picture)
+    for row in source[s.is_thing].tolist():
+        x0, y0, x1, y1 = (int(v) for v in s.boxes[row])
+        place = np.s_[y0:y1, x0:x1]
+        mask = (s.map[place] == row + 1).astype(np.uint8)
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        for label, (left, top, width, height, area) in enumerate(stats.tolist()):
+            if label and area >= max(least_area, 1):
+                rows.append(row)
+                picture[place][labels == label] = len(rows)
+                boxes.append(np.array([x0 + left, y0 + top, x0 + left + width, y0 + top + height], s.boxes.dtype))
+                areas.append(area)
+    kept = np.array(rows, np.int64)
+    return Segmentation(
+        picture.astype(np.uint8) if len(kept) <= np.iinfo(np.uint8).max else picture,
+        s.class_ids[kept],
+        s.is_thing[kept],
+        s.scores[kept],
+        np.array(areas, s.areas.dtype),
+        np.array(boxes, s.boxes.dtype).reshape(-1, 4),
+        None if s.embeddings is None else s.embeddings[kept],
+    )
+
+
 def _product(logits: NDArray[np.float32], score: NDArray | float) -> NDArray[np.float32]:
     """Class score times mask probability."""
     with np.errstate(over="ignore"):
@@ -298,7 +349,7 @@ def from_segment_map(
 
     Args:
         outputs: segment_map uint8 [1, h, w], a slot for each pixel, 255 void; and for each slot slot_class int32 [1, N]
-            (index in the taxonomy, -1 for none), slot_score [1, N] and query_embeddings [1, N, D].
+            (index in the taxonomy, -1 for none), slot_score [1, N] and, optionally, query_embeddings [1, N, D].
         where: position of the camera image in the network's input.
         made_for: the same for the camera images that segment_map shows without padding; None where segment_map covers
             the network's complete input.
@@ -307,7 +358,7 @@ def from_segment_map(
     does not have the aspect that segment_map is made for.
     """
     slots = _slots_at_camera(outputs["segment_map"][0], where, made_for)
-    score, embeddings = (_finite(outputs, name)[0] for name in ("slot_score", "query_embeddings"))
+    score, embeddings = _finite(outputs, "slot_score")[0], _embeddings(outputs)
     column = outputs["slot_class"][0].astype(np.int64)
     count = min(len(column), _VOID_SLOT)
     has_class = (column >= 0) & (column < len(taxonomy))
@@ -318,7 +369,11 @@ def from_segment_map(
     # Labels count from 1, and 0 is void.
     labels = cv2.LUT(slots, np.append(np.arange(1, _VOID_SLOT + 1), 0).astype(np.uint8))
     return merge_segments(
-        labels, taxonomy.ids[column[:count]], taxonomy.isthing[column[:count]], score[:count], embeddings[:count]
+        labels,
+        taxonomy.ids[column[:count]],
+        taxonomy.isthing[column[:count]],
+        score[:count],
+        None if embeddings is None else embeddings[:count],
     )
 
 
@@ -345,6 +400,10 @@ def logit(p: float) -> float:
     if p <= 0:
         return -math.inf
     return math.inf if p >= 1 else math.log(p / (1 - p))
+
+
+def _embeddings(outputs: Mapping[str, NDArray]) -> NDArray[np.float32] | None:
+    return _finite(outputs, "query_embeddings")[0] if "query_embeddings" in outputs else None
 
 
 def _finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:

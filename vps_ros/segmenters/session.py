@@ -36,8 +36,9 @@ log = logging.getLogger(__name__)
 State = tuple[tuple[int, ...], np.dtype]
 """Shape and type of a state tensor."""
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
-_LOGITS = {"class_logits": 3, "mask_logits": 4, "query_embeddings": 3}
-_IN_GRAPH = {"segment_map": 3, "slot_class": 2, "slot_score": 2, "query_embeddings": 3}
+_LOGITS = {"class_logits": 3, "mask_logits": 4}
+_IN_GRAPH = {"segment_map": 3, "slot_class": 2, "slot_score": 2}
+_OPTIONAL = {"query_embeddings": 3}
 _TYPES = {"segment_map": ("tensor(uint8)",), "slot_class": ("tensor(int32)",)}
 
 
@@ -121,7 +122,9 @@ class Session:
         if unknown := [name for name in inputs if name != "image" and not name.startswith("state_")]:
             raise InputError(f"{self.path}: input {unknown[0]!r} is none of image, state_*; {REMEDY}")
         in_graph = "segment_map" in outputs
-        self._check_tensors(outputs, _IN_GRAPH if in_graph else _LOGITS, "output", _TYPES)
+        self._outputs = dict(_IN_GRAPH if in_graph else _LOGITS)
+        self._outputs |= {name: rank for name, rank in _OPTIONAL.items() if name in outputs}
+        self._check_tensors(outputs, self._outputs, "output", _TYPES)
         if not in_graph:
             self._check_shape(
                 "output 'class_logits'", outputs["class_logits"].shape, (1, None, len(self.card.taxonomy) + 1)
@@ -174,7 +177,7 @@ class Session:
         spec = self.card.input
         image = np.full((1, spec.height, spec.width, 3), 127, np.uint8)
         state = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._states.items()}
-        names = [*(_IN_GRAPH if self.in_graph else _LOGITS), *(f"next_{name}" for name in state)]
+        names = [*self._outputs, *(f"next_{name}" for name in state)]
         try:
             found = self._session.run(names, {"image": image, **state})
             outputs = dict(zip(names, found, strict=True))
@@ -193,10 +196,11 @@ class Session:
         return binding
 
     def _check_outputs(self, outputs: Mapping[str, NDArray]) -> None:
-        for name, rank in (_IN_GRAPH if self.in_graph else _LOGITS).items():
+        for name, rank in self._outputs.items():
             if outputs[name].ndim != rank:
                 raise InputError(f"{self.path}: output {name!r} has shape {list(outputs[name].shape)}; {REMEDY}")
-        queries = outputs["query_embeddings"].shape[1]
+        queries = outputs["slot_class" if self.in_graph else "class_logits"].shape[1]
+        shapes: dict[str, tuple[int | None, ...]]
         if self.in_graph:
             shapes = {"segment_map": (1, None, None), "slot_class": (1, queries), "slot_score": (1, queries)}
         else:
@@ -204,12 +208,14 @@ class Session:
                 "class_logits": (1, queries, len(self.card.taxonomy) + 1),
                 "mask_logits": (1, queries, None, None),
             }
+        if "query_embeddings" in outputs:
+            shapes["query_embeddings"] = (1, queries, None)
         for name, shape in shapes.items():
             self._check_shape(f"output {name!r}", outputs[name].shape, shape)
         for name, (shape, _) in self._states.items():
             self._check_shape(f"output 'next_{name}'", outputs[f"next_{name}"].shape, shape)
-        if 0 in outputs["query_embeddings"].shape:
-            raise InputError(f"{self.path}: output 'query_embeddings' is empty; {REMEDY}")
+        if empty := [name for name in self._outputs if 0 in outputs[name].shape]:
+            raise InputError(f"{self.path}: output {empty[0]!r} is empty; {REMEDY}")
 
 
 @contextmanager

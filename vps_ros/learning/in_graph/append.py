@@ -54,6 +54,12 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
             f"{where}: pads the camera's image, so that post-processing in the graph must know its size; pass --camera"
         )
     outputs = {o.name: o for o in model.graph.output}
+    limits = card.thresholds
+    if "query_embeddings" not in outputs or limits.components or not (limits.drop_void and limits.stuff_overlap):
+        raise InputError(
+            f"{where}: imported without query embeddings; such a model has its post-processing on the host only, leave "
+            "--postprocess graph out"
+        )
     if missing := [name for name in LOGITS if name not in outputs]:
         raise InputError(f"{where}: lacks the output {missing[0]!r} (it has {', '.join(sorted(outputs))}); {_AGAIN}")
     shapes = {name: _shape(outputs[name], where) for name in LOGITS}

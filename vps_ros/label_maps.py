@@ -46,7 +46,8 @@ def boxes(
 
     Args:
         label: of each run.
-        start, length: the result of `runs`.
+        start: first pixel of each run, see `runs`.
+        length: of each run.
         width: of the map.
     """
     y, x = np.divmod(start, width)

@@ -65,8 +65,10 @@ class GeometryPass:
 
         Args:
             view: [4, 4] pose of the renderer's camera.
-            pose, previous: [4, 4] optical poses of this and of the previous frame, camera to world.
-            moving, before: corners [T, 3, 3] of the moving triangles in this and in the previous frame.
+            pose: [4, 4] optical pose of this frame, camera to world.
+            previous: that of the previous frame; None in the first frame.
+            moving: corners [T, 3, 3] of the moving triangles in this frame.
+            before: those in the previous frame.
         """
         still = self._corners_of_static()
         w, h = self._size

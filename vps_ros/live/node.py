@@ -129,7 +129,8 @@ class LiveNode:
     def tick(self) -> None:
         """Checks every camera and the worker, logs what changed, publishes diagnostics."""
         statuses = self.statuses()
-        self._log.update(statuses)
+        if self.worker is not None:
+            self._log.update(statuses)
         if self._diagnostics.subscribers:
             array = health.diagnostic_array(self._transport.now(), tuple(statuses.values()))
             self._diagnostics.send(array)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Lock
 from time import monotonic
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vps_ros.frame import STAGES, PanopticFrame
 
@@ -73,18 +74,18 @@ class Figures:
         silent: seconds since the last image arrived, or since the start.
     """
 
-    received: int
-    dropped: int
-    failed: int
-    frames: int
-    rate: float
-    p50: float | None
-    p99: float | None
-    objects: int
-    tracks: int
-    sequence_id: int
-    in_a_row: int
-    silent: float
+    received: int = 0
+    dropped: int = 0
+    failed: int = 0
+    frames: int = 0
+    rate: float = 0.0
+    p50: float | None = None
+    p99: float | None = None
+    objects: int = 0
+    tracks: int = 0
+    sequence_id: int = 0
+    in_a_row: int = 0
+    silent: float = 0.0
     failures: Mapping[str, int] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
 
@@ -95,8 +96,7 @@ class Stats:
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._began = self._arrived = clock()
-        self._received = self._dropped = self._frames = self._in_a_row = 0
-        self._objects = self._tracks = self._sequence_id = 0
+        self._counts = Figures()
         # Ring buffer of the latest frames: time of completion, milliseconds in total and in each stage.
         self._ring = np.zeros((_KEPT, 2 + len(STAGES)))
         self._lock = Lock()
@@ -104,59 +104,53 @@ class Stats:
 
     def arrived(self) -> None:
         with self._lock:
-            self._received += 1
+            self._counts = replace(self._counts, received=self._counts.received + 1)
             self._arrived = self._clock()
 
     def dropped(self) -> None:
         with self._lock:
-            self._dropped += 1
+            self._counts = replace(self._counts, dropped=self._counts.dropped + 1)
 
     def done(self, milliseconds: float, result: PanopticFrame) -> None:
         """A frame whose messages are sent, so many milliseconds after it arrived."""
         stages = (result.milliseconds[stage] for stage in STAGES)
         with self._lock:
-            self._ring[self._frames % _KEPT] = (self._clock(), milliseconds, *stages)
-            self._frames += 1
-            self._in_a_row = 0
-            self._objects = len(result.tracks)
-            self._tracks = max(self._tracks, max((t.track_id for t in result.tracks), default=0))
-            self._sequence_id = result.sequence_id
+            frames = self._counts.frames
+            self._ring[frames % _KEPT] = (self._clock(), milliseconds, *stages)
+            self._counts = replace(
+                self._counts,
+                frames=frames + 1,
+                in_a_row=0,
+                objects=len(result.tracks),
+                tracks=max(self._counts.tracks, max((t.track_id for t in result.tracks), default=0)),
+                sequence_id=result.sequence_id,
+            )
 
     def failed(self, message: str) -> bool:
         """An image that could not be used; whether its cause is new."""
         with self._lock:
-            self._in_a_row += 1
+            self._counts = replace(self._counts, in_a_row=self._counts.in_a_row + 1)
         return self.failures.add(message)
 
     @property
     def in_a_row(self) -> int:
-        with self._lock:
-            return self._in_a_row
+        return self._counts.in_a_row
 
     def figures(self) -> Figures:
         now = self._clock()
         with self._lock:
-            latest = self._ring[: self._frames].copy()
-            counts = (self._received, self._dropped, self._frames, self._in_a_row)
-            objects, tracks, sequence_id = self._objects, self._tracks, self._sequence_id
+            counts, latest = self._counts, self._ring[: self._counts.frames].copy()
             silent = now - self._arrived
-        received, dropped, frames, in_a_row = counts
         recent = latest[now - latest[:, 0] <= RECENT]
         since = now - recent[:, 0].min() if len(recent) else 0.0
-        p50, p99 = np.percentile(recent[:, 1], [50, 99]).tolist() if len(recent) else (None, None)
-        middle = np.median(latest[:, 2:], axis=0).tolist() if frames else ()
-        return Figures(
-            received=received,
-            dropped=dropped,
+        p50, p99 = _percentiles(recent[:, 1])
+        middle = np.median(latest[:, 2:], axis=0).tolist() if len(latest) else ()
+        return replace(
+            counts,
             failed=self.failures.total,
-            frames=frames,
             rate=(len(recent) - 1) / since if since > 0 else 0.0,
             p50=p50,
             p99=p99,
-            objects=objects,
-            tracks=tracks,
-            sequence_id=sequence_id,
-            in_a_row=in_a_row,
             silent=silent,
             failures=self.failures.to_dict(),
             stages=dict(zip(STAGES, middle, strict=False)),
@@ -166,9 +160,8 @@ class Stats:
         """The keys of `replay --json`; latency is measured from arrival, over the latest frames."""
         now = self.figures()
         with self._lock:
-            latest = self._ring[: self._frames, 1].copy()
+            p50, p99 = _percentiles(self._ring[: self._counts.frames, 1])
             seconds = self._clock() - self._began
-        p50, p99 = np.percentile(latest, [50, 99]).tolist() if len(latest) else (None, None)
         return {
             "frames": now.frames,
             "tracks": now.tracks,
@@ -180,3 +173,8 @@ class Stats:
             "failures": dict(now.failures),
             "sequences": now.sequence_id + 1 if now.frames else 0,
         }
+
+
+def _percentiles(milliseconds: NDArray[np.float64]) -> tuple[float | None, float | None]:
+    """The median and the 99th percentile; None without values."""
+    return tuple(np.percentile(milliseconds, [50, 99]).tolist()) if len(milliseconds) else (None, None)

@@ -5,8 +5,9 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from vps_ros.errors import InputError
+from vps_ros.live.camera import camera_info_topic
 from vps_ros.live.dds_config import HIGHEST_DOMAIN, check_interface, configuration, domain_id
-from vps_ros.live.transport import absolute
+from vps_ros.live.transport import QosProfile, absolute, qos_mismatch
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,29 @@ def test_names_become_absolute(name):
 def test_invalid_names_are_refused(name):
     with pytest.raises(InputError, match="not a topic name"):
         absolute(name)
+
+
+@pytest.mark.parametrize(
+    ("image", "info"),
+    [
+        ("/camera/image_raw", "/camera/camera_info"),
+        ("/camera/image_raw/compressed", "/camera/camera_info"),
+        ("/image", "/camera_info"),
+    ],
+)
+def test_camera_info_is_beside_the_image(image, info):
+    assert camera_info_topic(image) == info
+
+
+def test_a_publisher_that_offers_less_than_the_subscriber_asks_for_is_a_mismatch():
+    reliable, best_effort, latched = QosProfile(), QosProfile("best_effort"), QosProfile(latched=True)
+    assert (
+        qos_mismatch(reliable, best_effort) == qos_mismatch(latched, reliable) == qos_mismatch(reliable, reliable) == ""
+    )
+    assert qos_mismatch(best_effort, reliable) == (
+        "the publisher offers best_effort, volatile; the subscriber asks for reliable, volatile; "
+        "set reliability best_effort for the subscriber"
+    )
+    assert qos_mismatch(best_effort, latched).endswith(
+        "set reliability best_effort and durability volatile for the subscriber"
+    )

@@ -19,7 +19,7 @@ from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.frame import Frame
 from vps_ros.live import worker as worker_module
-from vps_ros.live.health import Level, diagnostic_array, health
+from vps_ros.live.health import Level, Status, StatusLog, diagnostic_array, health
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import RECENT, MessageCounter, Stats
 from vps_ros.live.worker import FAILURES, Camera, LatestFrames, Worker
@@ -145,6 +145,27 @@ def test_messages_are_counted_by_cause_and_never_grow_too_many():
         counter.add("x" * (i + 1))
     assert counter.total == 302
     assert len(counter.to_dict()) <= 101
+
+
+def test_problems_and_their_end_are_logged_once_a_minute(caplog):
+    now = [0.0]
+    log = StatusLog(clock=lambda: now[0])
+
+    def logged(level, message):
+        caplog.clear()
+        log.update({"front": Status("vps: front", level, message)})
+        return [(record.levelname, record.getMessage()) for record in caplog.records]
+
+    with caplog.at_level(logging.INFO):
+        assert logged(Level.OK, "waiting for the first image") == []
+        assert logged(Level.WARN, "no image for 3 s") == [("WARNING", "front: no image for 3 s")]
+        assert logged(Level.WARN, "no image for 4 s") == []
+        assert logged(Level.ERROR, "the worker is not running") == [("ERROR", "front: the worker is not running")]
+        assert logged(Level.OK, "9.8 frames/s") == [("INFO", "back to normal: front: 9.8 frames/s")]
+        assert logged(Level.WARN, "no image for 3 s") == []
+        assert logged(Level.OK, "9.9 frames/s") == []
+        now[0] = 61.0
+        assert logged(Level.WARN, "no image for 3 s") == [("WARNING", "front: no image for 3 s")]
 
 
 def test_rate_and_latency_are_those_of_the_last_seconds(model):

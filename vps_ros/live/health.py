@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from time import monotonic
@@ -88,13 +88,14 @@ class StatusLog:
 
     _FORGET = 60.0
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = monotonic) -> None:
+        self._clock = clock
         self._seen: dict[tuple[str, str], float] = {}
         self._bad: set[str] = set()
 
     def update(self, statuses: Mapping[str, Status]) -> None:
         """Takes the current status of each camera, by its name."""
-        now = monotonic()
+        now = self._clock()
         self._seen = {problem: at for problem, at in self._seen.items() if now - at < self._FORGET}
         for camera, status in statuses.items():
             text = f"{camera}: {status.message}" if camera else status.message

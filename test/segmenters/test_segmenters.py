@@ -437,7 +437,7 @@ class TestWhatIsRefused:
         model.nodes.append(helper.make_node("Gather", ["mean", "index"], ["picked"], axis=0))
         model.nodes.insert(-1, helper.make_node("ReduceMax", ["as_int"], ["index"], keepdims=0))
         model.outputs["picked"] = ("f", ["a", "b"])
-        assert "fails on its own input size" in refusal(model.save(tmp_path))
+        assert "fails on its input size" in refusal(model.save(tmp_path))
 
 
 class TestWhatTheMachineLacks:

@@ -113,14 +113,18 @@ class Session:
     def _on_gpu(self) -> bool:
         return self.providers[0] != "cpu"
 
+    def _refusal(self, why: str) -> InputError:
+        return InputError(f"{self.path}: {why}; {REMEDY}")
+
     def _check_names(self) -> bool:
+        """Checks names, types and shapes of inputs and outputs; returns whether post-processing is in the graph."""
         inputs = {i.name: i for i in self._session.get_inputs()}
         outputs = {o.name: o for o in self._session.get_outputs()}
         self._check_tensors(inputs, {"image": 4}, "input", {"image": ("tensor(uint8)",)})
         spec = self.card.input
         self._check_shape("input 'image'", inputs["image"].shape, (1, spec.height, spec.width, 3))
         if unknown := [name for name in inputs if name != "image" and not name.startswith("state_")]:
-            raise InputError(f"{self.path}: input {unknown[0]!r} is none of image, state_*; {REMEDY}")
+            raise self._refusal(f"input {unknown[0]!r} is none of image, state_*")
         in_graph = "segment_map" in outputs
         self._outputs = dict(_IN_GRAPH if in_graph else _LOGITS)
         self._outputs |= {name: rank for name, rank in _OPTIONAL.items() if name in outputs}
@@ -136,39 +140,35 @@ class Session:
     ) -> None:
         for name, rank in ranks.items():
             if name not in there:
-                raise InputError(
-                    f"{self.path}: lacks the {kind} {name!r} (it has {', '.join(sorted(there)) or 'none'}); {REMEDY}"
-                )
+                raise self._refusal(f"lacks the {kind} {name!r} (it has {', '.join(sorted(there)) or 'none'})")
             allowed = types.get(name, _FLOATS)
             if there[name].type not in allowed:
-                raise InputError(f"{self.path}: {kind} {name!r} is {there[name].type}, not {allowed[0]}; {REMEDY}")
+                raise self._refusal(f"{kind} {name!r} is {there[name].type}, not {allowed[0]}")
             if there[name].shape and len(there[name].shape) != rank:
-                raise InputError(
-                    f"{self.path}: {kind} {name!r} has shape {there[name].shape}, not rank {rank}; {REMEDY}"
-                )
+                raise self._refusal(f"{kind} {name!r} has shape {there[name].shape}, not rank {rank}")
 
     def _check_shape(self, what: str, shape, expected) -> None:
         """Raises InputError where two shapes differ; names of dimensions, and None in `expected`, equal any number."""
         for have, want in zip(shape, expected, strict=True):
             if isinstance(have, int) and want is not None and have != want:
                 wanted = ", ".join("any" if n is None else str(n) for n in expected)
-                raise InputError(f"{self.path}: {what} has shape {list(shape)}, not [{wanted}]; {REMEDY}")
+                raise self._refusal(f"{what} has shape {list(shape)}, not [{wanted}]")
 
     def _check_states(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         outputs = {o.name: o for o in self._session.get_outputs()}
         inputs = {i.name: i for i in self._session.get_inputs() if i.name.startswith("state_")}
         for name in outputs:
             if name.startswith("next_state_") and name.removeprefix("next_") not in inputs:
-                raise InputError(f"{self.path}: output {name!r} has no input {name.removeprefix('next_')!r}; {REMEDY}")
+                raise self._refusal(f"output {name!r} has no input {name.removeprefix('next_')!r}")
         states = {}
         for name, given in inputs.items():
             after = outputs.get(f"next_{name}")
             if after is None:
-                raise InputError(f"{self.path}: input {name!r} has no output {'next_' + name!r}; {REMEDY}")
+                raise self._refusal(f"input {name!r} has no output {'next_' + name!r}")
             if not all(isinstance(n, int) and n > 0 for n in given.shape):
-                raise InputError(f"{self.path}: input {name!r} has shape {given.shape}; fix every dimension; {REMEDY}")
+                raise self._refusal(f"input {name!r} has shape {given.shape}; fix every dimension")
             if after.type != given.type:
-                raise InputError(f"{self.path}: {name!r} is {given.type} but its next is {after.type}; {REMEDY}")
+                raise self._refusal(f"{name!r} is {given.type} but its next is {after.type}")
             states[name] = (tuple(given.shape), _dtype(given.type))
         return states
 
@@ -188,9 +188,7 @@ class Session:
         except InputError:
             raise
         except Exception as error:
-            why = (
-                explain_error(error, self.providers) or f"the network fails on its own input size ({first_line(error)})"
-            )
+            why = explain_error(error, self.providers) or f"the network fails on its input size ({first_line(error)})"
             raise InputError(f"{self.path}: {why}") from None
         binding.reset()
         return binding
@@ -198,7 +196,7 @@ class Session:
     def _check_outputs(self, outputs: Mapping[str, NDArray]) -> None:
         for name, rank in self._outputs.items():
             if outputs[name].ndim != rank:
-                raise InputError(f"{self.path}: output {name!r} has shape {list(outputs[name].shape)}; {REMEDY}")
+                raise self._refusal(f"output {name!r} has shape {list(outputs[name].shape)}")
         queries = outputs["slot_class" if self.in_graph else "class_logits"].shape[1]
         shapes: dict[str, tuple[int | None, ...]]
         if self.in_graph:
@@ -215,7 +213,7 @@ class Session:
         for name, (shape, _) in self._states.items():
             self._check_shape(f"output 'next_{name}'", outputs[f"next_{name}"].shape, shape)
         if empty := [name for name in self._outputs if 0 in outputs[name].shape]:
-            raise InputError(f"{self.path}: output {empty[0]!r} is empty; {REMEDY}")
+            raise self._refusal(f"output {empty[0]!r} is empty")
 
 
 @contextmanager

@@ -12,15 +12,14 @@ pytest.importorskip("trackeval")
 
 
 from vps_ros.ablation import trial
-from vps_ros.ablation.relabel import relabelled, tracked, true_identities
-from vps_ros.ablation.shelf import Shelf, fingerprint
-from vps_ros.ablation.sources import CLASSES, Drive, load
+from vps_ros.ablation.sources import CLASSES, ArrayCache, Drive, fingerprint, load
 from vps_ros.ablation.sweeps import OURS, SWEEPS
 from vps_ros.ablation.tables import goal, tables
+from vps_ros.ablation.trial import relabelled, tracked, true_identities
 from vps_ros.commands import main
 from vps_ros.config import TRACKERS, Config, tracker_parameters
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.counts import Compared
+from vps_ros.evaluation.metric import ComparedFrame
 from vps_ros.evaluation.overlaps import overlaps
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES
@@ -172,14 +171,25 @@ def test_a_cached_drive_is_not_made_again(cache, document):
     assert {p.name: p.stat().st_mtime_ns for p in cache.iterdir()} == before
 
 
-def test_what_is_outdated_or_damaged_counts_as_absent(tmp_path):
-    shelf = Shelf(tmp_path)
-    shelf.store("a", "key", {"x": np.arange(3)})
-    assert shelf.load("a", "key")["x"].tolist() == [0, 1, 2] and shelf.has("a", "key")
-    assert shelf.load("a", "other") is None and shelf.load("b", "key") is None and not shelf.has("a", "other")
+def test_an_entry_that_is_outdated_or_damaged_is_computed_again(tmp_path):
+    cache, computed = ArrayCache(tmp_path), []
+
+    def get(name, key):
+        def compute():
+            computed.append((name, key))
+            return {"x": np.arange(3) + len(computed)}
+
+        return cache.get(name, key, compute)["x"].tolist()
+
+    assert not cache.has("a", "key")
+    assert get("a", "key") == get("a", "key") == [1, 2, 3] and cache.has("a", "key")
+    assert not cache.has("a", "other") and not cache.has("b", "key")
+    assert get("a", "other") == [2, 3, 4] and get("b", "key") == [3, 4, 5]
+    assert not cache.has("a", "key")
     file = tmp_path / "a.npz"
     file.write_bytes(file.read_bytes()[:60])
-    assert shelf.load("a", "key") is None and not shelf.has("a", "key")
+    assert not cache.has("a", "other") and get("a", "other") == [4, 5, 6] == get("a", "other")
+    assert computed == [("a", "key"), ("a", "other"), ("b", "key"), ("a", "other")]
 
 
 def test_another_generator_or_other_facts_have_another_fingerprint(tmp_path):
@@ -196,7 +206,7 @@ def test_another_generator_or_other_facts_have_another_fingerprint(tmp_path):
 
 def test_a_loaded_drive_is_the_one_that_was_made(cache, document):
     drive = Drive("crowd", SEED, FRAMES, (640, 192))
-    shots = load(Shelf(cache), drive, "true", "streets-s")
+    shots = load(ArrayCache(cache), drive, "true", "streets-s")
     assert len(shots) == FRAMES
     for shot in shots:
         number = np.append(0, np.arange(1, len(shot.segmentation) + 1))
@@ -208,13 +218,13 @@ def test_a_loaded_drive_is_the_one_that_was_made(cache, document):
 
 
 def test_a_trial_counts_what_the_evaluator_counts(cache, document):
-    shots = load(Shelf(cache), Drive("crowd", SEED, FRAMES, (640, 192)), "degraded", "streets-s")
+    shots = load(ArrayCache(cache), Drive("crowd", SEED, FRAMES, (640, 192)), "degraded", "streets-s")
     found = trial.figures([trial.run(make_tracker(Config(tracker="sort")), shots)])
     judge, tracker = Evaluator(CITYSCAPES, video=False), make_tracker(Config(tracker="sort"))
     for shot in shots:
         seen = tracked(shot.segmentation, tracker.step(shot.frame, shot.segmentation))
         no_map = np.zeros((0, 0), np.uint8)
-        judge.add("a", Compared(relabelled(CLASSES, shot.table, *seen), no_map, no_map))
+        judge.add("a", ComparedFrame(relabelled(CLASSES, shot.table, *seen), no_map, no_map))
     report = judge.result()
     assert (found["AQ"], found["STQ"], found["SQ"]) == (report.aq, report.stq, report.sq)
 

@@ -274,7 +274,7 @@ def test_damaged_and_foreign_bags(bags, tmp_path, capsys):
     refused("no topic /vps/x; topics with labels are /vps/panoptic", gt, pred, "--pred-topic", "/vps/x")
     refused("/vps/segments is vps_ros/msg/PanopticSegments, not an", gt, pred, "--pred-topic", "/vps/segments")
     refused("holds labels on /vps/panoptic only", pred, pred)
-    refused("--split: means nothing for --format bag", gt, pred, "--split", "val")
+    refused("--split: does not apply to --format bag", gt, pred, "--split", "val")
     refused(
         "p2.mcap: several topics with labels; choose with --pred-topic: /other/panoptic, /vps/panoptic",
         pred=spoiled("p2.mcap", lambda out: out.panoptic(0, *scene(0), namespace="/other")),

@@ -9,7 +9,7 @@ from vps_ros.commands.evaluate import names_of
 from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.errors import InputError
-from vps_ros.evaluation.worst import Judged, worst_frames
+from vps_ros.evaluation.page.pictures import ScoredFrame, lowest_frames
 
 CAR = 13
 
@@ -55,7 +55,7 @@ def test_each_prediction_has_the_figures_that_it_has_alone(folders, capsys):
 def test_the_page_compares_them_and_shows_the_truth_once(folders):
     assert evaluate(folders, "runs/good", "runs/bad", more=("--html", folders / "r.html")) == 0
     page = (folders / "r.html").read_text()
-    # The worst of each ten frames: two frames, and of each the truth and both predictions.
+    # The lowest PQ of each ten frames: two frames, each with ground truth and both predictions.
     assert page.count("data:image/") == 6
     assert "0001/000015" in page
     for name in ("good", "bad"):
@@ -80,10 +80,10 @@ def test_names_are_as_short_as_they_can_be(tmp_path):
         names_of([a, f"{tmp_path}/x/../x/maps"])
 
 
-def test_the_worst_frames_are_those_of_any_prediction_one_of_each_stretch():
+def test_the_lowest_frames_are_those_of_any_prediction_one_of_each_stretch():
     one, other = [0.9] * 25, [0.8] * 25
     one[3], one[4], other[12], one[24] = 0.3, 0.2, 0.1, float("nan")
-    found = {n: [Judged("a", str(t), pq) for t, pq in enumerate(of)] for n, of in (("one", one), ("other", other))}
-    assert worst_frames(found)[:2] == [("a", "12"), ("a", "4")]
-    assert len(worst_frames(found)) == 3
-    assert worst_frames(found, most=1) == [("a", "12")]
+    found = {n: [ScoredFrame("a", str(t), pq) for t, pq in enumerate(of)] for n, of in (("one", one), ("other", other))}
+    assert lowest_frames(found)[:2] == [("a", "12"), ("a", "4")]
+    assert len(lowest_frames(found)) == 3
+    assert lowest_frames(found, most=1) == [("a", "12")]

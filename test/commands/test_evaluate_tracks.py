@@ -170,4 +170,4 @@ def test_bad_input_is_one_line_and_leaves_no_report(folder, capsys, name):
 @pytest.mark.parametrize("flag", [("--protocol", "vipseg"), ("--taxonomy", "cityscapes"), ("--gt-topic", "/x")])
 def test_what_means_nothing_here_is_refused(folder, capsys, flag):
     assert evaluate(folder, *flag) == 2
-    assert f"{flag[0]}: means nothing for --format youtube-vis" in complaint(capsys)
+    assert f"{flag[0]}: does not apply to --format youtube-vis" in complaint(capsys)

@@ -12,7 +12,7 @@ from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
-from vps_ros.evaluation.plots import line_plot
+from vps_ros.evaluation.page.plots import polylines
 from vps_ros.taxonomy import KITTI_STEP
 
 SIZE = (12, 16)
@@ -157,18 +157,19 @@ def test_the_page_needs_nothing_else(folders):
     assert "train" not in re.sub(r"\s+", " ", words).split(), "classes that never occur are left out"
 
 
-def points(svg):
-    return [[tuple(map(float, p.split(","))) for p in line.split()] for line in re.findall("points='([^']*)'", svg)]
+def points(values):
+    lines = polylines(values, len(values))
+    return [[tuple(map(float, p.split(","))) for p in line.split()] for line in lines]
 
 
 def test_plots_break_where_nothing_is_known_and_stay_short():
-    left, right = points(line_plot([1.0, 0.5, float("nan"), 0.0]))
+    left, right = points([1.0, 0.5, float("nan"), 0.0])
     assert left == [(0, 0), (pytest.approx(333.3), 50)]
     assert [y for _, y in right] == [100, 100]
-    (long,) = points(line_plot([0.25] * 5000))
+    (long,) = points([0.25] * 5000)
     assert len(long) <= 480
     assert {y for _, y in long} == {75.0}
-    assert points(line_plot([])) == []
+    assert points([]) == []
 
 
 def spoil(folders, path, data):

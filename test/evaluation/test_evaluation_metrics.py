@@ -384,7 +384,9 @@ def test_merging_in_any_split_is_one_pass_to_the_last_digit(video, data):
         merged.merge(run([f for f, p in zip(video, parts, strict=True) if p == part]))
     once = run(video).result()
     assert merged.result().to_json() == once.to_json()
-    assert {n: s.lines for n, s in merged.result().sequences.items()} == {n: s.lines for n, s in once.sequences.items()}
+    assert {n: s.timelines for n, s in merged.result().sequences.items()} == {
+        n: s.timelines for n, s in once.sequences.items()
+    }
 
 
 @settings(max_examples=60, deadline=None)

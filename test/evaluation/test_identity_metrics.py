@@ -143,7 +143,7 @@ videos = st.lists(rows, min_size=1, max_size=6).map(lambda video: [tuple(zip(*ro
 def test_merging_parts_in_order_is_one_pass(video, data):
     cut = data.draw(st.integers(0, len(video)))
     first, second = identity(*video[:cut]), identity(*video[cut:])
-    first.merge(second)
+    first.extend(second)
     assert repr(first.result()) == repr(identity(*video).result())
 
 

@@ -12,11 +12,11 @@ from support.pages import parse
 from vps_ros.drawing.palette import identity_color
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.lifelines import LifeLine, Span
-from vps_ros.evaluation.page import lines as life
-from vps_ros.evaluation.page import overtime
-from vps_ros.evaluation.plots import line_plot
+from vps_ros.evaluation.page import plots
+from vps_ros.evaluation.page import timelines as rows_of_timelines
+from vps_ros.evaluation.page.plots import polylines
 from vps_ros.evaluation.report import Entry, Picture, write_html
+from vps_ros.evaluation.timelines import Span, Timeline
 from vps_ros.taxonomy import CITYSCAPES
 
 ROAD, SIDEWALK, PERSON, CAR, BUS, VOID = 0, 1, 11, 13, 15, 255
@@ -92,7 +92,7 @@ def test_the_page_is_well_formed_and_asks_for_nothing(tmp_path, good, poor, seve
     assert "url(" not in text and "@import" not in text
     found = re.findall(r"(?:src|href|srcset|data|action)=['\"]?([^'\" >]*)", text)
     assert {link[:1] if link.startswith("#") else link[:11] for link in found} == {"#", "data:image/"}
-    anchors = re.findall(r" id='([^']*)'", text)
+    anchors = re.findall(r' id="([^"]*)"', text)
     assert len(anchors) == len(set(anchors))
     assert {link[1:] for link in found if link.startswith("#")} <= set(anchors)
     assert tree.one("title").text == tree.one("h1").text == "A drive"
@@ -158,9 +158,9 @@ def test_sequences_and_all_of_them(page, poor):
         ]
 
 
-def test_a_life_line_shows_tracks_gaps_and_switches(page, poor):
-    figure = section(page([poor]), "lives").one("figure")
-    assert figure.one("figcaption").text == "day 2 things, 3 switches, missed in 25.0 % of 8 sightings"
+def test_a_timeline_shows_tracks_gaps_and_switches(page, poor):
+    figure = section(page([poor]), "timelines").one("figure")
+    assert figure.one("figcaption").text == "day 2 things, 3 switches, missed in 25.0 % of 8 appearances"
     car, person = (row for row in figure.one("table").rows()[1:])
     assert [cell.text for cell in (car[0], *car[2:])] == ["car 1", "3", "0", "4"]
     spans = list(car[1].all("i"))
@@ -177,46 +177,46 @@ def test_a_life_line_shows_tracks_gaps_and_switches(page, poor):
     ticks = [(b.attributes["style"], b.attributes["title"]) for b in car[1].all("b")]
     assert ticks == [(f"left:{25 * f}%", f"frame {f}: another track") for f in (1, 2, 3)]
     assert [cell.text for cell in (person[0], *person[2:])] == ["person 2", "0", "2", "4"]
-    missed = [span.attributes["title"] for span in person[1].all("i", "gone")]
+    missed = [span.attributes["title"] for span in person[1].all("i", "missed")]
     assert missed == ["frame 1: missed", "frame 3: missed"]
     assert list(person[1].all("b")) == []
 
 
-def with_lines(entry, lines):
-    sequences = {name: replace(s, frames=1000, lines=lines[name]) for name, s in entry.report.sequences.items()}
+def with_timelines(entry, lines):
+    sequences = {name: replace(s, frames=1000, timelines=lines[name]) for name, s in entry.report.sequences.items()}
     return replace(entry, report=replace(entry.report, sequences=sequences))
 
 
-def test_only_the_worst_lines_are_shown(page, good):
+def test_only_the_worst_timelines_are_shown(page, good):
     def line(instance, *tracks):
-        return LifeLine("car", instance, tuple(Span(t, t, track) for t, track in enumerate(tracks)))
+        return Timeline("car", instance, tuple(Span(t, t, track) for t, track in enumerate(tracks)))
 
     fine = tuple(line(i, 1) for i in range(1, 60))
     lines = {"day": (*fine, line(60, None), line(61, 1, 2), line(62, 1, 2, 1)), "night": fine[:2]}
-    shown, rest = section(page([with_lines(good, lines)]), "lives").all("figure")
+    shown, rest = section(page([with_timelines(good, lines)]), "timelines").all("figure")
     rows = shown.one("table").texts()[1:]
     assert [row[0] for row in rows[:4]] == ["car 62", "car 61", "car 60", "car 1"]
-    assert len(rows) == life.MOST
-    assert f"Left out: {62 - life.MOST} better things." in shown.text
+    assert len(rows) == rows_of_timelines.MAX_SEQUENCE_ROWS
+    assert f"Left out: {62 - rows_of_timelines.MAX_SEQUENCE_ROWS} better things." in shown.text
     assert len(rest.one("table").texts()) == 3
     assert "Left out" not in rest.text
 
 
-def test_only_the_worst_sequences_have_lines(page):
+def test_only_the_worst_sequences_have_timelines(page):
     frames = [(TRUTH, GOOD), (TRUTH, POOR)]
-    videos = {f"calm-{i}": frames[:1] for i in range(life.SEQUENCES + 3)} | {"restless": frames}
-    part = section(page([evaluated("one", videos)]), "lives")
+    videos = {f"calm-{i}": frames[:1] for i in range(rows_of_timelines.MAX_SEQUENCES + 3)} | {"restless": frames}
+    part = section(page([evaluated("one", videos)]), "timelines")
     names = [caption.one("b").text for caption in part.all("figcaption")]
-    assert len(names) == life.SEQUENCES and "restless" in names
+    assert len(names) == rows_of_timelines.MAX_SEQUENCES and "restless" in names
     assert "Left out: 4 better sequences." in part.text
 
 
-def test_a_line_that_flickers_for_hours_stays_short(page, good):
-    flicker = LifeLine("car", 1, tuple(Span(t, t, None if t % 2 else 5) for t in range(100_000)))
-    sequences = {name: replace(s, frames=100_000, lines=(flicker,)) for name, s in good.report.sequences.items()}
-    part = section(page([replace(good, report=replace(good.report, sequences=sequences))]), "lives")
+def test_a_timeline_that_flickers_for_hours_stays_short(page, good):
+    flicker = Timeline("car", 1, tuple(Span(t, t, None if t % 2 else 5) for t in range(100_000)))
+    sequences = {name: replace(s, frames=100_000, timelines=(flicker,)) for name, s in good.report.sequences.items()}
+    part = section(page([replace(good, report=replace(good.report, sequences=sequences))]), "timelines")
     for row in (figure.one("table").rows()[1] for figure in part.all("figure")):
-        assert len(list(row[1].all("i"))) <= life.FINEST + 1
+        assert len(list(row[1].all("i"))) <= rows_of_timelines.RESOLUTION + 1
         assert row[3].text == "50000"
 
 
@@ -233,7 +233,7 @@ def test_confusion_tells_where_each_true_class_went(page, poor):
         "person": {"person as person: 33.3 % of 6 pixels": "33", "person as void: 66.7 % of 6 pixels": "67"},
         "car": {"car as car: 100.0 % of 12 pixels": "100"},
     }
-    assert "Most often taken for another: person as void (66.7), road as sidewalk (33.3)." in part.text
+    assert "Most frequent confusions: person as void (66.7), road as sidewalk (33.3)." in part.text
 
 
 def test_two_predictions_side_by_side(page, good, poor):
@@ -273,7 +273,7 @@ def test_details_of_each_follow_the_comparison(page, good, poor):
     for entry, details in ((good, one), (poor, other)):
         assert details.one("div", "tile first").one("b").text == percent(entry.report.stq)
         headings = [h.text for h in details.all("h2")]
-        assert headings == ["Classes", "Sequences", "Life lines", "Confusion of classes"]
+        assert headings == ["Classes", "Sequences", "Timelines", "Confusion of classes"]
     order = [h.text for h in tree.all("h2")]
     assert order[:4] == ["Comparison", "Classes", "Sequences", "Quality over time"]
 
@@ -301,12 +301,12 @@ def test_of_many_sequences_the_worst_are_drawn(page, good):
     timeline = {f"{i:03d}": [i / 100] * 3 for i in range(60, 0, -1)}
     part = section(page([replace(good, timeline=timeline)]), "time")
     names = [caption.one("b").text for caption in part.all("figcaption")]
-    assert names == [f"{i:03d}" for i in range(overtime.MOST, 0, -1)], "in their order"
-    assert f"Left out: {60 - overtime.MOST} sequences of higher mean PQ." in part.text
+    assert names == [f"{i:03d}" for i in range(plots.MAX_PLOTS, 0, -1)], "in their order"
+    assert f"Left out: {60 - plots.MAX_PLOTS} sequences of higher mean PQ." in part.text
 
 
 def test_a_shorter_curve_ends_earlier():
-    long, short = re.findall("points='([^']*)'", line_plot([0.5] * 5, [1.0] * 3))
+    (long,), (short,) = polylines([0.5] * 5, 5), polylines([1.0] * 3, 5)
     assert long.endswith("1000.0,50.0")
     assert short == "0.0,0.0 250.0,0.0 500.0,0.0"
 
@@ -342,8 +342,11 @@ def test_without_metrics_of_video_the_page_is_about_frames(page):
 
 
 def test_without_trackeval_the_page_says_what_is_not_there(page, poor):
-    sequences = {name: replace(s, identity=None) for name, s in poor.report.sequences.items()}
-    tree = page([replace(poor, report=replace(poor.report, identity=None, sequences=sequences))])
+    def without(quality, **changed):
+        return replace(quality, results={n: r for n, r in quality.results.items() if n != "identity"}, **changed)
+
+    sequences = {name: without(s) for name, s in poor.report.sequences.items()}
+    tree = page([replace(poor, report=without(poor.report, sequences=sequences))])
     assert "TrackEval is not installed" in tree.text
     assert [d.text for d in tree.all("dt")] == ["VC8", "VC16"]
     assert section(tree, "sequences").one("table").texts()[0][-1] == "VC16"

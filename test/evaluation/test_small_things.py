@@ -176,4 +176,4 @@ def test_odd_limits_are_refused(tmp_path, capsys):
     assert "least area -2" in capsys.readouterr().err
     files = ["--gt", str(tmp_path), "--pred", str(tmp_path)]
     assert main(["evaluate", "--format", "youtube-vis", *files, "--least-area", "3"]) == 2
-    assert "--least-area: means nothing for --format youtube-vis" in capsys.readouterr().err
+    assert "--least-area: does not apply to --format youtube-vis" in capsys.readouterr().err

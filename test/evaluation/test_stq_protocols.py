@@ -134,7 +134,7 @@ def test_agrees_on_streets_too(video):
 def test_parts_merged_in_order_are_one_pass(video, protocol, data):
     cut = data.draw(st.integers(0, len(video.gt_class)))
     merged = count(video.cut(0, cut), protocol)
-    merged.merge(count(video.cut(cut, 9), protocol))
+    merged.extend(count(video.cut(cut, 9), protocol))
     assert merged.result() == count(video, protocol).result()
     assert merged.by_class() == count(video, protocol).by_class()
 

@@ -177,5 +177,5 @@ def test_a_finished_sequence_takes_no_more_frames():
         counts.update(np.ones((1, 1), np.uint8), np.ones((1, 1), np.uint8))
     with pytest.raises(InputError, match="finished"):
         counts.extend(VideoConsistency((2,)))
-    with pytest.raises(InputError, match="goes on with maps of 2x1"):
+    with pytest.raises(InputError, match="continues with maps of 2x1"):
         vc([[1]], [[1]], (2,)).extend(vc([[1, 1]], [[1, 1]], (2,)))

@@ -68,7 +68,7 @@ def test_windows_longer_than_the_video_measure_nothing():
     assert quality(found, 2)[:3] == (0, 1, 1)
     assert quality(found, 3)[:3] == quality(found, 4)[:3] == (0, 0, 0)
     assert math.isnan(found.windows[3].all)
-    assert found.to_json()["4"] == {"all": None, "things": None, "stuff": None}
+    assert found.to_json()["VPQ"]["4"] == {"all": None, "things": None, "stuff": None}
     # The mean is over the windows of 1 and 2: car (1/1.5) and road 0; car 0 of tubes of 1 of 2 pixels, and road 0.
     assert found.things == pytest.approx((1 / 1.5 + 0) / 2, abs=1e-15)
     # A short video beside a long one adds to its short windows only.

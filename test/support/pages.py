@@ -1,5 +1,6 @@
 """A page of HTML as a tree, for tests that look at what it shows."""
 
+import re
 from html.parser import HTMLParser
 
 VOID_TAGS = {"meta", "img", "line", "polyline", "br"}
@@ -24,7 +25,8 @@ class Node:
     @property
     def text(self):
         words = "".join(child if isinstance(child, str) else child.text for child in self.children)
-        return words.replace("\xa0", " ")
+        # As a browser shows it: several blanks and line breaks are one.
+        return re.sub(r"\s+", " ", words)
 
     @property
     def id(self):

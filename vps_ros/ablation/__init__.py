@@ -1,1 +1,1 @@
-"""Trackers measured side by side on the same segmentations."""
+"""Comparison of trackers on the same segmentations."""

@@ -1,4 +1,4 @@
-"""Segmentations out of ground truth: true masks, and masks as a mediocre segmenter might give them."""
+"""Segmentations made from ground truth: true masks, and masks with the errors of a segmenter."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from vps_ros.frame import Segmentation
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
 
 SMALLEST = 20
-"""Pixels; smaller things have no segment, and are void in the truth that goes with them."""
+"""Pixels; smaller things have no segment, and are void in the ground truth."""
 LOOK_ALIKE = {11: 12, 12: 11, 13: 14, 14: 13, 15: 14, 16: 15, 17: 18, 18: 17}
-"""What each thing class of Cityscapes is mistaken for."""
+"""Thing class of Cityscapes -> the class with which it is confused."""
 
 
 @dataclass(frozen=True)
 class Degradation:
-    """How far masks are from the truth; the defaults leave it as it is. Raises InputError for what cannot be.
+    """The errors of the masks; none by default. Raises InputError for impossible values.
 
     Attributes:
         missed: share of the things that have no segment; their pixels go to the nearest stuff.
-        gap: mean number of frames in a row for which a thing is missed, >= 1 / (1 - missed).
-        split: share of the segments that fall into two, across their longer side.
+        gap: mean number of consecutive frames in which a thing is missed, >= 1 / (1 - missed).
+        split: share of the segments that are split in two, across their longer side.
         merged: share of the touching pairs of one class that become one segment.
-        ragged: pixels by which borders are off, standard deviation.
-        flicker: share of the segments that are called by a class that looks alike.
+        ragged: displacement of borders in pixels, standard deviation.
+        flicker: share of the segments with a similar class instead of the true one.
     """
 
     missed: float = 0.0
@@ -56,7 +56,7 @@ DEGRADED = Degradation(missed=0.12, gap=2.0, split=0.05, merged=0.1, ragged=0.5,
 def visible_truth(
     semantic: NDArray[np.uint8], instance: NDArray[np.uint16], taxonomy: Taxonomy = CITYSCAPES
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The maps with things of fewer than SMALLEST pixels as void: no segmenter is asked for them."""
+    """The maps with things of fewer than SMALLEST pixels as void."""
     areas = np.bincount(instance.ravel())
     small = areas < SMALLEST
     small[0] = False
@@ -67,14 +67,14 @@ def visible_truth(
 
 
 class Degrader:
-    """Turns the truth of one drive's frames, in their order, into segmentations without identity.
+    """Turns the ground truth of the frames of one drive, in their order, into segmentations without identity.
 
-    The same seed and frames give the same segmentations. Segments come in random order; every pixel has one: what the
-    truth leaves void goes to the nearest stuff.
+    The same seed and frames give the same segmentations. Segments are in random order. Each pixel belongs to a segment:
+    void goes to the nearest stuff.
 
     Args:
-        degradation: how bad.
-        seed: of all that is drawn.
+        degradation: the errors.
+        seed: of all random numbers.
     """
 
     def __init__(self, degradation: Degradation, seed: int, taxonomy: Taxonomy = CITYSCAPES) -> None:
@@ -108,7 +108,7 @@ class Degrader:
         return self._with_stuff(labels, classes, semantic)
 
     def _misses(self, names: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """bool [K]: which things have no segment, by a chain of two states for each."""
+        """bool [K]: which things have no segment, by a Markov chain of two states for each."""
         missed, draws = self._how.missed, self._rng.random(len(names))
         stay, begin = 1 - 1 / self._how.gap, missed / (1 - missed) / self._how.gap
         for name, draw in zip(names.tolist(), draws.tolist(), strict=True):
@@ -186,7 +186,7 @@ def _touching(labels: NDArray[np.int32]) -> NDArray[np.int64]:
 
 
 def _nearest_stuff(semantic: NDArray[np.uint8], other: NDArray[np.bool_], taxonomy: Taxonomy) -> NDArray[np.uint8]:
-    """Class ids of stuff everywhere: where there is something `other`, that of the nearest pixel of stuff."""
+    """Class ids of stuff; at the pixels of `other`, that of the nearest pixel of stuff."""
     if not other.any():
         return semantic
     if other.all():
@@ -198,7 +198,7 @@ def _nearest_stuff(semantic: NDArray[np.uint8], other: NDArray[np.bool_], taxono
 
 
 def _wavy(maps: tuple[NDArray, ...], rng: np.random.Generator, amount: float) -> list[NDArray]:
-    """Maps looked up at places that are off by a smooth random field."""
+    """The maps, displaced by a smooth random field with standard deviation `amount` in pixels."""
     height, width = maps[0].shape
     y, x = np.mgrid[:height, :width].astype(np.float32)
     knots = (max(height // 6, 2), max(width // 6, 2))

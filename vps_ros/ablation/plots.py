@@ -1,4 +1,4 @@
-"""The document of a study as pictures; needs matplotlib."""
+"""The document of a comparison as plots; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def draw(document: dict, folder: Path) -> list[Path]:
 
 
 def _quality(document: dict) -> Figure:
-    """AQ and IDF1 of each tracker: a dot for each scenario, a bar for the mean, a dashed line for what is possible."""
+    """AQ and IDF1 of each tracker: a dot for each scenario, a bar for the mean, a dashed line for the upper bound."""
     masks, scenarios = document["plan"]["masks"], document["plan"]["scenarios"]
     trackers = document["plan"]["trackers"]
     figure = _figure(4 * len(masks) + 1.5, 1.6 + 0.55 * len(trackers))
@@ -60,7 +60,7 @@ def _quality(document: dict) -> Figure:
 
 
 def _cost(document: dict) -> Figure:
-    """Mean AQ over all masks and scenarios against the time of a step."""
+    """Mean AQ over all masks and scenarios, and the time of a step."""
     figure = _figure(7, 4.5)
     axes = figure.subplots()
     for tracker in document["plan"]["trackers"]:
@@ -71,7 +71,7 @@ def _cost(document: dict) -> Figure:
         axes.annotate(tracker, (time, quality), xytext=(6, -3), textcoords="offset points", color=_color(tracker))
     width, height = document["plan"]["size"]
     axes.set(xscale="log", xlabel=f"ms a frame of {width}x{height}, flow included", ylabel="mean AQ")
-    # Names stand to the right of their dots.
+    # Space for the names, to the right of the dots.
     low, high = axes.get_xlim()
     axes.set_xlim(low, high * (high / low) ** 0.3)
     axes.grid(alpha=0.3, which="both")
@@ -79,7 +79,7 @@ def _cost(document: dict) -> Figure:
 
 
 def _sweeps(runs: Sequence[dict]) -> Figure:
-    """Mean AQ over all masks by each sweep's first parameter; a band where a second one was varied too."""
+    """Mean AQ over all masks by the first parameter of each sweep; a band if a second one was varied."""
     there = [s for s in SWEEPS if s is not SPACE and any(r["sweep"] == s.name for r in runs)]
     figure = _figure(4.2 * len(there), 4)
     for axes, sweep in zip(figure.subplots(1, len(there), squeeze=False)[0], there, strict=True):
@@ -87,7 +87,7 @@ def _sweeps(runs: Sequence[dict]) -> Figure:
         for tracker in dict.fromkeys(r["tracker"] for r in of_sweep):
             _line(axes, [r for r in of_sweep if r["tracker"] == tracker], tracker)
         first = sweep.axes[0].symbol
-        axes.set(title=f"{sweep.source}", xlabel=f"{first}, by its place in the table", ylabel="AQ")
+        axes.set(title=f"{sweep.source}", xlabel=f"{first}, by position in the table", ylabel="AQ")
         axes.grid(alpha=0.3)
         axes.legend(fontsize=8)
     return figure
@@ -101,7 +101,7 @@ def _line(axes: Axes, runs: Sequence[dict], tracker: str) -> None:
     for r in runs:
         values.setdefault((tuple(r["setting"][s] for s in second), r["setting"][first]), []).append(100 * r["AQ"])
     table = np.array([[np.mean(values[other, place]) for place in places] for other in others])
-    # Trackers vary values of different scales: what they have in common is the place in the table.
+    # The values of the trackers have different scales, so the axis is the position in the table.
     x = np.arange(len(places))
     label = f"{tracker}: {', '.join(f'{p:g}' for p in places)}"
     (line,) = axes.plot(x, table.mean(axis=0), marker=".", label=label, color=_OURS if tracker == OURS else None)
@@ -119,7 +119,7 @@ def require() -> None:
 
 
 def _figure(width: float, height: float) -> Figure:
-    """Inches. Made without pyplot, which would look for a screen."""
+    """Size in inches. Without pyplot, which would need a display."""
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), constrained_layout=True)

@@ -1,9 +1,16 @@
-"""The segmentations that trackers are compared on, made once for each drive and replayed through every tracker."""
+"""The segmentations on which trackers are compared: computed once for each drive, and cached on disk."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+import json
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,11 +19,11 @@ from numpy.typing import NDArray
 from vps_ros import segmenters, taxonomy
 from vps_ros.ablation import degrade
 from vps_ros.ablation.degrade import DEGRADED, TRUE, Degrader, visible_truth
-from vps_ros.ablation.shelf import Shelf, fingerprint
 from vps_ros.datasets import streets
 from vps_ros.errors import InputError
 from vps_ros.evaluation import overlaps as tables
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
+from vps_ros.files import atomic_write
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.segmenters import SegmenterParameters, load_segmenter
 from vps_ros.shipped import fingerprint as file_fingerprint
@@ -31,12 +38,14 @@ MASKS = {
     "model": "masks and embeddings of the model",
 }
 CLASSES = Classes(CITYSCAPES)
+_KEY = "key"
+_PACKAGES = ("numpy", "scipy", "opencv-python-headless", "panda3d", "onnxruntime", "onnxruntime-gpu")
 _DEGRADED = {"true": TRUE, "degraded": DEGRADED}
 
 
 @dataclass(frozen=True)
 class Drive:
-    """Which drive; arguments as `vps_ros.datasets.streets.drive`."""
+    """A generated drive; arguments as `vps_ros.datasets.streets.drive`."""
 
     scenario: str
     seed: int
@@ -49,13 +58,13 @@ class Drive:
 
 
 @dataclass(frozen=True)
-class Shot:
-    """One frame as trackers and judges need it.
+class SegmentedFrame:
+    """One frame of a drive.
 
     Attributes:
-        frame: the camera's.
-        segmentation: with embeddings, without identity.
-        table: what each true segment shares with each segment, whose instance is its number in the map (of things).
+        frame: the camera image.
+        segmentation: with embeddings, without identities.
+        table: overlaps of true segments and segments; the instance of a predicted thing is its label in the map.
     """
 
     frame: Frame
@@ -63,22 +72,22 @@ class Shot:
     table: Overlaps
 
 
-def prepare(shelf: Shelf, drive: Drive, masks: str, model: str) -> None:
-    """Puts a drive and its segmentations on the shelf, unless they are there."""
-    if not shelf.has(*_source_entry(drive, masks, model)):
-        _segmented(shelf, drive, masks, model, _rendered(shelf, drive))
+def prepare(cache: ArrayCache, drive: Drive, masks: str, model: str) -> None:
+    """Computes a drive and its segmentations, unless they are in the cache."""
+    if not cache.has(*_source_entry(drive, masks, model)):
+        _segmented(cache, drive, masks, model, _rendered(cache, drive))
 
 
-def load(shelf: Shelf, drive: Drive, masks: str, model: str) -> list[Shot]:
-    """The frames of a drive with their segmentations, from the shelf, or made and put there."""
-    rendered = _rendered(shelf, drive)
-    packed = _segmented(shelf, drive, masks, model, rendered)
+def load(cache: ArrayCache, drive: Drive, masks: str, model: str) -> list[SegmentedFrame]:
+    """The frames of a drive with their segmentations, from the cache or computed and added to it."""
+    rendered = _rendered(cache, drive)
+    packed = _segmented(cache, drive, masks, model, rendered)
     frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
-    return [Shot(frame, *found) for frame, found in zip(frames, _unpack(packed), strict=True)]
+    return [SegmentedFrame(frame, *found) for frame, found in zip(frames, _unpack(packed), strict=True)]
 
 
 def check_model(model: str) -> None:
-    """Raises InputError for a model that is not there, or does not know the classes of the generated streets."""
+    """Raises InputError for a model that does not exist, or has other classes than the generated streets."""
     known = load_segmenter(SegmenterParameters(model=model, threads=1)).taxonomy
     if known.ids.tolist() != CITYSCAPES.ids.tolist() or known.thing_ids != CITYSCAPES.thing_ids:
         raise InputError(
@@ -92,29 +101,23 @@ Rendered = tuple[NDArray, NDArray, NDArray, NDArray]
 _PARTS = ("image", "stamp", "semantic", "instance")
 
 
-def _rendered(shelf: Shelf, drive: Drive) -> Rendered:
-    key = fingerprint([streets, taxonomy], asdict(drive))
-    there = shelf.load(drive.name, key)
-    if there is None:
-        shots = list(streets.drive(drive.scenario, drive.seed, drive.frames, drive.size))
-        columns = ([s.frame.image, s.frame.stamp, s.semantic, s.instance] for s in shots)
-        there = dict(zip(_PARTS, map(np.stack, zip(*columns, strict=True)), strict=True))
-        shelf.store(drive.name, key, there)
-    return tuple(there[name] for name in _PARTS)
+def _rendered(cache: ArrayCache, drive: Drive) -> Rendered:
+    def render() -> dict[str, NDArray]:
+        frames = list(streets.drive(drive.scenario, drive.seed, drive.frames, drive.size))
+        columns = ([s.frame.image, s.frame.stamp, s.semantic, s.instance] for s in frames)
+        return dict(zip(_PARTS, map(np.stack, zip(*columns, strict=True)), strict=True))
+
+    found = cache.get(drive.name, fingerprint([streets, taxonomy], asdict(drive)), render)
+    return tuple(found[name] for name in _PARTS)
 
 
-def _segmented(shelf: Shelf, drive: Drive, masks: str, model: str, rendered: Rendered) -> dict[str, NDArray]:
-    """As `_pack` gives it, from the shelf, or made and put there."""
-    name, key = _source_entry(drive, masks, model)
-    there = shelf.load(name, key)
-    if there is None:
-        there = _pack(list(_segment(rendered, drive, masks, model)))
-        shelf.store(name, key, there)
-    return there
+def _segmented(cache: ArrayCache, drive: Drive, masks: str, model: str, rendered: Rendered) -> dict[str, NDArray]:
+    """The result of `_pack`, from the cache or computed and added to it."""
+    return cache.get(*_source_entry(drive, masks, model), lambda: _pack(list(_segment(rendered, drive, masks, model))))
 
 
 def _source_entry(drive: Drive, masks: str, model: str) -> tuple[str, str]:
-    """Name and key on the shelf."""
+    """Name and key in the cache."""
     code = [streets, taxonomy, degrade, tables, colour_histogram]
     if masks == "model":
         facts: Any = file_fingerprint(model_path(model))
@@ -135,7 +138,7 @@ def _segment(rendered: Rendered, drive: Drive, masks: str, model: str) -> Iterat
 
 def _segmenter(drive: Drive, masks: str, model: str) -> Callable[[Frame, NDArray, NDArray], Segmentation]:
     if masks == "model":
-        # One thread: sums in another order would give other masks.
+        # With one thread the order of sums, and so the masks, are the same on every machine.
         network = load_segmenter(SegmenterParameters(model=model, threads=1))
         return lambda frame, *_: _described(frame, network(frame.image))
     make = Degrader(_DEGRADED[masks], drive.seed)
@@ -147,7 +150,7 @@ def _described(frame: Frame, found: Segmentation) -> Segmentation:
 
 
 def segment_table(truth: tuple[NDArray, NDArray], found: Segmentation) -> Overlaps:
-    """What true segments share with found ones; truth is (semantic, instance), see `Shot.table`."""
+    """`SegmentedFrame.table`; truth is (semantic, instance)."""
     classes = np.append(VOID_ID, found.class_ids)[found.map]
     return overlaps(CLASSES, *truth, classes, found.map)
 
@@ -157,7 +160,7 @@ _COLUMNS = ("gt", "pred", "count")
 
 
 def _pack(found: list[tuple[Segmentation, Overlaps]]) -> dict[str, NDArray]:
-    """Arrays of all frames end to end, and where each frame's begin."""
+    """Concatenated arrays of all frames, and the indices where frames begin."""
     segmentations, overlaps_ = zip(*found, strict=True)
     packed = {name: np.concatenate([getattr(s, name) for s in segmentations]) for name in _ARRAYS}
     packed |= {name: np.concatenate([getattr(t, name) for t in overlaps_]) for name in _COLUMNS}
@@ -172,3 +175,57 @@ def _unpack(packed: dict[str, NDArray]) -> Iterator[tuple[Segmentation, Overlaps
     columns = zip(*(np.split(packed[name], packed["pairs"]) for name in _COLUMNS), strict=True)
     for labels, one, table in zip(packed["map"], arrays, columns, strict=True):
         yield Segmentation(labels, *one), Overlaps(*table)
+
+
+class ArrayCache:
+    """A folder of arrays by name. An entry with another key than the requested one is outdated, and is replaced."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self._folder = Path(folder)
+
+    def get(self, name: str, key: str, compute: Callable[[], dict[str, NDArray]]) -> dict[str, NDArray]:
+        """The entry; computed and stored when it is missing, outdated or damaged.
+
+        Raises InputError when the folder cannot be written.
+        """
+        found = self._read(name, key, lambda file: {n: file[n] for n in file.files})
+        if found is None:
+            found = compute()
+            with atomic_write(self._folder / f"{name}.npz") as draft:
+                np.savez_compressed(draft, **{_KEY: np.array(key)}, **found)
+        return found
+
+    def has(self, name: str, key: str) -> bool:
+        """Whether there is an entry that is not outdated; its arrays are not read."""
+        return self._read(name, key, lambda file: True) is not None
+
+    def _read(self, name: str, key: str, read: Callable[[Any], Any]) -> Any:
+        try:
+            with np.load(self._folder / f"{name}.npz", allow_pickle=False) as file:
+                return read(file) if str(file[_KEY]) == key else None
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None
+
+
+def fingerprint(code: Iterable[ModuleType], facts: Any) -> str:
+    """Key of the data that `code` (modules; a package means its files) computes from `facts`, which must fit in JSON.
+
+    It also depends on the versions of _PACKAGES.
+    """
+    digest = hashlib.sha256()
+    for module in code:
+        path = Path(str(module.__file__))
+        for file in sorted(path.parent.glob("*.py")) if path.name == "__init__.py" else [path]:
+            digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    digest.update(json.dumps([facts, _versions()], sort_keys=True).encode())
+    return digest.hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            continue
+    return found

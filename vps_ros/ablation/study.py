@@ -1,11 +1,11 @@
-"""All trackers on all segmentations: what is run, on how many processes, and the figures as one document."""
+"""The comparison: all trackers on all segmentations, on several processes; the figures are one document."""
 
 from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from vps_ros.ablation import trial
 from vps_ros.ablation.degrade import DEGRADED, SMALLEST
-from vps_ros.ablation.shelf import Shelf
-from vps_ros.ablation.sources import MASKS, Drive, check_model, load, prepare
+from vps_ros.ablation.sources import MASKS, ArrayCache, Drive, check_model, load, prepare
 from vps_ros.ablation.sweeps import SWEEPS
 from vps_ros.ablation.trial import Trial
 from vps_ros.config import TRACKERS, Config
@@ -27,7 +26,7 @@ from vps_ros.segmenters import SegmenterParameters
 from vps_ros.trackers import make_tracker
 
 FORMAT = 1
-"""Of the document."""
+"""Version of the document."""
 TRUTH = "true identity"
 SIZE = (640, 192)
 SWEPT_METRICS = ("CLEAR", "Identity")
@@ -37,17 +36,17 @@ Progress = Callable[[Iterable[Any], str, int], Iterator[Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """What to measure; raises InputError for what cannot be.
+    """What to measure; raises InputError for unknown names and impossible numbers.
 
     Attributes:
         trackers, scenarios, masks: names.
         seed: drive k of each scenario has seed + k.
-        drives: of each scenario.
-        frames: of each drive.
+        drives: number for each scenario.
+        frames: number for each drive.
         model: of the masks `model`.
         sweeps: also vary the parameters of the papers' tables, on the first drive of each scenario.
-        jobs: processes; the figures do not depend on it, but for the times.
-        cache: folder where drives and segmentations are kept; None: nowhere.
+        jobs: processes; only the times depend on it.
+        cache: folder of drives and segmentations; None: a temporary one.
     """
 
     trackers: tuple[str, ...] = tuple(TRACKERS)
@@ -66,7 +65,7 @@ class Plan:
         for what, known in (("trackers", TRACKERS), ("scenarios", SCENARIOS), ("masks", MASKS)):
             names = getattr(self, what)
             if not names or len(set(names)) < len(names):
-                raise InputError(f"{what}: {', '.join(names) or 'none'}; name each that is wanted once")
+                raise InputError(f"{what}: {', '.join(names) or 'none'}; give at least one, and each only once")
             for name in names:
                 if name not in known:
                     raise InputError(f"{what}: {name!r} is unknown; choose among {', '.join(known)}")
@@ -75,8 +74,8 @@ class Plan:
                 raise InputError(f"{what}: {getattr(self, what)} is too small; give {least} or more")
         if self.seed < HELD_OUT.stop and self.seed + self.drives > HELD_OUT.start:
             raise InputError(
-                f"seed: {self.seed} .. {self.seed + self.drives - 1} meets {HELD_OUT.start} .. {HELD_OUT.stop - 1}, "
-                "the drives by which the shipped model is judged; choose others"
+                f"seed: {self.seed} .. {self.seed + self.drives - 1} overlaps {HELD_OUT.start} .. {HELD_OUT.stop - 1}, "
+                "the drives on which the shipped model is evaluated; choose others"
             )
 
     @property
@@ -87,9 +86,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class _Task:
-    """Trackers, by the name of their row, to be run on the segmentations of one drive."""
+    """Trackers, by the name of their row, to run on the segmentations of one drive; `truth`: also the upper bound."""
 
-    shelf: str
+    cache: str
     drive: Drive
     masks: str
     model: str
@@ -99,20 +98,19 @@ class _Task:
 
 
 def study(plan: Plan, progress: Progress) -> dict:
-    """The figures, as docs/ablation.md describes them.
+    """The figures; docs/ablation.md describes the document.
 
-    Raises InputError for a model that is not there or does not know the streets' classes, for a tracker that cannot use
-    the model, and where TrackEval is not installed.
+    Raises InputError for a model that does not exist or has other classes than the streets, for a tracker that cannot
+    use the model, and where TrackEval is not installed.
     """
     _check(plan)
-    room = TemporaryDirectory(prefix="vps-ros-ablate-") if plan.cache is None else nullcontext(plan.cache)
-    with room as shelf, _workers(plan.jobs) as run:
-        drives = plan.each_drive
-        errands = [(shelf, drive, plan.masks, plan.model) for drive in drives]
-        for _ in progress(run(_prepare, errands), "drives", len(errands)):
+    folder = TemporaryDirectory(prefix="vps-ros-ablate-") if plan.cache is None else nullcontext(plan.cache)
+    with folder as cache, _workers(plan.jobs) as run:
+        arguments = [(cache, drive, plan.masks, plan.model) for drive in plan.each_drive]
+        for _ in progress(run(_prepare, arguments), "drives", len(arguments)):
             pass
-        cells = _cells(plan, progress, run, shelf)
-        sweeps = _sweeps(plan, progress, run, shelf) if plan.sweeps else []
+        cells = _cells(plan, progress, run, cache)
+        sweeps = _sweeps(plan, progress, run, cache) if plan.sweeps else []
     rows = list(dict.fromkeys(c["tracker"] for c in cells))
     means = [
         {
@@ -144,16 +142,16 @@ def _check(plan: Plan) -> None:
 
 
 def _config(plan: Plan, tracker: str, masks: str, **values: Any) -> Config:
-    # What was learned for a model's embeddings says nothing about colour histograms.
+    # Weights that were learned for the embeddings of a model do not apply to colour histograms.
     config = Config(tracker=tracker, model=plan.model, **values)
     return config if masks == "model" else config.for_other_segmentations()
 
 
-def _cells(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[dict]:
-    """One for each kind of masks, scenario and tracker."""
+def _cells(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[dict]:
+    """One entry for each kind of masks, scenario and tracker."""
     tasks = [
         _Task(
-            shelf,
+            cache,
             drive,
             masks,
             plan.model,
@@ -170,8 +168,8 @@ def _cells(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[di
     ]
 
 
-def _sweeps(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[dict]:
-    """One for each kind of masks, sweep, tracker and setting: means over the scenarios."""
+def _sweeps(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[dict]:
+    """One entry for each kind of masks, sweep, tracker and setting: means over the scenarios."""
     runs = [
         (sweep, tracker, symbols, values)
         for sweep in SWEEPS
@@ -181,7 +179,7 @@ def _sweeps(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[d
     ]
     tasks = [
         _Task(
-            shelf,
+            cache,
             drive,
             masks,
             plan.model,
@@ -209,7 +207,7 @@ def _sweeps(plan: Plan, progress: Progress, run: Callable, shelf: str) -> list[d
 def _gathered(
     tasks: Sequence[_Task], progress: Progress, run: Callable, label: str
 ) -> Iterator[tuple[tuple[str, str, str], dict]]:
-    """((masks, scenario, row), figures over its drives), in the order of the tasks."""
+    """((masks, scenario, row), figures over the drives), in the order of the tasks."""
     trials: dict[tuple[str, str, str], list[Trial]] = {}
     for task, done in zip(tasks, progress(run(_measure, tasks), label, len(tasks)), strict=True):
         for row, one in done.items():
@@ -218,39 +216,34 @@ def _gathered(
         yield key, trial.figures(parts)
 
 
-def _prepare(errand: tuple[str, Drive, Sequence[str], str]) -> None:
-    shelf, drive, masks, model = errand
+def _prepare(arguments: tuple[str, Drive, Sequence[str], str]) -> None:
+    cache, drive, masks, model = arguments
     for one in masks:
-        prepare(Shelf(shelf), drive, one, model)
+        prepare(ArrayCache(cache), drive, one, model)
 
 
 def _measure(task: _Task) -> dict[str, Trial]:
-    shots = load(Shelf(task.shelf), task.drive, task.masks, task.model)
-    done = {row: trial.run(make_tracker(config), shots, task.metrics) for row, config in task.configs.items()}
-    return done | ({TRUTH: trial.run_truth(shots)} if task.truth else {})
+    frames = load(ArrayCache(task.cache), task.drive, task.masks, task.model)
+    done = {row: trial.run(make_tracker(config), frames, task.metrics) for row, config in task.configs.items()}
+    return done | ({TRUTH: trial.run_truth(frames)} if task.truth else {})
 
 
-class _workers:
-    """`run(function, items)` -> results in order, on so many processes, or in this one."""
-
-    def __init__(self, jobs: int) -> None:
-        self._jobs = jobs
-
-    def __enter__(self) -> Callable[[Callable, Sequence], Iterator]:
-        if self._jobs == 1:
-            _one_thread()
-            return map
-        # Fork would copy the threads' locks of a network that this process may have run.
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(self._jobs, context, _one_thread)
-        return self._pool.map
-
-    def __exit__(self, *_: object) -> None:
-        if self._jobs > 1:
-            self._pool.shutdown(cancel_futures=True)
+@contextmanager
+def _workers(jobs: int) -> Iterator[Callable[[Callable, Sequence], Iterator]]:
+    """`map` in this process, or over several processes; results are in the order of the items."""
+    if jobs == 1:
+        _one_thread()
+        yield map
+        return
+    # A forked process would inherit locked mutexes of the threads of a network.
+    pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _one_thread)
+    try:
+        yield pool.map
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _one_thread() -> None:
-    """A figure must not depend on how many cores there are."""
+    """The figures must not depend on the number of cores."""
     cv2.setNumThreads(1)
     threadpool_limits(limits=1, user_api="blas")

@@ -1,4 +1,4 @@
-"""The papers' tables of parameters: Video-kMaX 6 to 9 and HybridTracker VII, for their trackers and for ours."""
+"""Sweeps of parameters after Video-kMaX tables 6 to 9 and HybridTracker table VII, also for the default tracker."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ class Axis:
     """One parameter that is varied.
 
     Attributes:
-        symbol: the paper's.
-        names: parameters of Config; those of them that a paper's tracker uses all take each value.
-        values: the paper's; None is the tracker's default.
-        ours: what our tracker has instead, or `names`; the first that it uses is varied.
-        factors: by which its own value is varied, where that has another scale than the paper's.
+        symbol: in the paper.
+        names: parameters of Config; all of them that a tracker of the paper has take each value.
+        values: of the paper; None is the tracker's default.
+        ours: parameters of OURS, if other than `names`; the first that it has is varied.
+        factors: multiples of the default of OURS, where its scale differs from the paper's.
     """
 
     symbol: str
@@ -30,7 +30,7 @@ class Axis:
     factors: tuple[float, ...] = ()
 
     def choices(self, tracker: str) -> tuple[list[str], Sequence[float]]:
-        """Parameters that the tracker uses, and the values that they take."""
+        """The parameters to vary for this tracker, and their values."""
         own = {p.name: p.default for p in tracker_parameters(tracker)}
         if tracker != OURS:
             used = [name for name in self.names if name in own]
@@ -46,7 +46,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Attributes: name: of the sweep; source: the table; trackers: whose parameters; axes: every combination is run."""
+    """The parameters of one table (`source`) for some trackers; every combination of the axes is run."""
 
     name: str
     source: str
@@ -54,7 +54,7 @@ class Sweep:
     axes: tuple[Axis, ...]
 
     def settings(self, tracker: str) -> Iterator[tuple[dict[str, float], dict[str, float]]]:
-        """(symbol -> value, parameter of Config -> value) of each run; none where the tracker lacks an axis."""
+        """(symbol -> value, parameter of Config -> value) of each run; none if the tracker lacks an axis."""
         choices = []
         for axis in self.axes:
             used, values = axis.choices(tracker)
@@ -73,7 +73,7 @@ SPACE = Sweep(
     ("appearance", "hila_mb", OURS),
     (Axis("tau", ("memory_tau",), (1000, None)),),
 )
-"""Measured by the number of pairs that are compared."""
+"""Its result is the number of compared pairs."""
 SWEEPS = (
     SPACE,
     Sweep(
@@ -112,4 +112,4 @@ SWEEPS = (
         ),
     ),
 )
-"""A value of T or theta that the paper's tables do not have is ours: 0.5 to 1.5 times our tracker's own."""
+"""The factors 0.5 to 1.5 for OURS are not from the papers."""

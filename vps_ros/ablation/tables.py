@@ -1,4 +1,4 @@
-"""The document of a study as tables for people."""
+"""The document of a comparison as tables."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def _by_scenario(document: dict, masks: str, name: str) -> Table:
 
 
 def goal(document: dict) -> list[dict]:
-    """How ours stands to the best other tracker, by masks; the best is chosen for AQ and IDF1 each by its mean.
+    """OURS compared with the other tracker of the highest mean, for each kind of masks and for AQ and IDF1.
 
-    Keys: masks, metric, ours, best, tracker (whose best is), gap (share of the way from best to 1 that ours goes),
-    room (the same to what the segments allow), cells, lost: [(scenario, tracker, ours, its)] where another is better.
+    Keys: masks, metric, ours, best, tracker (that of best), gap ((ours - best) / (1 - best)), room (the same with the
+    upper bound instead of 1), cells (scenarios), lost: [(scenario, tracker, ours, its)] where another is better.
     """
     found = []
     for masks in document["plan"]["masks"]:
@@ -144,7 +144,7 @@ def _space(runs: Sequence[dict]) -> Table:
 
 
 def _sweeps(runs: Sequence[dict]) -> Iterable[Table]:
-    """One for each sweep and set of values; AQ, and its mean and deviation over them."""
+    """A table for each sweep and set of values: AQ, and its mean and standard deviation."""
     for sweep in SWEEPS:
         if sweep is SPACE:
             continue

@@ -1,4 +1,4 @@
-"""`vps-ros ablate`: every tracker on the same segmentations, one table."""
+"""`vps-ros ablate`: compares trackers on the same segmentations."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--trackers", metavar="A,B", help=f"default: all of {', '.join(TRACKERS)}")
     parser.add_argument("--scenarios", metavar="A,B", help=f"default: all of {', '.join(SCENARIOS)}")
     parser.add_argument("--masks", metavar="A,B", help=f"default: all of {', '.join(MASKS)}")
-    parser.add_argument("--model", default=Plan.model, help=f"whose masks and embeddings (default: {Plan.model})")
+    parser.add_argument("--model", default=Plan.model, help=f"model of the masks `model` (default: {Plan.model})")
     parser.add_argument("--frames", type=int, default=Plan.frames, metavar="N", help=f"default: {Plan.frames}")
     parser.add_argument(
-        "--drives", type=int, default=Plan.drives, metavar="N", help=f"of each scenario (default: {Plan.drives})"
+        "--drives", type=int, default=Plan.drives, metavar="N", help=f"for each scenario (default: {Plan.drives})"
     )
     parser.add_argument(
         "--seed",
@@ -48,8 +48,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--sweeps", action="store_true", help="also vary the parameters of the papers' tables")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default: 1)")
-    parser.add_argument("--cache", default=CACHE, metavar="DIR", help=f"of drives and segmentations (default: {CACHE})")
-    parser.add_argument("--no-cache", action="store_true", help="keep no drives and segmentations")
+    parser.add_argument("--cache", default=CACHE, metavar="DIR", help=f"drives and segmentations (default: {CACHE})")
+    parser.add_argument("--no-cache", action="store_true", help="do not keep drives and segmentations")
     parser.add_argument("--force", action="store_true", help="replace results that exist")
 
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         table(title, columns, rows, digits=1)
     if args.output:
         for path in plots.draw(document, Path(args.output)):
-            note(f"look at {path}")
+            note(f"wrote {path}")
     return 0
 
 

@@ -11,19 +11,19 @@ from typing import NamedTuple, Protocol
 
 from vps_ros.commands.console import note, progress, table
 from vps_ros.commands.evaluate_bag import open_bags
-from vps_ros.commands.evaluate_tracks import measure_tracks, show_tracks
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import MinimumSize
+from vps_ros.datasets.youtube_vis import edition, find_truth, load_results, load_truth
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator, Report
-from vps_ros.evaluation.average_precision import TrackPrecision
+from vps_ros.evaluation.average_precision import AveragePrecision, TrackPrecision
 from vps_ros.evaluation.folders import FramePair, evaluate_pairs, pair_frames
 from vps_ros.evaluation.identity import INSTALL
-from vps_ros.evaluation.page.precision import precision_tables
+from vps_ros.evaluation.page.pictures import ScoredFrame, ScoredFrames, lowest_pictures
+from vps_ros.evaluation.page.tables import columns_of
 from vps_ros.evaluation.protocols import DEFAULT, PROTOCOLS
-from vps_ros.evaluation.report import Entry, write_html, write_page
+from vps_ros.evaluation.report import Entry, write_html, write_precision_html
 from vps_ros.evaluation.results import Quality
-from vps_ros.evaluation.worst import Found, Judged, pictures
 from vps_ros.files import refuse_folder, write_json
 from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
@@ -37,8 +37,10 @@ EXAMPLES = [
     "vps-ros evaluate --format bag --gt drive.mcap --pred tracked.mcap",
 ]
 BAG, TRACKS = "bag", "youtube-vis"
-"""Formats that are no folders of maps."""
-_ONLY = {
+"""Formats other than folders of maps."""
+RESULTS = "results.json"
+"""The file in a folder of YouTube-VIS predictions."""
+_FORMATS_OF_OPTIONS = {
     "gt_topic": (BAG,),
     "pred_topic": (BAG,),
     "split": (*FORMATS, TRACKS),
@@ -47,15 +49,15 @@ _ONLY = {
     "least_area": (*FORMATS, BAG),
     "least_height": (*FORMATS, BAG),
 }
-"""Option -> the formats that have it, where not all do."""
+"""Option -> the formats that have it; other options apply to all formats."""
 
 
 class Pairs(Sized, Iterable[FramePair], Protocol):
-    """The frames of one prediction with their truth; gone through as often as one likes."""
+    """The frames of one prediction with their ground truth; can be iterated over repeatedly."""
 
 
 class Source(NamedTuple):
-    """What is compared: the frames of each prediction by its name, their classes, and the benchmark's own rules."""
+    """The frames of each prediction by its name, their classes, and the protocol of the data set's benchmark."""
 
     pairs: Mapping[str, Pairs]
     taxonomy: Taxonomy
@@ -67,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--format",
         required=True,
         choices=(*FORMATS, TRACKS, BAG),
-        help="how both are laid out and coded; see docs/datasets.md",
+        help="layout and coding of both; see docs/datasets.md",
     )
     parser.add_argument("--gt", required=True, metavar="PATH", help="ground truth: the data set's folder, or a bag")
     parser.add_argument(
@@ -75,36 +77,42 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         action="append",
         metavar="PATH",
-        help="predictions, as the data set's benchmark takes them, or a bag (which may be that of the ground truth); "
-        "give it again to compare several side by side",
+        help="predictions in the format of the data set's benchmark, or a bag (which may be that of the ground truth); "
+        "repeat it to compare several side by side",
     )
-    parser.add_argument("--split", help="take only this split of the data set (train, val)")
-    parser.add_argument("--gt-topic", metavar="TOPIC", help="labels of the ground truth, where a bag has several")
-    parser.add_argument("--pred-topic", metavar="TOPIC", help="labels of the predictions, where a bag has several")
-    parser.add_argument("--protocol", choices=PROTOCOLS, help="whose rules (default: the data set's own benchmark's)")
+    parser.add_argument("--split", help="use only this split of the data set (train, val)")
+    parser.add_argument("--gt-topic", metavar="TOPIC", help="label topic of the ground truth, if the bag has several")
+    parser.add_argument("--pred-topic", metavar="TOPIC", help="label topic of the predictions, if the bag has several")
+    parser.add_argument(
+        "--protocol", choices=PROTOCOLS, help="rules of which benchmark (default: that of the data set)"
+    )
     parser.add_argument(
         "--taxonomy",
         choices=TAXONOMIES,
         help="which classes are things, for kitti-step: kitti-step person and car (the benchmark's, the default), "
-        "cityscapes every road user (the generated streets and the shipped model); bags say theirs themselves",
+        "cityscapes every road user (the generated streets and the shipped model); bags contain theirs",
     )
     add_least(parser, "ignore true things")
-    parser.add_argument("--allow-missing", action="store_true", help="count frames that one side lacks as void")
+    parser.add_argument(
+        "--allow-missing", action="store_true", help="count frames that are missing on one side as void"
+    )
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
-    parser.add_argument("--html", metavar="F", help="also write a page with tables, plots and the worst frames")
-    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="threads; 0 takes one for each core (default)")
+    parser.add_argument(
+        "--html", metavar="F", help="also write a report with tables, plots and the frames of lowest PQ"
+    )
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="threads; 0: one for each core (default)")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
 
 def add_least(parser: argparse.ArgumentParser, what: str) -> None:
-    """The options of MinimumSize; `what` is done to things below the limits."""
+    """Adds the options of MinimumSize; `what` happens to things below the limits."""
     for name, unit in (("area", "that show fewer than PX pixels"), ("height", "that are lower than PX rows")):
         parser.add_argument(
             f"--least-{name}",
             type=int,
             default=0,
             metavar="PX",
-            help=f"{what} {unit} in a frame: there the truth is void (default: 0, all count)",
+            help=f"{what} {unit} in a frame: there the ground truth is void (default: 0, all count)",
         )
 
 
@@ -119,27 +127,27 @@ def run(args: argparse.Namespace) -> int:
         reports, found = _measure(source, args.protocol, jobs, args.allow_missing, smallest)
         shown = []
         if args.html:
-            shown = pictures(found, source.pairs, source.taxonomy, args.gt, args.split, smallest)
+            shown = lowest_pictures(found, source.pairs, source.taxonomy, args.gt, args.split, smallest)
         if args.json:
             write_json(args.json, to_json(reports))
         if args.html:
-            entries = [Entry(name, report, _timeline(found[name])) for name, report in reports.items()]
+            entries = [Entry(name, report, _pq_of_frames(found[name])) for name, report in reports.items()]
             write_html(args.html, entries, shown, title=_title_of(args, names))
     if len(reports) > 1:
         compare(reports)
     else:
         show(next(iter(reports.values())))
-    _remark(reports)
+    _show_remarks(reports)
     return 0
 
 
 def _run_tracks(args: argparse.Namespace, names: Mapping[str, str]) -> int:
-    reports = measure_tracks(args.gt, names, args.split)
+    reports = _measure_tracks(args.gt, names, args.split)
     if args.json:
         write_json(args.json, to_json(reports))
     if args.html:
-        write_page(args.html, _title_of(args, names), precision_tables(reports))
-    show_tracks(reports)
+        write_precision_html(args.html, reports, _title_of(args, names))
+    _show_tracks(reports)
     return 0
 
 
@@ -149,11 +157,11 @@ def _title_of(args: argparse.Namespace, names: Mapping[str, str]) -> str:
 
 def _check(args: argparse.Namespace) -> None:
     if args.jobs < 0:
-        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
-    for option, formats in _ONLY.items():
+        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 means one for each core")
+    for option, formats in _FORMATS_OF_OPTIONS.items():
         if getattr(args, option) and args.format not in formats:
             flag = f"--{option.replace('_', '-')}"
-            raise InputError(f"{flag}: means nothing for --format {args.format}; leave it out")
+            raise InputError(f"{flag}: does not apply to --format {args.format}; leave it out")
     for output in (args.json, args.html):
         if output:
             refuse_folder(output, args.force)
@@ -164,7 +172,7 @@ def _folders(args: argparse.Namespace, names: Mapping[str, str]) -> Source:
     taxonomy = TAXONOMIES[args.taxonomy] if args.taxonomy else form.taxonomy
     if [(c.id, c.name) for c in taxonomy.classes] != [(c.id, c.name) for c in form.taxonomy.classes]:
         raise InputError(f"--taxonomy {args.taxonomy}: has other classes than {form.name}; leave it out")
-    # Every folder is listed before the first is measured: what lacks in the last is said at once.
+    # All folders are listed before the first is measured, so that missing frames are reported at once.
     pairs = {n: pair_frames(args.gt, pred, args.split, args.allow_missing, form) for n, pred in names.items()}
     return Source(pairs, taxonomy, form.protocol)
 
@@ -187,24 +195,24 @@ def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) 
 
 def _measure(
     source: Source, protocol: str | None, jobs: int, allow_missing: bool, smallest: MinimumSize
-) -> tuple[dict[str, Report], Mapping[str, Found]]:
+) -> tuple[dict[str, Report], Mapping[str, ScoredFrames]]:
     reports: dict[str, Report] = {}
-    found: dict[str, list[Judged]] = {}
+    found: dict[str, list[ScoredFrame]] = {}
     for name, pairs in source.pairs.items():
         evaluator = Evaluator(source.taxonomy, protocol or source.protocol, smallest=smallest)
         label = "evaluate" if len(source.pairs) == 1 else f"evaluate {name}"
         found[name], absent = [], 0
         for pair, quality in progress(evaluate_pairs(pairs, evaluator, jobs), label, len(pairs)):
-            found[name].append(Judged(pair.sequence, pair.frame, quality.pq))
+            found[name].append(ScoredFrame(pair.sequence, pair.frame, quality.pq))
             absent += pair.gt is None or pair.pred is None
         reports[name] = evaluator.result()
         if allow_missing:
-            note(f"{name}: {absent} frame(s) that one side lacks were counted as void")
+            note(f"{name}: {absent} frame(s) that are missing on one side were counted as void")
     return reports, found
 
 
 def names_of(folders: list[str]) -> dict[str, str]:
-    """Short name -> folder: as many of its last parts as tell it from the others. Raises InputError for one twice."""
+    """Unique name -> folder: its last path components, as few as possible. Raises InputError for duplicates."""
     paths = {folder: Path(folder).resolve() for folder in folders}
     if len(set(paths.values())) < len(folders):
         raise InputError("--pred: names one folder twice; give each once")
@@ -216,20 +224,18 @@ def names_of(folders: list[str]) -> dict[str, str]:
 
 
 def to_json(reports: Mapping[str, Report | TrackPrecision]) -> dict:
-    """One prediction's figures as they are, several by name."""
+    """The figures of one prediction; of several, by their names."""
     figures = {name: report.to_json() for name, report in reports.items()}
     return {"predictions": figures} if len(figures) > 1 else next(iter(figures.values()))
 
 
-METRICS = ("STQ", "AQ", "SQ", "VPQ", "PQ", "things", "stuff", "mIoU", "VC8", "VC16", "IDF1", "HOTA", "MOTA", "IDSW")
-
-
 def show(report: Report) -> None:
-    """The figures as tables for people, in percent."""
-    sequences = [(n, s.frames, s.tubes, *_figures(s)) for n, s in report.sequences.items()]
+    """Prints the figures in percent."""
+    columns = _columns([report])
+    sequences = [(n, s.frames, s.tubes, *_values(s, columns)) for n, s in report.sequences.items()]
     if len(sequences) > 1:
-        sequences.append(("all", report.frames, report.tubes, *_figures(report)))
-    table(_title(report), ("sequence", "frames", "tubes", *METRICS), sequences, digits=1)
+        sequences.append(("all", report.frames, report.tubes, *_values(report, columns)))
+    table(_title(report), ("sequence", "frames", "tubes", *columns), sequences, digits=1)
     windows = [(f"{n}", *_percent(w.all, w.things, w.stuff)) for n, w in report.vpq.windows.items()]
     mean = ("mean", *_percent(report.vpq.all, report.vpq.things, report.vpq.stuff))
     table("VPQ by frames of a window", ("frames", "all", "things", "stuff"), [*windows, mean], digits=1)
@@ -242,21 +248,25 @@ def show(report: Report) -> None:
 
 
 def compare(reports: Mapping[str, Report]) -> None:
-    """Several predictions side by side."""
-    first = next(iter(reports.values()))
-    table(_title(first), ("prediction", *METRICS), [(n, *_figures(r)) for n, r in reports.items()], digits=1)
+    """Prints several predictions side by side."""
+    first, columns = next(iter(reports.values())), _columns(reports.values())
+    rows = [(name, *_values(report, columns)) for name, report in reports.items()]
+    table(_title(first), ("prediction", *columns), rows, digits=1)
     shown = [name for name in first.classes if any(r.classes[name].occurs for r in reports.values())]
     kinds = {name: "thing" if first.classes[name].is_thing else "stuff" for name in shown}
     rows = [(name, kinds[name], *_percent(*(r.classes[name].pq for r in reports.values()))) for name in shown]
     table("PQ per class", ("class", "kind", *reports), rows, digits=1)
 
 
-def _figures(quality: Quality) -> tuple[float | int | None, ...]:
-    """In the order of METRICS."""
-    one, pq = quality.identity, quality.pq
-    shares = (quality.stq, quality.aq, quality.sq, quality.vpq.all, pq.all, pq.things, pq.stuff, quality.miou)
-    identities = (one.idf1, one.hota, one.mota) if one else (float("nan"),) * 3
-    return *_percent(*shares, *(quality.vc[n] for n in (8, 16)), *identities), one.switches if one else None
+def _columns(reports: Iterable[Quality]) -> list[str]:
+    """The names of the scores that any report has, without the parts of VPQ, which have a table of their own."""
+    return list(dict.fromkeys(s.name for report in reports for s in columns_of(report)))
+
+
+def _values(quality: Quality, columns: Iterable[str]) -> list[float | int | None]:
+    scores = {score.name: score for score in columns_of(quality)}
+    found = [scores.get(name) for name in columns]
+    return [None if s is None or s.value != s.value else int(s.value) if s.is_count else 100 * s.value for s in found]
 
 
 def _percent(*values: float) -> tuple[float | None, ...]:
@@ -271,16 +281,63 @@ def _title(report: Report) -> str:
     return f"protocol {named}, taxonomy {report.taxonomy}, in percent"
 
 
-def _timeline(found: Found) -> dict[str, list[float]]:
+def _pq_of_frames(found: ScoredFrames) -> dict[str, list[float]]:
+    """By sequence."""
     timeline: dict[str, list[float]] = {}
-    for sequence, _, quality in found:
-        timeline.setdefault(sequence, []).append(quality)
+    for sequence, _, pq in found:
+        timeline.setdefault(sequence, []).append(pq)
     return timeline
 
 
-def _remark(reports: Mapping[str, Report]) -> None:
+def _show_remarks(reports: Mapping[str, Report]) -> None:
     remarks = {report.void_note for report in reports.values()}
     if any(report.identity is None for report in reports.values()):
         remarks.add(f"IDF1, HOTA, MOTA and IDSW were left out: {INSTALL}")
     for remark in sorted(filter(None, remarks)):
         note(remark)
+
+
+def _measure_tracks(gt: str, predictions: Mapping[str, str], split: str | None) -> dict[str, TrackPrecision]:
+    """AP and AR of each prediction of YouTube-VIS, by its name.
+
+    Args:
+        gt: the data set's folder, or its JSON.
+        predictions: name -> results, or a folder that holds RESULTS.
+
+    Raises:
+        InputError: as the readers of `vps_ros.datasets.youtube_vis`, or the ground truth has no tracks.
+    """
+    path = Path(gt) if Path(gt).is_file() else find_truth(gt, split)
+    taxonomy = edition(path)
+    truth = load_truth(path, taxonomy)
+    if not any(not track.crowd for video in truth for track in video.tracks):
+        raise InputError(
+            f"{path}: has no annotations to compare with; the benchmark does not publish those of all splits"
+        )
+    paths = {name: Path(pred) / RESULTS if Path(pred).is_dir() else Path(pred) for name, pred in predictions.items()}
+    results = {name: load_results(one, truth, taxonomy) for name, one in paths.items()}
+    reports = {}
+    for name, videos in results.items():
+        counts = AveragePrecision(taxonomy)
+        label = "evaluate" if len(results) == 1 else f"evaluate {name}"
+        for video, predicted in progress(zip(truth, videos, strict=True), label, len(truth)):
+            counts.update(video, predicted)
+        reports[name] = counts.result()
+    return reports
+
+
+def _show_tracks(reports: Mapping[str, TrackPrecision]) -> None:
+    """Prints AP and AR in percent."""
+    first = next(iter(reports.values()))
+    title = f"protocol youtube-vis, taxonomy {first.taxonomy}, in percent"
+    columns = ("AP", "AP50", "AP75", "AR1", "AR10")
+    counts = ("videos", "tracks", "predictions")
+    rows = [
+        (name, r.videos, r.tracks, r.predictions, *_percent(*r.total, *r.sizes.values())) for name, r in reports.items()
+    ]
+    table(title, ("prediction", *counts, *columns, *(f"AP {size}" for size in first.sizes)), rows, digits=1)
+    if len(reports) == 1:
+        table("per class", ("class", *columns), [(n, *_percent(*c)) for n, c in first.classes.items()], digits=1)
+    else:
+        rows = [(name, *_percent(*(r.classes[name].ap for r in reports.values()))) for name in first.classes]
+        table("AP per class", ("class", *reports), rows, digits=1)

@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import ANY_SIZE, LabelMap, MinimumSize
 from vps_ros.errors import InputError
-from vps_ros.evaluation.counts import Compared, FrameCounts, VideoCounts
-from vps_ros.evaluation.identity import IdentityQuality
-from vps_ros.evaluation.identity import available as identities_available
+from vps_ros.evaluation.confusion import Confusion
+from vps_ros.evaluation.identity import Identity
+from vps_ros.evaluation.metric import ComparedFrame, Metric
 from vps_ros.evaluation.overlaps import Classes, overlaps
+from vps_ros.evaluation.pq import PanopticCounts
 from vps_ros.evaluation.protocols import DEFAULT, Protocol, protocol_of
-from vps_ros.evaluation.results import ClassReport, FrameQuality, Quality, Report, SequenceReport
-from vps_ros.evaluation.stq import Association, AssociationQuality, segmentation_and_tracking_quality
+from vps_ros.evaluation.results import FrameQuality, Quality, Report, SequenceReport, class_reports
+from vps_ros.evaluation.stq import SegmentationTracking
+from vps_ros.evaluation.timelines import Timelines
 from vps_ros.evaluation.vc import VideoConsistency
-from vps_ros.evaluation.vpq import VideoPanoptic, VideoPanopticQuality
+from vps_ros.evaluation.vpq import VideoPanoptic
 from vps_ros.files import natural_key
 from vps_ros.taxonomy import KITTI_STEP, Taxonomy
 
-NO_VPQ = VideoPanopticQuality("", {})
-"""Of an evaluation that was not asked for it."""
+METRICS: dict[str, type[Metric]] = {
+    "STQ": SegmentationTracking,
+    "VPQ": VideoPanoptic,
+    "PQ": PanopticCounts,
+    "mIoU": Confusion,
+    "VC": VideoConsistency,
+    "identity": Identity,
+}
+"""The metrics of an evaluation, in the order of the tables. A new metric is one file and one line here."""
 
 
 class Evaluator:
-    """Streaming evaluation: give it every frame, then ask for the result.
+    """Streaming evaluation: give it each frame, then ask for the result.
 
-    It keeps counts, and of each sequence that is not finished a few maps and tables at either end. Evaluators of
-    different frames merge exactly, to the last digit, however the frames were split: sequences in any order, parts of
-    one sequence in theirs.
+    It keeps counts, and for each sequence that is not finished a few maps and tables. Evaluators of different frames
+    merge to exactly the result of one evaluator, whatever the split: sequences in any order, parts of one sequence in
+    the order of time.
 
     Args:
         taxonomy: decides what is a thing.
-        protocol: see `vps_ros.evaluation.protocols.PROTOCOLS`.
-        video: measure VPQ, VC, identities and life lines too, which take most of the time.
-        smallest: true things below that size are void.
+        protocol: one of `vps_ros.evaluation.protocols.PROTOCOLS`.
+        video: measure VPQ, VC, identities and timelines too, which take most of the time.
+        smallest: ground-truth things below that size are void.
     """
 
     def __init__(
@@ -63,153 +74,109 @@ class Evaluator:
         gt_where: object = "ground truth",
         pred_where: object = "prediction",
     ) -> FrameQuality:
-        """Takes in the next frame of a sequence; arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`."""
+        """Counts the next frame of a sequence; arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`."""
         gt, pred = LabelMap(gt_semantic, gt_instance), LabelMap(pred_semantic, pred_instance)
         return self.add(sequence, compare(self.classes, gt, pred, gt_where, pred_where))
 
-    def add(self, sequence: str, frame: Compared) -> FrameQuality:
-        """Takes in the next frame of a sequence, compared with `self.classes`.
+    def add(self, sequence: str, frame: ComparedFrame) -> FrameQuality:
+        """Counts the next frame of a sequence, compared with `self.classes`.
 
-        Raises InputError when its size is not that of the frames before, or the sequence is finished.
+        Raises InputError when its size differs from the frames before, or the sequence is finished.
         """
         try:
-            return self._of(sequence).update(frame)
+            return self._sequence(sequence).add(frame)
         except InputError as error:
             raise InputError(f"sequence {sequence}: {error}") from None
 
     def finish(self, sequence: str) -> None:
-        """No frame of this sequence follows: lets go of what only they would need."""
-        self._of(sequence).finish()
+        """Releases what only further frames of this sequence would need. No frame of it can follow."""
+        self._sequence(sequence).finish()
 
     def merge(self, other: Evaluator) -> None:
-        """Takes in what another evaluator of the same taxonomy and protocol has counted.
+        """Adds the counts of another evaluator with the same arguments.
 
-        What it has of a sequence that this one has too follows in time. Neither may have finished such a sequence.
+        Its part of a sequence that both have follows in time. Neither may have finished such a sequence.
         """
         if (other.taxonomy, other.rules, other._video) != (self.taxonomy, self.rules, self._video):
             raise InputError("evaluations with different taxonomies or protocols cannot be merged")
         for name, sequence in other._sequences.items():
-            self._of(name).extend(sequence)
+            self._sequence(name).extend(sequence)
 
     def result(self) -> Report:
         """Raises InputError when no frame was given."""
         if not self._sequences:
             raise InputError("nothing to evaluate: no frame was given")
         sequences = dict(sorted(self._sequences.items(), key=lambda one: natural_key(Path(one[0]))))
-        reports = {name: s.report() for name, s in sequences.items()}
-        counts = FrameCounts(self.classes, self.rules)
-        vpq, vc = VideoPanoptic(self.classes, self.rules.vpq), VideoConsistency()
-        for sequence in sequences.values():
-            counts.merge(sequence.counts)
-            if sequence.video:
-                vpq.merge(sequence.video.vpq)
-                vc.merge(sequence.video.vc)
-        identities = [report.identity for report in reports.values() if report.identity]
-        whole = _quality(
-            counts,
-            AssociationQuality.add(s.association.result() for s in sequences.values()),
-            vpq.result() if self._video else NO_VPQ,
-            vc.result() if self._video else {},
-            IdentityQuality.add(identities) if identities else None,
-        )
+        quality = _quality(list(sequences.values()))
         return Report(
-            **vars(whole),
+            **vars(quality),
             rules=self.rules,
             taxonomy=self.taxonomy.name,
-            sequences=reports,
-            classes=self._class_reports(whole, counts.confusion.class_iou()),
-            confusion=counts.confusion.counts,
+            sequences={name: sequence.report() for name, sequence in sequences.items()},
+            classes=class_reports(self.taxonomy, quality),
         )
 
-    def _class_reports(self, whole: Quality, iou: NDArray[np.float64]) -> dict[str, ClassReport]:
-        reports, pq = {}, whole.pq
-        vpq = whole.vpq.by_class if whole.vpq.windows else np.full(len(iou), np.nan)
-        association: dict[int, list[AssociationQuality]] = {}
-        for sequence in self._sequences.values():
-            for column, quality in sequence.association.by_class().items():
-                association.setdefault(column, []).append(quality)
-        for i, info in enumerate(self.taxonomy.classes):
-            tubes = AssociationQuality.add(association.get(i, ()))
-            reports[info.name] = ClassReport(
-                is_thing=info.isthing,
-                color=info.color,
-                iou=float(iou[i]),
-                pq=float(pq.pq[i]),
-                sq=float(pq.sq[i]),
-                rq=float(pq.rq[i]),
-                vpq=float(vpq[i]),
-                aq=tubes.mean if tubes.tubes else float("nan"),
-                tp=int(pq.tp[i]),
-                fp=int(pq.fp[i]),
-                fn=int(pq.fn[i]),
-                tubes=tubes.tubes,
-            )
-        return reports
-
-    def _of(self, sequence: str) -> _Sequence:
-        if sequence not in self._sequences:
-            video = VideoCounts(self.classes, self.rules, identities_available()) if self._video else None
-            self._sequences[sequence] = _Sequence(self.classes, self.rules, video)
-        return self._sequences[sequence]
+    def _sequence(self, name: str) -> _Sequence:
+        if name not in self._sequences:
+            self._sequences[name] = _Sequence(self.classes, self.rules, self._video)
+        return self._sequences[name]
 
 
-def compare(classes: Classes, gt: LabelMap, pred: LabelMap, gt_where: object, pred_where: object) -> Compared:
-    """One frame as `Evaluator.add` takes it; needs no evaluator, so that threads can do it ahead.
+def compare(classes: Classes, gt: LabelMap, pred: LabelMap, gt_where: object, pred_where: object) -> ComparedFrame:
+    """The argument of `Evaluator.add`; needs no evaluator, so that threads can compute it in advance.
 
-    Names and errors as in `vps_ros.evaluation.overlaps.overlaps`.
+    Arguments and errors as in `vps_ros.evaluation.overlaps.overlaps`.
     """
     gt = LabelMap(*classes.smallest.void_small(*gt, classes.taxonomy))
-    return Compared(overlaps(classes, *gt, *pred, gt_where, pred_where), gt.semantic, pred.semantic)
+    return ComparedFrame(overlaps(classes, *gt, *pred, gt_where, pred_where), gt.semantic, pred.semantic)
 
 
 class _Sequence:
-    """The counts of one sequence, or of a part of it. Tubes end with it: the same id elsewhere is another object."""
+    """The metrics of one sequence, or of a part of it. The same id in another sequence is another object."""
 
-    def __init__(self, classes: Classes, rules: Protocol, video: VideoCounts | None) -> None:
-        self.counts, self.association, self.video = FrameCounts(classes, rules), Association(classes, rules.stq), video
+    def __init__(self, classes: Classes, rules: Protocol, video: bool) -> None:
+        self.frames = 0
+        self.metrics: dict[str, Metric] = {}
+        self.unmeasured: dict[str, Any] = {}
+        self.timelines = Timelines(classes) if video else None
+        for name, kind in METRICS.items():
+            metric = kind.create(classes, rules) if video or not kind.needs_order else None
+            if metric:
+                self.metrics[name] = metric
+            else:
+                self.unmeasured |= kind.unmeasured
 
-    def update(self, frame: Compared) -> FrameQuality:
-        if self.video:
-            self.video.update(frame)
-        self.association.update(frame.table)
-        return self.counts.update(frame.table)
+    def add(self, frame: ComparedFrame) -> FrameQuality:
+        for metric in self.metrics.values():
+            metric.check(frame)
+        for metric in self.metrics.values():
+            metric.add(frame)
+        if self.timelines:
+            self.timelines.update(frame.table)
+        self.frames += 1
+        panoptic: Any = self.metrics["PQ"]
+        confusion: Any = self.metrics["mIoU"]
+        return FrameQuality(panoptic.last.all, confusion.last.mean_iou)
 
     def extend(self, later: _Sequence) -> None:
-        if self.video and later.video:
-            self.video.extend(later.video)
-        self.association.merge(later.association)
-        self.counts.merge(later.counts)
+        for name, metric in self.metrics.items():
+            metric.extend(later.metrics[name])
+        if self.timelines and later.timelines:
+            self.timelines.extend(later.timelines)
+        self.frames += later.frames
 
     def finish(self) -> None:
-        if self.video:
-            self.video.finish()
+        for metric in self.metrics.values():
+            metric.finish()
 
     def report(self) -> SequenceReport:
-        association = self.association.result()
-        if not self.video:
-            return SequenceReport(**vars(_quality(self.counts, association, NO_VPQ, {}, None)))
-        identity = self.video.identity.result() if self.video.identity else None
-        quality = _quality(self.counts, association, self.video.vpq.result(), self.video.vc.result(), identity)
-        return SequenceReport(**vars(quality), lines=self.video.lines.result())
+        timelines = self.timelines.result() if self.timelines else ()
+        return SequenceReport(**vars(_quality([self])), timelines=timelines)
 
 
-def _quality(
-    counts: FrameCounts,
-    association: AssociationQuality,
-    vpq: VideoPanopticQuality,
-    vc: dict[int, float],
-    identity: IdentityQuality | None,
-) -> Quality:
-    sq = counts.confusion.segmentation_quality()
-    return Quality(
-        frames=counts.frames,
-        tubes=association.tubes,
-        stq=segmentation_and_tracking_quality(association.mean, sq),
-        aq=association.mean,
-        sq=sq,
-        vpq=vpq,
-        pq=counts.panoptic.result(),
-        miou=counts.mean_iou(),
-        vc=vc,
-        identity=identity,
-    )
+def _quality(sequences: Sequence[_Sequence]) -> Quality:
+    first = sequences[0]
+    results: Mapping[str, Any] = {
+        name: METRICS[name].total([one.metrics[name] for one in sequences]) for name in first.metrics
+    }
+    return Quality(sum(one.frames for one in sequences), results, first.unmeasured)

@@ -12,8 +12,8 @@ from vps_ros.datasets.kitti_step import DATA_SET as KITTI_STEP
 from vps_ros.datasets.kitti_step import list_without_split, name_frames
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos
 from vps_ros.errors import InputError
-from vps_ros.evaluation.counts import Compared
 from vps_ros.evaluation.evaluator import Evaluator, compare
+from vps_ros.evaluation.metric import ComparedFrame
 from vps_ros.evaluation.overlaps import Classes
 from vps_ros.evaluation.results import FrameQuality
 from vps_ros.files import natural_key
@@ -104,7 +104,7 @@ def evaluate_pairs(
         yield pair, quality
 
 
-def compared(pair: FramePair, classes: Classes) -> Compared:
+def compared(pair: FramePair, classes: Classes) -> ComparedFrame:
     """The two maps of a pair compared; errors name its files."""
     gt, pred = load_pair(pair)
     where = pair.gt.where if pair.gt else f"ground truth of {pair.name}"

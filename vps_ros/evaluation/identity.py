@@ -1,14 +1,14 @@
 """IDF1, HOTA, MOTA and id switches of things, by the reference implementation (TrackEval) on mask IoU.
 
 IDF1: Ristani et al., ECCV Workshops 2016. CLEAR MOT (MOTA, IDSW): Bernardin and Stiefelhagen, 2008. HOTA: Luiten et
-al., IJCV 2021; the mean over its 19 thresholds. Masks as in MOTS (Voigtlaender et al., CVPR 2019): IDF1 and CLEAR take
-two masks for the same from an IoU of 0.5 on.
+al., IJCV 2021; the mean over its 19 thresholds. IDF1 and CLEAR match masks with an IoU of at least 0.5, as MOTS does
+(Voigtlaender et al., CVPR 2019).
 """
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -19,22 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
+from vps_ros.evaluation.metric import Metric, Score
+from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, known, sums
+from vps_ros.evaluation.protocols import Protocol
 
 _NONE = -1
-"""Code of all that is no thing with an identity."""
+"""Code of what is not a thing with an identity."""
 INSTALL = "pip install 'vps_ros[evaluate]', then pip install --no-deps trackeval"
 ALL = ("HOTA", "CLEAR", "Identity")
 
 
 @dataclass(frozen=True)
 class IdentityQuality:
-    """What was counted over one sequence, or several; parts of several sequences add up.
+    """Identity metrics of one sequence or several.
 
     Attributes:
-        true_tubes: things with an identity of their own in the truth.
-        detections: true masks, one for each thing and frame.
-        counts: {"HOTA", "CLEAR", "Identity": TrackEval's fields}, of those that were asked for.
+        true_tubes: identities of the ground truth.
+        detections: ground-truth masks, one for each thing and frame.
+        counts: TrackEval's fields of "HOTA", "CLEAR" and "Identity", of those that were requested.
     """
 
     true_tubes: int
@@ -43,7 +45,7 @@ class IdentityQuality:
 
     @property
     def idf1(self) -> float:
-        """In 0..1, as `hota`, `deta` and `assa`; NaN without a true mask."""
+        """In 0..1, as are `hota`, `deta` and `assa`; NaN without a ground-truth mask."""
         return self._mean("Identity", "IDF1")
 
     @property
@@ -60,23 +62,40 @@ class IdentityQuality:
 
     @property
     def mota(self) -> float:
-        """At most 1, without a lower bound; NaN without a true mask."""
+        """At most 1, without a lower bound; NaN without a ground-truth mask."""
         return self._mean("CLEAR", "MOTA")
 
     @property
     def switches(self) -> int:
-        """IDSW: how often a true thing is matched with another track than when it was matched last."""
+        """IDSW: how often a true thing is matched with another track than at its previous match."""
         return int(self.counts["CLEAR"]["IDSW"])
+
+    def to_json(self) -> dict:
+        return {
+            "IDF1": known(self.idf1),
+            "HOTA": known(self.hota),
+            "MOTA": known(self.mota),
+            "IDSW": self.switches,
+        }
+
+    def scores(self) -> tuple[Score, ...]:
+        switches = "how often a true thing is matched with another track than at its previous match; fewer are better"
+        return (
+            Score("IDF1", self.idf1, "share of true and predicted masks that keep one identity"),
+            Score("HOTA", self.hota, "higher order tracking accuracy of things"),
+            Score("MOTA", self.mota, "1 - (missed masks + false masks + switches) / true masks"),
+            Score("IDSW", self.switches, switches, is_count=True),
+        )
 
     def _mean(self, metric: str, field: str) -> float:
         return float(np.mean(self.counts[metric][field])) if self.detections else float("nan")
 
     @classmethod
     def add(cls, parts: Iterable[IdentityQuality]) -> IdentityQuality:
-        """Over several sequences; every mask counts the same. Raises InputError for none."""
+        """Over several sequences, weighted by their masks. Raises InputError for none."""
         parts = tuple(parts)
         if not parts:
-            raise InputError("identities of no sequence at all cannot be added up")
+            raise InputError("identity metrics need at least one sequence")
         counts = {
             name: _metric(name).combine_sequences({str(i): p.counts[name] for i, p in enumerate(parts)})
             for name in parts[0].counts
@@ -86,14 +105,14 @@ class IdentityQuality:
 
 @dataclass(frozen=True)
 class _Frame:
-    """Codes of the true [G] and predicted [P] masks of a frame; `iou` [N] of those `rows` and `columns` that meet.
+    """Codes of the true [G] and predicted [P] masks of a frame, and `iou` [N] of the `rows` and `columns` that overlap.
 
-    `likeness` [P] numbers the predicted masks, which stand in its order, by what they cover, whatever their codes.
+    `overlap_rank` [P] ranks the predicted masks by what they cover, independent of their codes; they are sorted by it.
     """
 
     gt: NDArray[np.int64]
     pred: NDArray[np.int64]
-    likeness: NDArray[np.int64]
+    overlap_rank: NDArray[np.int64]
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
     iou: NDArray[np.float64]
@@ -104,29 +123,38 @@ class _Frame:
         return matrix
 
 
-class Identity:
-    """Masks of one sequence and their overlaps. Streaming: update, merge, result; no pixels are kept.
+class Identity(Metric):
+    """Overlaps of the masks of one sequence; no pixels are kept.
 
-    Things of all classes count together, but only those of one class are compared, so that a track which changes its
-    class is another track, as in STQ. Crowds (true things with instance 0) and void are ignored, and with them every
-    predicted mask of which more than half lies on them. Predicted instance 0 is an identity like any other.
+    Things of all classes are counted together, but only masks of one class are compared: a track that changes its class
+    is another track, as in STQ. Crowds (true things with instance 0) and void are ignored, as is each predicted mask of
+    which more than half lies on them. Predicted instance 0 is an identity like any other.
 
     Args:
         classes: decides what is a thing.
         any_class: compare across classes; a track keeps its identity when its class changes.
-        metrics: which of ALL are wanted; HOTA takes most of the time.
+        metrics: a subset of ALL; HOTA takes most of the time.
 
     Raises InputError where TrackEval is not installed.
     """
 
+    needs_order = True
+    unmeasured = {"IDF1": None, "HOTA": None, "MOTA": None, "IDSW": None}
+
     def __init__(self, classes: Classes, any_class: bool = False, metrics: Iterable[str] = ALL) -> None:
         self._classes = classes
+        self._result: IdentityQuality | None = None
         self._any_class = any_class
         self._metrics = {name: _metric(name) for name in metrics}
         self._frames: list[_Frame] = []
 
+    @classmethod
+    def create(cls, classes: Classes, rules: Protocol) -> Identity | None:
+        return cls(classes) if available() else None
+
     def update(self, frame: Overlaps) -> None:
-        """Takes in the next frame by its overlap table."""
+        """Counts the next frame by its overlap table."""
+        self._result = None
         thing = self._classes.is_thing
         gt_thing, pred_thing = thing[frame.gt_class], thing[frame.pred_class]
         crowd = gt_thing & (frame.gt_instance == 0)
@@ -140,34 +168,40 @@ class Identity:
         pairs = gt_kept[gt_at] & pred_kept[pred_at]
         if not self._any_class:
             pairs &= frame.gt_class == frame.pred_class
-        # A track of several classes, compared whatever they are, shares pixels with a true thing more than once.
+        # With `any_class`, a track of several classes overlaps one true thing in several rows of the table.
         both = np.zeros((len(gt_ids), len(pred_ids)), np.int64)
         np.add.at(both, (gt_at[pairs], pred_at[pairs]), frame.count[pairs])
         both = both[np.ix_(gt_kept, pred_kept)]
         g, p = np.nonzero(both)
         iou = both[g, p] / (gt_area[gt_kept][g] + pred_area[pred_kept][p] - both[g, p])
         covers = np.column_stack((pred_area[pred_kept], both.T))
-        likeness = np.unique(covers, axis=0, return_inverse=True)[1].reshape(-1)
-        order = np.argsort(likeness, kind="stable")
+        overlap_rank = np.unique(covers, axis=0, return_inverse=True)[1].reshape(-1)
+        order = np.argsort(overlap_rank, kind="stable")
         self._frames.append(
-            _Frame(gt_ids[gt_kept], pred_ids[pred_kept][order], likeness[order], g, np.argsort(order)[p], iou)
+            _Frame(gt_ids[gt_kept], pred_ids[pred_kept][order], overlap_rank[order], g, np.argsort(order)[p], iou)
         )
 
-    def merge(self, later: Identity) -> None:
-        """Adds the part of the same sequence that follows this one."""
+    def extend(self, later: Identity) -> None:
+        self._result = None
         self._frames += later._frames
 
     def result(self) -> IdentityQuality:
-        data = self._data()
-        counts = {name: metric.eval_sequence(data) for name, metric in self._metrics.items()}
-        return IdentityQuality(data["num_gt_ids"], data["num_gt_dets"], counts)
+        if self._result is None:
+            data = self._data()
+            counts = {name: metric.eval_sequence(data) for name, metric in self._metrics.items()}
+            self._result = IdentityQuality(data["num_gt_ids"], data["num_gt_dets"], counts)
+        return self._result
+
+    @classmethod
+    def total(cls, sequences: Sequence[Identity]) -> IdentityQuality:
+        return IdentityQuality.add(one.result() for one in sequences)
 
     def _data(self) -> dict[str, Any]:
-        """The sequence as TrackEval takes it."""
+        """The input of TrackEval's metrics."""
         empty = np.zeros(0, np.int64)
         gt_names, gt_ids = dense(np.concatenate([empty, *(f.gt for f in self._frames)]))
         pred_names, pred_ids = dense(np.concatenate([empty, *(f.pred for f in self._frames)]))
-        pred_ids = self._by_likeness(len(pred_names), pred_ids)
+        pred_ids = self._renumbered(len(pred_names), pred_ids)
         return {
             "num_timesteps": len(self._frames),
             "num_gt_ids": len(gt_names),
@@ -179,11 +213,11 @@ class Identity:
             "similarity_scores": [f.similarity() for f in self._frames],
         }
 
-    def _by_likeness(self, tracks: int, pred_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tracks numbered by what they cover in which frame, so that renaming them breaks no tie otherwise."""
+    def _renumbered(self, tracks: int, pred_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers the tracks by what they cover in which frame, so that ties do not depend on the predicted ids."""
         seen: list[list[tuple[int, int]]] = [[] for _ in range(tracks)]
-        likeness = ((t, value) for t, frame in enumerate(self._frames) for value in frame.likeness.tolist())
-        for track, what in zip(pred_ids.tolist(), likeness, strict=True):
+        overlap_rank = ((t, value) for t, frame in enumerate(self._frames) for value in frame.overlap_rank.tolist())
+        for track, what in zip(pred_ids.tolist(), overlap_rank, strict=True):
             seen[track].append(what)
         place = np.empty(tracks, np.int64)
         place[sorted(range(tracks), key=seen.__getitem__)] = np.arange(tracks)
@@ -199,7 +233,7 @@ def available() -> bool:
 def _metric(name: str) -> Any:
     """TrackEval's metric of that name."""
     try:
-        # It says on stdout which of its data sets cannot be read here; none of them is used.
+        # On import it prints which of its data sets lack a library; none of them is used here.
         with redirect_stdout(io.StringIO()):
             from trackeval import metrics
     except ImportError as error:

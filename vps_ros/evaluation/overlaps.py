@@ -1,7 +1,7 @@
-"""How many pixels each ground-truth segment shares with each predicted one: all that the metrics need of a frame.
+"""Overlap tables: how many pixels each ground-truth segment shares with each predicted one.
 
-Every metric of the package is computed from these small tables, so a frame's pixels are passed over once. Tables of
-several frames add up to the table of their tubes.
+All metrics but VC are computed from these small tables, so the pixels of a frame are read once. The sum of the tables
+of several frames is the table of their tubes.
 """
 
 from __future__ import annotations
@@ -20,15 +20,17 @@ from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 _INSTANCE_BITS = 32
 _MAX_INSTANCE = (1 << _INSTANCE_BITS) - 1
-_MANY, _LOOKED_UP = 500, 1 << 21
-"""More codes than that, all of them below the limit, are found by a table instead of by sorting."""
+_TABLE_MIN_CODES, _TABLE_MAX_VALUE = 500, 1 << 21
+"""More codes than the first, all below the second, are found with a look-up table; otherwise by sorting."""
+ONE = 1 << 64
+"""Shares are summed as integer multiples of 1 / ONE: the sum of integers does not depend on their order."""
 
 
 @dataclass(frozen=True)
 class Classes:
-    """The taxonomy as the metrics use it: columns 0..C-1 in the taxonomy's order, and column C for void.
+    """The taxonomy as the metrics use it: columns 0..C-1 in the order of the taxonomy, column C for void.
 
-    `smallest`: true things below that size are void.
+    `smallest`: ground-truth things below that size are void.
     """
 
     taxonomy: Taxonomy
@@ -46,17 +48,17 @@ class Classes:
 
     @cached_property
     def is_thing(self) -> NDArray[np.bool_]:
-        """bool [C + 1]; void is no thing."""
+        """bool [C + 1]; False for void."""
         return np.append(self.taxonomy.isthing, False)
 
     @cached_property
     def are_streets(self) -> bool:
-        """Whether the ids are those of the 19 street classes, of which some protocols name the things."""
+        """Whether the ids are those of the 19 street classes; some protocols name things among these."""
         return sorted(self.taxonomy.ids.tolist()) == list(range(19))
 
     @cached_property
     def column(self) -> NDArray[np.int64]:
-        """int64, class id -> column, -1 for ids outside the taxonomy; the last entry stands for every id beyond."""
+        """int64, class id -> column, -1 for ids outside the taxonomy; the last entry stands for all larger ids."""
         table = np.full(max(VOID_ID, *self.taxonomy.by_id) + 2, -1, np.int64)
         table[self.taxonomy.ids] = np.arange(len(self.taxonomy))
         table[VOID_ID] = self.void
@@ -65,9 +67,9 @@ class Classes:
 
 @dataclass(frozen=True)
 class Overlaps:
-    """Pixel counts of segment pairs, int64 [K] side by side. Pairs occur once and are sorted by (gt, pred).
+    """Pixel counts of segment pairs, int64 [K] each. Each pair occurs once; they are sorted by (gt, pred).
 
-    Segments go by their codes (`code_of`); stuff and void have instance 0.
+    Segments are given by their codes (`code_of`); stuff and void have instance 0.
     """
 
     gt: NDArray[np.int64]
@@ -92,13 +94,13 @@ class Overlaps:
 
     @classmethod
     def add(cls, tables: Sequence[Overlaps]) -> Overlaps:
-        """The table of several frames together: their segments become tubes."""
+        """The table of several frames together, in which segments become tubes."""
         gt, pred, count = (np.concatenate([getattr(t, name) for t in tables]) for name in ("gt", "pred", "count"))
         return cls(*_sum_pairs(dense(gt), dense(pred), count))
 
 
 Numbers = TypeVar("Numbers", int, NDArray[np.int64])
-"""One number, or an array of them."""
+"""One integer or an array."""
 
 
 def code_of(column: Numbers, instance: Numbers) -> Numbers:
@@ -141,10 +143,10 @@ def overlaps(
     maps = gt_semantic, gt_instance, pred_semantic, pred_instance
     if gt_semantic.ndim != 2 or any(m.shape != gt_semantic.shape for m in maps):
         raise InputError(
-            f"{pred_where}: its size {_size(pred_semantic)} is not that of {gt_where}, {_size(gt_semantic)}; "
+            f"{pred_where}: its size {size_name(pred_semantic)} is not that of {gt_where}, {size_name(gt_semantic)}; "
             "evaluate at the size of the ground truth"
         )
-    # Segments are long runs along the rows: the few pixels where anything changes tell the whole table.
+    # Segments are long runs along the rows: only the pixels where an id changes are looked up.
     flat = [np.ascontiguousarray(m).reshape(-1) for m in maps]
     change = flat[0][1:] != flat[0][:-1]
     for values in flat[1:]:
@@ -159,13 +161,13 @@ def overlaps(
 def _segments(
     classes: Classes, semantic: NDArray[np.integer], instance: NDArray[np.integer], where: object
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As `dense`: the codes of the segments, sorted, and which of them each run belongs to."""
+    """As `dense`: the sorted codes of the segments, and for each run the index of its segment."""
     table = classes.column
     semantic = semantic.astype(np.int64)
     column = table[np.where((semantic < 0) | (semantic >= len(table)), len(table) - 1, semantic)]
     if column.size and column.min() < 0:
-        strange = sorted({int(v) for v in semantic[column < 0]})
-        names = ", ".join(map(str, strange[:5])) + (", ..." if len(strange) > 5 else "")
+        unknown = sorted({int(v) for v in semantic[column < 0]})
+        names = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise InputError(
             f"{where}: class id {names} is not in taxonomy {classes.taxonomy.name} "
             f"(ids {classes.taxonomy.ids.min()}..{classes.taxonomy.ids.max()}, {VOID_ID} for void); choose its taxonomy"
@@ -173,7 +175,7 @@ def _segments(
     instance = np.where(classes.is_thing[column], instance, 0).astype(np.int64)
     if instance.size and not 0 <= instance.min() <= instance.max() <= _MAX_INSTANCE:
         raise InputError(f"{where}: instance ids must be in 0..{_MAX_INSTANCE}; renumber them")
-    # Numbered without the gaps between classes, so that `dense` can look them up.
+    # Small codes, so that `dense` can use its look-up table.
     width = int(instance.max(initial=0)) + 1
     ids, index = dense(column * width + instance)
     return code_of(ids // width, ids % width), index
@@ -194,7 +196,7 @@ def _sum_pairs(
 
 def dense(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct codes, sorted, and for each entry the index of its code among them."""
-    if len(codes) > _MANY and codes.min() >= 0 and (high := int(codes.max())) < _LOOKED_UP:
+    if len(codes) > _TABLE_MIN_CODES and codes.min() >= 0 and (high := int(codes.max())) < _TABLE_MAX_VALUE:
         there = np.zeros(high + 1, bool)
         there[codes] = True
         ids = np.flatnonzero(there)
@@ -210,5 +212,17 @@ def sums(index: NDArray[np.int64], count: NDArray[np.int64], length: int) -> NDA
     return np.bincount(index, count, length).astype(np.int64)
 
 
-def _size(values: NDArray) -> str:
+def mean_of_known(values: NDArray[np.float64]) -> float:
+    """Mean of the entries that are not NaN; NaN when all are."""
+    measured = values[~np.isnan(values)]
+    return float(measured.mean()) if measured.size else float("nan")
+
+
+def known(value: float) -> float | None:
+    """The value for JSON: None for NaN."""
+    return None if value != value else float(value)
+
+
+def size_name(values: NDArray) -> str:
+    """WIDTHxHEIGHT of a map, for errors."""
     return "x".join(map(str, values.shape[::-1]))

@@ -1,41 +1,54 @@
-"""Panoptic Quality (Kirillov et al., Panoptic Segmentation, CVPR 2019), for frames and for tubes alike."""
+"""Panoptic Quality (Kirillov et al., Panoptic Segmentation, CVPR 2019) of the segments of frames, and of tubes."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.numbers import ONE, mean_of_known
-from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of, dense, instance_of, sums
+from vps_ros.evaluation.metric import ComparedFrame, Metric, Score
+from vps_ros.evaluation.overlaps import (
+    ONE,
+    Classes,
+    Overlaps,
+    column_of,
+    dense,
+    instance_of,
+    known,
+    mean_of_known,
+    sums,
+)
+from vps_ros.evaluation.protocols import Protocol
 
 
 @dataclass(frozen=True)
 class Matching:
-    """Which segments of an overlap table belong together.
+    """The matched and unmatched segments of an overlap table.
 
     Attributes:
         gt, pred: int64 [M], codes of the matched pairs.
         intersection, union: int64 [M], pixels of each pair.
-        missed: int64, codes of true segments without a match (false negatives).
-        invented: int64, codes of predicted segments without a match, the forgiven ones left out (false positives).
+        false_negatives: int64, codes of the ground-truth segments without a match.
+        false_positives: int64, codes of the predicted segments without a match, but for those on void and crowds.
     """
 
     gt: NDArray[np.int64]
     pred: NDArray[np.int64]
     intersection: NDArray[np.int64]
     union: NDArray[np.int64]
-    missed: NDArray[np.int64]
-    invented: NDArray[np.int64]
+    false_negatives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
 
 
 def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
-    """Matches segments, or tubes, of one class whose IoU is above 0.5; no segment can have two such partners.
+    """Matches segments, or tubes, of one class whose IoU is above 0.5; a segment has at most one such partner.
 
-    The union leaves out predicted pixels on void. A true thing with instance 0 is a crowd: it is matched with nothing
-    and missed by nobody. A predicted segment without a match is forgiven when more than half of it lies on void and
-    crowds of its class. Without `crowds` instance 0 is an instance like any other.
+    The union leaves out predicted pixels on void. A true thing with instance 0 is a crowd: it is neither matched nor a
+    false negative. A predicted segment without a match is no false positive when more than half of it lies on void and
+    on crowds of its class. Without `crowds`, instance 0 is an instance like any other.
     """
     gt_ids, gt_index = dense(table.gt)
     pred_ids, pred_index = dense(table.pred)
@@ -48,8 +61,8 @@ def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
     on_void = void[gt_index]
     same = table.gt_class == table.pred_class
     pred_on_void = sums(pred_index, np.where(on_void, table.count, 0), len(pred_ids))
-    excused = on_void | (crowd[gt_index] & same)
-    pred_excused = sums(pred_index, np.where(excused, table.count, 0), len(pred_ids))
+    ignored = on_void | (crowd[gt_index] & same)
+    pred_ignored = sums(pred_index, np.where(ignored, table.count, 0), len(pred_ids))
 
     union = gt_area[gt_index] + pred_area[pred_index] - table.count - pred_on_void[pred_index]
     pairs = np.flatnonzero(same & ~on_void & ~crowd[gt_index] & (2 * table.count > union))
@@ -61,8 +74,8 @@ def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
         pred=table.pred[pairs],
         intersection=table.count[pairs],
         union=union[pairs],
-        missed=gt_ids[gt_free & ~void & ~crowd],
-        invented=pred_ids[pred_free & (pred_class != classes.void) & (2 * pred_excused <= pred_area)],
+        false_negatives=gt_ids[gt_free & ~void & ~crowd],
+        false_positives=pred_ids[pred_free & (pred_class != classes.void) & (2 * pred_ignored <= pred_area)],
     )
 
 
@@ -86,7 +99,7 @@ class PanopticQuality:
 
     @property
     def all(self) -> float:
-        """Mean over the classes that occur; NaN when none does. So too `things` and `stuff`."""
+        """Mean over the classes that occur; NaN when none does. `things` and `stuff` are means of these classes."""
         return mean_of_known(self.pq)
 
     @property
@@ -97,39 +110,78 @@ class PanopticQuality:
     def stuff(self) -> float:
         return mean_of_known(self.pq[~self.is_thing])
 
+    def to_json(self) -> dict:
+        return {"PQ": parts_json(self)}
 
-class PanopticCounts:
-    """Matches per class, added over frames (or windows of frames). Streaming: update, merge, result."""
+    def scores(self) -> tuple[Score, ...]:
+        return (
+            Score("PQ", self.all, "panoptic quality of single frames"),
+            Score("things", self.things, "PQ of the classes of things", "PQ"),
+            Score("stuff", self.stuff, "PQ of the classes of stuff", "PQ"),
+        )
+
+
+class PanopticCounts(Metric):
+    """Matches per class, summed over frames or windows of frames. Parts and sequences merge in any order.
+
+    Attributes:
+        last: of the last frame that `add` counted, alone.
+    """
+
+    last: PanopticQuality
 
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
         self._iou = [0] * classes.void
         self._tp, self._fp, self._fn = (np.zeros(classes.void, np.int64) for _ in range(3))
 
+    @classmethod
+    def create(cls, classes: Classes, rules: Protocol) -> PanopticCounts:
+        return cls(classes)
+
+    def add(self, frame: ComparedFrame) -> None:
+        alone = PanopticCounts(self._classes)
+        alone.update(match(self._classes, frame.table))
+        self.extend(alone)
+        self.last = alone.result()
+
     def update(self, found: Matching) -> None:
+        """Counts the matches of the next frame or window."""
         columns = column_of(found.gt)
         pairs = zip(columns.tolist(), found.intersection.tolist(), found.union.tolist(), strict=True)
         for column, intersection, union in pairs:
             self._iou[column] += intersection * ONE // union
         size = self._classes.void
         self._tp += np.bincount(columns, minlength=size)
-        self._fp += np.bincount(column_of(found.invented), minlength=size)
-        self._fn += np.bincount(column_of(found.missed), minlength=size)
+        self._fp += np.bincount(column_of(found.false_positives), minlength=size)
+        self._fn += np.bincount(column_of(found.false_negatives), minlength=size)
 
-    def merge(self, other: PanopticCounts) -> None:
-        self._iou = [a + b for a, b in zip(self._iou, other._iou, strict=True)]
-        self._tp += other._tp
-        self._fp += other._fp
-        self._fn += other._fn
+    def extend(self, later: PanopticCounts) -> None:
+        self._iou = [a + b for a, b in zip(self._iou, later._iou, strict=True)]
+        self._tp += later._tp
+        self._fp += later._fp
+        self._fn += later._fn
 
     def result(self) -> PanopticQuality:
         occurs = self._tp + self._fp + self._fn > 0
         unknown = np.full(len(occurs), np.nan)
         iou = np.array([total / ONE for total in self._iou])
         weight = self._tp + 0.5 * (self._fp + self._fn)
-        # Divided once, so that PQ of a perfect class is 1 to the last digit.
+        # One division, so that PQ of a perfect class is exactly 1.
         pq = np.divide(iou, weight, out=unknown.copy(), where=occurs)
         sq = np.where(occurs, np.divide(iou, self._tp, out=np.zeros(len(iou)), where=self._tp > 0), np.nan)
         rq = np.divide(self._tp, weight, out=unknown.copy(), where=occurs)
         is_thing = self._classes.is_thing[:-1]
         return PanopticQuality(is_thing, pq, sq, rq, self._tp.copy(), self._fp.copy(), self._fn.copy())
+
+    @classmethod
+    def total(cls, sequences: Sequence[PanopticCounts]) -> PanopticQuality:
+        counts = cls(sequences[0]._classes)
+        for one in sequences:
+            counts.extend(one)
+        return counts.result()
+
+
+def parts_json(quality: Any) -> dict:
+    """{"all", "things", "stuff"} of a PQ or VPQ, None for NaN."""
+    return {part: known(getattr(quality, part)) for part in ("all", "things", "stuff")}

@@ -1,4 +1,4 @@
-"""Whose rules count where the benchmarks disagree."""
+"""Protocols: the rules of each benchmark where benchmarks differ."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ class Protocol:
     """The rules of one benchmark.
 
     Attributes:
-        stq: of `vps_ros.evaluation.stq.PROTOCOLS`.
-        vpq: of `vps_ros.evaluation.vpq.PROTOCOLS`.
-        miou: `vspw` takes the mean over the classes that the truth shows, `cityscapes` over those too that are only
+        stq: one of `vps_ros.evaluation.stq.PROTOCOLS`.
+        vpq: one of `vps_ros.evaluation.vpq.PROTOCOLS`.
+        miou: `vspw` takes the mean over the classes of the ground truth, `cityscapes` also over those that are only
             predicted.
-        smallest: true things below that size are void. No benchmark's rule; see `vps_ros.datasets.labels`.
+        smallest: ground-truth things below that size are void; no rule of any benchmark, see `vps_ros.datasets.labels`.
     """
 
     name: str
@@ -29,7 +29,7 @@ class Protocol:
 
     @property
     def title(self) -> str:
-        """Its name, and what is void by size."""
+        """Its name, and which things are void because of their size."""
         return f"{self.name}, {self.smallest}" if self.smallest else self.name
 
 
@@ -44,7 +44,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
         Protocol("video-k-net", "video-k-net", "video-k-net"),
     )
 }
-"""By name; the first is the default, and `kitti-step` is the name of the benchmark whose code deeplab2 is."""
+"""By name; the first is the default. The code of the KITTI-STEP benchmark is deeplab2: these two are equal."""
 DEFAULT = next(iter(PROTOCOLS))
 
 

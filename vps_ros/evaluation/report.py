@@ -1,26 +1,38 @@
-"""An evaluation as one HTML page that needs nothing else: no script, no font, no request."""
+"""The HTML report of an evaluation: one file without scripts and without links to other files."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
+
+from markupsafe import Markup
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.page import comparison, summary
-from vps_ros.evaluation.page.confusion import MEANING as CONFUSION
-from vps_ros.evaluation.page.confusion import confusion_map
-from vps_ros.evaluation.page.entry import Entry, Picture
-from vps_ros.evaluation.page.lines import LEGEND, life_lines
-from vps_ros.evaluation.page.markup import percent, section
-from vps_ros.evaluation.page.overtime import legend, over_time
-from vps_ros.evaluation.page.pictures import pictures as embedded
-from vps_ros.evaluation.page.style import STYLE
+from vps_ros.evaluation.average_precision import TrackPrecision
+from vps_ros.evaluation.page import confusion, plots, tables
+from vps_ros.evaluation.page.markup import Table, macro, percent, plural, render_page
+from vps_ros.evaluation.page.pictures import Picture, embed
+from vps_ros.evaluation.page.timelines import timelines
+from vps_ros.evaluation.results import Report
 from vps_ros.files import atomic_write
 
-__all__ = ["Entry", "Picture", "write_html", "write_page"]
+__all__ = ["Entry", "Picture", "write_html", "write_precision_html"]
 
-_OVER_TIME = "Panoptic quality of each frame by itself, in percent, over the frames of its sequence."
+
+@dataclass(frozen=True)
+class Entry:
+    """One evaluated prediction.
+
+    Attributes:
+        name: unique in the report.
+        timeline: PQ of each frame, 0..1 or NaN, by sequence.
+    """
+
+    name: str
+    report: Report
+    timeline: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
 
 def write_html(
@@ -30,94 +42,109 @@ def write_html(
     title: str = "Evaluation",
     facts: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes the page, whole or not at all; an existing file is replaced.
+    """Writes the report atomically; an existing file is replaced.
 
     Args:
-        entries: predictions of the same videos. Of one the page tells everything; several are compared first.
-        pictures: frames to look at.
-        facts: what else to say at the top, such as speed: name -> value.
+        entries: predictions of the same videos. Several are compared first, then each is shown in full.
+        pictures: example frames.
+        facts: further values for the top of the page, such as speed: name -> value.
 
     Raises InputError without an entry, and when two have the same name.
     """
-    write_page(path, title, _body(entries, pictures, facts or {}))
+    names = [entry.name for entry in entries]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"report of predictions {names}: needs at least one, and names that differ")
+    first, sections = entries[0], _Sections()
+    curves = plots.quality_over_time({entry.name: entry.timeline for entry in entries})
+    if len(entries) == 1:
+        top = _summary(first.report, facts or {})
+        _add_tables(sections, first.report)
+        sections.add("time", "Quality over time", plots.MEANING, curves)
+        _add_maps(sections, first.report)
+    else:
+        reports = {entry.name: entry.report for entry in entries}
+        top = macro("tiles", [], [(name, value, "") for name, value in (facts or {}).items()])
+        sections.add("comparison", "Comparison", tables.COMPARED_SCORES, tables.compared_scores(reports))
+        sections.add("classes", "Classes", tables.COMPARED_CLASSES, tables.compared_classes(reports))
+        sections.add("sequences", "Sequences", tables.COMPARED_SEQUENCES, tables.compared_sequences(reports))
+        sections.add("time", "Quality over time", plots.MEANING, curves)
+    sections.add("pictures", "Pictures", "", embed(pictures) if pictures else "")
+    if len(entries) > 1:
+        details = Markup("").join(_details(number, entry) for number, entry in enumerate(entries))
+        sections.add("details", "Each prediction in full", "", details)
+    _write(path, title, _lead(first.report), sections, top, contents=True)
 
 
-def write_page(path: str | Path, title: str, body: str) -> None:
-    """Writes a page with that title and body (HTML), whole or not at all; an existing file is replaced."""
-    page = _PAGE.format(title=escape(title), style=STYLE, body=body)
+def write_precision_html(path: str | Path, reports: Mapping[str, TrackPrecision], title: str) -> None:
+    """Writes a report of AP and AR atomically, of predictions by name; an existing file is replaced."""
+    first = next(iter(reports.values()))
+    sections = _Sections()
+    sections.add("total", "Average precision", tables.PRECISION, tables.precision_table(reports))
+    sections.add("classes", "Classes", "AP of each class that has a true track.", tables.precision_classes(reports))
+    lead = macro("precision_lead", first, plural(first.videos, "video"), plural(first.tracks, "true track"))
+    _write(path, title, lead, sections)
+
+
+def _write(
+    path: str | Path, title: str, lead: Markup, sections: _Sections, top: Markup | str = "", contents: bool = False
+) -> None:
+    page = render_page(title=title, lead=lead, top=top, sections=sections.shown, contents=contents)
     with atomic_write(path) as draft:
         draft.write_text(page, encoding="utf-8")
 
 
-def _body(entries: Sequence[Entry], pictures: Sequence[Picture], facts: Mapping[str, str]) -> str:
-    names = [entry.name for entry in entries]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"a page of predictions {names}: needs at least one, and names that differ")
-    first, parts = entries[0], _Parts()
-    if len(entries) == 1:
-        top = summary.tiles(first.report, facts) + summary.notes(first.report)
-        _tables(parts, first)
-        parts.add("time", "Quality over time", _OVER_TIME, over_time(entries))
-        _maps(parts, first)
-    else:
-        top = summary.figures(facts)
-        parts.add("comparison", "Comparison", comparison.METRICS, comparison.metrics_table(entries))
-        parts.add("classes", "Classes", comparison.CLASSES, comparison.class_table(entries))
-        parts.add("sequences", "Sequences", comparison.SEQUENCES, comparison.sequence_table(entries))
-        plots = over_time(entries)
-        parts.add("time", "Quality over time", _OVER_TIME, plots and legend(names) + plots)
-    parts.add("pictures", "Pictures", "", embedded(pictures) if pictures else "")
-    if len(entries) > 1:
-        parts.add("details", "Each prediction by itself", "", "".join(map(_details, range(len(entries)), entries)))
-    return f"<p>{summary.lead(first.report)}</p>{parts.contents()}{top}\n{parts}"
+class _Section(NamedTuple):
+    anchor: str
+    heading: str
+    meaning: Markup | str
+    body: Markup | str
+
+    def html(self) -> Markup:
+        return macro("section", *self)
 
 
-class _Parts:
-    """Sections in their order; those that have nothing to show are left out."""
+class _Sections:
+    """The sections of a page in their order; those without content are left out."""
 
     def __init__(self, prefix: str = "") -> None:
         self._prefix = prefix
-        self._shown: list[tuple[str, str, str]] = []
+        self.shown: list[_Section] = []
 
-    def add(self, anchor: str, heading: str, meaning: str, body: str) -> None:
+    def add(self, anchor: str, heading: str, meaning: Markup | str, body: Table | Markup | str) -> None:
+        if isinstance(body, Table):
+            body = macro("table", body)
         if body:
-            anchor = self._prefix + anchor
-            self._shown.append((anchor, heading, section(anchor, heading, meaning, body)))
-
-    def contents(self) -> str:
-        links = "".join(f"<a href='#{anchor}'>{escape(heading)}</a>" for anchor, heading, _ in self._shown)
-        return f"<nav>{links}</nav>"
-
-    def __str__(self) -> str:
-        return "\n".join(text for _, _, text in self._shown)
+            self.shown.append(_Section(self._prefix + anchor, heading, meaning, body))
 
 
-def _tables(parts: _Parts, entry: Entry) -> None:
-    parts.add("classes", "Classes", summary.CLASSES, summary.class_table(entry.report))
-    parts.add("sequences", "Sequences", summary.SEQUENCES, summary.sequence_table(entry.report))
+def _add_tables(sections: _Sections, report: Report) -> None:
+    sections.add("classes", "Classes", tables.CLASSES, tables.class_table(report))
+    sections.add("sequences", "Sequences", tables.SEQUENCES, tables.sequence_table(report))
 
 
-def _maps(parts: _Parts, entry: Entry) -> None:
-    parts.add("lives", "Life lines", LEGEND, life_lines(entry.report.sequences))
-    parts.add("confusion", "Confusion of classes", CONFUSION, confusion_map(entry.report))
+def _add_maps(sections: _Sections, report: Report) -> None:
+    sections.add("timelines", "Timelines", macro("timeline_legend"), timelines(report.sequences))
+    sections.add("confusion", "Confusion of classes", confusion.MEANING, confusion.confusion_map(report))
 
 
-def _details(number: int, entry: Entry) -> str:
-    """All about one prediction of several, but for what is compared already."""
-    report = entry.report
-    parts = _Parts(f"p{number}-")
-    _tables(parts, entry)
-    _maps(parts, entry)
-    figures = (("STQ", report.stq), ("PQ", report.pq.all), ("mIoU", report.miou))
-    short = " · ".join(f"{name}&nbsp;{percent(value)}" for name, value in figures)
-    head = f"<summary><b>{escape(entry.name)}</b>{short}</summary>"
-    return f"<details>{head}{summary.tiles(report, {})}{summary.notes(report)}{parts}</details>"
+def _lead(report: Report) -> Markup:
+    frames, tubes = plural(report.frames, "frame"), plural(report.tubes, "true tube")
+    return macro("lead", report, frames, plural(len(report.sequences), "sequence"), tubes)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark"><title>{title}</title><style>{style}</style></head>
-<body><main><h1>{title}</h1>
-{body}
-</main></body></html>
-"""
+def _summary(report: Report, facts: Mapping[str, str]) -> Markup:
+    """The main scores, and notes on what could be misunderstood or missed."""
+    found = [report.void_note] if report.void_note else []
+    if report.vpq.windows and report.identity is None:
+        found.append("IDF1, HOTA, MOTA and switches were not measured: TrackEval is not installed.")
+    return tables.tiles(report, facts) + Markup("").join(macro("note", text) for text in found)
+
+
+def _details(number: int, entry: Entry) -> Markup:
+    """All about one prediction of several, but for its curves and pictures."""
+    sections = _Sections(f"p{number}-")
+    _add_tables(sections, entry.report)
+    _add_maps(sections, entry.report)
+    scores = (("STQ", entry.report.stq), ("PQ", entry.report.pq.all), ("mIoU", entry.report.miou))
+    figures = [f"{name} {percent(value)}" for name, value in scores]
+    return macro("details", entry.name, figures, _summary(entry.report, {}), sections.shown)

@@ -1,24 +1,28 @@
-"""What an evaluation found, for people and as the JSON of `vps-ros evaluate`."""
+"""The report of an evaluation: the results of all metrics, for each sequence and for each class."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.evaluation.confusion import ClassConfusion
 from vps_ros.evaluation.identity import IdentityQuality
-from vps_ros.evaluation.lifelines import LifeLine
-from vps_ros.evaluation.numbers import known
+from vps_ros.evaluation.metric import Score
+from vps_ros.evaluation.overlaps import known
 from vps_ros.evaluation.pq import PanopticQuality
 from vps_ros.evaluation.protocols import Protocol
-from vps_ros.evaluation.vpq import VideoPanopticQuality
+from vps_ros.evaluation.stq import AssociationQuality, SegmentationTrackingQuality
+from vps_ros.evaluation.timelines import Timeline
+from vps_ros.evaluation.vpq import UNMEASURED, VideoPanopticQuality
+from vps_ros.taxonomy import Taxonomy
 
 
 class FrameQuality(NamedTuple):
-    """How well one frame alone was segmented; NaN where the frame shows no class."""
+    """PQ and mIoU of one frame alone; NaN where the frame has no class."""
 
     pq: float
     miou: float
@@ -26,47 +30,75 @@ class FrameQuality(NamedTuple):
 
 @dataclass(frozen=True)
 class Quality:
-    """The metrics over some frames: of one sequence, or of all. In 0..1; NaN where nothing could be measured.
+    """The metrics over the frames of one sequence, or of all sequences. In 0..1; NaN where nothing could be measured.
 
     Attributes:
-        frames, tubes: how much was measured.
-        stq, aq, sq: STQ and its two factors, over all tubes and pixels.
-        vpq: video panoptic quality; without windows where it was not asked for.
-        pq: panoptic quality of the single frames.
-        miou: mean IoU of the classes that occur, or of those of the truth; unlike `sq` never with void as a class.
-        vc: {n: VC_n}; empty where it was not asked for.
-        identity: IDF1, HOTA, MOTA and IDSW of things; None where they were not asked for, or TrackEval is absent.
+        frames: how many were compared.
+        results: the result of each metric, by its name in `vps_ros.evaluation.evaluator.METRICS`.
+        unmeasured: JSON of the metrics that were left out.
     """
 
     frames: int
-    tubes: int
-    stq: float
-    aq: float
-    sq: float
-    vpq: VideoPanopticQuality
-    pq: PanopticQuality
-    miou: float
-    vc: Mapping[int, float]
-    identity: IdentityQuality | None
+    results: Mapping[str, Any]
+    unmeasured: Mapping[str, Any]
 
-    def figures(self) -> dict:
-        """As JSON, null for NaN."""
-        pq, vpq = ({part: known(getattr(q, part)) for part in ("all", "things", "stuff")} for q in (self.pq, self.vpq))
-        identity = self.identity
-        return {
-            "STQ": known(self.stq),
-            "AQ": known(self.aq),
-            "SQ": known(self.sq),
-            "VPQ": self.vpq.to_json(),
-            "VPQ_mean": vpq,
-            "PQ": pq,
-            "mIoU": known(self.miou),
-            "VC": {str(n): known(value) for n, value in self.vc.items()},
-            "IDF1": known(identity.idf1) if identity else None,
-            "HOTA": known(identity.hota) if identity else None,
-            "MOTA": known(identity.mota) if identity else None,
-            "IDSW": identity.switches if identity else None,
-        }
+    @property
+    def segmentation_tracking(self) -> SegmentationTrackingQuality:
+        return self.results["STQ"]
+
+    @property
+    def stq(self) -> float:
+        return self.segmentation_tracking.stq
+
+    @property
+    def aq(self) -> float:
+        """Association quality over all true tubes."""
+        return self.segmentation_tracking.aq
+
+    @property
+    def sq(self) -> float:
+        """Segmentation quality of STQ; unlike `miou` it may contain void as a class."""
+        return self.segmentation_tracking.sq
+
+    @property
+    def tubes(self) -> int:
+        """Number of true tubes."""
+        return self.segmentation_tracking.association.tubes
+
+    @property
+    def vpq(self) -> VideoPanopticQuality:
+        """Without windows where it was left out."""
+        return self.results.get("VPQ", UNMEASURED)
+
+    @property
+    def pq(self) -> PanopticQuality:
+        """Panoptic quality of the single frames."""
+        return self.results["PQ"]
+
+    @property
+    def miou(self) -> float:
+        return self.results["mIoU"].mean_iou
+
+    @property
+    def vc(self) -> Mapping[int, float]:
+        """{n: VC_n}; empty where it was left out."""
+        return self.results.get("VC", {})
+
+    @property
+    def identity(self) -> IdentityQuality | None:
+        """IDF1, HOTA, MOTA and IDSW of things; None where they were left out, or TrackEval is not installed."""
+        return self.results.get("identity")
+
+    def scores(self) -> tuple[Score, ...]:
+        """The scores of all metrics that were measured, in the order of the tables."""
+        return tuple(score for result in self.results.values() for score in result.scores())
+
+    def to_json(self) -> dict:
+        """None for NaN."""
+        found = dict(self.unmeasured)
+        for result in self.results.values():
+            found |= result.to_json()
+        return {**found, "frames": self.frames, "tubes": self.tubes}
 
 
 @dataclass(frozen=True)
@@ -74,24 +106,21 @@ class SequenceReport(Quality):
     """The metrics over one sequence.
 
     Attributes:
-        lines: its true things through time; empty where they were not asked for.
+        timelines: of its true things; empty where they were left out.
     """
 
-    lines: tuple[LifeLine, ...] = ()
-
-    def to_json(self) -> dict:
-        return {"frames": self.frames, "tubes": self.tubes, **self.figures()}
+    timelines: tuple[Timeline, ...] = ()
 
 
 @dataclass(frozen=True)
 class ClassReport:
-    """The metrics of one class; NaN for one that does not occur, and AQ of a class without true tubes.
+    """The metrics of one class; NaN where it does not occur, and AQ also where it has no true tubes.
 
     Attributes:
-        pq, sq, rq: of PQ, where `sq` is the mean IoU of the class's matched segments (not the SQ of STQ).
+        pq, sq, rq: of PQ; `sq` is the mean IoU of the matched segments of the class (not the SQ of STQ).
         vpq: mean over the windows in which the class occurs.
-        aq: mean association quality of the class's true tubes.
-        tp, fp, fn: matched, invented and missed segments.
+        aq: mean association quality of the true tubes of the class.
+        tp, fp, fn: matched segments, false positives and false negatives.
     """
 
     is_thing: bool
@@ -117,22 +146,50 @@ class ClassReport:
         return {"thing": self.is_thing, **{name: known(value) for name, value in quality.items()}, **counts}
 
 
+def class_reports(taxonomy: Taxonomy, quality: Quality) -> dict[str, ClassReport]:
+    """The metrics of each class, by its name."""
+    pq, iou = quality.pq, quality.results["mIoU"].class_iou
+    vpq = quality.vpq.by_class if quality.vpq.windows else np.full(len(iou), np.nan)
+    reports = {}
+    for i, info in enumerate(taxonomy.classes):
+        association = quality.segmentation_tracking.by_class.get(i, AssociationQuality(0.0, 0))
+        reports[info.name] = ClassReport(
+            is_thing=info.isthing,
+            color=info.color,
+            iou=float(iou[i]),
+            pq=float(pq.pq[i]),
+            sq=float(pq.sq[i]),
+            rq=float(pq.rq[i]),
+            vpq=float(vpq[i]),
+            aq=association.mean if association.tubes else float("nan"),
+            tp=int(pq.tp[i]),
+            fp=int(pq.fp[i]),
+            fn=int(pq.fn[i]),
+            tubes=association.tubes,
+        )
+    return reports
+
+
 @dataclass(frozen=True)
 class Report(Quality):
     """The metrics over all sequences.
 
     Attributes:
-        rules: the protocol that decided where the benchmarks differ.
+        rules: the protocol.
         taxonomy: its name.
         sequences, classes: the metrics of each, by name.
-        confusion: int64 [C + 1, C + 1], pixels by true class (rows) and predicted class; the last of each is void.
     """
 
     rules: Protocol
     taxonomy: str
     sequences: Mapping[str, SequenceReport]
     classes: Mapping[str, ClassReport]
-    confusion: NDArray[np.int64]
+
+    @property
+    def confusion(self) -> NDArray[np.int64]:
+        """int64 [C + 1, C + 1], pixels by true class (row) and predicted class (column); the last of each is void."""
+        found: ClassConfusion = self.results["mIoU"]
+        return found.counts
 
     @property
     def protocol(self) -> str:
@@ -140,25 +197,26 @@ class Report(Quality):
 
     @property
     def protocols(self) -> Mapping[str, str]:
-        """Metric -> whose rules it follows; mIoU only where the protocol has its own."""
+        """Metric -> the protocol that it follows; mIoU only where the protocol has a rule of its own."""
         own = {"mIoU": self.rules.miou} if self.rules.miou == self.rules.name else {}
         return {"STQ": self.rules.stq, "VPQ": self.rules.vpq, **own}
 
     @property
     def void_note(self) -> str:
-        """One sentence where SQ is lower than the classes' mean IoU, since people take the two for the same."""
+        """An explanation where predicted void makes SQ lower than mIoU; otherwise empty."""
         if not (self.sq < self.miou and self.confusion[:-1, -1].any()):
             return ""
-        return "SQ counts predicted void on labelled pixels as one more class, of IoU 0, as deeplab2 does; mIoU not."
+        return (
+            "SQ is lower than mIoU because it counts void predicted on labelled pixels as one more class, of IoU 0, "
+            "as deeplab2 does."
+        )
 
     def to_json(self) -> dict:
         """The `--json` of `vps-ros evaluate`."""
         return {
             "protocol": self.protocol,
             "protocols": dict(self.protocols),
-            **self.figures(),
-            "frames": self.frames,
-            "tubes": self.tubes,
+            **super().to_json(),
             "per_sequence": {name: one.to_json() for name, one in self.sequences.items()},
             "per_class": {name: one.to_json() for name, one in self.classes.items()},
         }

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.numbers import ONE
-from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of
+from vps_ros.evaluation.confusion import Confusion
+from vps_ros.evaluation.metric import Metric, Score
+from vps_ros.evaluation.overlaps import ONE, Classes, Overlaps, column_of, known
+from vps_ros.evaluation.protocols import Protocol
 
 PROTOCOLS = ("deeplab2", "video-k-net", "vipseg")
 _STREET_THINGS = range(11, 19)
@@ -24,7 +26,7 @@ _STREET_THINGS = range(11, 19)
 
 @dataclass(frozen=True)
 class AssociationQuality:
-    """Sum of the true tubes' association qualities, and how many tubes there are; these add up over sequences."""
+    """Sum of the association qualities of the true tubes, and the number of tubes."""
 
     total: float
     tubes: int
@@ -36,23 +38,23 @@ class AssociationQuality:
 
     @classmethod
     def add(cls, parts: Iterable[AssociationQuality]) -> AssociationQuality:
-        """Over several sequences: the mean is taken over all their tubes, not over the sequences."""
+        """The sum over several sequences: its mean is over all tubes, not over the sequences."""
         parts = tuple(parts)
         return cls(math.fsum(p.total for p in parts), sum(p.tubes for p in parts))
 
 
 class Association:
-    """Sizes of one sequence's tubes and of what they share. Streaming: update, merge, result.
+    """Sizes and overlaps of the tubes of one sequence.
 
-    Class and instance together name a tube, and tubes of different classes may overlap. A predicted tube is a thing
-    with any instance, 0 too. A crowd is no tube, and its pixels count nowhere. What differs between the protocols:
+    A tube is identified by class and instance together, and tubes of different classes may overlap. A predicted tube is
+    a thing with any instance, 0 included. A crowd is no tube, and its pixels are not counted. The protocols differ:
 
     - `deeplab2`: a true thing with instance 0 is a crowd. A predicted tube's size counts its pixels on void too.
-    - `video-k-net`: as deeplab2, but pixels that the truth leaves void count nowhere, and of the 19 street classes
-      things are 11..18, whatever the taxonomy says.
-    - `vipseg`: instances are numbered from 0 as the segments of a video are listed, stuff among them, and number 0
-      is a crowd if it is a thing. Its lists have stuff first and go by class and instance: the lowest true thing of
-      the first labelled frame is a crowd where that frame shows no stuff, and no other thing is one.
+    - `video-k-net`: as deeplab2, but pixels that are void in the ground truth are not counted, and of the 19 street
+      classes 11..18 are things, whatever the taxonomy says.
+    - `vipseg`: instances are numbered from 0 in the order in which the segments of a video are listed, stuff included,
+      and number 0 is a crowd if it is a thing. The lists have stuff first and are sorted by class and instance. So the
+      lowest true thing of the first labelled frame is a crowd if that frame has no stuff, and no other thing is one.
 
     Raises InputError for an unknown protocol.
     """
@@ -69,6 +71,7 @@ class Association:
         self._first: int | None = None
 
     def update(self, frame: Overlaps) -> None:
+        """Counts the next frame by its overlap table."""
         gt_thing = self._is_thing[frame.gt_class]
         crowd = gt_thing & (frame.gt_instance == 0)
         void = frame.gt_class == self._classes.void
@@ -89,20 +92,20 @@ class Association:
                 if counts_gt:
                     self._both[gt, pred] += count
 
-    def merge(self, other: Association) -> None:
-        """Adds another part of the same sequence; by `vipseg` one that follows this one."""
-        self._gt.update(other._gt)
-        self._pred.update(other._pred)
-        self._both.update(other._both)
+    def extend(self, later: Association) -> None:
+        """Adds the following part of the same sequence; but for `vipseg` the order of the parts does not matter."""
+        self._gt.update(later._gt)
+        self._pred.update(later._pred)
+        self._both.update(later._both)
         if self._first is None:
-            self._first = other._first
+            self._first = later._first
 
     def result(self) -> AssociationQuality:
         tubes = self._tubes()
         return AssociationQuality(math.fsum(tubes.values()), len(tubes))
 
     def by_class(self) -> dict[int, AssociationQuality]:
-        """The same for the true tubes of each class column."""
+        """Class column -> the quality of its true tubes."""
         parts: dict[int, list[float]] = {}
         for gt, quality in self._tubes().items():
             parts.setdefault(column_of(gt), []).append(quality)
@@ -120,13 +123,80 @@ class Association:
         return {gt: value / (self._gt[gt] * ONE) for gt, value in inner.items()}
 
 
-def segmentation_and_tracking_quality(association: float, segmentation: float) -> float:
-    """STQ, the geometric mean of AQ and SQ."""
-    return math.sqrt(association * segmentation)
+@dataclass(frozen=True)
+class SegmentationTrackingQuality:
+    """STQ and its two factors, in 0..1.
+
+    Attributes:
+        association: over all true tubes; its mean is AQ.
+        sq: see `vps_ros.evaluation.confusion.ClassConfusion.segmentation_quality`.
+        by_class: class column -> association of its true tubes, where it has any.
+    """
+
+    association: AssociationQuality
+    sq: float
+    by_class: Mapping[int, AssociationQuality]
+
+    @property
+    def aq(self) -> float:
+        return self.association.mean
+
+    @property
+    def stq(self) -> float:
+        return math.sqrt(self.aq * self.sq)
+
+    def to_json(self) -> dict:
+        return {"STQ": known(self.stq), "AQ": known(self.aq), "SQ": known(self.sq)}
+
+    def scores(self) -> tuple[Score, ...]:
+        return (
+            Score("STQ", self.stq, "segmentation and tracking quality, the geometric mean of AQ and SQ"),
+            Score("AQ", self.aq, "association quality: how well one predicted tube covers each true tube", "STQ"),
+            Score("SQ", self.sq, "segmentation quality of STQ: mean IoU of the classes", "STQ"),
+        )
+
+
+class SegmentationTracking(Metric):
+    """STQ of one sequence.
+
+    Raises InputError for an unknown protocol.
+    """
+
+    def __init__(self, classes: Classes, protocol: str = PROTOCOLS[0]) -> None:
+        self._association = Association(classes, protocol)
+        self._confusion = Confusion(classes)
+
+    @classmethod
+    def create(cls, classes: Classes, rules: Protocol) -> SegmentationTracking:
+        return cls(classes, rules.stq)
+
+    def update(self, table: Overlaps) -> None:
+        """Counts the next frame by its overlap table."""
+        self._association.update(table)
+        self._confusion.update(table)
+
+    def extend(self, later: SegmentationTracking) -> None:
+        self._association.extend(later._association)
+        self._confusion.extend(later._confusion)
+
+    def result(self) -> SegmentationTrackingQuality:
+        return self.total([self])
+
+    @classmethod
+    def total(cls, sequences: Sequence[SegmentationTracking]) -> SegmentationTrackingQuality:
+        by_class: dict[int, list[AssociationQuality]] = {}
+        for one in sequences:
+            for column, quality in one._association.by_class().items():
+                by_class.setdefault(column, []).append(quality)
+        return SegmentationTrackingQuality(
+            AssociationQuality.add(one._association.result() for one in sequences),
+            Confusion.total([one._confusion for one in sequences]).segmentation_quality,
+            {column: AssociationQuality.add(parts) for column, parts in by_class.items()},
+        )
 
 
 def _things(classes: Classes, protocol: str) -> NDArray[np.bool_]:
-    """bool [C + 1], which class columns are things by the protocol."""
+    """bool [C + 1]: which class columns are things by the protocol."""
     if protocol == "video-k-net" and classes.are_streets:
         return np.append(np.isin(classes.taxonomy.ids, _STREET_THINGS), False)
     return classes.is_thing

@@ -1,32 +1,52 @@
 """Video Consistency (Miao et al., VSPW: A Large-scale Dataset for Video Scene Parsing in the Wild, CVPR 2021).
 
-VC_n of a window of n consecutive frames: of the pixels whose true class stays the same, the share whose predicted class
-stays the same too. It need not be the right one. VC_n is the mean over all windows of all videos.
+VC_n of a window of n consecutive frames: of the pixels whose true class is constant, the share whose predicted class is
+constant too, right or wrong. VC_n is the mean over all windows of all videos.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.numbers import ONE
+from vps_ros.evaluation.metric import ComparedFrame, Metric, Score
+from vps_ros.evaluation.overlaps import ONE, Classes, known
+from vps_ros.evaluation.protocols import Protocol
 from vps_ros.evaluation.vpq import check_windows
 
 WINDOWS = (8, 16)
 
 
-class VideoConsistency:
-    """VC_n of one sequence. Streaming: update, merge or extend, result.
+class ConsistencyShares(dict[int, float]):
+    """{n: VC_n in 0..1}, NaN where no window was counted."""
 
-    It keeps four maps of each side, however long n is: the first and the last, and how long each pixel kept its class
-    after the one and before the other. `finish` lets go of them.
+    def to_json(self) -> dict:
+        return {"VC": {str(n): known(value) for n, value in self.items()}}
 
-    As in VSPW's own code the window that ends with the last frame of a video is left out, so a video of n frames or
-    fewer counts nothing; void is a class like any other; and a window without any constant true pixel is left out.
+    def scores(self) -> tuple[Score, ...]:
+        return tuple(
+            Score(
+                f"VC{n}",
+                value,
+                f"video consistency: of the pixels whose true class is constant over {n} frames, the share whose "
+                "predicted class is constant",
+            )
+            for n, value in self.items()
+        )
+
+
+class VideoConsistency(Metric):
+    """VC_n of one sequence.
+
+    For ground truth and prediction it keeps four maps, independent of n: the first and the last class map, and for how
+    many frames each pixel kept its class after the first and before the last. `finish` releases them.
+
+    As in the code of VSPW, the window that ends with the last frame of a video is left out, so that a video of n frames
+    or fewer has no window; void is a class like any other; windows without a constant true pixel are left out.
 
     Args:
         windows: the n, 1 to 65,535 frames.
@@ -34,20 +54,39 @@ class VideoConsistency:
     Raises InputError for windows that are not different whole numbers in that range.
     """
 
+    needs_order = True
+    unmeasured = ConsistencyShares().to_json()
+
     def __init__(self, windows: Iterable[int] = WINDOWS) -> None:
         self._windows = check_windows(windows)
         if self._windows[-1] > np.iinfo(np.uint16).max:
-            raise InputError(f"VC: windows of {self._windows[-1]} frames are too long; 65535 are the most")
+            raise InputError(f"VC: windows of {self._windows[-1]} frames are too long; at most 65535 are possible")
         self._shares = dict.fromkeys(self._windows, 0)
         self._counted = dict.fromkeys(self._windows, 0)
         self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
         self._finished = False
 
-    def update(self, gt_semantic: NDArray[np.integer], pred_semantic: NDArray[np.integer]) -> None:
-        """Takes in the next frame: integer [H, W], class ids.
+    @classmethod
+    def create(cls, classes: Classes, rules: Protocol) -> VideoConsistency:
+        return cls()
+
+    def add(self, frame: ComparedFrame) -> None:
+        self.update(frame.gt_semantic, frame.pred_semantic)
+
+    def update(self, gt_semantic: NDArray[np.integer], pred_semantic: NDArray[np.integer]) -> None:  # type: ignore[override]
+        """Counts the next frame: integer [H, W], class ids.
 
         Raises InputError when a size differs from before, or after `merge` or `finish`.
         """
+        self._check_maps(gt_semantic, pred_semantic)
+        self._count_last()
+        self._gt.update(gt_semantic)
+        self._pred.update(pred_semantic)
+
+    def check(self, frame: ComparedFrame) -> None:
+        self._check_maps(frame.gt_semantic, frame.pred_semantic)
+
+    def _check_maps(self, gt_semantic: NDArray[np.integer], pred_semantic: NDArray[np.integer]) -> None:
         self._refuse_finished()
         shape = self._gt.shape or gt_semantic.shape
         if gt_semantic.ndim != 2 or gt_semantic.shape != shape or pred_semantic.shape != shape:
@@ -55,23 +94,20 @@ class VideoConsistency:
                 f"maps of {_size(gt_semantic.shape)} (truth) and {_size(pred_semantic.shape)} (prediction) in a "
                 f"sequence of {_size(shape)}; all maps of a sequence must have one size"
             )
-        self._count_last()
-        self._gt.update(gt_semantic)
-        self._pred.update(pred_semantic)
 
     def extend(self, later: VideoConsistency) -> None:
-        """Adds the part of the same sequence that follows this one; the result is that of one pass."""
+        """Adds the following part of the same sequence; the result is that of one pass."""
         self._refuse_unlike(later)
         self._refuse_finished()
         later._refuse_finished()
         if later._gt.shape and self._gt.shape:
             if later._gt.shape != self._gt.shape:
                 raise InputError(
-                    f"a sequence of {_size(self._gt.shape)} goes on with maps of {_size(later._gt.shape)}; all maps of "
-                    "a sequence must have one size"
+                    f"a sequence of {_size(self._gt.shape)} continues with maps of {_size(later._gt.shape)}; all maps "
+                    "of a sequence must have one size"
                 )
             self._count_last()
-            # The windows across the seam, but for the one that ends with the last frame of all.
+            # Windows that contain frames of both parts, but for the one that ends with the last frame.
             for n in self._windows:
                 for after in range(max(1, n - self._gt.frames), min(n, later._gt.frames)):
                     before = n - after
@@ -81,22 +117,30 @@ class VideoConsistency:
         self._add(later)
 
     def merge(self, other: VideoConsistency) -> None:
-        """Adds other, whole sequences, in any order. This one ends with it: no frame can follow."""
+        """Adds the counts of other sequences, in any order. No frame can follow."""
         self._refuse_unlike(other)
         self.finish()
         self._add(other)
 
     def finish(self) -> None:
-        """Lets go of the maps: no frame follows."""
+        """Releases the maps. No frame can follow."""
         self._finished = True
         self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
 
-    def result(self) -> dict[int, float]:
-        """{n: VC_n in 0..1}, NaN where no window was counted."""
-        return {n: self._shares[n] / (ONE * counted) if counted else math.nan for n, counted in self._counted.items()}
+    def result(self) -> ConsistencyShares:
+        counts = self._counted.items()
+        return ConsistencyShares({n: self._shares[n] / (ONE * count) if count else math.nan for n, count in counts})
+
+    @classmethod
+    def total(cls, sequences: Sequence[VideoConsistency]) -> ConsistencyShares:
+        whole = cls(sequences[0]._windows)
+        for one in sequences:
+            whole._refuse_unlike(one)
+            whole._add(one)
+        return whole.result()
 
     def _count_last(self) -> None:
-        """The windows that end with the last frame count, since a frame follows it."""
+        """Counts the windows that end with the last frame, when a frame follows it."""
         for n in self._windows:
             if self._gt.frames < n:
                 break
@@ -122,11 +166,11 @@ class VideoConsistency:
 
     def _refuse_finished(self) -> None:
         if self._finished:
-            raise InputError("a finished sequence takes no more frames; count the next one by itself")
+            raise InputError("a finished sequence takes no more frames; count the next one on its own")
 
 
 class _Constant:
-    """For how many frames each pixel kept its class, from the first frame on (`lead`) and up to the last (`trail`).
+    """For how many frames each pixel kept its class after the first frame (`lead`) and before the last (`trail`).
 
     Both are counted up to `most`.
     """
@@ -146,7 +190,7 @@ class _Constant:
             self.lead = self.trail = np.ones(semantic.shape, np.min_scalar_type(self._most))
         else:
             same = semantic == self.last
-            # Never in place: until the first change of all, lead and trail are one array.
+            # Not in place: lead and trail may be the same array.
             if self.frames < self._most:
                 self.lead = self.lead + (same & (self.lead == self.frames))
             self.trail = self.trail * same
@@ -155,7 +199,7 @@ class _Constant:
         self.frames += 1
 
     def lasts(self, later: _Constant, before: int, after: int) -> NDArray[np.bool_]:
-        """bool [H, W], which pixels keep their class in the last `before` frames and the `after` first of `later`."""
+        """bool [H, W]: pixels of constant class in the last `before` frames and the first `after` of `later`."""
         return (self.trail >= before) & (self.last == later.first) & (later.lead >= after)
 
     def extend(self, later: _Constant) -> None:
@@ -173,7 +217,7 @@ class _Constant:
         self.frames += later.frames
 
     def _longer(self, run: NDArray, where: NDArray[np.bool_], more: NDArray) -> NDArray[np.integer]:
-        """The runs with `more` added `where` they go on, up to `most`."""
+        """The runs with `more` added at `where`, up to `most`."""
         total = np.minimum(run.astype(np.int64) + np.where(where, more, 0), self._most)
         return total.astype(run.dtype)
 

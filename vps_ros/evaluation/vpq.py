@@ -1,13 +1,13 @@
 """Video Panoptic Quality (Kim et al., Video Panoptic Segmentation, CVPR 2020).
 
-VPQ^n is PQ over windows of n consecutive frames, in which the segments of one class and instance are one tube; a window
-starts at each frame from which the video has n. VPQ is the mean over n.
+VPQ^n is PQ over all windows of n consecutive frames, in which the segments of one class and instance are one tube. VPQ
+is the mean over n.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
@@ -15,20 +15,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.numbers import known, mean_of_known
-from vps_ros.evaluation.overlaps import Classes, Overlaps
-from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match
+from vps_ros.evaluation.metric import Metric, Score
+from vps_ros.evaluation.overlaps import Classes, Overlaps, mean_of_known
+from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match, parts_json
+from vps_ros.evaluation.protocols import Protocol
 
 
 @dataclass(frozen=True)
 class Rules:
-    """Where the protocols differ.
+    """The rules of a benchmark.
 
     Attributes:
-        windows: how many consecutive labelled frames, for each VPQ^n.
-        crowds: a true thing with instance 0 is a crowd, neither matched nor missed; otherwise an instance.
-        absent: a class without any segment counts as 0 in the means, where others leave it out.
-        things: of the 19 street classes, those over which the mean of things is taken; none for the taxonomy's.
+        windows: numbers n of consecutive labelled frames.
+        crowds: a true thing with instance 0 is a crowd, see `match`; otherwise an instance.
+        absent: a class without any segment counts as 0 in the means; otherwise it is left out.
+        things: which of the 19 street classes are things; empty for those of the taxonomy.
     """
 
     windows: tuple[int, ...]
@@ -50,7 +51,7 @@ class VideoPanopticQuality:
     """VPQ; every number in 0..1, NaN where nothing could be measured.
 
     Attributes:
-        windows: frames of a window -> PQ over all such windows. A window longer than every video has no segments.
+        windows: n -> PQ over all windows of n frames; without segments where n is longer than every video.
     """
 
     protocol: str
@@ -58,7 +59,7 @@ class VideoPanopticQuality:
 
     @property
     def all(self) -> float:
-        """Mean over the windows in which something was measured; so too `things` and `stuff`."""
+        """Mean over the windows in which something was measured; the same for `things` and `stuff`."""
         return _mean(w.all for w in self.windows.values())
 
     @property
@@ -75,17 +76,29 @@ class VideoPanopticQuality:
         return np.array([_mean(values) for values in zip(*(w.pq for w in self.windows.values()), strict=True)])
 
     def to_json(self) -> dict:
-        """{window: {"all", "things", "stuff"}}, null where nothing could be measured."""
-        parts = "all", "things", "stuff"
-        return {str(n): {part: known(getattr(w, part)) for part in parts} for n, w in self.windows.items()}
+        return {"VPQ": {str(n): parts_json(one) for n, one in self.windows.items()}, "VPQ_mean": parts_json(self)}
+
+    def scores(self) -> tuple[Score, ...]:
+        return (
+            Score("VPQ", self.all, "video panoptic quality, the mean over its windows"),
+            Score("things", self.things, "VPQ of the classes of things", "VPQ"),
+            Score("stuff", self.stuff, "VPQ of the classes of stuff", "VPQ"),
+            *(
+                Score(f"{n} frame{'s' * (n != 1)}", one.all, f"PQ over windows of {n}", "VPQ")
+                for n, one in self.windows.items()
+            ),
+        )
 
 
-class VideoPanoptic:
-    """Matched and unmatched tubes of all windows of one sequence. Streaming: update, merge or extend, result.
+UNMEASURED = VideoPanopticQuality("", {})
+"""The result of an evaluation without VPQ."""
 
-    Only the tables of the last frames are kept, one less than the longest window has, and as many of the first.
-    Sequences counted apart merge exactly. Parts of one sequence need those frames of each other, and their order:
-    `extend` counts the windows across the seam.
+
+class VideoPanoptic(Metric):
+    """Matched and unmatched tubes of all windows of one sequence.
+
+    With a longest window of n frames, it keeps the tables of the first n - 1 and of the last n - 1 frames, from which
+    `extend` counts the windows that contain frames of both parts.
 
     Args:
         protocol: one of PROTOCOLS.
@@ -93,6 +106,9 @@ class VideoPanoptic:
 
     Raises InputError for an unknown protocol, and for windows that are not different whole numbers above 0.
     """
+
+    needs_order = True
+    unmeasured = {"VPQ": {}, "VPQ_mean": {"all": None, "things": None, "stuff": None}}
 
     def __init__(self, classes: Classes, protocol: str, windows: Iterable[int] | None = None) -> None:
         if protocol not in PROTOCOLS:
@@ -107,8 +123,12 @@ class VideoPanoptic:
         self._tail: deque[Overlaps] = deque(maxlen=self._kept)
         self._merged = False
 
+    @classmethod
+    def create(cls, classes: Classes, rules: Protocol) -> VideoPanoptic:
+        return cls(classes, rules.vpq)
+
     def update(self, frame: Overlaps) -> None:
-        """Takes in the next frame of the sequence by its overlap table."""
+        """Counts the next frame by its overlap table."""
         self._refuse_merged()
         for n, tube in self._ending_with(frame):
             self._counts[n].update(match(self._classes, tube, self._rules.crowds))
@@ -117,31 +137,29 @@ class VideoPanoptic:
         self._tail.append(frame)
 
     def merge(self, other: VideoPanoptic) -> None:
-        """Adds other, whole sequences, in any order. This one ends with it: no frame can follow."""
+        """Adds the counts of other sequences, in any order. No frame can follow."""
         self._refuse_unlike(other)
         self._merged = True
         self._head, self._tail = [], deque()
         for n, counts in self._counts.items():
-            counts.merge(other._counts[n])
+            counts.extend(other._counts[n])
 
     def extend(self, later: VideoPanoptic) -> None:
-        """Adds the part of the same sequence that follows this one; the result is that of one pass."""
+        """Adds the following part of the same sequence; the result is that of one pass."""
         self._refuse_unlike(later)
         self._refuse_merged()
         later._refuse_merged()
-        # The later part's first frames end the windows across the seam, and its own windows are counted already.
-        own = {n: PanopticCounts(self._classes) for n in self._windows}
+        # Windows that contain frames of both parts; `later` has counted its own.
         for passed, frame in enumerate(later._head):
             for n, tube in self._ending_with(frame):
                 if n > passed + 1:
-                    own[n].update(match(self._classes, tube, self._rules.crowds))
+                    self._counts[n].update(match(self._classes, tube, self._rules.crowds))
             self._tail.append(frame)
             if len(self._head) < self._kept:
                 self._head.append(frame)
         self._tail.extend(later._tail if len(later._tail) == self._kept else ())
         for n, counts in self._counts.items():
-            counts.merge(own[n])
-            counts.merge(later._counts[n])
+            counts.extend(later._counts[n])
 
     def result(self) -> VideoPanopticQuality:
         windows = {n: counts.result() for n, counts in self._counts.items()}
@@ -152,8 +170,16 @@ class VideoPanoptic:
             windows = {n: replace(quality, is_thing=is_thing) for n, quality in windows.items()}
         return VideoPanopticQuality(self._protocol, windows)
 
+    @classmethod
+    def total(cls, sequences: Sequence[VideoPanoptic]) -> VideoPanopticQuality:
+        first = sequences[0]
+        whole = cls(first._classes, first._protocol, first._windows)
+        for one in sequences:
+            whole.merge(one)
+        return whole.result()
+
     def _ending_with(self, frame: Overlaps) -> Iterator[tuple[int, Overlaps]]:
-        """The windows whose last frame this is: how many frames, and the table of their tubes."""
+        """(n, table of the tubes) of each window that ends with this frame."""
         tube, frames = frame, 1
         before = reversed(self._tail)
         for n in self._windows:
@@ -169,11 +195,11 @@ class VideoPanoptic:
 
     def _refuse_merged(self) -> None:
         if self._merged:
-            raise InputError("VPQ of several sequences takes no more frames; count the next sequence by itself")
+            raise InputError("VPQ of several sequences takes no more frames; count the next sequence on its own")
 
 
 def check_windows(windows: Iterable[int]) -> tuple[int, ...]:
-    """The windows in rising order; raises InputError unless they are different whole numbers above 0."""
+    """The windows in ascending order; raises InputError unless they are different whole numbers above 0."""
     windows = tuple(windows)
     if not windows or len(set(windows)) < len(windows) or any(type(n) is not int or n < 1 for n in windows):
         raise InputError(f"windows {windows}: name one or more different whole numbers of frames, 1 or more")

@@ -1,1 +1,1 @@
-"""The parts of the evaluation page; `vps_ros.evaluation.report` puts them together."""
+"""The parts of the HTML report; `vps_ros.evaluation.report` assembles them."""

@@ -1,73 +1,68 @@
-"""Confusion of classes as a map of shades."""
+"""The confusion of classes as a table of shades."""
 
 from __future__ import annotations
 
 import math
-from html import escape
 
 import numpy as np
+from markupsafe import Markup
 
-from vps_ros.evaluation.page.markup import hexadecimal, percent, table
+from vps_ros.evaluation.page.markup import Cell, Table, macro, percent
 from vps_ros.evaluation.results import Report
 
-WRITTEN = 24
-"""Up to so many columns there is room for numbers."""
-_NAMED = 5
-"""Confusions that are told in words."""
-_WORTH = 0.005
+MAX_NUMBERED_COLUMNS = 24
+"""A table with more columns has shades without numbers."""
+_LISTED = 5
+"""Most frequent confusions that are listed above the table."""
+_MIN_SHARE = 0.005
 
 MEANING = (
-    "Of all pixels of a true class (row), the percent that is predicted as each class (column). "
-    "On the diagonal is what is right. The shade goes with the root of the share, so that rare confusions show."
+    "Of all pixels of a true class (row), the percent that is predicted as each class (column); correct pixels are on "
+    "the diagonal. The shade is proportional to the square root of the share, so that rare confusions are visible."
 )
 
 
-def confusion_map(report: Report) -> str:
-    """Rows of the true classes that occur, columns of what is predicted for them; nothing without a labelled pixel."""
+def confusion_map(report: Report) -> Markup | str:
+    """Rows of the true classes that occur, columns of the classes predicted for them; empty without labelled pixels."""
     names, colors = [*report.classes, "void"], [*(c.color for c in report.classes.values()), (0, 0, 0)]
     labelled = report.confusion[:-1]
-    rows = np.flatnonzero(labelled.sum(1))
-    # The diagonal is kept, so that a class which is never found still has a place for what is right.
-    columns = sorted({*rows.tolist(), *np.flatnonzero(labelled.sum(0)).tolist()})
-    if not len(rows):
-        return ""
     totals = labelled.sum(1)
-    dense = len(columns) > WRITTEN
-    head = ["<th scope=col class=corner>true ↓ predicted →</th>"]
-    head += [f"<th scope=col class=column><span>{_named(names[c], colors[c])}</span></th>" for c in columns]
+    rows = np.flatnonzero(totals).tolist()
+    # Each row has a column for its diagonal, even if the class is never predicted.
+    columns = sorted({*rows, *np.flatnonzero(labelled.sum(0)).tolist()})
+    if not rows:
+        return ""
+    numbered = len(columns) <= MAX_NUMBERED_COLUMNS
+    head = [Cell("true ↓ predicted →", "corner"), *(Cell(names[c], "column", color=colors[c]) for c in columns)]
     body = [
-        f"<th scope=row class=name>{_named(names[r], colors[r])}</th>"
-        + "".join(_cell(labelled[r, c], totals[r], names[r], names[c], not dense) for c in columns)
+        [
+            Cell(names[r], color=colors[r]),
+            *(_cell(labelled[r, c], totals[r], names[r], names[c], numbered) for c in columns),
+        ]
         for r in rows
     ]
-    return _in_words(report, names) + table(head, body, kind="confusion dense" if dense else "confusion")
+    table = Table(head, body, kind="confusion" if numbered else "confusion dense")
+    return macro("confused", _most_frequent(report, names)) + macro("table", table)
 
 
-def _in_words(report: Report, names: list[str]) -> str:
-    """The confusions of the largest share of a true class."""
+def _most_frequent(report: Report, names: list[str]) -> list[tuple[str, str, float]]:
+    """(true class, predicted class, share of the true class) of the largest shares."""
     totals = report.confusion[:-1].sum(1, keepdims=True)
     shares = report.confusion[:-1] / np.maximum(totals, 1)
     np.fill_diagonal(shares, 0)
-    order = np.argsort(-shares, axis=None, kind="stable")[:_NAMED]
+    order = np.argsort(-shares, axis=None, kind="stable")[:_LISTED]
     pairs = [divmod(int(i), shares.shape[1]) for i in order]
-    told = [
-        f"<b>{escape(names[r])}</b> as <b>{escape(names[c])}</b> ({percent(shares[r, c])})"
-        for r, c in pairs
-        if shares[r, c] >= _WORTH
-    ]
-    return f"<p>Most often taken for another: {', '.join(told)}.</p>" if told else ""
+    return [(names[r], names[c], float(shares[r, c])) for r, c in pairs if shares[r, c] >= _MIN_SHARE]
 
 
-def _cell(pixels: int, total: int, truth: str, predicted: str, written: bool) -> str:
-    right = truth == predicted
+def _cell(pixels: int, total: int, truth: str, predicted: str, numbered: bool) -> Cell:
+    correct = truth == predicted
     if not pixels:
-        return "<td class=hit></td>" if right else "<td></td>"
+        return Cell(kind="hit" if correct else "")
     share = pixels / total
-    words = f"{truth} as {predicted}: {percent(share)} % of {total:,} pixels"
-    number = f"{100 * share:.0f}" if written and share >= _WORTH else ""
-    kind = "hit" if right else "miss"
-    return f"<td class={kind} style='--v:{math.sqrt(share):.2f}' title='{escape(words)}'>{number}</td>"
-
-
-def _named(name: str, color: tuple[int, int, int]) -> str:
-    return f"<i class=sample style='background:{hexadecimal(color)}'></i>{escape(name)}"
+    return Cell(
+        f"{100 * share:.0f}" if numbered and share >= _MIN_SHARE else "",
+        "hit" if correct else "miss",
+        f"{truth} as {predicted}: {percent(share)} % of {total:,} pixels",
+        f"--v:{math.sqrt(share):.2f}",
+    )

@@ -1,17 +1,54 @@
-"""Small pieces of HTML that every part of the page uses."""
+"""Numbers as text, tables as data, and the templates that make HTML of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from html import escape
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from vps_ros.drawing.palette import Color
+from vps_ros.evaluation.metric import Score
 
 UNKNOWN = "–"
-TALL = 30
-"""A table of more rows scrolls in a window of its own, so that the reader gets past it."""
+_COLORS, _DASHES = 6, 3
+"""Series that the style sheet tells apart by colour, and series of one colour by their dashes."""
+
+
+class Cell(NamedTuple):
+    """One cell of a table; `text` is escaped unless it is Markup.
+
+    Attributes:
+        kind, style: CSS class and properties.
+        title: shown when the pointer rests on the cell.
+        color: of a sample beside the text.
+        best: printed in bold.
+    """
+
+    text: object = ""
+    kind: str = ""
+    title: str = ""
+    style: str = ""
+    color: Color | None = None
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of a table; the first of each row and of the foot is the row's name. `kind`: CSS classes."""
+
+    head: Sequence[Cell]
+    rows: Sequence[Sequence[Cell]]
+    foot: Sequence[Cell] = ()
+    kind: str = ""
 
 
 def percent(value: float) -> str:
-    """A share as a number of percent, without the sign: 0.5 is 50.0. A dash for NaN."""
+    """A share in percent without the sign: 0.5 is 50.0. A dash for NaN."""
     return UNKNOWN if value != value else f"{100 * value:.1f}".replace("-", "−")
 
 
@@ -20,54 +57,57 @@ def plural(number: int, noun: str, several: str = "") -> str:
     return f"{number:,} {noun if number == 1 else several or noun + 's'}"
 
 
-def section(anchor: str, heading: str, meaning: str, body: str) -> str:
-    """A part of the page with a heading, and a sentence (HTML) on how to read it."""
-    words = f"<p>{meaning}</p>" if meaning else ""
-    return f"<section id='{anchor}'><h2>{escape(heading)}</h2>{words}{body}</section>"
+def score_text(score: Score) -> str:
+    """In percent, or the count; a dash for NaN."""
+    if not score.is_count:
+        return percent(score.value)
+    return UNKNOWN if score.value != score.value else f"{score.value:,.0f}"
 
 
-def table(head: Iterable[str], rows: Iterable[str], foot: str = "", kind: str = "") -> str:
-    """A table that scrolls by itself where it is wider than the page; `rows` and `foot` are cells."""
-    rows = tuple(rows)
-    window = "scroll tall" if len(rows) > TALL else "scroll"
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
-    end = f"<tfoot><tr>{foot}</tr></tfoot>" if foot else ""
-    return (
-        f"<div class='{window}' tabindex='0'><table class='{kind}'><thead><tr>{''.join(head)}</tr></thead>"
-        f"<tbody>{body}</tbody>{end}</table></div>"
-    )
-
-
-def heads(names: Iterable[str], meanings: Mapping[str, str] | None = None) -> list[str]:
-    """Cells of a head; a meaning is shown where the pointer rests."""
-    meanings = meanings or {}
-    kinds = {"kind": " class=kind"}
-    return [f"<th scope=col{kinds.get(name, '')}{_title(meanings.get(name, ''))}>{escape(name)}</th>" for name in names]
-
-
-def name_cell(name: str, color: tuple[int, int, int] | None = None, kind: str = "name", meaning: str = "") -> str:
-    """The head of a row, with a sample of its colour."""
-    sample = f"<i class=sample style='background:{hexadecimal(color)}'></i>" if color else ""
-    return f"<th scope=row class='{kind}'{_title(meaning)}>{sample}{escape(name)}</th>"
-
-
-def cells(*values: object) -> str:
-    return "".join(f"<td>{value}</td>" for value in values)
-
-
-def bar(value: float, best: bool = False) -> str:
+def bar(value: float, best: bool = False) -> Cell:
     """A share as a number over a bar of its length."""
     share = 0.0 if value != value else min(max(value, 0.0), 1.0)
-    return f"<td class=bar style='--share:{share:.3f}'>{strong(percent(value), best)}</td>"
+    return Cell(percent(value), "bar", style=f"--share:{share:.3f}", best=best)
 
 
-def strong(text: str, best: bool) -> str:
-    return f"<b>{text}</b>" if best else text
+def heads(names: Iterable[str], meanings: Mapping[str, str] | None = None) -> list[Cell]:
+    """Cells of a head; a name with a meaning shows it when the pointer rests on it."""
+    meanings = meanings or {}
+    return [Cell(name, "kind" if name == "kind" else "", meanings.get(name, "")) for name in names]
 
 
-def hexadecimal(color: tuple[int, int, int]) -> str:
+def cells(*values: object) -> list[Cell]:
+    return [Cell(value) for value in values]
+
+
+def series(number: int) -> str:
+    """The CSS classes of the curve of this number, and of its entry in a legend."""
+    return f"s{number % _COLORS} d{number // _COLORS % _DASHES}"
+
+
+def hexadecimal(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _title(words: str) -> str:
-    return f' title="{escape(words)}"' if words else ""
+def macro(name: str, *arguments: Any, **named: Any) -> Markup:
+    """HTML of a macro in templates/macros.html."""
+    return getattr(_environment().get_template("macros.html").module, name)(*arguments, **named)
+
+
+def render_page(**context: Any) -> str:
+    """The HTML of templates/page.html."""
+    return _environment().get_template("page.html").render(**context)
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        auto_reload=False,
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "hexadecimal": hexadecimal}
+    return environment

@@ -19,8 +19,7 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.ablation import sources
-from vps_ros.ablation.shelf import Shelf
-from vps_ros.ablation.sources import CLASSES, Shot
+from vps_ros.ablation.sources import CLASSES, SegmentedFrame
 from vps_ros.errors import InputError
 from vps_ros.evaluation.overlaps import Overlaps
 from vps_ros.files import refuse_existing
@@ -93,7 +92,7 @@ class Teacher(Hierarchical):
         return matched(m, k, np.ones(len(m)), AssociatedBy.MEMORY)
 
 
-def lessons(shots: Iterable[Shot]) -> list[Lesson]:
+def lessons(shots: Iterable[SegmentedFrame]) -> list[Lesson]:
     """Of the frames of one drive."""
     teacher = Teacher()
     for shot in shots:
@@ -309,5 +308,5 @@ def _lessons(job: tuple[JudgeRecipe, str, int]) -> dict[str, list[Lesson]]:
     recipe, scenario, seed = job
     cv2.setNumThreads(1)
     drive = sources.Drive(scenario, seed, recipe.frames, recipe.size)
-    shelf = Shelf(recipe.folder)
-    return {masks: lessons(sources.load(shelf, drive, masks, recipe.model)) for masks in recipe.masks}
+    cache = sources.ArrayCache(recipe.folder)
+    return {masks: lessons(sources.load(cache, drive, masks, recipe.model)) for masks in recipe.masks}

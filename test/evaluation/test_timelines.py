@@ -1,4 +1,4 @@
-"""Life lines of true things: answers worked out by hand, and what must hold of any video."""
+"""Timelines of true things: answers worked out by hand, and what must hold of any video."""
 
 from collections import Counter
 
@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.lifelines import LifeLine, LifeLines, Span
 from vps_ros.evaluation.overlaps import Classes, overlaps
+from vps_ros.evaluation.timelines import Span, Timeline, Timelines
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 
 ROAD, PERSON, CAR, VOID = 0, 11, 13, 255
@@ -24,7 +24,7 @@ def table(gt, pred):
 
 
 def lines(*frames):
-    counted = LifeLines(CLASSES)
+    counted = Timelines(CLASSES)
     for gt, pred in frames:
         counted.update(table(gt, pred))
     return counted
@@ -36,15 +36,15 @@ def car(*instances):
 
 def test_one_track_all_along_is_one_span():
     (line,) = lines(*[(car(3), car(8))] * 5).result()
-    assert line == LifeLine("car", 3, (Span(0, 4, 8),))
-    assert (line.first, line.last, line.seen, line.missed, line.switches) == (0, 4, 5, 0, 0)
+    assert line == Timeline("car", 3, (Span(0, 4, 8),))
+    assert (line.first, line.last, line.visible, line.missed, line.switches) == (0, 4, 5, 0, 0)
 
 
 def test_a_switch_is_counted_where_the_track_is_another_than_the_last():
     tracks = [car(5), car(5), EMPTY, car(6), car(5)]
     (line,) = lines(*[(car(1), pred) for pred in tracks]).result()
     assert line.spans == (Span(0, 1, 5), Span(2, 2, None), Span(3, 3, 6), Span(4, 4, 5))
-    assert (line.seen, line.missed, line.switches, line.switched) == (5, 1, 2, (3, 4))
+    assert (line.visible, line.missed, line.switches, line.switch_frames) == (5, 1, 2, (3, 4))
 
 
 def test_missing_a_thing_between_two_frames_of_one_track_is_no_switch():
@@ -57,7 +57,7 @@ def test_frames_without_the_thing_are_a_gap():
     gone = EMPTY, EMPTY
     (line,) = lines(gone, (car(1), car(5)), gone, gone, (car(1), car(5)), (car(1), car(6)), gone).result()
     assert line.spans == (Span(1, 1, 5), Span(4, 4, 5), Span(5, 5, 6))
-    assert (line.first, line.last, line.seen, line.missed, line.switched) == (1, 5, 3, 0, (5,))
+    assert (line.first, line.last, line.visible, line.missed, line.switch_frames) == (1, 5, 3, 0, (5,))
 
 
 def test_another_class_is_no_match():
@@ -69,7 +69,7 @@ def test_another_class_is_no_match():
 
 def test_a_class_that_the_truth_changes_begins_another_line():
     both = lines((car(1), car(1)), ([(PERSON, 1)], [(PERSON, 1)])).result()
-    assert both == (LifeLine("person", 1, (Span(1, 1, 1),)), LifeLine("car", 1, (Span(0, 0, 1),)))
+    assert both == (Timeline("person", 1, (Span(1, 1, 1),)), Timeline("car", 1, (Span(0, 0, 1),)))
 
 
 def test_crowds_and_stuff_have_no_line():
@@ -101,12 +101,12 @@ def test_two_things_that_swap_their_tracks():
 def test_ids_at_the_end_of_their_range():
     most = 2**32 - 1
     (line,) = lines((car(most), car(most))).result()
-    assert line == LifeLine("car", most, (Span(0, 0, most),))
+    assert line == Timeline("car", most, (Span(0, 0, most),))
 
 
 def test_nothing_is_kept_of_frames_in_which_nothing_changes():
     frame = table(car(1, 2, 3), car(1, 1, 9))
-    short, long = LifeLines(CLASSES), LifeLines(CLASSES)
+    short, long = Timelines(CLASSES), Timelines(CLASSES)
     for counted, frames in (short, 3), (long, 3000):
         for _ in range(frames):
             counted.update(frame)
@@ -115,12 +115,12 @@ def test_nothing_is_kept_of_frames_in_which_nothing_changes():
 
 
 def test_no_frame_at_all():
-    assert LifeLines(CLASSES).result() == ()
+    assert Timelines(CLASSES).result() == ()
 
 
 def test_parts_by_different_taxonomies_are_refused():
     with pytest.raises(InputError, match="taxonomies"):
-        lines().merge(LifeLines(Classes(KITTI_STEP)))
+        lines().extend(Timelines(Classes(KITTI_STEP)))
 
 
 segments = st.sampled_from([(ROAD, 0), (CAR, 1), (CAR, 2), (PERSON, 1), (CAR, 0), (VOID, 0)])
@@ -139,7 +139,7 @@ def test_merging_in_any_split_is_one_pass(video, data):
     parts = [lines(*video[a:b]) for a, b in zip([0, *cuts], [*cuts, len(video)], strict=True)]
     joined = parts[0]
     for part in parts[1:]:
-        joined.merge(part)
+        joined.extend(part)
     assert joined.result() == whole.result()
     # It goes on from there as one that saw every frame, and its parts are what they were.
     joined.update(table(*video[-1]))
@@ -187,5 +187,5 @@ def test_switches_are_those_of_trackeval(video):
     quality = identity.result()
     found = lines(*video).result()
     assert sum(line.switches for line in found) == quality.switches
-    assert sum(line.seen - line.missed for line in found) == quality.counts["CLEAR"]["CLR_TP"]
+    assert sum(line.visible - line.missed for line in found) == quality.counts["CLEAR"]["CLR_TP"]
     assert sum(line.missed for line in found) == quality.counts["CLEAR"]["CLR_FN"]

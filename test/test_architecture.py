@@ -36,7 +36,7 @@ ALLOWED = {
     "drawing": BASE,
     "datasets": BASE,
     "evaluation": BASE | {"datasets", "drawing"},
-    "offline": BASE | {"config", "trackers", "datasets", "recording"},
+    "offline": BASE | {"config", "trackers", "datasets", "online", "recording"},
     "ablation": BASE | {"config", "trackers", "segmenters", "datasets", "evaluation"},
     "recording": BASE | {"online", "messages"},
     "live": BASE | {"config", "online", "messages", "drawing"},

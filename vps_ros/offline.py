@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from vps_ros.datasets.track_inputs import Embeddings, FrameFiles, load_embedding
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Track
 from vps_ros.label_maps import look_up
+from vps_ros.online import StageTimer
 from vps_ros.recording.image_files import read_image, stamp_of, to_rgb
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
@@ -106,23 +106,20 @@ class _Sequence:
 
     def step(self, loaded: LoadedFrame) -> TrackedMap:
         self._check(loaded)
-        began = perf_counter()
+        timer = StageTimer()
         frame = Frame(loaded.image, stamp_of(self._count, self._hz))
         self._count += 1
         segments = segments_of(loaded.semantic, loaded.instance, self._taxonomy, loaded.files.map)
         segments = self._with_embeddings(frame, segments, loaded.embeddings)
-        segmented = perf_counter()
+        timer.end("segment")
         try:
             tracks = self._tracker.step(frame, segments.segmentation)
         except InputError as error:
             raise InputError(f"{loaded.files.map}: {error}") from None
-        tracked = perf_counter()
+        timer.end("track")
         instance = _instance_map(segments, tracks, loaded.files)
-        times = {
-            "segment": (segmented - began) * 1e3,
-            **self._tracker.milliseconds,
-            "other": (perf_counter() - tracked) * 1e3,
-        }
+        timer.end("other")
+        times = timer.milliseconds | self._tracker.milliseconds
         return TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, times)
 
     def _check(self, loaded: LoadedFrame) -> None:

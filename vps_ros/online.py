@@ -81,24 +81,20 @@ class OnlinePanoptic:
         Raises DroppedFrame when the image or the output of the network cannot be used; the tracks are kept.
         Raises InputError when the stamp is not an int, or a function used as segmenter returns a wrong value.
         """
-        began = perf_counter()
+        timer = StageTimer()
         _check(frame)
         if self._sequence.starts(frame):
             self._clear()
-        ready = perf_counter()
+        timer.end("other")
         segmentation = self.segmenter(frame.image)
-        segmented = perf_counter()
         if segmentation.embeddings is None and self.tracker.needs_embeddings:
             segmentation = with_appearance(frame, segmentation)
+        timer.end("segment")
         tracks = self.tracker.step(frame, segmentation)
-        tracked = perf_counter()
+        timer.end("track")
         segments = describe_segments(segmentation, tracks)
         ids = segment_id_map(segmentation, segments)
-        times = {
-            "segment": (segmented - ready) * 1e3,
-            **self.tracker.milliseconds,
-            "other": (perf_counter() - tracked + ready - began) * 1e3,
-        }
+        timer.end("other")
         return PanopticFrame(
             frame.stamp,
             frame.frame_id,
@@ -108,7 +104,7 @@ class OnlinePanoptic:
             tracks,
             self.taxonomy,
             segmentation.embeddings,
-            times,
+            timer.milliseconds | self.tracker.milliseconds,
         )
 
     def reset(self) -> None:
@@ -181,6 +177,24 @@ class SequenceMonitor:
         if not self._intervals:
             return float("inf")
         return (self._tau + 1) * median(self._intervals)
+
+
+class StageTimer:
+    """Times of the stages of a step.
+
+    Attributes:
+        milliseconds: by stage. Merge those of the tracker over them, which divide `track` into `flow` and `track`.
+    """
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._start = perf_counter()
+
+    def end(self, stage: str) -> None:
+        """Adds the time since the end of the previous stage to this one."""
+        now = perf_counter()
+        self.milliseconds[stage] = self.milliseconds.get(stage, 0.0) + (now - self._start) * 1e3
+        self._start = now
 
 
 def describe_segments(segmentation: Segmentation, tracks: tuple[Track, ...]) -> tuple[Segment, ...]:

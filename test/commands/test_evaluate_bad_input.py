@@ -77,7 +77,7 @@ def test_frames_without_truth(name, tmp_path, refused):
         assert evaluate(data, root, "--json", root / "f.json") == 0
         assert json.loads((root / "f.json").read_text())["frames"] == 3, "what is not labelled counts nowhere"
         return
-    refused(data, f"no ground truth for 1 frame(s): {data.video}/{data.names[1]}; take their predictions away, or pass")
+    refused(data, f"no ground truth for 1 frame(s): {data.video}/{data.names[1]}; remove their predictions, or pass")
     assert evaluate(data, root, "--allow-missing", "--json", root / "f.json") == 0
     figures = json.loads((root / "f.json").read_text())
     assert (figures["frames"], figures["mIoU"], figures["PQ"]["all"]) == (4, 1, 1), "what lies on void is forgiven"
@@ -226,7 +226,7 @@ def test_json_that_is_cut_off(name, tmp_path, refused):
     root = data.build(tmp_path)
     path = root / "pred/pred.json"
     path.write_text(path.read_text()[:-9])
-    refused(data, "pred.json: is not whole JSON")
+    refused(data, "pred.json: is not complete JSON")
     path.unlink()
     refused(
         data, "expected panomasks" if data.form == "vipseg" else "pred.json: no such file; predictions are pred.json"

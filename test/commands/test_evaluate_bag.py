@@ -134,7 +134,7 @@ def test_truth_without_names_has_the_ids_of_the_prediction(bags, tmp_path, capsy
         for i, maps in TRUTH.items():
             labels.ids(i, *maps, topic="/annotations")
     assert figures(tmp_path, tmp_path / "gt.mcap", bags[1])["AQ"] == figures(tmp_path, *bags)["AQ"]
-    assert "/annotations: names no classes; its ids are taken for those of cityscapes" in capsys.readouterr().err
+    assert "/annotations: names no classes; its ids are read as those of cityscapes" in capsys.readouterr().err
     assert evaluate(tmp_path / "gt.mcap", tmp_path / "gt.mcap", "--pred-topic", "/annotations") == 2
     assert "names its classes; choose theirs with --taxonomy" in complaint(capsys)
     same = "--pred-topic", "/annotations", "--taxonomy", "kitti-step"
@@ -181,7 +181,7 @@ def test_cameras_are_sequences_of_their_own(tmp_path, capsys):
     found = figures(tmp_path, tmp_path / "both", tmp_path / "both")
     assert list(found["per_sequence"]) == ["front", "rear"]
     assert (found["tubes"], found["STQ"], found["frames"]) == (2, 1, 6)
-    assert "/vps/roof/panoptic is of a camera without ground truth and is left out" in capsys.readouterr().err
+    assert "/vps/roof/panoptic belongs to a camera without ground truth and is left out" in capsys.readouterr().err
     one = figures(tmp_path, tmp_path / "both", tmp_path / "both", "--gt-topic", f"{GT}/rear/panoptic_ids")
     assert list(one["per_sequence"]) == ["rear"]
     assert evaluate(tmp_path / "both", tmp_path / "both", "--pred-topic", "/vps/roof/panoptic") == 2

@@ -140,7 +140,7 @@ def another(folder):
 
 TOO_LARGE = {"size": [4, 11], "counts": [44]}
 BAD = {
-    "cut off": (cut, "mine/results.json: is not whole JSON"),
+    "cut off": (cut, "mine/results.json: is not complete JSON"),
     "missing": (lambda f: (f / "mine/results.json").unlink(), "mine/results.json: no such file"),
     "truth missing": (lambda f: (f / "gt/valid.json").unlink(), "holds no truth of split 'valid'"),
     "another data set": (another, "categories are those of no known edition"),

@@ -191,11 +191,11 @@ def test_outputs_that_exist(folders, capsys):
     for inside in ("images", "maps", "."):
         (folders / inside / "track.json").write_text("{}")
         assert track(folders, "--force", out=inside) == 2
-        assert "holds the input" in complaint(capsys)
+        assert "contains the input" in complaint(capsys)
     (folders / "letters").mkdir()
     (folders / "letters/precious.txt").write_text("precious")
     assert track(folders, "--force", out="letters") == 2
-    assert "a folder of something else" in complaint(capsys)
+    assert "is a folder with other content" in complaint(capsys)
     (folders / "f.json").write_text("old")
     assert track(folders, "--json", folders / "f.json", out="new") == 2
     assert "f.json: exists" in complaint(capsys)

@@ -51,12 +51,11 @@ class _Side:
 class BagPairs:
     """The frames of two recordings, in the order of their stamps, camera after camera.
 
-    They are read anew, one after the other, each time this is iterated over; their length costs no memory but that of
-    their stamps.
+    Each iteration reads the recordings again; only the stamps are kept in memory.
 
     Attributes:
         taxonomy: the classes that are compared.
-        absent: frames that one side lacks.
+        absent: number of frames that are missing on one side.
     """
 
     def __init__(self, cameras: Mapping[str, tuple[_Side, _Side]], taxonomy: Taxonomy) -> None:
@@ -89,25 +88,25 @@ def open_bags(
     taxonomy: Taxonomy | None = None,
     allow_missing: bool = False,
 ) -> Iterator[BagPairs]:
-    """The labels of two recordings while they are open; says on stderr what was lost, and what one side lacks.
+    """Opens the labels of two recordings; warns of lost messages and missing frames.
 
     Args:
         gt: .mcap or .db3 file, or rosbag2 folder.
         pred: likewise; may be the same recording.
-        gt_topic: image topic of labels, where there are several.
+        gt_topic: image topic of labels, if there are several.
         pred_topic: likewise.
-        taxonomy: take this one; otherwise that of the messages.
-        allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
+        taxonomy: use this one; otherwise that of the messages.
+        allow_missing: a frame that is missing on one side is void there; otherwise it is an error.
 
     Raises:
-        InputError: as `vps_ros.recording.labels` and `label_classes`, or frames are missing on either
-            side, or the two have none in common.
+        InputError: as the readers of labels in `vps_ros.recording`, or frames are missing on one side, or no stamp is
+            in both recordings.
     """
     with ExitStack() as stack:
         bags = of_gt, of_pred = stack.enter_context(Bag(gt)), stack.enter_context(Bag(pred))
         cameras, spare = pair_label_topics(of_gt, of_pred, gt_topic, pred_topic)
         for topic in spare:
-            warn(f"{pred}: {topic.image} is of a camera without ground truth and is left out")
+            warn(f"{pred}: {topic.image} belongs to a camera without ground truth and is left out")
         indexes = {c: (index_labels(of_gt, t), index_labels(of_pred, p)) for c, (t, p) in cameras.items()}
         for both in indexes.values():
             _check_stamps(bags, both, allow_missing)
@@ -124,7 +123,7 @@ def open_bags(
         }
         for where, named in ((ours.where, ours.names), (theirs.where, theirs.names)):
             if not named:
-                warn(f"{where}: names no classes; its ids are taken for those of {common.name}")
+                warn(f"{where}: names no classes; its ids are read as those of {common.name}")
         yield BagPairs(sides, common)
         for loss in dict.fromkeys(str(loss) for bag in bags for loss in bag.losses):
             warn(loss)
@@ -143,7 +142,7 @@ def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelIndex, LabelIndex], al
             f"{pred.names.where}: no stamp in common with {gt.names.where} ({_span(pred)} here, {_span(gt)} there); "
             f"frames are matched by the stamps of their headers{lost}"
         )
-    for first, second, remedy in ((gt, pred, "predict them"), (pred, gt, "take their predictions away")):
+    for first, second, remedy in ((gt, pred, "predict them"), (pred, gt, "remove their predictions")):
         absent = np.setdiff1d(first.stamps, second.stamps)
         what = f"{second.names.where}: no {'prediction' if second is pred else 'ground truth'} for"
         _missing(absent, what, remedy, allow_missing, lost)
@@ -164,7 +163,7 @@ def _span(index: LabelIndex) -> str:
 
 
 def _together(sides: list[ClassNames]) -> ClassNames:
-    """What the cameras of one recording say, which one node names alike."""
+    """The class names of all cameras of one recording; they come from one node and agree."""
     names = {i: name for side in sides for i, name in side.names.items()}
     things = {i: thing for side in sides for i, thing in side.things.items()}
     return ClassNames(sides[0].where, next((s.taxonomy for s in sides if s.taxonomy), ""), names, things)

@@ -1,4 +1,4 @@
-"""`vps-ros track`: identities for somebody else's per-frame panoptic maps."""
+"""`vps-ros track`: identities for per-frame panoptic maps of any segmenter."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from vps_ros.recording.replay import Summary
 from vps_ros.taxonomy import KITTI_STEP, TAXONOMIES, Taxonomy
 
 DESCRIPTION = """\
-Give lasting identities to the objects of panoptic maps that were made frame by frame, by whatever segmenter.
+Give the objects of per-frame panoptic maps identities that are constant over time. The maps may be of any segmenter.
 Reads SEGMENTATION/SEQUENCE/FRAME.png and IMAGES/SEQUENCE/FRAME.png (or .jpg), writes OUT/SEQUENCE/FRAME.png.
 
-kitti-step: 8-bit RGB PNG, R the class (255 void), G * 256 + B the instance. Instances tell the objects of one frame
-apart and mean nothing from frame to frame; in the output the same object has the same instance throughout its
-sequence, from 1 on in each. A thing with instance 0 is KITTI-STEP's crowd, objects that were not told apart: it is
-written as it came and not tracked. Void stays void; what is stuff has instance 0."""
+kitti-step: 8-bit RGB PNG, R the class (255 void), G * 256 + B the instance. In the input, instances separate the
+objects of one frame and have no meaning in other frames. In the output, an object has the same instance in all frames
+of its sequence, from 1. A thing with instance 0 is a crowd, several objects that are not separated: it is written
+unchanged and not tracked. Void stays void. Stuff has instance 0."""
 EXAMPLES = [
     "vps-ros track --images kitti/image_02 --segmentation maps/ -o tracked/",
     "vps-ros track --images images/ --segmentation maps/ --embeddings vectors/ -o tracked/ --json figures.json",
@@ -37,9 +37,9 @@ EXAMPLES = [
 FORMATS = {"kitti-step": KITTI_STEP}
 """Format -> the taxonomy of its benchmark."""
 MARKER = "track.json"
-"""File in the output folder that says how it was made, and that it may be replaced."""
-_MOST_THREADS = 4
-"""The tracker takes one frame after the other: more threads would only hold more frames."""
+"""File in the output folder with the tracker and its input; a folder with this file may be replaced."""
+_MAX_THREADS = 4
+"""The tracker processes one frame at a time: more threads would only keep more frames in memory."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--embeddings",
         metavar="DIR",
         help="appearance of the segments: SEQUENCE/FRAME.npz with ids [K] (class * 65536 + instance) and embeddings "
-        "[K, D]; without it, the colours of the image tell objects apart",
+        "[K, D]; without it, colour histograms of the image are used",
     )
     parser.add_argument(
         "--taxonomy",
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="N",
-        help=f"threads that read and write; 0 takes one for each core, {_MOST_THREADS} at most (default)",
+        help=f"threads that read and write; 0 takes one for each core, {_MAX_THREADS} at most (default)",
     )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_parameter_flags(parser)
@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     check_hz(args.hz)
     if args.jobs < 0:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
-    jobs = args.jobs or min(os.cpu_count() or 1, _MOST_THREADS)
+    jobs = args.jobs or min(os.cpu_count() or 1, _MAX_THREADS)
     if args.json:
         refuse_folder(args.json, args.force)
     output = Path(args.output)
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if spare:
         note(f"{args.images}: {len(spare)} sequence(s) without maps left out: {', '.join(spare)}")
 
-    summary, odd = Summary(), _Oddities()
+    summary, untracked = Summary(), _Untracked()
     with atomic_write(output, args.force, MARKER) as draft:
 
         def write(tracked: TrackedMap) -> TrackedMap:
@@ -103,39 +103,39 @@ def run(args: argparse.Namespace) -> int:
         done = in_order(write, track_maps(loaded, config, taxonomy, args.hz), jobs)
         for tracked in progress(done, "track", len(frames)):
             summary.add(tracked.milliseconds, ((tracked.files.sequence, t.track_id) for t in tracked.tracks))
-            odd.add(tracked)
+            untracked.add(tracked)
         summary.seconds = perf_counter() - began
         figures = summary.to_json()
         made = {"tracker": config.tracker, "taxonomy": taxonomy.name, "embeddings": args.embeddings is not None}
         write_json(draft / MARKER, {**made, "frames": figures["frames"], "tracks": figures["tracks"]})
     if args.json:
         write_json(args.json, figures)
-    odd.tell(taxonomy)
+    untracked.warn(taxonomy)
     show(figures, f"{Path(args.segmentation).resolve().name} -> {args.output}, {config.tracker}")
     return 0
 
 
-class _Oddities:
-    """Counts what the input says that is not tracked, so that nobody wonders where objects went."""
+class _Untracked:
+    """Counts instances of the input that are not tracked, and warns of them."""
 
     def __init__(self) -> None:
-        self._groups: Counter[int] = Counter()
+        self._crowds: Counter[int] = Counter()
         self._stuff: Counter[int] = Counter()
 
     def add(self, tracked: TrackedMap) -> None:
-        self._groups.update(tracked.segments.crowds)
+        self._crowds.update(tracked.segments.crowds)
         self._stuff.update(tracked.segments.numbered_stuff)
 
-    def tell(self, taxonomy: Taxonomy) -> None:
-        if self._groups:
+    def warn(self, taxonomy: Taxonomy) -> None:
+        if self._crowds:
             warn(
-                f"things with instance 0 are crowd and were not tracked ({_listed(self._groups, taxonomy)}); "
-                "number objects from 1 if they are to be"
+                f"things with instance 0 are crowd and were not tracked ({_listed(self._crowds, taxonomy)}); "
+                "number objects from 1 to track them"
             )
         if self._stuff:
             warn(
                 f"stuff had instances, which were dropped ({_listed(self._stuff, taxonomy)}); "
-                "choose a --taxonomy in which these classes are things if they are to be tracked"
+                "choose a --taxonomy in which these classes are things to track them"
             )
 
 
@@ -144,7 +144,7 @@ def _listed(frames: Counter[int], taxonomy: Taxonomy) -> str:
 
 
 def _refuse_inputs(output: Path, *inputs: str | None) -> None:
-    """The output replaces what is there: it must not be, or hold, what is read."""
+    """Refuses an output that is, or contains, an input, because the output replaces the folder."""
     for given in filter(None, inputs):
         if output.resolve() in (Path(given).resolve(), *Path(given).resolve().parents):
-            raise InputError(f"{output}: holds the input {given}; choose another output")
+            raise InputError(f"{output}: contains the input {given}; choose another output")

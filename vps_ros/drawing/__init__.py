@@ -1,1 +1,1 @@
-"""Overlays, video and contact sheets."""
+"""Overlays, colours, video and contact sheets."""

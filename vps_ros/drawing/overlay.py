@@ -23,7 +23,7 @@ Box = tuple[int, int, int, int]
 
 
 class StampedImage(np.ndarray):
-    """An array with a `stamp` in nanoseconds, for VideoWriter. Slices keep it; what is computed is a plain array."""
+    """An array with a `stamp` in nanoseconds, for VideoWriter. Slices keep it, results of arithmetic do not."""
 
     stamp: int | None
 
@@ -67,11 +67,11 @@ class Overlay:
 
     Args:
         taxonomy: names and colours of the classes.
-        opacity: share of the colour over the image, 0..1.
+        opacity: of the colour over the image, 0..1.
         labels: write class and id at each object.
-        lost: show remembered objects as a faint dashed box where the tracker believes them.
-        min_height: pictures of images lower than this are enlarged by a whole factor, for room to write, though never
-            beyond a width of 4096; 0: never.
+        lost: show lost objects as a faint dashed box at their predicted position.
+        min_height: lower images are enlarged by an integer factor, for legible labels, but not beyond a width of 4096;
+            0: never.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Overlay:
             self._stuff[1 + info.id] = pack(info.color)
 
     def __call__(self, image: NDArray[np.uint8], frame: PanopticFrame) -> NDArray[np.uint8]:
-        """The picture, RGB uint8 [H, W, 3], of `image`, RGB uint8 [H, W, 3], which stays as it is."""
+        """The overlay, RGB uint8 [H, W, 3], of `image`, RGB uint8 [H, W, 3], which is not changed."""
         factor = min(-(-self._min_height // image.shape[0]), _WIDEST // image.shape[1])
         if factor > 1:
             image, frame = _enlarged(image, frame, factor)
         picture = self._paint(image, frame)
         tracks = [t for t in frame.tracks if self._lost or t.state != TrackState.LOST]
-        # The nearest objects are drawn last, over those behind them.
+        # Objects with a lower bottom edge are nearer: they are drawn last.
         tracks.sort(key=lambda t: t.box[3])
         for track in tracks:
             if track.state == TrackState.LOST:
@@ -134,7 +134,7 @@ class Overlay:
         scale = float(np.clip(height / 1080 * 0.7, 0.33, 2.0))
         weight = max(1, round(height / 720))
         taken: list[Box] = []
-        # The largest objects choose their place first; a label without a free place is left out only for tiny ones.
+        # Labels of the largest objects are placed first.
         for track in sorted(tracks, key=lambda t: -t.area):
             text = f"{self._taxonomy.class_name(track.class_id)} {track.track_id}"
             (wide, high), below = cv2.getTextSize(text, _FONT, scale, weight)
@@ -168,7 +168,7 @@ def _thing_edges(segment_ids: NDArray[np.uint16]) -> NDArray[np.uint8]:
 
 
 def _label_position(track: Track, size: tuple[int, int], shape: tuple[int, ...], taken: Sequence[Box]) -> Box | None:
-    """Where the label fits at its object without covering another label; None for a tiny object without room."""
+    """A position at the object where the label covers no other; for a large object the first, for a small one None."""
     wide, high = size
     left, top, right, bottom = (round(v) for v in track.box)
     corners = (

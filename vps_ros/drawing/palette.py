@@ -1,4 +1,4 @@
-"""Colours: of a class for stuff, of an identity for things; and whole maps painted with them."""
+"""Colours of identities, and panoptic maps painted with the colours of classes and identities."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 GOLDEN = 0.6180339887498949
-"""Steps of this share of the colour circle never come close to an earlier one for long."""
+"""Hues at multiples of this share of the colour circle are spread evenly for any number of ids."""
 _SHADES = ((0.75, 1.0), (0.55, 0.95), (0.95, 0.85))
 
 Color = tuple[int, int, int]
@@ -19,14 +19,14 @@ Color = tuple[int, int, int]
 
 @lru_cache(maxsize=4096)
 def identity_color(identity: int) -> Color:
-    """RGB of an object: the same for the same id, far in hue from the ids just before and after it."""
+    """RGB of an object: the same for the same id, with a hue far from those of the ids before and after it."""
     saturation, value = _SHADES[identity % len(_SHADES)]
     red, green, blue = colorsys.hsv_to_rgb(identity * GOLDEN % 1.0, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def text_color(color: Color) -> Color:
-    """Black or white, whichever is read better on `color`."""
+    """Black or white, whichever has more contrast with `color`."""
     red, green, blue = color
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
@@ -37,7 +37,7 @@ def pack(color: Color) -> int:
 
 
 def look_up(table: NDArray[np.uint32], ids: NDArray[np.integer]) -> NDArray[np.uint8]:
-    """uint8 [H, W, 4] RGBA of `table` at `ids` [H, W]; one gather of 32 bits a pixel, five times faster than bytes."""
+    """uint8 [H, W, 4] RGBA of `table` at `ids` [H, W]; 32 bits per pixel are five times faster than 4 bytes."""
     return np.take(table, ids, mode="clip").view(np.uint8).reshape(*ids.shape, 4)
 
 

@@ -1,4 +1,4 @@
-"""Many pictures on one."""
+"""Contact sheets."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Writes a video that browsers play; the file appears only when it is complete."""
+"""Writes MP4 videos for browsers, atomically."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from vps_ros.files import atomic_write, refuse_folder
 from vps_ros.frame import Frame, PanopticFrame
 
 CODECS = ("libx264", "libopenh264", "libvpx-vp9")
-"""Encoders whose pictures browsers play in an MP4, in order of preference."""
+"""Encoders whose videos browsers play, in the order of preference."""
 MAX_FRAME_SECONDS = 2.0
-"""Seconds for which one frame is shown at most: a recording's pause must not freeze the video for an hour."""
+"""Maximum duration of a frame in seconds, so that a pause of a recording does not stop the video."""
 _TIME_BASE = Fraction(1, 90_000)
 _DEFAULT_FPS = 10.0
 
@@ -29,13 +29,13 @@ _DEFAULT_FPS = 10.0
 class VideoWriter:
     """Writes RGB images as an MP4 (H.264, yuv420p, index at the front). Use it as a context manager.
 
-    Images are shown at their stamps, or at a fixed rate where `fps` is given. The first image sets the size; later ones
-    of another size are fitted into it with black bars. The file appears when the block ends without an error; when it
-    ends with one, nothing is left, and what was there before stays.
+    Images are shown at their stamps, or at a fixed rate with `fps`. The first image sets the size; others are fitted
+    into it with black bars. The file appears when the block ends without an error; after an error the path stays as it
+    was.
 
     Args:
         path: a name that ends in .mp4.
-        fps: images per second; None takes the stamps (10 per second where an image has none, or time goes back).
+        fps: images per second; None uses the stamps (10 per second if an image has none, or time goes back).
         force: replace a file that exists.
 
     Raises:
@@ -71,7 +71,7 @@ class VideoWriter:
 
         Args:
             image: uint8 RGB [H, W, 3].
-            stamp: nanoseconds, or the frame or result that has them; None: those of an image that `draw` made.
+            stamp: nanoseconds, or the frame or result that has them; None: those of an image from `draw`.
 
         Raises InputError for any other array, and outside of the `with` block.
         """
@@ -108,7 +108,7 @@ class VideoWriter:
             raise InputError(f"{self.path}: this build of PyAV has no encoder for browsers ({', '.join(CODECS)})")
         options = {"movflags": "faststart", "video_track_timescale": str(_TIME_BASE.denominator)}
         container = self._container = av.open(str(self._target), "w", format="mp4", options=options)
-        # The rate only guides the encoder; each frame carries its own time.
+        # The rate is a hint for the encoder; each frame has its own time.
         rate = Fraction(self._fps or _DEFAULT_FPS).limit_denominator(1001)
         self._stream = container.add_stream(name, rate=rate)
         self._stream.width, self._stream.height = self._width + self._width % 2, self._height + self._height % 2
@@ -119,7 +119,7 @@ class VideoWriter:
         return container
 
     def _fit(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The image at the video's size; sides are made even, which yuv420p needs, by repeating the last pixel."""
+        """The image at the size of the video; yuv420p needs even sides, so the last pixel may be repeated."""
         if image.shape[:2] != (self._height, self._width):
             image = letterbox(image, self._height, self._width)
         bottom, right = self._height % 2, self._width % 2
@@ -141,7 +141,7 @@ class VideoWriter:
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
-        """What the system says, a full disk for one, as an OSError that names the file; else an InputError."""
+        """Turns errors of the system, such as a full disk, into OSError with the file; others into InputError."""
         try:
             yield
         except av.error.FFmpegError as error:
@@ -149,7 +149,7 @@ class VideoWriter:
                 raise OSError(error.errno, error.strerror, str(self.path)) from None
             size = f"{self._width}x{self._height}"
             raise InputError(
-                f"{self.path}: pictures of {size} cannot be encoded ({error.strerror}); leave the video out"
+                f"{self.path}: images of {size} cannot be encoded ({error.strerror}); leave the video out"
             ) from None
 
 

@@ -1,8 +1,8 @@
-"""AP and AR of YouTube-VIS: how well the objects of a video are found, as tracks of masks that may overlap.
+"""AP and AR of YouTube-VIS, for tracks of masks that may overlap.
 
-Yang et al., Video Instance Segmentation, ICCV 2019: COCO's average precision with videos in the place of images. The
-IoU of two tracks is the sum of their intersections over the sum of their unions, both over all frames of the video.
-Matching and averaging are those of pycocotools.
+Yang et al., Video Instance Segmentation, ICCV 2019: COCO's average precision with videos instead of images. The IoU of
+two tracks is the sum of their intersections over the sum of their unions, both over all frames of the video. Matching
+and averaging are those of pycocotools.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from vps_ros.errors import InputError
 from vps_ros.taxonomy import Taxonomy
 
 SIZES = {"all": (0, 1e5**2), "small": (0, 128**2), "medium": (128**2, 256**2), "large": (256**2, 1e5**2)}
-"""Least and greatest area of a track, in pixels: the mean over the frames in which its mask has any. Both count in."""
-MOST = (1, 10, 100)
-"""Predictions of highest score that are looked at in each video and class."""
+"""Range of the area of a track in pixels, inclusive: the mean over the frames in which its mask is not empty."""
+MAX_PREDICTIONS = (1, 10, 100)
+"""Numbers of predictions of highest score that are used in each video and class."""
 _AP50, _AP75 = 0, 5
-"""Places of 0.5 and 0.75 among the IoU thresholds 0.5, 0.55, ... 0.95."""
+"""Indices of 0.5 and 0.75 among the IoU thresholds 0.5, 0.55, ... 0.95."""
 
 
 class Precision(NamedTuple):
-    """AP over the ten IoU thresholds and at two of them; AR by how many predictions count. NaN without a true track."""
+    """AP over the ten IoU thresholds and at two of them, AR with 1 and 10 predictions; NaN without a true track."""
 
     ap: float
     ap50: float
@@ -49,9 +49,9 @@ class TrackPrecision:
 
     Attributes:
         total: means over the classes that have a true track.
-        sizes: AP of tracks by their area, of `small`, `medium` and `large`.
+        sizes: AP of tracks by their area: `small`, `medium` and `large`.
         classes: by name; only those that have a true track.
-        videos, tracks, predictions: how many there were; crowds are no tracks.
+        videos, tracks, predictions: their numbers; crowds are no tracks.
     """
 
     taxonomy: str
@@ -76,9 +76,9 @@ class TrackPrecision:
 
 
 class AveragePrecision:
-    """Matches of the tracks of videos. Streaming: update, merge, result; no masks are kept.
+    """Matches of the tracks of videos; no masks are kept.
 
-    A prediction that best fits a crowd counts neither for nor against. The IoU with a crowd is that with any track.
+    A prediction whose best match is a crowd is ignored. The IoU with a crowd is computed as with any other track.
 
     Raises InputError where pycocotools is not installed.
     """
@@ -90,7 +90,7 @@ class AveragePrecision:
         self._tracks = self._predictions = 0
 
     def update(self, truth: ObjectVideo, predicted: ObjectVideo) -> None:
-        """Takes in a video and the same video with predicted tracks; raises InputError when it was taken in before."""
+        """Counts a video and the same video with predicted tracks; raises InputError for a video that was counted."""
         if truth.id in self._matches:
             raise InputError(f"video {truth.name} (id {truth.id}) is there twice; keep one")
         self._matches[truth.id] = _match(self._library, self._taxonomy, truth, predicted)
@@ -98,7 +98,7 @@ class AveragePrecision:
         self._predictions += len(predicted.tracks)
 
     def merge(self, other: AveragePrecision) -> None:
-        """Takes in other videos, in any order. Raises InputError for another taxonomy, or a video of both."""
+        """Adds other videos, in any order. Raises InputError for another taxonomy, or a video of both."""
         if other._taxonomy != self._taxonomy:
             raise InputError("evaluations with different taxonomies cannot be merged")
         if twice := self._matches.keys() & other._matches.keys():
@@ -130,13 +130,13 @@ class AveragePrecision:
 
 def _precision(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> Precision:
     """From [T, R, ..., M] and [T, ..., M]; -1 where there is no true track."""
-    of_all = precision[..., MOST.index(100)]
+    of_all = precision[..., MAX_PREDICTIONS.index(100)]
     return Precision(
         _mean(of_all),
         _mean(of_all[_AP50]),
         _mean(of_all[_AP75]),
-        _mean(recall[..., MOST.index(1)]),
-        _mean(recall[..., MOST.index(10)]),
+        _mean(recall[..., MAX_PREDICTIONS.index(1)]),
+        _mean(recall[..., MAX_PREDICTIONS.index(10)]),
     )
 
 
@@ -146,7 +146,7 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 class _Library(NamedTuple):
-    """What is used of pycocotools: its index of a data set, and its evaluation with the IoU of tracks."""
+    """Classes of pycocotools: the index of a data set, and the evaluation with the IoU of tracks."""
 
     index: type
     evaluation: type
@@ -163,16 +163,16 @@ def _library() -> _Library:
 
     class TrackEvaluation(COCOeval):
         def computeIoU(self, video: int, category: int) -> NDArray[np.float64] | list:  # noqa: N802
-            dt = sorted(self._dts[video, category], key=lambda d: -d["score"])[: MOST[-1]]
+            dt = sorted(self._dts[video, category], key=lambda d: -d["score"])[: MAX_PREDICTIONS[-1]]
             return _iou(mask, dt, self._gts[video, category])
 
     return _Library(COCO, TrackEvaluation)
 
 
 def _match(library: _Library, taxonomy: Taxonomy, truth: ObjectVideo, predicted: ObjectVideo) -> list[dict | None]:
-    """What the evaluation of one video finds, for each class and size in turn."""
+    """The matches of one video, by class and size, as pycocotools stores them."""
     sides = [[_entry(truth.id, i, t) for i, t in enumerate(video.tracks, 1)] for video in (truth, predicted)]
-    # It prints what it does.
+    # pycocotools prints its progress.
     with redirect_stdout(io.StringIO()):
         one = library.evaluation(*(_indexed(library, taxonomy, truth.id, side) for side in sides), "bbox")
         _set(one.params, taxonomy, [truth.id])
@@ -183,25 +183,25 @@ def _match(library: _Library, taxonomy: Taxonomy, truth: ObjectVideo, predicted:
 def _average(
     library: _Library, taxonomy: Taxonomy, matches: Mapping[int, list[dict | None]]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision [T, R, C, A, M] and recall [T, C, A, M]: IoU threshold, recall, class, SIZES, MOST."""
+    """Precision [T, R, C, A, M] and recall [T, C, A, M]: IoU threshold, recall, class, SIZES, MAX_PREDICTIONS."""
     videos = sorted(matches)
-    whole = library.evaluation(iouType="bbox")
-    _set(whole.params, taxonomy, videos)
-    whole.evalImgs = [matches[v][k] for k in range(len(taxonomy) * len(SIZES)) for v in videos]
-    whole._paramsEval = whole.params
+    total = library.evaluation(iouType="bbox")
+    _set(total.params, taxonomy, videos)
+    total.evalImgs = [matches[v][k] for k in range(len(taxonomy) * len(SIZES)) for v in videos]
+    total._paramsEval = total.params
     with redirect_stdout(io.StringIO()):
-        whole.accumulate()
-    return whole.eval["precision"], whole.eval["recall"]
+        total.accumulate()
+    return total.eval["precision"], total.eval["recall"]
 
 
 def _set(params: Any, taxonomy: Taxonomy, videos: list[int]) -> None:
     params.imgIds, params.catIds = videos, sorted(taxonomy.by_id)
     params.areaRng, params.areaRngLbl = [list(span) for span in SIZES.values()], list(SIZES)
-    params.maxDets = list(MOST)
+    params.maxDets = list(MAX_PREDICTIONS)
 
 
 def _entry(video: int, number: int, track: ObjectTrack) -> dict:
-    """A track as an annotation. Numbers are from 1 on: a match with number 0 would count as none."""
+    """A track as an annotation. Ids start from 1, because pycocotools takes a match with id 0 for none."""
     masks = [mask if mask is not None and mask.area else None for mask in track.masks]
     areas = [mask.area for mask in masks if mask is not None]
     return {
@@ -241,7 +241,7 @@ def _iou(library: Any, dt: list[dict], gt: list[dict]) -> NDArray[np.float64] | 
             seen = [masks[i] for i in d], [masks[len(dt) + i] for i in g]
             iou = library.iou(*seen, [0] * len(g))
             area = library.area(seen[0]).astype(float)[:, None] + library.area(seen[1])
-            # The intersection is a whole number, so that what doubles lost of it comes back.
+            # pycocotools gives only the IoU; the intersection is an integer, so rounding restores it exactly.
             both[np.ix_(d, g)] += np.rint(iou * area / (1 + iou))
     union = np.array([d["pixels"] for d in dt])[:, None] + [g["pixels"] for g in gt] - both
     return np.divide(both, union, out=np.zeros_like(both), where=union > 0)

@@ -1,4 +1,4 @@
-"""Evaluation of two folders of any format: which frames belong together, and their tables, read in parallel."""
+"""Evaluation of two folders: pairs their frames, reads and compares the maps in parallel."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vps_ros.taxonomy import VOID_ID
 
 @dataclass(frozen=True)
 class FramePair:
-    """One frame's two maps; None where one is absent and counts as all void."""
+    """Ground truth and prediction of one frame; None for one that is missing and counts as void."""
 
     sequence: str
     frame: str
@@ -36,7 +36,7 @@ class FramePair:
 
     @property
     def where(self) -> Path | str:
-        """The place of the truth, or of the prediction where there is none, for errors."""
+        """The file of the ground truth, or of the prediction if there is none, for errors."""
         side = self.gt or self.pred
         return side.where if side else self.name
 
@@ -48,17 +48,17 @@ def pair_frames(
     allow_missing: bool = False,
     form: VideoDataSet = KITTI_STEP,
 ) -> tuple[FramePair, ...]:
-    """The frames of both folders in the order of time, joined by sequence and frame name.
+    """The frames of both folders in the order of time, joined by the names of sequence and frame.
 
     Args:
-        gt: folder in a layout of the format.
+        gt: folder in a layout of the data set.
         pred: likewise.
-        split: take only this split, where a folder has splits.
-        allow_missing: a frame that one side lacks is all void there; otherwise it is an error.
-        form: of both folders.
+        split: use only this split, if a folder has splits.
+        allow_missing: a frame that is missing on one side is void there; otherwise it is an error.
+        form: the data set.
 
     Raises:
-        InputError: as the format's readers, or frames are missing on either side, or the two have no frame in common.
+        InputError: as the readers of the data set, or frames are missing on one side, or no frame is in both folders.
     """
     ours, theirs = form.truth(gt, split), list_without_split(form.prediction, pred, split)
     keys = [{(s, f) for s, frames in side.items() for f in frames} for side in (ours, theirs)]
@@ -72,12 +72,12 @@ def pair_frames(
         keys[1] &= keys[0]
     if not allow_missing:
         _refuse_missing(keys[0] - keys[1], ours, f"{pred}: no prediction for", "predict them")
-        _refuse_missing(keys[1] - keys[0], theirs, f"{gt}: no ground truth for", "take their predictions away")
+        _refuse_missing(keys[1] - keys[0], theirs, f"{gt}: no ground truth for", "remove their predictions")
     pairs = []
     for sequence in sorted({*ours, *theirs}):
         mine, other = ours.get(sequence, {}), theirs.get(sequence, {})
         extra = other.keys() - mine.keys()
-        # The truth knows the order of time; what it lacks has only names to go by.
+        # The ground truth is in the order of time; with additional frames the order is that of the names.
         frames = sorted({*mine, *extra}, key=lambda name: natural_key(Path(name))) if extra else mine
         pairs += [FramePair(sequence, frame, mine.get(frame), other.get(frame)) for frame in frames]
     return tuple(pairs)
@@ -86,9 +86,9 @@ def pair_frames(
 def evaluate_pairs(
     pairs: Iterable[FramePair], evaluator: Evaluator, jobs: int = 1
 ) -> Iterator[tuple[FramePair, FrameQuality]]:
-    """Feeds every frame to `evaluator`, in order, while `jobs` threads read and compare maps ahead of it.
+    """Gives every frame to `evaluator`, in order, while `jobs` threads read and compare the next maps.
 
-    The frames of a sequence stand together in `pairs`.
+    The frames of a sequence must be consecutive in `pairs`.
 
     Raises InputError for a map that cannot be read or used; it names the file.
     """
@@ -112,7 +112,7 @@ def compared(pair: FramePair, classes: Classes) -> ComparedFrame:
 
 
 def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:
-    """(classes, instances) of the truth and of the prediction; an absent one is void at the size of the other."""
+    """The maps of ground truth and prediction; a missing one is void at the size of the other."""
     gt, pred = (side.read() if side else None for side in (pair.gt, pair.pred))
     shape = next(filter(None, (gt, pred))).semantic.shape
     void = LabelMap(np.full(shape, VOID_ID, np.uint8), np.zeros(shape, np.uint8))

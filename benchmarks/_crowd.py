@@ -1,4 +1,4 @@
-"""A crowd of painted rectangles that wander over a painted ground: images, masks, boxes, appearance, no identity."""
+"""Synthetic sequences of textured rectangles that move over a background, without identities."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ CLASSES = (11, 13)
 INTERVAL = 100_000_000
 """Nanoseconds between frames."""
 SMALLEST = 20
-"""Pixels; what is smaller has no segment."""
+"""Pixels; smaller objects have no segment."""
 
 
-class Shot(NamedTuple):
-    """A frame and its segments in random order; names [K] say which object each is."""
+class CrowdFrame(NamedTuple):
+    """A frame and its segments in random order; names [K] are the objects."""
 
     frame: Frame
     segmentation: Segmentation
@@ -33,8 +33,8 @@ def crowd(
     width: int = 256,
     missed: float = 0.1,
     seed: int = 0,
-) -> Iterator[Shot]:
-    """Objects that go straight on, turn back at the border and cover each other, the smaller by the larger.
+) -> Iterator[CrowdFrame]:
+    """Objects that move straight, are reflected at the border, and occlude smaller ones.
 
     Args:
         size: (width, height) of the camera.
@@ -46,22 +46,22 @@ def crowd(
     start, step = rng.uniform(0, camera, (count, 2)), rng.normal(0, 3, (count, 2))
     sides = rng.uniform(10, 40, (count, 2))
     sides = sides[np.argsort(sides.prod(axis=1))]
-    skins = [_texture(rng, *np.ceil(side).astype(int)) for side in sides]
-    ground = _texture(rng, *camera)
+    textures = [_texture(rng, *np.ceil(side).astype(int)) for side in sides]
+    background = _texture(rng, *camera)
     looks, classes = rng.normal(size=(count, width)), rng.choice(CLASSES, count).astype(np.int32)
     for i in range(frames):
-        image, labels = ground.copy(), np.zeros(camera[::-1], np.int32)
-        # A triangle wave: what reaches the border turns back.
+        image, labels = background.copy(), np.zeros(camera[::-1], np.int32)
+        # A triangle wave: objects are reflected at the border.
         centre = camera - np.abs((start + step * i) % (2 * camera) - camera)
         hidden = rng.random(count) < missed
-        for number, (place, skin) in enumerate(zip(np.rint(centre).astype(int), skins, strict=True), 1):
-            inside, part = _paste(place, skin, camera)
-            image[inside] = skin[part]
+        for number, (place, texture) in enumerate(zip(np.rint(centre).astype(int), textures, strict=True), 1):
+            inside, part = _paste(place, texture, camera)
+            image[inside] = texture[part]
             labels[inside] = 0 if hidden[number - 1] else number
         names = np.flatnonzero(np.bincount(labels.ravel(), minlength=count + 1)[1:] >= SMALLEST)
         names = rng.permutation(names)
         appearance = looks[names] + 0.3 * rng.normal(size=(len(names), width)) if width else None
-        yield Shot(Frame(image, i * INTERVAL), segmented(labels, names, classes[names], appearance), names)
+        yield CrowdFrame(Frame(image, i * INTERVAL), segmented(labels, names, classes[names], appearance), names)
 
 
 def segmented(
@@ -95,9 +95,9 @@ def _texture(rng: np.random.Generator, width: int, height: int) -> NDArray[np.ui
     return cv2.normalize(cv2.GaussianBlur(noise, (0, 0), 1.5), None, 0, 255, cv2.NORM_MINMAX)
 
 
-def _paste(centre: NDArray, skin: NDArray, camera: NDArray) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-    """Where a skin around `centre` (x, y) lies in the image, and which part of it."""
-    shape = np.array(skin.shape[1::-1])
+def _paste(centre: NDArray, texture: NDArray, camera: NDArray) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """The region of the image that a texture around `centre` (x, y) covers, and the part of the texture in it."""
+    shape = np.array(texture.shape[1::-1])
     first = centre - shape // 2
     low, high = np.maximum(first, 0), np.minimum(first + shape, camera)
     (x0, y0), (x1, y1) = low, np.maximum(high, low)

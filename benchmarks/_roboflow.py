@@ -1,4 +1,4 @@
-"""The trackers of roboflow's package `trackers` (Apache-2.0), which see boxes alone, on our segmentations.
+"""The box trackers of roboflow's package `trackers` (Apache-2.0) on our segmentations.
 
 They are an optional dependency of the benchmarks only: `pip install trackers`.
 """
@@ -32,7 +32,7 @@ def there() -> bool:
 
 
 def package() -> ModuleType:
-    """Roboflow's package; by name, since a file beside this one has the same name."""
+    """Roboflow's package, which is not `benchmarks.trackers`."""
     return importlib.import_module("trackers")
 
 
@@ -41,7 +41,7 @@ class Roboflow:
 
     Args:
         name: key of NAMES.
-        rate: frames a second. Their buffer of lost tracks is told in frames at 30 a second, so 30 frames are a second.
+        rate: frames per second. Their buffer of lost tracks is given in frames at 30 per second.
         camera_motion: BoT-SORT's compensation of the camera's motion, from the image.
     """
 
@@ -53,9 +53,9 @@ class Roboflow:
         self.tracker = getattr(package(), NAMES[name])(**parameters)
 
     def see(self, frame: Frame, segmentation: Segmentation) -> Callable[[], NDArray[np.int64]]:
-        """A call that tracks the frame: int64 [K], the id of each segment from 1, 0 where the tracker gives none yet.
+        """A function that tracks the frame: int64 [K], the id of each segment from 1, 0 without one.
 
-        Their types are made before it, so that only the tracker is timed.
+        The input is converted before the function is called, so that its time is that of the tracker.
         """
         import supervision
 

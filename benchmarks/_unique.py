@@ -1,6 +1,6 @@
-"""STQ's association, VPQ and VC the plain way: `np.unique` over whole videos, by the protocols' definitions.
+"""Reference implementation of STQ's association, VPQ and VC: `np.unique` over complete videos.
 
-It shares nothing with the package but the coding of the maps. Sums are exact fractions, rounded once.
+It follows the definitions of the protocols and shares no code with the package. Sums are exact fractions, rounded once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Video(NamedTuple):
 
 
 def association(video: Video, things: Sequence[int], protocol: str) -> tuple[float, int]:
-    """(sum of the true tubes' association qualities, true tubes) of one video, by a protocol of STQ."""
+    """(sum of the association qualities of the true tubes, number of true tubes) of one video, by a protocol of STQ."""
     is_thing = np.isin(video.gt_class, things)
     gt, pred = _codes(video, things)
     crowd = is_thing & (video.gt_instance == 0)
@@ -52,7 +52,7 @@ def association(video: Video, things: Sequence[int], protocol: str) -> tuple[flo
 def panoptic(
     videos: Iterable[Video], things: Sequence[int], classes: Sequence[int], frames: int, crowds: bool
 ) -> dict[int, tuple[Fraction, int, int, int]]:
-    """VPQ's (sum of IoU, TP, FP, FN) of each class over all windows of so many frames."""
+    """(sum of IoU, TP, FP, FN) of VPQ for each class over all windows of that many frames."""
     found = {c: (Fraction(0), 0, 0, 0) for c in classes}
     for video in videos:
         for start in range(len(video.gt_class) - frames + 1):
@@ -62,7 +62,7 @@ def panoptic(
 
 
 def consistency(videos: Iterable[Video], frames: int) -> float:
-    """VC of so many frames; NaN where no window has a constant pixel."""
+    """VC of that many frames; NaN where no window has a constant pixel."""
     shares = []
     for video in videos:
         for start in range(len(video.gt_class) - frames):
@@ -114,7 +114,7 @@ def _codes(video: Video, things: Sequence[int]) -> tuple[NDArray[np.int64], NDAr
 
 
 def _first(video: Video, gt: NDArray[np.int64], things: Sequence[int]) -> int:
-    """The segment that a VIPSeg list names first; -1 for a video without any."""
+    """The first segment in the list of VIPSeg; -1 for a video without segments."""
     for frame, classes in zip(gt, video.gt_class, strict=True):
         stuff, thing = (frame[np.isin(classes, things) == kind] for kind in (False, True))
         for codes in (stuff[stuff != VOID * _WIDTH], thing):

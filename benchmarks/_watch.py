@@ -1,4 +1,4 @@
-"""Tells optical flow and masks apart from the association: their calls are timed, or answered from a recording."""
+"""Separates optical flow and masks from the association: their calls are timed, or replaced by recorded results."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def of_the_image() -> list[tuple[ModuleType, str]]:
 
 
 class Watch:
-    """Calls of the watched methods; one within another is a part of it.
+    """Calls of the watched methods; nested calls count once.
 
     Attributes:
-        milliseconds: time in them since `start`, and `in_functions`: in those of them that are no methods.
-        answers: what they returned since `start`, and what public attributes their object had then.
+        milliseconds: time in them since `start`; `in_functions`: the part of functions that are no methods.
+        answers: their results since `start`, each with the public attributes of the object.
     """
 
     def __init__(self) -> None:
@@ -51,10 +51,10 @@ class Watch:
         self.start()
 
     def start(self, answers: list[Any] | None = None) -> None:
-        """A new step; with `answers`, the calls do nothing but give those, in their order."""
+        """Starts a new step; with `answers`, the calls return these in their order."""
         self.milliseconds = self.in_functions = 0.0
         self.answers: list[Any] = []
-        # A caller may write into what it gets.
+        # The caller may modify a result.
         self._replayed = None if answers is None else deque((_copied(a), _public(p)) for a, p in answers)
 
     def over(self, method: Callable, of_class: bool) -> Callable:
@@ -84,9 +84,9 @@ class Watch:
 
 @contextmanager
 def watch(*owners: Any) -> Iterator[Watch]:
-    """Watches, while the context lasts, the public methods and properties of classes; of a pair, what it names.
+    """Watches the public methods and properties of classes in the context.
 
-    A pair is (owner, name): a function where a module uses it, or one method.
+    An owner may also be a pair (owner, name): a function in a module that uses it, or one method.
     """
     one = Watch()
     kept = []

@@ -1,7 +1,7 @@
-"""Frames per second of STQ and VPQ together, beside np.unique and beside reading the maps from PNG files; memory.
+"""Frames per second of STQ and VPQ together, compared with np.unique and with reading the maps from PNG files; memory.
 
-The sequence is drawn: bands of the stuff of a street with waving borders, 30 things that move and cover each other. Its
-prediction has other borders, a few changes of identity, and specks of other classes.
+The sequence is synthetic: bands of street stuff with wavy borders, and 30 things that move and occlude each other. The
+prediction has other borders, some changes of identity, and small patches of other classes.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vps_ros.evaluation.stq import Association
 from vps_ros.evaluation.vpq import VideoPanoptic
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
-DESCRIPTION = "frames/s of STQ and VPQ n=1..4 together at 1242x375, beside np.unique and PNG decoding; memory"
+DESCRIPTION = "frames/s of STQ and VPQ n=1..4 together at 1242x375, compared with np.unique and PNG decoding; memory"
 WIDTH, HEIGHT, TUBES = 1242, 375, 30
 FRAMES, PLAIN_FRAMES, REPEATS = 40, 6, 3
 MEMORY_FRAMES, MEMORY_EVERY = 400, 100
@@ -33,14 +33,14 @@ GOAL_FPS, GOAL_TIMES = 200.0, 10.0
 WINDOWS = (1, 2, 3, 4)
 CLASSES = Classes(CITYSCAPES)
 _EVERYTHING = {
-    True: "PQ, mIoU, VC, IDF1, HOTA, MOTA and life lines too, from arrays",
-    False: "PQ, mIoU, VC and life lines too, from arrays",
+    True: "PQ, mIoU, VC, IDF1, HOTA, MOTA and timelines too, from arrays",
+    False: "PQ, mIoU, VC and timelines too, from arrays",
 }
 Maps = tuple[NDArray[np.uint8], NDArray[np.uint16], NDArray[np.uint8], NDArray[np.uint16]]
 
 
 def run(progress) -> dict:
-    """Frames per second, how often faster, and MiB; `progress(items, label, total)` shows how far it is."""
+    """Frames per second, ratios and KiB; `progress(items, label, total)` shows the progress."""
     video = list(progress(drawn(FRAMES), "drawing", FRAMES))
     tables = [overlaps(CLASSES, *maps) for maps in video]
     arrays = max(_fps(_count, video) for _ in progress(range(REPEATS), "from arrays", REPEATS))
@@ -67,7 +67,7 @@ def run(progress) -> dict:
 
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
-    """The tables for people."""
+    """The figures as tables."""
     fps = figures["fps"]
     speed = [
         ["STQ and VPQ n=1..4 from arrays", fps["here"], GOAL_FPS],
@@ -120,7 +120,7 @@ def _draw(t: float, things: list[tuple[int, ...]], jitter: NDArray[np.int64]) ->
 
 
 def _fps(count, frames: list) -> float:
-    """By the time that the process computed, so that others on the machine do not count."""
+    """By CPU time of the process, so that other processes do not matter."""
     began = process_time()
     count(frames)
     return len(frames) / (process_time() - began)
@@ -140,7 +140,7 @@ def _count_tables(frames) -> tuple[Association, VideoPanoptic]:
 
 
 def _everything(video: list[Maps]) -> None:
-    """All that `vps-ros evaluate` measures; identities where TrackEval is installed."""
+    """All metrics of `vps-ros evaluate`; identities if TrackEval is installed."""
     evaluator = Evaluator(CITYSCAPES)
     for maps in video:
         evaluator.update("drawn", *maps)
@@ -148,14 +148,14 @@ def _everything(video: list[Maps]) -> None:
 
 
 def _plain(video: list[Maps]):
-    whole = _unique.Video(*(np.stack(part) for part in zip(*video, strict=True)))
+    video_arrays = _unique.Video(*(np.stack(part) for part in zip(*video, strict=True)))
     things, ids = CITYSCAPES.thing_ids, CITYSCAPES.ids.tolist()
-    stq = _unique.association(whole, things, "deeplab2")
-    return stq, {n: _unique.panoptic([whole], things, ids, n, True) for n in WINDOWS}
+    stq = _unique.association(video_arrays, things, "deeplab2")
+    return stq, {n: _unique.panoptic([video_arrays], things, ids, n, True) for n in WINDOWS}
 
 
 def _agree(video: list[Maps]) -> bool:
-    """Whether both ways give the same numbers."""
+    """Whether both give the same numbers."""
     (stq, vpq), (plain_stq, plain_vpq) = _count(video), _plain(video)
     found = stq.result()
     same = (found.total, found.tubes) == plain_stq
@@ -186,7 +186,7 @@ def _read(pairs: list[tuple[Path, Path]]) -> None:
 
 
 def _memory(frames: list[Overlaps]) -> dict:
-    """KiB that Python holds for the accumulators after so many frames, which repeat the sequence."""
+    """KiB of Python objects of the accumulators by the number of frames, which repeat the sequence."""
     stq, vpq = Association(CLASSES), VideoPanoptic(CLASSES, "cityscapes-vps", WINDOWS)
     marks, sizes = [], []
     tracemalloc.start()

@@ -1,11 +1,11 @@
-"""From the stamp of a camera's image to the message of its tracks, over DDS, three processes on one machine.
+"""Time from the stamp of a camera image to the message of its tracks, over DDS, with three processes on one machine.
 
-A camera process publishes frames of a generated street (raw, rgb8) and stamps each as it sends it; a host process does
-what `vps-ros live` does with the shipped model; a third one listens. Frames wait in the newest-frame slot or, for
-comparison, in a queue. "Waiting" is the time that a frame spends there, "outside" everything but waiting, segmenter and
-tracker: serialising, two ways over the wire, decoding, making messages. Where a workspace with the node is sourced, on
-rmw_cyclonedds_cpp, the node takes the host's place in further runs. Beside that, the serialisation of an image here, by
-Cyclone's own Python and by rclpy's classes.
+A camera process publishes frames of a generated street (raw, rgb8), stamped when they are sent. A host process works
+like `vps-ros live` with the shipped model. A third process subscribes. Frames wait in the buffer of the latest frame
+or, for comparison, in a queue. "Waiting" is the time in there; "outside" is everything but waiting, segmenter and
+tracker: serialisation, two transfers over DDS, decoding, making messages. If a workspace with the node is sourced, on
+rmw_cyclonedds_cpp, the node is the host in further runs. The serialisation of an image is also compared with Cyclone's
+own Python and with rclpy's classes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ import numpy as np
 
 from benchmarks._host import Host
 
-DESCRIPTION = "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, beside a queue; serialising an image"
+DESCRIPTION = (
+    "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, compared with a queue; serialisation of an image"
+)
 SIZES = ((1242, 375), (1920, 1080))
 RUNS = ((10, Host()), (30, Host()), (30, Host(waiting="fifo")), (30, Host(model="streets-s-float")))
 RUNS_OF_ROS = ((10, Host("rclpy")), (30, Host("rclpy")))

@@ -1,7 +1,8 @@
-"""Where a frame's time goes at two camera sizes, post-processing beside that of transformers, and memory.
+"""Time of each stage of a frame at two camera sizes, post-processing compared with that of transformers, and memory.
 
-Stages are those of the shipped model and the default tracker on a generated street, without overlay. Post-processing is
-also measured on logits made for it (_scene.py), beside transformers' on the same tensors and one thread.
+The stages are those of the shipped model and the default tracker on a generated street, without overlay.
+Post-processing is also measured on synthetic logits (_scene.py), compared with transformers on the same tensors and one
+thread.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.preprocess import fit
 from vps_ros.taxonomy import CITYSCAPES
 
-DESCRIPTION = "time per stage at 1242x375 and 1920x1080, post-processing beside transformers', memory over 2,000 frames"
+DESCRIPTION = (
+    "time per stage at 1242x375 and 1920x1080, post-processing compared with transformers', memory over 2,000 frames"
+)
 SIZES = ((1242, 375), (1920, 1080))
 STAGES = ("preprocess", "network", "postprocess", "flow", "track", "other")
 OWN = ("preprocess", "postprocess", "track", "other")

@@ -1,6 +1,6 @@
-"""What the shipped models and the default tracker reach on drives they never saw: PQ, STQ, frames/s from bag to bag.
+"""PQ and STQ of the shipped models with the default tracker on held-out drives, and frames/s from bag to bag.
 
-Beside them, on the segments of streets-s: HiLA-MB with the paper's values, which is the online tracker of Video-kMaX.
+The comparison on the segments of streets-s is HiLA-MB with the paper's values, the online tracker of Video-kMaX.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Identity on a real drive: a clip of the KITTI tracking benchmark, its boxes as masks, every tracker on the same ones.
+"""Identities on a real drive: every tracker on the same masks of a clip of the KITTI tracking benchmark.
 
-The masks are the labels' boxes, nearer ones painted over farther ones; DontCare regions are left out. Identities are
-taken away and the order is shuffled in each frame. Appearance is the colour histogram of the image within the mask.
-Every third frame stands for a robot at a third of the rate; where boxes are dropped, figures are means over SEEDS
-draws. IDF1, HOTA and id switches (TrackEval) are over all boxes of the labels, dropped ones included: `true identity`
-shows what they allow. Roboflow's trackers, with their own defaults, see the same boxes (BoT-SORT the image as well);
-what they give no id yet counts as not tracked, and classes they do not look at.
+The masks are the boxes of the labels, nearer ones over farther ones; DontCare regions are left out. Identities are
+removed and the order is shuffled in each frame. The appearance is the colour histogram of the image within the mask.
+Every third frame represents a robot at a third of the rate. Where boxes are dropped, figures are means over SEEDS
+random draws. IDF1, HOTA and id switches (TrackEval) are over all boxes of the labels, dropped ones included: `true
+identity` is the upper bound. Roboflow's trackers, with their defaults, get the same boxes (BoT-SORT also the image);
+boxes without an id, and of classes that they do not use, count as not tracked.
 
-The clip is non-commercial data and not part of the project: VPS_ROS_REALDATA names the folder that holds it as
+The clip is non-commercial data and not part of the project: VPS_ROS_REALDATA is the folder that contains
 kitti_tracking_0002/image_02/*.jpg and kitti_tracking_0002/label_02/0002.txt.
 """
 

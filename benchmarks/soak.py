@@ -1,7 +1,7 @@
 """An hour of 30 Hz over DDS with the shipped model: whether memory, threads or latency of the host grow.
 
-Processes are those of the benchmark `live`, at 1242x375. VPS_ROS_SOAK_MINUTES sets another length. Each row is the mean
-of its minutes; what they stand beside is the first row, after which nothing should grow.
+The processes are those of the benchmark `live`, at 1242x375. VPS_ROS_SOAK_MINUTES sets another length. Each row is the
+mean of its minutes. It is compared with the first row, after which nothing should grow.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-DESCRIPTION = "memory, threads and latency of the host over an hour of 30 Hz, beside those of its first minutes"
+DESCRIPTION = "memory, threads and latency of the host over an hour of 30 Hz, compared with its first minutes"
 SIZE, HZ, DISTINCT, MINUTES, ROWS = (1242, 375), 30, 30, 60.0, 6
 SHOWN = ("rss_mib", "threads", "p50", "p99", "rate", "load")
 

@@ -1,8 +1,8 @@
-"""How fast streets are drawn on one core: Panda3D's software rasteriser beside polygons painted with OpenCV.
+"""Speed of rendering streets on one core: Panda3D's software rasteriser compared with polygons painted with OpenCV.
 
-Both draw the same triangles of the same frames twice, as picture (twice the size, then reduced) and as ids. The painter
-sorts them by distance (painter's algorithm) and fills each with one colour; it has neither textures nor cut-out leaves,
-and where triangles interlock its ids are wrong, which `ids_equal` shows.
+Both render the same triangles of the same frames twice, as an image (at twice the size, then reduced) and as ids. The
+painter sorts them by distance (painter's algorithm) and fills each with one colour. It has neither textures nor
+transparent parts of leaves, and its ids are wrong where triangles intersect, which `ids_equal` shows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.datasets.streets.scene import Scene
 from vps_ros.datasets.streets.static_scene import label_color
 
-DESCRIPTION = "frames/s of generated streets on one core, Panda3D beside an OpenCV polygon painter"
+DESCRIPTION = "frames/s of generated streets on one core, Panda3D compared with an OpenCV polygon painter"
 SCENARIOS, SEEDS, FRAMES, SIZE = ("cruise", "crowd", "night"), (0, 1), 20, (640, 192)
 _NEAR = 0.3
 

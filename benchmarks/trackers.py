@@ -1,13 +1,13 @@
-"""What tracking costs: association, flow and masks, and memory over a long run.
+"""Time of tracking (association, flow and masks), and memory over a long run.
 
-A crowd wanders over a painted image of 1242x375, each object unseen in 10 % of the frames, with embeddings of 256
-numbers. `association` is a tracker's whole step but for what looks at pixels, on one BLAS thread; beside ours stand
-roboflow's trackers on the same boxes in the same run, BoT-SORT without its compensation of the camera's motion, which
-is set beside our flow instead. Flow, masks and what else looks at the image run on two cores. All figures are of the
-step as its caller sees it: segmentation in, tracks out.
+Objects move over a synthetic image of 1242x375; each has no segment in 10 % of the frames; embeddings have 256 numbers.
+`association` is the step of a tracker without everything that reads pixels, on one BLAS thread. It is compared with
+roboflow's trackers on the same boxes in the same run; BoT-SORT is without its compensation of the camera's motion,
+which is compared with our flow instead. Flow, masks and other work on the image run on two cores. All figures are of
+the step as its caller sees it, from segmentation to tracks.
 
-For the memory, ten objects are in view, all of them others after three frames; what is remembered must depend on tau,
-not on the run's length.
+For the memory, ten objects are visible, and all are replaced after three frames; the number of remembered objects must
+depend on tau, not on the length of the run.
 """
 
 from __future__ import annotations
@@ -23,14 +23,16 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from benchmarks import _roboflow
-from benchmarks._crowd import INTERVAL, Shot, crowd, segmented
+from benchmarks._crowd import INTERVAL, CrowdFrame, crowd, segmented
 from benchmarks._roboflow import Roboflow
 from benchmarks._watch import PIXELS, of_the_image, watch
 from vps_ros.commands.console import note
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.trackers import TRACKERS, tracker_class
 
-DESCRIPTION = "ms a frame of association, and of flow and masks, beside roboflow's trackers; memory over 200,000 frames"
+DESCRIPTION = (
+    "ms per frame of association, and of flow and masks, compared with roboflow's trackers; memory over 200,000 frames"
+)
 CAMERA, COUNTS = (1242, 375), (50, 200)
 FRAMES, WARM_UP, REPEATS = 60, 15, 5
 PARTS = ("association", "flow", "masks", "flow_and_masks", "image", "step")
@@ -84,17 +86,17 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
 
 
 def _times(progress: Any, count: int, theirs: bool) -> dict:
-    shots = list(progress(crowd(count, FRAMES, CAMERA), f"crowd of {count}", FRAMES))
+    frames = list(progress(crowd(count, FRAMES, CAMERA), f"crowd of {count}", FRAMES))
     jobs = [(name, repeat) for repeat in range(REPEATS) for name in TRACKERS]
     samples: dict[str, dict[str, list[float]]] = {}
     for name, _ in progress(jobs, f"trackers, {count} objects", len(jobs)):
-        _add(samples, name, _ours(name, shots))
+        _add(samples, name, _ours(name, frames))
     if theirs:
         jobs = [(name, repeat) for repeat in range(REPEATS) for name in _roboflow.NAMES]
         for name, _ in progress(jobs, f"roboflow's, {count} objects", len(jobs)):
-            _add(samples, name, _theirs(name, shots))
+            _add(samples, name, _theirs(name, frames))
     return {
-        "seen": float(np.median([len(shot.segmentation) for shot in shots])),
+        "seen": float(np.median([len(frame.segmentation) for frame in frames])),
         "trackers": {
             name: {part: {"median": _median(ms), "p90": float(np.percentile(ms, 90))} for part, ms in parts.items()}
             for name, parts in samples.items()
@@ -102,38 +104,38 @@ def _times(progress: Any, count: int, theirs: bool) -> dict:
     }
 
 
-def _ours(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
+def _ours(name: str, frames: Sequence[CrowdFrame]) -> dict[str, list[float]]:
     """Twice the same drive: as it is, and with what flow and masks answered then, so that the association is alone."""
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     answers = []
     with watch(*PIXELS, *of_the_image()) as watched:
         tracker = tracker_class(name)()
-        for shot in shots:
+        for frame in frames:
             watched.start()
-            step = _timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation))
+            step = _timed(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation))
             answers.append(watched.answers)
             pixels, flow, image = watched.milliseconds, tracker.milliseconds["flow"], watched.in_functions
             values = (flow, pixels - flow - image, pixels - image, image, step)
             for part, value in zip(PARTS[1:], values, strict=True):
                 times[part].append(value)
         tracker = tracker_class(name)()
-        for shot, answer in zip(shots, answers, strict=True):
+        for frame, answer in zip(frames, answers, strict=True):
             watched.start(answer)
-            times["association"].append(_timed(lambda t=tracker, s=shot: t.step(s.frame, s.segmentation)))
+            times["association"].append(_timed(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation)))
     return {part: values[WARM_UP:] for part, values in times.items()}
 
 
-def _theirs(name: str, shots: Sequence[Shot]) -> dict[str, list[float]]:
+def _theirs(name: str, frames: Sequence[CrowdFrame]) -> dict[str, list[float]]:
     """Without the image, and BoT-SORT with it as well: `flow` is what its compensation of the camera's motion takes."""
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     tracker = Roboflow(name)
-    for shot in shots:
-        times["association"].append(_timed(tracker.see(shot.frame, shot.segmentation)))
+    for frame in frames:
+        times["association"].append(_timed(tracker.see(frame.frame, frame.segmentation)))
     if name == "roboflow BoT-SORT":
         tracker = Roboflow(name, camera_motion=True)
         with watch(_roboflow.package().CMC) as watched:
-            for shot in shots:
-                track = tracker.see(shot.frame, shot.segmentation)
+            for frame in frames:
+                track = tracker.see(frame.frame, frame.segmentation)
                 watched.start()
                 step = _timed(track)
                 motion = watched.milliseconds
@@ -165,14 +167,14 @@ def _memory(progress: Any, theirs: bool) -> dict:
     return found
 
 
-def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[Shot], step: Any) -> dict:
+def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[CrowdFrame], step: Any) -> dict:
     """What is remembered, and how much memory the process has, at so many marks."""
     marks: dict[str, list] = {key: [] for key in MARKED}
     every, most = frames // CHURN_MARKS, 0
     began = perf_counter()
     for i in progress(range(frames), f"{name}, {frames:,} frames", frames):
-        shot = cycle[i % len(cycle)]
-        rows = step(Frame(shot.frame.image, i * INTERVAL), shot.segmentation)
+        frame = cycle[i % len(cycle)]
+        rows = step(Frame(frame.frame.image, i * INTERVAL), frame.segmentation)
         most = max(most, rows)
         if (i + 1) % every == 0:
             gc.collect()
@@ -181,7 +183,7 @@ def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[Shot], step
     return {**marks, "seconds": perf_counter() - began}
 
 
-def _churn() -> Iterator[Shot]:
+def _churn() -> Iterator[CrowdFrame]:
     """Frames whose objects are all others after CHURN_LIFE of them: other places, other looks, another class."""
     width, height = CHURN_SIZE
     rng = np.random.default_rng(0)
@@ -196,7 +198,7 @@ def _churn() -> Iterator[Shot]:
             labels[y : y + 12, x : x + 12] = number
         names = rng.permutation(np.flatnonzero(np.bincount(labels.ravel(), minlength=CHURN_OBJECTS + 1)[1:]))
         image = rng.integers(0, 255, (height, width, 3), np.uint8)
-        yield Shot(Frame(image, 0), segmented(labels, names, classes[names], looks[names]), names)
+        yield CrowdFrame(Frame(image, 0), segmented(labels, names, classes[names], looks[names]), names)
 
 
 def _add(samples: dict, name: str, times: dict[str, list[float]]) -> None:

@@ -65,7 +65,7 @@ def test_frames_without_prediction(name, tmp_path, refused, capsys):
     assert figures["frames"] == 4
     # 3 of 4 frames are right, and the pixels of the fourth are missed.
     assert figures["mIoU"] == 0.75
-    assert "1 frame(s) that one side lacks were counted as void" in capsys.readouterr().err
+    assert "1 frame(s) that are missing on one side were counted as void" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", DATA_SETS)

@@ -201,7 +201,7 @@ def test_stamps_without_partner(bags, tmp_path, capsys):
     assert found["frames"] == 5
     said = capsys.readouterr().err
     assert "no ground truth for 1 frame(s): 1700000000.900000000; counted as void" in said
-    assert "2 frame(s) that one side lacks were counted as void" in said
+    assert "2 frame(s) that are missing on one side were counted as void" in said
     assert evaluate(gt, tracked_bag(tmp_path / "q.mcap", {50: scene(0)})) == 2
     assert "no stamp in common" in complaint(capsys)
 

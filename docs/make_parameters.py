@@ -23,7 +23,7 @@ def parameter_file() -> str:
         lines += [f"    # {_facts(p)}", f"    {p.name}: {_yaml(p.default)}"]
     lines += [
         "",
-        f"    # Of the tracker {DEFAULT_TRACKER}; docs/parameters.md has those of the others, and their defaults.",
+        f"    # Of the tracker {DEFAULT_TRACKER}; docs/parameters.md has the parameters and defaults of the others.",
     ]
     for p in tracker_parameters(DEFAULT_TRACKER):
         lines += [f"    # {_facts(p)}", f"    # {p.name}: {_yaml(p.default)}"]

@@ -382,6 +382,23 @@ def test_endpoints_have_the_types_and_qos_of_rmw(dds):
     assert [o.topic for o in dds.participant.publishers()] == sorted(f"/vps/{name}" for name in TYPES)
 
 
+def test_a_failing_callback_is_logged_once_and_does_not_stop_others(dds, caplog):
+    kind, received = "std_msgs/msg/String", []
+
+    def fail(data):
+        raise ValueError("broken callback")
+
+    readers = [dds.participant.reader("/bad", kind, QosProfile(), fail)]
+    readers.append(dds.participant.reader("/good", kind, QosProfile(), received.append))
+    writers = [dds.participant.writer(topic, kind, QosProfile()) for topic in ("/bad", "/good")]
+    until(lambda: all(writer.subscribers for writer in writers), "the connection")
+    for number in range(5):
+        for writer in writers:
+            assert writer.send(string(str(number)))
+        until(lambda count=number + 1: len(received) == count, "the message")
+    assert sum("reading from DDS failed" in record.getMessage() for record in caplog.records) == 1
+
+
 def test_play_publishes_every_image_at_the_recorded_rate(dds, tmp_path):
     bag = write(tmp_path / "bag", drive(9) + drive(9, "/rear/image_raw", jpeg))
     dds.subscribe(TOPIC, "sensor_msgs/msg/Image", wait=False)

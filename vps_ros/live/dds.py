@@ -164,18 +164,22 @@ class DdsParticipant:
 
     def _read(self) -> None:
         errors = MessageCounter()
-        while not self._closing:
+
+        def attempt(work: Callable[[], object]) -> None:
             try:
-                self._waitset.wait(_POLL)
-                self._changed.set(False)
-                with self._lock:
-                    readables = tuple(self._readables)
-                for readable in readables:
-                    readable.read()
+                work()
             # A failure with one message must not end the reading of others.
             except Exception as error:
                 if not self._closing and errors.add(str(error)):
                     log.exception("reading from DDS failed (logged once; further ones are counted)")
+
+        while not self._closing:
+            attempt(lambda: self._waitset.wait(_POLL))
+            self._changed.set(False)
+            with self._lock:
+                readables = tuple(self._readables)
+            for readable in readables:
+                attempt(readable.read)
 
 
 class Writer:

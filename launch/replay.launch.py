@@ -1,7 +1,7 @@
 """`ros2 launch vps_ros replay.launch.py bag:=drive.mcap output:=tracked.mcap`: track a recorded drive.
 
-Every frame is tracked, and nothing is played. With `node:=true` the bag is played to the node at its own pace instead,
-and what the node publishes is recorded: as on the vehicle, frames may be dropped.
+Every frame is tracked, and nothing is played. With `node:=true` the bag is played to the node in real time instead, and
+the node's outputs are recorded: frames may be dropped, as on the vehicle.
 """
 
 import re
@@ -31,15 +31,15 @@ ARGUMENTS = {
     "overlay": ("video to draw the result to; empty draws none", ""),
     "json": ("file to write the figures to; empty writes none", ""),
     "force": ("replace outputs that exist", "false"),
-    "node": ("play the bag to the node and record what it publishes; needs topic, and output is a folder", "false"),
+    "node": ("play the bag to the node and record its outputs; needs topic, and output is a folder", "false"),
 }
 SWITCHES = ("force", "node")
 NAMES = ("tracks", "segments", "detections", "panoptic", "label_info")
 RESULTS = {f"/vps/{name}" for name in NAMES}
 _PATIENCE = 30.0
-"""Seconds for the recorder to listen to all of them; then the bag is played all the same."""
+"""Seconds until the bag is played although the recorder has not subscribed to all results."""
 _LAST = 2.0
-"""Seconds for the last frames to be recorded."""
+"""Seconds to record the results of the last frames."""
 
 
 def generate_launch_description():
@@ -99,7 +99,7 @@ def _through_the_node(value):
         cmd=[*bag, "play", value["bag"], "--topics", value["topic"], "--delay", "2", "--disable-keyboard-controls"],
         output="screen",
     )
-    said, played = [], []
+    log, played = [], []
 
     def start(*_):
         """Plays the bag, once."""
@@ -109,12 +109,12 @@ def _through_the_node(value):
         return [play]
 
     def listen(event):
-        # What is played before the recorder listens to the results would not be in the recording.
-        said.append(event.text.decode(errors="replace"))
-        return start() if set(re.findall(r"Subscribed to topic '(\S+)'", "".join(said))) >= RESULTS else []
+        # Results of images played before the recorder has subscribed would be missing in the recording.
+        log.append(event.text.decode(errors="replace"))
+        return start() if set(re.findall(r"Subscribed to topic '(\S+)'", "".join(log))) >= RESULTS else []
 
     late = TimerAction(period=_PATIENCE, actions=[OpaqueFunction(function=start)])
-    end = TimerAction(period=_LAST, actions=[EmitEvent(event=Shutdown(reason="the bag is at its end"))])
+    end = TimerAction(period=_LAST, actions=[EmitEvent(event=Shutdown(reason="end of the bag"))])
     return [
         node,
         record,
@@ -126,7 +126,7 @@ def _through_the_node(value):
 
 
 def _report(event, context):
-    # An exit code alone would be lost: `ros2 launch` fails only when an action does.
+    # `ros2 launch` fails only when an action raises, not when a process fails.
     if event.returncode and not context.is_shutdown:
         raise RuntimeError(
             f"{event.process_name} failed with exit code {event.returncode}; the reason is printed above"

@@ -54,7 +54,7 @@ def _nodes(context):
         nodes.append(Node(package="image_tools", executable="showimage", name="overlay", remappings=shown, **place))
     if on["rviz"]:
         view = [FindPackageShare("vps_ros"), "/config/vps.rviz"]
-        # The view names the topics of a node that is in no namespace.
+        # The view has the topic names of a node without a namespace.
         moved = [(f"/vps/{name}", f"vps/{name}") for name in ("overlay", "panoptic")]
         nodes.append(
             Node(package="rviz2", executable="rviz2", name="rviz", arguments=["-d", view], remappings=moved, **place)

@@ -36,7 +36,7 @@ def run(progress) -> dict:
     from vps_ros.learning.data.streets import validation_drives
     from vps_ros.learning.kinds import kind_for
     from vps_ros.learning.training.initial_weights import trained
-    from vps_ros.learning.training.validation import judge, predict
+    from vps_ros.learning.training.validation import evaluate, predict
 
     torch.set_num_threads(2)
     model, recipe, _, limits = trained(model_path(Config().model))
@@ -46,7 +46,7 @@ def run(progress) -> dict:
     truths = [(np.asarray(d.semantic[i]), np.asarray(d.instance[i])) for d, i in frames]
     figures = {}
     for size in progress(SIZES, "sizes", len(SIZES)):
-        report = judge(predict(kind, model, frames, kind.input_spec(size, False)), limits)
+        report = evaluate(predict(kind, model, frames, kind.input_spec(size, False)), limits)
         figures["{}x{}".format(*size)] = {
             "PQ": report.pq.all,
             "PQ things": report.pq.things,

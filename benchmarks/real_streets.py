@@ -122,7 +122,7 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     from vps_ros.datasets.formats import DATA_SETS
     from vps_ros.learning.kinds import kind_for
     from vps_ros.learning.training.initial_weights import trained
-    from vps_ros.learning.training.validation import judge, predict
+    from vps_ros.learning.training.validation import evaluate, predict
 
     torch.set_num_threads(2)
     network, recipe, _, limits = trained(Path(model) if Path(model).exists() else model_path(model))
@@ -139,7 +139,7 @@ def measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, float 
     scores = {}
     for name, spec in inputs.items():
         predictions = predict(kind, network, frames, spec)
-        report = judge(predictions, limits or kind.thresholds, taxonomy, kind.activation, renamed)
+        report = evaluate(predictions, limits or kind.thresholds, taxonomy, kind.activation, renamed)
         scores[name] = scores_of(report, f"{spec.width}x{spec.height}", len(frames), classes)
     return scores
 

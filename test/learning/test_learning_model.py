@@ -25,7 +25,7 @@ from vps_ros.learning.kmeans.architecture import Architecture  # noqa: E402
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer, assign  # noqa: E402
 from vps_ros.learning.recipe import Phase, Recipe, Schedule  # noqa: E402
 from vps_ros.learning.training import checkpoint  # noqa: E402
-from vps_ros.learning.training.initial_weights import begin  # noqa: E402
+from vps_ros.learning.training.initial_weights import load_initial_weights  # noqa: E402
 
 SMALL = Architecture(queries=8, channels=(16, 16, 16, 16), depths=(1, 1, 1, 1), query_dim=16, mask_dim=16, heads=2)
 CARD = ModelCard("small", CITYSCAPES, InputSpec(64, 96))
@@ -212,7 +212,7 @@ def begin_with(model, path, images):
     """As a recipe with this start does."""
     data, schedule = StreetsData(("cruise",), size=(96, 64)), Schedule((Phase(1.0, (96, 64), 2),), steps=1)
     recipe = Recipe("next", data, schedule, start=str(path), model=model.architecture)
-    return begin(model, kind_for(recipe), recipe, images)
+    return load_initial_weights(model, kind_for(recipe), recipe, images)
 
 
 def test_a_model_file_is_read_back_into_a_model_that_learns_on(trained):

@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from vps_ros.errors import InputError  # noqa: E402
-from vps_ros.learning.training.distributed import Team, team_of  # noqa: E402
-from vps_ros.learning.training.optimizer import ADAMW_SCALE, Muon, Optimizers, _shared_out, orthogonal  # noqa: E402
+from vps_ros.learning.training.distributed import WorkerGroup, worker_group  # noqa: E402
+from vps_ros.learning.training.optimizer import ADAMW_SCALE, Muon, Optimizers, _split_work, orthogonal  # noqa: E402
 
 
 @pytest.mark.parametrize("shape", [(16, 60), (60, 16), (32, 32), (1, 8)])
@@ -57,42 +57,44 @@ def test_the_pair_finds_the_least_of_a_function_and_comes_back_from_its_state():
     assert train(model, pair, 3) == train(again, other, 3)
 
 
-def test_a_team_of_one_leaves_gradients_alone():
+def test_a_worker_group_one_leaves_gradients_alone():
     model = torch.nn.Linear(2, 2)
     model(torch.ones(1, 2)).sum().backward()
     before = model.weight.grad.clone()
-    assert Team().mean_gradients(model, True, 0.25) == (True, 0.25)
-    assert Team().mean_gradients(model, False) == (False, 0.0)
+    assert WorkerGroup().average_gradients(model, True, 0.25) == (True, 0.25)
+    assert WorkerGroup().average_gradients(model, False) == (False, 0.0)
     assert torch.equal(model.weight.grad, before)
 
 
-def test_matrices_are_shared_out_evenly_and_each_once():
+def test_matrices_are_split_work_evenly_and_each_once():
     shapes = [torch.Size(s) for s in ((64, 64), (32, 32), (64, 32), (64, 64), (8, 300))]
-    shares = _shared_out(shapes, 2)
+    shares = _split_work(shapes, 2)
     assert sorted(i for share in shares for i in share) == [0, 1, 2, 3, 4]
     assert all(len(share & {0, 3}) == 1 for share in shares)
 
 
-def _steps_of_two(team, folder):
-    torch.manual_seed(team.rank)
+def _steps_of_two(workers, folder):
+    torch.manual_seed(workers.rank)
     model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Linear(16, 4))
-    team.same_weights(model)
+    workers.broadcast_weights(model)
     pair = Optimizers.muon(model, 0.05, 0.0)
-    pair.join(team)
+    pair.join(workers)
     for i in range(3):
         pair.zero_grad()
         # Each member sees half of the batch that one alone sees whole.
         x = torch.randn(4, 8, generator=torch.Generator().manual_seed(i))
-        model(x.chunk(team.size)[team.rank]).square().mean().backward()
-        stop, share = team.mean_gradients(model, team.rank == 1 and i == 2, 0.5 if team.rank == 0 else 0.9)
+        model(x.chunk(workers.size)[workers.rank]).square().mean().backward()
+        stop, share = workers.average_gradients(model, workers.rank == 1 and i == 2, 0.5 if workers.rank == 0 else 0.9)
         pair.step(0.05)
-    torch.save({"weights": model.state_dict(), "stop": stop, "share": share}, f"{folder}/{team.size}-{team.rank}.pt")
+    torch.save(
+        {"weights": model.state_dict(), "stop": stop, "share": share}, f"{folder}/{workers.size}-{workers.rank}.pt"
+    )
 
 
 def test_two_members_learn_what_one_alone_does(tmp_path):
-    with team_of(2, _steps_of_two, str(tmp_path)) as team:
-        _steps_of_two(team, str(tmp_path))
-    _steps_of_two(Team(), str(tmp_path))
+    with worker_group(2, _steps_of_two, str(tmp_path)) as workers:
+        _steps_of_two(workers, str(tmp_path))
+    _steps_of_two(WorkerGroup(), str(tmp_path))
     first, second, alone = (torch.load(tmp_path / f"{name}.pt") for name in ("2-0", "2-1", "1-0"))
     assert first["stop"] and second["stop"] and first["share"] == second["share"] == 0.5
     for name, value in alone["weights"].items():
@@ -100,12 +102,12 @@ def test_two_members_learn_what_one_alone_does(tmp_path):
         assert torch.allclose(first["weights"][name], value, atol=2e-3)
 
 
-def _refuses(team):
+def _refuses(workers):
     raise InputError("data/7.png: is cut off; copy it again")
 
 
 def test_what_another_member_finds_wrong_is_told_in_its_words():
     model = torch.nn.Linear(2, 2)
     model(torch.ones(1, 2)).sum().backward()
-    with pytest.raises(InputError, match="data/7.png: is cut off"), team_of(2, _refuses) as team:
-        team.mean_gradients(model, False)
+    with pytest.raises(InputError, match="data/7.png: is cut off"), worker_group(2, _refuses) as workers:
+        workers.average_gradients(model, False)

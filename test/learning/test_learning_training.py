@@ -27,7 +27,7 @@ from vps_ros.learning.data.streets import Drive, render, training_drives, valida
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
 from vps_ros.learning.training import checkpoint, loop  # noqa: E402
 from vps_ros.learning.training.loop import Run, learning_rate, phase_of  # noqa: E402
-from vps_ros.learning.training.validation import LIMITS, Prediction, judge, summary, tune  # noqa: E402
+from vps_ros.learning.training.validation import LIMITS, Prediction, evaluate, summary, tune  # noqa: E402
 from vps_ros.segmenters.preprocess import Fit  # noqa: E402
 
 ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
@@ -219,8 +219,8 @@ def predictions_of(drives, wrong=()):
 
 
 def test_a_network_that_knows_everything_is_perfect_and_one_wrong_class_is_seen(drives):
-    assert summary(judge(predictions_of(drives), LIMITS)) == {"pq": 1, "pq_things": 1, "pq_stuff": 1, "miou": 1}
-    report = judge(predictions_of(drives, [(PERSON, CAR)]), LIMITS)
+    assert summary(evaluate(predictions_of(drives), LIMITS)) == {"pq": 1, "pq_things": 1, "pq_stuff": 1, "miou": 1}
+    report = evaluate(predictions_of(drives, [(PERSON, CAR)]), LIMITS)
     # Four classes; person is missed everywhere, and half of the cars are invented: 1 / (1 + 1 / 2).
     assert report.pq.all == pytest.approx((1 + 1 + 2 / 3 + 0) / 4)
 
@@ -229,7 +229,7 @@ def test_thresholds_are_tuned_to_what_is_best(drives):
     predictions = predictions_of(drives)
     for p in predictions:  # unsure of everything: each class scores about .45
         p.outputs["class_logits"][:] = np.where(p.outputs["class_logits"] > 0, np.log(15.5), 0)
-    assert judge(predictions, LIMITS).pq.things == 0
+    assert evaluate(predictions, LIMITS).pq.things == 0
     limits, report = tune(predictions)
     assert limits.thing < 0.45 and report.pq.all == 1
 
@@ -263,8 +263,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, drives):
     assert part.step == 4 and part.interrupted
     again = small_run(tmp_path / "b", resume=True)
     again.train(drives, [(drives[0], 2)])
-    for name, value in whole.average.model.state_dict().items():
-        assert torch.equal(value, again.average.model.state_dict()[name]), name
+    for name, value in whole.average.module.state_dict().items():
+        assert torch.equal(value, again.average.module.state_dict()[name]), name
     assert [e["step"] for e in again.log] == [2, 3, 4, 6, 6]
     model, recipe, step = checkpoint.restore(tmp_path / "b")
     assert step == 6 and recipe == again.recipe
@@ -286,8 +286,8 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, drives):
     recipe = recipe_of("x", steps=1) | {"start": str(tmp_path / "a")}
     recipe["model"]["detail"] = 8
     second = Run(Recipe.from_mapping(recipe, "test"), tmp_path / "b", False)
-    second.begin(drives)
-    mine, theirs = second.model.state_dict(), first.average.model.state_dict()
+    second.load_initial_weights(drives)
+    mine, theirs = second.model.state_dict(), first.average.module.state_dict()
     assert all(torch.equal(mine[n], v) for n, v in theirs.items())
     assert all(n.startswith("detail.") for n in mine.keys() - theirs.keys())
     second.train(drives, [(drives[0], 2)])

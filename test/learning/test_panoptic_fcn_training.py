@@ -23,7 +23,7 @@ from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.panoptic_fcn import kind as panoptic_fcn  # noqa: E402
 from vps_ros.learning.panoptic_fcn.architecture import LossWeights  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
-from vps_ros.learning.training.initial_weights import begin  # noqa: E402
+from vps_ros.learning.training.initial_weights import load_initial_weights  # noqa: E402
 
 SIZE = (128, 64)
 SMALL = {
@@ -169,7 +169,7 @@ def test_a_published_checkpoint_as_the_start(tmp_path, monkeypatch):
     assert (recipe.model.width, recipe.model.position_convs, recipe.model.things) == (32, 3, 8)
     kind = kind_for(recipe)
     network = kind.build()
-    fresh = begin(network, kind, recipe, [])
+    fresh = load_initial_weights(network, kind, recipe, [])
     assert {name.split(".")[0] for name in fresh} == {"embedding_head"}
     tensors = torch.load(path, weights_only=True)["model"]
     assert torch.equal(network.position_head.class_head.weight, tensors["position_head.out_inst.weight"])

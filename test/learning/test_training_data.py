@@ -20,7 +20,7 @@ from vps_ros.learning.data.augmentation import Scale, plain_view, random_view, v
 from vps_ros.learning.data.batches import BatchSpec, training_batch  # noqa: E402
 from vps_ros.learning.data.clips import Picture  # noqa: E402
 from vps_ros.learning.data.entries import FolderData  # noqa: E402
-from vps_ros.learning.data.paste import FIRST_PASTED, choose_things, paste  # noqa: E402
+from vps_ros.learning.data.paste import FIRST_PASTED, choose_objects, paste  # noqa: E402
 from vps_ros.learning.data.sources import Folders  # noqa: E402
 from vps_ros.learning.network_io import InputSizes, LabelGrid  # noqa: E402
 from vps_ros.learning.recipe import Augmentation, Recipe  # noqa: E402
@@ -190,9 +190,9 @@ def test_things_are_chosen_from_both_frames_and_crowds_never():
     rng, taxonomy = np.random.default_rng(0), CITYSCAPES
     first = np.array([[CAR, PERSON, ROAD, CAR]] * 4, np.uint8), np.array([[1, 0, 0, 0]] * 4)
     second = np.array([[SKY, PERSON, ROAD, ROAD]] * 4, np.uint8), np.array([[0, 7, 3, 0]] * 4)
-    seen = {tuple(choose_things([first, second], taxonomy, 1, rng)) for _ in range(40)}
+    seen = {tuple(choose_objects([first, second], taxonomy, 1, rng)) for _ in range(40)}
     assert seen == {((CAR, 1),), ((PERSON, 7),)}
-    assert choose_things([(np.full((4, 4), CAR, np.uint8), np.ones((4, 4)))], taxonomy, 3, rng) == [], "too large"
+    assert choose_objects([(np.full((4, 4), CAR, np.uint8), np.ones((4, 4)))], taxonomy, 3, rng) == [], "too large"
 
 
 def test_a_pair_gets_the_same_things_in_both_frames(tmp_path):

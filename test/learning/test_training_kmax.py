@@ -69,7 +69,7 @@ def test_a_published_checkpoint_learns_on_is_resumed_and_exported(start, streets
     recipe = Recipe.from_mapping(recipe_of(streets, start[0]), "test")
     part = Run(recipe, tmp_path / "part", False)
     clips = Folders(recipe.data).training()
-    part.begin(clips)
+    part.load_initial_weights(clips)
     rows = [[c.name for c in CITYSCAPES.classes].index(c.name) for c in MOTCHALLENGE_STEP.classes]
     for name, value in part.model.segmenter.state_dict().items():
         wanted = start[1][name]

@@ -64,7 +64,7 @@ def seen(kitti, start):
 def test_the_start_says_the_network_its_input_and_its_classes(kitti, start, tmp_path):
     recipe = Recipe.from_mapping(example(kitti, start), "test")
     run = Run(recipe, tmp_path, False)
-    run.begin([])
+    run.load_initial_weights([])
     assert run.spec.mean == (127.5,) * 3 and run.spec.std == (63.75,) * 3
     assert run.kind.max_segments == 12 and run.recipe.model.config["hidden_dim"] == 32
     theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(start).state_dict()
@@ -127,7 +127,7 @@ def test_a_run_is_resumed_exported_and_started_from(kitti, start, tmp_path, caps
     recipe = Recipe.from_mapping(example(kitti, start), "test")
     part = Run(recipe, tmp_path / "part", False)
     clips = Folders(recipe.data).training()
-    part.begin(clips)
+    part.load_initial_weights(clips)
     learn = part.learn
     part.learn = lambda batch: (part.interrupt(), learn(batch))[1]
     part.train(clips, [])
@@ -147,7 +147,7 @@ def test_a_run_is_resumed_exported_and_started_from(kitti, start, tmp_path, caps
     assert [o.shape for o in outputs] == [(1, 12, 20), (1, 12, 16, 32), (1, 12, 64)]
 
     second = Run(Recipe.from_mapping(example(kitti, run), "test"), tmp_path / "second", False)
-    second.begin(clips)
+    second.load_initial_weights(clips)
     for name, value in second.model.state_dict().items():
         assert torch.equal(value, whole["ema"][name]), name
     with pytest.raises(InputError, match="start from the run's checkpoint"):

@@ -23,7 +23,7 @@ from vps_ros.learning.data.batches import BatchSpec, training_batch  # noqa: E40
 from vps_ros.learning.data.clips import Picture  # noqa: E402
 from vps_ros.learning.data.entries import labels_of  # noqa: E402
 from vps_ros.learning.data.mixture import Mixture, Portion  # noqa: E402
-from vps_ros.learning.data.paste import moved, placeable_things, placing_view  # noqa: E402
+from vps_ros.learning.data.paste import jitter_view, placeable_objects, placing_view  # noqa: E402
 from vps_ros.learning.data.pseudo_labels import Completion, Teacher  # noqa: E402
 from vps_ros.learning.data.sources import source_of  # noqa: E402
 from vps_ros.learning.data.targets import known_things, labelled_share, make_targets, stack  # noqa: E402
@@ -361,7 +361,7 @@ def test_things_of_other_data_sets_stand_on_the_ground(folders):
     recipe = Recipe.from_mapping(content(three(folders)), "x")
     mixture = source_of(recipe.data).training()
     picture = mixture.portions[2].clips[0].read(0)
-    (thing,) = placeable_things(picture, CITYSCAPES)
+    (thing,) = placeable_objects(picture, CITYSCAPES)
     assert thing[0] == PERSON
     rng = np.random.default_rng(0)
     for _ in range(20):
@@ -371,10 +371,10 @@ def test_things_of_other_data_sets_stand_on_the_ground(folders):
         assert 0.05 * 192 < height <= 0.6 * 192 and abs(view.matrix[0, 0]) == view.matrix[1, 1] <= 1.5
         assert 0.4 * 192 + 0.7 * height < foot[1] < 0.55 * 192 + 1.3 * height
         assert 0 <= head[0] <= 640
-        other = moved(view, rng).matrix @ (55, 69, 1)
+        other = jitter_view(view, rng).matrix @ (55, 69, 1)
         assert np.abs(other - foot).max() < 0.2 * 640
     cut = picture._replace(semantic=picture.semantic[:60], instance=picture.instance[:60], image=picture.image[:60])
-    assert placeable_things(cut, CITYSCAPES) == [], "cut off by the border"
+    assert placeable_objects(cut, CITYSCAPES) == [], "cut off by the border"
 
 
 def test_donors_reach_frames_of_any_entry(folders):
@@ -451,11 +451,11 @@ def test_a_teacher_gives_classes_or_logits_and_must_agree_with_its_mirror_image(
     if kind == "logits":
         output = (np.arange(19)[None, :, None, None] == classes[:, None]).astype(np.float32)
     teacher = Teacher(save_teacher(tmp_path / "t.onnx", output), 19)
-    found = teacher.tell(np.zeros((4, 4, 3), np.uint8))
+    found = teacher.predict(np.zeros((4, 4, 3), np.uint8))
     assert found[1:].tolist() == [[SKY] * 4, [ROAD] * 4, [ROAD] * 4]
     assert found[0].tolist() == [VOID_ID, SKY, SKY, VOID_ID], "the mirror image says sky where this says car"
     with pytest.raises(InputError, match="logits of the model's 7 classes"):
-        Teacher(tmp_path / "t.onnx", 7).tell(np.zeros((4, 4, 3), np.uint8))
+        Teacher(tmp_path / "t.onnx", 7).predict(np.zeros((4, 4, 3), np.uint8))
     (tmp_path / "no.onnx").write_bytes(b"nothing")
     with pytest.raises(InputError, match="is no ONNX model"):
         Teacher(tmp_path / "no.onnx", 19)

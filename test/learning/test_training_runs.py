@@ -21,7 +21,7 @@ from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
 from vps_ros.learning.training import checkpoint  # noqa: E402
 from vps_ros.learning.training import loop as training  # noqa: E402
-from vps_ros.learning.training.initial_weights import begin  # noqa: E402
+from vps_ros.learning.training.initial_weights import load_initial_weights  # noqa: E402
 from vps_ros.learning.training.loop import LOST_STEPS, Run  # noqa: E402
 from vps_ros.learning.training.optimizer import (  # noqa: E402
     Optimizers,  # noqa: E402
@@ -65,7 +65,7 @@ def finished(folder, content, resume=False):
 
 
 def weights(run):
-    return {**run.model.state_dict(), **{f"ema.{n}": v for n, v in run.average.model.state_dict().items()}}
+    return {**run.model.state_dict(), **{f"ema.{n}": v for n, v in run.average.module.state_dict().items()}}
 
 
 def test_a_batch_in_parts_teaches_what_the_whole_does(toy, kitti, tmp_path):
@@ -221,8 +221,8 @@ def test_rows_of_classes_go_by_their_names(kitti, tmp_path, capsys):
     recipe = Recipe.from_mapping(content, "test")
     kind = kind_for(recipe)
     network = kind.build()
-    assert begin(network, kind, recipe, []) == []
-    theirs = first.average.model.state_dict()
+    assert load_initial_weights(network, kind, recipe, []) == []
+    theirs = first.average.module.state_dict()
     names = [c.name for c in CITYSCAPES.classes]
     rows = [names.index(c.name) for c in recipe.data.taxonomy.classes]
     for name, value in network.state_dict().items():

@@ -1,4 +1,4 @@
-"""What is done to a pair of frames before the network sees it: the same view change to both, own noise to each."""
+"""Augmentation of frames: random views, colours, noise, and strong changes of style."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from vps_ros.taxonomy import VOID_ID
 
 GREY = (0.299, 0.587, 0.114)
 WIDEST = 2.4
-"""Stretch of an image of 4:3 whose size becomes 640x192 is 2.5."""
+"""Largest random stretch; an image of 4:3 that is resized to 640x192 is stretched by 2.5."""
 
 
 @dataclass(frozen=True)
 class View:
-    """float64 [2, 3]: pixel centres of the source to pixel centres of an output of `size` (width, height)."""
+    """An affine map, float64 [2, 3], of pixel centres of the source to those of an output of `size` (width, height)."""
 
     matrix: NDArray[np.float64]
     size: tuple[int, int]
 
 
 def plain_view(source: tuple[int, int], size: tuple[int, int], keep_aspect: bool = False) -> View:
-    """The whole source (width, height), scaled to `size`; with `keep_aspect` into its upper left."""
+    """The source (width, height) scaled to `size`; with `keep_aspect` it is fitted into the upper left of it."""
     sx, sy = size[0] / source[0], size[1] / source[1]
     if keep_aspect:
         sx = sy = min(sx, sy)
@@ -36,9 +36,10 @@ def plain_view(source: tuple[int, int], size: tuple[int, int], keep_aspect: bool
 
 @dataclass(frozen=True)
 class Scale:
-    """What counts as the scale of 1 for zoom: `size` is what a source is brought to, or None for its own size.
+    """The scale at zoom 1: a source is resized to `size`, or keeps its size with None.
 
-    It is stretched to it; with `keep_aspect` it fits into it, and with `covers` it covers it, at its own aspect.
+    The source is stretched to `size`. With `keep_aspect` it is fitted into it, with `covers` it covers it, at its own
+    aspect ratio.
     """
 
     size: tuple[int, int] | None = None
@@ -63,31 +64,31 @@ def random_view(
     rng: np.random.Generator,
     scale: Scale = OWN_SCALE,
 ) -> View:
-    """A scaled, cropped, rotated, mirrored view, by the chances of `options`."""
+    """A randomly scaled, cropped, rotated and mirrored view, with the probabilities of `options`."""
     w, h = size
     if rng.random() < options.zoom:
         low, high = np.log(options.zoom_range)
         zx, zy = np.exp(rng.uniform(low, high)) * np.exp(rng.uniform(-0.08, 0.08, 2)) * scale.of(source)
         if options.stretch and rng.random() < options.stretch:
             zx *= np.exp(rng.uniform(0, np.log(WIDEST)))
-        # Where the source is larger, any crop; where it is smaller, any place within the view.
+        # A random crop of a larger source; a random position of a smaller one.
         dx, dy = rng.uniform(0, 1, 2) * (w - zx * source[0], h - zy * source[1])
         matrix = np.array([[zx, 0, dx + 0.5 * zx - 0.5], [0, zy, dy + 0.5 * zy - 0.5], [0, 0, 1]])
     else:
         matrix = np.vstack([plain_view(source, size, scale.keep_aspect).matrix, [0, 0, 1]])
     if rng.random() < options.rotate:
         angle = rng.normal(0, 2.0)
-        turn = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), float(angle), 1.0)
-        matrix = np.vstack([turn, [0, 0, 1]]) @ matrix
+        rotation = cv2.getRotationMatrix2D(((w - 1) / 2, (h - 1) / 2), float(angle), 1.0)
+        matrix = np.vstack([rotation, [0, 0, 1]]) @ matrix
     if rng.random() < options.flip:
         matrix = np.array([[-1, 0, w - 1], [0, 1, 0], [0, 0, 1]]) @ matrix
     return View(matrix[:2], size)
 
 
 def view_image(image: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
-    """uint8 [h, w, 3] seen through the view; grey where the source has nothing."""
+    """uint8 [h, w, 3], the image in the view; grey outside of the source."""
     while abs(np.linalg.det(view.matrix[:, :2])) < 0.3 and min(image.shape[:2]) > 1:
-        # Linear interpolation would skip pixels: average first.
+        # Linear interpolation would skip pixels, so the image is averaged first.
         image = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
         view = View(view.matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]]), view.size)
     return cv2.warpAffine(
@@ -102,9 +103,9 @@ def view_labels(
     choice: NDArray[np.int64] | None = None,
     grid: LabelGrid = STRIDE_4,
 ) -> tuple[NDArray[np.uint8], NDArray[np.integer]]:
-    """The labels through the view on a grid; void where the source has nothing.
+    """The labels in the view, sampled on a grid; void outside of the source.
 
-    With `choice` (int64 [h, w], 0..3: row * 2 + column) they are read at the centre of that quarter of each cell.
+    With `choice` (int64 [h, w], 0..3: row * 2 + column) they are sampled at the centre of that quarter of each cell.
     """
     if choice is None:
         return _labels_at(semantic, instance, view, grid)
@@ -127,21 +128,23 @@ def _labels_at(
     )
 
 
-def see(picture: Picture, view: View, choice: NDArray[np.int64] | None = None, grid: LabelGrid = STRIDE_4) -> Picture:
-    """The picture through the view: the image at its size, the labels on the grid."""
+def apply_view(
+    picture: Picture, view: View, choice: NDArray[np.int64] | None = None, grid: LabelGrid = STRIDE_4
+) -> Picture:
+    """The labelled frame in the view: the image at its size, the labels on the grid."""
     return Picture(view_image(picture.image, view), *view_labels(*picture[1:], view, choice, grid))
 
 
 @dataclass(frozen=True)
 class Colours:
-    """A camera's rendering of colour: one table for each channel, and how much of the colour is left."""
+    """A change of colours: a lookup table [256, 1, 3], then a factor of the saturation."""
 
     table: NDArray[np.uint8]
     saturation: float
 
 
 def random_colours(strength: float, rng: np.random.Generator) -> Colours:
-    """Brightness, contrast, gamma, white balance and saturation, wider with `strength` (0 changes nothing)."""
+    """Random brightness, contrast, gamma, white balance and saturation; `strength` 0 changes nothing."""
     ramp = np.linspace(0, 1, 256)[:, None]
     gamma = np.exp(rng.normal(0, 0.25 * strength))
     gain = np.exp(rng.normal(0, 0.2 * strength) + rng.normal(0, 0.06 * strength, 3))
@@ -152,14 +155,14 @@ def random_colours(strength: float, rng: np.random.Generator) -> Colours:
 
 
 def recolour(image: NDArray[np.uint8], colours: Colours) -> NDArray[np.uint8]:
-    """The image through the tables, moved away from or towards its grey."""
+    """The image with changed saturation and the lookup table applied."""
     s = min(colours.saturation, 2.0)
     mix = s * np.eye(3) + (1 - s) * np.tile(GREY, (3, 1))
     return cv2.LUT(cv2.transform(image, mix), colours.table)
 
 
-def degrade(image: NDArray[np.uint8], options: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Blur, sensor noise and compression, by the chances of `options`."""
+def add_noise(image: NDArray[np.uint8], options: Augmentation, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Random blur, sensor noise and JPEG compression, with the probabilities of `options`."""
     blur, noise, jpeg = rng.random(3)
     if blur < options.blur:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.4, 1.3)))
@@ -177,18 +180,18 @@ ColourStatistics = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 def colour_statistics(image: NDArray[np.uint8]) -> ColourStatistics:
-    """Of an RGB image; a quarter of the pixels is enough."""
+    """Statistics of an RGB image, from a quarter of its pixels."""
     return cv2.meanStdDev(cv2.cvtColor(np.ascontiguousarray(image[::2, ::2]), cv2.COLOR_RGB2LAB))
 
 
 def stylise(
     image: NDArray[np.uint8], rng: np.random.Generator, colours: ColourStatistics | None = None
 ) -> NDArray[np.uint8]:
-    """The image as another camera might have taken it: strong changes, each by a chance of its own.
+    """The image as if from another camera: strong random changes, each with a probability of its own.
 
-    Colours take over the mean and deviation of another image (Reinhard et al., Color transfer between images, 2001), or
-    random ones; then a curve for each channel, light that changes over the image, haze, blur or sharpening, grain that
-    covers several pixels, noise and compression.
+    Mean and deviation of the colours become those of another image (Reinhard et al., Color transfer between images,
+    2001) or random ones. Then follow a curve for each channel, uneven light, haze, blur or sharpening, coarse grain,
+    noise and JPEG compression.
     """
     h, w = image.shape[:2]
     if colours is not None or rng.random() < 0.5:
@@ -205,18 +208,18 @@ def stylise(
             light += cv2.resize(coarse, (w, h), interpolation=cv2.INTER_CUBIC)
     haze = rng.uniform(0.1, 0.55) if rng.random() < 0.2 else 0.0
     if haze or light.any():
-        # Haze is thickest at the horizon, about the middle of the image.
-        thick = haze * np.exp(-((np.linspace(-1, 1, h, dtype=np.float32)[:, None] / 0.6) ** 2))
+        # Haze is strongest at the horizon, near the middle of the image.
+        density = haze * np.exp(-((np.linspace(-1, 1, h, dtype=np.float32)[:, None] / 0.6) ** 2))
         tone = rng.uniform(150, 230)
-        lit = image * np.exp(light)[..., None] * (1 - thick)[..., None] + (tone * thick)[..., None]
+        lit = image * np.exp(light)[..., None] * (1 - density)[..., None] + (tone * density)[..., None]
         image = np.clip(lit, 0, 255).astype(np.uint8)
     sharp, noise, jpeg = rng.random(3)
     if sharp < 0.3:
         image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2.0)))
     elif sharp < 0.6:
         soft = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.7, 1.5)))
-        much = float(rng.uniform(0.4, 1.5))
-        image = cv2.addWeighted(image, 1 + much, soft, -much, 0)
+        amount = float(rng.uniform(0.4, 1.5))
+        image = cv2.addWeighted(image, 1 + amount, soft, -amount, 0)
     if noise < 0.4:
         grain = np.empty(image.shape, np.int16)
         cv2.setRNGSeed(int(rng.integers(2**31)))

@@ -18,7 +18,7 @@ class Picture(NamedTuple):
     Attributes:
         image: uint8 [H, W, 3] RGB.
         semantic: uint8 [H, W], class ids, 255 void.
-        instance: uint16 or int32 [H, W], the same throughout the clip; 0 on stuff, void and crowds.
+        instance: uint16 or int32 [H, W], instance ids, constant within the clip; 0 for stuff, void and crowds.
     """
 
     image: NDArray[np.uint8]
@@ -32,7 +32,7 @@ class Picture(NamedTuple):
 
 
 class Clip(Protocol):
-    """The labelled frames of one video in the order of time; a still image is a clip of one."""
+    """The labelled frames of one video in temporal order; a still image is a clip of one frame."""
 
     name: str
 
@@ -43,7 +43,7 @@ class Clip(Protocol):
 
 
 class Source(Protocol):
-    """Clips to learn from, and frames to validate on."""
+    """A data set: clips for training, frames for validation."""
 
     taxonomy: Taxonomy
 
@@ -51,7 +51,7 @@ class Source(Protocol):
         """In a fixed order; raises InputError when there are none."""
 
     def validation(self, reporter: Reporter) -> list[tuple[Clip, int]]:
-        """Each with the index of a frame; empty where the recipe names none."""
+        """Pairs of clip and frame index; empty if the recipe names no validation split."""
 
 
 def spread(clips: Sequence[Clip], frames: int) -> list[tuple[Clip, int]]:

@@ -1,4 +1,4 @@
-"""Several sources of clips in one batch, each with its share of the pairs and of the run."""
+"""Batches from several data sets: shares of the pairs, and the part of the run in which each is used."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vps_ros.learning.data.clips import Clip, Picture
 
 @dataclass(frozen=True)
 class CodedClip:
-    """A clip whose class ids are brought to the values of a run by a table [256]."""
+    """A clip whose class ids are mapped to the label codes of a run by a table [256]."""
 
     clip: Clip
     table: NDArray[np.uint8]
@@ -33,11 +33,11 @@ class CodedClip:
 
 @dataclass(frozen=True)
 class Portion:
-    """Clips of one source; see vps_ros.learning.data.entries.Entry for what decides when they are drawn.
+    """The clips of one data set in a mixture; `weight`, `since`, `until` and `style` as in entries.Entry.
 
     Attributes:
-        crops: images are never stretched: every view is a crop of the image at its own aspect.
-        style_of: the portion whose colours stylised pairs take over.
+        crops: every view is a crop of the image at its own aspect ratio; images are never stretched.
+        style_of: name of the portion whose colours are given to stylised pairs.
     """
 
     clips: Sequence[Clip]
@@ -54,14 +54,14 @@ class Portion:
 
 @dataclass(frozen=True)
 class Mixture:
-    """What batches are drawn from."""
+    """The data sets that batches are drawn from."""
 
     portions: tuple[Portion, ...]
 
     def draw(self, pairs: int, share: float, rng: np.random.Generator) -> list[tuple[Portion, Clip]]:
-        """The clip of each pair of a batch, `share` of the run being over."""
+        """The portion and the clip of each pair of a batch, at progress `share` of the run."""
         active = [p for p in self.portions if p.weight > 0 and p.since <= share < p.until]
-        # The last step of a run by the clock may come when all of it is over.
+        # In a run of `minutes`, the progress of the last step may be 1.
         active = active or [p for p in self.portions if p.weight > 0 and p.until == 1.0]
         if len(active) == 1:
             return [(active[0], active[0].clips[c]) for c in rng.integers(len(active[0].clips), size=pairs)]
@@ -70,12 +70,12 @@ class Mixture:
         return [(p, p.clips[int(rng.integers(len(p.clips)))]) for p in chosen]
 
     def donor(self, names: Sequence[str], share: float, rng: np.random.Generator) -> Portion | None:
-        """One of the portions with these names that take part, at random."""
+        """A random one of the portions with these names that have begun; None if there is none."""
         known = [p for p in self.portions if p.name in names and p.since <= share]
         return known[int(rng.integers(len(known)))] if known else None
 
     def colours(self, name: str, rng: np.random.Generator) -> ColourStatistics | None:
-        """Those of a random frame of the portion with this name."""
+        """Colour statistics of a random frame of the portion with this name; None if there is none."""
         for portion in self.portions:
             if name and portion.name == name:
                 clip = portion.clips[int(rng.integers(len(portion.clips)))]

@@ -1,8 +1,8 @@
-"""Copy-paste: things of one pair of frames in another pair, with one identity in both of its frames.
+"""Copy-paste augmentation: objects of one pair of frames in another pair, with one identity in both frames.
 
-Simple Copy-Paste (Ghiasi et al., CVPR 2021), for pairs: where a thing is seen in both frames of its own pair, each
-frame gets what is seen of it there, so that it moves and changes as it does. A thing of another data set is placed as
-if it stood on the ground of a street.
+Simple Copy-Paste (Ghiasi et al., CVPR 2021), extended to pairs: an object that is visible in both frames of its own
+pair is pasted into both, each time as in that frame. An object of another data set is placed at a plausible position
+and size on the ground of a street.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.learning.data.augmentation import View, see, view_labels
+from vps_ros.learning.data.augmentation import View, apply_view, view_labels
 from vps_ros.learning.data.clips import Picture
 from vps_ros.learning.network_io import STRIDE_4, LabelGrid
 from vps_ros.taxonomy import Taxonomy
 
 FIRST_PASTED = 2**24
-"""Instances of what is pasted begin after it; no data set has larger ones."""
+"""Added to the instance ids of pasted objects; no data set has larger ids."""
 LARGEST_SHARE = 0.25
-"""Of the picture: a larger thing would hide most of what is there."""
+"""Largest area of a pasted object, as a share of the image."""
 EDGE = 0.8
-"""Deviation in pixels of the blur by which the edge of what is pasted is mixed with what is there."""
+"""Standard deviation in pixels of the blur that blends the edge of a pasted object."""
 HEIGHTS = (0.08, 0.6)
-"""Of a placed thing, over that of the picture."""
+"""Range of the height of a placed object, relative to that of the image."""
 LEAST_HEIGHT = 24
-"""In pixels, of a thing that is placed, in its own image."""
+"""Smallest height in pixels, in its own image, of an object that is placed."""
 ENLARGED = 1.5
-"""A placed thing is enlarged at most this much."""
+"""Largest magnification of a placed object."""
 
-Thing = tuple[int, int]
-"""Class id and instance."""
+ObjectKey = tuple[int, int]
+"""Class id and instance id."""
 
 
-def choose_things(
+def choose_objects(
     labels: Sequence[tuple[NDArray[np.uint8], NDArray[np.integer]]],
     taxonomy: Taxonomy,
     most: int,
     rng: np.random.Generator,
-) -> list[Thing]:
-    """One up to `most` things out of several maps (classes, instances), at random; none where there is none."""
-    found: set[Thing] = set()
+) -> list[ObjectKey]:
+    """1 to `most` random objects of several label maps (classes, instances); an empty list if there are none."""
+    found: set[ObjectKey] = set()
     for semantic, instance in labels:
         keys, counts = np.unique(_keys(semantic, instance), return_counts=True)
         fitting = keys[(keys & 0xFFFFFFFF > 0) & (counts <= LARGEST_SHARE * semantic.size)]
@@ -58,22 +58,22 @@ def paste(
     onto: Picture,
     source: Picture,
     view: View,
-    things: Sequence[Thing],
+    things: Sequence[ObjectKey],
     choice: NDArray[np.int64] | None = None,
     grid: LabelGrid = STRIDE_4,
 ) -> Picture:
-    """`onto`, whose labels lie on the grid, with the things as they are seen in `source` through the view.
+    """Pastes the objects of `source`, transformed by the view, into `onto`, whose labels are on the grid.
 
-    Their instances are those that they have in the source plus `FIRST_PASTED`.
+    Their instance ids are those of the source plus `FIRST_PASTED`.
     """
-    fine = see(source, view, None, LabelGrid(1))
+    fine = apply_view(source, view, None, LabelGrid(1))
     semantic, instance = view_labels(source.semantic, source.instance, view, choice, grid)
     keys = [class_id << 32 | number for class_id, number in things]
     pixels, cells = (np.isin(_keys(*labels), keys) for labels in (fine[1:], (semantic, instance)))
     if not pixels.any():
         return onto
     soft = cv2.GaussianBlur(pixels.astype(np.float32), (0, 0), EDGE)
-    # From a quarter to three quarters: little of what was around the thing comes with it.
+    # A narrower transition than the blur, so that little of the background of the object is pasted.
     share = np.clip(2 * soft - 0.5, 0, 1)[..., None]
     return Picture(
         (share * fine.image + (1 - share) * onto.image + 0.5).astype(np.uint8),
@@ -82,8 +82,8 @@ def paste(
     )
 
 
-def placeable_things(picture: Picture, taxonomy: Taxonomy) -> list[Thing]:
-    """The things of a picture that are large enough to be placed, and not cut off by its border."""
+def placeable_objects(picture: Picture, taxonomy: Taxonomy) -> list[ObjectKey]:
+    """The objects of an image that are large enough to be placed and do not touch its border."""
     keys = np.unique(_keys(picture.semantic, picture.instance))
     things = [(int(k >> 32), int(k & 0xFFFFFFFF)) for k in keys[keys & 0xFFFFFFFF > 0]]
     w, h = picture.size
@@ -96,10 +96,10 @@ def placeable_things(picture: Picture, taxonomy: Taxonomy) -> list[Thing]:
     return found
 
 
-def placing_view(picture: Picture, thing: Thing, size: tuple[int, int], rng: np.random.Generator) -> View:
-    """A view of an output of `size` in which the thing stands on the ground, as far off as its height says.
+def placing_view(picture: Picture, thing: ObjectKey, size: tuple[int, int], rng: np.random.Generator) -> View:
+    """A view of an output of `size` in which the object stands on the ground at a distance that fits its height.
 
-    A camera about as high as the things shows those of height p about p below the horizon.
+    In the image of a camera at about the height of the objects, an object p pixels high ends about p below the horizon.
     """
     x, y, width, height = _box(picture, thing)
     w, h = size
@@ -113,8 +113,8 @@ def placing_view(picture: Picture, thing: Thing, size: tuple[int, int], rng: np.
     return View(np.array([[sign * scale, 0, across], [0, scale, ground - scale * (y + height - 1)]]), size)
 
 
-def moved(view: View, rng: np.random.Generator) -> View:
-    """Nearly the same view, as another frame of the same camera."""
+def jitter_view(view: View, rng: np.random.Generator) -> View:
+    """The view with a small random change, as in the next frame of a camera."""
     w, h = view.size
     zoom, middle = np.exp(rng.normal(0, 0.03)), np.array([[w / 2], [h / 2]])
     matrix = view.matrix.copy()
@@ -123,8 +123,8 @@ def moved(view: View, rng: np.random.Generator) -> View:
     return View(matrix, view.size)
 
 
-def _box(picture: Picture, thing: Thing) -> tuple[int, int, int, int]:
-    """x, y, width, height."""
+def _box(picture: Picture, thing: ObjectKey) -> tuple[int, int, int, int]:
+    """The box of an object: x, y, width, height."""
     mask = (picture.semantic == thing[0]) & (picture.instance == thing[1])
     return cv2.boundingRect(mask.astype(np.uint8))
 

@@ -1,8 +1,9 @@
-"""Labels by a teacher: a network of classes tells what a data set's labels leave open, and nothing else.
+"""Pseudo-labels: a teacher, a network of semantic segmentation, fills unlabelled pixels of a data set.
 
-A teacher is an ONNX file: one image uint8 [1, H, W, 3] RGB in, stretched to its size; out, either the class of each
-pixel, integer [1, h, w], or logits, float [1, C, h, w] or [1, h, w, C], in the order of the model's classes. What it
-says of an image and of its mirror image must agree. Its labels are classes only, made once and kept on disk.
+A teacher is an ONNX file. Its input is one image, uint8 [1, H, W, 3] RGB, which is resized to its size. Its output is
+the class of each pixel, integer [1, h, w], or logits, float [1, C, h, w] or [1, h, w, C], in the order of the model's
+classes. A pixel gets a label only where the results for the image and its mirror image agree. Pseudo-labels are classes without
+instances, computed once and stored on disk.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ from vps_ros.learning.data.entries import FolderData
 from vps_ros.taxonomy import VOID_ID
 
 FOLDER = ".teacher"
-"""Where labels of teachers are kept, in the working folder."""
-_EXPECTED = "a label map of a teacher is grey, 8 bits; delete it, it is made again"
+"""Folder of pseudo-labels, in the working folder."""
+_EXPECTED = "a pseudo-label map is an 8-bit grey image; delete it, it is computed again"
 
 
 class Completion(NamedTuple):
-    """How labels of a teacher go into label maps with the values of a run.
+    """How pseudo-labels are merged into label maps with the codes of a run.
 
     Attributes:
-        alone: uint8 [C], the value that tells a class only.
-        fits: bool [256, C], whether the teacher may say a class where the labels have a value.
+        alone: uint8 [C], the code of each class without a segment.
+        fits: bool [256, C], whether a pseudo-label of a class may replace a code.
     """
 
     alone: NDArray[np.uint8]
@@ -49,19 +50,19 @@ class Completion(NamedTuple):
         fits = np.repeat(open_[:, None], count, 1)
         several = np.flatnonzero(codes.group >= 0)
         fits[several] = codes.members[codes.group[several], :count]
-        # Where nothing of the model's may be, as in the background of COCO, a teacher says what it is all the same.
+        # Also for codes that exclude all things, such as the background of COCO: pseudo-labels of stuff replace them.
         return cls(codes.alone, fits)
 
-    def complete(self, semantic: NDArray[np.uint8], told: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """`semantic` uint8 [H, W] with what the teacher told, uint8 [H, W]: index of a class, 255 for nothing."""
-        known = told != VOID_ID
-        place = np.where(known, told, 0)
+    def complete(self, semantic: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """`semantic` uint8 [H, W] completed by pseudo-labels, uint8 [H, W]: class index, 255 for none."""
+        known = labels != VOID_ID
+        place = np.where(known, labels, 0)
         return np.where(known & self.fits[semantic, place], self.alone[place], semantic)
 
 
 @dataclass(frozen=True)
-class TaughtClip:
-    """A clip whose labels are completed by label maps in a folder, one for each frame."""
+class CompletedClip:
+    """A clip whose labels are completed by the pseudo-label maps of a folder, one for each frame."""
 
     clip: Clip
     folder: Path
@@ -76,33 +77,35 @@ class TaughtClip:
 
     def read(self, index: int) -> Picture:
         picture = self.clip.read(index)
-        told = load_png(self.file(index), (GREY,), _EXPECTED)
-        if told.shape != picture.semantic.shape:
-            raise InputError(f"{self.file(index)}: is not of the size of its image; {_EXPECTED}")
-        return picture._replace(semantic=self.completion.complete(picture.semantic, told))
+        labels = load_png(self.file(index), (GREY,), _EXPECTED)
+        if labels.shape != picture.semantic.shape:
+            raise InputError(f"{self.file(index)}: its size is not that of the image; {_EXPECTED}")
+        return picture._replace(semantic=self.completion.complete(picture.semantic, labels))
 
     def file(self, index: int) -> Path:
-        """Of a frame's label map."""
+        """Path of the pseudo-label map of a frame."""
         return self.folder / f"{self.name.replace('/', '_')}-{index}.png"
 
 
 class Teacher:
-    """An ONNX file of classes; raises InputError when it is none."""
+    """A network of semantic segmentation; raises InputError when the file is not one."""
 
     def __init__(self, path: str | Path, classes: int) -> None:
         self._path, self._classes = path, classes
         try:
             self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime has an exception for each cause
-            raise InputError(f"{path}: is no ONNX model that can be run ({str(error).splitlines()[0]})") from None
+        except Exception as error:  # the exceptions of ONNX Runtime have no common base
+            raise InputError(
+                f"{path}: is no ONNX model that ONNX Runtime can load ({str(error).splitlines()[0]})"
+            ) from None
         given = self._session.get_inputs()
         shape = given[0].shape
         if len(given) != 1 or given[0].type != "tensor(uint8)" or len(shape) != 4 or shape[3] != 3:
             raise InputError(f"{path}: a teacher takes one image, uint8 [1, H, W, 3]; this takes {given[0].shape}")
         self._input, self._size = given[0].name, (shape[2], shape[1])
 
-    def tell(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """uint8 [H, W]: index of a class, 255 where the image and its mirror image do not agree."""
+    def predict(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """uint8 [H, W]: class index, 255 where the results for the image and its mirror image differ."""
         first, second = self._run(image), self._run(image[:, ::-1])[:, ::-1]
         return np.where(first == second, first, VOID_ID).astype(np.uint8)
 
@@ -122,17 +125,19 @@ class Teacher:
         return cv2.resize(found[0].astype(np.uint8), image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
 
 
-def teach(clips: Sequence[Clip], entry: FolderData, codes: LabelCodes, reporter: Reporter = SILENT) -> list[TaughtClip]:
-    """The clips with completed labels; label maps that are missing on disk are made first."""
+def add_pseudo_labels(
+    clips: Sequence[Clip], entry: FolderData, codes: LabelCodes, reporter: Reporter = SILENT
+) -> list[CompletedClip]:
+    """The clips with completed labels; pseudo-labels that are missing on disk are computed first."""
     path = Path(entry.teacher)
     if not path.is_file():
         raise InputError(f"data ({entry.called}): teacher {path}: no such file")
     key = hashlib.sha256(path.read_bytes() + str(Path(entry.root).resolve()).encode()).hexdigest()[:12]
     completion = Completion.of(codes)
-    taught = [TaughtClip(clip, Path(FOLDER) / f"{entry.called}-{key}", completion) for clip in clips]
-    missing = [(c, i) for c in taught for i in range(len(c)) if not c.file(i).is_file()]
+    completed = [CompletedClip(clip, Path(FOLDER) / f"{entry.called}-{key}", completion) for clip in clips]
+    missing = [(c, i) for c in completed for i in range(len(c)) if not c.file(i).is_file()]
     if missing:
         teacher = Teacher(path, len(codes.taxonomy))
         for clip, i in reporter.progress(missing, f"labels of {path.name}", total=len(missing)):
-            save_png(clip.file(i), teacher.tell(clip.clip.read(i).image))
-    return taught
+            save_png(clip.file(i), teacher.predict(clip.clip.read(i).image))
+    return completed

@@ -1,4 +1,4 @@
-"""The frames that a recipe names."""
+"""The data sets of a recipe as clips, with the label codes of the run."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vps_ros.learning.data.augmentation import Scale
 from vps_ros.learning.data.clips import Clip, Picture
 from vps_ros.learning.data.entries import Data, FolderData, entries_of, labels_of
 from vps_ros.learning.data.mixture import CodedClip, Mixture, Portion
-from vps_ros.learning.data.pseudo_labels import teach
+from vps_ros.learning.data.pseudo_labels import add_pseudo_labels
 from vps_ros.learning.data.streets import Streets
 from vps_ros.taxonomy import Taxonomy
 
 
 @dataclass(frozen=True)
 class FolderClip:
-    """One video: the frames that have labels, each with its image."""
+    """One video of a data set on disk: its labelled frames, read when a batch needs them."""
 
     name: str
     frames: tuple[LabelledFrame, ...]
@@ -47,7 +47,7 @@ class FolderClip:
 
 
 class Folders:
-    """The clips of the data set that a recipe names."""
+    """A data set on disk that a recipe names."""
 
     def __init__(self, data: FolderData) -> None:
         self._data = data
@@ -59,7 +59,7 @@ class Folders:
     def training(self, reporter: Reporter = SILENT) -> list[FolderClip]:
         clips = self._clips(self._data.split)
         count = sum(map(len, clips))
-        reporter.note(f"{self._data.root}: {count} labelled frames of {len(clips)} videos to learn from")
+        reporter.note(f"{self._data.root}: {count} labelled frames of {len(clips)} videos for training")
         return clips
 
     def validation(self, reporter: Reporter = SILENT) -> list[tuple[Clip, int]]:
@@ -92,16 +92,16 @@ def _refuse_missing(missing: list[LabelledFrame], data: FolderData) -> None:
         named = f"; expected {min(where)}" if where else ""
         raise InputError(
             f"{data.images or data.root}: has no image of {len(missing)} labelled frame(s): "
-            f"{listed((f.name for f in missing), 3)}{named}; add them, or say where they lie in `data.images`"
+            f"{listed((f.name for f in missing), 3)}{named}; add them, or write their folder in `data.images`"
         )
 
 
 class OtherFrames(NamedTuple):
-    """Frames to validate on in the classes of another data set.
+    """Validation frames of a further data set, evaluated with its own classes.
 
     Attributes:
-        size: width and height at which the network sees them, about.
-        table: uint8 [256], brings the model's class ids to those of the data set.
+        size: approximate width and height of the network's input.
+        table: uint8 [256], from class ids of the model to those of the data set.
     """
 
     frames: list[tuple[Clip, int]]
@@ -111,7 +111,7 @@ class OtherFrames(NamedTuple):
 
 
 class Mixed:
-    """The sources of a recipe as one."""
+    """All data sets of a recipe."""
 
     def __init__(self, data: Data) -> None:
         self._data, self._entries = data, entries_of(data)
@@ -120,14 +120,14 @@ class Mixed:
         self._codes, self._tables = labels_of(data)
 
     def training(self, reporter: Reporter = SILENT) -> Mixture:
-        """Raises InputError when an entry has nothing to learn from."""
+        """Raises InputError when an entry has no training frames."""
         portions = []
         for i, (entry, source) in enumerate(zip(self._entries, self._sources, strict=True)):
             clips: Sequence[Clip] = source.training(reporter)
             if (table := self._tables[i]) is not None:
                 clips = [CodedClip(c, table) for c in clips]
             if isinstance(entry, FolderData) and entry.teacher:
-                clips = teach(clips, entry, self._codes, reporter)
+                clips = add_pseudo_labels(clips, entry, self._codes, reporter)
             scale = Scale(entry.size, entry.keep_aspect, covers=i > 0 and not entry.keep_aspect)
             style = {"style": entry.style, "style_of": entry.style_of, "crops": i > 0}
             times = {"weight": entry.weight, "since": entry.since, "until": entry.until}
@@ -135,13 +135,13 @@ class Mixed:
         return Mixture(tuple(portions))
 
     def validation(self, reporter: Reporter = SILENT) -> list[tuple[Clip, int]]:
-        """Frames of the first entry, with the values of the run."""
+        """Validation frames of the first entry, with the label codes of the run."""
         table = self._tables[0]
         frames = self._sources[0].validation(reporter)
         return frames if table is None else [(CodedClip(clip, table), i) for clip, i in frames]
 
     def other_validation(self, reporter: Reporter = SILENT) -> dict[str, OtherFrames]:
-        """By name, frames of the entries after the first that have any."""
+        """Validation frames of the entries after the first, by name, for entries that have some."""
         found = {}
         for entry, source in list(zip(self._entries, self._sources, strict=True))[1:]:
             if isinstance(entry, FolderData) and (frames := source.validation(reporter)):
@@ -151,5 +151,5 @@ class Mixed:
 
 
 def source_of(data: Data) -> Mixed:
-    """Where the frames of a recipe come from."""
+    """The data sets of a recipe."""
     return Mixed(data)

@@ -1,4 +1,4 @@
-"""Generated drives, rendered once and kept on disk; loading one afterwards is mapping its pages into memory."""
+"""Generated drives for training: rendered once into files, which are memory-mapped afterwards; calibration frames."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from vps_ros.learning.data.entries import StreetsData
 from vps_ros.taxonomy import CITYSCAPES
 
 BALANCED = "balanced"
-"""The scenario to learn rare classes from."""
+"""The scenario with more objects of rare classes."""
 PARTS = ("image", "semantic", "instance")
 
 
 @dataclass(frozen=True)
 class Drive:
-    """One drive: image uint8 [F, H, W, 3] RGB, semantic uint8 [F, H, W], instance uint16 [F, H, W]; mapped files."""
+    """One drive: image uint8 [F, H, W, 3] RGB, semantic uint8 [F, H, W], instance uint16 [F, H, W]; memory-mapped."""
 
     name: str
     image: NDArray[np.uint8]
@@ -43,7 +43,7 @@ class Drive:
 
 
 def render(folder: Path, scenario: str, seed: int, frames: int, size: tuple[int, int]) -> Path:
-    """The folder of one drive, rendered unless it is there already; whole or not at all."""
+    """The folder of one drive; rendered and written atomically unless it exists."""
     place = _place(folder, scenario, seed, frames, size)
     if place.is_dir():
         return place
@@ -69,18 +69,20 @@ def load(place: Path) -> Drive:
     try:
         return Drive(place.name, *(np.load(place / f"{part}.npy", mmap_mode="r") for part in PARTS))
     except (OSError, ValueError) as error:
-        raise InputError(f"{place}: a rendered drive that cannot be read ({error}); delete this folder") from None
+        raise InputError(
+            f"{place}: the rendered drive cannot be read ({error}); delete this folder, it is rendered again"
+        ) from None
 
 
 def training_drives(data: StreetsData, reporter: Reporter = SILENT) -> list[Drive]:
-    """Every training drive of the recipe, in a fixed order, rendered as needed."""
+    """All training drives of the recipe in a fixed order; missing ones are rendered."""
     usual = [(scenario, seed) for seed in range(data.seed, data.seed + data.drives) for scenario in data.scenarios]
     balanced = [(BALANCED, seed) for seed in range(data.seed, data.seed + data.balanced)]
     return _drives(data, usual + balanced, "training drives", reporter)
 
 
 def validation_drives(data: StreetsData, reporter: Reporter = SILENT) -> list[Drive]:
-    """Every validation drive of the recipe."""
+    """All validation drives of the recipe."""
     seeds = range(data.validation_seed, data.validation_seed + data.validation_drives)
     wanted = [(scenario, seed) for seed in seeds for scenario in data.scenarios]
     return _drives(data, wanted, "validation drives", reporter)
@@ -96,7 +98,7 @@ def _drives(data: StreetsData, wanted: list[tuple[str, int]], label: str, report
     jobs = [(folder, scenario, seed, data.frames, size) for scenario, seed in wanted]
     missing = [job for job in jobs if not _place(*job).is_dir()]
     if missing:
-        # Spawned: a forked copy of a process with torch's threads may hang.
+        # Spawned: a process forked after torch has started threads may hang.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(max(1, data.processes), mp_context=context) as pool:
             try:
@@ -110,7 +112,7 @@ def _drives(data: StreetsData, wanted: list[tuple[str, int]], label: str, report
 
 
 class Streets:
-    """The drives that a recipe names."""
+    """The generated drives of a recipe."""
 
     taxonomy = CITYSCAPES
 
@@ -127,11 +129,14 @@ class Streets:
 SIZE = (640, 192)
 _SEED = 600_000
 _EVERY = 6
-"""Frames that lie this far apart differ enough."""
+"""Distance of the frames in a drive."""
 
 
 def street_frames(scenarios: int = len(SCENARIOS), each: int = 4) -> Iterator[NDArray[np.uint8]]:
-    """uint8 [192, 640, 3] RGB: so many frames from a drive of each of the first scenarios."""
+    """uint8 [192, 640, 3] RGB: `each` frames from a drive of each of the first `scenarios` scenarios, always the same.
+
+    For calibration and checks of models; no model is trained or evaluated on them.
+    """
     for i, name in enumerate(list(SCENARIOS)[:scenarios]):
         for k, street in enumerate(drive(name, seed=_SEED + i, frames=each * _EVERY, size=SIZE), 1):
             if k % _EVERY == 0:

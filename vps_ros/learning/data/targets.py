@@ -1,12 +1,12 @@
-"""Label maps to what the losses want: one row for each segment of an image.
+"""From label maps to the targets of the losses: one row for each segment of an image.
 
-Not every data set labels everything. What losses must respect:
+The labels of many data sets are incomplete. Rules for every loss:
 
-- a cell of no segment (`segments` -1) is in no mask, be it void or unlabelled;
-- a cell may have a class (`semantic`) or a group of classes (`group`) without a segment: it teaches classes only;
-- where `unlabelled` is true, there may be a segment that nobody told of. A query that found nothing of the truth may be
-  right there: it must not be taught void, as far as its mask lies in such cells (`labelled_share`);
-- that no thing is in a cell is known of the cells of `known_things` only.
+- A cell without a segment (`segments` is -1) is in no mask, whether it is void or unlabelled.
+- A cell may have a class (`semantic`) or a group of classes (`group`) without a segment; only class losses use it.
+- Where `unlabelled` is true there may be an unlabelled segment. An unmatched query may be correct there, so the weight
+  of its void label is the share of its mask in labelled cells (`labelled_share`).
+- The absence of things is known only in the cells of `known_things`.
 """
 
 from __future__ import annotations
@@ -23,21 +23,20 @@ from vps_ros.datasets.class_mapping import LabelCodes
 from vps_ros.taxonomy import Taxonomy
 
 LEAST_CELLS = 4
-"""Segments smaller than this, in cells of the mask stride, are void: nothing at that stride can find them."""
+"""Smaller segments, in cells of the mask stride, are void: they cannot be found at that stride."""
 
 
 class Targets(NamedTuple):
-    """Of one image, or stacked over a batch with a leading B; M rows, those past the last segment have class -1.
+    """Targets of one image, or of a batch with a leading B. There are M rows; unused rows have class -1.
 
     Attributes:
         segments: int64 [h, w], row of each cell, -1 for void.
         classes: int64 [M], index into the taxonomy.
-        tracks: int64 [M], instance of a thing, which lasts through its clip in its class; 0 for stuff.
+        tracks: int64 [M], instance id of a thing, constant within its clip and class; 0 for stuff.
         semantic: int64 [h, w], index into the taxonomy, -1 for void and groups.
-        group: int64 [h, w], row of `members` where a cell is one of several classes, -1 elsewhere; None where there are
-            no groups.
+        group: int64 [h, w], row of `members` for a cell with one of several classes, -1 elsewhere; None without groups.
         members: bool [G, C + 1], classes of each group; the last column is void. None as `group`.
-        unlabelled: bool [h, w], cells where a segment may be that is not in `segments`; None where there are none.
+        unlabelled: bool [h, w], cells where a segment may be missing in `segments`; None if there are none.
     """
 
     segments: Tensor
@@ -48,8 +47,8 @@ class Targets(NamedTuple):
     members: Tensor | None = None
     unlabelled: Tensor | None = None
 
-    def each(self, change: Callable[[Tensor], Tensor]) -> Targets:
-        """The same with every tensor changed."""
+    def map(self, change: Callable[[Tensor], Tensor]) -> Targets:
+        """The targets with a function applied to every tensor."""
         return Targets(*(None if t is None else change(t) for t in self))
 
     def trimmed(self) -> Targets:
@@ -66,10 +65,10 @@ class Targets(NamedTuple):
 def make_targets(
     semantic: NDArray, instance: NDArray, taxonomy: Taxonomy, rows: int, codes: LabelCodes | None = None
 ) -> Targets:
-    """Targets of one image. The largest `rows` segments are kept; a thing without an instance id is in no segment.
+    """Targets of one image: its largest `rows` segments. A thing without an instance id belongs to no segment.
 
     Args:
-        semantic: uint8 [h, w], class ids, 255 void; or values of `codes`.
+        semantic: uint8 [h, w], class ids, 255 for void; or codes of `codes`.
         instance: integer [h, w], 0 for stuff.
     """
     codes = codes or LabelCodes.of(taxonomy)
@@ -98,14 +97,14 @@ def make_targets(
 
 
 def stack(targets: list[Targets]) -> Targets:
-    """One batch of targets of the same size."""
+    """A batch of targets of the same size."""
     return Targets(*(torch.stack(parts) for parts in zip(*targets, strict=True)))
 
 
 def labelled_share(masks: Tensor, targets: Targets) -> Tensor | None:
-    """[B, N]: share of each query's mask that lies in cells whose segments are known; None where all are.
+    """[B, N]: share of each query's mask in labelled cells, without gradient; None if all cells are labelled.
 
-    It is exactly 0 in an image without any, and has no gradient.
+    It is exactly 0 in an image without labels.
 
     Args:
         masks: [B, N, h, w], probabilities.
@@ -118,16 +117,16 @@ def labelled_share(masks: Tensor, targets: Targets) -> Tensor | None:
 
 
 def known_things(targets: Targets, isthing: Tensor) -> Tensor:
-    """bool [B, h, w]: cells of a segment, and those whose class or group of classes holds no thing.
+    """bool [B, h, w]: cells of a segment, and cells whose class or group of classes is not a thing.
 
-    In all others there may be a thing that is in no segment.
+    In all other cells there may be a thing that is in no segment.
 
     Args:
         isthing: bool [C].
     """
-    told = (targets.semantic >= 0) & ~isthing[targets.semantic.clamp(min=0)]
+    known = (targets.semantic >= 0) & ~isthing[targets.semantic.clamp(min=0)]
     if targets.group is not None and targets.members is not None and targets.members.shape[1]:
         things = (targets.members[:, :, :-1] & isthing).any(2)
-        of_cell = things.gather(1, targets.group.clamp(min=0).flatten(1)).reshape(told.shape)
-        told = torch.where(targets.group >= 0, ~of_cell, told)
-    return told | (targets.segments >= 0)
+        of_cell = things.gather(1, targets.group.clamp(min=0).flatten(1)).reshape(known.shape)
+        known = torch.where(targets.group >= 0, ~of_cell, known)
+    return known | (targets.segments >= 0)

@@ -54,7 +54,7 @@ class KMaxLosses:
 CITYSCAPES_LOSSES = KMaxLosses(preference=0.6, semantic_sampled=0)
 
 
-class BatchSpec(NamedTuple):
+class MatchedTargets(NamedTuple):
     """Targets of all layers, from the matching of the final prediction.
 
     Attributes:
@@ -77,7 +77,7 @@ class BatchSpec(NamedTuple):
 
 
 @torch.no_grad()
-def match_targets(final: Prediction, targets: Targets, void: float) -> BatchSpec:
+def match_targets(final: Prediction, targets: Targets, void: float) -> MatchedTargets:
     """Matches the final prediction; `targets` are at its mask stride, `void` is the smallest weight."""
     targets = targets.trimmed()
     b, n, h, w = final.masks.shape
@@ -103,7 +103,7 @@ def match_targets(final: Prediction, targets: Targets, void: float) -> BatchSpec
     mask_weight[images, row] = final.classes.softmax(2)[images, query, of_row].clamp(min=void).to(truth.dtype)
     segments = torch.where(truth.sum(1) > 0, targets.segments, -1)
     area = torch.einsum("bmhw,bm->bhw", truth, truth.sum((2, 3)))
-    return BatchSpec(
+    return MatchedTargets(
         classes,
         class_weight,
         matching,
@@ -114,7 +114,7 @@ def match_targets(final: Prediction, targets: Targets, void: float) -> BatchSpec
     )
 
 
-def class_loss(logits: Tensor, matched: BatchSpec) -> Tensor:
+def class_loss(logits: Tensor, matched: MatchedTargets) -> Tensor:
     """Cross entropy of each query, weighted by its dice, or for void by the share of its mask outside segments."""
     void = logits.shape[2] - 1
     loss = F.cross_entropy(logits.transpose(1, 2), matched.classes, reduction="none")
@@ -122,7 +122,7 @@ def class_loss(logits: Tensor, matched: BatchSpec) -> Tensor:
     return _mean_of_images(loss * share * matched.class_weight)
 
 
-def mask_losses(masks: Tensor, matched: BatchSpec) -> tuple[Tensor, Tensor]:
+def mask_losses(masks: Tensor, matched: MatchedTargets) -> tuple[Tensor, Tensor]:
     """1 - dice, weighted by the class probability; and the cross entropy of each cell with the query of its segment."""
     log_p = masks.flatten(2).log_softmax(1)
     row = matched.segments.flatten(1)
@@ -136,7 +136,7 @@ def mask_losses(masks: Tensor, matched: BatchSpec) -> tuple[Tensor, Tensor]:
     return (dice.sum(1) * REAL / masks.shape[1]).mean(), _mean_of_images(identity)
 
 
-def discrimination_loss(pixels: Tensor, matched: BatchSpec, options: KMaxLosses, generator: torch.Generator) -> Tensor:
+def discrimination_loss(pixels: Tensor, matched: MatchedTargets, options: KMaxLosses, generator: torch.Generator) -> Tensor:
     """A drawn pixel's features must be like those of its own segment's, among all that are drawn (MaX-DeepLab, 3.3)."""
     row = matched.segments.flatten(1)
     chosen = draw(matched.rarity.flatten(1), row < 0, options.sampled, options.preference, generator)
@@ -149,7 +149,7 @@ def discrimination_loss(pixels: Tensor, matched: BatchSpec, options: KMaxLosses,
 
 
 def semantic_loss(
-    logits: Tensor, targets: Targets, matched: BatchSpec, options: KMaxLosses, generator: torch.Generator
+    logits: Tensor, targets: Targets, matched: MatchedTargets, options: KMaxLosses, generator: torch.Generator
 ) -> Tensor:
     """Cross entropy of the auxiliary head's pixels, at its own stride.
 

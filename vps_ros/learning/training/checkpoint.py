@@ -1,4 +1,4 @@
-"""What a training run leaves behind, and how it comes back."""
+"""Checkpoints of training runs: writing, reading, and the averaged model in them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ PARTS = ("format", "recipe", "step", "model", "ema", "optimizer", "log")
 
 
 def save(path: Path, **parts: Any) -> None:
-    """Writes a checkpoint, whole or not at all."""
+    """Writes a checkpoint atomically."""
     with atomic_write(path) as draft:
         torch.save({"format": FORMAT, **parts}, draft)
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """The parts of a checkpoint. Raises InputError when it is absent, damaged, foreign, or of another format."""
+    """The parts of a checkpoint. Raises InputError when it is missing, damaged, of another program or format."""
     path = Path(path)
     if path.is_dir():
         path = path / FILE
@@ -33,7 +33,7 @@ def load(path: str | Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such checkpoint; give the folder of a run of `vps-ros train`, or its {FILE}")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds, by where the damage is
+    except Exception as error:  # the type depends on the damage
         raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
     if not isinstance(content, dict) or any(part not in content for part in PARTS):
         raise InputError(f"{path}: not a checkpoint of `vps-ros train`; `--from` says which program wrote it")
@@ -46,13 +46,13 @@ def is_ours(path: Path) -> bool:
     """Whether a file looks like a checkpoint of `vps-ros train`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception:  # damaged, or of an old format: whoever reads it says so
+    except Exception:  # damaged, or of an old format: load() reports it
         return path.name == FILE
     return isinstance(content, dict) and "recipe" in content
 
 
 def restore(path: str | Path) -> tuple[nn.Module, Recipe, int]:
-    """The averaged model of a checkpoint, its recipe, and the step it was taken at."""
+    """The averaged model of a checkpoint, its recipe, and its training step."""
     content = load(path)
     recipe = Recipe.from_mapping(content["recipe"], str(path))
     model = kind_for(recipe).build()

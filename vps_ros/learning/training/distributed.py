@@ -1,7 +1,7 @@
-"""Several processes that learn together, one thread each: each takes a part of the batch, all take the mean gradient.
+"""Data-parallel training on CPUs: each process computes the gradient of a part of the batch, all use the mean gradient.
 
-On CPUs that are shared with other work, two threads inside one operator wait for each other many times in a step; two
-processes meet once. Every process makes the same update, so that only the first needs to be saved.
+On CPUs that run other programs too, two threads inside one operator wait for each other many times in a step; two
+processes synchronise once. Every process makes the same update, so that only the first one is saved.
 """
 
 from __future__ import annotations
@@ -19,45 +19,53 @@ from torch import Tensor, distributed, multiprocessing, nn
 
 from vps_ros.errors import InputError
 
-_REFUSED = "refused-{}"
-"""Name of the file in which a member says what is wrong with what it was given."""
-PATIENCE = timedelta(hours=2)
-"""For the others: the first process validates and writes checkpoints meanwhile, and may be paused."""
+_ERROR_FILE = "error-{}"
+"""Name of the file in which a worker writes the message of its InputError."""
+TIMEOUT = timedelta(hours=2)
+"""For an exchange: the other workers wait while the first one validates and writes checkpoints."""
 
 
-class Team:
-    """This process among `size`; the first has rank 0. A team of one does nothing."""
+class WorkerGroup:
+    """This process among `size` workers; the first has rank 0. A group of one exchanges nothing."""
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size = rank, size
 
-    def mean_gradients(self, model: nn.Module, stop: bool, share: float = 0.0) -> tuple[bool, float]:
-        """Replaces every gradient by its mean over the team.
+    def average_gradients(self, model: nn.Module, stop: bool, share: float = 0.0) -> tuple[bool, float]:
+        """Replaces every gradient by its mean over the workers.
 
-        Returns whether any member wants to stop after this step, and the first member's `share`.
+        Args:
+            stop: whether this worker wants to stop after this step.
+            share: progress of the run.
+
+        Returns whether any worker wants to stop, and `share` of the first worker.
         """
         if self.size == 1:
             return stop, share
         parameters = [p for p in model.parameters() if p.grad is not None]
-        said = torch.tensor([float(stop), 0.0 if self.rank else share])
-        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [said])
+        extra = torch.tensor([float(stop), 0.0 if self.rank else share])
+        flat = torch.cat([p.grad.reshape(-1) for p in parameters] + [extra])
         distributed.all_reduce(flat)
         flat[:-2] /= self.size
         for p, part in zip(parameters, _split(flat, parameters), strict=True):
             p.grad.copy_(part)
         return bool(flat[-2] > 0), float(flat[-1])
 
-    def same_weights(self, model: nn.Module) -> None:
-        """Gives every member the first one's weights and buffers."""
+    def broadcast_weights(self, model: nn.Module) -> None:
+        """Copies weights and buffers of the first worker to all others."""
         if self.size > 1:
             for value in model.state_dict().values():
-                # A convolution's weights lie in memory in another order.
+                # The weights of convolutions are in channels-last memory format.
                 plain = value.contiguous()
                 distributed.broadcast(plain, 0)
                 value.copy_(plain)
 
-    def gathered(self, parts: list[Tensor | None], like: list[Tensor]) -> list[Tensor]:
-        """Every part, each made by one member (None elsewhere) with the shape of its `like`; kept to half precision."""
+    def gather(self, parts: list[Tensor | None], like: list[Tensor]) -> list[Tensor]:
+        """All parts, rounded to float16. One worker has computed each part, the others have None.
+
+        Args:
+            like: tensors with the shapes and types of the parts.
+        """
         if self.size == 1:
             return parts
         flat = torch.cat(
@@ -78,27 +86,27 @@ def _split(flat: Tensor, parameters: list[Tensor]) -> Iterator[Tensor]:
 
 
 @contextmanager
-def team_of(size: int, work: Any, *args: Any) -> Iterator[Team]:
-    """The first member of a team; the others run `work(team, *args)` in processes of their own until it returns.
+def worker_group(size: int, work: Any, *args: Any) -> Iterator[WorkerGroup]:
+    """The first worker of a group; the others run `work(group, *args)` in processes of their own until it returns.
 
-    Raises InputError in the words of another member that did, RuntimeError when one failed otherwise.
+    Raises InputError with the message of a worker that raised it, RuntimeError when a worker failed otherwise.
     """
     if size == 1:
-        yield Team()
+        yield WorkerGroup()
         return
     with tempfile.TemporaryDirectory() as folder:
-        meeting = str(Path(folder) / "meeting")
+        store = str(Path(folder) / "store")
         others = multiprocessing.start_processes(
-            _member, (size, meeting, work, args), nprocs=size - 1, join=False, daemon=True, start_method="spawn"
+            _run_worker, (size, store, work, args), nprocs=size - 1, join=False, daemon=True, start_method="spawn"
         )
-        _meet(meeting, 0, size)
+        _connect(store, 0, size)
         try:
-            yield Team(0, size)
+            yield WorkerGroup(0, size)
             others.join()
         except RuntimeError:
-            # What another member met ends the exchange between them, which is all that is seen of it here.
-            for told in sorted(Path(folder).glob(_REFUSED.format("*"))):
-                raise InputError(told.read_text()) from None
+            # An error of another worker closes the connection, which raises RuntimeError here.
+            for error in sorted(Path(folder).glob(_ERROR_FILE.format("*"))):
+                raise InputError(error.read_text()) from None
             raise
         finally:
             for process in others.processes:
@@ -106,19 +114,17 @@ def team_of(size: int, work: Any, *args: Any) -> Iterator[Team]:
             distributed.destroy_process_group()
 
 
-def _meet(meeting: str, rank: int, size: int) -> None:
-    distributed.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=size, timeout=PATIENCE
-    )
+def _connect(store: str, rank: int, size: int) -> None:
+    distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size, timeout=TIMEOUT)
 
 
-def _member(index: int, size: int, meeting: str, work: Any, args: tuple) -> None:
-    # Ctrl-C reaches every process of a session: only the first member may hear it, and tells the others when to stop.
+def _run_worker(index: int, size: int, store: str, work: Any, args: tuple) -> None:
+    # Ctrl-C signals every process of a session: only the first worker handles it, and the others stop with it.
     os.setsid()
     os.environ["OMP_NUM_THREADS"] = "1"
-    _meet(meeting, index + 1, size)
+    _connect(store, index + 1, size)
     try:
-        work(Team(index + 1, size), *args)
+        work(WorkerGroup(index + 1, size), *args)
     except InputError as error:
-        Path(meeting).with_name(_REFUSED.format(index + 1)).write_text(str(error))
+        Path(store).with_name(_ERROR_FILE.format(index + 1)).write_text(str(error))
     distributed.destroy_process_group()

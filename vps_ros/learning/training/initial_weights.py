@@ -1,4 +1,4 @@
-"""Trained weights to go on from: those of an earlier run, or of a model file that `vps-ros export` wrote."""
+"""Initial weights of a run: from an earlier run, or from a model file that `vps-ros export` wrote."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from vps_ros.learning.training import checkpoint
 from vps_ros.segmenters.model_card import Thresholds
 
 
-class Source(NamedTuple):
-    """A trained network in eval mode, its recipe, the step it was taken at, and thresholds chosen for it, if any."""
+class Trained(NamedTuple):
+    """A trained network in eval mode, its recipe, its training step, and its tuned thresholds, if any."""
 
     model: nn.Module
     recipe: Recipe
@@ -26,20 +26,20 @@ class Source(NamedTuple):
     limits: Thresholds | None
 
 
-def trained(path: str | Path) -> Source:
-    """What a run's folder, a checkpoint or an exported ONNX file holds.
+def trained(path: str | Path) -> Trained:
+    """Reads a run's folder, a checkpoint or an exported ONNX file.
 
-    Raises InputError when it is none of these, or no file.
+    Raises InputError for any other file, or none.
     """
     if Path(path).suffix == ".onnx":
-        return Source(*unfolded(path))
-    return Source(*checkpoint.restore(path), None)
+        return Trained(*unfolded(path))
+    return Trained(*checkpoint.restore(path), None)
 
 
 def completed(recipe: Recipe) -> Recipe:
-    """The recipe with all that its `start` says of the model.
+    """The recipe with the entries of its model that `start` determines.
 
-    Raises InputError when there is no such start.
+    Raises InputError when `start` does not exist.
     """
     module = module_of(recipe)
     if hasattr(module, "complete"):
@@ -50,7 +50,7 @@ def completed(recipe: Recipe) -> Recipe:
 
 
 def learned_before(recipe: Recipe) -> tuple[str, ...]:
-    """What the weights of a recipe's `start` learned from, with the terms of its use, a line each."""
+    """One line for each data set that the weights of a recipe's `start` were trained on, with its terms of use."""
     start = Path(recipe.start)
     if start.suffix == ".onnx":
         return tuple(described(start).recipe.terms)
@@ -62,10 +62,10 @@ def learned_before(recipe: Recipe) -> tuple[str, ...]:
 
 def weights_of(recipe: Recipe, images: Iterable[Tensor]) -> Weights:
     """The weights that a recipe's `start` names: a run's folder or its checkpoint, an ONNX file of `vps-ros export`, or
-    what the kind of model takes besides.
+    a published checkpoint of the model's kind.
 
     Args:
-        images: float32 [B, 3, H, W] in -1..1, as in training; only what a model file folded away needs them.
+        images: float32 [B, 3, H, W] in -1..1, as in training; only used for the batch normalisation of an ONNX file.
 
     Raises InputError when it is none of these.
     """
@@ -81,10 +81,10 @@ def weights_of(recipe: Recipe, images: Iterable[Tensor]) -> Weights:
     return Weights(source.model.kind, state, tuple(c.name for c in source.data.taxonomy.classes))
 
 
-def begin(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tensor]) -> list[str]:
-    """Gives the network every weight of the recipe's `start` that it has a place for; those of its own that had none.
+def load_initial_weights(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tensor]) -> list[str]:
+    """Loads every weight of the recipe's `start` that fits into the network; returns the names of the others.
 
-    Raises InputError when there is nothing that fits, or the classes do not.
+    Raises InputError when no weight fits, or classes are missing in `start`.
     """
     weights = weights_of(recipe, images)
     if weights.kind != recipe.model.kind:
@@ -98,8 +98,8 @@ def begin(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tenso
     if unknown and not recipe.new_classes:
         some = ", ".join(unknown[:4]) + (", ..." if len(unknown) > 4 else "")
         raise InputError(
-            f"{recipe.start}: does not know {len(unknown)} of the {len(names)} classes of "
-            f"{recipe.data.taxonomy.name} ({some}); write `new_classes: true` to learn these from nothing"
+            f"{recipe.start}: lacks {len(unknown)} of the {len(names)} classes of "
+            f"{recipe.data.taxonomy.name} ({some}); write `new_classes: true` to initialise these randomly"
         )
     mine = network.state_dict()
     fitting: dict[str, Tensor] = {}
@@ -117,13 +117,13 @@ def begin(network: nn.Module, kind: Kind, recipe: Recipe, images: Iterable[Tenso
         else:
             fitting[name] = given
     if not fitting:
-        raise InputError(f"{recipe.start}: no weight of it has a place in this recipe's model")
+        raise InputError(f"{recipe.start}: none of its weights fits this recipe's model")
     network.load_state_dict(fitting, strict=False)
     return fresh
 
 
 def _places(theirs: Sequence[str], mine: Sequence[str]) -> list[int]:
-    """Where each of my classes stands among theirs, by its name; -1 where it does not."""
+    """Index of each class of this model among those of the start, by name; -1 for none."""
     known = {_plain(name): i for i, name in enumerate(theirs)}
     return [known.get(_plain(name), -1) for name in mine]
 
@@ -133,7 +133,7 @@ def _plain(name: str) -> str:
 
 
 def _rows(given: Tensor, own: Tensor, places: list[int], classes: int) -> Tensor | None:
-    """The rows of my classes out of theirs, and void's after them; my own where they have none."""
+    """Rows of this model's classes, and of void, from the start; its own rows for classes that the start lacks."""
     void = len(own) == len(places) + 1
     if own.shape[1:] != given.shape[1:] or len(given) != classes + void:
         return None

@@ -1,4 +1,4 @@
-"""The training log for TensorBoard, beside log.jsonl, where people ask for it."""
+"""The training log for TensorBoard, an option beside log.jsonl."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vps_ros.errors import InputError
 FOLDER = "tensorboard"
 
 
-class Board:
-    """Writes entries of the log as scalars."""
+class TensorBoard:
+    """Writes log entries as scalars."""
 
     def __init__(self, writer: Any) -> None:
         self._writer = writer
 
     def add(self, entry: dict[str, Any]) -> None:
-        """`entry` has a step, numbers, and mappings of names to numbers."""
+        """Writes one entry: its `step`, numbers, and mappings of names to numbers."""
         step = entry["step"]
         for name, value in entry.items():
             if isinstance(value, dict):
@@ -30,7 +30,7 @@ class Board:
 
 
 def import_writer() -> Any:
-    """TensorBoard's writer; raises InputError when it is not installed."""
+    """The SummaryWriter of torch; raises InputError when TensorBoard is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
@@ -39,10 +39,10 @@ def import_writer() -> Any:
 
 
 @contextmanager
-def board_of(writer: Any, folder: Path, step: int) -> Iterator[Board | None]:
-    """A board in the run's folder, or none without a writer; what an interrupted run logged after `step` is dropped."""
+def open_tensorboard(writer: Any, folder: Path, step: int) -> Iterator[TensorBoard | None]:
+    """A log in the run's folder, or None without a writer; entries of an interrupted run after `step` are removed."""
     if writer is None:
         yield None
         return
     with writer(str(folder / FOLDER), purge_step=step + 1, flush_secs=10) as open_writer:
-        yield Board(open_writer)
+        yield TensorBoard(open_writer)

@@ -44,7 +44,7 @@ class GroundTruth:
 
     def part(self, which: slice) -> GroundTruth:
         """The ground truth of some images of the batch."""
-        targets = self.targets.each(lambda t: t[which])
+        targets = self.targets.map(lambda t: t[which])
         return GroundTruth(targets, self.members[which], self.valid[which])
 
 

@@ -2,8 +2,8 @@
 
 A teacher is an ONNX file. Its input is one image, uint8 [1, H, W, 3] RGB, which is resized to its size. Its output is
 the class of each pixel, integer [1, h, w], or logits, float [1, C, h, w] or [1, h, w, C], in the order of the model's
-classes. A pixel gets a label only where the results for the image and its mirror image agree. Pseudo-labels are classes without
-instances, computed once and stored on disk.
+classes. A pixel gets a label only where the results for the image and its mirror image agree. Pseudo-labels are classes
+without instances, computed once and stored on disk.
 """
 
 from __future__ import annotations

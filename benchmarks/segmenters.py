@@ -79,14 +79,14 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
 def _cpu(progress, room: Path) -> dict:
     from vps_ros.learning.data.streets import street_frames
     from vps_ros.learning.export.int8 import quantise
-    from vps_ros.learning.in_graph.append import exchange
+    from vps_ros.learning.in_graph.append import move_into_graph
 
     name = SegmenterParameters().model
     files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}
     for path in files.values():
         shutil.copyfile(model_path(name), path)
     quantise(files["int8"], list(street_frames()), name)
-    exchange(files["graph"], None, name)
+    move_into_graph(files["graph"], None, name)
     streets = list(progress(_streets(), "held-out frames", len(SCENARIOS) * FRAMES))
     images = [street.frame.image for street in streets]
     times: list[dict] = []
@@ -102,7 +102,7 @@ def _cpu(progress, room: Path) -> dict:
     same = []
     for width, height in CAMERAS:
         shutil.copyfile(model_path(name), files["camera"])
-        exchange(files["camera"], (height, width), name)
+        move_into_graph(files["camera"], (height, width), name)
         shown = [cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR) for image in images[::EVERY]]
         same.append(
             {

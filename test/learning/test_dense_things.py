@@ -119,7 +119,7 @@ def test_void_teaches_nothing():
 
 
 def test_images_without_things_have_a_gradient_for_every_weight():
-    """All members of a team exchange the same gradients."""
+    """All workers exchange the same gradients."""
     one, features, pixels, _ = scene()
     empty = stack([make_targets(np.zeros((H, W), np.uint8), np.zeros((H, W), np.uint16), CITYSCAPES, 20)] * 2)
     sum(thing_losses(one, one(features), pixels, empty, ISTHING).values()).backward()

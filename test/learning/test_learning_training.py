@@ -90,7 +90,7 @@ def test_the_shipped_recipe_is_read_back_as_it_was_written():
         ({"start": "nowhere.onnx"}, "nowhere.onnx: no such file; the recipe's `start` names weights to begin with"),
         (
             {"schedule": {"steps": 5, "phases": [{"until": 1.0, "size": [100, 64], "pairs": 2}]}},
-            "size 100x64 with 2 pairs; sides are multiples of 32",
+            "size 100x64 with 2 pairs; sides must be multiples of 32",
         ),
         (
             {"schedule": {"steps": 5, "phases": [{"until": 1.0, "size": [64, 64], "pairs": 3}]}},
@@ -296,7 +296,7 @@ def test_a_run_begins_with_the_weights_of_another(tmp_path, drives):
 
 def test_a_run_is_not_overwritten_nor_mixed_up(tmp_path, drives):
     small_run(tmp_path / "run", steps=1).train(drives, [])
-    with pytest.raises(InputError, match="holds a run already; pass --resume"):
+    with pytest.raises(InputError, match="already holds a run; pass --resume"):
         small_run(tmp_path / "run")
     other = recipe_of("x")
     other["model"]["queries"] = 24

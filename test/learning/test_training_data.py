@@ -213,7 +213,7 @@ def test_a_pair_gets_the_same_things_in_both_frames(tmp_path):
         ({"format": "kitti"}, "data: unknown format 'kitti'; did you mean kitti-step?"),
         ({"format": "tapestry"}, "data: unknown format 'tapestry'; there are streets, kitti-step"),
         ({"split": "val"}, "split and validation_split are both 'val'"),
-        ({"size": [100, 64]}, "data: size 100x64; sides are multiples of 32"),
+        ({"size": [100, 64]}, "data: size 100x64; sides must be multiples of 32"),
         ({"scenarios": ["cruise"]}, "data: unknown entry 'scenarios'"),
         ({"root": "nowhere"}, "nowhere: no such folder"),
         ({"split": "training"}, "has no split 'training' (splits there: train, val)"),
@@ -234,7 +234,7 @@ def test_classes_are_those_of_the_data(tmp_path, capsys):
     content = {"name": "x", "data": data, "schedule": schedule}
     assert Recipe.from_mapping(content, "").model.classes == 124
     assert run(tmp_path, content | {"model": {"classes": 19}}) == 2
-    assert "model: 19 classes, but vipseg has 124; leave `classes` out" in capsys.readouterr().err
+    assert "model: 19 classes, but vipseg has 124; remove `classes`" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

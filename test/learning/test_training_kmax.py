@@ -122,7 +122,7 @@ def test_what_is_wrong_is_one_line(start, streets, tmp_path, capsys, change, mes
 def test_sides_are_a_multiple_of_32_plus_one(start, streets):
     content = recipe_of(streets, start[0])
     content["schedule"]["phases"][0]["size"] = [96, 64]
-    with pytest.raises(InputError, match="a phase of size 96x64 with 1 pairs; sides are multiples of 32 plus 1"):
+    with pytest.raises(InputError, match="a phase of size 96x64 with 1 pairs; sides must be multiples of 32 plus 1"):
         Recipe.from_mapping(content, "test")
 
 

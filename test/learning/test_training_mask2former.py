@@ -123,7 +123,7 @@ def test_a_run_is_resumed_exported_and_started_from(kitti, start, tmp_path, caps
     path, run = tmp_path / "r.yaml", tmp_path / "run"
     path.write_text(yaml.safe_dump(example(kitti, start)))
     assert main(["train", "--config", str(path), "-o", str(run)]) == 0
-    assert "begin anew: embedding_head" in capsys.readouterr().err
+    assert "randomly initialised: embedding_head" in capsys.readouterr().err
     recipe = Recipe.from_mapping(example(kitti, start), "test")
     part = Run(recipe, tmp_path / "part", False)
     clips = Folders(recipe.data).training()

@@ -129,7 +129,7 @@ def test_the_shipped_model_is_taught_further_on_kitti_step(tmp_path, monkeypatch
     monkeypatch.chdir(FOLDER.parent.parent)
     assert main(["train", "--config", str(path), "-o", str(run)]) == 0
     said = capsys.readouterr().err
-    assert "weights of vps_ros/weights/streets-s-float.onnx; begin anew: " in said
+    assert "weights of vps_ros/weights/streets-s-float.onnx; randomly initialised: " in said
     assert "backbone" not in said and "predictor.kernel_head" not in said
     assert checkpoint.load(run)["step"] == 2
     assert isinstance(checkpoint.restore(run)[1].data, FolderData)

@@ -153,7 +153,7 @@ def test_memory_that_is_full_is_one_line_and_keeps_the_checkpoint(toy, kitti, tm
     monkeypatch.setattr(toy, "fails", (5, torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")))
     assert main(["train", "--config", str(path), "-o", str(run)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "its memory is full at step 2, with 2 pairs of 128x64 in 2 part(s); raise `accumulate`, or lower" in error
+    assert "out of memory at step 2, with 2 pairs of 128x64 in 2 part(s); raise `accumulate`, or lower" in error
     assert checkpoint.load(run)["step"] == 2
     monkeypatch.setattr(toy, "fails", None)
     assert main(["train", "--config", str(path), "-o", str(run), "--resume"]) == 0
@@ -244,13 +244,13 @@ def test_classes_that_the_start_does_not_know_are_told(kitti, tmp_path, capsys):
     error = capsys.readouterr().err.splitlines()[-1]
     # Known are wall, pole, road, building, sky, car, bus, truck, bicycle, motorcycle, traffic light, person and train.
     assert (
-        "does not know 111 of the 124 classes of vipseg (ceiling, door, stair, ladder, ...)" in error
+        "lacks 111 of the 124 classes of vipseg (ceiling, door, stair, ladder, ...)" in error
         and "write `new_classes: true`" in error
     )
     assert not (tmp_path / "run").exists()
     path.write_text(json.dumps(content | {"new_classes": True}))
     assert main(["train", "--config", str(path), "-o", str(tmp_path / "run")]) == 0
-    assert "begin anew: " in capsys.readouterr().err
+    assert "randomly initialised: " in capsys.readouterr().err
 
 
 def test_a_run_goes_on_with_the_model_it_began_with_only(kitti, tmp_path):

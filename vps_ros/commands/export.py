@@ -320,10 +320,10 @@ def _quantise(args: argparse.Namespace) -> None:
 
 
 def _move_postprocessing_into_graph(args: argparse.Namespace) -> None:
-    from vps_ros.learning.in_graph.append import exchange
+    from vps_ros.learning.in_graph.append import move_into_graph
 
     camera = None if args.camera is None else (args.camera[1], args.camera[0])
-    same = exchange(args.output, camera, str(args.checkpoint))
+    same = move_into_graph(args.output, camera, str(args.checkpoint))
     note(f"post-processing in the graph: {100 * same:.3f} % of the pixels of a frame equal those of the host")
 
 

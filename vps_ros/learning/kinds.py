@@ -1,6 +1,6 @@
-"""What training, validation and export need to know of a network: one interface, one module for each kind.
+"""The interface of a kind of network for training, validation and export; each kind has one module.
 
-A kind is made for one recipe and keeps no weights: these are in the network that it builds.
+A Kind is created for one recipe and has no weights: these are in the network that it builds.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ KINDS = {
     "kmax": "vps_ros.learning.kmax.kind",
     "panoptic-fcn": "vps_ros.learning.panoptic_fcn.kind",
 }
-"""Kind of a recipe's model -> its module, imported when it is needed.
+"""Kind of a recipe's model -> its module, imported when it is used.
 
-A module has `kind(recipe)`, which makes a Kind. Where weights can come from checkpoints of other programs, it also has
-`complete(recipe)`, which fills the model's entries in from `start`, and `foreign(start)`: Weights, or None for what
-`vps-ros` wrote.
+A module has `kind(recipe)`, which returns a Kind. If it can load checkpoints of other programs, it also has
+`complete(recipe)`, which sets entries of the model from `start`, and `foreign(start)`, which returns Weights, or None
+for files of `vps-ros`.
 """
 
 
 class Weights(NamedTuple):
-    """Weights by the names of a network of this kind, and the names of the classes in the order of its class rows."""
+    """A state dict of a network of this kind, and the class names in the order of its class rows."""
 
     kind: str
     state: Mapping[str, Tensor]
@@ -47,11 +47,11 @@ class Kind(Protocol):
     """A kind of network.
 
     Attributes:
-        rows: most segments of an image that it can learn.
-        grid, quarters: where it wants labels; see vps_ros.learning.data.batches.BatchSpec.
-        activation: of its masks, as in the model card.
-        limits: thresholds of post-processing during training, and where a search begins.
-        told: label -> loss term, of those that people are told while it learns.
+        max_segments: largest number of segments of an image in training.
+        label_grid, random_quarters: where labels are sampled; see data/batches.py, BatchSpec.
+        activation: activation of the masks, as in the model card.
+        thresholds: of post-processing during training, and the initial values of their search.
+        progress_terms: label -> loss term, for the progress lines of training.
     """
 
     max_segments: int
@@ -62,12 +62,12 @@ class Kind(Protocol):
     progress_terms: Mapping[str, str]
 
     def build(self) -> nn.Module:
-        """A network with random weights, or those its library begins with."""
+        """A network with the initial weights of its library."""
 
     def load_pretrained(self, network: nn.Module) -> None:
-        """Gives a new network the published weights of its backbone, where its recipe names some.
+        """Loads the published weights of the backbone, if the recipe names one.
 
-        Raises InputError when the package that carries them is not installed.
+        Raises InputError when the package with these weights is not installed.
         """
 
     def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
@@ -76,33 +76,35 @@ class Kind(Protocol):
     def optimizers(self, network: nn.Module) -> Optimizers: ...
 
     def forward(self, network: nn.Module, images: Tensor, choice: Tensor | None) -> Any:
-        """What `loss` needs; images are normalised, float32 [B, 3, H, W]. Runs in mixed precision.
+        """The input of `loss`, computed in mixed precision.
 
-        `choice` is that of the batch.
+        Args:
+            images: normalised, float32 [B, 3, H, W].
+            choice: as in Batch.
         """
 
     def loss(
         self, network: nn.Module, output: Any, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What is minimised, and its terms, detached. Images 2i and 2i + 1 of the batch are a pair.
+        """The total loss, and its terms, detached. Images 2i and 2i + 1 of the batch are a pair.
 
-        What targets do not tell must teach nothing: see vps_ros.learning.data.targets.
+        Unlabelled cells must cause no loss: see data/targets.py.
         """
 
     def predict(self, network: nn.Module, images: Tensor) -> ModelOutputs:
-        """What an exported model would answer; images as in `forward`, the network in eval mode."""
+        """The outputs of an exported model; images as in `forward`, network in eval mode."""
 
     def has_class_rows(self, name: str) -> bool:
-        """Whether a weight has one row for each class, with or without one more for void."""
+        """Whether a parameter has one row for each class, with or without one more for void."""
 
-    # A kind whose network has rows for some of the classes only, as for things, also has
+    # A kind whose network has rows for some of the classes only, such as things, also has
     #     def has_partial_class_rows(self, name: str) -> bool
-    # which says which weights these are. They begin anew where the classes of a start are others.
+    # for these parameters. They are initialised randomly if the start has other classes.
 
     def export(self, network: nn.Module, card: ModelCard, path: Path) -> float:
-        """Writes the network as ONNX, whole or not at all, and gives the largest relative difference from torch.
+        """Writes an ONNX file atomically and returns the largest relative difference from torch.
 
-        Raises InputError when the card does not fit, RuntimeError when ONNX Runtime computes something else.
+        Raises InputError when the card does not fit, RuntimeError when the outputs of ONNX Runtime differ.
         """
 
 
@@ -112,7 +114,7 @@ def kind_for(recipe: Recipe) -> Kind:
 
 
 def module_of(recipe: Recipe) -> ModuleType:
-    """See KINDS."""
+    """The module of the recipe's kind; see KINDS."""
     return importlib.import_module(KINDS[recipe.model.kind])
 
 

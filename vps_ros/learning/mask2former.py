@@ -82,8 +82,10 @@ class Mask2FormerKind:
     progress_terms = {"dice": "loss_dice", "class": "loss_cross_entropy"}
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe, self._model = recipe, recipe.model
-        self.max_segments = _config(recipe.model.config, recipe.model.classes).num_queries
+        model = recipe.model
+        assert isinstance(model, Mask2FormerModel)
+        self._recipe, self._model = recipe, model
+        self.max_segments = _config(model.config, model.classes).num_queries
 
     def build(self) -> Mask2Former:
         try:
@@ -145,7 +147,7 @@ class Mask2FormerKind:
 
     def predict(self, network: Mask2Former, images: Tensor) -> ModelOutputs:
         output = network(images)
-        return ModelOutputs(*output.final, output.embeddings)
+        return ModelOutputs(output.final.classes, output.final.masks, output.embeddings)
 
     def has_class_rows(self, name: str) -> bool:
         return "class_predictor" in name
@@ -168,7 +170,9 @@ kind = Mask2FormerKind
 def complete(recipe: Recipe) -> Recipe:
     """The recipe with the configuration and the normalisation of its start; see vps_ros.learning.kinds.KINDS."""
     model, start = recipe.model, recipe.start
-    config, found = {}, {}
+    assert isinstance(model, Mask2FormerModel)
+    config: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if start and _is_foreign(start):
         there = open_checkpoint(start)
         if there.config.get("model_type") != NAME:
@@ -179,10 +183,10 @@ def complete(recipe: Recipe) -> Recipe:
         raise InputError(f"{start}: a Mask2Former cannot learn on from a model file; start from the run's checkpoint")
     elif start:
         source = Recipe.from_mapping(checkpoint.load(start)["recipe"], start).model
-        if source.kind != NAME:
+        if not isinstance(source, Mask2FormerModel):
             raise InputError(f"{start}: holds a model of kind {source.kind}, not {NAME}; make them the same")
         config, found = source.config, {"mean": source.mean, "std": source.std}
-    if (model.mean, model.std) != (type(model).mean, type(model).std):
+    if (model.mean, model.std) != (Mask2FormerModel.mean, Mask2FormerModel.std):
         found = {}
     _refuse_unknown(model.config)
     told = _config({**config, **model.config}, model.classes).to_diff_dict()

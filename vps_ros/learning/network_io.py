@@ -1,4 +1,4 @@
-"""Which image sizes a network takes, and where on an image its masks lie."""
+"""Input sizes of a network, the grid on which its labels are sampled, and its outputs."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from vps_ros.errors import InputError
 
 
 class InputSizes(NamedTuple):
-    """Both sides are a multiple of `multiple`, plus `plus`."""
+    """Valid widths and heights: a multiple of `multiple`, plus `plus`."""
 
     multiple: int
     plus: int = 0
 
     def accepts(self, size: tuple[int, int]) -> bool:
-        """Whether width and height are such sides."""
+        """Whether width and height are valid."""
         return all(side > self.plus and (side - self.plus) % self.multiple == 0 for side in size)
 
     def nearest(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The width and height that it takes and that are nearest to these."""
+        """The valid width and height nearest to these."""
         w, h = (max(round((side - self.plus) / self.multiple), 1) * self.multiple + self.plus for side in size)
         return w, h
 
@@ -40,9 +40,9 @@ class InputSizes(NamedTuple):
 
 @dataclass(frozen=True)
 class LabelGrid:
-    """Where labels are read for masks: at the centres of cells of `stride` pixels.
+    """The points at which labels are sampled: the centres of cells of `stride` pixels.
 
-    `aligned`: at every `stride`-th pixel instead, from the first to the last, of sides that are a multiple plus one.
+    With `aligned`: every `stride`-th pixel from the first to the last one, for sides of a multiple plus one.
     """
 
     stride: int = 4

@@ -1,4 +1,4 @@
-"""How a model is trained: the YAML file of `vps-ros train`, read strictly."""
+"""Training recipes: the YAML file of `vps-ros train` as dataclasses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from vps_ros.reading import choose, plain, read_as, read_yaml
 from vps_ros.taxonomies import ALL
 
 IMAGENET = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-"""Mean and deviation of RGB, 0..255, with which most public weights were trained."""
+"""Mean and standard deviation of RGB, 0..255, of most published weights."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,11 @@ class Mask2FormerModel:
 
     Attributes:
         classes: without void.
-        config: entries of transformers' Mask2FormerConfig, losses included; what is not said is as in `start`, or,
-            without one, as in transformers.
+        config: entries of transformers' Mask2FormerConfig, including the losses; other entries are those of `start` or,
+            without one, the defaults of transformers.
         embedding_dim: of the association embedding.
-        backbone_rate: learning rate of the backbone, over that of the rest.
-        mean, std: of the images' normalisation, 0..255; those of `start` where it says them.
+        backbone_rate: factor of the learning rate for the backbone.
+        mean, std: normalisation of images, 0..255; by default that of `start`.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -61,7 +61,7 @@ class Mask2FormerModel:
 
 @dataclass(frozen=True)
 class KMaxWeights(KMaxLosses):
-    """Those of kMaX-DeepLab, and of the association terms."""
+    """Factors of the losses of kMaX-DeepLab and of the association terms."""
 
     track: float = 0.25
     track_aux: float = 1.0
@@ -73,10 +73,10 @@ class KMaxModel:
 
     Attributes:
         classes: without void.
-        backbone: name of one of vps_ros.learning.kmax.architecture.BACKBONES; empty, it is as in `architecture`.
-        architecture: sizes of the network, those for COCO where nothing is said; with a `start`, that of the start.
+        backbone: name of one of vps_ros.learning.kmax.architecture.BACKBONES; if empty, that of `architecture`.
+        architecture: sizes of the network; by default those for COCO, or those of `start`.
         embedding_dim: of the association embedding.
-        backbone_rate: learning rate of the backbone, over that of the rest.
+        backbone_rate: factor of the learning rate for the backbone.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -93,18 +93,21 @@ class KMaxModel:
 
 
 Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel | PanopticFCNModel
-"""What a recipe can say of its model; by `kind`, its modules are in vps_ros.learning.kinds.KINDS."""
+"""The models of a recipe, distinguished by `kind`; their modules are in kinds.KINDS."""
 Source = StreetsData | FolderData
-"""What an entry of `data` can be."""
+"""An entry of `data`."""
 EXAMPLE = "config/train/streets-s.yaml"
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of training: up to which share of the run, image size (width, height), pairs of frames in a batch.
+    """A phase of training.
 
-    The pairs are shared out among the workers.
+    Attributes:
+        until: progress of the run, 0..1, at which it ends.
+        size: width and height of the images.
+        pairs: of frames in a batch; they are divided among the workers.
     """
 
     until: float
@@ -114,25 +117,24 @@ class Phase:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps, optimiser and what is written when.
+    """Steps, optimiser, validation and checkpoints.
 
     Attributes:
         phases: in order; the last one's `until` is 1.
-        steps: of the optimiser, in all; or 0, and then
-        minutes: how long to learn, validation included, for machines whose pace is not known beforehand. Such a run
-            goes by the share of its time that has passed, so that it cannot be repeated exactly.
-        learning_rate: the peak of a linear warm-up over `warmup` (share of the run), kept for `constant` of the run,
-            then a cosine down to 1 % of it.
-        ema: decay of the averaged weights, which are what is exported.
+        steps: number of optimiser steps; 0 if `minutes` is given.
+        minutes: duration of training including validation, instead of `steps`. The progress of such a run is measured
+            by the clock, so that it cannot be repeated exactly.
+        learning_rate: reached by a linear warm-up in the part `warmup` of the run, constant in the part `constant`,
+            then reduced to 1 % along a cosine.
+        ema: decay of the moving average of the weights, which is validated and exported.
         clip: largest norm of the gradient.
-        precision: of the forward pass, one of PRECISIONS; float32 is no mixed precision, float16 is for GPUs only.
-        device: `auto` takes a GPU where there is one; else `cpu`, `cuda`, `cuda:1`.
-        accumulate: parts that a batch is learned from one after the other, before one step of the optimiser: what does
-            not fit into memory at once does so in parts. Batch normalisation and the negatives of association see the
-            part only.
-        workers: processes that share each batch on the CPU; a GPU has one.
+        precision: of the forward pass, one of PRECISIONS; float16 is for GPUs only.
+        device: `cpu`, `cuda`, `cuda:1`, or `auto`: a GPU if there is one.
+        accumulate: number of parts of a batch whose gradients are added before one optimiser step, to save memory.
+            Batch normalisation and the negatives of association use one part only.
+        workers: processes that divide each batch, on the CPU; on a GPU there is one.
         threads: of each worker.
-        loaders: threads of each worker that make the next batches meanwhile.
+        loaders: threads of each worker that prepare the next batches.
         log_every, validate_every: in steps.
         save_minutes: between checkpoints.
     """
@@ -159,18 +161,18 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Chances and ranges of what is done to a pair of frames.
+    """Probabilities and ranges of the augmentation of a pair of frames.
 
     Attributes:
-        flip, zoom, rotate: chances. A zoomed frame is the source at the data's `size`, scaled by a factor out of
-            `zoom_range`, cropped to the size of the phase; any other is the whole source resized to it.
-        stretch: chance that a zoomed frame is wider by a factor up to 2.4: so an image of 4:3 comes into a wide input.
-        apart: chance that the frames of a pair have views and colours of their own, which shows the network more.
-        colour: strength of changes of brightness, contrast, gamma, saturation and white balance; 0 is none.
-        blur, noise, jpeg: chances for each frame.
-        paste, pasted: chance that a pair gets things of another pair, and at most how many of them.
-        donors: entries of the data whose things are pasted, each at a place and a size that it could have in a street;
-            empty, those of the pair's own entry, where and as large as they are.
+        flip, zoom, rotate: probabilities. A zoomed frame is the source at the data's `size`, scaled by a factor of
+            `zoom_range` and cropped to the size of the phase; any other frame is the source resized to that size.
+        stretch: probability that a zoomed frame is widened by a factor up to 2.4, as a 4:3 image in a wide input is.
+        apart: probability that the two frames of a pair have different views and colours.
+        colour: strength of changes of brightness, contrast, gamma, saturation and white balance; 0 for none.
+        blur, noise, jpeg: probabilities for each frame.
+        paste, pasted: probability that objects of another pair are pasted into a pair, and their largest number.
+        donors: names of data entries whose objects are pasted, at plausible positions and sizes; if empty, objects of
+            the pair's own entry are pasted, at their own position and size.
     """
 
     flip: float = 0.5
@@ -190,17 +192,17 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides what a training run learns.
+    """A training run: data, model, schedule, augmentation and losses.
 
     Attributes:
-        data: `format: streets`, the default, or a data set on disk; or a list of them, with the classes of the
-            first.
-        start: a run's folder, a checkpoint or an exported model, relative to the working folder, whose weights to begin
-            with; empty, the run begins with random ones.
-        learned_before: what the weights of `start` learned from, with its terms; filled in when a run begins.
-        new_classes: learn classes that the start does not know from nothing.
+        data: `format: streets`, the default, or a data set on disk; or a list of them; the first one
+            has the classes of the model.
+        start: a run's folder, a checkpoint or an exported model, relative to the working folder, with the initial
+            weights; if empty, they are random.
+        learned_before: data sets that the weights of `start` were trained on, with their terms; set when a run begins.
+        new_classes: initialise classes that `start` lacks randomly, instead of an error.
         model: `kind: streets`, the default, or another of Model; its `classes` are those of the data.
-        losses: what the kind of model has for it, its LOSSES.
+        losses: factors of the loss terms, of the type LOSSES of the model.
     """
 
     name: str
@@ -217,23 +219,23 @@ class Recipe:
     def __post_init__(self) -> None:
         self.data.check()
         self._check_schedule()
-        taxonomy, sides = self.data.taxonomy, self.model.INPUT_SIZES
+        taxonomy, sizes = self.data.taxonomy, self.model.INPUT_SIZES
         if self.model.classes != len(taxonomy):
             raise InputError(
-                f"model: {self.model.classes} classes, but {taxonomy.name} has {len(taxonomy)}; leave `classes` out"
+                f"model: {self.model.classes} classes, but {taxonomy.name} has {len(taxonomy)}; remove `classes`"
             )
         for p in self.schedule.phases:
-            if p.pairs < 1 or not sides.accepts(p.size):
+            if p.pairs < 1 or not sizes.accepts(p.size):
                 raise InputError(
                     f"schedule: a phase of size {p.size[0]}x{p.size[1]} with {p.pairs} pairs; "
-                    f"sides are {sides}, pairs at least 1"
+                    f"sides must be {sizes}, pairs at least 1"
                 )
         names = [e.called for e in entries_of(self.data)]
         for donor in self.augmentation.donors:
             if donor not in names:
                 raise InputError(f"augmentation.donors: no entry {donor!r} in data; there are {', '.join(names)}")
-        if not sides.accepts(self.data.size):
-            raise InputError("data: size {}x{}; sides are {}".format(*self.data.size, sides))
+        if not sizes.accepts(self.data.size):
+            raise InputError("data: size {}x{}; sides must be {}".format(*self.data.size, sizes))
 
     def _check_schedule(self) -> None:
         s = self.schedule
@@ -244,7 +246,7 @@ class Recipe:
         if sorted(p.until for p in s.phases) != [p.until for p in s.phases]:
             raise InputError("schedule: phases must be in the order of their `until`")
         if min(s.warmup, s.constant) < 0 or s.warmup + s.constant >= 1:
-            raise InputError("schedule: warmup and constant are shares of the run, together less than 1")
+            raise InputError("schedule: warmup and constant are parts of the run (0..1), together less than 1")
         if s.precision not in PRECISIONS:
             raise InputError(f"schedule: precision {s.precision!r}; there are {', '.join(PRECISIONS)}")
         if min(s.workers, s.threads, s.loaders, s.accumulate) < 1:
@@ -259,7 +261,7 @@ class Recipe:
 
     @property
     def terms(self) -> list[str]:
-        """One line for each thing that the model learns or has learned from, with the terms of its use."""
+        """One line for each data set that the model is or was trained on, with its terms of use."""
         return list(dict.fromkeys([*terms_of(self.data), *self.learned_before]))
 
     @classmethod
@@ -269,13 +271,13 @@ class Recipe:
 
     @classmethod
     def from_mapping(cls, content: Any, where: str) -> Recipe:
-        """As from_yaml, from what was read; `where` stands in the message."""
+        """As from_yaml, from the content of the file; `where` names it in the message."""
         try:
             content = _completed(content)
             kind = type(cls.model)
             if isinstance(content, Mapping):
                 kind = choose(typing.get_args(Model), content.get("model", {}), "model")
-                content.setdefault("losses", {})
+                content = {"losses": {}, **content}
             hints: dict[str, Any] = {"losses": kind.LOSSES, "data": Source}
             if isinstance(content, dict) and isinstance(content.get("data"), list):
                 content["data"], hints["data"] = _mixed(content["data"]), MixedData
@@ -284,7 +286,7 @@ class Recipe:
             raise InputError(f"{where}: {error}") from None
 
     def to_mapping(self) -> dict[str, Any]:
-        """Plain values that from_mapping reads back."""
+        """The recipe as plain values, the input of from_mapping."""
         content = plain(self)
         if isinstance(self.data, MixedData):
             content["data"] = content["data"]["entries"]
@@ -298,7 +300,7 @@ def kind_of(path: str | Path) -> str:
 
 
 def _mixed(entries: list[Any]) -> MixedData:
-    """Entries after the first have no validation unless they say so."""
+    """Reads a list of data entries; the default of entries after the first is no validation."""
     found = []
     for i, value in enumerate(entries):
         if i and isinstance(value, Mapping) and value.get("format") in FolderData.NAMES:
@@ -308,7 +310,7 @@ def _mixed(entries: list[Any]) -> MixedData:
 
 
 def _completed(content: Any) -> Any:
-    """What a recipe leaves out because its data says it, and what recipes of earlier releases called otherwise."""
+    """Adds entries that follow from the data, and translates entries of earlier releases."""
     if not isinstance(content, Mapping):
         return content
     content = dict(content)

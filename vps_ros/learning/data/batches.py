@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -51,7 +52,7 @@ class Batch:
         for i in range(0, len(self.images), size):
             chosen = slice(i, i + size)
             choice = None if self.choice is None else self.choice[chosen]
-            yield Batch(self.images[chosen], self.targets.map(lambda t, chosen=chosen: t[chosen]), choice)
+            yield Batch(self.images[chosen], self.targets.map(itemgetter(chosen)), choice)
 
     def to(self, device: torch.device) -> Batch:
         """A copy of the batch on a device."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -34,7 +34,8 @@ class Picture(NamedTuple):
 class Clip(Protocol):
     """The labelled frames of one video in temporal order; a still image is a clip of one frame."""
 
-    name: str
+    @property
+    def name(self) -> str: ...
 
     def __len__(self) -> int: ...
 
@@ -54,6 +55,6 @@ class Source(Protocol):
         """Pairs of clip and frame index; empty if the recipe names no validation split."""
 
 
-def spread(clips: Sequence[Clip], frames: int) -> list[tuple[Clip, int]]:
+def spread(clips: Iterable[Clip], frames: int) -> list[tuple[Clip, int]]:
     """`frames` frames of each clip, evenly spread."""
     return [(c, int(i)) for c in clips for i in np.linspace(0, len(c) - 1, min(frames, len(c)))]

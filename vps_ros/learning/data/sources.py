@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -38,6 +37,7 @@ class FolderClip:
     def read(self, index: int) -> Picture:
         """Raises InputError when a file is damaged, or image and labels differ in size."""
         frame = self.frames[index]
+        assert frame.image is not None
         image, labels = load_image(frame.image), frame.read()
         if image.shape[:2] != labels.semantic.shape:
             sizes = ["{1}x{0}".format(*shape[:2]) for shape in (image.shape, labels.semantic.shape)]
@@ -65,7 +65,9 @@ class Folders:
     def validation(self, reporter: Reporter = SILENT) -> list[tuple[Clip, int]]:
         if not self._data.validation_split:
             return []
-        frames = [(c, i) for c in self._clips(self._data.validation_split) for i in range(len(c))]
+        frames: list[tuple[Clip, int]] = [
+            (c, i) for c in self._clips(self._data.validation_split) for i in range(len(c))
+        ]
         chosen = np.linspace(0, len(frames) - 1, min(self._data.validation_frames, len(frames)))
         return [frames[int(i)] for i in chosen]
 
@@ -123,15 +125,14 @@ class Mixed:
         """Raises InputError when an entry has no training frames."""
         portions = []
         for i, (entry, source) in enumerate(zip(self._entries, self._sources, strict=True)):
-            clips: Sequence[Clip] = source.training(reporter)
+            clips: list[Clip] = list(source.training(reporter))
             if (table := self._tables[i]) is not None:
                 clips = [CodedClip(c, table) for c in clips]
             if isinstance(entry, FolderData) and entry.teacher:
-                clips = add_pseudo_labels(clips, entry, self._codes, reporter)
+                clips = list(add_pseudo_labels(clips, entry, self._codes, reporter))
             scale = Scale(entry.size, entry.keep_aspect, covers=i > 0 and not entry.keep_aspect)
-            style = {"style": entry.style, "style_of": entry.style_of, "crops": i > 0}
-            times = {"weight": entry.weight, "since": entry.since, "until": entry.until}
-            portions.append(Portion(clips, scale, entry.gap, entry.called, **times, **style))
+            times = entry.weight, entry.since, entry.until
+            portions.append(Portion(clips, scale, entry.gap, entry.called, *times, i > 0, entry.style, entry.style_of))
         return Mixture(tuple(portions))
 
     def validation(self, reporter: Reporter = SILENT) -> list[tuple[Clip, int]]:

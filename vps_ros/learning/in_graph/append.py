@@ -1,4 +1,4 @@
-"""A model of the contract that gives logits -> one that gives segments."""
+"""Moves post-processing into a model: from outputs of logits to outputs of segments, verified on a frame."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vps_ros.learning.data.streets import street_frames
 from vps_ros.learning.in_graph import claims
 from vps_ros.learning.in_graph.claims import slots
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, UINT8, Nodes, Value
-from vps_ros.learning.in_graph.ranking import rank
+from vps_ros.learning.in_graph.ranking import Ranking, rank
 from vps_ros.learning.in_graph.upsampling import BUDGET, Field
 from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
@@ -31,16 +31,16 @@ _AGAIN = "export the model again with `vps-ros export`"
 
 
 def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, budget: int = BUDGET) -> None:
-    """Puts the whole post-processing behind a network, by its card's thresholds. Changes `model`.
+    """Appends post-processing with the thresholds of the model card to a network. Changes `model`.
 
     Args:
-        model: of the contract, with the outputs of LOGITS.
-        camera: (height, width) of the images that the model is for, whose part of the input segment_map shows; None:
-            the whole input.
+        model: with the outputs of LOGITS.
+        camera: (height, width) of the camera images; segment_map covers their part of the input. None: all of the
+            input.
         where: the model's name in errors.
         budget: most elements of an intermediate tensor.
 
-    Raises InputError when the model is none of the contract, its shapes are open, or its camera must be known.
+    Raises InputError when the model does not follow the contract, has dynamic shapes, or needs `camera`.
     """
     properties = {p.key: p for p in model.metadata_props}
     if METADATA_KEY not in properties:
@@ -51,7 +51,7 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
         raise InputError(f"{where}: is of ONNX opset {opset}; post-processing in the graph needs {_OPSET} or newer")
     if card.input.keep_aspect and camera is None:
         raise InputError(
-            f"{where}: pads the camera's image, so that post-processing in the graph must know its size; pass --camera"
+            f"{where}: pads the camera image, so that post-processing in the graph needs its size; pass --camera"
         )
     outputs = {o.name: o for o in model.graph.output}
     limits = card.thresholds
@@ -70,9 +70,8 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
         given.append(Value(nodes, f"{_PREFIX}{name}", outputs[name].type.tensor_type.elem_type).cast(FLOAT))
     camera = camera or (card.input.height, card.input.width)
     fitted = fit(card.input, *camera)
-    # Pixels are decided at the network's input, as on the host, which brings them to the camera's.
-    where = fitted._replace(camera=fitted.resized)
-    results = _results(nodes, given, shapes, card, where, budget)
+    # Pixels are assigned at the resolution of the network's input; the host resizes the map to the camera image.
+    results = _results(nodes, given, shapes, card, fitted._replace(camera=fitted.resized), budget)
     kept = [o for o in model.graph.output if o.name not in LOGITS]
     del model.graph.output[:]
     model.graph.output.extend([*results, *kept])
@@ -87,8 +86,8 @@ def _results(
 ) -> list[onnx.ValueInfoProto]:
     classes, masks, embeddings = given
     limits, sigmoid = card.thresholds, card.mask_activation == "sigmoid"
-    shape = tuple(shapes["mask_logits"][1:])
-    queries = shape[0]
+    queries, height, width = shapes["mask_logits"][1:]
+    shape = queries, height, width
     ranking = rank(classes, masks, shape, card.taxonomy, limits, sigmoid)
     ranked = masks if not sigmoid and limits.mode != "mask_wise" else masks.take(ranking.order, axis=1)
     field = Field(ranked, shape, where, budget)
@@ -101,7 +100,7 @@ def _results(
     else:
         found = claims.argmax(_products(field, ranking, limits.mask_grid), ranking, limits)
     result = slots(found, ranking, queries, where, limits)
-    # What is not finite must not pass for a picture: the host drops the frame when a score is no number.
+    # NaN or infinite outputs become NaN scores, for which the host drops the frame.
     faulty = [~(x.apply("Abs") < np.inf) for x in given]
     faulty = [f.cast(INT32).max(*range(len(shapes[name]))) for f, name in zip(faulty, LOGITS, strict=True)]
     broken = (faulty[0] + faulty[1] + faulty[2]) > 0
@@ -117,8 +116,8 @@ def _results(
     return [helper.make_tensor_value_info(name, kind, shape) for name, (_, kind, shape) in outputs.items()]
 
 
-def _products(field: Field, ranking, side: int) -> Field:
-    """Class score times mask probability of each query, at the nodes or at those of a square in between."""
+def _products(field: Field, ranking: Ranking, side: int) -> Field:
+    """Class score times mask probability of each query, on the mask grid or resized to `side` x `side`."""
     queries, maps = field.shape[0], field.maps
     shape = field.shape
     if side:
@@ -137,7 +136,7 @@ def _shape(output: onnx.ValueInfoProto, where: str) -> list[int]:
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Another name for a value, wherever it is made or used."""
+    """Renames a value in all nodes."""
     for node in graph.node:
         for names in (node.input, node.output):
             for i, name in enumerate(names):
@@ -152,18 +151,18 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 SHARE = 0.9999
-"""Of the pixels that must be the host's."""
+"""Smallest share of pixels that must be equal to post-processing on the host."""
 
 
-def exchange(path: Path, camera: tuple[int, int] | None, name: str) -> float:
-    """Changes the file and returns the share of pixels, of a street frame, that are as the host makes them.
+def move_into_graph(path: Path, camera: tuple[int, int] | None, name: str) -> float:
+    """Changes the file and returns the share of equal pixels with post-processing on the host, for one street frame.
 
     Args:
         camera: (height, width) of the images that segment_map is for; None: the size of the network's input.
-        name: of the file, in errors.
+        name: of the file, for errors.
 
-    Raises InputError when the file cannot have its post-processing inside; RuntimeError when it then gives something
-    else, and leaves the file as it was.
+    Raises InputError when post-processing cannot be moved into this file; RuntimeError when the results differ, which
+    leaves the file unchanged.
     """
     before = path.with_suffix(".host.onnx")
     shutil.copyfile(path, before)
@@ -178,7 +177,7 @@ def exchange(path: Path, camera: tuple[int, int] | None, name: str) -> float:
     if same < SHARE:
         before.replace(path)
         raise RuntimeError(
-            f"{name}: post-processing in the graph agrees on {100 * same:.3f} % of a frame's pixels only"
+            f"{name}: post-processing in the graph only {100 * same:.3f} % of a frame's pixels are as on the host"
         )
     before.unlink()
     return same

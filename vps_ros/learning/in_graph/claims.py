@@ -1,13 +1,13 @@
-"""Which query each pixel goes to, inside the graph: the rules of postprocess.py without data-dependent shapes.
+"""Assignment of pixels to queries in the ONNX graph: the rules of postprocess.py without data-dependent shapes.
 
-In mask_wise, a query gets its free pixels if these are enough, and which are free depends on all before it. Where a
-pixel has at most two claimants (softmax masks of more than a third), that needs no walk over the queries: with A_q
-the pixels of a mask and I_qr those that it shares with r, the decisions are the solution of
+In the mode mask_wise, a query gets the pixels of its mask that are still free if they are enough, which depends on all
+queries before it. If a pixel is in at most two masks (softmax masks with a threshold above one third), no loop over the
+queries is needed: with A_q the area of a mask and I_qr its intersection with mask r, the decisions are the solution of
 
     a_q = [ A_q - sum over r before q of I_qr a_r > overlap A_q ],
 
-which is triangular, so that iterating it from any start makes the first k decisions right after k steps, and every
-decision that hangs on a chain of fewer than k others. Elsewhere the queries are pasted one after the other in a loop.
+which is triangular: iterated from any start, after k steps the first k decisions are exact, and so is every decision
+that depends on a chain of fewer than k others. In all other cases the queries are pasted one after the other in a loop.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from vps_ros.segmenters.postprocess import logit
 from vps_ros.segmenters.preprocess import Fit
 
 DEPTH = 32
-"""Steps of the iteration: decisions are exact unless one hangs on a chain of so many others."""
+"""Steps of the iteration: decisions are exact unless one depends on a chain of this many others."""
 PAIRS_FROM = 0.34
-"""Threshold of softmax masks from which on no rounding lets three claim one pixel."""
+"""Threshold of softmax masks above which no pixel can be in three masks, also with rounding."""
 
 
 @dataclass(frozen=True)
 class Claims:
-    """Every pixel's entry, and to which rank each entry goes.
+    """The entry of every pixel, and the rank that each entry is assigned to.
 
     Attributes:
         entry: int32 [height, width] in 0..E-1.
@@ -49,12 +49,13 @@ class Claims:
 
 
 def softmax_pixel_wise(field: Field, ranking: Ranking, limits: Thresholds) -> Claims:
-    """Every pixel to its likeliest query; `field` holds the mask logits in the order of the network."""
+    """Each pixel is assigned to its most probable query; `field` has the mask logits in the order of the network."""
     queries, camera = field.shape[0], field.where.camera
     every = limits.mask * queries < 1
     winner, _, total = _softmax(field, with_total=not every)
     if not every:
-        # The largest of them has probability 1 / total.
+        # The largest probability of a pixel is 1 / total.
+        assert total is not None
         winner = (total * limits.mask < 1).choose(winner, np.int32(queries))
     entry = winner.reshape(*camera)
     owner = ranking.able.take(ranking.position).choose(ranking.position, np.int32(queries))
@@ -62,9 +63,9 @@ def softmax_pixel_wise(field: Field, ranking: Ranking, limits: Thresholds) -> Cl
 
 
 def sigmoid_pixel_wise(field: Field, ranking: Ranking, limits: Thresholds) -> Claims:
-    """Every pixel to the largest product of class score and probability; `field` holds mask logits in order of rank."""
+    """Each pixel is assigned to the largest product of class score and probability; logits are in order of rank."""
     score = ranking.class_score.reshape(1, field.shape[0], 1, 1)
-    # Turned before they are upsampled: there are fewer of them.
+    # Negated before they are upsampled, while they are small.
     turned = dataclasses.replace(field, maps=field.maps.apply("Neg"))
     limit = -logit(limits.mask)
 
@@ -72,50 +73,51 @@ def sigmoid_pixel_wise(field: Field, ranking: Ranking, limits: Thresholds) -> Cl
         mine = score.part([which.start], [which.stop], [1])
         return logits < limit, mine / (logits.apply("Exp") + 1)
 
-    winner, top, area = _contest(turned, product)
-    claimed = None
+    winner, top, area = _largest(turned, product)
+    claimed: Value | None = None
     if limits.mask > 0:
         claimed = top > ranking.class_score.take(winner) * limits.mask
-    return _those_that_keep_enough(field, ranking, limits, winner, claimed, area)
+    return _with_enough_pixels(field, ranking, limits, winner, claimed, area)
 
 
 def argmax(field: Field, ranking: Ranking, limits: Thresholds) -> Claims:
-    """The same for `field` holding the products themselves, however small the largest is."""
-    winner, _, area = _contest(field, lambda which, products: (products > limits.mask, products))
-    return _those_that_keep_enough(field, ranking, limits, winner, None, area)
+    """As sigmoid_pixel_wise, for a `field` of the products, without a threshold for the largest."""
+    winner, _, area = _largest(field, lambda which, products: (products > limits.mask, products))
+    return _with_enough_pixels(field, ranking, limits, winner, None, area)
 
 
 def mask_wise(field: Field, ranking: Ranking, limits: Thresholds, sigmoid: bool) -> Claims:
-    """The queries in order; `field` holds mask logits in order of rank."""
+    """The queries are pasted in order of rank; `field` has the mask logits in this order."""
     if sigmoid:
         limit = np.float32(logit(limits.mask))
-        return _one_after_the_other(field, ranking, limits, lambda body, logits: logits > limit)
+        return _paste_in_order(field, ranking, limits, lambda body, logits: logits > limit)
     _, top, total = _softmax(field, with_total=True)
+    assert total is not None
     least = total * limits.mask
     if limits.mask >= PAIRS_FROM:
         return _pairs(field, ranking, limits, top + least.apply("Log"))
-    return _one_after_the_other(
+    return _paste_in_order(
         field, ranking, limits, lambda body, logits: (logits - body.value(top)).apply("Exp") > body.value(least)
     )
 
 
 def count(entry: Value, camera: tuple[int, int], entries: int) -> Value:
-    """int64 [entries]: pixels of each entry in [height, width]."""
+    """int64 [entries]: number of pixels of each entry in [height, width]."""
     nodes, (height, width) = entry.nodes, camera
     ones, rows = nodes.full((height, width), np.float32(1)), nodes.full((height, entries), np.float32(0))
-    # Row by row, so that a large segment's pixels do not all wait for the same sum. Whole numbers below 2^24: exact.
+    # One sum for each row, so that the additions run in parallel. Integers below 2^24 are exact in float32.
     return nodes.op("ScatterElements", rows, entry, ones, type=FLOAT, axis=1, reduction="add").sum(0).cast(INT64)
 
 
 def add_up(weight: Value, which: Value, entries: int) -> Value:
-    """int64 [entries]: sum of the weights [E] that belong to each; `which` is int32 [E]."""
+    """int64 [entries]: sums of the weights [E] by the entry `which`, int32 [E]."""
     zeros = weight.nodes.full((entries,), np.float32(0))
     sums = weight.nodes.op("ScatterElements", zeros, which, weight.cast(FLOAT), type=FLOAT, axis=0, reduction="add")
     return sums.cast(INT64)
 
 
 def _more(left: Value, area: Value, overlap: float) -> Value:
-    """bool: left > overlap * area, of int64; in whole numbers, since float32 would decide ties by its rounding."""
+    """bool: left > overlap * area, int64; in integers, since in float32 ties would depend on rounding."""
     share = _fraction(overlap)
     return left * share.denominator > area * share.numerator
 
@@ -126,40 +128,45 @@ def _fraction(overlap: float) -> Fraction:
 
 def _softmax(field: Field, with_total: bool) -> tuple[Value, Value, Value | None]:
     """[1, 1, height, width] each: the query with the largest logit, that logit, and sum over all of exp(logit - it)."""
-    winner = top = total = None
+    winner: Value | None = None
+    top: Value | None = None
+    total: Value | None = None
     for which, logits in field.parts():
         here, best = logits.argmax(1) + which.start, logits.max(1, keep=True)
-        if winner is not None:
+        if winner is not None and top is not None:
             here, best = (best > top).choose(here, winner), best.larger(top)
         if with_total:
             power = (logits - best).apply("Exp").sum(1, keep=True)
-            total = power if total is None else total * (top - best).apply("Exp") + power
+            total = power if total is None or top is None else total * (top - best).apply("Exp") + power
         winner, top = here, best
+    assert winner is not None and top is not None
     return winner, top, total
 
 
-def _contest(field: Field, judge: Callable[[slice, Value], tuple[Value, Value]]) -> tuple[Value, Value, Value]:
-    """[1, 1, height, width] the rank with the largest product, that product; int64 [N] pixels inside each mask.
+def _largest(field: Field, product: Callable[[slice, Value], tuple[Value, Value]]) -> tuple[Value, Value, Value]:
+    """The rank with the largest product and that product, [1, 1, height, width]; the area of each mask, int64 [N].
 
-    `judge` gives, for some ranks and their upsampled maps, what is inside and the products.
+    `product` returns, for a slice of ranks and their upsampled maps, the masks and the products.
     """
-    winner = top = None
+    winner: Value | None = None
+    top: Value | None = None
     areas = []
     for which, values in field.parts():
-        inside, products = judge(which, values)
+        inside, products = product(which, values)
         areas.append(inside.cast(FLOAT).sum(0, 2, 3))
         here, best = products.argmax(1) + which.start, products.max(1, keep=True)
-        if winner is not None:
+        if winner is not None and top is not None:
             here, best = (best > top).choose(here, winner), best.larger(top)
         winner, top = here, best
+    assert winner is not None and top is not None
     area = areas[0].followed_by(*areas[1:]) if len(areas) > 1 else areas[0]
     return winner, top, area.cast(INT64)
 
 
-def _those_that_keep_enough(
+def _with_enough_pixels(
     field: Field, ranking: Ranking, limits: Thresholds, winner: Value, claimed: Value | None, area: Value
 ) -> Claims:
-    """Pixels won but not claimed count for their winner, but stay void."""
+    """Pixels below the mask threshold count for the area of their query, but become void."""
     queries, camera = field.shape[0], field.where.camera
     entries = queries if claimed is None else 2 * queries
     entry = winner if claimed is None else claimed.choose(winner, winner + queries)
@@ -174,14 +181,15 @@ def _those_that_keep_enough(
 
 
 def _pairs(field: Field, ranking: Ranking, limits: Thresholds, least: Value) -> Claims:
-    """Masks of which at most two share a pixel: an entry for every pair of first and last claimant."""
+    """For masks of which at most two share a pixel: one entry for each pair of the first and the last query."""
     queries, camera = field.shape[0], field.where.camera
     index, one_more = np.arange(queries), queries + 1
     by_query = [
         ranking.able.choose(index.astype(np.float32), np.float32(none)).reshape(1, queries, 1, 1)
         for none in (queries, -1)
     ]
-    first = last = None
+    first: Value | None = None
+    last: Value | None = None
     for which, logits in field.parts():
         claim = logits > least
         low, high = (of.part([which.start], [which.stop], [1]) for of in by_query)
@@ -189,17 +197,18 @@ def _pairs(field: Field, ranking: Ranking, limits: Thresholds, least: Value) -> 
         high = claim.choose(high, np.float32(-1)).max(1)
         first = low if first is None else first.nodes.op("Min", first, low, type=FLOAT)
         last = high if last is None else last.larger(high)
+    assert first is not None and last is not None
     entry = ((last.cast(INT32) + 1) * one_more + first.cast(INT32)).reshape(*camera)
     flat = entry.reshape(camera[0] * camera[1])
     ones = flat.nodes.full((camera[0] * camera[1],), np.float32(1))
     weight = add_up(ones, flat, one_more**2)
-    # Row g + 1 and column f: pixels whose claimants are f and g, f <= g.
+    # Row g + 1, column f: number of pixels that are in the masks f and g, f <= g.
     shared = weight.reshape(one_more, one_more).part([1, 0], [one_more, queries], [0, 1])
     diagonal, before = np.eye(queries, dtype=bool), index[:, None] > index
     zero = np.int64(0)
     alone = shared.nodes.value(diagonal).choose(shared, zero).sum(1)
     area = shared.sum(1) + shared.sum(0) - alone
-    # A - covered > overlap A, in whole numbers.
+    # A - covered > overlap * A, in integers.
     share = _fraction(limits.overlap)
     most = area * (share.denominator - share.numerator)
     overlaps = shared.nodes.value(before).choose(shared, zero) * share.denominator
@@ -207,20 +216,20 @@ def _pairs(field: Field, ranking: Ranking, limits: Thresholds, least: Value) -> 
     for _ in range(min(queries, DEPTH)):
         pasted = (overlaps * pasted.cast(INT64).reshape(1, queries)).sum(1) < most
     pasted = pasted.cast(INT32)
-    nobody = np.zeros(1, np.int32)
+    no_query = np.zeros(1, np.int32)
     ranks = np.arange(-1, one_more, dtype=np.int32)
-    of_first = pasted.followed_by(nobody).reshape(1, one_more) > 0
-    of_last = pasted.nodes.value(nobody).followed_by(pasted).reshape(one_more, 1) > 0
+    of_first = pasted.followed_by(no_query).reshape(1, one_more) > 0
+    of_last = pasted.nodes.value(no_query).followed_by(pasted).reshape(one_more, 1) > 0
     owner = of_first.choose(ranks[None, 1:], of_last.choose(ranks[:-1, None], np.int32(queries)))
     return Claims(entry, owner.reshape(one_more**2), weight)
 
 
-def _one_after_the_other(
+def _paste_in_order(
     field: Field, ranking: Ranking, limits: Thresholds, claims: Callable[[Nodes, Value], Value]
 ) -> Claims:
-    """Masks of which any number share a pixel.
+    """For masks of which any number share a pixel.
 
-    `claims` gives, among the nodes of the loop's body, what the query with these upsampled logits claims.
+    `claims` returns the mask of a query from its upsampled logits, as nodes of the loop body.
     """
     queries, camera = field.shape[0], field.where.camera
 
@@ -239,7 +248,7 @@ def _one_after_the_other(
 
 
 VOID = 255
-"""Value of segment_map where there is no slot; there are no more slots than this."""
+"""Value of segment_map for void; also the largest number of slots."""
 
 
 @dataclass(frozen=True)
@@ -247,10 +256,10 @@ class Slots:
     """Segments in order of rank.
 
     Attributes:
-        map: uint8 [1, height, width] of slots, VOID for none.
-        column: int32 [1, N] class of each slot, -1 where it is not used.
+        map: uint8 [1, height, width], slot of each pixel, or VOID.
+        column: int32 [1, N], class of each slot, -1 if it is unused.
         score: float32 [1, N].
-        query: int32 [N], the query that each slot's appearance is that of.
+        query: int32 [N], the query whose embedding each slot has.
     """
 
     map: Value
@@ -260,7 +269,7 @@ class Slots:
 
 
 def slots(claims: Claims, ranking: Ranking, queries: int, where: Fit, limits: Thresholds) -> Slots:
-    """The segments of what each rank owns."""
+    """Segments from the assigned pixels: stuff of one class is merged, small segments are dropped."""
     index = np.arange(queries, dtype=np.int32)
     won = add_up(claims.weight, claims.owner, queries + 1).part([0], [queries], [0])
     seen, stuff = won > 0, ~ranking.thing

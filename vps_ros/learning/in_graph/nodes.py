@@ -17,18 +17,18 @@ _AXES_ARE_INPUTS = {"ReduceSum": 13, "ReduceMax": 18, "ReduceMin": 18}
 
 
 class Nodes:
-    """Nodes and constants of a graph that is being written.
+    """Nodes and constants of a graph under construction.
 
     Args:
-        opset: of the model that they join.
-        prefix: before every name, so that none meets one of that model.
-        around: the graph that this one is the body of a loop in.
+        opset: of the model that they are added to.
+        prefix: of every name, to avoid names of that model.
+        around: the outer graph if this one is the body of a loop.
     """
 
     def __init__(self, opset: int, prefix: str, around: Nodes | None = None) -> None:
         self.opset, self.prefix = opset, prefix
         self.nodes: list[onnx.NodeProto] = []
-        # Names of the graph around are seen inside, so that every constant is held there.
+        # A loop body can use names of the outer graph, so all constants are stored there.
         self.constants: dict[tuple, onnx.TensorProto] = around.constants if around else {}
 
     def op(self, kind: str, *inputs: Value | NDArray | None, type: int, **attributes: Any) -> Value:
@@ -49,12 +49,14 @@ class Nodes:
         return Value(self, self.constants[key].name, self.constants[key].data_type)
 
     def full(self, shape: Sequence[int], value: np.generic) -> Value:
-        """A constant of equal values that takes no room in the file."""
+        """A constant of equal values, generated at run time to keep the file small."""
         tensor = numpy_helper.from_array(np.array([value]))
         return self.op("ConstantOfShape", np.array(shape, np.int64), type=tensor.data_type, value=tensor)
 
-    def loop(self, trips: Value, state: Value, shape: Sequence[int], step: Callable[[Nodes, Value, Value], Value]):
-        """`state` after so many (int64 []) steps; step(nodes of the body, number of the step, state) -> next state."""
+    def loop(
+        self, trips: Value, state: Value, shape: Sequence[int], step: Callable[[Nodes, Value, Value], Value]
+    ) -> Value:
+        """`state` after `trips` (int64 []) steps; step(nodes of the body, number of the step, state) -> next state."""
         body = Nodes(self.opset, f"{self.prefix}loop{len(self.nodes)}.", self)
         inside = {name: f"{body.prefix}{name}" for name in ("i", "go", "state")}
         after = step(body, Value(body, inside["i"], INT64), Value(body, inside["state"], state.type))
@@ -75,7 +77,7 @@ class Nodes:
 
 @dataclass(frozen=True)
 class Value:
-    """A tensor of the graph. Plain numbers beside it take its element type."""
+    """A tensor of the graph. Numbers in expressions with it have its element type."""
 
     nodes: Nodes
     name: str
@@ -134,7 +136,7 @@ class Value:
         return self.nodes.op(kind, self, type=self.type, **attributes)
 
     def sigmoid(self) -> Value:
-        """Exact far below zero too, where the Sigmoid of some providers is cut off."""
+        """Also exact for large negative values, for which the Sigmoid of some providers returns 0."""
         return self.nodes.value(np.float32(1)) / (self.apply("Neg").apply("Exp") + 1)
 
     def cast(self, type: int) -> Value:
@@ -154,7 +156,7 @@ class Value:
         return self.nodes.op("Concat", self, *others, type=self.type, axis=axis)
 
     def argmax(self, axis: int) -> Value:
-        """int32, keeps the axis."""
+        """int32; the axis is kept with size 1."""
         return self.nodes.op("ArgMax", self, type=INT64, axis=axis, keepdims=1).cast(INT32)
 
     def sum(self, *axes: int, keep: bool = False) -> Value:

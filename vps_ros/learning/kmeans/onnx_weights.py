@@ -118,7 +118,7 @@ def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray,
     tables = [{i.name: i for i in m.graph.initializer} for m in (probe, file)]
     result = []
     # The exporter keeps equal constants once, and names the others by Identity.
-    kept = []
+    kept: list[list[onnx.NodeProto]] = []
     for model, table in zip((probe, file), tables, strict=True):
         kept.append([])
         for node in model.graph.node:

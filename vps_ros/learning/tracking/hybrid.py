@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -113,8 +114,10 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter 
 
 
 def _config(model: str, tracker: str, weights: str) -> Config:
-    has_weights = "tracker_weights" in {p.name for p in tracker_parameters(tracker)}
-    return Config(model=model, tracker=tracker, **({"tracker_weights": weights} if has_weights else {}))
+    values: dict[str, Any] = {}
+    if "tracker_weights" in {p.name for p in tracker_parameters(tracker)}:
+        values["tracker_weights"] = weights
+    return Config(model=model, tracker=tracker, **values)
 
 
 def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, reporter: Reporter) -> dict[str, float]:

@@ -187,11 +187,13 @@ class Batch(NamedTuple):
     def of(cls, frames: Sequence[Lesson]) -> Batch:
         m0 = np.cumsum([0, *(len(one.objects) for one in frames)])
         k0 = np.cumsum([0, *(len(one.things) for one in frames)])
-        columns, same, m, k, objects, things = zip(*frames, strict=True)
-        m = [a + b for a, b in zip(m, m0, strict=False)]
-        k = [a + b for a, b in zip(k, k0, strict=False)]
-        tensors = [torch.from_numpy(np.concatenate(part)) for part in (columns, same, m, k, objects, things)]
-        return cls(*tensors[:4], tensors[4].float(), tensors[5].float())
+        columns, same, objects, things = (
+            torch.from_numpy(np.concatenate([getattr(one, name) for one in frames]))
+            for name in ("columns", "same", "objects", "things")
+        )
+        m = torch.from_numpy(np.concatenate([one.m + first for one, first in zip(frames, m0, strict=False)]))
+        k = torch.from_numpy(np.concatenate([one.k + first for one, first in zip(frames, k0, strict=False)]))
+        return cls(columns, same, m, k, objects.float(), things.float())
 
 
 class JudgeNetwork(nn.Module):
@@ -220,10 +222,9 @@ class JudgeNetwork(nn.Module):
 
     def scorer(self, about: dict) -> MatchScorer:
         """A copy for the tracker."""
-        layers = (self.hidden.weight, self.hidden.bias, self.out.weight[0], self.out.bias[0])
-        layers += (self.again.weight, self.again.bias, self.again_out.weight[0], self.again_out.bias[0])
-        arrays = (t.detach().numpy().copy() for t in (self.mean, self.scale, *layers))
-        return MatchScorer(*arrays, about=about)
+        first = (self.hidden.weight, self.hidden.bias, self.out.weight[0], self.out.bias[0])
+        second = (self.again.weight, self.again.bias, self.again_out.weight[0], self.again_out.bias[0])
+        return MatchScorer(*(t.detach().numpy().copy() for t in (self.mean, self.scale, *first, *second)), about)
 
 
 def judging_loss(odds: Tensor, batch: Batch) -> Tensor:

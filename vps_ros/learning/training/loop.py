@@ -141,7 +141,8 @@ class Run:
         self.batch_spec = BatchSpec(
             d.taxonomy, self.kind.max_segments, self.kind.label_grid, self.kind.random_quarters, scale, d.gap, codes
         )
-        self.step, self.log = 0, []
+        self.step = 0
+        self.log: list[dict[str, Any]] = []
         self.share = 0.0
         self._minutes_before, self._started = 0.0, time.monotonic()
         self._skipped = 0
@@ -380,7 +381,7 @@ class Run:
 @contextmanager
 def stop_on_signals(run: Run) -> Iterator[None]:
     """The first SIGTERM or SIGINT ends the run after its current step, a second one ends it at once."""
-    before = {}
+    before: dict[int, Any] = {}
 
     def stop(number: int, frame: object) -> None:
         run.interrupt()

@@ -70,7 +70,8 @@ class Muon(torch.optim.Optimizer):
 def _split_work(shapes: list[torch.Size], workers: int) -> list[set[int]]:
     """The matrices of each worker, with about the same number of operations for all."""
     cost = [m * n * min(m, n) for m, n in shapes]
-    shares, loads = [set() for _ in range(workers)], [0] * workers
+    shares: list[set[int]] = [set() for _ in range(workers)]
+    loads = [0] * workers
     for i in sorted(range(len(shapes)), key=lambda i: -cost[i]):
         least = loads.index(min(loads))
         shares[least].add(i)

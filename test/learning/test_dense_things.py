@@ -158,7 +158,7 @@ def test_the_exported_file_gives_segments_and_can_be_learned_from_again(tmp_path
 
 
 def test_masks_of_heat_maps_lie_at_stride_4():
-    with pytest.raises(InputError, match="leave `detail` out"):
+    with pytest.raises(InputError, match="remove `detail`"):
         kind_of(dense_things=7, detail=8)
 
 

@@ -247,9 +247,9 @@ def test_decisions_at_the_border_do_not_count_as_differences(imported, tmp_path)
         assert max(one.largest for one in found[threshold][:-1]) < verify.TOLERANCE
     near, far = (found[t][-1] for t in (0.505, 0.9))
     assert (near.name, 0 < near.largest < verify.TOLERANCE) == ("attention", True)
-    verify.demand(found[0.505], "x")
+    verify.require_close(found[0.505], "x")
     with pytest.raises(RuntimeError, match="differs from torch in attention"):
-        verify.demand(found[0.9], "x")
+        verify.require_close(found[0.9], "x")
 
 
 @pytest.mark.slow

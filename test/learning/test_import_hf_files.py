@@ -356,7 +356,7 @@ class TestWeights:
 
     def test_more_than_a_file_can_hold(self):
         with pytest.raises(InputError, match="x: 4.0 GB of weights; an ONNX file holds 2 GB"):
-            graphs.require_room(torch.nn.Linear(1_000_000, 1_000, bias=False, device="meta"), "x")
+            graphs.require_size(torch.nn.Linear(1_000_000, 1_000, bias=False, device="meta"), "x")
 
 
 class TestVerification:
@@ -394,14 +394,14 @@ class TestVerification:
         assert (first.name, second.largest, second.typical) == ("a", 0, 0)
         assert first.largest == pytest.approx(0.1 / 255, rel=1e-3)
         assert first.typical == pytest.approx(0.1 / (255 / 2**0.5), rel=1e-3)
-        verify.demand([first, second], "x")
+        verify.require_close([first, second], "x")
         (odd, _) = verify.differences(lambda x: (x / x, x.float()), path, [image], ["a", "b"])
         assert odd.largest == odd.typical == np.inf
         with pytest.raises(RuntimeError, match="x: ONNX Runtime differs from torch in a by 0.4 of the output's range"):
-            verify.demand([verify.Difference("a", 0.4, 0.001)], "x")
-        verify.demand([verify.Difference("a", 0.4, 0.001)], "x", half=True)
+            verify.require_close([verify.Difference("a", 0.4, 0.001)], "x")
+        verify.require_close([verify.Difference("a", 0.4, 0.001)], "x", half=True)
         with pytest.raises(RuntimeError, match="by inf"):
-            verify.demand([verify.Difference("a", np.inf, np.inf)], "x", half=True)
+            verify.require_close([verify.Difference("a", np.inf, np.inf)], "x", half=True)
 
     def test_an_operator_that_the_provider_lacks(self, tmp_path):
         """GridSample in float64, as the tracer makes it of deformable attention where sizes are not plain numbers."""

@@ -147,13 +147,13 @@ def test_the_file_is_held_to_its_own_assignments(model, exported):
     spec = InputSpec(HEIGHT, WIDTH)
     found = WithFixedAssignments(Padded(model, spec).eval(), exported).differences(images)
     assert [one.name for one in found] == ["class_logits", "mask_logits", "query_embeddings", "assignments"]
-    verify.demand(found, "the same")
+    verify.require_close(found, "the same")
     assert all(layer.fixed_assignment is None for layer in model.layers)
     other = kmax_small.network(model.architecture).float()
     found = WithFixedAssignments(Padded(other, spec).eval(), exported).differences(images)
     assert min(one.largest for one in found) > 0.05
     with pytest.raises(RuntimeError, match="nothing was written"):
-        verify.demand(found, "another")
+        verify.require_close(found, "another")
 
 
 def test_half_precision(tmp_path):

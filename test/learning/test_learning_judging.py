@@ -11,7 +11,14 @@ from support import ROOT  # noqa: E402
 from vps_ros.ablation.sources import CLASSES  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.evaluation.overlaps import overlaps  # noqa: E402
-from vps_ros.learning.tracking.match_scorer import STRANGER, Batch, JudgeNetwork, Lesson, judging_loss, who  # noqa: E402  # noqa: E402
+from vps_ros.learning.tracking.match_scorer import (  # noqa: E402
+    UNKNOWN,
+    Batch,
+    FrameExample,
+    MatchScorerNetwork,
+    assignment_loss,
+    true_objects,
+)
 from vps_ros.trackers.hierarchical.assign import read  # noqa: E402
 from vps_ros.trackers.hierarchical.compare import COLUMNS  # noqa: E402
 
@@ -34,7 +41,7 @@ folder: {folder}
 
 def lesson(same, m, k, objects, things):
     columns = np.random.default_rng(0).normal(size=(len(same), len(COLUMNS))).astype(np.float32)
-    return Lesson(columns, np.array(same), np.array(m), np.array(k), np.array(objects), np.array(things))
+    return FrameExample(columns, np.array(same), np.array(m), np.array(k), np.array(objects), np.array(things))
 
 
 def test_loss_by_hand():
@@ -42,12 +49,12 @@ def test_loss_by_hand():
     batch = Batch.of([lesson([True, False], [0, 0], [0, 1], [True], [True, True])])
     things = (math.log(1 + math.e) - 1 + math.log(2)) / 2
     objects = math.log(1 + math.e + 1) - 1
-    assert float(judging_loss(torch.tensor([1.0, 0.0]), batch)) == pytest.approx(things + objects, rel=1e-6)
+    assert float(assignment_loss(torch.tensor([1.0, 0.0]), batch)) == pytest.approx(things + objects, rel=1e-6)
 
 
 def test_what_nobody_knows_costs_nothing():
     batch = Batch.of([lesson([True, False], [0, 0], [0, 1], [False], [True, False])])
-    assert float(judging_loss(torch.tensor([1.0, 9.0]), batch)) == pytest.approx(math.log(1 + math.e) - 1, rel=1e-6)
+    assert float(assignment_loss(torch.tensor([1.0, 9.0]), batch)) == pytest.approx(math.log(1 + math.e) - 1, rel=1e-6)
 
 
 def test_frames_of_a_batch_are_no_rivals():
@@ -55,7 +62,7 @@ def test_frames_of_a_batch_are_no_rivals():
     first = lesson([True, False], [0, 0], [0, 1], [True], [True, True])
     second = lesson([False, True], [0, 1], [0, 0], [True, True], [True])
     both = Batch.of([first, second])
-    network = JudgeNetwork(np.zeros(len(COLUMNS), np.float32), np.ones(len(COLUMNS), np.float32), 8)
+    network = MatchScorerNetwork(np.zeros(len(COLUMNS), np.float32), np.ones(len(COLUMNS), np.float32), 8)
     together = network(both)[1]
     apart = torch.cat([network(Batch.of([one]))[1] for one in (first, second)])
     torch.testing.assert_close(together, apart)
@@ -63,7 +70,7 @@ def test_frames_of_a_batch_are_no_rivals():
 
 def test_network_and_tracker_judge_alike():
     rng = np.random.default_rng(3)
-    network = JudgeNetwork(
+    network = MatchScorerNetwork(
         rng.normal(size=len(COLUMNS)).astype(np.float32), rng.uniform(0.5, 2, len(COLUMNS)).astype(np.float32), 8
     )
     one = lesson([True, False, False, True], [0, 0, 1, 1], [0, 1, 0, 1], [True, True], [True, True])
@@ -78,8 +85,8 @@ def test_who_a_segment_is():
     labels = np.array([[1] * 4 + [2] * 2 + [3] * 4 + [4] * 6])
     classes = np.array([CAR, CAR, ROAD, CAR])
     table = overlaps(CLASSES, *truth, classes[labels - 1], labels)
-    names = who(table, 4)
-    assert names.tolist() == [(13 << 32) + 1, STRANGER, STRANGER, STRANGER]
+    names = true_objects(table, 4)
+    assert names.tolist() == [(13 << 32) + 1, UNKNOWN, UNKNOWN, UNKNOWN]
 
 
 def test_learning_makes_a_better_judge(tmp_path, capsys):
@@ -120,9 +127,9 @@ def test_recipe_that_cannot_be_is_refused(tmp_path, capsys, entry, says):
 
 def test_the_recipe_in_the_source_tree_is_one():
     from vps_ros.learning.recipe import kind_of
-    from vps_ros.learning.tracking.match_scorer import JudgeRecipe
+    from vps_ros.learning.tracking.match_scorer import MatchScorerRecipe
     from vps_ros.reading import read_file
 
     path = ROOT / "config" / "train" / "hierarchical.yaml"
     assert kind_of(path) == "judge"
-    assert read_file(JudgeRecipe, path).drives == 8
+    assert read_file(MatchScorerRecipe, path).drives == 8

@@ -16,17 +16,17 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from vps_ros.learning.data.streets import Drive  # noqa: E402
 from vps_ros.learning.tracking.hybrid import TrackerRecipe  # noqa: E402
-from vps_ros.learning.tracking.matching import (  # noqa: E402  # noqa: E402
-    Lessons,
+from vps_ros.learning.tracking.matching import (  # noqa: E402
     Matcher,
+    MatchingSchedule,
     batch_of,
-    judge,
-    learn,
+    evaluate,
     match_probability,
     matching_loss,
     pairs_of,
+    train_matcher,
 )
-from vps_ros.learning.tracking.observations import Sighting, sightings  # noqa: E402
+from vps_ros.learning.tracking.observations import Observation, observe  # noqa: E402
 from vps_ros.reading import read_file  # noqa: E402
 from vps_ros.trackers.hybrid import EmbeddingHistory  # noqa: E402
 from vps_ros.trackers.learned import Learned, read  # noqa: E402
@@ -92,7 +92,7 @@ def test_the_tracker_computes_what_was_trained():
     with torch.no_grad():
         there = torch.ones(1, 4, 3, dtype=torch.bool)
         found = matcher(torch.tensor(older)[None], torch.tensor(newer)[None], there, torch.tensor(dice)[None])
-    head, fusion = matcher.learned()
+    head, fusion = matcher.parts()
     history = EmbeddingHistory(Learned(head))
     for vectors in (older, newer):
         history.push(things_of(vectors))
@@ -136,25 +136,25 @@ def painted():
 
 def test_segments_bear_the_name_of_the_object_they_cover():
     """In the tracker's order, from the left: the stranger in the corner, the car (9 of its 10 rows), the person."""
-    seen = sightings(*painted(), 0.3)
-    assert [one.who.tolist() for one in seen] == [[0, 1, 2]] * 3
+    seen = observe(*painted(), 0.3)
+    assert [one.objects.tolist() for one in seen] == [[0, 1, 2]] * 3
     assert seen[0].embeddings.tolist() == [[1, 1], [1, 0], [0, 1]]
     assert sorted(seen[2].dice) == [1, 2] and not seen[0].dice
     assert seen[2].dice[1].shape == (3, 3) and seen[2].dice[1][2, 2] > 0.9
-    strict = sightings(*painted(), 0.95)
-    assert strict[0].who.tolist() == [0, 0, 2]
+    strict = observe(*painted(), 0.95)
+    assert strict[0].objects.tolist() == [0, 0, 2]
 
 
 def test_pairs_say_what_is_true_and_what_is_unknown():
     """Two drives with the same numbers: nobody of one is anybody of the other, and strangers may be the same."""
-    one = Sighting(np.eye(2, dtype=np.float32), np.array([0, 1]), {})
-    two = Sighting(np.eye(2, dtype=np.float32)[:1], np.array([1]), {1: np.array([[0.1], [0.7]])})
+    one = Observation(np.eye(2, dtype=np.float32), np.array([0, 1]), {})
+    two = Observation(np.eye(2, dtype=np.float32)[:1], np.array([1]), {1: np.array([[0.1], [0.7]])})
     pairs = pairs_of([[one, two], [one, two]])
-    assert len(pairs) == 2 and len(set(pairs.who[pairs.who > 0].tolist())) == 2
+    assert len(pairs) == 2 and len(set(pairs.objects[pairs.objects > 0].tolist())) == 2
     batch = batch_of(pairs, torch.tensor([0]))
     assert batch.truth[0].tolist() == [[0], [1]] and batch.counted[0].tolist() == [[True], [True]]
     assert batch.dice[0, :, 0].tolist() == pytest.approx([0.1, 0.7])
-    strangers = pairs_of([[one, Sighting(two.embeddings, np.array([0]), two.dice)]])
+    strangers = pairs_of([[one, Observation(two.embeddings, np.array([0]), two.dice)]])
     assert batch_of(strangers, torch.tensor([0])).counted[0].tolist() == [[False], [True]]
 
 
@@ -175,16 +175,16 @@ def misled(count, seed):
             noise = rng.normal(size=(6, 4)) * 3
             embeddings = np.concatenate([looks, noise], axis=1).astype(np.float32)
             dice = {steps: rng.random((6, 6)) for steps in (1, 2) if i >= steps}
-            drive.append(Sighting(embeddings, np.arange(1, 7), dice))
+            drive.append(Observation(embeddings, np.arange(1, 7), dice))
         drives.append(drive)
     return pairs_of(drives)
 
 
 def test_training_finds_what_tells_objects_apart():
-    lessons = Lessons(steps=300, dropout=0.0, learning_rate=1e-2)
+    lessons = MatchingSchedule(steps=300, dropout=0.0, learning_rate=1e-2)
     unseen = misled(20, 1)
-    before = judge(Matcher(8, lessons.hidden, lessons.temperature).eval(), unseen)
-    after = judge(learn(misled(60, 0), lessons), unseen)
+    before = evaluate(Matcher(8, lessons.hidden, lessons.temperature).eval(), unseen)
+    after = evaluate(train_matcher(misled(60, 0), lessons), unseen)
     assert before["instance"] < 0.4 and after["instance"] > 0.6
     assert after["hybrid"] > before["hybrid"] + 0.2
     assert after["matching"] < 0.7 * before["matching"] and after["fusion"] < 0.7 * before["fusion"]
@@ -193,17 +193,17 @@ def test_training_finds_what_tells_objects_apart():
 
 def test_the_same_seed_teaches_the_same():
     pairs = misled(4, 0)
-    one, same, other = (learn(pairs, Lessons(steps=5), seed).learned()[0].hidden for seed in (0, 0, 1))
+    one, same, other = (train_matcher(pairs, MatchingSchedule(steps=5), seed).parts()[0].hidden for seed in (0, 0, 1))
     assert (one == same).all() and (one != other).any()
 
 
 def test_nothing_to_learn_from_is_said():
-    nobody = Sighting(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), {})
+    nobody = Observation(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), {})
     with pytest.raises(InputError, match="sees no thing"):
         pairs_of([[nobody, nobody]])
-    alone = Sighting(np.ones((1, 4), np.float32), np.ones(1, np.int64), {})
+    alone = Observation(np.ones((1, 4), np.float32), np.ones(1, np.int64), {})
     with pytest.raises(InputError, match="no two frames"):
-        learn(pairs_of([[alone]]), Lessons(steps=1))
+        train_matcher(pairs_of([[alone]]), MatchingSchedule(steps=1))
 
 
 # The command
@@ -247,7 +247,7 @@ def test_train_writes_what_a_tracker_can_use(tmp_path, capsys):
         ({"modle": "x"}, "unknown entry 'modle'; did you mean model?"),
         ({"model": "nobody"}, "model 'nobody': no such file"),
         ({"lessons": {"steps": 0}}, "lessons: make hidden, steps and pairs at least 1"),
-        ({"validation": {"scenarios": ["crowd"], "seed": 5}}, "training and validation share seeds"),
+        ({"validation": {"scenarios": ["crowd"], "seed": 5}}, "training and validation have seeds in common"),
         ({"validation": {"scenarios": ["crowd"], "seed": 899_999, "drives": 2}}, "held out for evaluation"),
         ({"data": {"seed": 5}}, "data: lacks 'scenarios'"),
     ],

@@ -80,7 +80,7 @@ def test_the_shipped_recipe_is_read_back_as_it_was_written():
         ({"nam": "x"}, "unknown entry 'nam'; did you mean name?"),
         ({"data": {}}, "data: lacks 'scenarios'"),
         ({"data": {"scenarios": ["cruise"], "seed": 899_999, "drives": 2}}, "held out for evaluation"),
-        ({"data": {"scenarios": ["cruise"], "seed": 799_990}}, "training and validation share seeds"),
+        ({"data": {"scenarios": ["cruise"], "seed": 799_990}}, "training and validation have seeds in common"),
         ({"data": {"scenarios": ["cruise"], "balanced": 899_999, "seed": 9}}, "held out for evaluation"),
         ({"data": {"scenarios": ["cruise"], "balanced": -1}}, "balanced is -1; it cannot be negative"),
         ({"data": {"scenarios": ["cruise"], "size": [640]}}, "data.size: [640] has 1 entries, not 2"),

@@ -277,8 +277,8 @@ def test_a_recipe_with_a_list_is_read_back_as_it_was_written(folders):
         ({"weigth": 1.0}, r"data\[1\]: unknown entry 'weigth'; did you mean weight"),
         ({"name": "coco"}, r"two entries are called 'coco'"),
         ({"style_of": "kitti"}, r"style_of names 'kitti'; there are kitti-step, camvid, coco"),
-        ({"taxonomy": "cityscapes"}, r"`taxonomy` belongs to the first entry"),
-        ({"style": 2.0}, r"style 2.0 is no chance"),
+        ({"taxonomy": "cityscapes"}, r"`taxonomy` is for the first entry only"),
+        ({"style": 2.0}, r"style 2.0 is not a probability"),
         ({"teacher": "nowhere.onnx"}, r"teacher nowhere.onnx: no such file"),
         ({"split": "0016E5"}, r"has no 0016E5 \(there: 0001TP, Seq05VD\)"),
     ],
@@ -293,7 +293,7 @@ def test_times_without_an_entry_and_unknown_donors_are_told(folders):
     entries = three(folders)
     entries[0]["until"] = 0.2
     entries[1]["from"] = 0.3
-    with pytest.raises(InputError, match="no entry takes part from 0.2 of the run on"):
+    with pytest.raises(InputError, match="no entry is used after 0.2 of the run"):
         Recipe.from_mapping(content(entries), "x")
     with pytest.raises(InputError, match=r"augmentation.donors: no entry 'lvis'"):
         Recipe.from_mapping(content(three(folders), augmentation={"donors": ["lvis"]}), "x")

@@ -174,7 +174,7 @@ def test_gradients_that_are_no_numbers_end_training_with_one_line(toy, kitti, tm
     monkeypatch.setattr(toy, "loss", broken)
     assert main(["train", "--config", str(path), "-o", str(run)]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert f"no number at the last {LOST_STEPS} steps, up to step {LOST_STEPS + 4}; lower `learning_rate`" in error
+    assert f"NaN or infinite in {LOST_STEPS} steps, up to step {LOST_STEPS + 4}; lower `learning_rate`" in error
     content = checkpoint.load(run)
     assert all(torch.isfinite(v).all() for v in content["model"].values())
 

@@ -41,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from vps_ros.learning import Reporter
     from vps_ros.learning.recipe import Recipe, kind_of
     from vps_ros.learning.tracking.hybrid import TrackerRecipe, train_tracker
-    from vps_ros.learning.tracking.match_scorer import JudgeRecipe, train_judge
+    from vps_ros.learning.tracking.match_scorer import MatchScorerRecipe, train_match_scorer
     from vps_ros.learning.training.loop import train
     from vps_ros.reading import read_file
 
     reporter = Reporter(console.progress, console.note)
-    trackers = {"tracker": (TrackerRecipe, train_tracker), "judge": (JudgeRecipe, train_judge)}
+    trackers = {"tracker": (TrackerRecipe, train_tracker), "judge": (MatchScorerRecipe, train_match_scorer)}
     kind = kind_of(args.config)
     if kind in trackers:
         if args.resume:

@@ -1,4 +1,4 @@
-"""What the network is trained for, one function for each term, and their sum.
+"""Loss terms that several networks use, one function each.
 
 Sources: kMaX-DeepLab (Yu et al., 2022) for matching, mask and class terms; MaX-DeepLab (Wang et al., 2021), 3.3, for
 instance discrimination; Video K-Net (Li et al., 2022), equations 1 and 2, for association.
@@ -23,7 +23,7 @@ _SMALL = 1e-6
 
 
 class Overlaps(NamedTuple):
-    """Of every query with every segment: `dice` [B, N, M] and `log_likelihood` [B, N, M], summed over cells."""
+    """For every query and segment: `dice` [B, N, M], and `log_likelihood` [B, N, M] summed over cells."""
 
     dice: Tensor
     log_likelihood: Tensor
@@ -34,7 +34,7 @@ def overlaps(masks: Tensor, truth: Tensor, valid: Tensor) -> Overlaps:
 
     Args:
         masks: [B, N, h, w] logits.
-        truth: [B, M, h, w], share of each cell that belongs to each segment.
+        truth: [B, M, h, w], share of each cell in each segment.
         valid: [B, 1, h, w], share of each cell that is not void.
     """
     log_p = masks.flatten(2).log_softmax(1)
@@ -53,7 +53,7 @@ def match(dice: Tensor, classes: Tensor, targets: Targets) -> Tensor:
     """
     probability = classes.softmax(2)
     wanted = targets.classes.clamp(min=0)[:, None, :].expand(-1, classes.shape[1], -1)
-    # A network that has gone wrong gives no numbers: its loss tells, not the search for a matching.
+    # NaN outputs of a diverged network are reported by the loss; the matching must not fail.
     value = (dice * probability.gather(2, wanted)).detach().nan_to_num().cpu().numpy()
     result = np.full(targets.classes.shape, -1, np.int64)
     for b, count in enumerate((targets.classes >= 0).sum(1).tolist()):
@@ -68,7 +68,7 @@ def class_loss(
     """Cross entropy of every query with its segment's class, or with void at weight `void`; a weighted mean.
 
     Args:
-        labelled: [B, N], factor of an unmatched query's weight: see `labelled_share`.
+        labelled: [B, N], factor of the weight of an unmatched query: see `labelled_share`.
     """
     count = classes.shape[2] - 1
     wanted = torch.full(classes.shape[:2], count, device=classes.device)
@@ -84,7 +84,7 @@ def class_loss(
 
 
 def semantic_loss(logits: Tensor, targets: Targets) -> Tensor:
-    """Cross entropy of the cells that have a class or a group of classes, a mean; 0 where none has.
+    """Mean cross entropy of the cells with a class or a group of classes; 0 if there are none.
 
     Args:
         logits: [B, C, h, w].
@@ -94,7 +94,7 @@ def semantic_loss(logits: Tensor, targets: Targets) -> Tensor:
 
 
 def semantic_cells(logits: Tensor, semantic: Tensor, group: Tensor | None, members: Tensor | None) -> Tensor:
-    """[B, P]: -log of the probability of a cell's class, or of the sum over its group's classes; 0 where it has none.
+    """[B, P]: -log of the probability of a cell's class, or of the sum over its group's classes; 0 without a label.
 
     Args:
         logits: [B, K, P], of C classes or more.
@@ -118,7 +118,7 @@ def flat_groups(targets: Targets) -> tuple[Tensor | None, Tensor | None]:
 
 
 def labelled_cells(targets: Targets) -> Tensor:
-    """How many cells of the batch have a class or a group of classes; at least 1."""
+    """Number of cells of the batch with a class or a group of classes, at least 1."""
     labelled = targets.semantic >= 0
     if targets.group is not None:
         labelled = labelled | (targets.group >= 0)
@@ -126,7 +126,7 @@ def labelled_cells(targets: Targets) -> Tensor:
 
 
 def classes_only_loss(classes: Tensor, masks: Tensor, targets: Targets) -> Tensor:
-    """What queries say of the cells that have a class or a group, but no segment: whichever query has the cell.
+    """Class loss of the queries for cells with a class or a group, but without a segment.
 
     The probability of class c in a cell is the sum over queries of mask times class probability (MaskFormer's semantic
     inference, Cheng et al., 2021). The loss is -log of its sum over the cell's classes, over all labelled cells.
@@ -152,7 +152,7 @@ def classes_only_loss(classes: Tensor, masks: Tensor, targets: Targets) -> Tenso
 
 
 def mask_losses(found: Overlaps, matching: Tensor, cells: Tensor) -> tuple[Tensor, Tensor]:
-    """(1 - dice) averaged over matched segments, and the mask-id cross entropy averaged over `cells` of them."""
+    """Mean (1 - dice) of the matched segments, and their mask-id cross entropy divided by `cells`."""
     images, rows = torch.nonzero(matching >= 0, as_tuple=True)
     queries = matching[images, rows]
     dice = 1 - found.dice[images, queries, rows]
@@ -161,9 +161,9 @@ def mask_losses(found: Overlaps, matching: Tensor, cells: Tensor) -> tuple[Tenso
 
 
 def discrimination_loss(pixels: Tensor, truth: Tensor, targets: Targets, generator: torch.Generator) -> Tensor:
-    """Each sampled pixel feature must be nearest to the mean feature of its own segment (MaX-DeepLab, 3.3).
+    """Contrastive loss of sampled pixel features with the mean features of all segments (MaX-DeepLab, 3.3).
 
-    Pixels are drawn with a weight of one over the square root of their segment's area, so that small ones count.
+    The sampling weight of a pixel is one over the square root of the area of its segment, for small segments.
 
     Args:
         pixels: [B, D, h, w] of unit length.
@@ -186,9 +186,9 @@ def discrimination_loss(pixels: Tensor, truth: Tensor, targets: Targets, generat
 
 
 def offset_loss(offsets: Tensor, truth: Tensor, targets: Targets, isthing: Tensor) -> Tensor:
-    """L1 distance of each pixel of a thing from pointing at the thing's centre, averaged over pixels, then things.
+    """L1 error of the predicted offset from each pixel of a thing to its centre, averaged over pixels, then things.
 
-    Panoptic-DeepLab's regression (Cheng et al., 2020), here only a dense teacher of what belongs together.
+    As in Panoptic-DeepLab (Cheng et al., 2020); here an auxiliary loss in training only.
 
     Args:
         offsets: [B, 2, h, w], x and y, in units of OFFSET_UNIT cells.
@@ -210,10 +210,11 @@ def offset_loss(offsets: Tensor, truth: Tensor, targets: Targets, isthing: Tenso
 
 
 def association_losses(embeddings: Tensor, matching: Tensor, targets: Targets) -> tuple[Tensor, Tensor]:
-    """Video K-Net's equations 1 and 2 on a batch of pairs: images 2i and 2i + 1 are two frames of one drive.
+    """Video K-Net's equations 1 and 2 on a batch of pairs: images 2i and 2i + 1 are two frames of one video.
 
-    Only queries matched to things take part. The negatives of a query are all other objects of the other frames in the
-    batch: the paper's are those of its own reference frame, of which a small batch has too few. Both directions count.
+    Only queries matched to things are used. The negatives of a query are all other objects of the other frames in the
+    batch; in the paper only those of its reference frame, which are too few in a small batch. The loss is the mean of
+    both directions.
 
     Args:
         embeddings: [B, N, D].
@@ -221,7 +222,7 @@ def association_losses(embeddings: Tensor, matching: Tensor, targets: Targets) -
     """
     images, rows = torch.nonzero((matching >= 0) & (targets.tracks > 0), as_tuple=True)
     chosen = embeddings[images, matching[images, rows]]
-    # Some data sets number the objects of each class anew.
+    # In some data sets instance ids are unique within a class only.
     identity = torch.stack([images // 2, targets.classes[images, rows], targets.tracks[images, rows]], 1)
     is_key = images % 2 == 0
     keys, references = chosen[is_key], chosen[~is_key]
@@ -232,7 +233,7 @@ def association_losses(embeddings: Tensor, matching: Tensor, targets: Targets) -
     products = keys @ references.T
     track = (_contrast(products, positive) + _contrast(products.T, positive.T)) / 2
     cosine = F.normalize(keys, dim=1, eps=1e-4) @ F.normalize(references, dim=1, eps=1e-4).T
-    # Averaged apart: there are far more negatives, and most are easy.
+    # A mean of its own: there are far more negatives, and most have a small loss.
     apart = cosine[~positive].square().mean() if (~positive).any() else 0.0
     return track, (1 - cosine[positive]).square().mean() + apart
 

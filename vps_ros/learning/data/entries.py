@@ -1,4 +1,4 @@
-"""Where a recipe's frames come from: generated drives, data sets on disk, or several of these."""
+"""The `data` of a recipe: generated drives, a data set on disk, or a list of these."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import CITYSCAPES, Taxonomy
 
 HELD_OUT_SEED = HELD_OUT.start
-"""Drives with this seed or a larger one are for final evaluation: no recipe may name them."""
+"""Drives with this seed or a larger one are held out for evaluation: no recipe may use them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """What generated drives and data sets on disk have in common.
+    """Common entries of generated drives and data sets on disk.
 
     Attributes:
-        name: in logs, and by which other entries name it; empty, it is the format.
-        taxonomy_name: the data set whose classes the model has, where this is the first entry; empty, its own.
-        weight: share of the pairs, among those of all entries that take part at the time.
-        since, until: shares of the run between which it takes part.
-        style: chance that a pair gets strong changes of colour, light, sharpness, haze and compression.
-        style_of: the entry whose colours such a pair may take over; empty, colours are drawn at random.
-        terms: of use, told in the model file; empty, those known of the format.
+        name: in logs and in references of other entries; by default the format.
+        taxonomy_name: for the first entry, the data set with the classes of the model; by default its own.
+        weight: share of the pairs, relative to the other entries in use.
+        since, until: the part of the run, in 0..1, in which the entry is used.
+        style: probability that a pair gets strong changes of colour, light, sharpness, haze and compression.
+        style_of: the entry whose colours such a pair may get; if empty, the colours are random.
+        terms: of use, written into the model file; by default those of the format.
     """
 
     name: str = ""
@@ -58,10 +58,10 @@ class Entry:
             raise InputError(f"{where}: weight {self.weight} is negative")
         if not 0 <= self.since < self.until <= 1:
             raise InputError(
-                f"{where}: from {self.since} until {self.until}; shares of the run are 0 <= from < until <= 1"
+                f"{where}: from {self.since} until {self.until}; the part of the run must be 0 <= from < until <= 1"
             )
         if not 0 <= self.style <= 1:
-            raise InputError(f"{where}: style {self.style} is no chance in 0..1")
+            raise InputError(f"{where}: style {self.style} is not a probability in 0..1")
 
 
 @dataclass(frozen=True)
@@ -71,16 +71,15 @@ class StreetsData(Entry):
     Attributes:
         scenarios: names of vps_ros.datasets.streets.SCENARIOS.
         seed, drives: of each scenario, the first seed and how many.
-        balanced: how many more drives to learn from, in which the rare classes are frequent (scenario `balanced`).
+        balanced: number of further training drives of the scenario `balanced`, in which rare classes are frequent.
         frames: of each drive.
         size: width and height that the network sees.
         rendered: width and height of the rendered frames, (0, 0) for `size`. Larger ones keep their detail where
             a view enlarges them.
         validation_seed, validation_drives, validation_frames: of each scenario; frames are spread over the drive.
-        folder: where rendered drives are kept, relative to the working folder.
-        processes: that render at once.
-        gap: largest number of frames between the two of a pair (Video K-Net's window is 2; low frame rates move objects
-            further).
+        folder: of rendered drives, relative to the working folder.
+        processes: number of rendering processes.
+        gap: largest distance of the two frames of a pair (2 in Video K-Net; at low frame rates objects move further).
     """
 
     TAG: ClassVar[str] = "format"
@@ -109,7 +108,7 @@ class StreetsData(Entry):
         return self._taxonomy(CITYSCAPES)
 
     def check(self) -> None:
-        """Raises InputError when the drives may not be learned from, or are too few."""
+        """Raises InputError when seeds are held out or shared with validation, or there are too few drives."""
         self._check_entry()
         most = max(self.drives, self.balanced)
         if self.balanced < 0:
@@ -124,10 +123,10 @@ class StreetsData(Entry):
             raise InputError(f"data: rendered is {list(self.rendered)}; give width and height, or leave it out")
         ends = self.seed + most, self.validation_seed + self.validation_drives
         if self.seed < ends[1] and self.validation_seed < ends[0]:
-            raise InputError("data: training and validation share seeds; set them apart")
+            raise InputError("data: training and validation have seeds in common; use different ones")
         if self.frames < 2 or self.validation_frames < 1 or self.gap < 1:
             raise InputError(
-                "data: frames must be at least 2 (pairs are learned from), validation_frames and gap at least 1"
+                "data: frames must be at least 2 (training uses pairs), validation_frames and gap at least 1"
             )
 
 
@@ -138,13 +137,13 @@ class FolderData(Entry):
     Attributes:
         format: one of DATA_SETS.
         root: its folder, relative to the working folder.
-        size: width and height that frames have for the network: validation scales them to it, and the exported model
-            has this input. In training it is the scale of 1 that views zoom from. Of an entry after the first it is
-            that scale only, and images are never stretched: they are scaled to cover it.
-        split, validation_split: of the data set; empty, all of it to learn from, and none to validate on.
-        images: folder of the camera images, as VIDEO/FRAME.png or .jpg, where they do not lie beside the truth.
-        gap: largest number of labelled frames between the two of a pair.
-        keep_aspect: scale frames to fit into `size`, padded right and below; otherwise they are stretched to it.
+        size: width and height of the network's input in validation and in the exported model. In training it is the
+            scale at zoom 1. For entries after the first it is only this scale, and images are scaled to cover it at
+            their own aspect ratio.
+        split, validation_split: of the data set; an empty split is all of it, an empty validation_split none.
+        images: folder of the camera images, as VIDEO/FRAME.png or .jpg, if they are not beside the labels.
+        gap: largest distance of the two frames of a pair, in labelled frames.
+        keep_aspect: scale frames to fit into `size` and pad them right and below; otherwise they are stretched.
         validation_frames: in all, spread over the split.
         teacher: an ONNX model of semantic segmentation whose labels fill unlabelled pixels (data/pseudo_labels.py).
     """
@@ -176,7 +175,7 @@ class FolderData(Entry):
         return DATA_SETS[self.format].terms or f"{self.format}: see the terms of the data set"
 
     def check(self) -> None:
-        """Raises InputError when the entries contradict each other."""
+        """Raises InputError when entries contradict each other."""
         self._check_entry()
         if self.split == self.validation_split != "":
             raise InputError(
@@ -189,7 +188,7 @@ class FolderData(Entry):
 
 @dataclass(frozen=True)
 class MixedData:
-    """Several sources. The first one's classes, size and validation are those of the model."""
+    """Several data sets. The first one determines the classes, the size and the validation of the model."""
 
     entries: tuple[StreetsData | FolderData, ...]
 
@@ -210,7 +209,7 @@ class MixedData:
         return self.entries[0].gap
 
     def check(self) -> None:
-        """Raises InputError when an entry is wrong, or they do not go together."""
+        """Raises InputError when an entry is wrong, or entries contradict each other."""
         if not self.entries:
             raise InputError("data: an empty list; give one entry or more")
         names = [e.called for e in self.entries]
@@ -219,41 +218,39 @@ class MixedData:
             if e.called in names[:i]:
                 raise InputError(f"data: two entries are called {e.called!r}; give each a `name` of its own")
             if i and e.taxonomy_name:
-                raise InputError(f"data ({e.called}): `taxonomy` belongs to the first entry; drop it")
+                raise InputError(f"data ({e.called}): `taxonomy` is for the first entry only; remove it")
             if e.style_of and e.style_of not in names:
                 raise InputError(f"data ({e.called}): style_of names {e.style_of!r}; there are {', '.join(names)}")
         edges = sorted({0.0, *(e.since for e in self.entries), *(e.until for e in self.entries)} - {1.0})
         for share in edges:
             if not any(e.weight > 0 and e.since <= share < e.until for e in self.entries):
-                raise InputError(
-                    f"data: no entry takes part from {share} of the run on; mind `from`, `until`, `weight`"
-                )
+                raise InputError(f"data: no entry is used after {share} of the run; check `from`, `until`, `weight`")
 
 
 Data = StreetsData | FolderData | MixedData
 
 
 class RunLabels(NamedTuple):
-    """Values of label maps in a run, and for each entry the table from its own class ids; see assign_codes."""
+    """The label codes of a run, and for each entry the table from its class ids to them; see assign_codes."""
 
     codes: LabelCodes
     tables: list[NDArray[np.uint8] | None]
 
 
 def entries_of(data: Data) -> tuple[StreetsData | FolderData, ...]:
-    """The sources of a recipe."""
+    """The data entries of a recipe."""
     return data.entries if isinstance(data, MixedData) else (data,)
 
 
 def labels_of(data: Data) -> RunLabels:
-    """What label maps of all entries are brought to; raises InputError as assign_codes."""
+    """The label codes of all entries; raises InputError as assign_codes does."""
     entries = entries_of(data)
-    taught = any(isinstance(e, FolderData) and e.teacher for e in entries)
-    return RunLabels(*assign_codes(data.taxonomy, [e.classes for e in entries], taught))
+    with_teacher = any(isinstance(e, FolderData) and e.teacher for e in entries)
+    return RunLabels(*assign_codes(data.taxonomy, [e.classes for e in entries], with_teacher))
 
 
 def terms_of(data: Data) -> list[str]:
-    """One line for each entry that is learned from: what it is, and the terms of its use."""
+    """One line for each entry and teacher, with its terms of use."""
     lines = [e.terms or e.known_terms for e in entries_of(data)]
     teachers = [e.teacher for e in entries_of(data) if isinstance(e, FolderData) and e.teacher]
     return list(dict.fromkeys([*lines, *(f"labels by {Path(t).name}: see the terms of that model" for t in teachers)]))

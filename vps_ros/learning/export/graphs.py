@@ -1,4 +1,4 @@
-"""ONNX graphs after torch has traced them: without what is constant, in half precision, with their card."""
+"""ONNX graphs: tracing, constant folding, half precision, writing with the model card."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ OPSET = 17
 LARGEST = 2_000_000_000
 """Bytes that one ONNX file can hold, a little less than protobuf's limit."""
 _FLOAT32_ONLY = ("GridSample",)
-"""Operators that ONNX Runtime has for float32 alone on the GPU, besides those of the converter's own list."""
+"""Operators that ONNX Runtime has on GPUs for float32 only, in addition to the list of the converter."""
 
 
 def trace(
     network: nn.Module, image: Tensor, path: Path, outputs: Sequence[str], state: Mapping[str, Tensor] | None = None
 ) -> None:
-    """Writes the graph that runs on images of this size, without its card.
+    """Writes the graph for images of this size, without its card.
 
     Args:
         network: an image, and of a recurrent one its state behind it, to a tuple of the outputs and its next state.
-        state: inputs by name; the outputs that follow them have `next_` before it.
+        state: inputs by name; the names of the corresponding outputs have the prefix `next_`.
     """
     state = state or {}
     with torch.no_grad(), warnings.catch_warnings():
-        # The tracer warns of sizes it takes as constants, which they are, and of its own age.
+        # The tracer warns of sizes that become constants, which is intended, and of its deprecation.
         warnings.simplefilter("ignore")
         torch.onnx.export(
             network,
@@ -48,7 +48,7 @@ def trace(
 
 
 def _fix_output_shapes(path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
-    """Writes the outputs' shapes into the file: the tracer does not know all of those behind TopK."""
+    """Writes the shapes of the outputs into the file: the tracer does not infer all shapes after TopK."""
     model = onnx.load(str(path))
     for output, shape in zip(model.graph.output, shapes, strict=True):
         kind = output.type.tensor_type.elem_type
@@ -57,10 +57,10 @@ def _fix_output_shapes(path: Path, shapes: Sequence[tuple[int, ...]]) -> None:
 
 
 def fold(path: Path) -> onnx.ModelProto:
-    """The graph of a file without what does not depend on its input: sizes, position embeddings, sampling grids.
+    """The graph of a file after constant folding of sizes, position embeddings and sampling grids.
 
-    Networks of transformers are traced with thousands of nodes that compute sizes; folded once here, they are not
-    computed, and not rounded to float16, at every start. Raises InputError when ONNX Runtime lacks an operator.
+    Traced networks of transformers have thousands of nodes that compute sizes. After folding they are not computed at
+    every start, and not rounded to float16. Raises InputError when ONNX Runtime lacks an operator.
     """
     folded = path.with_suffix(".folded.onnx")
     open_session(path, folded)
@@ -82,7 +82,7 @@ def halved(graph: onnx.ModelProto, exact: Sequence[str] = ()) -> onnx.ModelProto
     from onnxruntime.transformers.onnx_model import OnnxModel
 
     with warnings.catch_warnings():
-        # It warns of every number that float16 rounds to nothing or to its largest; what comes of it is verified.
+        # It warns of every constant outside of the range of float16; the result is compared with torch later.
         warnings.simplefilter("ignore")
         half = convert_float_to_float16(
             graph,
@@ -90,7 +90,7 @@ def halved(graph: onnx.ModelProto, exact: Sequence[str] = ()) -> onnx.ModelProto
             op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FLOAT32_ONLY],
             node_block_list=list(exact),
         )
-    # It puts casts before operators that stay in float32 at the end of the list.
+    # The converter appends casts at the end of the node list.
     OnnxModel.graph_topological_sort(half.graph)
     return half
 
@@ -102,7 +102,7 @@ def save(graph: onnx.ModelProto, card: ModelCard, path: Path) -> None:
     onnx.save(graph, str(path))
 
 
-def require_room(network: nn.Module, what: str) -> None:
+def require_size(network: nn.Module, what: str) -> None:
     """Raises InputError when the weights of `what` are more than one ONNX file can hold."""
     size = sum(p.numel() * 4 for p in network.parameters())
     if size > LARGEST:

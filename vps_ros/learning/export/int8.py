@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,16 +21,16 @@ from vps_ros.segmenters.preprocess import fit, prepare
 from vps_ros.segmenters.segmenter import SegmenterParameters
 
 _QUANTISED = ["Conv", "Clip"]
-"""A Clip behind a convolution (ReLU6) becomes the range of its output: left in float, it costs five points of PQ with
-EfficientNet-Lite. Matrix products are a small part of the time and gain nothing (benchmarks/segmenters.py)."""
+"""A Clip after a convolution (ReLU6) is merged into the range of its output; in float it reduces PQ by five points
+with EfficientNet-Lite. Matrix products are a small part of the time and are not faster in int8 (benchmarks/segmenters.py)."""
 _PER_CHANNEL = ("Sub", "Mul", "Div", "Add")
 
 
 def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> float:
-    """Changes the file and its name, and returns the share of pixels of the images that have the class they had before.
+    """Quantises the file, and returns the share of pixels of the images whose class is unchanged.
 
     Args:
-        images: uint8 [H, W, 3] RGB, by which the ranges of the activations are chosen.
+        images: uint8 [H, W, 3] RGB, for the calibration of the activation ranges.
         name: of the file, in errors.
 
     Raises InputError when the file has no metadata, or its convolutions cannot be quantised.
@@ -41,17 +41,17 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
         raise InputError(f"{name}: has no metadata {METADATA_KEY!r}; export the model again with `vps-ros export`")
     weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     if not weights:
-        raise InputError(f"{name}: has no convolutions, which are what --int8 quantises")
+        raise InputError(f"{name}: has no convolutions; --int8 quantises only those")
     if any(t.name in weights and t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
         raise InputError(f"{name}: its convolutions are float16, for GPUs; --int8 wants the file without --fp16")
     card = ModelCard.from_json(properties[METADATA_KEY], name)
     before = _classes(path, images)
-    _one_number_for_all(model.graph)
+    _scalar_normalisation(model.graph)
     ready, small = path.with_suffix(".ready.onnx"), path.with_suffix(".int8.onnx")
     try:
         onnx.save(model, str(ready))
         quant_pre_process(str(ready), str(ready), skip_symbolic_shape=True)
-        _without_advice(
+        _without_warnings(
             lambda: quantize_static(
                 str(ready),
                 str(small),
@@ -76,7 +76,7 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
 
 
 def _classes(path: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int32]:
-    """Class id of every pixel of the images, one after the other; -1 where there is none."""
+    """Class ids of all pixels of the images, concatenated; -1 for none."""
     segmenter, found = OnnxSegmenter(path, SegmenterParameters()), []
     for image in images:
         segmenter.reset()
@@ -86,7 +86,7 @@ def _classes(path: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int3
 
 
 class _Images(CalibrationDataReader):
-    """Inputs of the network, one at a time; recurrent state is that of a first frame."""
+    """Calibration inputs of the network, with the recurrent state of a first frame."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]], card: ModelCard, graph: onnx.GraphProto) -> None:
         states = {
@@ -106,9 +106,9 @@ class _Images(CalibrationDataReader):
         return next(self._inputs, None)
 
 
-def _one_number_for_all(graph: onnx.GraphProto) -> None:
-    """Normalisation by the same number for each colour, by a number: vectors are slow once ONNX Runtime has turned the
-    picture for its integer convolutions."""
+def _scalar_normalisation(graph: onnx.GraphProto) -> None:
+    """Replaces normalisation vectors of equal values by scalars: vectors are slow in the memory layout of the integer
+    convolutions of ONNX Runtime."""
     used = {name for node in graph.node if node.op_type in _PER_CHANNEL for name in node.input}
     for tensor in graph.initializer:
         values = numpy_helper.to_array(tensor)
@@ -116,8 +116,8 @@ def _one_number_for_all(graph: onnx.GraphProto) -> None:
             tensor.CopyFrom(numpy_helper.from_array(values.reshape(-1)[:1].reshape(1, 1, 1, 1), tensor.name))
 
 
-def _without_advice(work) -> None:
-    """ONNX Runtime's quantiser logs hints for its own users at every call."""
+def _without_warnings(work: Callable[[], None]) -> None:
+    """Runs `work` without the hints that the quantiser of ONNX Runtime logs at every call."""
     level = logging.root.level
     logging.root.setLevel(logging.ERROR)
     try:

@@ -25,7 +25,7 @@ OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
 
 
 class Deployed(nn.Module):
-    """The network as the contract wants it: uint8 [1, H, W, 3] RGB in, three tensors out."""
+    """The network with the input and outputs of the contract: uint8 [1, H, W, 3] RGB to three tensors."""
 
     def __init__(self, model: nn.Module, spec: InputSpec) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Deployed(nn.Module):
         self.register_buffer("scale", 1 / torch.tensor(spec.std).view(1, 3, 1, 1))
 
     def normalised(self, image: Tensor) -> Tensor:
-        """float32 [1, 3, H, W] of the image."""
+        """The normalised image, float32 [1, 3, H, W]."""
         return (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -51,17 +51,18 @@ def export(
     deployed: Deployed | None = None,
     state: Mapping[str, Tensor] | None = None,
 ) -> float:
-    """Writes the model, whole or not at all, and returns the largest relative difference from torch.
+    """Writes the model atomically and returns the largest relative difference from torch.
 
     Args:
         model: its `architecture` has INPUT_SIZES and `classes`; unless `deployed` reads its output, that has `final`, a
             MaskOutput, and `embeddings`.
-        write: what writes the graph, in place of `graphs.trace`.
-        compare: what finds the differences on some images, in place of `verify.differences`, for networks that decide.
-        deployed: what is traced, in place of Deployed.
+        write: writes the graph, instead of `graphs.trace`.
+        compare: computes the differences on some images, instead of `verify.differences`, for networks with discrete
+            choices such as TopK.
+        deployed: the traced module, instead of Deployed.
         state: of a recurrent network, at a first frame; see `graphs.trace`.
 
-    Raises InputError when the card does not fit the model; RuntimeError when ONNX Runtime computes something else.
+    Raises InputError when the card does not fit the model; RuntimeError when the outputs of ONNX Runtime differ.
     """
     spec = card.input
     sides = model.architecture.INPUT_SIZES
@@ -72,20 +73,20 @@ def export(
     deployed = (deployed or Deployed(model, spec)).eval()
     images = verify.probes(spec.height, spec.width)
     if state:
-        # A frame like the one before is the one for which a state is made.
+        # The state is meant for consecutive frames, so a frame similar to the last one is added.
         images.append(np.roll(images[-1], 4, axis=2))
     with atomic_write(path) as draft:
         (write or partial(graphs.trace, outputs=OUTPUTS, state=state))(deployed, torch.from_numpy(images[0]), draft)
         graphs.save(onnx.load(str(draft)), card, draft)
         found = (compare or partial(verify.differences, names=OUTPUTS, state=state))(deployed, draft, images)
-        verify.demand(found, str(path))
+        verify.require_close(found, str(path))
     return max(one.largest for one in found)
 
 
 def model_card(
     kind: Kind, recipe: Recipe, step: int, size: tuple[int, int] | None = None, limits: Thresholds | None = None
 ) -> ModelCard:
-    """What a model of this recipe says of itself; `size` is width and height, that of the data by default."""
+    """The card of a model of this recipe; `size` is width and height, by default that of the data."""
     source = {"trained_by": f"vps-ros {__version__}", "step": step, "terms": "; ".join(recipe.terms)}
     source["recipe"] = recipe.to_mapping()
     spec = kind.input_spec(size or recipe.data.size, recipe.data.keep_aspect)

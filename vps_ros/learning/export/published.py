@@ -196,5 +196,5 @@ def write_verified(
         graphs.save(graphs.halved(graph, exact(graph)) if half else graph, card, draft)
         reporter.note(f"comparing ONNX Runtime with torch on {len(images)} images")
         found = compare(network, draft, images) if compare else verify.differences(network, draft, images, OUTPUTS)
-        verify.demand(found, name, half)
+        verify.require_close(found, name, half)
     return Report(card, tuple(found))

@@ -1,4 +1,4 @@
-"""Whether ONNX Runtime computes what torch does."""
+"""Comparison of a model file in ONNX Runtime with its network in torch."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from vps_ros.errors import InputError
 from vps_ros.segmenters.runtime import explain_error
 
 TOLERANCE = 2e-3
-"""Largest difference from torch, as a share of an output's largest magnitude: float32 sums in another order."""
+"""Largest difference from torch relative to the largest magnitude of an output; float32 sums in another order."""
 HALF_TOLERANCE = 0.05
-"""Root mean square of the difference from float32 in torch, as a share of the output's: what float16 leaves."""
+"""Root mean square of the difference of float16 from float32 in torch, relative to that of the output."""
 _OCTAVES = (3, 6, 12, 24, 48)
-_QUIET = 3
+_ERRORS_ONLY = 3
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Of one output from torch's, over all images compared.
+    """Difference of one output from torch, over all compared images.
 
     Attributes:
-        largest: as a share of the output's largest magnitude; infinity where a value of either is not finite.
-        typical: root mean square, as a share of that of the output.
+        largest: relative to the largest magnitude of the output; infinity if a value of either is not finite.
+        typical: root mean square, relative to that of the output.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Difference:
 
 
 def probes(height: int, width: int) -> list[NDArray[np.uint8]]:
-    """Images [1, H, W, 3] to compare on: noise, dark noise, and one with the spectrum and the edges of a real one."""
+    """Test images [1, H, W, 3]: noise, dark noise, and one with the spectrum and edges of natural images."""
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)
     picture = np.zeros((height, width, 3), np.float32)
@@ -57,14 +57,14 @@ def probes(height: int, width: int) -> list[NDArray[np.uint8]]:
 
 
 def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxruntime.InferenceSession:
-    """A session on the CPU; with `optimised`, the graph without what is constant is written there.
+    """A session on the CPU; with `optimised`, the graph after constant folding is written to that path.
 
     Raises InputError when ONNX Runtime's CPU provider lacks an operator, which it names, or memory runs out.
     """
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _QUIET
+    options.log_severity_level = _ERRORS_ONLY
     if optimised is not None:
-        # The basic level leaves operators of the ONNX standard only, which run anywhere.
+        # The basic level uses operators of the ONNX standard only, for all providers.
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(optimised)
     try:
@@ -72,24 +72,26 @@ def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxr
     # ONNX Runtime's exceptions share no base below Exception.
     except Exception as error:
         if why := explain_error(error, ("cpu",)):
-            raise InputError(f"{why}; nothing was written, since the file cannot be verified here") from None
+            raise InputError(f"{why}; nothing was written, since the file cannot be verified on this machine") from None
         raise
 
 
-def open_telling(
+def open_with_node_outputs(
     path: str | Path, operator: str, type: int, which: int = 0
 ) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session that also gives what each node of a kind gives, and the names of these outputs in the graph's order.
+    """A session with the outputs of all nodes of one operator as further outputs, and their names in graph order.
 
-    `type` is an element type of ONNX, of these outputs; `which` of the outputs of a node.
+    Args:
+        type: ONNX element type of these outputs.
+        which: index of the output of each node.
     """
     graph = onnx.load(str(path))
     names = [node.output[which] for node in graph.graph.node if node.op_type == operator]
     graph.graph.output.extend(onnx.helper.make_tensor_value_info(name, type, None) for name in names)
     with tempfile.TemporaryDirectory() as folder:
-        told = Path(folder, "told.onnx")
-        onnx.save(graph, str(told))
-        return open_session(told), names
+        extended = Path(folder, "extended.onnx")
+        onnx.save(graph, str(extended))
+        return open_session(extended), names
 
 
 def differences(
@@ -99,15 +101,14 @@ def differences(
     names: Sequence[str],
     state: Mapping[str, Tensor] | None = None,
 ) -> tuple[Difference, ...]:
-    """How far a model file is from the network it was made of.
+    """Differences of a model file from the network that it was made from.
 
     Args:
-        network: uint8 [1, H, W, 3], and of a recurrent one its state behind it, to a tuple of the outputs and its next
-            state.
-        images: uint8 [1, H, W, 3] each; frames of one sequence where there is a state, with which both go on from
-            their own.
+        network: from uint8 [1, H, W, 3], followed by the state of a recurrent network, to a tuple of the outputs and
+            the next state.
+        images: uint8 [1, H, W, 3] each; with a state, frames of one sequence, with a state of its own for each of both.
         names: of the outputs, in that order.
-        state: that of a first frame, inputs of the file by name; the next ones are compared as well.
+        state: of a first frame, inputs of the file by name; the next states are compared too.
     """
     session, ours = open_session(path), dict(state or {})
     theirs = {name: one.numpy() for name, one in ours.items()}
@@ -133,7 +134,7 @@ def differences(
     return tuple(Difference(n, float(s), float(t)) for n, s, t in zip(every, shares, typical, strict=True))
 
 
-def demand(found: Sequence[Difference], what: str, half: bool = False) -> None:
+def require_close(found: Sequence[Difference], what: str, half: bool = False) -> None:
     """Raises RuntimeError when an output of `what` differs by more than the tolerance of its precision."""
     for one in found:
         seen, allowed = (one.typical, HALF_TOLERANCE) if half else (one.largest, TOLERANCE)

@@ -24,7 +24,7 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
 from vps_ros.learning.export.published import Report, source_json, write_verified
-from vps_ros.learning.export.verify import Difference, differences, open_telling
+from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
 from vps_ros.learning.hf.classes import Classes, classes_of
 from vps_ros.learning.hf.families import Family, family_of, input_spec
@@ -84,7 +84,7 @@ class WithFixedAttention(nn.Module):
         self.network, self._path, self._owner, self._method = network, path, owner, method
         # Largest magnitude of a logit with a different attention mask, relative to the largest of its layer.
         self._distance = 0.0
-        self._session, self._names = open_telling(path, "Less", onnx.TensorProto.BOOL)
+        self._session, self._names = open_with_node_outputs(path, "Less", onnx.TensorProto.BOOL)
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """Differences of the outputs, for the same attention masks, and of the attention masks themselves."""
@@ -185,7 +185,7 @@ def import_checkpoint(
     card = _card(checkpoint, family, classes, spec, half)
     task = checkpoint.tokens(TASK, checkpoint.config.get("task_seq_len", 77)) if family.task else None
     model = checkpoint.load(family.model, family.settings)
-    graphs.require_room(model, name)
+    graphs.require_size(model, name)
     network = DeployedCheckpoint(model, family, classes, spec, task).eval()
     images = verify.probes(spec.height, spec.width)
     reporter.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")

@@ -74,7 +74,7 @@ def rank(
 
 
 def _mask_scores(masks: Value, queries: int, limits: Thresholds, sigmoid: bool) -> Value:
-    """[N] mean probability of masks [N, nodes] above the threshold; if masks do not overlap, where it is the largest."""
+    """[N] mean probability of masks [N, nodes] above the threshold; if masks do not overlap, where it is largest."""
     if sigmoid:
         p = masks.sigmoid()
         inside = p > limits.mask

@@ -24,7 +24,7 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
 from vps_ros.learning.export.published import Report, source_json, taxonomy_with, write_verified
-from vps_ros.learning.export.verify import Difference, differences, open_telling
+from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
 from vps_ros.learning.kmax.architecture import SPAN, Architecture
 from vps_ros.learning.kmax.checkpoint import NAME, load
 from vps_ros.learning.kmax.model import KMeansLayer
@@ -101,7 +101,7 @@ def import_checkpoint(
     model = load(checkpoint)
     name = Path(checkpoint).name
     card = card_of(model.architecture, name, size, half, taxonomy)
-    graphs.require_room(model, name)
+    graphs.require_size(model, name)
     spec, a = card.input, model.architecture
     reporter.note(
         f"{name}: kMaX-DeepLab, {a.backbone_name}, {a.queries} queries, {a.classes} classes of {card.taxonomy.name}"
@@ -168,7 +168,7 @@ class WithFixedAssignments(nn.Module):
         # Distance of the assigned query's logit from the largest logit of the pixel; see Difference.
         self._largest, self._squares, self._power = 0.0, 0.0, 0.0
         self.layers = [m for m in network.modules() if isinstance(m, KMeansLayer)]
-        self._session, self._names = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
+        self._session, self._names = open_with_node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
         if len(self._names) != len(self.layers):
             raise RuntimeError(f"{path}: {len(self._names)} assignments, {len(self.layers)} k-means layers")
 

@@ -19,8 +19,8 @@ SIZE_MULTIPLE = 32
 class LossWeights:
     """Factors of the terms.
 
-    `void` is the weight of an unmatched query in the class term; `classes_only` belongs to cells that have a class or a
-    group of classes, but no segment; `centre` and `thing_mask` to the heat maps (dense_things.py), as in PanopticFCN.
+    `void` is the weight of an unmatched query in the class term. `classes_only` is for cells with a class or a group of
+    classes, but without a segment. `centre` and `thing_mask` are for the heat maps, as in PanopticFCN.
     """
 
     classes: float = 3.0
@@ -43,13 +43,13 @@ class Architecture:
 
     Attributes:
         classes: without void.
-        backbone: `residual`, which begins with random weights, or a name of efficientnet.SCALING, with ImageNet's.
+        backbone: `residual`, with random initial weights, or a name of efficientnet.SCALING, with ImageNet weights.
         channels: of the features at strides 4, 8, 16 and 32.
         depths: blocks of the residual backbone's stages.
-        dense_things: most things, where they come from heat maps (dense_things.py); with 0 they come from queries.
+        dense_things: largest number of things from heat maps (dense_things.py); with 0, things come from queries.
         dense_width: channels of their heads.
         layers: number of k-means layers at strides 32, 16 and 8.
-        detail: channels of the branch that brings the final masks to stride 2; with 0 they stay at stride 4.
+        detail: channels of the branch for final masks at stride 2; with 0, they have stride 4.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -76,4 +76,4 @@ class Architecture:
         if self.backbone not in BACKBONES:
             raise InputError(f"model: unknown backbone {self.backbone!r}; there are {', '.join(BACKBONES)}")
         if self.detail and self.dense_things:
-            raise InputError("model: heat maps (dense_things) have masks at stride 4 only; leave `detail` out")
+            raise InputError("model: heat maps (dense_things) have masks at stride 4 only; remove `detail`")

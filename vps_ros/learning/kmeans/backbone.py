@@ -1,8 +1,8 @@
-"""Pixels to features: a small residual backbone and the pixel decoder that brings context back to stride 4.
+"""A small residual backbone, and the pixel decoder: features at stride 4 with the context of the image.
 
-kMaX-DeepLab (Yu et al., 2022) spends axial attention at strides 32 and 16. At 640x192 the stride-32 map has 120
-cells, where full attention costs less than axial attention and says more, so one such layer stands here. Dense 3x3
-convolutions elsewhere: on CPUs depthwise ones are bound by memory.
+kMaX-DeepLab (Yu et al., 2022) has axial attention at strides 32 and 16. At 640x192 the stride-32 map has 120 cells, for
+which full attention costs less than axial attention, so one such layer is used here. All other layers are dense 3x3
+convolutions: on CPUs, depthwise ones are limited by memory bandwidth.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ POSITION_CHANNELS = 4 * len(FREQUENCIES)
 
 
 class ConvNorm(nn.Sequential):
-    """Convolution, batch normalisation, and ReLU unless `act` is off. The two linear parts fold at export."""
+    """Convolution, batch normalisation, and ReLU unless `act` is off. Both linear parts are one layer after export."""
 
     def __init__(self, cin: int, cout: int, kernel: int = 3, stride: int = 1, act: bool = True) -> None:
         layers: list[nn.Module] = [
@@ -33,7 +33,7 @@ class ConvNorm(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """x + ConvNorm(x): one 3x3 convolution a block, so that each has a short way to the loss."""
+    """x + ConvNorm(x): one 3x3 convolution for each block."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Attention(nn.Module):
         b, length, dim = x.shape
         qkv = self.qkv(self.norm1(x)).reshape(b, length, 3, self.heads, dim // self.heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        # Written out: a fused kernel saves nothing at these lengths and exports as many nodes.
+        # A fused kernel is not faster at these lengths, and is exported as the same nodes.
         weights = (q * (dim // self.heads) ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
         x = x + self.out((weights @ v).transpose(1, 2).reshape(b, length, dim))
         return x + self.ffn(self.norm2(x))
@@ -79,7 +79,7 @@ class Backbone(nn.Module):
 
     def __init__(self, channels: tuple[int, int, int, int], depths: tuple[int, int, int, int]) -> None:
         super().__init__()
-        # One strided 7x7 convolution: maps at stride 2 would cost more in memory traffic than they bring.
+        # One strided 7x7 convolution avoids the memory traffic of maps at stride 2.
         self.stem = ConvNorm(3, channels[0], 7, 4)
         self.stages = nn.ModuleList()
         for i, (width, depth) in enumerate(zip(channels, depths, strict=True)):
@@ -95,7 +95,7 @@ class Backbone(nn.Module):
 
 
 class Projected(nn.Module):
-    """A pretrained backbone whose features are brought to other numbers of channels."""
+    """A pretrained backbone with 1x1 convolutions to other numbers of channels."""
 
     def __init__(self, network: EfficientNetLite, channels: tuple[int, int, int, int]) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Projected(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """Features at strides 4..32 to features of the same sizes that have seen the whole image."""
+    """Features at strides 4..32 to features of the same sizes with the context of the image."""
 
     def __init__(self, channels: tuple[int, int, int, int], heads: int) -> None:
         super().__init__()

@@ -1,10 +1,11 @@
 """Things from dense heat maps, stuff from the queries of a k-means mask transformer.
 
-Queries find stuff well; things, of which there may be dozens, are learned faster by every cell for itself: a heat map
-of centres and, at each centre, a kernel whose product with the pixel features is the mask, as in PanopticFCN (Li et
-al., CVPR 2021) and CondInst (Tian et al., ECCV 2020). One level at stride 4 serves all sizes, since the pixel decoder
-has seen the whole image; a kernel also weighs where a pixel lies relative to the centre, which keeps neighbours of the
-same look apart. In training, queries learn things too: it teaches the pixel features which pixels belong together.
+Queries segment stuff well. Dozens of small things are learned in fewer steps from dense predictions: a heat map of
+centres and, at each centre, a kernel whose product with the pixel features is the mask, as in PanopticFCN (Li et al.,
+CVPR 2021) and CondInst (Tian et al., ECCV 2020). One level at stride 4 is used for all sizes, since the features of the
+pixel decoder have the context of the image. A kernel also weights the position relative to the centre, which separates
+adjacent objects of similar appearance. In training, queries are also matched to things, which improves the pixel
+features.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from vps_ros.learning.panoptic_fcn.inference import NOTHING, class_logits, mean_
 from vps_ros.learning.panoptic_fcn.layers import BIAS
 
 UNIT = 16.0
-"""Cells of the mask stride that coordinates are counted in."""
+"""Unit of coordinates, in cells of the mask stride."""
 PLACE = 5
-"""Coordinate features behind those of a pixel: 1, y, x, y^2, x^2."""
+"""Number of coordinate features of a pixel: 1, y, x, y^2, x^2."""
 
 
 class ThingOutput(NamedTuple):
-    """Heat maps of the centres of things: logits [B, T, h, w]; and what each cell knows of its thing [B, W, h, w]."""
+    """Heat maps of the centres of things, logits [B, T, h, w], and features of the thing at each cell [B, W, h, w]."""
 
     centres: Tensor
     states: Tensor
@@ -39,7 +40,7 @@ class DenseThings(nn.Module):
         channels: of the features.
         width: of the heads.
         things: number of classes of things.
-        mask_dim: channels of the pixel features that masks are made of.
+        mask_dim: channels of the pixel features for masks.
         embedding_dim: of the association embedding.
     """
 
@@ -62,18 +63,18 @@ class DenseThings(nn.Module):
         """Mask kernels [B, N, D + PLACE] of states [B, N, W] at cells [B, N] of maps that are `width` cells wide.
 
         With d the distance of a pixel from the centre, the mask logit is w f + b + a d - p d^2 for each axis, p > 0:
-        a Gaussian around the thing, moved and weighted by what pixels look like.
+        a Gaussian around the thing, shifted and weighted by the pixel features.
         """
         raw = self.kernel_head(states).float()
-        look, bias, slope, spread = raw.split([raw.shape[-1] - PLACE, 1, 2, 2], dim=-1)
+        appearance, bias, slope, spread = raw.split([raw.shape[-1] - PLACE, 1, 2, 2], dim=-1)
         spread = F.softplus(spread)
         centre = torch.stack([torch.div(cells, width, rounding_mode="floor"), cells % width], -1) / UNIT
         bias = bias - (slope * centre + spread * centre.square()).sum(-1, keepdim=True)
-        return torch.cat([look, bias, slope + 2 * spread * centre, -spread], -1)
+        return torch.cat([appearance, bias, slope + 2 * spread * centre, -spread], -1)
 
 
 def placed(pixels: Tensor) -> Tensor:
-    """Pixel features [B, D, h, w] with PLACE coordinates behind them, float32 [B, D + PLACE, h, w]."""
+    """Pixel features [B, D, h, w] followed by PLACE coordinates, float32 [B, D + PLACE, h, w]."""
     b, _, h, w = (int(n) for n in pixels.shape)
     y, x = (torch.arange(n, device=pixels.device, dtype=torch.float32) / UNIT for n in (h, w))
     y, x = torch.meshgrid(y, x, indexing="ij")
@@ -103,7 +104,7 @@ def thing_slots(
         columns: int64 [T], class of each heat map.
         count: classes without void.
         most: number of slots.
-        given: int64 [B, most], the peaks to take, numbers of class and cell together.
+        given: int64 [B, most], the peaks to use, as indices of class and cell.
     """
     found = peaks([output.centres], most, False, given)
     states = gathered(output.states, found.cells)
@@ -116,10 +117,10 @@ def thing_slots(
 
 
 def stuff_slots(classes: Tensor, masks: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:
-    """Queries as slots for stuff: class logits [B, N, C + 1], things being void, and mask logits [B, N, h, w].
+    """Queries as slots for stuff: class logits [B, N, C + 1] with things as void, and mask logits [B, N, h, w].
 
-    A mask logit is that of the query minus the largest of the others: its sigmoid exceeds a half exactly where the
-    query is the largest.
+    A mask logit is that of the query minus the largest of the others: its sigmoid exceeds 0.5 exactly where the query
+    is the largest.
 
     Args:
         columns: int64 [T], the classes of things.

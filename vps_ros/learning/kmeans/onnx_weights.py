@@ -1,8 +1,8 @@
-"""The weights of a model file that `vps-ros export` wrote of a k-means mask transformer.
+"""Reads the weights of a k-means mask transformer from a model file of `vps-ros export`.
 
-Such a file is made for running: batch normalisation is folded into the convolutions, matrices are turned, names are
-lost. An export of a network of the same architecture with known weights tells which tensor of the file is which, and
-normalisation is put back so that it changes nothing on the images that training begins with.
+In such a file, batch normalisation is folded into the convolutions, some matrices are transposed, and the names of the
+parameters are missing. A network of the same architecture with known weights is exported to find which tensor is which
+parameter. Batch normalisation is then initialised so that the outputs for the first training images do not change.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from vps_ros.learning.recipe import Recipe
 from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard, Thresholds
 
 ROW = 0.08
-"""Root mean square of a convolution's weights before normalisation; free to choose, so as Muon leaves other weights."""
+"""Root mean square of the weights of a convolution before normalisation: a free choice, about that after Muon."""
 
 
 class Unfolded(KMeansMaskTransformer):
-    """A model read from a file; `unknown` names the weights that it does not hold, since only training needs them."""
+    """A model read from a file; `unknown` has the names of parameters for training only, which the file lacks."""
 
     unknown: frozenset[str] = frozenset()
 
 
 class Described(NamedTuple):
-    """A model file, its card, and the recipe and the step that the card tells of."""
+    """A model file, its card, and the recipe and the training step in the card."""
 
     file: onnx.ModelProto
     card: ModelCard
@@ -65,8 +65,7 @@ def described(path: Path) -> Described:
 
 
 def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
-    """What an ONNX file holds: a model that computes what the file does, whose normalisation does nothing; its recipe,
-    the step it was taken at, and its thresholds.
+    """The model of an ONNX file, with identity normalisation; its recipe, training step and thresholds.
 
     Raises InputError when the file is not an export of this release's k-means mask transformer.
     """
@@ -88,9 +87,9 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
     found: dict[str, Tensor] = {}
     for mark, value in pairs:
         for name, weight in known.items():
-            turned = _as(mark, value, weight)
-            if turned is not None:
-                found[name] = torch.from_numpy(turned)
+            found_value = _as(mark, value, weight)
+            if found_value is not None:
+                found[name] = torch.from_numpy(found_value)
     model.load_state_dict(found, strict=False)
     model.unknown = frozenset(n for n in known if n not in found)
     images = probes(card.input.height, card.input.width)
@@ -100,7 +99,7 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
 
 
 def _make_known(model: nn.Module) -> dict[str, NDArray[np.float32]]:
-    """Random weights, and normalisation that does nothing; the weights that a file could hold, by name."""
+    """Sets random weights and identity normalisation; returns the parameters that a file can have, by name."""
     with torch.no_grad():
         for p in model.parameters():
             p.normal_()
@@ -114,10 +113,10 @@ def _make_known(model: nn.Module) -> dict[str, NDArray[np.float32]]:
 
 
 def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray, NDArray]] | None:
-    """The constant inputs of both graphs, node by node; None where the graphs differ."""
+    """The constant inputs of both graphs, node by node; None if the graphs differ."""
     tables = [{i.name: i for i in m.graph.initializer} for m in (probe, file)]
     result = []
-    # The exporter keeps equal constants once, and names the others by Identity.
+    # The exporter stores equal constants once; the others are Identity nodes.
     kept: list[list[onnx.NodeProto]] = []
     for model, table in zip((probe, file), tables, strict=True):
         kept.append([])
@@ -138,7 +137,7 @@ def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray,
 
 
 def _as(mark: NDArray, value: NDArray, weight: NDArray) -> NDArray | None:
-    """`value` in the shape of `weight`, if `mark` is that weight as the exporter keeps it: as it is, or turned."""
+    """`value` in the shape of `weight`, if `mark` equals that weight or its transpose; else None."""
     if mark.size != weight.size or mark.shape != value.shape:
         return None
     if np.allclose(mark.ravel(), weight.ravel(), rtol=1e-4, atol=1e-6):
@@ -150,10 +149,10 @@ def _as(mark: NDArray, value: NDArray, weight: NDArray) -> NDArray | None:
 
 @torch.no_grad()
 def normalise(model: KMeansMaskTransformer, images: Iterable[Tensor]) -> None:
-    """Gives normalisation that does nothing its statistics on these images, and weights that undo them.
+    """Sets the statistics of identity normalisation from images, and its weights so that the outputs stay the same.
 
-    Afterwards the model still computes the same in eval mode, and about the same in training. Each convolution before
-    it gets rows of one size, which normalisation then takes out again: how fast it learns depends on that size.
+    Afterwards the model computes the same in eval mode, and about the same in training mode. The rows of each preceding
+    convolution are scaled to one size, since the effective learning rate depends on it; normalisation cancels this.
     """
     sums: dict[nn.Module, Tensor] = {}
 

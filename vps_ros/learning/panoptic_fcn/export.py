@@ -18,7 +18,7 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs
 from vps_ros.learning.export import onnx_file as common
 from vps_ros.learning.export.published import source_json
-from vps_ros.learning.export.verify import Difference, differences, open_telling
+from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
 from vps_ros.learning.network_io import ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
@@ -40,8 +40,8 @@ def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]])
     Two peaks whose scores differ by rounding may change places, and later values then belong to different things.
     Scores are compared, so that a wrong peak is still detected.
     """
-    peaks, (index,) = open_telling(path, "TopK", onnx.TensorProto.INT64, 1)
-    fused, (first,) = open_telling(path, "ArgMax", onnx.TensorProto.INT64)
+    peaks, (index,) = open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
+    fused, (first,) = open_with_node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
 
     def with_decisions(image: Tensor) -> ModelOutputs:
         inputs = {"image": image.numpy()}
@@ -91,7 +91,7 @@ def import_checkpoint(
         Architecture.INPUT_SIZES.require(size, NAME, LARGEST)
     published, name = load(checkpoint, taxonomy), Path(checkpoint).name
     card = card_of(published, name, size)
-    graphs.require_room(published.model, name)
+    graphs.require_size(published.model, name)
     things = len(published.model.things)
     reporter.note(
         f"{name}: {NAME}, ResNet-50, {things} things and {len(card.taxonomy) - things} stuff classes of "

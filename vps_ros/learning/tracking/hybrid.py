@@ -1,4 +1,4 @@
-"""`vps-ros train` with a recipe of kind tracker: runs the model over drives, teaches, judges, writes the small file."""
+"""`vps-ros train` with a recipe of kind tracker: trains embedding head and fusion for a model."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from vps_ros.files import atomic_write, refuse_existing
 from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.data.entries import HELD_OUT_SEED, StreetsData
 from vps_ros.learning.data.streets import training_drives
-from vps_ros.learning.tracking.matching import Lessons, Matcher, judge, learn, pairs_of
-from vps_ros.learning.tracking.observations import SeenDrive, see
+from vps_ros.learning.tracking.matching import Matcher, MatchingSchedule, evaluate, pairs_of, train_matcher
+from vps_ros.learning.tracking.observations import SegmentedDrive, segment_drives
 from vps_ros.shipped import fingerprint, model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 from vps_ros.trackers import make_tracker
@@ -36,14 +36,14 @@ TRACKERS = ("pixel", "instance", "hybrid")
 
 @dataclass(frozen=True)
 class TrackerRecipe:
-    """Everything that decides what the trackers learn for a model.
+    """Training of the trackers `instance` and `hybrid` for a model.
 
     Attributes:
-        kind: KIND, by which this recipe is told from that of a model.
+        kind: KIND, which distinguishes this recipe from that of a model.
         model: name of a shipped model, or path of an ONNX file.
-        data, validation: drives to learn from, and others to judge on; the first seed and the number of each.
-        least_iou: of a predicted and a true mask, for a segment to bear the name of an object.
-        processes: that run the model at once.
+        data, validation: training and validation drives, by first seed and number.
+        least_iou: smallest IoU of a detection with its true object.
+        processes: number of processes that run the model.
     """
 
     kind: str
@@ -53,7 +53,7 @@ class TrackerRecipe:
     seed: int = 0
     least_iou: float = 0.3
     processes: int = 2
-    lessons: Lessons = Lessons()
+    lessons: MatchingSchedule = MatchingSchedule()
 
     def __post_init__(self) -> None:
         mine, others = (range(d.seed, d.seed + d.drives) for d in (self.data, self.validation))
@@ -64,29 +64,35 @@ class TrackerRecipe:
                     "the others are held out for evaluation"
                 )
         if max(mine[0], others[0]) <= min(mine[-1], others[-1]):
-            raise InputError("data: training and validation share seeds; set them apart")
+            raise InputError("data: training and validation have seeds in common; use different ones")
 
 
 def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter = SILENT) -> Path:
-    """Writes NAME.tracker.npz, which belongs beside NAME.onnx, and log.jsonl into the folder; gives the file.
+    """Writes NAME.tracker.npz, to be placed beside NAME.onnx, and log.jsonl into the folder; returns the file.
 
-    Raises InputError when the folder holds a run already, or the model or the drives are no use.
+    Raises InputError when the folder exists, or the model detects too little.
     """
     model = model_path(recipe.model)
     folder = refuse_existing(folder, force=False)
     began = time.monotonic()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    taught, held = (
-        see(training_drives(data, reporter), recipe.model, recipe.least_iou, recipe.processes, reporter)
+    training, validation = (
+        segment_drives(training_drives(data, reporter), recipe.model, recipe.least_iou, recipe.processes, reporter)
         for data in (recipe.data, recipe.validation)
     )
     seen = time.monotonic()
-    pairs, unseen = (pairs_of([one.sightings for one in drives]) for drives in (taught, held))
+    pairs, unseen = (pairs_of([one.observations for one in drives]) for drives in (training, validation))
     lessons = recipe.lessons
     blank = Matcher(pairs.embeddings.shape[2], lessons.hidden, lessons.temperature).eval()
-    log = [{"when": "before", "pairs": judge(blank, unseen), "AQ": _qualities(held, recipe.model, "none", reporter)}]
-    matcher = learn(pairs, lessons, recipe.seed, reporter)
+    log = [
+        {
+            "when": "before",
+            "pairs": evaluate(blank, unseen),
+            "AQ": _qualities(validation, recipe.model, "none", reporter),
+        }
+    ]
+    matcher = train_matcher(pairs, lessons, recipe.seed, reporter)
     about = {
         "format": FORMAT,
         "model": model.stem,
@@ -99,17 +105,17 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter 
     with atomic_write(folder) as draft:
         draft.mkdir()
         path = draft / weights_path(model).name
-        write(path, Learned(*matcher.learned(), about))
+        write(path, Learned(*matcher.parts(), about))
         log.append(
             {
                 "when": "after",
-                "pairs": judge(matcher, unseen),
-                "AQ": _qualities(held, recipe.model, str(path), reporter),
+                "pairs": evaluate(matcher, unseen),
+                "AQ": _qualities(validation, recipe.model, str(path), reporter),
             }
         )
         log.append({"seconds": {"segmenting": seen - began, "in all": time.monotonic() - began}})
         (draft / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
-    _tell(log, reporter)
+    _report(log, reporter)
     return folder / path.name
 
 
@@ -120,16 +126,16 @@ def _config(model: str, tracker: str, weights: str) -> Config:
     return Config(model=model, tracker=tracker, **values)
 
 
-def _qualities(drives: Sequence[SeenDrive], model: str, weights: str, reporter: Reporter) -> dict[str, float]:
+def _qualities(drives: Sequence[SegmentedDrive], model: str, weights: str, reporter: Reporter) -> dict[str, float]:
     """AQ of each tracker on the drives."""
-    label = "judging the trackers " + ("before" if weights == "none" else "after")
+    label = "evaluating the trackers " + ("before" if weights == "none" else "after")
     return {
         name: association_quality(drives, _config(model, name, weights))
         for name in reporter.progress(TRACKERS, label, total=len(TRACKERS))
     }
 
 
-def association_quality(drives: Sequence[SeenDrive], config: Config) -> float:
+def association_quality(drives: Sequence[SegmentedDrive], config: Config) -> float:
     """AQ of the tracker of `config` on the segments of the drives."""
     tracker, evaluator = make_tracker(config), Evaluator(CITYSCAPES, video=False)
     for number, one in enumerate(drives):
@@ -145,7 +151,7 @@ def association_quality(drives: Sequence[SeenDrive], config: Config) -> float:
     return float(evaluator.result().aq)
 
 
-def _tell(log: list[dict], reporter: Reporter) -> None:
+def _report(log: list[dict], reporter: Reporter) -> None:
     before, after, times = log
     for name in TRACKERS:
         reporter.note(

@@ -1,7 +1,8 @@
-"""The differentiable matching layer of HybridTracker (III-B, equations 4 to 6) and the fusion it is trained with.
+"""The differentiable matching layer of HybridTracker (III-B, equations 4 to 6), its fusion, and their training.
 
-Of a pair of frames, M things of the older one and N of the newer one; batches are padded. What a pair of things is, is
-`truth` [B, M, N], 1 for one object; `counted` [B, M, N] leaves out padding and pairs of which nothing is known.
+A pair of frames has M detections in the older and N in the newer frame; batches are padded. `truth` [B, M, N] is 1 for
+two detections of one object; `counted` [B, M, N] excludes padding and pairs without a known object. Only the embedding
+head and the fusion are trained, in about a minute; the segmenter does not change.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from torch.nn import functional as F
 
 from vps_ros.errors import InputError
 from vps_ros.learning import SILENT, Reporter
-from vps_ros.learning.tracking.observations import Sighting
+from vps_ros.learning.tracking.observations import Observation
 from vps_ros.trackers.learned import Fusion, Head
 
 _CERTAIN = 1e-6
-"""No probability is nearer to 0 or 1 than this in the loss: its logarithm stays finite."""
+"""Smallest distance of a probability from 0 and 1 in the loss, for finite logarithms."""
 _MASKED = -1e9
 
 
@@ -38,7 +39,7 @@ class Matching(NamedTuple):
 
 
 def match_probability(older: Tensor, newer: Tensor, there: Tensor) -> tuple[Tensor, Tensor]:
-    """Equation 4 in both directions: softmax of the products over the newer things, and over the older ones.
+    """Equation 4 in both directions: softmax of the products over the newer and over the older detections.
 
     Equation 5 is the expectation of j under it. Instances have no order, so that the number j stands for a unit vector,
     whose expectation is the distribution itself.
@@ -53,9 +54,9 @@ def match_probability(older: Tensor, newer: Tensor, there: Tensor) -> tuple[Tens
 
 
 def matching_loss(probability: Tensor, truth: Tensor, counted: Tensor) -> Tensor:
-    """Equation 6: -(y log p + (1 - y) log(1 - p)), summed over the things that i may be, averaged over i.
+    """Equation 6: -(y log p + (1 - y) log(1 - p)), summed over the candidates of i, averaged over i.
 
-    Rows without a counted pair do not take part.
+    Rows without a counted pair are excluded.
     """
     p = probability.clamp(_CERTAIN, 1 - _CERTAIN)
     each = -(truth * p.log() + (1 - truth) * (1 - p).log()) * counted
@@ -63,13 +64,13 @@ def matching_loss(probability: Tensor, truth: Tensor, counted: Tensor) -> Tensor
 
 
 class Matcher(nn.Module):
-    """The head and the fusion as they are learned; at the start those of a tracker that has learned nothing.
+    """The trainable head and fusion, initialised as those of an untrained tracker.
 
     Args:
         width: length of the segmenter's embeddings.
         hidden: units between the two fully connected layers.
         temperature: of the cosine at the start.
-        dropout: share of the hidden units left out while training.
+        dropout: of the hidden units in training.
     """
 
     def __init__(self, width: int, hidden: int, temperature: float, dropout: float = 0.0) -> None:
@@ -97,32 +98,32 @@ class Matcher(nn.Module):
         return Matching(ahead, behind, self.convolution(torch.stack([dice, (ahead + behind) / 2], 1))[:, 0])
 
     def loss(self, matching: Matching, truth: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the matching layer, both directions, and of the fusion: equation 6 again, its probability a sigmoid."""
+        """The losses of the matching layer, in both directions, and of the fusion: equation 6 with a sigmoid."""
         ahead = matching_loss(matching.ahead, truth, counted)
         behind = matching_loss(matching.behind.transpose(1, 2), truth.transpose(1, 2), counted.transpose(1, 2))
         return (ahead + behind) / 2, matching_loss(matching.fused.sigmoid(), truth, counted)
 
-    def learned(self) -> tuple[Head, Fusion]:
-        """Copies for the tracker."""
+    def parts(self) -> tuple[Head, Fusion]:
+        """Copies of the head and the fusion for the tracker."""
         layers = (self.hidden.weight, self.hidden.bias, self.out.weight, self.out.bias)
         head = Head(math.exp(float(self.log_scale.detach())), *(t.detach().numpy().copy() for t in layers))
         pixel, instance = self.convolution.weight.detach().flatten().tolist()
         return head, Fusion(pixel, instance, float(self.convolution.bias.detach()))
 
 
-_FUSION_PACE = 10.0
-"""Learning rate of the five numbers of the fusion and the scale, over that of the head: they have far to go."""
+_FUSION_RATE = 10.0
+"""Factor of the learning rate for the fusion and the scale, whose initial values are far from the final ones."""
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """How the head and the fusion are learned.
+class MatchingSchedule:
+    """Training of the head and the fusion; the entry `lessons` of a recipe.
 
     Attributes:
         hidden: units of the head between its two layers.
-        dropout: share of them that is left out in each step.
-        temperature: of the cosine at the start.
-        steps, pairs: of the optimiser; pairs of frames in each step.
+        dropout: of the hidden units.
+        temperature: initial temperature of the cosine.
+        steps, pairs: optimiser steps, and pairs of frames in each.
         learning_rate: falls to 1 % of it along a cosine.
     """
 
@@ -142,18 +143,17 @@ class Lessons:
 
 
 class Pairs(NamedTuple):
-    """Pairs of frames, padded: K is the most things of any frame.
+    """Pairs of frames, padded to K, the largest number of detections of a frame.
 
     Attributes:
         embeddings: float32 [F, K, D] of all frames.
-        who: int64 [F, K], an object's number, different in every drive; 0 for a thing that is no known object, -1 for
-            padding.
+        objects: int64 [F, K], object number, unique over all drives; 0 for no known object, -1 for padding.
         older, newer: int64 [P], frames of each pair.
         dice: float32 [P, K, K].
     """
 
     embeddings: Tensor
-    who: Tensor
+    objects: Tensor
     older: Tensor
     newer: Tensor
     dice: Tensor
@@ -163,7 +163,7 @@ class Pairs(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """What Matcher takes of some pairs, and what it should say: see matching.py."""
+    """Inputs and targets of Matcher for some pairs; see the module."""
 
     older: Tensor
     newer: Tensor
@@ -173,21 +173,21 @@ class Batch(NamedTuple):
     counted: Tensor
 
 
-def pairs_of(drives: Sequence[Sequence[Sighting]]) -> Pairs:
-    """Every pair of frames that lie one or two apart and both show something."""
+def pairs_of(drives: Sequence[Sequence[Observation]]) -> Pairs:
+    """All pairs of frames at a distance of 1 or 2 that both have detections."""
     frames = [one for drive in drives for one in drive]
-    most = max((len(one.who) for one in frames), default=0)
+    most = max((len(one.objects) for one in frames), default=0)
     if not most:
-        raise InputError("data: the model sees no thing in any drive; give more drives, or a better model")
-    width = next(one.embeddings.shape[1] for one in frames if len(one.who))
+        raise InputError("data: the model detects no thing in any drive; use more drives or a better model")
+    width = next(one.embeddings.shape[1] for one in frames if len(one.objects))
     embeddings = np.zeros((len(frames), most, width), np.float32)
-    who = np.full((len(frames), most), -1)
+    objects = np.full((len(frames), most), -1)
     older, newer, dice, first = [], [], [], 0
     for number, drive in enumerate(drives):
         for i, one in enumerate(drive, first):
-            count = len(one.who)
+            count = len(one.objects)
             embeddings[i, :count] = one.embeddings
-            who[i, :count] = np.where(one.who > 0, one.who + (number << 32), 0)
+            objects[i, :count] = np.where(one.objects > 0, one.objects + (number << 32), 0)
             for steps, matrix in one.dice.items():
                 older.append(i - steps)
                 newer.append(i)
@@ -196,42 +196,42 @@ def pairs_of(drives: Sequence[Sequence[Sighting]]) -> Pairs:
                 dice.append(padded)
         first += len(drive)
     dice = np.stack(dice) if dice else np.zeros((0, most, most), np.float32)
-    arrays = (embeddings, who, np.array(older, np.int64), np.array(newer, np.int64), dice)
+    arrays = (embeddings, objects, np.array(older, np.int64), np.array(newer, np.int64), dice)
     return Pairs(*(torch.from_numpy(a) for a in arrays))
 
 
 def batch_of(pairs: Pairs, which: Tensor) -> Batch:
-    """The pairs `which` [B], with no more padding than they need."""
+    """The pairs `which` [B], with the smallest possible padding."""
     older, newer = pairs.older[which], pairs.newer[which]
-    a, b = pairs.who[older], pairs.who[newer]
-    m, n = (max(1, int((who >= 0).sum(1).max())) for who in (a, b))
+    a, b = pairs.objects[older], pairs.objects[newer]
+    m, n = (max(1, int((objects >= 0).sum(1).max())) for objects in (a, b))
     a, b = a[:, :m, None], b[:, None, :n]
     there = (a >= 0) & (b >= 0)
     truth = ((a == b) & (a > 0)).float()
-    # Two things that are no known object may be one all the same, as a trunk that is taken for a person twice.
+    # Two detections without a known object may still be one, such as a tree that is detected as a person twice.
     counted = there & ((a > 0) | (b > 0))
     return Batch(
         pairs.embeddings[older, :m], pairs.embeddings[newer, :n], there, pairs.dice[which, :m, :n], truth, counted
     )
 
 
-def learn(pairs: Pairs, lessons: Lessons, seed: int = 0, reporter: Reporter = SILENT) -> Matcher:
-    """The trained head and fusion; `seed` decides everything that is drawn."""
+def train_matcher(pairs: Pairs, lessons: MatchingSchedule, seed: int = 0, reporter: Reporter = SILENT) -> Matcher:
+    """Trains head and fusion; `seed` determines all random numbers."""
     if not len(pairs):
-        raise InputError("data: no two frames that follow each other show things; give more drives, or a better model")
+        raise InputError("data: no two consecutive frames have detections; use more drives or a better model")
     torch.manual_seed(seed)
     matcher = Matcher(pairs.embeddings.shape[2], lessons.hidden, lessons.temperature, lessons.dropout)
     layers = [*matcher.hidden.parameters(), *matcher.out.parameters()]
     others = [matcher.log_scale, *matcher.convolution.parameters()]
     groups = [
-        {"params": layers, "pace": 1.0, "weight_decay": lessons.weight_decay},
-        {"params": others, "pace": _FUSION_PACE, "weight_decay": 0.0},
+        {"params": layers, "factor": 1.0, "weight_decay": lessons.weight_decay},
+        {"params": others, "factor": _FUSION_RATE, "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lessons.learning_rate)
     for step in reporter.progress(range(lessons.steps), "training", total=lessons.steps):
         part = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / lessons.steps))
         for group in optimizer.param_groups:
-            group["lr"] = lessons.learning_rate * part * group["pace"]
+            group["lr"] = lessons.learning_rate * part * group["factor"]
         batch = batch_of(pairs, torch.randint(len(pairs), (lessons.pairs,)))
         loss = sum(matcher.loss(matcher(*batch[:4]), batch.truth, batch.counted))
         optimizer.zero_grad()
@@ -241,8 +241,8 @@ def learn(pairs: Pairs, lessons: Lessons, seed: int = 0, reporter: Reporter = SI
 
 
 @torch.no_grad()
-def judge(matcher: Matcher, pairs: Pairs) -> dict[str, float]:
-    """Losses, and the shares of known objects of the newer frames that are given to themselves in the older ones."""
+def evaluate(matcher: Matcher, pairs: Pairs) -> dict[str, float]:
+    """Losses, and for each tracker the share of known objects of the newer frames that are matched correctly."""
     sums: dict[str, float] = {"matching": 0, "fusion": 0, "instance": 0, "hybrid": 0, "pixel": 0}
     count, chunks = 0, torch.arange(len(pairs)).split(256)
     for which in chunks:

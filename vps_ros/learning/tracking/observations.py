@@ -1,4 +1,4 @@
-"""Things that the segmenter sees in generated drives, who they are, and how alike their masks are between frames."""
+"""Detections of the segmenter in generated drives, their true objects, and mask similarities between frames."""
 
 from __future__ import annotations
 
@@ -23,85 +23,95 @@ from vps_ros.trackers.masks import MaskHistory
 from vps_ros.trackers.similarity import iou, overlap
 
 RATE = 100_000_000
-"""Nanoseconds between frames, where a drive does not say."""
+"""Nanoseconds between the frames of a drive."""
 STEPS = (1, 2)
-"""Frames back that a tracker compares with."""
+"""Distances in frames at which trackers compare masks."""
 
 
 @dataclass(frozen=True)
-class Sighting:
-    """The things of one frame, in the order of trackers/detections.py.
+class Observation:
+    """The detections of one frame, in the order of trackers/detections.py.
 
     Attributes:
         embeddings: float32 [K, D].
-        who: int64 [K], true instance, 0 where none is known.
-        dice: {steps: float64 [M, K]} with the M things that many frames before; absent where there were no things.
+        objects: int64 [K], id of the true object, 0 if none is known.
+        dice: {steps: float64 [M, K]}, Dice with the M detections `steps` frames before; no entry if there were none.
     """
 
     embeddings: NDArray[np.float32]
-    who: NDArray[np.int64]
+    objects: NDArray[np.int64]
     dice: dict[int, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class SeenDrive:
-    """A drive, what the segmenter made of it, and what that says about its objects."""
+class SegmentedDrive:
+    """A drive with the results of the segmenter."""
 
     drive: Drive
     segmentations: list[Segmentation]
-    sightings: list[Sighting]
+    observations: list[Observation]
 
     def frames(self) -> list[Frame]:
         return [Frame(np.asarray(image), i * RATE) for i, image in enumerate(self.drive.image)]
 
 
-def see(
+def segment_drives(
     drives: Sequence[Drive], model: str, least_iou: float, processes: int, reporter: Reporter = SILENT
-) -> list[SeenDrive]:
-    """Runs the model over the drives, each in order."""
+) -> list[SegmentedDrive]:
+    """Runs the model on the frames of each drive in order."""
     parameters = SegmenterParameters(model=model, threads=1)
     load_segmenter(parameters)
-    # Spawned: a forked copy of a process with torch's threads may hang.
+    # Spawned: a process forked after torch has started threads may hang.
     context = multiprocessing.get_context("spawn")
-    found: dict[int, SeenDrive] = {}
+    found: dict[int, SegmentedDrive] = {}
     with ProcessPoolExecutor(max(1, processes), mp_context=context) as pool:
         try:
-            waiting = {pool.submit(_see, drive, parameters, least_iou): i for i, drive in enumerate(drives)}
+            waiting = {pool.submit(_segment_drive, drive, parameters, least_iou): i for i, drive in enumerate(drives)}
             for future in reporter.progress(as_completed(waiting), "segmenting drives", total=len(waiting)):
-                found[waiting[future]] = SeenDrive(drives[waiting[future]], *future.result())
+                found[waiting[future]] = SegmentedDrive(drives[waiting[future]], *future.result())
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return [found[i] for i in range(len(drives))]
 
 
-def _see(drive: Drive, parameters: SegmenterParameters, least_iou: float) -> tuple[list[Segmentation], list[Sighting]]:
+def _segment_drive(
+    drive: Drive, parameters: SegmenterParameters, least_iou: float
+) -> tuple[list[Segmentation], list[Observation]]:
     cv2.setNumThreads(1)
     segmenter = load_segmenter(parameters)
     segmentations = [segmenter(np.ascontiguousarray(image)) for image in drive.image]
-    return segmentations, sightings(drive, segmentations, least_iou)
+    return segmentations, observe(drive, segmentations, least_iou)
 
 
-def sightings(drive: Drive, segmentations: Sequence[Segmentation], least_iou: float) -> list[Sighting]:
-    """The things of each frame; who they are says the true instance whose mask is theirs by more than `least_iou`.
+def observe(drive: Drive, segmentations: Sequence[Segmentation], least_iou: float) -> list[Observation]:
+    """The detections of each frame with their true objects.
 
-    Each other's best, so that of two parts of one object only the larger bears its name.
+    A detection and an object correspond if their IoU is above `least_iou` and is the largest for both.
     """
     pixels = MaskHistory(FlowHistory.of(FlowParameters()))
     found = []
     for i, segmentation in enumerate(segmentations):
         things = Detections.of(segmentation)
         pixels.push(Frame(np.ascontiguousarray(drive.image[i]), i * RATE), segmentation, things)
-        # Some id: a frame whose things have none is not compared with.
+        # Any ids: frames without ids are not compared.
         pixels.set_ids(np.arange(1, len(things) + 1))
-        who = _who(np.asarray(drive.semantic[i]), np.asarray(drive.instance[i]), segmentation, things, least_iou)
+        objects = _true_objects(
+            np.asarray(drive.semantic[i]), np.asarray(drive.instance[i]), segmentation, things, least_iou
+        )
         dice = {steps: pixels.flow_dice(steps) for steps in STEPS if pixels.before(steps) is not None}
         embeddings = things.embeddings if len(things) else segmentation.embeddings[:0]
-        found.append(Sighting(embeddings, who, dice))
+        found.append(Observation(embeddings, objects, dice))
     return found
 
 
-def _who(semantic, instance, segmentation: Segmentation, things: Detections, least_iou: float) -> NDArray[np.int64]:
+def _true_objects(
+    semantic: NDArray[np.uint8],
+    instance: NDArray[np.integer],
+    segmentation: Segmentation,
+    things: Detections,
+    least_iou: float,
+) -> NDArray[np.int64]:
     truth = np.where(np.isin(semantic, CITYSCAPES.thing_ids), instance, 0)
     names, true = np.unique(truth, return_inverse=True)
     if names[0] != 0:
@@ -110,6 +120,6 @@ def _who(semantic, instance, segmentation: Segmentation, things: Detections, lea
     place[things.index + 1] = np.arange(1, len(things) + 1)
     joint = overlap(true.reshape(truth.shape), place[segmentation.map], len(names) - 1, len(things))
     name, thing = mutual_best(iou(joint), least_iou)
-    who = np.zeros(len(things), np.int64)
-    who[thing] = names[1:][name]
-    return who
+    objects = np.zeros(len(things), np.int64)
+    objects[thing] = names[1:][name]
+    return objects

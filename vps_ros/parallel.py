@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,7 +11,9 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def in_order(work: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1, ahead: int = 4) -> Iterator[Result]:
+def in_order(
+    work: Callable[[Item], Result], items: Iterable[Item], jobs: int = 1, ahead: int = 4
+) -> Generator[Result, None, None]:
     """Yields `work(item)` of each item, in the order of the items, computed by `jobs` threads.
 
     Items are taken from `items` in the caller's thread, at most `jobs` * `ahead` more than the results that were

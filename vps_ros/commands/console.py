@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
 from typing import TypeVar
@@ -30,7 +30,7 @@ _stderr = Console(stderr=True)
 _stdout = _Stdout(soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
-def progress(items: Iterable[Item], label: str, total: int | None = None) -> Iterator[Item]:
+def progress(items: Iterable[Item], label: str, total: int | None = None) -> Generator[Item, None, None]:
     """Yields the items, with a progress bar on stderr: number, elapsed and remaining time."""
     columns = (
         TextColumn("{task.description}"),

@@ -5,7 +5,7 @@ This module has what commands need before torch is imported: a check of what is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -23,8 +23,8 @@ def require_training(what: str, *more: str) -> None:
             raise InputError(f'{what} needs {name}; pip install "vps_ros[train]"')
 
 
-def _no_progress(items: Iterable[Any], label: str, total: int | None = None) -> Iterable[Any]:
-    return items
+def _no_progress(items: Iterable[Any], label: str, total: int | None = None) -> Generator[Any, None, None]:
+    yield from items
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Reporter:
         note: prints one line.
     """
 
-    progress: Callable[..., Iterable[Any]] = _no_progress
+    progress: Callable[..., Generator[Any, None, None]] = _no_progress
     note: Callable[[str], None] = lambda message: None
 
 

@@ -159,7 +159,9 @@ class Mask2FormerKind:
             onnx.save(fold(draft), str(draft))
 
         def compare(deployed: Deployed, draft: Path, images: Sequence[NDArray[np.uint8]]) -> Sequence[Difference]:
-            return WithFixedAttention(deployed, draft, *FAMILIES[NAME].decides(network.segmenter)).differences(images)
+            decides = FAMILIES[NAME].decides
+            assert decides is not None
+            return WithFixedAttention(deployed, draft, *decides(network.segmenter)).differences(images)
 
         return export(network, card, path, write, compare)
 

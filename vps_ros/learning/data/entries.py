@@ -25,6 +25,7 @@ class Entry:
     """Common entries of generated drives and data sets on disk.
 
     Attributes:
+        format: `streets`, or a data set of vps_ros.datasets.formats.
         name: in logs and in references of other entries; by default the format.
         taxonomy_name: for the first entry, the data set with the classes of the model; by default its own.
         weight: share of the pairs, relative to the other entries in use.
@@ -34,6 +35,7 @@ class Entry:
         terms: of use, written into the model file; by default those of the format.
     """
 
+    format: str = ""
     name: str = ""
     taxonomy_name: str = field(default="", metadata={"name": "taxonomy"})
     weight: float = 1.0
@@ -100,7 +102,7 @@ class StreetsData(Entry):
     folder: str = ".drives"
     processes: int = 2
     gap: int = 3
-    format: str = "streets"
+    format: str = field(default="streets", kw_only=True)
     rendered: tuple[int, int] = (0, 0)
 
     @property

@@ -22,7 +22,7 @@ from vps_ros.segmenters.segmenter import SegmenterParameters
 
 _QUANTISED = ["Conv", "Clip"]
 """A Clip after a convolution (ReLU6) is merged into the range of its output; in float it reduces PQ by five points
-with EfficientNet-Lite. Matrix products are a small part of the time and are not faster in int8 (benchmarks/segmenters.py)."""
+with EfficientNet-Lite. Matrix products are a small part of the time and not faster (benchmarks/segmenters.py)."""
 _PER_CHANNEL = ("Sub", "Mul", "Div", "Add")
 
 

@@ -171,6 +171,7 @@ def move_into_graph(path: Path, camera: tuple[int, int] | None, name: str) -> fl
     onnx.save(model, str(path))
     parameters = SegmenterParameters()
     host, graph = OnnxSegmenter(before, parameters), OnnxSegmenter(path, parameters)
+    assert graph.card.camera is not None
     height, width = graph.card.camera
     image = cv2.resize(next(street_frames(1, 1)), (width, height), interpolation=cv2.INTER_LINEAR)
     same = float((host(image).map == graph(image).map).mean())

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -234,7 +234,10 @@ class MatchScorerNetwork(nn.Module):
         """A copy for the tracker."""
         first = (self.hidden.weight, self.hidden.bias, self.out.weight[0], self.out.bias[0])
         second = (self.second.weight, self.second.bias, self.second_out.weight[0], self.second_out.bias[0])
-        return MatchScorer(*(t.detach().numpy().copy() for t in (self.mean, self.scale, *first, *second)), about)
+        names = [field.name for field in dataclasses.fields(MatchScorer) if field.name != "about"]
+        tensors = (self.mean, self.scale, *first, *second)
+        arrays: dict[str, Any] = {n: t.detach().numpy().copy() for n, t in zip(names, tensors, strict=True)}
+        return MatchScorer(**arrays, about=about)
 
 
 def assignment_loss(odds: Tensor, batch: Batch) -> Tensor:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.errors import InputError
 from vps_ros.flow import FlowHistory, FlowParameters
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.learning import SILENT, Reporter
@@ -92,6 +93,8 @@ def observe(drive: Drive, segmentations: Sequence[Segmentation], least_iou: floa
     pixels = MaskHistory(FlowHistory.of(FlowParameters()))
     found = []
     for i, segmentation in enumerate(segmentations):
+        if segmentation.embeddings is None:
+            raise InputError("model: has no output query_embeddings, which training needs; use another model")
         things = Detections.of(segmentation)
         pixels.push(Frame(np.ascontiguousarray(drive.image[i]), i * RATE), segmentation, things)
         # Any ids: frames without ids are not compared.

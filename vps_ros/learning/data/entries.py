@@ -153,7 +153,7 @@ class FolderData(Entry):
     TAG: ClassVar[str] = "format"
     NAMES: ClassVar[tuple[str, ...]] = tuple(DATA_SETS)
 
-    format: str
+    format: str = field()
     root: str
     size: tuple[int, int]
     split: str = "train"

@@ -136,7 +136,9 @@ def mask_losses(masks: Tensor, matched: MatchedTargets) -> tuple[Tensor, Tensor]
     return (dice.sum(1) * REAL / masks.shape[1]).mean(), _mean_of_images(identity)
 
 
-def discrimination_loss(pixels: Tensor, matched: MatchedTargets, options: KMaxLosses, generator: torch.Generator) -> Tensor:
+def discrimination_loss(
+    pixels: Tensor, matched: MatchedTargets, options: KMaxLosses, generator: torch.Generator
+) -> Tensor:
     """A drawn pixel's features must be like those of its own segment's, among all that are drawn (MaX-DeepLab, 3.3)."""
     row = matched.segments.flatten(1)
     chosen = draw(matched.rarity.flatten(1), row < 0, options.sampled, options.preference, generator)

@@ -88,7 +88,7 @@ def test_images_of_kitti_tracking_lie_elsewhere(tmp_path):
     (tmp_path / "tracking").mkdir()
     (tmp_path / "step/images/train").rename(tmp_path / "tracking/image_02")
     data = FolderData("kitti-step", str(tmp_path / "step"), SIZE, "train", "")
-    with pytest.raises(InputError, match="has no image of 8 labelled frame.*say where they lie in `data.images`"):
+    with pytest.raises(InputError, match="has no image of 8 labelled frame.*write their folder in `data.images`"):
         Folders(data).training()
     clips = Folders(dataclasses.replace(data, images=str(tmp_path / "tracking"))).training()
     assert (clips[1].read(2).image == scene("kitti-step", 1, 2).image).all()

@@ -81,7 +81,7 @@ def written(path, kind, operator="Conv", domain=""):
 @pytest.mark.parametrize(
     ("kind", "operator", "message"),
     [
-        (onnx.TensorProto.FLOAT, "MatMul", "x: has no convolutions, which are what --int8 quantises"),
+        (onnx.TensorProto.FLOAT, "MatMul", "x: has no convolutions; --int8 quantises only those"),
         (onnx.TensorProto.FLOAT16, "Conv", "x: its convolutions are float16, for GPUs; --int8 wants the file without"),
     ],
 )

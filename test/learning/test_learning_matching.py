@@ -199,7 +199,7 @@ def test_the_same_seed_teaches_the_same():
 
 def test_nothing_to_learn_from_is_said():
     nobody = Observation(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), {})
-    with pytest.raises(InputError, match="sees no thing"):
+    with pytest.raises(InputError, match="detects no thing"):
         pairs_of([[nobody, nobody]])
     alone = Observation(np.ones((1, 4), np.float32), np.ones(1, np.int64), {})
     with pytest.raises(InputError, match="no two frames"):

@@ -322,7 +322,7 @@ def test_two_workers_stop_on_a_signal_and_go_on(tmp_path):
         assert process.poll() is None and time.monotonic() < deadline, process.stderr.read()
         time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(120) == 130 and "go on with --resume" in process.stderr.read()
+    assert process.wait(120) == 130 and "continue with --resume" in process.stderr.read()
     stopped = checkpoint.load(run)["step"]
     assert stopped >= 2
     config.write_text(yaml.safe_dump(recipe_of(tmp_path / "drives", steps=stopped + 2, workers=2)))

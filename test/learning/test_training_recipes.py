@@ -88,7 +88,7 @@ def test_from_a_recipe_to_a_tracked_drive(name, tmp_path, capsys, monkeypatch, i
     interrupt(run / "log.jsonl", 3)
     assert main(command) == 130
     said = capsys.readouterr().err
-    assert f"weights of {content['start']}" in said and "go on with --resume" in said
+    assert f"weights of {content['start']}" in said and "continue with --resume" in said
     assert 3 <= checkpoint.load(run)["step"] < 12
     assert main([*command, "--resume"]) == 0
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_folder
-from vps_ros.learning import require_training
+from vps_ros.learning import Reporter, require_training
 from vps_ros.reading import read_size
 from vps_ros.segmenters.model_card import describe_model
 from vps_ros.segmenters.runtime import available_providers
@@ -20,7 +20,6 @@ from vps_ros.shipped import model_path
 from vps_ros.trackers.learned import copy_learned
 
 if TYPE_CHECKING:
-    from vps_ros.learning import Reporter
     from vps_ros.learning.export.verify import Difference
     from vps_ros.segmenters.model_card import ModelCard
 
@@ -328,8 +327,6 @@ def _move_postprocessing_into_graph(args: argparse.Namespace) -> None:
 
 
 def _reporter() -> Reporter:
-    from vps_ros.learning import Reporter
-
     return Reporter(progress, note)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 from vps_ros.commands import console
 from vps_ros.errors import InputError
-from vps_ros.learning import require_training
+from vps_ros.learning import Reporter, require_training
 
 DESCRIPTION = (
     "Trains a model on generated street drives or on data sets on disk. A recipe of kind judge trains the weights of "
@@ -38,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     require_training("training")
-    from vps_ros.learning import Reporter
     from vps_ros.learning.recipe import Recipe, kind_of
     from vps_ros.learning.tracking.hybrid import TrackerRecipe, train_tracker
     from vps_ros.learning.tracking.match_scorer import MatchScorerRecipe, train_match_scorer
@@ -46,16 +46,18 @@ def run(args: argparse.Namespace) -> int:
     from vps_ros.reading import read_file
 
     reporter = Reporter(console.progress, console.note)
-    trackers = {"tracker": (TrackerRecipe, train_tracker), "judge": (MatchScorerRecipe, train_match_scorer)}
+    trackers: dict[str, tuple[type, Callable[..., Path]]] = {
+        "tracker": (TrackerRecipe, train_tracker),
+        "judge": (MatchScorerRecipe, train_match_scorer),
+    }
     kind = kind_of(args.config)
     if kind in trackers:
         if args.resume:
             raise InputError(f"{args.config}: a tracker's training takes minutes and is not resumed; drop --resume")
-        recipe, train_weights = trackers[kind]
-        path = train_weights(read_file(recipe, args.config), args.output, reporter)
+        recipe_type, train_weights = trackers[kind]
+        path = train_weights(read_file(recipe_type, args.config), args.output, reporter)
         console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it in the folder of the model")
         return 0
-    recipe = Recipe.from_yaml(args.config)
-    finished = train(recipe, Path(args.output), args.resume, reporter, args.tensorboard)
+    finished = train(Recipe.from_yaml(args.config), Path(args.output), args.resume, reporter, args.tensorboard)
     # As a shell reports a process that a signal ended.
     return 130 if finished.interrupted else 0

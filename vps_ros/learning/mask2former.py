@@ -1,4 +1,4 @@
-"""The kind `mask2former`: transformers' Mask2Former and its loss, with an association embedding beside it."""
+"""The kind `mask2former` of a recipe: Mask2Former of transformers with its loss, and an association embedding."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 NAME = "mask2former"
 CERTAIN = -20.0
-"""Mask logit of what is surely outside."""
+"""Mask logit of cells outside of a mask."""
 MASKS, CLASSES = "masks_queries_logits", "class_queries_logits"
 _NOT_OF_NETWORK = ("id2label", "label2id", "num_labels", "architectures", "transformers_version", "dtype", "model_type")
 
 
 class Output(NamedTuple):
-    """`final` and `layers`, the predictions before it, at stride 4, masks as sigmoid logits; embeddings [B, N, D]."""
+    """Final prediction and those of the layers before, at stride 4, masks as sigmoid logits; embeddings [B, N, D]."""
 
     final: MaskOutput
     embeddings: Tensor
@@ -57,7 +57,7 @@ class Mask2Former(nn.Module):
         config = _config(architecture.config, architecture.classes)
         self.segmenter = Mask2FormerForUniversalSegmentation(config)
         weights = self.segmenter.criterion.empty_weight
-        # It follows from the configuration, so it is no weight to be saved.
+        # It is determined by the configuration, so it is not saved in the state dict.
         del self.segmenter.criterion.empty_weight
         self.segmenter.criterion.register_buffer("empty_weight", weights, persistent=False)
         width = config.hidden_dim
@@ -112,7 +112,7 @@ class Mask2FormerKind:
     def loss(
         self, network: Mask2Former, output: Output, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mask2FormerLoss on all layers, and association on the last; what is void counts in no mask."""
+        """Mask2FormerLoss of all layers, and the association losses of the last one; void cells are in no mask."""
         counts = (targets.classes >= 0).sum(1).tolist()
         rows = torch.arange(max(counts, default=0), device=targets.classes.device)[:, None, None]
         labels = [(segments[None] == rows[:n]).float() for segments, n in zip(targets.segments, counts, strict=True)]
@@ -120,19 +120,19 @@ class Mask2FormerKind:
         factor = targets.segments.shape[1] // output.final.masks.shape[2]
         void = F.max_pool2d((targets.segments[:, None] >= 0).float(), factor) == 0
 
-        def seen(masks: Tensor) -> Tensor:
-            # Surely outside of every mask, as the truth is there: it costs nothing, and teaches nothing.
+        def without_void(masks: Tensor) -> Tensor:
+            # Void cells are outside of every mask, as in the truth, so that they have no loss and no gradient.
             return masks.float().masked_fill(void, CERTAIN)
 
-        def told(classes: Tensor, masks: Tensor) -> Tensor:
-            # The same values; queries learn their class as far as their masks lie where segments are known.
+        def weighted(classes: Tensor, masks: Tensor) -> Tensor:
+            # The same values; the gradient of a query is multiplied by the share of its mask in labelled cells.
             share = labelled_share(F.interpolate(masks.float().sigmoid(), targets.segments.shape[1:]), targets)
             classes = classes.float()
             return classes if share is None else classes.detach().lerp(classes, share[:, :, None])
 
         segmenter = network.segmenter
-        final = MaskOutput(told(output.final.classes, output.final.masks), seen(output.final.masks))
-        auxiliary = [{MASKS: seen(o[MASKS]), CLASSES: told(o[CLASSES], o[MASKS])} for o in output.layers]
+        final = MaskOutput(weighted(output.final.classes, output.final.masks), without_void(output.final.masks))
+        auxiliary = [{MASKS: without_void(o[MASKS]), CLASSES: weighted(o[CLASSES], o[MASKS])} for o in output.layers]
         terms = segmenter.get_loss_dict(final.masks, final.classes, labels, classes, auxiliary)
         pairs = segmenter.criterion.matcher(final.masks, final.classes, labels, classes)
         matching = torch.full_like(targets.classes, -1)
@@ -170,7 +170,7 @@ kind = Mask2FormerKind
 
 
 def complete(recipe: Recipe) -> Recipe:
-    """The recipe with the configuration and the normalisation of its start; see vps_ros.learning.kinds.KINDS."""
+    """The recipe with the configuration and the normalisation of `start`; see kinds.KINDS."""
     model, start = recipe.model, recipe.start
     assert isinstance(model, Mask2FormerModel)
     config: dict[str, Any] = {}
@@ -182,7 +182,7 @@ def complete(recipe: Recipe) -> Recipe:
         config, spec = there.config, input_spec(there, FAMILIES[NAME], recipe.data.size)
         found = {"mean": spec.mean, "std": spec.std}
     elif start.endswith(".onnx"):
-        raise InputError(f"{start}: a Mask2Former cannot learn on from a model file; start from the run's checkpoint")
+        raise InputError(f"{start}: a Mask2Former cannot start from a model file; use the run's checkpoint")
     elif start:
         source = Recipe.from_mapping(checkpoint.load(start)["recipe"], start).model
         if not isinstance(source, Mask2FormerModel):
@@ -191,14 +191,14 @@ def complete(recipe: Recipe) -> Recipe:
     if (model.mean, model.std) != (Mask2FormerModel.mean, Mask2FormerModel.std):
         found = {}
     _refuse_unknown(model.config)
-    told = _config({**config, **model.config}, model.classes).to_diff_dict()
-    # As YAML and JSON would give it back.
-    config = json.loads(json.dumps({name: value for name, value in told.items() if name not in _NOT_OF_NETWORK}))
+    entries = _config({**config, **model.config}, model.classes).to_diff_dict()
+    # With the types of YAML and JSON.
+    config = json.loads(json.dumps({name: value for name, value in entries.items() if name not in _NOT_OF_NETWORK}))
     return dataclasses.replace(recipe, model=dataclasses.replace(model, config=config, **found))
 
 
 def foreign(start: str) -> Weights | None:
-    """The weights of a folder that transformers saved, or of its hub; None for what `vps-ros` wrote."""
+    """The weights of a folder of transformers, or of its hub; None for files of `vps-ros`."""
     if not _is_foreign(start):
         return None
     model = open_checkpoint(start).load(Mask2FormerForUniversalSegmentation.__name__, {})
@@ -211,7 +211,7 @@ def _config(entries: Mapping[str, Any], classes: int) -> Mask2FormerConfig:
     entries = {name: value for name, value in entries.items() if name not in ("id2label", "label2id")}
     try:
         return Mask2FormerConfig.from_dict({**entries, "num_labels": classes})
-    except Exception as error:  # every check of transformers raises its own kind
+    except Exception as error:  # the type depends on the check in transformers
         raise InputError(f"model.config: {' '.join(str(error).split())[:200]}") from None
 
 
@@ -219,10 +219,10 @@ def _refuse_unknown(entries: Mapping[str, Any]) -> None:
     known = Mask2FormerConfig().to_dict()
     for name in entries:
         if name not in known:
-            raise InputError(f"model.config: {name!r} is no entry of transformers' Mask2FormerConfig; drop it")
+            raise InputError(f"model.config: {name!r} is no entry of transformers' Mask2FormerConfig; remove it")
 
 
 def _is_foreign(start: str) -> bool:
-    """Whether it may be transformers' folder, or a name of its hub."""
+    """Whether `start` may be a folder of transformers, or a name on its hub."""
     path = Path(start)
     return not path.is_file() and not (path / checkpoint.FILE).is_file() and path.suffix != ".onnx"

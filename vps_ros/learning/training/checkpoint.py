@@ -43,7 +43,7 @@ def load(path: str | Path) -> dict[str, Any]:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file looks like a checkpoint of `vps-ros train`."""
+    """Whether a file is probably a checkpoint of `vps-ros train`."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception:  # damaged, or of an old format: load() reports it

@@ -40,20 +40,20 @@ CONFIGS = {
 def run(progress) -> dict:
     """Figures by model and tracker; `progress(items, label, total)` shows how far it is."""
     pipelines = {name: OnlinePanoptic(config) for name, config in CONFIGS.items()}
-    judges = {name: Evaluator(CITYSCAPES, video=False) for name in CONFIGS}
+    evaluators = {name: Evaluator(CITYSCAPES, video=False) for name in CONFIGS}
     speeds: dict[str, list[dict]] = {DEFAULT: [], FLOAT: []}
-    with tempfile.TemporaryDirectory() as room:
+    with tempfile.TemporaryDirectory() as temporary:
         for i, scenario in enumerate(progress(SCENARIOS, "drives", len(SCENARIOS))):
-            name, bag = f"{scenario}-{FIRST_SEED + i}", Path(room) / f"{i}.mcap"
+            name, bag = f"{scenario}-{FIRST_SEED + i}", Path(temporary) / f"{i}.mcap"
             frames = drive(scenario, seed=FIRST_SEED + i, frames=FRAMES, size=SIZE)
-            write_bag(bag, _judged(frames, name, pipelines, judges))
+            write_bag(bag, _evaluated(frames, name, pipelines, evaluators))
             for model, timed in speeds.items():
-                timed.append(_replay(CONFIGS[model], bag, Path(room) / f"{i}-{CONFIGS[model].model}.mcap"))
+                timed.append(_replay(CONFIGS[model], bag, Path(temporary) / f"{i}-{CONFIGS[model].model}.mcap"))
     shares = ("p50", "p99", "segment", "flow", "track", "other")
     return {
         "drives": [f"{s}-{FIRST_SEED + i}" for i, s in enumerate(SCENARIOS)],
         "frames": FRAMES * len(SCENARIOS),
-        "quality": {name: _figures(judge.result()) for name, judge in judges.items()},
+        "quality": {name: _figures(judge.result()) for name, judge in evaluators.items()},
         "speed": {
             name: {
                 "fps": float(np.median([one["fps"] for one in timed])),
@@ -61,7 +61,7 @@ def run(progress) -> dict:
             }
             for name, timed in speeds.items()
         },
-        "per_class": judges[DEFAULT].result().to_json()["per_class"],
+        "per_class": evaluators[DEFAULT].result().to_json()["per_class"],
     }
 
 
@@ -77,15 +77,15 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     ]
 
 
-def _judged(
-    frames: Iterable[StreetFrame], name: str, pipelines: dict[str, OnlinePanoptic], judges: dict[str, Evaluator]
+def _evaluated(
+    frames: Iterable[StreetFrame], name: str, pipelines: dict[str, OnlinePanoptic], evaluators: dict[str, Evaluator]
 ) -> Iterator[StreetFrame]:
     for pipeline in pipelines.values():
         pipeline.reset()
     for street in frames:
         for which, pipeline in pipelines.items():
             found = class_and_track_maps(pipeline.step(street.frame))
-            judges[which].update(name, street.semantic, street.instance, *found)
+            evaluators[which].update(name, street.semantic, street.instance, *found)
         yield street
 
 

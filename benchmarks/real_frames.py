@@ -87,7 +87,7 @@ def run(progress: Any) -> dict:
     jobs = [(name, seed) for name, v in VARIANTS.items() for seed in range(SEEDS if v.dropped else 1)]
     samples: dict[tuple[str, str], list[Score]] = {}
     for name, seed in progress(jobs, "drives", len(jobs)):
-        for tracker, one in judged(clip, VARIANTS[name], seed).items():
+        for tracker, one in evaluated(clip, VARIANTS[name], seed).items():
             samples.setdefault((name, tracker), []).append(one)
     for (name, tracker), scores in samples.items():
         means = dict(zip(Score._fields, np.mean(scores, axis=0).tolist(), strict=True))
@@ -137,7 +137,7 @@ def read(folder: Path) -> list[Labelled]:
     return clip
 
 
-def judged(clip: Sequence[Labelled], variant: Variant, seed: int) -> dict[str, Score]:
+def evaluated(clip: Sequence[Labelled], variant: Variant, seed: int) -> dict[str, Score]:
     """Every tracker on the same draw of boxes and of their order."""
     rng = np.random.default_rng(seed)
     trackers = all_trackers(10.0 / variant.every)

@@ -42,8 +42,8 @@ GOALS = {"outside_percent": 15.0, "frames_per_second_384x1280_fp16": 60.0}
 
 def run(progress) -> dict:
     """Milliseconds per frame (medians), and PQ; `progress(items, label, total)` shows how far it is."""
-    with tempfile.TemporaryDirectory() as room:
-        return {"goals": GOALS, "cpu": _cpu(progress, Path(room)), "gpu": _gpu(progress, Path(room))}
+    with tempfile.TemporaryDirectory() as folder:
+        return {"goals": GOALS, "cpu": _cpu(progress, Path(folder)), "gpu": _gpu(progress, Path(folder))}
 
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
@@ -76,13 +76,13 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     return found
 
 
-def _cpu(progress, room: Path) -> dict:
+def _cpu(progress, folder: Path) -> dict:
     from vps_ros.learning.data.streets import street_frames
     from vps_ros.learning.export.int8 import quantise
     from vps_ros.learning.in_graph.append import move_into_graph
 
     name = SegmenterParameters().model
-    files = {which: room / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}
+    files = {which: folder / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}
     for path in files.values():
         shutil.copyfile(model_path(name), path)
     quantise(files["int8"], list(street_frames()), name)
@@ -148,16 +148,16 @@ def _times(segmenter: OnnxSegmenter, images: list[np.ndarray], progress, label: 
 
 
 def _quality(path: Path, streets: list[StreetFrame]) -> dict[str, float]:
-    segmenter, judge = OnnxSegmenter(path, SegmenterParameters()), Evaluator(CITYSCAPES, video=False)
+    segmenter, evaluator = OnnxSegmenter(path, SegmenterParameters()), Evaluator(CITYSCAPES, video=False)
     for number, street in enumerate(streets):
         found = segmenter(street.frame.image)
         semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
-        judge.update(str(number), street.semantic, street.instance, semantic, found.map)
-    pq = judge.result().pq
+        evaluator.update(str(number), street.semantic, street.instance, semantic, found.map)
+    pq = evaluator.result().pq
     return {"PQ": float(pq.all), "PQ things": float(pq.things), "PQ stuff": float(pq.stuff)}
 
 
-def _gpu(progress, room: Path) -> list[dict]:
+def _gpu(progress, folder: Path) -> list[dict]:
     """One entry for every network, size, precision, provider and place of post-processing; empty without a GPU."""
     there = onnxruntime.get_available_providers()
     if "CUDAExecutionProvider" not in there:
@@ -166,8 +166,8 @@ def _gpu(progress, room: Path) -> list[dict]:
     found = []
     for network, size, precision in itertools.product(NETWORKS, SIZES, ("fp32", "fp16")):
         half = precision == "fp16"
-        host = write(network, size, half, room / "host.onnx")
-        files = {"host": host, "graph": with_graph(host, room / "graph.onnx")}
+        host = write(network, size, half, folder / "host.onnx")
+        files = {"host": host, "graph": with_graph(host, folder / "graph.onnx")}
         # An engine takes minutes to build: TensorRT is measured where it is fastest.
         for provider in ("cuda", "tensorrt") if half and "TensorrtExecutionProvider" in there else ("cuda",):
             what = {"network": network, "input": f"{size[1]}x{size[0]}", "precision": precision, "provider": provider}

@@ -304,7 +304,7 @@ def test_the_goal_is_counted_against_the_best_other():
     aq, idf1 = goal({"plan": plan, "cells": cells, "means": means})
     assert (aq["tracker"], aq["best"], aq["lost"]) == ("sort", 0.75, [("b", "sort", 0.6, 0.7)])
     assert aq["gap"] == pytest.approx(0.2) and idf1["gap"] == pytest.approx(0.2)
-    assert aq["room"] == pytest.approx(0.2) and idf1["room"] == pytest.approx(0.25)
+    assert aq["bound_gap"] == pytest.approx(0.2) and idf1["bound_gap"] == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize(

@@ -124,10 +124,10 @@ def test_labels_of_the_real_drive(realdata):
     # Two boxes share columns 93 to 111; that of track 10 is the nearer one.
     assert clip[0].painted[200, 100] == 1 + 10
     assert clip[0].painted[200, 150] == 1 + 11
-    scores = real_frames.judged(clip, real_frames.Variant(0.0, 1), 0)
+    scores = real_frames.evaluated(clip, real_frames.Variant(0.0, 1), 0)
     assert set(TRACKERS) < set(scores)
     assert scores[real_frames.TRUE] == pytest.approx((1, 1, 0))
-    dropped = real_frames.judged(clip[:20], real_frames.Variant(0.5, 1), 0)[real_frames.TRUE]
+    dropped = real_frames.evaluated(clip[:20], real_frames.Variant(0.5, 1), 0)[real_frames.TRUE]
     assert dropped.IDF1 < 0.8 and dropped.switches == 0
 
 

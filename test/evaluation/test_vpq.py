@@ -153,7 +153,7 @@ def test_bad_choices_are_refused():
     with pytest.raises(InputError, match="'vpq'.*cityscapes-vps, kitti-step, vipseg, video-k-net"):
         VideoPanoptic(CLASSES, "vpq")
     for windows in ((), (0,), (2, 2), (1.5,)):
-        with pytest.raises(InputError, match="whole numbers"):
+        with pytest.raises(InputError, match="positive integers"):
             VideoPanoptic(CLASSES, "vipseg", windows)
     one, other = VideoPanoptic(CLASSES, "vipseg"), VideoPanoptic(CLASSES, "vipseg", (1, 2))
     for add in (one.merge, one.extend):

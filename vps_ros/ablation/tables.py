@@ -66,8 +66,8 @@ def _by_scenario(document: dict, masks: str, name: str) -> Table:
 def goal(document: dict) -> list[dict]:
     """OURS compared with the other tracker of the highest mean, for each kind of masks and for AQ and IDF1.
 
-    Keys: masks, metric, ours, best, tracker (that of best), gap ((ours - best) / (1 - best)), room (the same with the
-    upper bound instead of 1), cells (scenarios), lost: [(scenario, tracker, ours, its)] where another is better.
+    Keys: masks, metric, ours, best, tracker (that of best), gap ((ours - best) / (1 - best)), bound_gap (the same with
+    the upper bound instead of 1), cells (scenarios), lost: [(scenario, tracker, ours, its)] where another is better.
     """
     found = []
     for masks in document["plan"]["masks"]:
@@ -97,7 +97,7 @@ def goal(document: dict) -> list[dict]:
                     "best": best,
                     "tracker": tracker,
                     "gap": _share(ours - best, 1 - best),
-                    "room": _share(ours - best, ceiling - best),
+                    "bound_gap": _share(ours - best, ceiling - best),
                     "cells": len(document["plan"]["scenarios"]),
                     "lost": lost,
                 }
@@ -114,7 +114,7 @@ def _goal(document: dict) -> Table | None:
             _percent(g["best"]),
             g["tracker"],
             _percent(g["gap"]),
-            _percent(g["room"]),
+            _percent(g["bound_gap"]),
             f"{g['cells'] - len(g['lost'])} of {g['cells']}",
             ", ".join(f"{scenario} ({rival})" for scenario, rival, _, _ in g["lost"]) or "none",
         ]
@@ -166,5 +166,5 @@ def _percent(value: float | None) -> float | None:
     return None if value is None or value != value else 100 * value
 
 
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole > 0 else None
+def _share(part: float, total: float) -> float | None:
+    return part / total if total > 0 else None

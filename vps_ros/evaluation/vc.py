@@ -51,7 +51,7 @@ class VideoConsistency(Metric):
     Args:
         windows: the n, 1 to 65,535 frames.
 
-    Raises InputError for windows that are not different whole numbers in that range.
+    Raises InputError for windows that are not different integers in that range.
     """
 
     needs_order = True
@@ -133,11 +133,11 @@ class VideoConsistency(Metric):
 
     @classmethod
     def total(cls, sequences: Sequence[VideoConsistency]) -> ConsistencyShares:
-        whole = cls(sequences[0]._windows)
+        merged = cls(sequences[0]._windows)
         for one in sequences:
-            whole._refuse_unlike(one)
-            whole._add(one)
-        return whole.result()
+            merged._refuse_unlike(one)
+            merged._add(one)
+        return merged.result()
 
     def _count_last(self) -> None:
         """Counts the windows that end with the last frame, when a frame follows it."""

@@ -104,7 +104,7 @@ class VideoPanoptic(Metric):
         protocol: one of PROTOCOLS.
         windows: other windows than the protocol's.
 
-    Raises InputError for an unknown protocol, and for windows that are not different whole numbers above 0.
+    Raises InputError for an unknown protocol, and for windows that are not different positive integers.
     """
 
     needs_order = True
@@ -173,10 +173,10 @@ class VideoPanoptic(Metric):
     @classmethod
     def total(cls, sequences: Sequence[VideoPanoptic]) -> VideoPanopticQuality:
         first = sequences[0]
-        whole = cls(first._classes, first._protocol, first._windows)
+        merged = cls(first._classes, first._protocol, first._windows)
         for one in sequences:
-            whole.merge(one)
-        return whole.result()
+            merged.merge(one)
+        return merged.result()
 
     def _ending_with(self, frame: Overlaps) -> Iterator[tuple[int, Overlaps]]:
         """(n, table of the tubes) of each window that ends with this frame."""
@@ -199,10 +199,10 @@ class VideoPanoptic(Metric):
 
 
 def check_windows(windows: Iterable[int]) -> tuple[int, ...]:
-    """The windows in ascending order; raises InputError unless they are different whole numbers above 0."""
+    """The windows in ascending order; raises InputError unless they are different positive integers."""
     windows = tuple(windows)
     if not windows or len(set(windows)) < len(windows) or any(type(n) is not int or n < 1 for n in windows):
-        raise InputError(f"windows {windows}: name one or more different whole numbers of frames, 1 or more")
+        raise InputError(f"windows {windows}: give one or more different positive integers, the frames of a window")
     return tuple(sorted(windows))
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,12 +66,14 @@ def atomic_write(path: str | Path, force: bool = True, marker: str | None = None
     refuse_existing. Raises InputError if `path` must not be replaced or its folder cannot be created.
     """
     path = refuse_existing(path, force, marker)
+    # Not tempfile.mkdtemp: a signal that arrives before it returns would leave a folder of unknown name.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise InputError(f"{path}: its folder cannot be written ({error.strerror})") from None
-    try:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.mkdir(mode=0o700)
+        except OSError as error:
+            raise InputError(f"{path}: its folder cannot be written ({error.strerror})") from None
         yield temporary / path.name
         if path.is_dir() and not path.is_symlink():
             os.rename(path, temporary / "replaced")

@@ -6,9 +6,12 @@ import argparse
 import errno
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
-from typing import NoReturn
+from types import FrameType
+from typing import Any, NoReturn
 
 from vps_ros.errors import InputError
 
@@ -35,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Exit code: 0 success, 2 wrong input (one line on stderr), 1 a defect of this package."""
     argv = list(sys.argv[1:] if argv is None else argv)
     _configure_streams()
+    handlers = _handle_termination()
     try:
         # Importing a command takes long enough for an interrupt.
         args = _parser(argv).parse_args(argv)
@@ -53,6 +57,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno in (errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR) and error.filename:
             return _print_error(f"{error.filename}: {error.strerror}; choose another path", 2)
         raise
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _handle_termination() -> dict[int, Any]:
+    """Makes SIGTERM and SIGHUP end the command by SystemExit, so that temporary files are removed.
+
+    Returns the handlers that were replaced; a signal that is ignored (nohup) stays ignored.
+    """
+
+    def handle(number: int, frame: FrameType | None) -> NoReturn:
+        # A second signal ends the process at once.
+        signal.signal(number, signal.SIG_DFL)
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    numbers = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is signal.SIG_DFL]
+    return {number: signal.signal(number, handle) for number in numbers}
 
 
 def _configure_streams() -> None:

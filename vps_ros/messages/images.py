@@ -227,13 +227,20 @@ DECODERS: dict[str, Callable[[Any], Rgb]] = {
 """Message type of an image -> its conversion to an RGB array."""
 
 
+MAX_SECONDS = 2**31 - 1
+"""Largest `sec` of builtin_interfaces/Time."""
+
+
 def frame_of(message: Any, kind: str, received: int) -> Frame:
     """The Frame of an image message of type `kind`, one of DECODERS.
 
     Args:
         received: time of arrival in nanoseconds; the stamp of a message whose driver left its stamp at zero.
 
-    Raises DroppedFrame when the image cannot be used.
+    Raises DroppedFrame when the image cannot be used, or its time is after 2038: results could not have this stamp.
     """
     header = message.header
-    return Frame(DECODERS[kind](message), nanoseconds(header.stamp) or received, str(header.frame_id))
+    stamp = nanoseconds(header.stamp) or received
+    if stamp // 10**9 > MAX_SECONDS:
+        raise DroppedFrame("its time is after 2038-01-19, the last that a ROS stamp can hold; correct the clock")
+    return Frame(DECODERS[kind](message), stamp, str(header.frame_id))

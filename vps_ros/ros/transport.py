@@ -14,7 +14,7 @@ from typing import Any
 
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSCompatibility, QoSProfile, ReliabilityPolicy, qos_check_compatible
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from vps_ros.errors import InputError
@@ -62,12 +62,14 @@ class RosTransport(Transport):
         """Raises InputError where an override is not valid or the message package is missing."""
         message_class, profile = interface_class(kind), _to_rclpy(qos)
 
-        def report_mismatch(_: Any) -> None:
+        def report_mismatch(event: Any) -> None:
+            name, found = self.resolve(topic), False
             for other in self._node.get_subscriptions_info_by_topic(topic):
-                compatibility, reason = qos_check_compatible(profile, other.qos_profile)
-                if compatibility == QoSCompatibility.ERROR:
-                    reason = qos_mismatch(_from_rclpy(profile), _from_rclpy(other.qos_profile)) or reason
-                    log.warning("nothing goes from %s to %s: %s", self.resolve(topic), _node_of(other), reason)
+                if reason := qos_mismatch(_from_rclpy(profile), _from_rclpy(other.qos_profile)):
+                    log.warning("nothing goes from %s to %s: %s", name, _node_of(other), reason)
+                    found = True
+            if not found:
+                log.warning("nothing goes from %s to a subscriber: incompatible %s", name, event.last_policy_kind)
 
         with self._named_overrides(topic):
             publisher = self._node.create_publisher(

@@ -202,7 +202,7 @@ def test_nothing_to_learn_from_is_said():
     with pytest.raises(InputError, match="detects no thing"):
         pairs_of([[nobody, nobody]])
     alone = Observation(np.ones((1, 4), np.float32), np.ones(1, np.int64), {})
-    with pytest.raises(InputError, match="no two frames"):
+    with pytest.raises(InputError, match="no two consecutive frames"):
         train_matcher(pairs_of([[alone]]), MatchingSchedule(steps=1))
 
 

@@ -482,12 +482,15 @@ def test_cameras_share_the_model_and_nothing_else(ros, model):
 
 
 def test_nodes_in_namespaces_are_separate(ros, model):
+    health = ros.listen("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
     for name in ("front", "rear"):
         ros.node(namespace=name, model=model)
         ros.run(f"/{name}/vps")
     front, rear = (ros.listen(f"/{name}/vps/tracks").matched() for name in ("front", "rear"))
     play(ros.camera("/front/image").matched(), front)
     assert len(front) == 4 and not rear
+    names = {"front/vps: pipeline", "rear/vps: pipeline"}
+    wait(lambda: {s.name for array in health for s in array.status} == names, "the diagnostics of both")
 
 
 # Time and health

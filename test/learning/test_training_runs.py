@@ -122,7 +122,7 @@ def test_gradients_of_float16_come_back_to_their_size_and_an_overflow_is_left_ou
     [
         ({"device": "tpu"}, "device 'tpu'; write auto, cpu, cuda or cuda:1"),
         ({"device": "meta"}, "device 'meta'; training runs on cpu and cuda"),
-        ({"device": "cuda:99"}, "device 'cuda:99', but torch sees"),
+        ({"device": "cuda:99"}, "device 'cuda:99', but torch finds"),
         ({"precision": "int8"}, "precision 'int8'; there are bfloat16, float16, float32"),
         ({"accumulate": 3}, "1 workers of 1 threads share 2 pairs, each in 3 parts"),
         ({"loaders": 0}, "workers, threads, loaders and accumulate are at least 1"),

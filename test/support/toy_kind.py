@@ -20,8 +20,8 @@ class Toy(nn.Module):
 class ToyKind:
     """See vps_ros.learning.kinds.Kind. `fails` is the error that its loss raises at a step of that number."""
 
-    rows, grid, quarters = 8, LabelGrid(), False
-    activation, limits, told = "softmax_queries", Thresholds(), {}
+    max_segments, label_grid, random_quarters = 8, LabelGrid(), False
+    activation, thresholds, progress_terms = "softmax_queries", Thresholds(), {}
     fails: tuple[int, Exception] | None = None
 
     def __init__(self, recipe) -> None:

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import helper
 
 from vps_ros.errors import InputError
@@ -34,10 +36,8 @@ CANDIDATES = 1000
 """Number of candidates with the highest scores that non-maximum suppression compares."""
 LEAST_SCORE = 0.05
 """Smallest score in the graph; the threshold of the model card can be raised and lowered down to it."""
-SLOPE = 2.0
-"""Largest mask logit at a distance of one mask cell from the edge of the box; see `_cropped`."""
-NOTHING = -20.0
-"""Class logit of a probability near zero."""
+NOTHING, UNBOUNDED = -20.0, 1e6
+"""Logit of a probability near zero, and an upper bound that no logit reaches."""
 GREY = (114, 114, 114)
 """Padding of YOLO."""
 IMAGENET = InputSpec(1, 1, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -82,15 +82,14 @@ def import_yolo(
     """
     network = open_network(source, size)
     taxonomy = instance_classes(classes, network.metadata, network.where)
-    prototypes, predictions = _yolo_outputs(network)
-    layout = _yolo_layout(network, predictions, network.shapes[prototypes][1], len(taxonomy))
+    found = _yolo_outputs(network, len(taxonomy))
 
     def build(nodes: Nodes, outputs: Outputs) -> dict[str, Value]:
-        return _yolo(nodes, outputs[predictions], outputs[prototypes], network, layout, taxonomy, prototypes)
+        return _yolo_slots(nodes, outputs, found, len(taxonomy), network.size)
 
     width, height = network.size
     spec = InputSpec(height, width, (0.0,) * 3, (255.0,) * 3, keep_aspect=True, fill=GREY)
-    card = _card(network, layout.name, taxonomy, spec, terms=network.metadata.get("license", ""))
+    card = _card(network, found.layout.name, taxonomy, spec)
     write_model(network, card, path, build)
     return card
 
@@ -122,28 +121,51 @@ def import_rfdetr(
 
     width, height = network.size
     spec = InputSpec(height, width, IMAGENET.mean, IMAGENET.std)
-    card = _card(network, "RF-DETR Seg", taxonomy, spec, terms=network.metadata.get("license", ""))
+    card = _card(network, "RF-DETR Seg", taxonomy, spec)
     write_model(network, card, path, build)
     return card
 
 
-def _card(network: Network, program: str, taxonomy: Taxonomy, spec: InputSpec, terms: str) -> ModelCard:
+def _card(network: Network, program: str, taxonomy: Taxonomy, spec: InputSpec) -> ModelCard:
     file = Path(network.where)
-    source = source_json(program, file=file.name, terms=terms)
+    source = source_json(program, file=file.name, terms=network.metadata.get("license", ""))
     return ModelCard(file.stem, taxonomy, spec, "sigmoid", THRESHOLDS, source)
 
 
-def _label_columns(taxonomy: Taxonomy, labels: int, where: str) -> np.ndarray:
-    """Columns of the class logits: in order, or by class id, as for the ids of COCO."""
-    if labels in (len(taxonomy), len(taxonomy) + 1) and labels != int(taxonomy.ids.max()) + 1:
-        return np.arange(len(taxonomy))
+def _label_columns(taxonomy: Taxonomy, labels: int, where: str) -> NDArray[np.int64]:
+    """Columns of the class logits: by class id, as for COCO, or in order with one more for the background."""
     if labels == int(taxonomy.ids.max()) + 1:
         return taxonomy.ids.astype(np.int64)
-    raise InputError(f"{where}: its output labels has {labels} columns, which do not fit {len(taxonomy)} class names")
+    if labels == len(taxonomy) + 1:
+        return np.arange(len(taxonomy))
+    raise InputError(
+        f"{where}: its output labels has {labels} columns, which do not fit {len(taxonomy)} class names; correct them "
+        "with --classes"
+    )
 
 
-def _yolo_outputs(network: Network) -> tuple[str, str]:
-    """Names of the outputs with prototypes and predictions."""
+class YoloOutputs(NamedTuple):
+    """The outputs of a YOLO network.
+
+    Attributes:
+        predictions: name of the output.
+        prototypes: name of the output.
+        layout: of the predictions.
+        candidates: number of predictions.
+        coefficients: number of prototypes.
+        cells: height and width of the prototypes.
+    """
+
+    predictions: str
+    prototypes: str
+    layout: YoloLayout
+    candidates: int
+    coefficients: int
+    cells: tuple[int, int]
+
+
+def _yolo_outputs(network: Network, classes: int) -> YoloOutputs:
+    """The outputs by their shapes; raises InputError when they are not those of YOLO with so many classes."""
     shapes = network.shapes
     prototypes = [name for name, shape in shapes.items() if len(shape) == 4 and shape[0] == 1]
     predictions = [name for name, shape in shapes.items() if len(shape) == 3 and shape[0] == 1]
@@ -157,29 +179,26 @@ def _yolo_outputs(network: Network) -> tuple[str, str]:
             f"{network.where}: its outputs ({network.outputs}) are not those of YOLO: predictions of three dimensions "
             "and prototypes of four"
         )
-    return prototypes[0], predictions[0]
+    _, coefficients, h, w = shapes[prototypes[0]]
+    layout = _yolo_layout(network, shapes[predictions[0]][1:], coefficients, classes)
+    candidates = shapes[predictions[0]][2 if layout.transposed else 1]
+    return YoloOutputs(predictions[0], prototypes[0], layout, candidates, coefficients, (h, w))
 
 
-def _yolo_layout(network: Network, predictions: str, prototypes: int, classes: int) -> YoloLayout:
-    """The layout by the shape of the predictions; raises InputError when no layout has this shape."""
-    _, rows, columns = network.shapes[predictions]
+def _yolo_layout(network: Network, shape: tuple[int, ...], coefficients: int, classes: int) -> YoloLayout:
+    rows, columns = shape
     width, height = network.size
     cells = sum((width // s) * (height // s) for s in (8, 16, 32))
-    if columns == 6 + prototypes and rows not in (cells, 3 * cells):
+    if columns == 6 + coefficients and rows not in (cells, 3 * cells):
         return END_TO_END
-    found = classes
-    if columns == cells:
-        layout, found = V8, rows - 4 - prototypes
-    elif rows == 3 * cells:
-        layout, found = V5, columns - 5 - prototypes
-    elif rows == 4 + classes + prototypes:
-        layout = V8
-    elif columns == 5 + classes + prototypes:
-        layout = V5
+    if columns == cells or rows == 4 + classes + coefficients:
+        layout, found = V8, rows - 4 - coefficients
+    elif rows == 3 * cells or columns == 5 + classes + coefficients:
+        layout, found = V5, columns - 5 - coefficients
     else:
         raise InputError(
             f"{network.where}: predictions of shape {[1, rows, columns]} are of no known layout of YOLO with "
-            f"{classes} classes and {prototypes} prototypes"
+            f"{classes} classes and {coefficients} prototypes"
         )
     if found != classes:
         raise InputError(
@@ -188,44 +207,35 @@ def _yolo_layout(network: Network, predictions: str, prototypes: int, classes: i
     return layout
 
 
-def _yolo(
-    nodes: Nodes,
-    predictions: Value,
-    prototypes: Value,
-    network: Network,
-    layout: YoloLayout,
-    taxonomy: Taxonomy,
-    name: str,
+def _yolo_slots(
+    nodes: Nodes, outputs: Outputs, found: YoloOutputs, classes: int, size: tuple[int, int]
 ) -> dict[str, Value]:
-    _, parts, h, w = network.shapes[name]
-    count = len(taxonomy)
+    """The outputs of the contract for an input of this width and height."""
+    layout, (h, w) = found.layout, found.cells
+    predictions = outputs[found.predictions]
     if layout.transposed:
         predictions = predictions.apply("Transpose", perm=[0, 2, 1])
-    width = layout.extra + parts + (0 if layout is END_TO_END else count)
-    predictions = predictions.reshape(-1, width)
-    box, coefficients = _columns(predictions, 0, 4), _columns(predictions, width - parts, width)
+    scores_end = layout.extra + (0 if layout is END_TO_END else classes)
+    width = scores_end + found.coefficients
+    predictions = predictions.reshape(found.candidates, width)
+    box, coefficients = _columns(predictions, 0, 4), _columns(predictions, scores_end, width)
     if layout is END_TO_END:
-        score = _columns(predictions, 4, 5).reshape(-1)
         kind = _columns(predictions, 5, 6).reshape(-1).cast(INT64)
-        score, row = top_k(nodes, score, min(SLOTS, network.shapes[_predictions_of(network)][1]))
+        score, row = top_k(nodes, _columns(predictions, 4, 5).reshape(-1), min(SLOTS, found.candidates))
     else:
-        scores = _columns(predictions, layout.extra, width - parts)
+        scores = _columns(predictions, layout.extra, scores_end)
         if layout is V5:
             scores = scores * _columns(predictions, 4, 5)
         kind = nodes.op("ArgMax", scores, type=INT64, axis=1, keepdims=0)
         box = _corners(box)
-        score, row = _suppressed(nodes, box, scores.max(1), kind, network, layout, count)
-    box, kind = box.take(row), kind.take(row)
-    maps = nodes.op("MatMul", coefficients.take(row), prototypes.reshape(parts, h * w), type=FLOAT)
-    maps = _cropped(nodes, maps.reshape(-1, h, w), box, (network.size[1] / h, network.size[0] / w), (h, w))
+        score, row = _suppressed(nodes, box, scores.max(1), kind, found, classes)
+    prototypes = outputs[found.prototypes].reshape(found.coefficients, h * w)
+    maps = nodes.op("MatMul", coefficients.take(row), prototypes, type=FLOAT).reshape(-1, h, w)
+    maps = _cropped(nodes, maps, box.take(row), (size[1] / h, size[0] / w), (h, w))
     return {
-        "class_logits": class_logits(score, kind, count),
+        "class_logits": class_logits(score, kind.take(row), classes),
         "mask_logits": nodes.op("Unsqueeze", maps, np.array([0], np.int64), type=FLOAT),
     }
-
-
-def _predictions_of(network: Network) -> str:
-    return _yolo_outputs(network)[1]
 
 
 def _columns(x: Value, start: int, end: int) -> Value:
@@ -239,14 +249,13 @@ def _corners(box: Value) -> Value:
 
 
 def _suppressed(
-    nodes: Nodes, box: Value, score: Value, kind: Value, network: Network, layout: YoloLayout, classes: int
+    nodes: Nodes, box: Value, score: Value, kind: Value, found: YoloOutputs, classes: int
 ) -> tuple[Value, Value]:
     """Scores and rows of the SLOTS best candidates after non-maximum suppression within each class; score 0 for none.
 
     Only the best class of a candidate counts, as in Ultralytics' prediction.
     """
-    shape = network.shapes[_predictions_of(network)]
-    most = min(CANDIDATES, shape[2] if layout.transposed else shape[1])
+    most = min(CANDIDATES, found.candidates)
     score, candidate = top_k(nodes, score, most)
     box, kind = box.take(candidate).reshape(1, most, 4), kind.take(candidate)
     own = nodes.value(np.arange(classes)[None, :, None])
@@ -256,7 +265,7 @@ def _suppressed(
         box,
         of_class,
         np.array([SLOTS], np.int64),
-        np.array([layout.iou], np.float32),
+        np.array([found.layout.iou], np.float32),
         np.array([LEAST_SCORE], np.float32),
         type=INT64,
     )
@@ -268,21 +277,27 @@ def _suppressed(
 
 
 def _cropped(nodes: Nodes, maps: Value, box: Value, stride: tuple[float, float], size: tuple[int, int]) -> Value:
-    """Mask logits [N, h, w] limited by the distance to the edges of the boxes [N, 4].
+    """Mask logits [N, h, w] that end at the boxes [N, 4] after bilinear interpolation.
 
-    The limit is linear in the position, so that after bilinear interpolation a mask ends exactly at its box. Logits of
-    zero outside of the box would move its edge by up to half a cell.
+    A cell just outside of a box gets the value with which the interpolated logit is 0 at the edge. Logits that are
+    only set to a constant outside of the box would move its edge by up to half a cell.
     """
-    limits = []
-    for axis, (first, last) in ((2, (0, 2)), (1, (1, 3))):
+    for axis, column, sign in ((2, 0, 1), (2, 2, -1), (1, 1, 1), (1, 3, -1)):
         n, step = size[axis - 1], stride[axis - 1]
         shape = (1, 1, n) if axis == 2 else (1, n, 1)
-        places = nodes.value(((np.arange(n) + 0.5) * step).astype(np.float32).reshape(shape))
-        for column, sign in ((first, 1.0), (last, -1.0)):
-            edge = _columns(box, column, column + 1).reshape(-1, 1, 1)
-            limits.append((places - edge) * (sign * SLOPE / step))
-    for limit in limits:
-        maps = nodes.op("Min", maps, limit, type=FLOAT)
+        centres = nodes.value(((np.arange(n) + 0.5) * step).astype(np.float32).reshape(shape))
+        # Distance of each cell from the edge, in cells, positive inside; the next cell is 1 further inside.
+        distance = (centres - _columns(box, column, column + 1).reshape(-1, 1, 1)) * (sign / step)
+        outside = distance < 0.0
+        beside = outside & (distance > -1.0)
+        ratio = beside.choose(distance / (distance + 1.0).larger(1e-3), np.float32(0))
+        bound = outside.choose(beside.choose(np.float32(0), np.float32(NOTHING)), np.float32(UNBOUNDED))
+        inner, last = (maps.part([1], [n], [axis]), maps.part([n - 1], [n], [axis]))
+        following = inner.followed_by(last, axis=axis)
+        if sign < 0:
+            inner, first = maps.part([0], [n - 1], [axis]), maps.part([0], [1], [axis])
+            following = first.followed_by(inner, axis=axis)
+        maps = nodes.op("Min", maps, following.apply("Relu") * ratio + bound, type=FLOAT)
     return maps
 
 

@@ -15,13 +15,13 @@ from typing import NamedTuple
 import numpy as np
 import onnx
 import yaml
-from onnx import compose, version_converter
+from onnx import compose
 
 from vps_ros.errors import InputError
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.in_graph.nodes import FLOAT, INT64, UINT8, Nodes, Value
 from vps_ros.learning.onnx_import.class_names import plain
-from vps_ros.learning.onnx_import.network import OLDEST_OPSET, finish
+from vps_ros.learning.onnx_import.network import at_opset, finish, load, opset_of
 from vps_ros.learning.onnx_import.semantic import STUFF_AREA
 from vps_ros.reading import read_yaml
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
@@ -55,13 +55,7 @@ class Part(NamedTuple):
 def open_part(path: str | Path, kind: str) -> Part:
     """Opens a model that `vps-ros export` made; raises InputError when it is not one for `things` or `stuff`."""
     where = str(path)
-    if not Path(path).is_file():
-        raise InputError(f"{where}: no such file; --merge takes two models that `vps-ros export` wrote")
-    try:
-        model = onnx.load(where)
-    # protobuf raises types without a common base.
-    except Exception:
-        raise InputError(f"{where}: not readable as ONNX") from None
+    model = load(path)
     card = next((p.value for p in model.metadata_props if p.key == METADATA_KEY), None)
     if card is None:
         raise InputError(
@@ -82,9 +76,6 @@ def open_part(path: str | Path, kind: str) -> Part:
         origin = "semantic"
     if not fits:
         raise InputError(f"{where}: cannot be the model for {kind}; --merge takes one from --from {origin}")
-    opset = _opset(model)
-    if opset < OLDEST_OPSET:
-        raise InputError(f"{where}: is of ONNX opset {opset}; export it again")
     return part
 
 
@@ -169,13 +160,13 @@ def merge(things: Part, stuff: Part, table: Table, path: str | Path, size: tuple
     width, height = size or DEFAULT_SIZE
     spec = InputSpec(height, width, (0.0,) * 3, (255.0,) * 3, True, fill=things.card.input.padding)
     grid = (-(-height // STRIDE), -(-width // STRIDE))
-    opset = max(_opset(things.model), _opset(stuff.model))
+    opset = max(opset_of(things.model), opset_of(stuff.model))
     before, after = Nodes(opset, "resize/"), Nodes(opset, "merge/")
     image = Value(before, "image", UINT8).cast(FLOAT).apply("Transpose", perm=[0, 3, 1, 2])
     models, pieces = [], []
     for part, kind in ((things, "things"), (stuff, "stuff")):
         fitted = _fitted(part, (height, width))
-        model = _at_opset(part, opset)
+        model = at_opset(part.model, opset, part.where)
         _feed(before, image, part.card.input, fitted, f"{kind}/image")
         models.append(compose.add_prefix(model, f"{kind}/"))
         outputs = {o.name: Value(after, f"{kind}/{o.name}", o.type.tensor_type.elem_type) for o in model.graph.output}
@@ -220,22 +211,6 @@ def _source(things: Part, stuff: Part) -> str:
         if isinstance(parts[kind], dict) and parts[kind].get("terms"):
             terms.append(f"{kind}: {parts[kind]['terms']}")
     return source_json("merged models", terms="; ".join(terms), **parts)
-
-
-def _opset(model: onnx.ModelProto) -> int:
-    return max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
-
-
-def _at_opset(part: Part, opset: int) -> onnx.ModelProto:
-    if _opset(part.model) == opset:
-        return part.model
-    try:
-        return version_converter.convert_version(part.model, opset)
-    except Exception as error:  # the converter raises RuntimeError and its own types
-        raise InputError(
-            f"{part.where}: is of ONNX opset {_opset(part.model)} and cannot be converted to {opset} "
-            f"({str(error).splitlines()[0][:120]}); export both networks with the same opset"
-        ) from None
 
 
 def _joined(models: list[onnx.ModelProto], opset: int) -> onnx.ModelProto:

@@ -15,6 +15,8 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 from vps_ros.learning.in_graph.nodes import FLOAT, UINT8, Nodes, Value
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard
+from vps_ros.segmenters.segmenter import SegmenterParameters
+from vps_ros.segmenters.session import Session
 
 DEFAULT_SIZE = (640, 640)
 """Width and height of a network with dynamic input size, as in the usual exports of YOLO."""
@@ -66,7 +68,7 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
     Raises InputError when the file is not an ONNX network with one image input, or cannot have this size.
     """
     where = str(path)
-    model = _load(path)
+    model = load(path)
     metadata = {p.key: p.value for p in model.metadata_props}
     if METADATA_KEY in metadata:
         raise InputError(f"{where}: is already a model of vps-ros; use it as it is, or change it with --from onnx")
@@ -80,7 +82,8 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
     if kind not in _TYPES:
         name = TensorProto.DataType.Name(kind).lower()
         raise InputError(f"{where}: input {inputs[0].name!r} is {name}; float, float16 or uint8 is supported")
-    model = _upgraded(model, where)
+    if opset_of(model) < OLDEST_OPSET:
+        model = at_opset(model, OPSET, where)
     shape = (1, 3, size[1], size[0]) if channels_first else (1, size[1], size[0], 3)
     image = next(i for i in model.graph.input if i.name == inputs[0].name)
     image.CopyFrom(helper.make_tensor_value_info(image.name, kind, shape))
@@ -99,7 +102,8 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
     )
 
 
-def _load(path: str | Path) -> onnx.ModelProto:
+def load(path: str | Path) -> onnx.ModelProto:
+    """Reads an ONNX file; raises InputError when it is missing or invalid."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; give an ONNX file")
     try:
@@ -131,16 +135,21 @@ def _input_layout(value: onnx.ValueInfoProto, size: tuple[int, int] | None, wher
     return channels_first, chosen
 
 
-def _upgraded(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    opset = max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-    if opset >= OLDEST_OPSET:
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the operators of the ONNX standard."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def at_opset(model: onnx.ModelProto, opset: int, where: str) -> onnx.ModelProto:
+    """The model converted to an opset; raises InputError when that is not possible."""
+    if opset_of(model) == opset:
         return model
     try:
-        return version_converter.convert_version(model, OPSET)
+        return version_converter.convert_version(model, opset)
     except Exception as error:  # the converter raises RuntimeError and its own types
         raise InputError(
-            f"{where}: is of ONNX opset {opset} and cannot be converted to {OPSET} ({_line(error)}); export it with "
-            f"opset {OPSET}"
+            f"{where}: is of ONNX opset {opset_of(model)} and cannot be converted to {opset} ({_line(error)}); export "
+            f"it with opset {opset}"
         ) from None
 
 
@@ -167,7 +176,7 @@ def write_model(network: Network, card: ModelCard, path: str | Path, build: Buil
     Raises InputError when ONNX Runtime cannot run the model.
     """
     model = compose.add_prefix(network.model, _PREFIX)
-    opset = max(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    opset = opset_of(model)
     spec = card.input
     before, after = Nodes(opset, "preprocess/"), Nodes(opset, "decode/")
     weights = {i.name for i in model.graph.initializer}
@@ -202,9 +211,6 @@ def finish(
 
     Raises InputError when ONNX Runtime cannot run the model.
     """
-    from vps_ros.segmenters.segmenter import SegmenterParameters
-    from vps_ros.segmenters.session import Session
-
     graph, spec = model.graph, card.input
     weights = {i.name for i in graph.initializer}
     kept = [i for i in graph.input if i.name in weights]

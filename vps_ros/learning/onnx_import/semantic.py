@@ -44,7 +44,8 @@ def import_semantic(
     Args:
         classes: see class_names.semantic_classes; in the order of the network's classes.
         size: width and height of the input, for networks with a dynamic size.
-        mean, std: normalisation of RGB in 0..1; of ImageNet by default. Not for networks that take uint8.
+        mean: of RGB in 0..1; of ImageNet by default. Not for networks that take uint8.
+        std: as `mean`.
         layout: one of LAYOUTS; by default determined by the shape of the output.
         components: pixels of the input from which on a connected component of a thing class is an object; 0: pixels of
             thing classes are void.
@@ -162,7 +163,7 @@ def _maps(
     h, w = [n for n in shape[1:] if n != 1] if len(shape) == 4 else shape[1:]
     count = len(taxonomy)
     # Indices beyond the classes, as 255 for void, have no slot; nor have things unless components are requested.
-    kept = taxonomy.isthing | True if components else ~taxonomy.isthing
+    kept = np.ones(count, bool) if components else ~taxonomy.isthing
     table = np.full(count + 1, VOID, np.int32)
     table[:count] = np.where(kept, np.arange(count), VOID)
     index = classes.reshape(1, h, w).cast(INT64)

@@ -157,7 +157,7 @@ def read_card(session: ort.InferenceSession, where: str) -> ModelCard:
     if METADATA_KEY not in metadata:
         raise InputError(
             f"{where}: has no metadata {METADATA_KEY!r} (classes, input size, thresholds); "
-            f"add it with `vps-ros export {where} -o OUT.onnx`"
+            f"import it with `vps-ros export --from ORIGIN {where} -o OUT.onnx`, see `vps-ros export --help`"
         )
     return ModelCard.from_json(metadata[METADATA_KEY], where)
 

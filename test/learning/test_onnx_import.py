@@ -136,7 +136,9 @@ class TestYolo:
 
     def test_files_that_are_no_network(self, tmp_path, capsys):
         (tmp_path / "text.onnx").write_text("no")
-        for source, message in ((tmp_path / "none.onnx", "no such file"), (tmp_path / "text.onnx", "not readable")):
+        (tmp_path / "best.pt").write_text("no")
+        for name, message in (("none.onnx", "no such file"), ("text.onnx", "not readable"), ("best.pt", "is not ONNX")):
+            source = tmp_path / name
             assert export("--from", "yolo", source, "-o", tmp_path / "m.onnx") == 2
             assert message in capsys.readouterr().err
 

@@ -173,6 +173,7 @@ def _check(args: argparse.Namespace) -> None:
         "--components": (("semantic",), args.components is not None),
         "--map": (("merge",), args.map is not None),
         "--fp16": (("hf", "kmax"), args.fp16),
+        "--int8": (("vps", "hf", "kmax", "panopticfcn", "onnx"), args.int8),
         "--taxonomy": (("hf", "kmax", "panopticfcn"), args.taxonomy is not None),
     }.items():
         if given and args.origin not in sources:

@@ -106,6 +106,10 @@ def load(path: str | Path) -> onnx.ModelProto:
     """Reads an ONNX file; raises InputError when it is missing or invalid."""
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file; give an ONNX file")
+    if Path(path).suffix in (".pt", ".pth", ".engine", ".tflite"):
+        raise InputError(
+            f"{path}: is not ONNX; export the network to ONNX first (Ultralytics: `yolo export model=... format=onnx`)"
+        )
     try:
         model = onnx.load(str(path))
         onnx.checker.check_model(model)

@@ -119,8 +119,8 @@ def test_objects_are_those_of_plain_numpy(models, drive, realdata):
             overlaps.append(iou(best, mask))
             inner.append(iou(best[inside], mask[inside]))
             offsets.append(np.abs(extent(best) - extent(mask)).max())
-    # Masks have a quarter of the resolution. They end at the edges of the boxes; there, corners of small masks differ by
-    # a pixel or two from those of an enlarged mask that is cut at the box. Elsewhere nothing differs.
+    # Masks have a quarter of the resolution. They end at the edges of the boxes; there, corners of small masks differ
+    # by a pixel or two from those of an enlarged mask that is cut at the box. Elsewhere nothing differs.
     assert len(inner) >= 3
     assert min(overlaps) > 0.94 and np.median(overlaps) > 0.98
     assert min(inner) > 0.95 and np.mean(np.array(inner) > 0.98) > 0.6

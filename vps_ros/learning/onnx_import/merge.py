@@ -29,8 +29,8 @@ from vps_ros.taxonomy import MAX_CLASS_ID, ClassInfo, Taxonomy
 
 DEFAULT_SIZE = (1280, 720)
 """Width and height of the input: the shape of most cameras."""
-STRIDE = 2
-"""Pixels of the input per cell of the masks; networks for stuff often have full resolution."""
+STRIDE = 4
+"""Pixels of the input per cell of the masks, as YOLO has. Half of it quadruples memory and adds 0.1 PQ or less."""
 EDGE = 8.0
 """Mask logit of a cell inside of a region of a class map."""
 CONFIDENCE = 12.0

@@ -71,6 +71,7 @@ LAYOUTS = {
     "chunks without message index": mcaps.Layout(indexed=frozenset({0, 2})),
     "no message index at all": mcaps.Layout(indexed=frozenset()),
     "no chunk index": mcaps.Layout(chunk_index=False),
+    "chunk index only": mcaps.Layout(indexed=frozenset(), statistics=False),
     "no statistics": mcaps.Layout(statistics=False),
     "statistics only": mcaps.Layout(chunk_index=False, summary_definitions=False),
     "definitions in chunks only": mcaps.Layout(definitions="chunk", summary_definitions=False, statistics=False),
@@ -426,7 +427,7 @@ CHANNELS = {
     3: (TOPIC, "std_msgs/msg/String", "cdr"),
     4: ("/log", "foxglove.Log", "json"),
 }
-SETTINGS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @SETTINGS

@@ -61,11 +61,19 @@ def summary(*records: bytes, start: int) -> bytes:
     return data_end + b"".join(records) + record(2, struct.pack("<QQI", place, 0, 0)) + MAGIC
 
 
-def chunk_index(place: int, content: bytes, times: Sequence[int], indexes: dict[int, int]) -> bytes:
-    """`content`: the chunk record; `indexes`: channel -> place of its message index."""
+def chunk_index(place: int, content: bytes, times: Sequence[int], indexes: dict[int, int], end: int) -> bytes:
+    """`content`: the chunk record; `indexes`: channel -> place of its message index; `end`: place after these."""
     offsets = b"".join(struct.pack("<HQ", number, at) for number, at in indexes.items())
     head = struct.pack("<QQQQ", min(times), max(times), place, len(content))
-    return record(8, head + struct.pack("<I", len(offsets)) + offsets + struct.pack("<Q", 0) + text("") + bytes(16))
+    return record(
+        8,
+        head
+        + struct.pack("<I", len(offsets))
+        + offsets
+        + struct.pack("<Q", end - place - len(content))
+        + text("")
+        + bytes(16),
+    )
 
 
 def statistics(counts: dict[int, int], chunks: int, times: Sequence[int]) -> bytes:
@@ -133,7 +141,7 @@ def build(channels: dict[int, tuple[str, str, str]], blocks: Sequence[tuple[bool
             for number in dict.fromkeys(number for number, _, _ in messages):
                 places[number] = len(out)
                 out += message_index(number, [time for n, time, _ in messages if n == number])
-        index.append(chunk_index(place, content, span, places))
+        index.append(chunk_index(place, content, span, places, len(out)))
     records = [definitions] if layout.summary_definitions else []
     records += index if layout.chunk_index else []
     records += [statistics(counts, len(index), times or [0])] if layout.statistics else []

@@ -1,7 +1,8 @@
 """Reads MCAP files, complete or damaged (specification: https://mcap.dev/spec).
 
-The data section is read directly, record by record. An index that lists some messages only therefore loses nothing; it
-saves the decompression of chunks while messages are counted, if its counts equal those of the statistics.
+The index in the summary is used if it is complete: its counts equal those of the statistics, and there are no messages
+outside the chunks that it lists. Otherwise the data section is read record by record, and all chunks are decompressed
+once to count their messages.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
@@ -72,6 +72,21 @@ class _Block:
         self.last = last if self.last is None else max(self.last, last)
 
 
+class _ChunkIndex(NamedTuple):
+    """Entry of the summary. `offset`: of the chunk record; `end`: of its message index; `counts`: by channel."""
+
+    first: int
+    last: int
+    offset: int
+    length: int
+    end: int
+    counts: Counter[int]
+
+    def block(self) -> _Block:
+        begin, end = self.offset + _RECORD.size, self.offset + self.length
+        return _Block(begin, end, True, indexed=self.counts, counts=self.counts, first=self.first, last=self.last)
+
+
 class McapFile:
     """An open MCAP file; see storage.DataFile.
 
@@ -88,9 +103,12 @@ class McapFile:
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, _Channel] = {}
         self._blocks: list[_Block] = []
-        self._chunks: list[int] = []
+        self._index: list[_ChunkIndex] = []
+        self._summary_start = 0
+        # Number of messages by the statistics: of each channel, and in total (None: no statistics).
         self._counted: Counter[int] = Counter()
         self._counted_total: int | None = None
+        self._totals: tuple[Counter[int], Counter[int]] | None = None
         self._damage: list[Loss] = []
         self._file = file.open("rb")
         self._mmap = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
@@ -98,8 +116,10 @@ class McapFile:
         try:
             with suppress(*_ERRORS):
                 self._read_summary()
-            self._read_data_section()
-            if not self._index_is_complete():
+            if self._index_is_complete():
+                self._blocks = [entry.block() for entry in self._index]
+            else:
+                self._read_data_section()
                 for block in self._blocks:
                     self._load(block)
             if self.losses and not self.topics.total():
@@ -118,7 +138,8 @@ class McapFile:
     @property
     def topics(self) -> Counter[tuple[str, str]]:
         topics = Counter({self._topic(c): 0 for c in self._channels})
-        for channel, count in self._found().items():
+        found, _ = self._count()
+        for channel, count in found.items():
             if channel in self._channels:
                 topics[self._topic(channel)] += count
         return topics
@@ -135,18 +156,18 @@ class McapFile:
             if block.error:
                 at = block.begin - _RECORD.size
                 losses.append(Loss(f"the damaged chunk at byte {at} is left out ({block.error})", self._name))
-        found = self._found()
+        found, declared = self._count()
         undefined = sum(count for channel, count in found.items() if channel not in self._channels)
         if undefined:
             losses.append(Loss(f"{undefined} messages on channels that are not defined are left out", self._name))
-        declared = max(self._counted_total or 0, self._declared().total())
-        if declared > found.total() and not losses:
-            what = f"holds {found.total()} of the {declared} messages that its index and statistics list"
+        total = max(self._counted_total or 0, declared.total())
+        if total > found.total() and not losses:
+            what = f"holds {found.total()} of the {total} messages that its index and statistics list"
             losses.append(Loss(what, self._name))
         return losses
 
     def lost(self, topic: str) -> int:
-        declared, found = self._declared(), self._found()
+        found, declared = self._count()
         return sum(max(declared[c] - found[c], 0) for c, channel in self._channels.items() if channel.topic == topic)
 
     def messages(self, topics: Collection[str] | None) -> Iterator[Message]:
@@ -163,29 +184,27 @@ class McapFile:
         topic, schema, encoding = self._channels[channel]
         return topic, type_name(full_name(self._schemas.get(schema, "")), encoding)
 
-    def _found(self) -> Counter[int]:
-        return _sum(b.counts for b in self._blocks)
-
-    def _declared(self) -> Counter[int]:
-        return _sum(b.indexed for b in self._blocks) | self._counted
+    def _count(self) -> tuple[Counter[int], Counter[int]]:
+        """Number of messages by channel: that can be read, and that index or statistics list."""
+        if self._totals is None:
+            indexed = _sum(b.indexed for b in self._blocks)
+            self._totals = _sum(b.counts for b in self._blocks), indexed | self._counted
+        return self._totals
 
     def _index_is_complete(self) -> bool:
-        """Whether statistics, chunk headers and message indexes agree, and all channels are defined outside chunks."""
-        found = self._found()
-        return (
-            not self._damage
-            and all(not b.chunk or (b.first, b.last) == self._header_times(b) for b in self._blocks)
-            and found.total() == self._counted_total
-            and (found == +self._counted or not self._counted)
-            and all(c in self._channels and self._channels[c].schema in (0, *self._schemas) for c in found)
-        )
-
-    def _header_times(self, chunk: _Block) -> tuple[int, int]:
-        start, end = struct.unpack_from("<QQ", self._data, chunk.begin)
-        return start, end
+        counts, at = _sum(c.counts for c in self._index), len(MAGIC)
+        if counts.total() != self._counted_total or (self._counted and counts != +self._counted):
+            return False
+        if any(c not in self._channels or self._channels[c].schema not in (0, *self._schemas) for c in counts):
+            return False
+        for begin, end in [*((c.offset, c.end) for c in self._index), (self._summary_start, 0)]:
+            if any(kind in (_MESSAGE, _CHUNK) for kind, _, _ in _records(self._data[:begin], at)):
+                return False
+            at = end
+        return all(entry.counts for entry in self._index)
 
     def _read_summary(self) -> None:
-        """Statistics, definitions, and the places of chunks, by which reading goes on after damage."""
+        """Reads statistics, definitions and the index of chunks."""
         data = self._data
         at = len(data) - len(MAGIC) - _FOOTER_BODY.size - _RECORD.size
         if at < len(MAGIC) or _RECORD.unpack_from(data, at) != (_FOOTER, _FOOTER_BODY.size):
@@ -193,31 +212,36 @@ class McapFile:
         start, _, _ = _FOOTER_BODY.unpack_from(data, at + _RECORD.size)
         if not len(MAGIC) <= start < at:
             return
+        self._summary_start = start
         for kind, begin, end in _records(data[:at], start):
             if kind == _CHUNK_INDEX:
-                (offset,) = struct.unpack_from("<Q", data, begin + 16)
-                self._chunks.append(offset)
+                self._index.append(_chunk_index(data[begin:end]))
             elif kind == _STATISTICS:
                 self._counted_total, *_, length = _STATISTICS_HEAD.unpack_from(data, begin)
                 entries = begin + _STATISTICS_HEAD.size
                 self._counted.update(dict(struct.iter_unpack("<HQ", data[entries : entries + length])))
             else:
                 self._define(kind, data, begin, end)
-        self._chunks = sorted({c for c in self._chunks if c < start})
+        self._index.sort(key=lambda c: c.offset)
+
+    def _chunk_offsets(self) -> list[int]:
+        """Chunks of the index that are where it says."""
+        offsets = (c.offset for c in self._index if c.offset + _RECORD.size <= self._summary_start)
+        lengths = {c.offset: c.length - _RECORD.size for c in self._index}
+        return [o for o in offsets if _RECORD.unpack_from(self._data, o) == (_CHUNK, lengths[o])]
 
     def _read_data_section(self) -> None:
-        data, size, at = self._data, len(self._data), len(MAGIC)
+        data, size, at, chunks = self._data, len(self._data), len(MAGIC), self._chunk_offsets()
         while at + _RECORD.size <= size:
-            index = bisect_right(self._chunks, at)
-            limit = self._chunks[index] if index < len(self._chunks) else size
+            index = bisect_right(chunks, at)
+            limit = chunks[index] if index < len(chunks) else size
             kind, length = _RECORD.unpack_from(data, at)
             begin, end = at + _RECORD.size, at + _RECORD.size + length
             if kind in (_DATA_END, _FOOTER) and limit == size:
                 return
             if kind == _CHUNK:
                 self._blocks.append(_Block(begin, min(end, limit), True, end > limit))
-            damaged = kind == 0 or end > limit or (kind != _CHUNK and at in self._chunks[index - 1 : index])
-            if not damaged:
+            if kind != 0 and end <= limit:
                 try:
                     self._read_record(kind, begin, end)
                 except _ERRORS:
@@ -245,11 +269,7 @@ class McapFile:
             last.add_times(time, time)
         elif kind == _MESSAGE_INDEX and last is not None and last.chunk:
             channel, length = struct.unpack_from("<HI", self._data, begin)
-            times = np.frombuffer(self._data[begin + 6 : min(begin + 6 + length, end)], "<u8")[::2]
-            if len(times):
-                last.indexed[channel] += len(times)
-                last.counts[channel] += len(times)
-                last.add_times(int(times.min()), int(times.max()))
+            last.indexed[channel] += min(length, end - begin - 6) // 16
         else:
             self._define(kind, self._data, begin, end)
 
@@ -265,6 +285,7 @@ class McapFile:
 
     def _load(self, block: _Block) -> tuple[memoryview, list[tuple[int, int, int, int]]]:
         """The block's content and its messages: time, channel, and byte range in the content. Updates its counts."""
+        self._totals = None
         found: list[tuple[int, int, int, int]] = []
         try:
             content = self._content(block)
@@ -315,6 +336,16 @@ def _records(data: memoryview, at: int = 0) -> Iterator[tuple[int, int, int]]:
             return
         yield kind, at, at + length
         at += length
+
+
+def _chunk_index(record: memoryview) -> _ChunkIndex:
+    first, last, offset, length, size = struct.unpack_from("<QQQQI", record)
+    (index_length,) = struct.unpack_from("<Q", record, 36 + size)
+    end = offset + length + index_length
+    places = sorted((place, channel) for channel, place in struct.iter_unpack("<HQ", record[36 : 36 + size]))
+    # A message index is a record of 15 bytes, and 16 for each message.
+    counts = {channel: (after - place - 15) // 16 for (place, channel), (after, _) in pairwise([*places, (end, 0)])}
+    return _ChunkIndex(first, last, offset, length, end, +Counter(counts))
 
 
 def _sum(counters: Iterable[Counter[int]]) -> Counter[int]:

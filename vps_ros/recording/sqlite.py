@@ -48,7 +48,9 @@ class SqliteFile:
             # Without this SQLite refuses a file that is shorter than its header says.
             self._database.execute("PRAGMA writable_schema=ON")
             listed = self._database.execute("SELECT id, name, type, serialization_format FROM topics").fetchall()
-            self._topics = {number: (topic, type_name(full_name(kind), form)) for number, topic, kind, form in listed}
+            self._topics = {
+                number: (str(topic), type_name(full_name(str(kind)), form)) for number, topic, kind, form in listed
+            }
             self._rows = self._scan(complete=_page_count(file) * _page_size(file) <= file.stat().st_size)
             if self._damage and not len(self._rows):
                 raise InputError(f"{name}: cut off or damaged, and no message can be read")

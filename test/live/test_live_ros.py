@@ -22,7 +22,7 @@ from support import SUPPORT  # noqa: E402
 from support.dds import TYPES, DdsSession, environment, until  # noqa: E402
 from support.worlds import colour_model  # noqa: E402
 from vps_ros.live.dds_serialisation import type_hash  # noqa: E402
-from vps_ros.messages.panoptic import LABEL_INFO  # noqa: E402
+from vps_ros.messages.panoptic import CAMERA_INFO, CAMERA_INFO_TYPE, LABEL_INFO  # noqa: E402
 
 ALONE = ("--no-daemon", "--spin-time", "5")
 pytestmark = pytest.mark.slow
@@ -112,7 +112,7 @@ def test_the_node_is_listed_with_its_endpoints(dds):
     outputs = {f"/vps/{name}": kind for name, kind in TYPES.items()}
     outputs["/diagnostics"] = "diagnostic_msgs/msg/DiagnosticArray"
     for title, expected in (
-        ("Subscribers", {"/camera/image_raw": "sensor_msgs/msg/Image"}),
+        ("Subscribers", {f"/camera/{CAMERA_INFO}": CAMERA_INFO_TYPE, "/camera/image_raw": "sensor_msgs/msg/Image"}),
         ("Publishers", outputs),
         ("Service Servers", {"/vps/reset_tracks": "std_srvs/srv/Trigger", "/vps/enable": "std_srvs/srv/SetBool"}),
     ):

@@ -680,6 +680,7 @@ def test_the_launch_file_tracks_a_camera(ros, model, process):
     assert "process has finished cleanly" in launched.log.read_text()
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ros2bag") is None, reason="rosbag2 is not installed")
 @pytest.mark.slow
 def test_a_bag_goes_through_the_node_and_its_results_are_recorded(model, process, tmp_path):
     bag, out = write(tmp_path / "bag", drive(20)), tmp_path / "out"

@@ -30,6 +30,7 @@ from vps_ros.messages.typestore import typestore
 MISSING = [tool for tool in ("ros2", "colcon") if shutil.which(tool) is None]
 MISSING += [module for module in ("rclpy",) if importlib.util.find_spec(module) is None]
 needs_ros = pytest.mark.skipif(bool(MISSING), reason=f"no ROS 2 workspace is sourced: {', '.join(MISSING)} missing")
+needs_rosbag2 = pytest.mark.skipif(importlib.util.find_spec("ros2bag") is None, reason="rosbag2 is not installed")
 
 CONTRACT = {
     "TrackedObject": """
@@ -329,6 +330,7 @@ def test_every_encoding_of_pictures_that_ros_names_is_read():
 
 
 @needs_ros
+@needs_rosbag2
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["file.mcap", "folder"])
 def test_ros2_bag_info_reads_our_bags(workspace, replayed, output):
@@ -349,6 +351,7 @@ def test_ros2_bag_info_reads_our_bags(workspace, replayed, output):
 
 
 @needs_ros
+@needs_rosbag2
 @pytest.mark.slow
 @pytest.mark.parametrize("output", ["file.mcap", "folder"])
 def test_ros2_bag_play_publishes_what_we_wrote(workspace, replayed, output, tmp_path):
@@ -365,6 +368,7 @@ def test_ros2_bag_play_publishes_what_we_wrote(workspace, replayed, output, tmp_
 
 
 @needs_ros
+@needs_rosbag2
 @pytest.mark.slow
 @pytest.mark.parametrize("flags", [(), ("--compressed",), ("--storage", "sqlite3")], ids=" ".join)
 def test_ros2_bag_play_publishes_packed_images(workspace, flags, tmp_path):
@@ -413,6 +417,7 @@ def recorded(workspaces, tmp_path_factory):
 
 
 @needs_ros
+@needs_rosbag2
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["raw", "compressed"])
 @pytest.mark.parametrize("name", RECORDINGS)

@@ -22,6 +22,15 @@ def realdata() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def oddfiles() -> Path:
+    """Folder of unusual recordings; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("VPS_ROS_ODDFILES", ROOT.parent / "shared" / "oddfiles"))
+    if not folder.is_dir():
+        pytest.skip(f"no unusual recordings at {folder}; set VPS_ROS_ODDFILES to their folder")
+    return folder
+
+
 @pytest.fixture
 def private_domain(monkeypatch: pytest.MonkeyPatch) -> None:
     """A DDS domain that nobody else is in, for this process and those that it starts."""

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vps_ros import open_frames
 from vps_ros.errors import DroppedFrame
 from vps_ros.messages.images import ENCODINGS, array_to_image, compressed_to_rgb, image_to_array, image_to_rgb
 from vps_ros.messages.panoptic import make_header
@@ -77,6 +78,27 @@ def test_mono16_scales_the_full_range(order, big, step):
     np.testing.assert_array_equal(result, np.dstack([narrow] * 3))
 
 
+WIDE = {
+    # 257 = 65535 / 255, so 0x0101 is 1: 0x8080 is 128; 0x1234 = 4660 is 18.1; 0xFF00 = 65280 is 254.0.
+    "mono16": ([0x1234], (18, 18, 18)),
+    "rgb16": ([0x1234, 0x8080, 0xFF00], (18, 128, 254)),
+    "bgr16": ([0xFF00, 0x8080, 0x1234], (18, 128, 254)),
+    "rgba16": ([0x1234, 0x8080, 0xFF00, 0x0707], (18, 128, 254)),
+    "bgra16": ([0xFF00, 0x8080, 0x1234, 0x0707], (18, 128, 254)),
+    **{f"bayer_{pattern}16": ([0x1234], (18, 18, 18)) for pattern in ("rggb", "bggr", "gbrg", "grbg")},
+}
+
+
+@pytest.mark.parametrize("encoding", [name for name in ENCODINGS if name.endswith("16")])
+@pytest.mark.parametrize(("order", "big"), [("<u2", 0), (">u2", 1)])
+@pytest.mark.parametrize("padding", [0, 1, 6])
+def test_byte_order_of_16_bits(encoding, order, big, padding):
+    values, colour = WIDE[encoding]
+    pixels = np.tile(np.array(values, np.uint16), (4, 5)).reshape(4, 5, -1).astype(order)
+    result = image_to_rgb(image(pixels, encoding, pixels[0].nbytes + padding, big))
+    np.testing.assert_array_equal(result, np.broadcast_to(colour, (4, 5, 3)))
+
+
 BAYER = {"rggb": (0, 1, 1, 2), "bggr": (2, 1, 1, 0), "gbrg": (1, 2, 0, 1), "grbg": (1, 0, 2, 1)}
 
 
@@ -120,12 +142,32 @@ def yuv_planes(encoding, y, u, v):
 @pytest.mark.parametrize(("yuv", "rgb"), YUV)
 def test_yuv(encoding, yuv, rgb):
     planes = yuv_planes(encoding, *yuv)
-    for padding in (0, 3) if encoding != "nv24" else (0,):
-        message = image(planes, encoding, planes.shape[1] + padding, height=4, width=4)
+    for padding in (0, 3):
+        rows = planes
+        if encoding == "nv24":
+            # A row of 8 bytes U and V has twice the padding of a row of Y.
+            fill = np.full((4, padding), 0xAB, np.uint8)
+            rows = np.vstack(
+                (np.hstack((planes[:4], fill)), np.hstack((planes[4:].reshape(4, 8), fill, fill)).reshape(8, -1))
+            )
+        step = planes.shape[1] + padding
+        message = image(rows, encoding, step, height=4, width=4)
         result = image_to_rgb(message)
         assert result.shape == (4, 4, 3)
         # OpenCV's fixed-point arithmetic is one off here and there.
         assert np.abs(result.astype(int) - rgb).max() <= 1
+
+
+@pytest.mark.parametrize(("encoding", "step"), [("nv12", 6), ("nv21", 6), ("nv24", 12)])
+@pytest.mark.parametrize(("yuv", "rgb"), YUV)
+def test_the_step_of_all_planes_together(encoding, step, yuv, rgb):
+    message = image(yuv_planes(encoding, *yuv), encoding, height=4, width=4)
+    message.step = step
+    assert np.abs(image_to_rgb(message).astype(int) - rgb).max() <= 1
+    # The same step with padded rows: the data is longer.
+    if encoding != "nv24":
+        message = image(yuv_planes(encoding, *yuv), encoding, step, height=4, width=4)
+        assert np.abs(image_to_rgb(message).astype(int) - rgb).max() <= 1
 
 
 def test_each_pair_of_yuv_pixels_has_its_own_colour():
@@ -271,6 +313,33 @@ def test_grey_pictures_and_mosaics():
         mosaic[place // 2 :: 2, place % 2 :: 2] = RED[channel]
     result = compressed_to_rgb(compressed(encode(mosaic, ".png"), "bayer_rggb8; png compressed bayer_rggb8"))
     np.testing.assert_array_equal(result, np.broadcast_to(RED, (6, 6, 3)))
+
+
+@pytest.mark.parametrize("pattern", BAYER)
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_mosaic_as_png(pattern, depth):
+    mosaic = np.zeros((6, 8), np.uint8 if depth == 8 else np.uint16)
+    for place, channel in enumerate(BAYER[pattern]):
+        mosaic[place // 2 :: 2, place % 2 :: 2] = RED[channel] * (1 if depth == 8 else 257)
+    result = compressed_to_rgb(compressed(encode(mosaic, ".png"), f"bayer_{pattern}{depth}; png compressed "))
+    np.testing.assert_array_equal(result, np.broadcast_to(RED, (6, 8, 3)))
+
+
+@pytest.mark.parametrize(
+    ("form", "stored"),
+    [("bgr16; png compressed bgr16", 1), ("rgb16; png compressed bgr16", 1), ("rgb16; png compressed ", -1),
+     ("png", 1)],
+)  # fmt: skip
+def test_png_of_16_bits(form, stored):
+    """129 is nearer to 257 = 1 than to 0. `stored`: -1 if red and blue of the file are swapped."""
+    pixels = np.full((4, 5, 3), (0xFF00, 0x8080, 129), np.uint16)[:, :, ::-1]
+    result = compressed_to_rgb(compressed(encode(np.ascontiguousarray(pixels[:, :, ::stored]), ".png"), form))
+    np.testing.assert_array_equal(result, np.broadcast_to((254, 128, 1), (4, 5, 3)))
+
+
+def test_a_mosaic_of_a_vehicle(oddfiles):
+    for frame in open_frames(oddfiles / "b16.mcap"):
+        np.testing.assert_array_equal(frame.image, np.broadcast_to((220, 40, 30), frame.image.shape))
 
 
 def test_exif_orientation_is_ignored():

@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,14 +27,6 @@ from vps_ros.recording.frames import BagReader
 
 IMAGE, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA = (TOPIC, IMAGE, "cdr")
-
-
-@pytest.fixture(scope="module")
-def oddfiles():
-    folder = Path(os.environ.get("VPS_ROS_ODDFILES", ROOT.parent / "shared" / "oddfiles"))
-    if not folder.is_dir():
-        pytest.skip(f"no unusual recordings at {folder}; set VPS_ROS_ODDFILES to their folder")
-    return folder
 
 
 def image(k, make=raw):

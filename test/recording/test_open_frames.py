@@ -151,8 +151,8 @@ def test_what_is_no_source(tmp_path, monkeypatch):
     refused("empty.mcap", source=tmp_path / "empty.mcap")
     refused("holds no images", source=[])
     refused("a float", source=1.5)
-    refused("only bags have topics", "/a", source=[scene(0)], topic="/a")
-    refused("only bags have topics", "empty", source=tmp_path / "empty", topic="/a")
+    refused("only bags and videos have topics", "/a", source=[scene(0)], topic="/a")
+    refused("only bags and videos have topics", "empty", source=tmp_path / "empty", topic="/a")
     for hz in (0, -1, float("nan"), float("inf")):
         refused("hz", source=[scene(0)], hz=hz)
 

@@ -40,11 +40,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", choices=tuple(STORAGES), default="mcap", help="default: mcap")
     parser.add_argument("--topic", default="/camera/image_raw", help="default: /camera/image_raw")
     parser.add_argument("--frame-id", default="camera", help="coordinate frame in the header (default: camera)")
+    parser.add_argument("--stream", metavar="N", help="number of the video stream; required if there are several")
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
 def run(args: argparse.Namespace) -> int:
-    images = open_images(args.images, args.hz)
+    images = open_images(args.images, args.hz, args.stream)
     topic = f"{args.topic.rstrip('/')}/compressed" if args.compressed else args.topic
     sizes: Counter[tuple[int, ...]] = Counter()
     # Lossless compression hardly shrinks camera images, and costs time at every replay.

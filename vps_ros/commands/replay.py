@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", help="a bag (.mcap or .db3 file, rosbag2 folder), a video, or a folder of images in natural order"
     )
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
-    parser.add_argument("--topic", help="image topic of a bag; required if it has several")
+    parser.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")
     parser.add_argument(
         "--hz",
         type=float,

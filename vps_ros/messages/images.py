@@ -21,8 +21,8 @@ from vps_ros.messages.typestore import byte_view, make_message, nanoseconds
 
 Rgb: TypeAlias = NDArray[np.uint8]
 
-_CHANNELS = {
-    # encoding: (channels, cv2 code to RGB, or None for RGB)
+_BYTES = {
+    # encoding of one byte per value: (channels, cv2 code to RGB, or None for RGB)
     "rgb8": (3, None),
     "bgr8": (3, cv2.COLOR_BGR2RGB),
     "rgba8": (4, cv2.COLOR_RGBA2RGB),
@@ -41,9 +41,12 @@ _CHANNELS = {
     "yuyv": (2, cv2.COLOR_YUV2RGB_YUYV),
     "yuv422_yuy2": (2, cv2.COLOR_YUV2RGB_YUYV),
 }
-_WIDE = {name[:-1] + "16": how for name, how in _CHANNELS.items() if name.endswith("8")}
+_PIXELS = {name: (channels, code, "u1") for name, (channels, code) in _BYTES.items()} | {
+    name[:-1] + "16": (channels, code, "u2") for name, (channels, code) in _BYTES.items() if name.endswith("8")
+}
+"""encoding: (channels, cv2 code, NumPy type of a value without byte order)."""
 _PLANAR = {"nv12": cv2.COLOR_YUV2RGB_NV12, "nv21": cv2.COLOR_YUV2RGB_NV21, "nv24": None}
-ENCODINGS = (*_CHANNELS, *_WIDE, *_PLANAR)
+ENCODINGS = (*_PIXELS, *_PLANAR)
 """Values of Image.encoding that `image_to_rgb` reads."""
 
 _SHOWN = 40
@@ -70,16 +73,13 @@ def image_to_rgb(message: Any) -> Rgb:
     data = _bytes(message.data)
     if encoding in _PLANAR:
         return _planar(data, height, width, int(message.step), encoding)
-    if encoding in _CHANNELS:
-        (channels, code), depth = _CHANNELS[encoding], 1
-    elif encoding in _WIDE:
-        (channels, code), depth = _WIDE[encoding], 2
-    else:
+    if encoding not in _PIXELS:
         raise _unknown(encoding)
-    pixels = _rows(data, height, width * channels * depth, int(message.step), f"{width}x{height} {encoding}")
-    if depth == 2:
-        pixels = pixels.view(">u2" if message.is_bigendian else "<u2").astype(np.uint16, copy=False)
-    pixels = pixels.reshape(height, width, channels)
+    channels, code, kind = _PIXELS[encoding]
+    dtype = np.dtype((">" if message.is_bigendian else "<") + kind)
+    used = width * channels * dtype.itemsize
+    pixels = _rows(data, height, used, int(message.step), f"{width}x{height} {encoding}").view(dtype)
+    pixels = pixels.astype(kind, copy=False).reshape(height, width, channels)
     return _to_rgb(pixels, encoding, code)
 
 
@@ -97,19 +97,23 @@ def compressed_to_rgb(message: Any) -> Rgb:
         raise DroppedFrame("compressed image without data")
     if is_cut_jpeg(data):
         raise DroppedFrame("JPEG ends before its last line")
-    mosaic = original in _CHANNELS and original.startswith("bayer") and "compressed bgr" not in how
+    mosaic = original in _PIXELS and original.startswith("bayer") and "compressed bgr" not in how
     flags = cv2.IMREAD_GRAYSCALE if mosaic else cv2.IMREAD_COLOR
     try:
-        image = cv2.imdecode(data, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        image = cv2.imdecode(data, flags | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise DroppedFrame(f"compressed image cannot be decoded ({error.err})") from None
     if image is None:
         named = message.format[:_SHOWN]
         raise DroppedFrame(f"compressed image ({data.size} bytes, format {named!r}) cannot be decoded")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise DroppedFrame(f"compressed image has pixels of {image.dtype}; only 8 and 16 bits are read")
     if mosaic:
-        return _to_rgb(image[:, :, None], original, _CHANNELS[original][1])
+        return _to_rgb(image[:, :, None], original, _PIXELS[original][1])
+    if image.dtype == np.uint16:
+        image = _narrow(image)
     # image_transport may give the encoder RGB as if it were BGR; the decoded "BGR" is then RGB.
-    if how and "compressed" in how and "compressed bgr" not in how and original in ("rgb8", "rgba8"):
+    if how and "compressed" in how and "compressed bgr" not in how and original in ("rgb8", "rgba8", "rgb16", "rgba16"):
         return image
     return cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
 
@@ -164,10 +168,14 @@ def _bytes(data: Any) -> NDArray[np.uint8]:
 def _rows(data: NDArray[np.uint8], height: int, used: int, step: int, what: str) -> NDArray[np.uint8]:
     """uint8 [height, used], contiguous: the rows without their padding to `step` bytes."""
     if step < used or data.size != height * step:
-        raise DroppedFrame(
-            f"image of {what} needs rows of at least {used} bytes; it has step {step} and {data.size} bytes of data"
-        )
+        raise _wrong_size(data, used, step, what)
     return np.ascontiguousarray(data.reshape(height, step)[:, :used])
+
+
+def _wrong_size(data: NDArray[np.uint8], used: int, step: int, what: str) -> DroppedFrame:
+    return DroppedFrame(
+        f"image of {what} needs rows of at least {used} bytes; it has step {step} and {data.size} bytes of data"
+    )
 
 
 def _to_rgb(pixels: NDArray[Any], encoding: str, code: int | None) -> Rgb:
@@ -188,17 +196,26 @@ def _narrow(image: NDArray[np.uint16]) -> Rgb:
 
 
 def _planar(data: NDArray[np.uint8], height: int, width: int, step: int, encoding: str) -> Rgb:
-    """A full plane of Y, then rows of interleaved U and V: half as many (nv12, nv21) or twice as long (nv24)."""
+    """A plane of Y, then one of interleaved U and V: half as many rows (nv12, nv21), or rows twice as long (nv24).
+
+    `step` is that of Y. Many drivers give the bytes of all planes divided by the height instead; then rows have no
+    padding, and the size of the data tells which one it is.
+    """
     code = _PLANAR[encoding]
     half = code is not None
     if half and (height % 2 or width % 2):
         raise DroppedFrame(f"{encoding} image of {width}x{height} pixels; both must be even")
     lines = height * 3 // 2 if half else height * 3
-    planes = _rows(data, lines, width, step, f"{width}x{height} {encoding} ({lines} rows)")
+    if data.size == height * step == lines * width:
+        step = width
+    what = f"{width}x{height} {encoding} ({lines} rows)"
     if code is not None:
-        return cv2.cvtColor(planes, code)
-    chroma = planes[height:].reshape(height, width, 2)
-    return cv2.transform(np.dstack((planes[:height], chroma)), _BT601)
+        return cv2.cvtColor(_rows(data, lines, width, step, what), code)
+    if data.size != lines * step:
+        raise _wrong_size(data, width, step, what)
+    luma = _rows(data[: height * step], height, width, step, what)
+    chroma = _rows(data[height * step :], height, 2 * width, 2 * step, what).reshape(height, width, 2)
+    return cv2.transform(np.dstack((luma, chroma)), _BT601)
 
 
 def is_cut_jpeg(data: NDArray[np.uint8]) -> bool:

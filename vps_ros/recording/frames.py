@@ -21,7 +21,7 @@ from vps_ros.frame import Frame
 from vps_ros.messages.images import DECODERS, frame_of
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
-from vps_ros.recording.image_files import DEFAULT_HZ, check_hz, open_images, read_image, stamp_of, to_rgb
+from vps_ros.recording.image_files import DEFAULT_HZ, FORMATS, check_hz, open_images, read_image, stamp_of, to_rgb
 from vps_ros.recording.locate import is_bag
 from vps_ros.recording.storage import Loss
 
@@ -52,7 +52,7 @@ def open_frames(
     arrays from OpenCV are BGR: make Frames of them with Frame.from_bgr. A new image size starts a new sequence.
 
     Args:
-        topic: image topic of a bag; required if the bag has several.
+        topic: image topic of a bag, or number of a video stream ("1"); required if there are several.
         hz: frames per second; default 10, or the times of the video.
 
     Raises:
@@ -65,8 +65,9 @@ def open_frames(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; give a video, a folder of images or a bag")
         if not is_bag(path):
-            _refuse_topic(topic, path)
-            return ImageSource(path, hz)
+            if path.is_dir() or path.suffix.lower() in FORMATS:
+                _refuse_topic(topic, path)
+            return ImageSource(path, hz, topic)
         if hz is not None:
             raise InputError(f"hz {hz:g}: {path} is a bag, which has stamps of its own; leave hz out")
         return BagReader(path, topic)
@@ -132,10 +133,11 @@ class ImageSource(FrameSource):
 
     Args:
         hz: frames per second; None: the times of the video, DEFAULT_HZ for images.
+        stream: number of the stream of a video that has several.
     """
 
-    def __init__(self, path: Path, hz: float | None = None) -> None:
-        self._images = open_images(path, hz)
+    def __init__(self, path: Path, hz: float | None = None, stream: str | None = None) -> None:
+        self._images = open_images(path, hz, stream)
         self.name = str(path)
         self.count = self._images.count
 
@@ -334,7 +336,9 @@ def _first_loss(bag: Bag) -> str:
 
 def _refuse_topic(topic: str | None, source: Any) -> None:
     if topic is not None:
-        raise InputError(f"topic {topic}: only bags have topics; {_describe(source)} is not a bag, leave topic out")
+        raise InputError(
+            f"topic {topic}: only bags and videos have topics; {_describe(source)} is neither, leave topic out"
+        )
 
 
 def _describe(source: Any) -> str:

@@ -24,6 +24,8 @@ FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".
 DEFAULT_HZ = 10.0
 _COMPRESSED_FORMATS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 """First bytes of a file -> the format of a CompressedImage that holds it unchanged. Suffixes are often wrong."""
+_ATTACHED_PICTURE = 0x400
+"""AV_DISPOSITION_ATTACHED_PIC of FFmpeg: a stream that is one picture, such as the cover of a recording."""
 _TIFF_BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
 
 
@@ -64,69 +66,151 @@ class ImageFolder:
 
 
 class Video:
-    """Frames of a video file at its own times, or at `hz` per second.
+    """Upright frames of a video file at its own times, or at `hz` per second.
 
-    Raises InputError if it cannot be opened or holds no video. After iteration, `losses` says how many frames at its
-    end could not be decoded, and why.
+    Args:
+        stream: number of the video stream in the file; required if there are several. Cover pictures do not count.
+
+    Attributes:
+        count: number of frames; None if unknown, as in a video of which an edit list shows a part.
+        losses: complete after iteration.
+
+    Raises InputError if it cannot be opened, holds no video, or several and `stream` is not one of them.
     """
 
-    def __init__(self, path: Path, hz: float | None = None) -> None:
+    def __init__(self, path: Path, hz: float | None = None, stream: str | None = None) -> None:
         self.path, self.hz = path, hz
         self.losses: tuple[Loss, ...] = ()
         with self._open() as container:
-            self.count = container.streams.video[0].frames or None
+            chosen = _choose_stream(container, path, stream)
+            self._index = chosen.index
+            self.count = None if _is_edited(chosen) else chosen.frames or None
 
     def __iter__(self) -> Iterator[StampedImage]:
         self.losses = ()
         with self._open() as container:
-            stream = container.streams.video[0]
-            rate = float(stream.average_rate or 0) or DEFAULT_HZ
-            first, index = None, -1
-            try:
-                for index, frame in enumerate(container.decode(stream)):
-                    if self.hz is not None or frame.pts is None:
-                        stamp = stamp_of(index, self.hz or rate)
-                    else:
-                        first = frame.pts if first is None else first
-                        elapsed = (frame.pts - first) * Fraction(frame.time_base) * 1_000_000_000
-                        stamp = FIRST_STAMP + round(elapsed)
-                    yield StampedImage(frame.to_ndarray(format="rgb24"), stamp)
-            except av.FFmpegError as error:
-                if index < 0:
-                    raise InputError(f"{self.path}: no frame can be decoded ({error.strerror})") from None
-                self._set_loss(f"only the first {index + 1} frames can be decoded ({error.strerror})", index + 1)
-            if index < 0:
-                raise InputError(f"{self.path}: holds no frames")
-            if self.count and index + 1 < self.count and not self.losses:
-                self._set_loss(f"only {index + 1} of its {self.count} frames are there", index + 1)
+            stream = container.streams[self._index]
+            period = 1 / Fraction(self.hz or stream.average_rate or DEFAULT_HZ)
+            elapsed, previous, read = Fraction(0), None, 0
+            for read, frame in enumerate(self._decode(container, stream), 1):
+                if self.hz is None and frame.pts is not None:
+                    time = frame.pts * Fraction(frame.time_base)
+                    # Where two videos were joined, the times start again.
+                    if previous is not None and time > previous:
+                        period = time - previous
+                    previous = time
+                elapsed += period if read > 1 else 0
+                image = _upright(frame.to_ndarray(format="rgb24"), frame)
+                yield StampedImage(image, FIRST_STAMP + round(elapsed * 1_000_000_000))
 
-    def _set_loss(self, what: str, read: int) -> None:
-        self.losses = (Loss(what, str(self.path), max((self.count or 0) - read, 0)),)
+    def _decode(self, container: Any, stream: Any) -> Iterator[Any]:
+        """The frames that can be decoded, in the order of display; then sets `losses`.
+
+        Raises InputError at the end if there is none.
+        """
+        read, damaged, end, reason = 0, 0, 0, ""
+        try:
+            for packet in container.demux(stream):
+                if packet.pts is not None:
+                    end = max(end, packet.pts + (packet.duration or 0))
+                try:
+                    frames = packet.decode()
+                except av.FFmpegError as error:
+                    damaged, reason = damaged + 1, f" ({error.strerror})"
+                    continue
+                read += len(frames)
+                yield from frames
+        except av.FFmpegError as error:
+            reason = f" ({error.strerror})"
+            self._set_loss(f"only the first {read} frames can be read{reason}", read)
+        if not read:
+            raise InputError(f"{self.path}: no frame can be decoded{reason}")
+        if self.losses:
+            return
+        if self.count and read < self.count:
+            self._set_loss(f"only {read} of its {self.count} frames can be decoded{reason}", read)
+        elif damaged:
+            what = "1 damaged packet is" if damaged == 1 else f"{damaged} damaged packets are"
+            self._set_loss(f"{what} left out{reason}", read, damaged)
+        elif _is_edited(stream):
+            missing = (stream.start_time or 0) + stream.duration - end
+            if missing * stream.time_base * stream.average_rate > 1:
+                self._set_loss(f"its last {float(missing * stream.time_base):.2f} s are missing", read)
+
+    def _set_loss(self, what: str, read: int, least: int = 0) -> None:
+        self.losses = (Loss(what, str(self.path), max((self.count or 0) - read, least)),)
 
     def _open(self) -> Any:
         try:
-            container = av.open(str(self.path))
+            return av.open(str(self.path))
         except av.FFmpegError as error:
             formats = ", ".join(FORMATS)
             raise InputError(
                 f"{self.path}: neither an image ({formats}) nor a video that FFmpeg reads ({error.strerror})"
             ) from None
-        if not container.streams.video:
-            container.close()
-            raise InputError(f"{self.path}: holds no video stream")
-        return container
 
 
-def open_images(path: str | Path, hz: float | None = None) -> ImageFolder | Video:
-    """The images of a folder or the frames of a video; raises InputError if there is neither."""
+def _choose_stream(container: Any, path: Path, number: str | None) -> Any:
+    """The video stream of a file with this number; without number, the only one."""
+    streams = [s for s in container.streams.video if not _is_cover(s)]
+    if not streams:
+        only = " but a cover picture" if container.streams.video else ""
+        raise InputError(f"{path}: holds no video stream{only}")
+    chosen = streams if number is None else [s for s in streams if str(s.index) == number]
+    if len(chosen) == 1:
+        return chosen[0]
+    there = ", ".join(f"{s.index} ({s.codec_context.name} {s.width}x{s.height})" for s in streams)
+    if number is not None:
+        raise InputError(f"{path}: no video stream {number}; there are {there}")
+    raise InputError(
+        f"{path}: several video streams; choose a number with --topic (pack: --stream, in Python topic=): {there}"
+    )
+
+
+def _is_cover(stream: Any) -> bool:
+    # PyAV before 13 does not give the disposition; a cover picture is then a stream without frame rate.
+    disposition = getattr(stream, "disposition", None)
+    return not stream.average_rate if disposition is None else bool(disposition & _ATTACHED_PICTURE)
+
+
+def _is_edited(stream: Any) -> bool:
+    """Whether an edit list of an MP4 shows a part of the frames, or some repeatedly: `duration` is after editing."""
+    if "mov" not in stream.container.format.name or not (stream.frames and stream.duration and stream.average_rate):
+        return False
+    return abs(stream.duration * stream.time_base * stream.average_rate - stream.frames) > 0.5
+
+
+def _upright(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
+    """The image turned and mirrored as the display matrix of its frame says, to the nearest multiple of 90 degrees.
+
+    `frame.rotation` of PyAV is not used: it has no mirroring, and PyAV 12 does not have it.
+    """
+    data = next((bytes(s) for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
+    if data is None:
+        return image
+    # Rows (a, b, u), (c, d, v), (x, y, w): a pixel (p, q) is shown at (a p + c q + x, b p + d q + y).
+    a, b, _, c, d = (int(value) for value in np.frombuffer(data, np.int32)[:5])
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.transpose(1, 0, 2), c, b
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+
+
+def open_images(path: str | Path, hz: float | None = None, stream: str | None = None) -> ImageFolder | Video:
+    """The images of a folder or the frames of a video; raises InputError if there is neither.
+
+    Args:
+        stream: number of the stream of a video that has several.
+    """
     path = Path(path)
     if hz is not None:
         check_hz(hz)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a folder of images or a video file")
     if path.is_dir() or path.suffix.lower() in FORMATS:
+        if stream is not None:
+            raise InputError(f"stream {stream}: only videos have streams; {path} is not a video, leave it out")
         return ImageFolder(path, hz)
-    return Video(path, hz)
+    return Video(path, hz, stream)
 
 
 def check_hz(hz: float) -> None:

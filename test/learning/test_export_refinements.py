@@ -117,7 +117,7 @@ def test_once_is_enough_and_what_was_there_before_stays(tmp_path, capsys):
         (["--camera", "640x192"], "--camera is the size of a segment_map"),
         (["--postprocess", "graph", "--camera", "640"], "--camera '640': write it as WIDTHxHEIGHT"),
         (["--postprocess", "graph", "--camera", "0x9"], "--camera '0x9': write it as WIDTHxHEIGHT"),
-        (["--size", "704x224"], "--from onnx: --size goes with --from vps and hf and kmax and panopticfcn only"),
+        (["--size", "704x224"], "--from onnx: --size goes with --from vps and"),
     ],
 )
 def test_what_does_not_go_together(tmp_path, capsys, arguments, message):

@@ -110,7 +110,7 @@ class TestClasses:
             (["a", "b"], {"metadata": {"thing_ids": []}}, None, "none of its classes is a thing"),
             (["a", "b"], {"label_ids_to_fuse": [2]}, None, "label_ids_to_fuse of its processor names classes other"),
             (["a", "b"], {"label_ids_to_fuse": ["x"]}, None, "label_ids_to_fuse of its processor names classes other"),
-            (["a", "b"], None, "coco", "no such data set; there are kitti-step, cityscapes"),
+            (["a", "b"], None, "coco", "no such data set; choose one of kitti-step, cityscapes"),
             (["a", "b"], None, "cityscapes", "has 19 classes, and"),
             (["a", "b"], None, "none.json", "not readable as JSON"),
             ([], None, None, "does not number the classes from 0 on"),

@@ -258,7 +258,7 @@ class TestCheckpoints:
 
     def test_checkpoints_of_something_else(self, tmp_path):
         other = {"model": {"backbone.bottom_up.res2.0.conv1.weight": torch.zeros(1)}}
-        assert "no backbone that is known" in self.refusal(self.save(tmp_path, other))
+        assert "its backbone is unknown" in self.refusal(self.save(tmp_path, other))
         backbone = {"backbone.stem.conv1.weight": torch.zeros(64, 3, 7, 7)}
         assert "lacks sem_seg_head.predictor._cluster_centers" in self.refusal(self.save(tmp_path, backbone))
 

@@ -65,7 +65,7 @@ def test_the_start_says_the_network_its_input_and_its_classes(kitti, start, tmp_
     recipe = Recipe.from_mapping(example(kitti, start), "test")
     run = Run(recipe, tmp_path, False)
     run.load_initial_weights([])
-    assert run.spec.mean == (127.5,) * 3 and run.spec.std == (63.75,) * 3
+    assert run.input_spec.mean == (127.5,) * 3 and run.input_spec.std == (63.75,) * 3
     assert run.kind.max_segments == 12 and run.recipe.model.config["hidden_dim"] == 32
     theirs = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(start).state_dict()
     mine = run.model.segmenter.state_dict()
@@ -150,7 +150,7 @@ def test_a_run_is_resumed_exported_and_started_from(kitti, start, tmp_path, caps
     second.load_initial_weights(clips)
     for name, value in second.model.state_dict().items():
         assert torch.equal(value, whole["ema"][name]), name
-    with pytest.raises(InputError, match="start from the run's checkpoint"):
+    with pytest.raises(InputError, match="use the run's checkpoint"):
         complete(Recipe.from_mapping(example(kitti, model), "test"))
 
 

@@ -134,4 +134,4 @@ def test_the_shipped_model_is_taught_further_on_kitti_step(tmp_path, monkeypatch
     assert checkpoint.load(run)["step"] == 2
     assert isinstance(checkpoint.restore(run)[1].data, FolderData)
     assert main(["export", str(run), "-o", str(tmp_path / "m.onnx"), "--tune"]) == 2
-    assert "names no validation_split; leave --tune out" in capsys.readouterr().err
+    assert "the recipe has no validation_split; leave --tune out" in capsys.readouterr().err

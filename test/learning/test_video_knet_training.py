@@ -101,7 +101,7 @@ def test_from_a_recipe_to_tracked_frames(tmp_path, capsys):
     model, trained, _ = checkpoint.restore(run)
     kind, frames = kind_for(trained), source_of(trained.data).validation(SILENT)
     predictions = list(predict(kind, model, frames, segmenter.card.input))
-    found, _ = tune(predictions, activation=kind.activation, default_thresholds=kind.thresholds)
+    found, _ = tune(predictions, activation=kind.activation, limits=kind.thresholds)
     inside = load_segmenter(Config(model=str(tuned), threads=1))
     assert inside.card.thresholds == found
     assert inside.recurrent and inside.card.camera == (80, 200)

@@ -43,9 +43,9 @@ def test_the_truth_of_a_bicycle_is_filled_where_the_picture_shows_what_is_behind
 def test_fillings_stay_with_their_mesh_when_it_is_joined_and_moved():
     flat = quads([[(0, 0, 0), (1, 0, 0), (1, 0, 1), (0, 0, 1)]])
     both = join([flat, flat.moved((5, 0, 0)).as_label_fill()]).moved((0, 0, 2)).of_class(3)
-    assert (len(both.faces), len(both.fill), len(both.outline)) == (2, 2, 4)
+    assert (len(both.faces), len(both.fill), len(both.label_faces)) == (2, 2, 4)
     assert covers(both.points, both.faces, 0.5, 2.6) and not covers(both.points, both.faces, 5.5, 2.6)
-    assert covers(both.points, both.outline, 5.5, 2.6)
+    assert covers(both.points, both.label_faces, 5.5, 2.6)
 
 
 @pytest.mark.parametrize("motor", [False, True])

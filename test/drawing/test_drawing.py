@@ -320,7 +320,7 @@ def test_bad_names_and_rates_are_refused(tmp_path, name, fps):
 
 
 def test_a_picture_that_no_encoder_takes_is_named(tmp_path):
-    with pytest.raises(InputError, match=r"v\.mp4: pictures of 40000x2 cannot be encoded"):
+    with pytest.raises(InputError, match=r"v\.mp4: images of 40000x2 cannot be encoded"):
         film(tmp_path / "v.mp4", [np.zeros((2, 40_000, 3), np.uint8)])
     assert not list(tmp_path.iterdir())
 

@@ -103,7 +103,10 @@ def test_a_published_checkpoint_learns_on_is_resumed_and_exported(start, streets
     [
         ({"model": {"kind": "kmax", "backbone": "resnet51"}, "start": ""}, "'resnet51'; there are resnet50, convnext"),
         ({"model": {"kind": "kmax", "backbone": "convnext-tiny"}}, "has the backbone resnet-1-1-1-1, the recipe's"),
-        ({"model": {"kind": "kmax", "architecture": {"semantic": "all"}}}, "model.architecture.semantic: 'all' is not one of none, head, decoder"),
+        (
+            {"model": {"kind": "kmax", "architecture": {"semantic": "all"}}},
+            "model.architecture.semantic: 'all' is not one of none, head, decoder",
+        ),
         ({"model": {"kind": "kmax", "queries": 3}}, "model: unknown entry 'queries'"),
         ({"start": "nowhere.pth"}, "nowhere.pth: no such file; the recipe's `start`"),
         ({"start": "m.onnx"}, "start from the checkpoint of the run"),

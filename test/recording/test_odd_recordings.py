@@ -342,7 +342,10 @@ def test_termination_removes_temporary_files(tmp_path, number):
     for k in range(1, 20_000):
         os.link(images / "0.png", images / f"{k}.png")
     command = [sys.executable, "-m", "vps_ros.commands.main", "pack", str(images), "-o", str(out / "a.mcap")]
+    # Under nohup, a process inherits that SIGHUP is ignored.
+    default = signal.signal(number, signal.SIG_DFL)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    signal.signal(number, default)
     deadline = time.monotonic() + 100
     while not list(out.iterdir()) and time.monotonic() < deadline:
         time.sleep(0.05)

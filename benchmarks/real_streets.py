@@ -148,15 +148,18 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables for people, in percent."""
     keys = ("mIoU", "PQ", "PQ things", "PQ stuff")
     rows, of_classes = [], []
+    camvid = [one for parts in figures["models"].values() for one in parts.get("CamVid Seq05VD", {}).values()]
+    # A class that is neither in the labels nor in the result has no IoU.
+    names = list(dict.fromkeys(name for one in camvid for name in one["classes"]))
     for model, parts in figures["models"].items():
         for part, inputs in parts.items():
             for name, one in inputs.items():
                 cells = [100 * one[key] if key in one else None for key in keys]
                 rows.append([model, part, one["frames"], f"{name} ({one['input']})", *cells])
                 if part.startswith("CamVid"):
-                    of_classes.append([model, name, *(100 * v for v in one["classes"].values())])
-    found = [("percent", ["model", "images", "frames", "input", *keys], rows)]
+                    found = (one["classes"].get(key) for key in names)
+                    of_classes.append([model, name, *(None if v is None else 100 * v for v in found)])
+    shown = [("percent", ["model", "images", "frames", "input", *keys], rows)]
     if of_classes:
-        names = next(iter(next(iter(figures["models"].values()))["CamVid Seq05VD"].values()))["classes"]
-        found.append(("IoU of CamVid's classes, percent", ["model", "input", *names], of_classes))
-    return found
+        shown.append(("IoU of CamVid's classes, percent", ["model", "input", *names], of_classes))
+    return shown

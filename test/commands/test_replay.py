@@ -141,7 +141,7 @@ def test_a_film_cut_off_is_replayed_as_far_as_it_goes(replay, tmp_path):
 
 def test_flags_that_are_not_for_the_source(replay, tmp_path):
     clip = film(tmp_path / "clip.mp4", 2)
-    refused(replay(clip, "--topic", "/a"), "/a", "only bags")
+    refused(replay(clip, "--topic", "/a"), "no video stream /a", "there are 0 (")
     refused(replay(clip, "--hz", "0"), "hz 0")
     refused(replay(write(tmp_path / "bag", drive(2)), "--hz", "5"), "hz 5", "stamps of its own")
     refused(replay("0"), "camera", "open_frames(0)")

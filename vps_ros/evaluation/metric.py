@@ -74,9 +74,9 @@ class Metric(ABC):
         """Counts the next frame; by default `update` with its overlap table."""
         self.update(frame.table)
 
+    @abstractmethod
     def update(self, table: Any) -> None:
-        """Counts the next frame by its overlap table; needed unless `add` is overridden."""
-        raise NotImplementedError
+        """Counts the next frame by its overlap table, or by what the metric's own `add` passes."""
 
     @abstractmethod
     def extend(self, later: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,6 @@ STRIDE = 4
 EDGE = 8.0
 """Mask logit of a cell inside of a region of a class map."""
 CONFIDENCE = 12.0
-_EMPTY = -20.0
 _PARTS = ("things", "stuff")
 Table = dict[str, dict[str, str | None]]
 """Part -> class name of its model -> class name of the merged model, None for void."""
@@ -170,8 +170,8 @@ def merge(things: Part, stuff: Part, table: Table, path: str | Path, size: tuple
         _feed(before, image, part.card.input, fitted, f"{kind}/image")
         models.append(compose.add_prefix(model, f"{kind}/"))
         outputs = {o.name: Value(after, f"{kind}/{o.name}", o.type.tensor_type.elem_type) for o in model.graph.output}
-        cells = _thing_cells if kind == "things" else _stuff_cells
-        pieces.append(cells(after, part, outputs, fitted, grid, table[kind], taxonomy))
+        rows = _Rows(after, part, outputs, fitted, grid, table[kind], taxonomy)
+        pieces.append(rows.of_things() if kind == "things" else rows.of_stuff())
     (thing_classes, thing_masks), (stuff_classes, stuff_masks) = pieces
     made = {
         "class_logits": thing_classes.followed_by(stuff_classes, axis=1),
@@ -268,72 +268,77 @@ def _feed(nodes: Nodes, image: Value, spec: InputSpec, fitted: Fitted, name: str
     nodes.nodes.append(onnx.helper.make_node("Identity", [x.cast(UINT8).name], [name], f"{name}_in"))
 
 
-def _to_grid(nodes: Nodes, maps: Value, shape: tuple[int, ...], fitted: Fitted, grid: tuple[int, int]) -> Value:
-    """Mask logits [1, N, h, w] of a part on the cells of the merged masks."""
-    count, (h, w) = shape[1], shape[2:]
-    inside = (h * fitted.resized[0] // fitted.input[0], w * fitted.resized[1] // fitted.input[1])
-    if inside != (h, w):
-        maps = maps.part([0, 0], list(inside), [2, 3])
-    sizes = np.array([1, count, *grid], np.int64)
-    return nodes.op("Resize", maps, None, None, sizes, type=FLOAT, mode="linear")
+@dataclass(frozen=True)
+class _Rows:
+    """Makes the rows of the merged class and mask logits that come from one part.
 
+    Attributes:
+        nodes: where nodes are added.
+        outputs: of the part, by name.
+        grid: height and width of the merged masks.
+        names: class name of the part -> class name of the merged model, None for void.
+        taxonomy: of the merged model.
+    """
 
-def _thing_cells(
-    nodes: Nodes,
-    part: Part,
-    outputs: Mapping[str, Value],
-    fitted: Fitted,
-    grid: tuple[int, int],
-    names: Mapping[str, str | None],
-    taxonomy: Taxonomy,
-) -> tuple[Value, Value]:
-    """Class logits [1, N, C + 1] of the merged classes, and mask logits [1, N, h, w]."""
-    place = {c.name: i for i, c in enumerate(taxonomy.classes)}
-    own = part.card.taxonomy.classes
-    matrix = np.zeros((len(own) + 1, len(taxonomy) + 1), np.float32)
-    matrix[-1, -1] = 1
-    for row, info in enumerate(own):
-        target = names[info.name]
-        matrix[row, -1 if target is None else place[target]] = 1
-    p = outputs["class_logits"].cast(FLOAT).apply("Softmax", axis=-1)
-    classes = nodes.op("MatMul", p, matrix, type=FLOAT)
-    classes = nodes.op("Max", classes, np.float32(1e-9), type=FLOAT).apply("Log")
-    masks = outputs["mask_logits"].cast(FLOAT)
-    return classes, _to_grid(nodes, masks, part.shapes["mask_logits"], fitted, grid)
+    nodes: Nodes
+    part: Part
+    outputs: Mapping[str, Value]
+    fitted: Fitted
+    grid: tuple[int, int]
+    names: Mapping[str, str | None]
+    taxonomy: Taxonomy
 
+    def of_things(self) -> tuple[Value, Value]:
+        """Class logits [1, N, C + 1] of the merged classes, and mask logits [1, N, h, w]."""
+        column = {c.name: i for i, c in enumerate(self.taxonomy.classes)}
+        own = self.part.card.taxonomy.classes
+        matrix = np.zeros((len(own) + 1, len(self.taxonomy) + 1), np.float32)
+        matrix[-1, -1] = 1
+        for row, info in enumerate(own):
+            target = self.names[info.name]
+            matrix[row, -1 if target is None else column[target]] = 1
+        p = self.outputs["class_logits"].cast(FLOAT).apply("Softmax", axis=-1)
+        classes = self.nodes.op("MatMul", p, matrix, type=FLOAT)
+        classes = self.nodes.op("Max", classes, np.float32(1e-9), type=FLOAT).apply("Log")
+        masks = self.outputs["mask_logits"].cast(FLOAT)
+        return classes, self._to_grid(masks, self.part.shapes["mask_logits"])
 
-def _stuff_cells(
-    nodes: Nodes,
-    part: Part,
-    outputs: Mapping[str, Value],
-    fitted: Fitted,
-    grid: tuple[int, int],
-    names: Mapping[str, str | None],
-    taxonomy: Taxonomy,
-) -> tuple[Value, Value]:
-    """The same of stuff: one row for each class, whose logit is positive where the class is the most probable one."""
-    own = part.card.taxonomy.classes
-    targets = sorted({t for t in names.values() if t is not None}, key=[c.name for c in taxonomy.classes].index)
-    members = [[i for i, c in enumerate(own) if names.get(c.name) == target and not c.isthing] for target in targets]
-    place = {c.name: i for i, c in enumerate(taxonomy.classes)}
-    logits = np.zeros((1, len(targets), len(taxonomy) + 1), np.float32)
-    for row, target in enumerate(targets):
-        logits[0, row, place[target]] = CONFIDENCE
-    if "segment_map" in outputs:
-        h, w = part.shapes["segment_map"][1:]
-        table = np.full(256, len(targets), np.int32)
-        for row, columns in enumerate(members):
-            table[columns] = row
-        owner = nodes.value(table).take(outputs["segment_map"].cast(INT64)).reshape(1, 1, h, w)
-        inside = owner.equals(nodes.value(np.arange(len(targets), dtype=np.int32).reshape(1, -1, 1, 1)))
-        maps = inside.choose(np.float32(EDGE), np.float32(-EDGE))
-    else:
-        h, w = part.shapes["mask_logits"][2:]
-        scores = outputs["mask_logits"].cast(FLOAT)
-        rows = []
-        for columns in members:
-            others = [i for i in range(len(own)) if i not in columns]
-            best = scores.take(np.array(columns), axis=1).max(1, keep=True)
-            rows.append(best - scores.take(np.array(others), axis=1).max(1, keep=True) if others else best)
-        maps = rows[0].followed_by(*rows[1:], axis=1) if len(rows) > 1 else rows[0]
-    return nodes.value(logits), _to_grid(nodes, maps, (1, len(targets), h, w), fitted, grid)
+    def of_stuff(self) -> tuple[Value, Value]:
+        """The same of stuff: one row for each class, whose logit is positive where the class is the most probable."""
+        nodes, outputs, own = self.nodes, self.outputs, self.part.card.taxonomy.classes
+        column = {c.name: i for i, c in enumerate(self.taxonomy.classes)}
+        targets = sorted({t for t in self.names.values() if t is not None}, key=column.__getitem__)
+        members = [
+            [i for i, c in enumerate(own) if self.names.get(c.name) == target and not c.isthing] for target in targets
+        ]
+        logits = np.zeros((1, len(targets), len(self.taxonomy) + 1), np.float32)
+        for row, target in enumerate(targets):
+            logits[0, row, column[target]] = CONFIDENCE
+        if "segment_map" in outputs:
+            h, w = self.part.shapes["segment_map"][1:]
+            table = np.full(256, len(targets), np.int32)
+            for row, columns in enumerate(members):
+                table[columns] = row
+            owner = nodes.value(table).take(outputs["segment_map"].cast(INT64)).reshape(1, 1, h, w)
+            inside = owner.equals(nodes.value(np.arange(len(targets), dtype=np.int32).reshape(1, -1, 1, 1)))
+            maps = inside.choose(np.float32(EDGE), np.float32(-EDGE))
+        else:
+            h, w = self.part.shapes["mask_logits"][2:]
+            scores = outputs["mask_logits"].cast(FLOAT)
+            rows = []
+            for columns in members:
+                others = [i for i in range(len(own)) if i not in columns]
+                best = scores.take(np.array(columns), axis=1).max(1, keep=True)
+                rows.append(best - scores.take(np.array(others), axis=1).max(1, keep=True) if others else best)
+            maps = rows[0].followed_by(*rows[1:], axis=1) if len(rows) > 1 else rows[0]
+        return nodes.value(logits), self._to_grid(maps, (1, len(targets), h, w))
+
+    def _to_grid(self, maps: Value, shape: tuple[int, ...]) -> Value:
+        """Mask logits [1, N, h, w] of the part, on the cells of the merged masks."""
+        count, (h, w) = shape[1], shape[2:]
+        resized, whole = self.fitted
+        inside = (h * resized[0] // whole[0], w * resized[1] // whole[1])
+        if inside != (h, w):
+            maps = maps.part([0, 0], list(inside), [2, 3])
+        sizes = np.array([1, count, *self.grid], np.int64)
+        return self.nodes.op("Resize", maps, None, None, sizes, type=FLOAT, mode="linear")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +31,21 @@ from vps_ros.trackers.colour_histogram import with_appearance
 
 _INTERVALS = 15
 """Number of frame intervals whose median is the usual interval of a stream."""
+
+
+@dataclass(frozen=True)
+class SegmentedFrame:
+    """A frame between the two halves of a step.
+
+    Attributes:
+        sequence: number of its sequence, from 0.
+        milliseconds: by stage, so far.
+    """
+
+    frame: Frame
+    sequence: int
+    segmentation: Segmentation
+    milliseconds: dict[str, float]
 
 
 class OnlinePanoptic:
@@ -67,6 +85,7 @@ class OnlinePanoptic:
         self.config = config
         self.tracker: Tracker = tracker or make_tracker(config)
         self._sequence = SequenceMonitor(self.config)
+        self._tracked_sequence = self._sequence.id
         # BLAS threads spin after each small product, on the cores that the network needs next.
         threadpool_limits(limits=1, user_api="blas")
 
@@ -81,15 +100,32 @@ class OnlinePanoptic:
         Raises DroppedFrame when the image or the output of the network cannot be used; the tracks are kept.
         Raises InputError when the stamp is not an int, or a function used as segmenter returns a wrong value.
         """
+        return self.track(self.segment(frame))
+
+    def segment(self, frame: Frame) -> SegmentedFrame:
+        """The first half of a step: segments without identities. Raises as `step`.
+
+        `track` must get the results in order. One thread may segment the next frame while another tracks this one.
+        """
         timer = StageTimer()
         _check(frame)
         if self._sequence.starts(frame):
-            self._clear()
+            self.segmenter.reset()
         timer.end("other")
         segmentation = self.segmenter(frame.image)
         if segmentation.embeddings is None and self.tracker.needs_embeddings:
             segmentation = with_appearance(frame, segmentation)
         timer.end("segment")
+        return SegmentedFrame(frame, self._sequence.id, segmentation, timer.milliseconds)
+
+    def track(self, segmented: SegmentedFrame) -> PanopticFrame:
+        """The second half of a step: identities. Raises InputError as `step`."""
+        timer = StageTimer(segmented.milliseconds)
+        if segmented.sequence != self._tracked_sequence:
+            self.tracker.reset()
+            self._tracked_sequence = segmented.sequence
+        frame, segmentation = segmented.frame, segmented.segmentation
+        timer.end("other")
         tracks = self.tracker.step(frame, segmentation)
         timer.end("track")
         segments = describe_segments(segmentation, tracks)
@@ -98,7 +134,7 @@ class OnlinePanoptic:
         return PanopticFrame(
             frame.stamp,
             frame.frame_id,
-            self._sequence.id,
+            segmented.sequence,
             ids,
             segments,
             tracks,
@@ -110,7 +146,9 @@ class OnlinePanoptic:
     def reset(self) -> None:
         """Removes all tracks and starts a new sequence. Track ids continue: none is used twice."""
         self._sequence.restart()
-        self._clear()
+        self._tracked_sequence = self._sequence.id
+        self.tracker.reset()
+        self.segmenter.reset()
 
     def configure(self, config: Config) -> None:
         """Uses the live parameters of `config` from the next frame on; the others must not differ."""
@@ -122,10 +160,6 @@ class OnlinePanoptic:
     def interrupt(self) -> None:
         """Makes a step that is running in another thread fail soon; later steps are not affected."""
         self.segmenter.interrupt()
-
-    def _clear(self) -> None:
-        self.tracker.reset()
-        self.segmenter.reset()
 
 
 class SequenceMonitor:
@@ -183,11 +217,12 @@ class StageTimer:
     """Times of the stages of a step.
 
     Attributes:
-        milliseconds: by stage. Merge those of the tracker over them, which divide `track` into `flow` and `track`.
+        milliseconds: by stage, added to those `before`. Merge those of the tracker over them, which divide `track` into
+            `flow` and `track`.
     """
 
-    def __init__(self) -> None:
-        self.milliseconds: dict[str, float] = {}
+    def __init__(self, before: Mapping[str, float] = MappingProxyType({})) -> None:
+        self.milliseconds = dict(before)
         self._start = perf_counter()
 
     def end(self, stage: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,12 +46,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overlay", metavar="F.mp4", help="also write the result as a video")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        metavar="N",
+        help="threads beside those of the network. 1: one frame after the other; 2: the network runs one frame "
+        "ahead of tracking; 3: writing has a thread as well; 0: by the cores (default). The output is the same",
+    )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_parameter_flags(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     config = config_from(args)
+    if args.jobs < 0:
+        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 chooses by the cores of this machine")
     if args.json:
         refuse_folder(args.json, args.force)
     for output in (args.output, args.overlay, args.json):
@@ -62,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
             f"vps_ros.open_frames({args.source}), or give a video, a folder of images or a bag"
         )
     with open_frames(args.source, topic=args.topic, hz=args.hz) as source:
-        summary = replay_source(source, config, args.output, args.overlay, args.force)
+        summary = replay_source(source, config, args.output, args.overlay, args.force, jobs=args.jobs)
     figures = summary.to_json()
     if args.json:
         write_json(args.json, figures)
@@ -77,8 +88,13 @@ def replay_source(
     overlay: str | Path | None,
     force: bool,
     sinks: tuple[Sink, ...] = (),
+    jobs: int = 0,
 ) -> Summary:
-    """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr."""
+    """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr.
+
+    Args:
+        jobs: threads, as in `replay`; 0: by the cores of this machine.
+    """
     # Checked before the model is loaded, which takes time.
     writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
     pipeline = OnlinePanoptic(config)
@@ -91,7 +107,9 @@ def replay_source(
             outputs.enter_context(video)
             draw = Overlay(pipeline.taxonomy, min_height=360)
             all_sinks.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
-        summary = replay(progress(source.frames(), "replay", source.count), pipeline, all_sinks)
+        summary = replay(
+            progress(source.frames(), "replay", source.count), pipeline, all_sinks, jobs or os.cpu_count() or 1
+        )
     for loss in source.losses:
         warn(str(loss))
     for reason, count in summary.dropped.items():

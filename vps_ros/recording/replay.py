@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -11,9 +12,12 @@ import numpy as np
 
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import STAGES, Frame, PanopticFrame
-from vps_ros.online import OnlinePanoptic
+from vps_ros.online import OnlinePanoptic, SegmentedFrame
+from vps_ros.parallel import Item, Result, in_order
 
 Sink = Callable[[Frame, PanopticFrame], None]
+_AHEAD = 2
+"""Frames that a thread may be ahead of the next one; more would only take memory."""
 
 
 @dataclass
@@ -43,22 +47,45 @@ class Summary:
         }
 
 
-def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Sink]) -> Summary:
-    """Runs the pipeline on `frames` and passes each result to every sink.
+def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Sink], jobs: int = 1) -> Summary:
+    """Runs the pipeline on `frames` and passes each result to every sink, in order.
 
     A frame that cannot be used is skipped and counted by its reason; raises InputError if no frame is left.
+
+    Args:
+        jobs: threads. 1 processes one frame after the other; with 2, the segmenter runs one frame ahead of tracking;
+            with 3, the sinks have a thread as well. The results are the same.
     """
     summary, sinks = Summary(), tuple(sinks)
-    start = perf_counter()
-    for frame in frames:
+
+    def segment(frame: Frame) -> SegmentedFrame | DroppedFrame:
         try:
-            result = pipeline.step(frame)
+            return pipeline.segment(frame)
         except DroppedFrame as reason:
-            summary.dropped[str(reason)] += 1
-            continue
-        summary.add(result.milliseconds, (track.track_id for track in result.tracks))
+            return reason
+
+    def tracked(segmented: Iterable[SegmentedFrame | DroppedFrame]) -> Iterator[tuple[Frame, PanopticFrame]]:
+        for found in segmented:
+            if isinstance(found, DroppedFrame):
+                summary.dropped[str(found)] += 1
+            else:
+                yield found.frame, pipeline.track(found)
+
+    def write(one: tuple[Frame, PanopticFrame]) -> PanopticFrame:
         for sink in sinks:
-            sink(frame, result)
+            sink(*one)
+        return one[1]
+
+    start = perf_counter()
+    with ExitStack() as threads:
+
+        def stage(work: Callable[[Item], Result], items: Iterable[Item], own_thread: bool) -> Iterator[Result]:
+            return (
+                threads.enter_context(closing(in_order(work, items, ahead=_AHEAD))) if own_thread else map(work, items)
+            )
+
+        for result in stage(write, tracked(stage(segment, frames, jobs > 1)), jobs > 2):
+            summary.add(result.milliseconds, (track.track_id for track in result.tracks))
     summary.seconds = perf_counter() - start
     if not summary.milliseconds:
         first = f"; the first reason: {next(iter(summary.dropped))}" if summary.dropped else ""

@@ -12,6 +12,7 @@ import difflib
 import math
 import types
 import typing
+import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,8 @@ def read_as(kind: Any, value: Any, where: str = "", hints: Mapping[str, Any] | N
     Args:
         kind: a dataclass, a union of dataclasses with a TAG (see `choose`), `X | None`, a Literal, a tuple, a number,
             str, bool, or dict for any mapping. Fields of a dataclass may have metadata: `name`, the key in the file
-            where it differs from the field's name, and the limits of `check_limits`.
+            where it differs from the field's name; `former`, a key of earlier releases, which is still read, with a
+            DeprecationWarning; and the limits of `check_limits`.
         where: path of the entry in the file, for messages, such as "schedule.phases[0]".
         hints: types of fields that the annotation of the dataclass leaves open.
     """
@@ -89,6 +91,10 @@ def _read_dataclass(kind: Any, value: Any, where: str, hints: Mapping[str, Any])
         raise InputError(f"{place}: not a mapping of names to values")
     types_of = typing.get_type_hints(kind) | dict(hints)
     fields = {entry_name(f): f for f in dataclasses.fields(kind)}
+    for name, former in ((n, f.metadata.get("former")) for n, f in fields.items()):
+        if former in value and name not in value:
+            value = {name if key == former else key: one for key, one in value.items()}
+            warnings.warn(f"{place}: entry {former!r} is now called {name!r}", DeprecationWarning, stacklevel=3)
     for name in value:
         if name not in fields:
             raise InputError(f"{place}: unknown entry {name!r}; {nearest(name, fields) or 'drop it'}")

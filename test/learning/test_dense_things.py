@@ -21,8 +21,8 @@ from vps_ros.learning.kmeans.dense_things import (  # noqa: E402
 )
 from vps_ros.learning.kmeans.kind import KMeansKind  # noqa: E402
 from vps_ros.learning.kmeans.losses import thing_losses  # noqa: E402
-from vps_ros.learning.kmeans.onnx_weights import unfolded  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
+from vps_ros.learning.training.initial_weights import trained  # noqa: E402
 from vps_ros.segmenters.postprocess import from_logits  # noqa: E402
 from vps_ros.segmenters.preprocess import fit  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402
@@ -147,7 +147,7 @@ def test_the_exported_file_gives_segments_and_can_be_learned_from_again(tmp_path
     card = model_card(kind, kind._recipe, 5)
     assert (card.mask_activation, card.thresholds.mode, card.thresholds.things_first) == ("sigmoid", "mask_wise", True)
     kind.export(network, card, tmp_path / "small.onnx")
-    again, _, step, limits = unfolded(tmp_path / "small.onnx")
+    again, _, step, limits = trained(tmp_path / "small.onnx")
     assert (step, limits) == (5, card.thresholds)
     image = torch.randn(1, 3, 64, 96)
     with torch.no_grad():

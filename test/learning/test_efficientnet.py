@@ -10,13 +10,13 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
 from vps_ros.learning.export.onnx_file import model_card  # noqa: E402
-from vps_ros.learning.kmeans import efficientnet  # noqa: E402
 from vps_ros.learning.kmeans.architecture import Architecture  # noqa: E402
-from vps_ros.learning.kmeans.efficientnet import Conv, EfficientNetLite, imagenet_weights, stages_of  # noqa: E402
 from vps_ros.learning.kmeans.kind import KMeansKind  # noqa: E402
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer  # noqa: E402
-from vps_ros.learning.kmeans.onnx_weights import unfolded  # noqa: E402
+from vps_ros.learning.layers import efficientnet  # noqa: E402
+from vps_ros.learning.layers.efficientnet import Conv, EfficientNetLite, imagenet_weights, stages_of  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
+from vps_ros.learning.training.initial_weights import trained  # noqa: E402
 
 LITE0 = "efficientnet-lite0"
 
@@ -110,7 +110,7 @@ def test_an_exported_model_can_be_learned_from_again(tmp_path):
     kind = small_kind()
     network = kind.build().eval()
     kind.export(network, model_card(kind, kind._recipe, 7), tmp_path / "small.onnx")
-    again, recipe, step, _ = unfolded(tmp_path / "small.onnx")
+    again, recipe, step, _ = trained(tmp_path / "small.onnx")
     assert (recipe, step) == (kind._recipe, 7)
     assert not [n for n in again.unknown if n.startswith("backbone.network.")]
     image = torch.randn(1, 3, 64, 96)

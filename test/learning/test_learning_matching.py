@@ -181,10 +181,10 @@ def misled(count, seed):
 
 
 def test_training_finds_what_tells_objects_apart():
-    lessons = MatchingSchedule(steps=300, dropout=0.0, learning_rate=1e-2)
+    schedule = MatchingSchedule(steps=300, dropout=0.0, learning_rate=1e-2)
     unseen = misled(20, 1)
-    before = evaluate(Matcher(8, lessons.hidden, lessons.temperature).eval(), unseen)
-    after = evaluate(train_matcher(misled(60, 0), lessons), unseen)
+    before = evaluate(Matcher(8, schedule.hidden, schedule.temperature).eval(), unseen)
+    after = evaluate(train_matcher(misled(60, 0), schedule), unseen)
     assert before["instance"] < 0.4 and after["instance"] > 0.6
     assert after["hybrid"] > before["hybrid"] + 0.2
     assert after["matching"] < 0.7 * before["matching"] and after["fusion"] < 0.7 * before["fusion"]
@@ -217,12 +217,22 @@ def recipe_of(folder, **changes):
         "data": {"seed": 5} | data,
         "validation": {"seed": 800501} | data,
     }
-    return recipe | {"processes": 1, "lessons": {"steps": 3, "pairs": 2}} | changes
+    return recipe | {"processes": 1, "schedule": {"steps": 3, "pairs": 2}} | changes
 
 
 def test_the_shipped_recipe_can_be_read():
     recipe = read_file(TrackerRecipe, ROOT / "config" / "train" / "streets-s-tracker.yaml")
     assert recipe.model == "streets-s" and recipe.data.seed + recipe.data.drives <= recipe.validation.seed
+
+
+def test_the_former_name_of_an_entry_is_read_with_a_warning(tmp_path):
+    path, recipe = tmp_path / "r.yaml", recipe_of(tmp_path)
+    path.write_text(yaml.safe_dump({k: v for k, v in recipe.items() if k != "schedule"} | {"lessons": {"steps": 7}}))
+    with pytest.warns(DeprecationWarning, match="'lessons' is now called 'schedule'"):
+        assert read_file(TrackerRecipe, path).schedule.steps == 7
+    path.write_text(yaml.safe_dump(recipe | {"lessons": {"steps": 7}}))
+    with pytest.raises(InputError, match="unknown entry 'lessons'"):
+        read_file(TrackerRecipe, path)
 
 
 @pytest.mark.slow
@@ -246,7 +256,7 @@ def test_train_writes_what_a_tracker_can_use(tmp_path, capsys):
     [
         ({"modle": "x"}, "unknown entry 'modle'; did you mean model?"),
         ({"model": "nobody"}, "model 'nobody': no such file"),
-        ({"lessons": {"steps": 0}}, "lessons: make hidden, steps and pairs at least 1"),
+        ({"schedule": {"steps": 0}}, "schedule: make hidden, steps and pairs at least 1"),
         ({"validation": {"scenarios": ["crowd"], "seed": 5}}, "training and validation have seeds in common"),
         ({"validation": {"scenarios": ["crowd"], "seed": 899_999, "drives": 2}}, "held out for evaluation"),
         ({"data": {"seed": 5}}, "data: lacks 'scenarios'"),

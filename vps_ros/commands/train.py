@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 from vps_ros.commands import console
+from vps_ros.config import collected_deprecations
 from vps_ros.errors import InputError
 from vps_ros.learning import Reporter, require_training
 
 DESCRIPTION = (
-    "Trains a model on generated street drives or on data sets on disk. A recipe of kind judge trains the weights of "
-    "the hierarchical tracker, one of kind tracker the embedding head and the fusion of the instance and hybrid "
-    "trackers. Drives that do not exist yet are generated first."
+    "Trains a model on generated street drives or on data sets on disk. A recipe of kind match-scorer trains the "
+    "weights of the hierarchical tracker, one of kind tracker the embedding head and the fusion of the instance and "
+    "hybrid trackers. Drives that do not exist yet are generated first."
 )
 EXAMPLES = [
     "vps-ros train --config config/train/streets-s.yaml -o runs/streets-s",
@@ -48,16 +50,19 @@ def run(args: argparse.Namespace) -> int:
     reporter = Reporter(console.progress, console.note)
     trackers: dict[str, tuple[type, Callable[..., Path]]] = {
         "tracker": (TrackerRecipe, train_tracker),
-        "judge": (MatchScorerRecipe, train_match_scorer),
+        "match-scorer": (MatchScorerRecipe, train_match_scorer),
     }
-    kind = kind_of(args.config)
+    with collected_deprecations() as deprecated:
+        kind = kind_of(args.config)
+        recipe = read_file(trackers[kind][0], args.config) if kind in trackers else Recipe.from_yaml(args.config)
+    for message in deprecated:
+        console.warn(message)
     if kind in trackers:
         if args.resume:
             raise InputError(f"{args.config}: a tracker's training takes minutes and is not resumed; drop --resume")
-        recipe_type, train_weights = trackers[kind]
-        path = train_weights(read_file(recipe_type, args.config), args.output, reporter)
+        path = trackers[kind][1](dataclasses.replace(recipe, kind=kind), args.output, reporter)
         console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it in the folder of the model")
         return 0
-    finished = train(Recipe.from_yaml(args.config), Path(args.output), args.resume, reporter, args.tensorboard)
+    finished = train(recipe, Path(args.output), args.resume, reporter, args.tensorboard)
     # As a shell reports a process that a signal ended.
     return 130 if finished.interrupted else 0

@@ -31,7 +31,8 @@ KINDS = {
 
 A module has `kind(recipe)`, which returns a Kind. If it can load checkpoints of other programs, it also has
 `complete(recipe)`, which sets entries of the model from `start`, and `foreign(start)`, which returns Weights, or None
-for files of `vps-ros`.
+for files of `vps-ros`. If it can read the weights in an exported file, it also has `from_onnx(file)`, which returns a
+network with a method `training_state(images)`: its weights for training.
 """
 
 

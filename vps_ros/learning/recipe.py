@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import typing
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,6 +98,7 @@ Model = Architecture | Mask2FormerModel | VideoKNetModel | KMaxModel | PanopticF
 Source = StreetsData | FolderData
 """An entry of `data`."""
 EXAMPLE = "config/train/streets-s.yaml"
+_FORMER_KINDS = {"judge": "match-scorer"}
 PRECISIONS = ("bfloat16", "float16", "float32")
 
 
@@ -294,9 +296,16 @@ class Recipe:
 
 
 def kind_of(path: str | Path) -> str:
-    """What the recipe in a file is for: its entry `kind`, or "model"; raises InputError when it cannot be read."""
+    """What the recipe in a file is for: its entry `kind`, or "model"; raises InputError when it cannot be read.
+
+    A name of an earlier release is replaced, with a DeprecationWarning.
+    """
     content = read_yaml(path, EXAMPLE)
-    return str(content.get("kind", "model")) if isinstance(content, Mapping) else "model"
+    kind = str(content.get("kind", "model")) if isinstance(content, Mapping) else "model"
+    if kind in _FORMER_KINDS:
+        former, kind = kind, _FORMER_KINDS[kind]
+        warnings.warn(f"{path}: kind {former!r} is now called {kind!r}", DeprecationWarning, stacklevel=2)
+    return kind
 
 
 def _mixed(entries: list[Any]) -> MixedData:

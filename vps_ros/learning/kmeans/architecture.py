@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vps_ros.errors import InputError
-from vps_ros.learning.kmeans import efficientnet
+from vps_ros.learning.layers import efficientnet
 from vps_ros.learning.network_io import InputSizes
 
 MASK_STRIDE = 4

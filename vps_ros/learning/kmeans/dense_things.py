@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.kmeans.backbone import ConvNorm
+from vps_ros.learning.layers.backbone import ConvNorm
 from vps_ros.learning.panoptic_fcn.inference import NOTHING, class_logits, mean_inside, peaks
 from vps_ros.learning.panoptic_fcn.layers import BIAS
 

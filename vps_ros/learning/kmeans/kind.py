@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import onnx
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.export import onnx_file as export
-from vps_ros.learning.export import verify
-from vps_ros.learning.export.onnx_file import OUTPUTS
-from vps_ros.learning.kmeans import efficientnet
+from vps_ros.learning.kmeans import onnx_weights
 from vps_ros.learning.kmeans.architecture import MASK_STRIDE, RESIDUAL, Architecture
+from vps_ros.learning.kmeans.export import Deployed, compare
 from vps_ros.learning.kmeans.losses import thing_losses, total_loss
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer, Output
+from vps_ros.learning.layers import efficientnet
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training.optimizer import Optimizers
@@ -89,24 +85,4 @@ class KMeansKind:
         return export.export(network, card, path, deployed=Deployed(network, card.input), compare=compare)
 
 
-class Deployed(export.Deployed):
-    """The exported network, including the search for peaks in the heat maps."""
-
-    def forward(self, image: Tensor, peaks: Tensor | None = None) -> ModelOutputs:
-        return self.model.model_outputs(self.model(self.normalised(image)), peaks)
-
-
-def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[verify.Difference, ...]:
-    """Differences of a file from torch, with the peaks of the file: two nearly equal scores may be in another order."""
-    if not deployed.model.architecture.dense_things:
-        return verify.differences(deployed, path, images, OUTPUTS)
-    session, index = verify.open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
-
-    def as_decided(image: Tensor) -> ModelOutputs:
-        (peaks,) = session.run(index, {"image": image.numpy()})
-        return deployed(image, torch.from_numpy(peaks))
-
-    return verify.differences(as_decided, path, images, OUTPUTS)
-
-
-kind = KMeansKind
+kind, from_onnx = KMeansKind, onnx_weights.from_onnx

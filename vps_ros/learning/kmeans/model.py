@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.kmeans.architecture import RESIDUAL, Architecture
-from vps_ros.learning.kmeans.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
 from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, stuff_slots, thing_slots
-from vps_ros.learning.kmeans.efficientnet import EfficientNetLite
+from vps_ros.learning.layers.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
+from vps_ros.learning.layers.efficientnet import EfficientNetLite
 from vps_ros.learning.network_io import ModelOutputs
 from vps_ros.taxonomy import CITYSCAPES
 

@@ -7,11 +7,9 @@ parameter. Batch normalisation is then initialised so that the outputs for the f
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import onnx
@@ -25,10 +23,9 @@ from vps_ros.learning.export.graphs import trace
 from vps_ros.learning.export.onnx_file import OUTPUTS
 from vps_ros.learning.export.verify import TOLERANCE, probes
 from vps_ros.learning.kmeans.architecture import Architecture
-from vps_ros.learning.kmeans.kind import Deployed, compare
+from vps_ros.learning.kmeans.export import Deployed, compare
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer
-from vps_ros.learning.recipe import Recipe
-from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard, Thresholds
+from vps_ros.learning.training.initial_weights import ModelFile
 
 ROW = 0.08
 """Root mean square of the weights of a convolution before normalisation: a free choice, about that after Muon."""
@@ -39,41 +36,20 @@ class Unfolded(KMeansMaskTransformer):
 
     unknown: frozenset[str] = frozenset()
 
-
-class Described(NamedTuple):
-    """A model file, its card, and the recipe and the training step in the card."""
-
-    file: onnx.ModelProto
-    card: ModelCard
-    recipe: Recipe
-    step: int
+    def training_state(self, images: Iterable[Tensor]) -> dict[str, Tensor]:
+        """The parameters that the file has, after `normalise`; images as there."""
+        normalise(self, images)
+        return {name: value for name, value in self.state_dict().items() if name not in self.unknown}
 
 
-def described(path: Path) -> Described:
-    """Raises InputError when the file is not one of `vps-ros export` with a recipe."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
-    try:
-        file = onnx.load(str(path))
-        card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
-        source = json.loads(card.source)
-        return Described(file, card, Recipe.from_mapping(source["recipe"], str(path)), int(source["step"]))
-    except InputError:
-        raise
-    except Exception as error:  # protobuf and json raise many kinds, by where the damage is
-        raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
-
-
-def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
-    """The model of an ONNX file, with identity normalisation; its recipe, training step and thresholds.
+def from_onnx(given: ModelFile) -> Unfolded:
+    """The model of an ONNX file, with identity normalisation.
 
     Raises InputError when the file is not an export of this release's k-means mask transformer.
     """
-    path = Path(path)
-    file, card, recipe, step = described(path)
-    if not isinstance(recipe.model, Architecture):
-        raise InputError(f"{path}: a model of kind {recipe.model.kind}; start from the run's checkpoint instead")
-    model = Unfolded(recipe.model, card.taxonomy.isthing).eval()
+    path, file, card, architecture = given.path, given.file, given.card, given.recipe.model
+    assert isinstance(architecture, Architecture)
+    model = Unfolded(architecture, card.taxonomy.isthing).eval()
     deployed = Deployed(model, card.input).eval()
     known = _make_known(model)
     image = torch.zeros(1, card.input.height, card.input.width, 3, dtype=torch.uint8)
@@ -95,7 +71,7 @@ def unfolded(path: str | Path) -> tuple[Unfolded, Recipe, int, Thresholds]:
     images = probes(card.input.height, card.input.width)
     if not all(one.largest <= TOLERANCE for one in compare(deployed, path, images)):
         raise foreign
-    return model, recipe, step, card.thresholds
+    return model
 
 
 def _make_known(model: nn.Module) -> dict[str, NDArray[np.float32]]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.export.published import is_published
 from vps_ros.learning.kinds import Weights
-from vps_ros.learning.kmeans import efficientnet
+from vps_ros.learning.layers import efficientnet
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import load

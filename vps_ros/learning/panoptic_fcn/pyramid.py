@@ -11,8 +11,8 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.kmeans.backbone import ConvNorm, PixelDecoder, Projected
-from vps_ros.learning.kmeans.efficientnet import EfficientNetLite
+from vps_ros.learning.layers.backbone import ConvNorm, PixelDecoder, Projected
+from vps_ros.learning.layers.efficientnet import EfficientNetLite
 from vps_ros.learning.panoptic_fcn.architecture import RESNET, Architecture
 from vps_ros.learning.panoptic_fcn.layers import Layer
 

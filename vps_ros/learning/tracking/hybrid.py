@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class TrackerRecipe:
         data, validation: training and validation drives, by first seed and number.
         least_iou: smallest IoU of a detection with its true object.
         processes: number of processes that run the model.
+        schedule: of the training of head and fusion; `lessons` in earlier releases.
     """
 
     kind: str
@@ -53,7 +54,7 @@ class TrackerRecipe:
     seed: int = 0
     least_iou: float = 0.3
     processes: int = 2
-    lessons: MatchingSchedule = MatchingSchedule()
+    schedule: MatchingSchedule = field(default=MatchingSchedule(), metadata={"former": "lessons"})
 
     def __post_init__(self) -> None:
         mine, others = (range(d.seed, d.seed + d.drives) for d in (self.data, self.validation))
@@ -83,8 +84,8 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter 
     )
     seen = time.monotonic()
     pairs, unseen = (pairs_of([one.observations for one in drives]) for drives in (training, validation))
-    lessons = recipe.lessons
-    blank = Matcher(pairs.embeddings.shape[2], lessons.hidden, lessons.temperature).eval()
+    schedule = recipe.schedule
+    blank = Matcher(pairs.embeddings.shape[2], schedule.hidden, schedule.temperature).eval()
     log = [
         {
             "when": "before",
@@ -92,13 +93,13 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter 
             "AQ": _qualities(validation, recipe.model, "none", reporter),
         }
     ]
-    matcher = train_matcher(pairs, lessons, recipe.seed, reporter)
+    matcher = train_matcher(pairs, schedule, recipe.seed, reporter)
     about = {
         "format": FORMAT,
         "model": model.stem,
         "sha256": fingerprint(model),
         "embedding": pairs.embeddings.shape[2],
-        "step": lessons.steps,
+        "step": schedule.steps,
         "recipe": json.loads(json.dumps(dataclasses.asdict(recipe))),
         "trained_by": f"vps-ros {__version__}",
     }

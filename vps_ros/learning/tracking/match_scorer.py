@@ -137,7 +137,7 @@ class MatchScorerRecipe:
     """Training of the match scorer.
 
     Attributes:
-        kind: "judge", which distinguishes this recipe from others.
+        kind: "match-scorer", which distinguishes this recipe from others.
         model: whose masks are used, in addition to true and degraded ones.
         scenarios, masks: used with equal shares.
         seed: of the first drive of each scenario, and of the initial weights.

@@ -117,7 +117,7 @@ _FUSION_RATE = 10.0
 
 @dataclass(frozen=True)
 class MatchingSchedule:
-    """Training of the head and the fusion; the entry `lessons` of a recipe.
+    """Training of the head and the fusion; the entry `schedule` of a recipe.
 
     Attributes:
         hidden: units of the head between its two layers.
@@ -138,7 +138,7 @@ class MatchingSchedule:
     def __post_init__(self) -> None:
         if min(self.hidden, self.steps, self.pairs) < 1 or not self.temperature > 0 or not 0 <= self.dropout < 1:
             raise InputError(
-                "lessons: make hidden, steps and pairs at least 1, temperature positive, dropout 0 or more and below 1"
+                "schedule: make hidden, steps and pairs at least 1, temperature positive, dropout 0 or more and below 1"
             )
 
 
@@ -215,24 +215,24 @@ def batch_of(pairs: Pairs, which: Tensor) -> Batch:
     )
 
 
-def train_matcher(pairs: Pairs, lessons: MatchingSchedule, seed: int = 0, reporter: Reporter = SILENT) -> Matcher:
+def train_matcher(pairs: Pairs, schedule: MatchingSchedule, seed: int = 0, reporter: Reporter = SILENT) -> Matcher:
     """Trains head and fusion; `seed` determines all random numbers."""
     if not len(pairs):
         raise InputError("data: no two consecutive frames have detections; use more drives or a better model")
     torch.manual_seed(seed)
-    matcher = Matcher(pairs.embeddings.shape[2], lessons.hidden, lessons.temperature, lessons.dropout)
+    matcher = Matcher(pairs.embeddings.shape[2], schedule.hidden, schedule.temperature, schedule.dropout)
     layers = [*matcher.hidden.parameters(), *matcher.out.parameters()]
     others = [matcher.log_scale, *matcher.convolution.parameters()]
     groups = [
-        {"params": layers, "factor": 1.0, "weight_decay": lessons.weight_decay},
+        {"params": layers, "factor": 1.0, "weight_decay": schedule.weight_decay},
         {"params": others, "factor": _FUSION_RATE, "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lessons.learning_rate)
-    for step in reporter.progress(range(lessons.steps), "training", total=lessons.steps):
-        part = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / lessons.steps))
+    optimizer = torch.optim.AdamW(groups, schedule.learning_rate)
+    for step in reporter.progress(range(schedule.steps), "training", total=schedule.steps):
+        part = 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / schedule.steps))
         for group in optimizer.param_groups:
-            group["lr"] = lessons.learning_rate * part * group["factor"]
-        batch = batch_of(pairs, torch.randint(len(pairs), (lessons.pairs,)))
+            group["lr"] = schedule.learning_rate * part * group["factor"]
+        batch = batch_of(pairs, torch.randint(len(pairs), (schedule.pairs,)))
         loss = sum(matcher.loss(matcher(*batch[:4]), batch.truth, batch.counted))
         optimizer.zero_grad()
         loss.backward()

@@ -3,18 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import onnx
 from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning.kinds import Kind, Weights, module_of
-from vps_ros.learning.kmeans.onnx_weights import Unfolded, described, normalise, unfolded
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training import checkpoint
-from vps_ros.segmenters.model_card import Thresholds
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard, Thresholds
+
+
+class ModelFile(NamedTuple):
+    """A model file, its card, and the recipe and the training step in the card."""
+
+    path: Path
+    file: onnx.ModelProto
+    card: ModelCard
+    recipe: Recipe
+    step: int
+
+
+def read_model_file(path: Path) -> ModelFile:
+    """Raises InputError when the file is not one of `vps-ros export` with a recipe."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
+    try:
+        file = onnx.load(str(path))
+        card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
+        source = json.loads(card.source)
+        return ModelFile(path, file, card, Recipe.from_mapping(source["recipe"], str(path)), int(source["step"]))
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and json raise many kinds, by where the damage is
+        raise InputError(f"{path}: not a model file of `vps-ros export` ({type(error).__name__}: {error})") from None
 
 
 class Trained(NamedTuple):
@@ -31,9 +57,13 @@ def trained(path: str | Path) -> Trained:
 
     Raises InputError for any other file, or none.
     """
-    if Path(path).suffix == ".onnx":
-        return Trained(*unfolded(path))
-    return Trained(*checkpoint.restore(path), None)
+    if Path(path).suffix != ".onnx":
+        return Trained(*checkpoint.restore(path), None)
+    given = read_model_file(Path(path))
+    module = module_of(given.recipe)
+    if not hasattr(module, "from_onnx"):
+        raise InputError(f"{path}: a model of kind {given.recipe.model.kind}; start from the run's checkpoint instead")
+    return Trained(module.from_onnx(given), given.recipe, given.step, given.card.thresholds)
 
 
 def completed(recipe: Recipe) -> Recipe:
@@ -53,7 +83,7 @@ def learned_before(recipe: Recipe) -> tuple[str, ...]:
     """One line for each data set that the weights of a recipe's `start` were trained on, with its terms of use."""
     start = Path(recipe.start)
     if start.suffix == ".onnx":
-        return tuple(described(start).recipe.terms)
+        return tuple(read_model_file(start).recipe.terms)
     file = start / checkpoint.FILE if start.is_dir() else start
     if file.is_file() and checkpoint.is_ours(file):
         return tuple(Recipe.from_mapping(checkpoint.load(file)["recipe"], recipe.start).terms)
@@ -74,10 +104,7 @@ def weights_of(recipe: Recipe, images: Iterable[Tensor]) -> Weights:
     if foreign:
         return foreign
     model, source, _, _ = trained(recipe.start)
-    state = model.state_dict()
-    if isinstance(model, Unfolded):
-        normalise(model, images)
-        state = {n: v for n, v in model.state_dict().items() if n not in model.unknown}
+    state = model.training_state(images) if Path(recipe.start).suffix == ".onnx" else model.state_dict()
     return Weights(source.model.kind, state, tuple(c.name for c in source.data.taxonomy.classes))
 
 

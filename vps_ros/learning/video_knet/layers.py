@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.kmeans.backbone import POSITION_CHANNELS, Backbone, ConvNorm, PixelDecoder, positions
+from vps_ros.learning.layers.backbone import POSITION_CHANNELS, Backbone, ConvNorm, PixelDecoder, positions
 from vps_ros.learning.video_knet.architecture import Architecture
 
 PRIOR = 0.01

@@ -1,4 +1,4 @@
-"""How the hierarchical tracker learns: the truth it is led by, its loss by hand, and a real small run."""
+"""How the match scorer of the hierarchical tracker is trained: its labels, its loss by hand, and a real small run."""
 
 import math
 
@@ -11,6 +11,7 @@ from support import ROOT  # noqa: E402
 from vps_ros.ablation.sources import CLASSES  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.evaluation.overlaps import overlaps  # noqa: E402
+from vps_ros.learning.recipe import kind_of  # noqa: E402
 from vps_ros.learning.tracking.match_scorer import (  # noqa: E402
     UNKNOWN,
     Batch,
@@ -24,7 +25,7 @@ from vps_ros.trackers.hierarchical.compare import COLUMNS  # noqa: E402
 
 CAR, ROAD = 13, 0
 RECIPE = """
-kind: judge
+kind: match-scorer
 model: streets-s
 scenarios: [crowd]
 masks: ["true", degraded]
@@ -39,28 +40,28 @@ folder: {folder}
 """
 
 
-def lesson(same, m, k, objects, things):
+def example(same, m, k, objects, things):
     columns = np.random.default_rng(0).normal(size=(len(same), len(COLUMNS))).astype(np.float32)
     return FrameExample(columns, np.array(same), np.array(m), np.array(k), np.array(objects), np.array(things))
 
 
 def test_loss_by_hand():
     """One object, two things, of which the first is it: log-odds 1 and 0."""
-    batch = Batch.of([lesson([True, False], [0, 0], [0, 1], [True], [True, True])])
+    batch = Batch.of([example([True, False], [0, 0], [0, 1], [True], [True, True])])
     things = (math.log(1 + math.e) - 1 + math.log(2)) / 2
     objects = math.log(1 + math.e + 1) - 1
     assert float(assignment_loss(torch.tensor([1.0, 0.0]), batch)) == pytest.approx(things + objects, rel=1e-6)
 
 
-def test_what_nobody_knows_costs_nothing():
-    batch = Batch.of([lesson([True, False], [0, 0], [0, 1], [False], [True, False])])
+def test_unknown_objects_cause_no_loss():
+    batch = Batch.of([example([True, False], [0, 0], [0, 1], [False], [True, False])])
     assert float(assignment_loss(torch.tensor([1.0, 9.0]), batch)) == pytest.approx(math.log(1 + math.e) - 1, rel=1e-6)
 
 
-def test_frames_of_a_batch_are_no_rivals():
+def test_frames_of_a_batch_do_not_compete():
     """The loss of two frames is the mean of both: nothing leaks from one to the other."""
-    first = lesson([True, False], [0, 0], [0, 1], [True], [True, True])
-    second = lesson([False, True], [0, 1], [0, 0], [True, True], [True])
+    first = example([True, False], [0, 0], [0, 1], [True], [True, True])
+    second = example([False, True], [0, 1], [0, 0], [True, True], [True])
     both = Batch.of([first, second])
     network = MatchScorerNetwork(np.zeros(len(COLUMNS), np.float32), np.ones(len(COLUMNS), np.float32), 8)
     together = network(both)[1]
@@ -68,12 +69,12 @@ def test_frames_of_a_batch_are_no_rivals():
     torch.testing.assert_close(together, apart)
 
 
-def test_network_and_tracker_judge_alike():
+def test_network_and_tracker_score_alike():
     rng = np.random.default_rng(3)
     network = MatchScorerNetwork(
         rng.normal(size=len(COLUMNS)).astype(np.float32), rng.uniform(0.5, 2, len(COLUMNS)).astype(np.float32), 8
     )
-    one = lesson([True, False, False, True], [0, 0, 1, 1], [0, 1, 0, 1], [True, True], [True, True])
+    one = example([True, False, False, True], [0, 0, 1, 1], [0, 1, 0, 1], [True, True], [True, True])
     with torch.no_grad():
         expected = network(Batch.of([one]))[1].numpy()
     np.testing.assert_allclose(network.scorer({})(one.columns, one.m, one.k), expected, rtol=1e-4, atol=1e-5)
@@ -89,16 +90,16 @@ def test_who_a_segment_is():
     assert names.tolist() == [(13 << 32) + 1, UNKNOWN, UNKNOWN, UNKNOWN]
 
 
-def test_learning_makes_a_better_judge(tmp_path, capsys):
+def test_training_lowers_the_loss(tmp_path, capsys):
     losses = {}
     for steps in (1, 150):
         recipe = tmp_path / f"{steps}.yaml"
         recipe.write_text(RECIPE.format(steps=steps, folder=tmp_path / "drives"))
         run = tmp_path / f"run-{steps}"
         assert main(["train", "--config", str(recipe), "-o", str(run)]) == 0
-        judge = read(run / "hierarchical.npz")
-        losses[steps] = judge.about["losses"]
-        assert judge.about["recipe"]["steps"] == steps
+        scorer = read(run / "hierarchical.npz")
+        losses[steps] = scorer.about["losses"]
+        assert scorer.about["recipe"]["steps"] == steps
     assert all(losses[150][masks] < 0.7 * losses[1][masks] for masks in ("true", "degraded"))
     assert main(["train", "--config", str(recipe), "-o", str(run)]) == 2
     assert str(run) in capsys.readouterr().err
@@ -114,7 +115,7 @@ def test_learning_makes_a_better_judge(tmp_path, capsys):
         ("scenarios: [moon]", "moon"),
     ],
 )
-def test_recipe_that_cannot_be_is_refused(tmp_path, capsys, entry, says):
+def test_a_wrong_recipe_is_refused(tmp_path, capsys, entry, says):
     path = tmp_path / "recipe.yaml"
     name = entry.partition(":")[0]
     lines = [line for line in RECIPE.format(steps=1, folder=tmp_path).splitlines() if not line.startswith(f"{name}:")]
@@ -125,11 +126,23 @@ def test_recipe_that_cannot_be_is_refused(tmp_path, capsys, entry, says):
     assert not (tmp_path / "run").exists()
 
 
-def test_the_recipe_in_the_source_tree_is_one():
-    from vps_ros.learning.recipe import kind_of
+def test_the_recipe_in_the_source_tree_can_be_read():
     from vps_ros.learning.tracking.match_scorer import MatchScorerRecipe
     from vps_ros.reading import read_file
 
     path = ROOT / "config" / "train" / "hierarchical.yaml"
-    assert kind_of(path) == "judge"
+    assert kind_of(path) == "match-scorer"
     assert read_file(MatchScorerRecipe, path).drives == 8
+
+
+def test_the_former_name_of_the_kind_is_read_with_a_warning(tmp_path, capsys):
+    path, run = tmp_path / "recipe.yaml", tmp_path / "run"
+    run.mkdir()
+    (run / "other").touch()
+    path.write_text(RECIPE.format(steps=1, folder=tmp_path).replace("match-scorer", "judge"))
+    with pytest.warns(DeprecationWarning, match="kind 'judge' is now called 'match-scorer'"):
+        assert kind_of(path) == "match-scorer"
+    # The recipe is accepted; what is refused is the output folder.
+    assert main(["train", "--config", str(path), "-o", str(run)]) == 2
+    warning, error = capsys.readouterr().err.splitlines()
+    assert "'match-scorer'" in warning and "other content" in error

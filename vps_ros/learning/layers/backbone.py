@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.kmeans.efficientnet import EfficientNetLite
+from vps_ros.learning.layers.efficientnet import EfficientNetLite
 
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 POSITION_CHANNELS = 4 * len(FREQUENCIES)

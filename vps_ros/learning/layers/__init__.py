@@ -1,0 +1,1 @@
+"""Backbones and the pixel decoder that several networks share."""

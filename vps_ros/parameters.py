@@ -55,6 +55,11 @@ def parameter(default: Any, meaning: str, **attributes: Any) -> Any:
     return field(default=default, metadata={"meaning": meaning, **attributes})
 
 
+def fraction(default: float, meaning: str, source: str) -> Any:
+    """A parameter from 0 to 1 that can be changed while a pipeline runs."""
+    return parameter(default, meaning, low=0, high=1, live=True, source=source)
+
+
 @dataclass(frozen=True)
 class Parameters:
     """Base of all sets of parameters; raises InputError for a value out of its range."""

@@ -78,7 +78,7 @@ def test_lost_masks_on_top_of_each_other_are_both_kept(name):
 
 
 def test_masks_are_laid_on_as_few_maps_as_they_overlap():
-    masks = LastMasks(lambda height, width: (height, width))
+    masks = LastMasks(height=10_000)
     for f, (x, name) in enumerate([(0, 1), (30, 2), (60, 3), (5, 4), (90, 5)]):
         frame, segmentation, _ = render([at(x, name=name)], f * RATE)
         masks.push(frame, segmentation, Detections.of(segmentation))
@@ -98,7 +98,7 @@ def test_masks_are_laid_on_as_few_maps_as_they_overlap():
 @given(st.data())
 def test_mask_iou_equals_comparing_every_pair_of_last_masks(data):
     """Against one boolean mask for each object, as STEP's released code keeps them."""
-    masks = LastMasks(lambda height, width: (height, width))
+    masks = LastMasks(height=10_000)
     last: dict[int, np.ndarray] = {}
     for f in range(8):
         names = data.draw(st.sets(st.integers(1, 6), max_size=4))

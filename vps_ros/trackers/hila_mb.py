@@ -6,20 +6,15 @@ The video stitching of the paper needs clips, which an online tracker does not h
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from vps_ros.frame import AssociatedBy
-from vps_ros.parameters import Parameters, parameter
+from vps_ros.parameters import Parameters, fraction, parameter
 from vps_ros.trackers.assignment import hungarian
 from vps_ros.trackers.detections import Detections, norms
 from vps_ros.trackers.similarity import appearance_similarity, location_similarity
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
-
-
-def _threshold(default: float, meaning: str, source: str) -> Any:
-    return parameter(default, meaning, low=0, high=1, live=True, source=source)
 
 
 @dataclass(frozen=True)
@@ -48,13 +43,8 @@ class LocationTerms(Parameters):
 class AppearanceTerms(Parameters):
     """Parameters of the appearance memory, equation 3."""
 
-    appearance_weight: float = parameter(
-        0.8,
-        "weight of the newest embedding in a track's moving average; lambda",
-        low=0,
-        high=1,
-        live=True,
-        source="Video-kMaX equation 3, table 9",
+    appearance_weight: float = fraction(
+        0.8, "weight of the newest embedding in a track's moving average; lambda", "Video-kMaX equation 3, table 9"
     )
 
 
@@ -65,7 +55,7 @@ _ALPHA = "least similarity of a detection and a track in memory; alpha"
 class LocationParameters(LocationTerms, TrackerParameters):
     """Parameters of the location-aware memory without appearance."""
 
-    location_threshold: float = _threshold(
+    location_threshold: float = fraction(
         0.7, "least location similarity of a detection and a track; alpha", "Video-kMaX table 7: alpha of HiLA-MB"
     )
     memory_tau: float = memory_tau(10.0, "Video-kMaX table 7: tau of HiLA-MB")
@@ -75,7 +65,7 @@ class LocationParameters(LocationTerms, TrackerParameters):
 class AppearanceParameters(AppearanceTerms, TrackerParameters):
     """Parameters of the naive memory buffer."""
 
-    memory_threshold: float = _threshold(0.8, _ALPHA, "Video-kMaX table 7: alpha of naive-MB")
+    memory_threshold: float = fraction(0.8, _ALPHA, "Video-kMaX table 7: alpha of naive-MB")
     memory_tau: float = memory_tau(1.0, "Video-kMaX tables 6 and 7: tau of naive-MB")
 
 
@@ -83,8 +73,8 @@ class AppearanceParameters(AppearanceTerms, TrackerParameters):
 class HilaMbParameters(LocationTerms, AppearanceTerms, TrackerParameters):
     """Parameters of HiLA-MB."""
 
-    memory_threshold: float = _threshold(0.7, _ALPHA, "Video-kMaX table 7: alpha of HiLA-MB")
-    location_threshold: float = _threshold(
+    memory_threshold: float = fraction(0.7, _ALPHA, "Video-kMaX table 7: alpha of HiLA-MB")
+    location_threshold: float = fraction(
         0.7,
         "least location similarity where no appearance is known",
         "alpha again: in Video-kMaX the appearance is always known",
@@ -96,10 +86,6 @@ class Location(Tracker):
     """The location-aware memory without appearance: location alone decides."""
 
     Parameters = LocationParameters
-
-    def configure(self, parameters: LocationParameters) -> None:
-        super().configure(parameters)
-        self.memory.velocity_weight = parameters.velocity_weight
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
         p = self.parameters
@@ -121,10 +107,6 @@ class Appearance(Tracker):
     Parameters = AppearanceParameters
     uses_embeddings = needs_embeddings = True
 
-    def configure(self, parameters: AppearanceParameters) -> None:
-        super().configure(parameters)
-        self.memory.appearance_weight = parameters.appearance_weight
-
     def associate(self, detections: Detections, stamp: int) -> Matches:
         memory, stored, seen = self.memory, self.memory.embeddings, detections.embeddings
         if stored is None or seen is None or stored.shape[1] != seen.shape[1]:
@@ -144,11 +126,6 @@ class HilaMb(Tracker):
 
     Parameters = HilaMbParameters
     uses_embeddings = True
-
-    def configure(self, parameters: HilaMbParameters) -> None:
-        super().configure(parameters)
-        self.memory.appearance_weight = parameters.appearance_weight
-        self.memory.velocity_weight = parameters.velocity_weight
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
         memory, p = self.memory, self.parameters

@@ -4,27 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow import FlowHistory, FlowParameters
+from vps_ros.flow import FlowParameters
 from vps_ros.frame import AssociatedBy, Frame, Segmentation
-from vps_ros.parameters import parameter
+from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.assignment import find, mutual_best
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.learned import Learned, LearnedParameters, load_learned
 from vps_ros.trackers.masks import MaskHistory
 from vps_ros.trackers.similarity import bidirectional_softmax
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
-
-
-def _threshold(default: float, meaning: str, source: str) -> Any:
-    return parameter(default, meaning, low=0, high=1, live=True, source=f"HybridTracker {source}")
-
 
 _THETA = "least similarity to a detection two frames ago; theta"
 _INSTANCE = "least probability of a match"
@@ -37,7 +31,7 @@ class _HybridTrackerParameters(TrackerParameters):
     temporal_consistency: bool = parameter(
         True, "also compare with the frame before the previous one", live=True, source="HybridTracker III-E"
     )
-    temporal_threshold: float = _threshold(0.01, _THETA, "table VII")
+    temporal_threshold: float = fraction(0.01, _THETA, "HybridTracker table VII")
     memory_tau: float = memory_tau(2.0, "HybridTracker III-E: one frame further back")
 
 
@@ -45,22 +39,24 @@ class _HybridTrackerParameters(TrackerParameters):
 class PixelParameters(FlowParameters, _HybridTrackerParameters):
     """Parameters of the pixel tracker."""
 
-    pixel_threshold: float = _threshold(1e-5, "least Dice of a mask warped by the flow and a current mask", "III-D")
+    pixel_threshold: float = fraction(
+        1e-5, "least Dice of a mask warped by the flow and a current mask", "HybridTracker III-D"
+    )
 
 
 @dataclass(frozen=True)
 class InstanceParameters(LearnedParameters, _HybridTrackerParameters):
     """Parameters of the instance tracker."""
 
-    instance_threshold: float = _threshold(1e-5, _INSTANCE, "III-D")
-    temporal_threshold: float = _threshold(0.005, _THETA, "table VII")
+    instance_threshold: float = fraction(1e-5, _INSTANCE, "HybridTracker III-D")
+    temporal_threshold: float = fraction(0.005, _THETA, "HybridTracker table VII")
 
 
 @dataclass(frozen=True)
 class HybridParameters(FlowParameters, LearnedParameters, _HybridTrackerParameters):
     """Parameters of the fused tracker."""
 
-    instance_threshold: float = _threshold(1e-5, _INSTANCE, "III-D")
+    instance_threshold: float = fraction(1e-5, _INSTANCE, "HybridTracker III-D")
 
 
 class _History(Protocol):
@@ -77,25 +73,34 @@ class _HybridTracker(Tracker):
     """Mutual best matches of a similarity matrix, with the previous frame and then with the one before it.
 
     Classes need not be equal, as in the paper.
-
-    Args:
-        histories: of what the tracker compares.
     """
 
     evidence: ClassVar[AssociatedBy] = AssociatedBy.INSTANCE
     threshold: ClassVar[str] = "instance_threshold"
     """Parameter that the matrix between the previous and the current frame is compared with."""
 
-    def __init__(
-        self, parameters: Any, model: str | None, histories: Sequence[_History], flow: FlowHistory | None = None
-    ) -> None:
-        super().__init__(parameters, model, flow=flow)
-        self._histories = histories
+    def __init__(self, parameters: Any = None, model: str | None = None) -> None:
+        super().__init__(parameters, model)
+        self._histories: list[_History] = []
+        if self.uses_flow:
+            self._masks = MaskHistory(self.flow)
+            self._histories.append(self._masks)
+        if self.uses_embeddings:
+            learned = load_learned(self.parameters, model)
+            self._embeddings, self._fusion = EmbeddingHistory(learned), learned.fusion
+            self._histories.append(self._embeddings)
 
     def reset(self) -> None:
         super().reset()
         for history in self._histories:
             history.reset()
+
+    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
+        # Embeddings first: an InputError of theirs leaves both histories as they are.
+        if self.uses_embeddings:
+            self._embeddings.push(detections)
+        if self.uses_flow:
+            self._masks.push(frame, segmentation, detections)
 
     def _set_ids(self, ids: NDArray[np.int64]) -> None:
         for history in self._histories:
@@ -155,17 +160,9 @@ class Pixel(_HybridTracker):
     """The pixel tracker: Dice of masks that are warped by optical flow (III-C, equation 7)."""
 
     Parameters = PixelParameters
+    uses_flow = True
     evidence = AssociatedBy.PIXELS
     threshold = "pixel_threshold"
-
-    def __init__(self, parameters: PixelParameters | None = None, model: str | None = None) -> None:
-        parameters = parameters or PixelParameters()
-        flow = FlowHistory.of(parameters)
-        self._masks = MaskHistory(flow)
-        super().__init__(parameters, model, [self._masks], flow)
-
-    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
-        self._masks.push(frame, segmentation, detections)
 
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         return self._masks.flow_dice(steps, backward)
@@ -177,14 +174,6 @@ class Instance(_HybridTracker):
     Parameters = InstanceParameters
     uses_embeddings = needs_embeddings = True
 
-    def __init__(self, parameters: InstanceParameters | None = None, model: str | None = None) -> None:
-        parameters = parameters or InstanceParameters()
-        self._embeddings = EmbeddingHistory(load_learned(parameters, model))
-        super().__init__(parameters, model, [self._embeddings])
-
-    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
-        self._embeddings.push(detections)
-
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         return self._embeddings.similarity(steps)
 
@@ -193,18 +182,7 @@ class Hybrid(_HybridTracker):
     """Both matrices, fused by the learned 1x1 convolution (III-D)."""
 
     Parameters = HybridParameters
-    uses_embeddings = needs_embeddings = True
-
-    def __init__(self, parameters: HybridParameters | None = None, model: str | None = None) -> None:
-        parameters = parameters or HybridParameters()
-        flow, learned = FlowHistory.of(parameters), load_learned(parameters, model)
-        self._masks, self._embeddings, self._fusion = MaskHistory(flow), EmbeddingHistory(learned), learned.fusion
-        super().__init__(parameters, model, [self._masks, self._embeddings], flow)
-
-    def _observe(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
-        # Embeddings first: an InputError of theirs leaves both histories as they are.
-        self._embeddings.push(detections)
-        self._masks.push(frame, segmentation, detections)
+    uses_flow = uses_embeddings = needs_embeddings = True
 
     def _similarity(self, steps: int, backward: bool = False) -> NDArray[np.floating]:
         return self._fusion(self._masks.flow_dice(steps, backward), self._embeddings.similarity(steps))

@@ -1,10 +1,14 @@
 """The learned weights of the instance and hybrid trackers: a small file beside the model that they are for.
 
-`vps-ros train` (learning/tracking/matching.py) makes the file. Here it is read and used, with NumPy alone.
+`vps-ros train` (learning/tracking/matching.py) makes the file. Here it is read and used, with NumPy alone. The last
+functions read and write files of weights of any tracker: named arrays and JSON metadata.
 """
 
 from __future__ import annotations
 
+import json
+import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
 from vps_ros.parameters import Parameters, parameter
 from vps_ros.shipped import fingerprint, model_path
-from vps_ros.trackers.weights import Arrays, check_arrays, read_weights, write_weights
+
+Arrays = dict[str, NDArray[np.float32]]
 
 FORMAT = 1
 SUFFIX = ".tracker.npz"
@@ -153,7 +159,12 @@ def weights_path(model: Path) -> Path:
 def read(path: Path) -> Learned:
     """Raises InputError when the file is missing or not a file of weights."""
     about, a = read_weights(path, _ARRAYS, "a tracker", _REMEDY)
-    _check(path, about, a)
+    names = {"format", "model", "sha256", "embedding"}
+    if not isinstance(about, dict) or not names <= set(about) or about["format"] != FORMAT:
+        raise InputError(f"{path}: not weights of a tracker in format {FORMAT}; {_REMEDY}")
+    width, hidden = about["embedding"], len(np.atleast_1d(a["hidden"]))
+    shapes = ((), (hidden, width), (hidden,), (width, hidden), (width,), (2,), ())
+    check_arrays(path, a, dict(zip(_ARRAYS, shapes, strict=True)), _REMEDY)
     head = Head(float(a["scale"]), a["hidden"], a["hidden_bias"], a["out"], a["out_bias"])
     pixel, instance = a["fusion"].tolist()
     return Learned(head, Fusion(pixel, instance, float(a["bias"])), about, str(path))
@@ -189,10 +200,33 @@ def copy_learned(source: Path, target: Path) -> Path | None:
     return path
 
 
-def _check(path: Path, about: Any, arrays: Arrays) -> None:
-    names = {"format", "model", "sha256", "embedding"}
-    if not isinstance(about, dict) or not names <= set(about) or about["format"] != FORMAT:
-        raise InputError(f"{path}: not weights of a tracker in format {FORMAT}; {_REMEDY}")
-    width, hidden = about["embedding"], len(np.atleast_1d(arrays["hidden"]))
-    shapes = ((), (hidden, width), (hidden,), (width, hidden), (width,), (2,), ())
-    check_arrays(path, arrays, dict(zip(_ARRAYS, shapes, strict=True)), _REMEDY)
+def read_weights(path: Path, names: tuple[str, ...], whose: str, remedy: str) -> tuple[Any, Arrays]:
+    """The metadata of a file, and its arrays `names` as float32.
+
+    Args:
+        whose: the tracker that the weights are for, in error messages.
+        remedy: what to do about a wrong file, in error messages.
+
+    Raises InputError when there is no such file, or it is damaged or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return json.loads(str(file["about"])), {name: file[name].astype(np.float32) for name in names}
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise InputError(f"{path}: not weights of {whose} ({reason}); {remedy}") from None
+
+
+def check_arrays(path: Path, arrays: Arrays, shapes: Mapping[str, tuple[int, ...]], remedy: str) -> None:
+    """Raises InputError for an array with another shape, or with values that are not finite."""
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+            raise InputError(f"{path}: {name!r} is {list(arrays[name].shape)}, not finite {list(shape)}; {remedy}")
+
+
+def write_weights(path: Path, about: Mapping[str, Any], arrays: Mapping[str, Any]) -> None:
+    """Writes the file atomically."""
+    with atomic_write(path) as draft, draft.open("wb") as file:
+        np.savez_compressed(file, about=np.array(json.dumps(about)), **arrays)

@@ -6,22 +6,21 @@ Two of the single-frame baselines of STEP (Weber et al., NeurIPS 2021; Video K-N
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.flow import DisFlow, FlowHistory, FlowParameters, WorkingSizeParameters, warp_labels
 from vps_ros.frame import AssociatedBy, Frame, Segmentation
-from vps_ros.parameters import parameter
+from vps_ros.parameters import fraction
 from vps_ros.trackers.assignment import find, hungarian
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.masks import label_map
 from vps_ros.trackers.similarity import iou, overlap
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
 
-WorkingSize = Callable[[int, int], tuple[int, int]]
 _STEP = "STEP, released code of the baselines (Video K-Net table 2)"
 
 
@@ -29,14 +28,7 @@ _STEP = "STEP, released code of the baselines (Video K-Net table 2)"
 class _MaskIouParameters(TrackerParameters):
     """What both trackers have."""
 
-    iou_threshold: float = parameter(
-        0.3,
-        "least intersection over union of a track's last mask and a detection",
-        low=0,
-        high=1,
-        live=True,
-        source=_STEP,
-    )
+    iou_threshold: float = fraction(0.3, "least intersection over union of a track's last mask and a detection", _STEP)
     memory_tau: float = memory_tau(10.0, _STEP)
 
 
@@ -53,11 +45,9 @@ class MaskPropagationParameters(FlowParameters, _MaskIouParameters):
 class _MaskIou(Tracker):
     """Pairs the last mask of each track with the masks of the current frame."""
 
-    def __init__(
-        self, parameters: _MaskIouParameters, model: str | None, masks: LastMasks, flow: FlowHistory | None = None
-    ) -> None:
-        super().__init__(parameters, model, flow=flow)
-        self._masks = masks
+    def __init__(self, parameters: Any = None, model: str | None = None) -> None:
+        super().__init__(parameters, model)
+        self._masks = LastMasks(self.parameters.flow_height, self.flow)
 
     def reset(self) -> None:
         super().reset()
@@ -91,24 +81,12 @@ class Iou(_MaskIou):
 
     Parameters = IouParameters
 
-    def __init__(self, parameters: IouParameters | None = None, model: str | None = None) -> None:
-        parameters = parameters or IouParameters()
-        super().__init__(parameters, model, LastMasks(_working_size(parameters)))
-
 
 class MaskPropagation(_MaskIou):
     """IoU with the last mask of each track, propagated from frame to frame by optical flow."""
 
     Parameters = MaskPropagationParameters
-
-    def __init__(self, parameters: MaskPropagationParameters | None = None, model: str | None = None) -> None:
-        parameters = parameters or MaskPropagationParameters()
-        flow = FlowHistory.of(parameters)
-        super().__init__(parameters, model, LastMasks(_working_size(parameters), flow), flow)
-
-
-def _working_size(parameters: WorkingSizeParameters) -> WorkingSize:
-    return DisFlow(height=parameters.flow_height).working_size
+    uses_flow = True
 
 
 class LastMasks:
@@ -119,7 +97,7 @@ class LastMasks:
     masks on top of each other, however long tracks are remembered.
 
     Args:
-        working_size: (height, width) of the grid for a camera of that height and width.
+        height: of the grid in pixels; its aspect is that of the camera image.
         flow: propagates the masks from frame to frame, on its own grid; None leaves them where they were.
 
     Attributes:
@@ -127,8 +105,8 @@ class LastMasks:
         maps: uint16 [h, w] each, m + 1 where the mask of ids[m] is; each mask is in one of them.
     """
 
-    def __init__(self, working_size: WorkingSize, flow: FlowHistory | None = None) -> None:
-        self._working_size = working_size
+    def __init__(self, height: int, flow: FlowHistory | None = None) -> None:
+        self._working_size = DisFlow(height=height).working_size
         self._flow = flow
         self.reset()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,27 +11,24 @@ from vps_ros.errors import InputError
 from vps_ros.frame import THING_BASE
 from vps_ros.trackers.detections import Detections
 
-ROW = np.dtype(
-    [
-        ("id", np.int64),
-        ("slot", np.int64),
-        ("index", np.int64),
-        ("class_id", np.int64),
-        ("score", np.float64),
-        ("associated_by", np.int64),
-        ("association", np.float64),
-        ("area", np.int64),
-        ("hits", np.int64),
-        ("first_seen", np.int64),
-        ("last_seen", np.int64),
-        ("last_frame", np.int64),
-        ("box", np.float64, 4),
-        ("velocity", np.float64, 4),
-        ("has_embedding", np.bool_),
-    ],
-    align=True,
-)
-"""One track.
+ROW: list[tuple] = [
+    ("id", np.int64),
+    ("slot", np.int64),
+    ("index", np.int64),
+    ("class_id", np.int64),
+    ("score", np.float64),
+    ("associated_by", np.int64),
+    ("association", np.float64),
+    ("area", np.int64),
+    ("hits", np.int64),
+    ("first_seen", np.int64),
+    ("last_seen", np.int64),
+    ("last_frame", np.int64),
+    ("box", np.float64, 4),
+    ("velocity", np.float64, 4),
+    ("has_embedding", np.bool_),
+]
+"""The fields of one track.
 
 `box` is the last one that was detected, divided by the image's size, and `velocity` that of its sides per second;
 `index` is the segment of the current frame (-1: none); `last_frame` counts the frames of the tracker.
@@ -47,9 +46,11 @@ class TrackMemory:
         appearance_weight: weight of the newest embedding in the moving average; lambda of Video-kMaX equation 3.
         velocity_weight: weight of the newest velocity in its moving average; 1 takes it from the last two boxes alone,
             as Video-kMaX equation 4.
-        rows: ROW [M].
+        rows: [M], with the fields of ROW, and those that a subclass adds.
         embeddings: float32 [M, D], moving averages; zeros where unknown. None before the first.
     """
+
+    dtype: ClassVar[np.dtype] = np.dtype(ROW, align=True)
 
     def __init__(self, appearance_weight: float = 0.8, velocity_weight: float = 1.0) -> None:
         self.appearance_weight = appearance_weight
@@ -59,8 +60,13 @@ class TrackMemory:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def configure(self, parameters: Any) -> None:
+        """Takes the weights that are among the parameters of a tracker."""
+        self.appearance_weight = getattr(parameters, "appearance_weight", self.appearance_weight)
+        self.velocity_weight = getattr(parameters, "velocity_weight", self.velocity_weight)
+
     def clear(self) -> None:
-        self.rows = np.empty(0, ROW)
+        self.rows = np.empty(0, self.dtype)
         self.embeddings: NDArray[np.float32] | None = None
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
@@ -132,7 +138,7 @@ class TrackMemory:
     ) -> NDArray[np.int64]:
         """Stores the detections `which` [N] of this frame as new tracks; returns their rows [N]."""
         count = len(which)
-        new = np.zeros(count, ROW)
+        new = np.zeros(count, self.dtype)
         new["id"], new["slot"], new["hits"] = ids, slots, 1
         new["box"] = detections.boxes[which]
         new["first_seen"] = new["last_seen"] = stamp

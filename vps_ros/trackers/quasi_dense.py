@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.frame import AssociatedBy
-from vps_ros.parameters import parameter
+from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.detections import Detections, norms
 from vps_ros.trackers.similarity import bidirectional_softmax
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, matched, memory_tau
@@ -22,13 +22,9 @@ _NORM_TOLERANCE = 1e-3
 class QuasiDenseParameters(TrackerParameters):
     """Parameters of quasi-dense tracking."""
 
-    match_threshold: float = parameter(
-        0.5, "least bidirectional softmax of a match", low=0, high=1, live=True, source=_KNET
-    )
-    init_threshold: float = parameter(0.35, "least score of a new object", low=0, high=1, live=True, source=_KNET)
-    object_threshold: float = parameter(
-        0.3, "least score of a detection that continues a track", low=0, high=1, live=True, source=_KNET
-    )
+    match_threshold: float = fraction(0.5, "least bidirectional softmax of a match", _KNET)
+    init_threshold: float = fraction(0.35, "least score of a new object", _KNET)
+    object_threshold: float = fraction(0.3, "least score of a detection that continues a track", _KNET)
     instance_temperature: float = parameter(
         0.02,
         "temperature by which products of embeddings of norm 1 are divided",
@@ -36,9 +32,7 @@ class QuasiDenseParameters(TrackerParameters):
         high=1e3,
         source="chosen for colour histograms; the paper's embeddings are not of norm 1",
     )
-    appearance_weight: float = parameter(
-        0.8, "weight of the newest embedding in a track's moving average", low=0, high=1, live=True, source=_KNET
-    )
+    appearance_weight: float = fraction(0.8, "weight of the newest embedding in a track's moving average", _KNET)
     memory_tau: float = memory_tau(5.0, _KNET)
 
 
@@ -55,13 +49,9 @@ class QuasiDense(Tracker):
     uses_embeddings = needs_embeddings = True
 
     def __init__(self, parameters: QuasiDenseParameters | None = None, model: str | None = None) -> None:
-        self._low_scored: set[int] = set()
-        """Segments of the last frame that match an object with too low a score."""
         super().__init__(parameters, model)
-
-    def configure(self, parameters: QuasiDenseParameters) -> None:
-        super().configure(parameters)
-        self.memory.appearance_weight = parameters.appearance_weight
+        # Segments of the last frame that match an object with too low a score.
+        self._low_scored: set[int] = set()
 
     def reset(self) -> None:
         super().reset()

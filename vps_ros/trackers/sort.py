@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.frame import AssociatedBy
-from vps_ros.parameters import parameter
+from vps_ros.parameters import fraction
 from vps_ros.trackers.assignment import hungarian
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.memory import TrackMemory
@@ -40,35 +40,10 @@ _EMPTY = np.empty((_KINDS, 0, 4))
 class SortParameters(TrackerParameters):
     """Parameters of SORT."""
 
-    iou_threshold: float = parameter(
-        0.3,
-        "least intersection over union of a predicted box and a detection",
-        low=0,
-        high=1,
-        live=True,
-        source="SORT, released code",
+    iou_threshold: float = fraction(
+        0.3, "least intersection over union of a predicted box and a detection", "SORT, released code"
     )
     memory_tau: float = memory_tau(10.0, "as the other baselines of STEP; SORT itself forgets after 1")
-
-
-class Sort(Tracker):
-    """SORT. Matched tracks are updated by the Kalman filter, unmatched detections become new tracks (III-C, III-D)."""
-
-    Parameters = SortParameters
-
-    def __init__(self, parameters: SortParameters | None = None, model: str | None = None) -> None:
-        super().__init__(parameters, model, KalmanMemory())
-
-    def associate(self, detections: Detections, stamp: int) -> Matches:
-        # Predict the box of each track in the current frame (III-B).
-        predicted = self.memory.predict(stamp)
-        # Compare with all detections; pairs below the threshold and pairs of different classes are rejected (III-C).
-        iou = box_iou(predicted[:, None], detections.boxes)
-        same_class = self.memory.rows["class_id"][:, None] == detections.class_ids
-        m, k = np.nonzero((iou >= self.parameters.iou_threshold) & (iou > 0) & same_class)
-        # Optimal one-to-one assignment (Hungarian algorithm).
-        best = hungarian(m, k, iou[m, k])
-        return matched(m[best], k[best], iou[m, k][best], AssociatedBy.MEMORY)
 
 
 class KalmanMemory(TrackMemory):
@@ -149,6 +124,24 @@ class KalmanMemory(TrackMemory):
         scale = np.array([x, y, x * y, x / y])
         self.states[:2] *= scale
         self.states[2:] *= scale**2
+
+
+class Sort(Tracker):
+    """SORT. Matched tracks are updated by the Kalman filter, unmatched detections become new tracks (III-C, III-D)."""
+
+    Parameters = SortParameters
+    Memory = KalmanMemory
+
+    def associate(self, detections: Detections, stamp: int) -> Matches:
+        # Predict the box of each track in the current frame (III-B).
+        predicted = self.memory.predict(stamp)
+        # Compare with all detections; pairs below the threshold and pairs of different classes are rejected (III-C).
+        iou = box_iou(predicted[:, None], detections.boxes)
+        same_class = self.memory.rows["class_id"][:, None] == detections.class_ids
+        m, k = np.nonzero((iou >= self.parameters.iou_threshold) & (iou > 0) & same_class)
+        # Optimal one-to-one assignment (Hungarian algorithm).
+        best = hungarian(m, k, iou[m, k])
+        return matched(m[best], k[best], iou[m, k][best], AssociatedBy.MEMORY)
 
 
 def _measurement(detections: Detections, which: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -18,7 +18,6 @@ from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.memory import TrackMemory, TrackNumbers
 
 if TYPE_CHECKING:
-    # OpenCV is imported with the tracker that uses it, not with the declarations of parameters.
     from vps_ros.flow import FlowHistory
 
 NEVER_SOONER = 1e6
@@ -94,39 +93,43 @@ class Tracker(ABC):
         model: name or path of the model that made the segmentations, for trackers that have learned for one.
 
     Attributes:
-        Parameters: the dataclass of the tracker's parameters.
+        Parameters: the dataclass of the tracker's parameters; that of a tracker with `uses_flow` has FlowParameters.
+        Memory: the class of its memory.
+        uses_flow: whether it needs optical flow.
         uses_embeddings: whether it looks at embeddings at all.
         needs_embeddings: whether detections without embeddings are an InputError.
         parameters: in use.
         memory: the tracks.
-        flow: the optical flow, for trackers that need it.
+        flow: the optical flow; None without `uses_flow`.
         milliseconds: time of the last step by part: "flow" (optical flow) and "track" (the rest).
         candidates: number of pairs of a track and a detection that the last step compared, summed over its
             assignments; the size of the matching space in Video-kMaX table 6.
     """
 
     Parameters: ClassVar[type[TrackerParameters]] = TrackerParameters
+    Memory: ClassVar[type[TrackMemory]] = TrackMemory
+    uses_flow: ClassVar[bool] = False
     uses_embeddings: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        parameters: TrackerParameters | None = None,
-        model: str | None = None,
-        memory: TrackMemory | None = None,
-        flow: FlowHistory | None = None,
-    ) -> None:
-        self.memory = TrackMemory() if memory is None else memory
-        self.flow = flow
+    def __init__(self, parameters: Any = None, model: str | None = None) -> None:
+        self.memory = self.Memory()
+        self.configure(self.Parameters() if parameters is None else parameters)
+        self.flow: FlowHistory | None = None
+        if self.uses_flow:
+            # Imported on use: declarations of parameters, which are here too, must not load OpenCV.
+            from vps_ros.flow import FlowHistory
+
+            self.flow = FlowHistory.of(self.parameters)
         self.milliseconds = {"flow": 0.0, "track": 0.0}
         self.candidates = 0
         self._numbers = TrackNumbers()
         self._frame = 0
-        self.configure(self.Parameters() if parameters is None else parameters)
 
     def configure(self, parameters: Any) -> None:
         """Uses other values of the live parameters from the next frame on; no track is forgotten."""
         self.parameters = parameters
+        self.memory.configure(parameters)
 
     def reset(self) -> None:
         """Forgets every track. Ids go on, so that none is used twice within a run."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vps_ros.flow import FlowHistory, FlowParameters
 from vps_ros.frame import Frame, Segmentation
-from vps_ros.parameters import parameter
+from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.colour_histogram import colour_histograms
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.hierarchical.assign import MatchScorer, assign, shipped_scorer
@@ -28,21 +28,13 @@ from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, memory
 class HierarchicalParameters(FlowParameters, TrackerParameters):
     """Parameters of the default tracker."""
 
-    association_threshold: float = parameter(
+    association_threshold: float = fraction(
         0.4,
         "least probability that a detection and a track are one object",
-        low=0,
-        high=1,
-        live=True,
-        source="between 0.33 and 0.5, hardly different on generated streets",
+        "between 0.33 and 0.5, hardly different on generated streets",
     )
-    appearance_weight: float = parameter(
-        0.3,
-        "weight of the newest embedding in a track's moving average",
-        low=0,
-        high=1,
-        live=True,
-        source="chosen; varied in docs/ablation.md",
+    appearance_weight: float = fraction(
+        0.3, "weight of the newest embedding in a track's moving average", "chosen; varied in docs/ablation.md"
     )
     velocity_weight: float = parameter(
         0.5,
@@ -64,7 +56,8 @@ class Hierarchical(Tracker):
     """
 
     Parameters = HierarchicalParameters
-    uses_embeddings = True
+    Memory = HierarchicalMemory
+    uses_flow = uses_embeddings = True
     memory: HierarchicalMemory
     flow: FlowHistory
 
@@ -74,16 +67,10 @@ class Hierarchical(Tracker):
         model: str | None = None,
         scorer: MatchScorer | None = None,
     ) -> None:
-        parameters = parameters or HierarchicalParameters()
-        super().__init__(parameters, model, HierarchicalMemory(), FlowHistory.of(parameters))
+        super().__init__(parameters, model)
         self._masks = MaskHistory(self.flow)
         self._scorer = shipped_scorer() if scorer is None else scorer
         self._last_stamp: int | None = None
-
-    def configure(self, parameters: HierarchicalParameters) -> None:
-        super().configure(parameters)
-        self.memory.appearance_weight = parameters.appearance_weight
-        self.memory.own_velocity_weight = parameters.velocity_weight
 
     def reset(self) -> None:
         super().reset()

@@ -15,8 +15,8 @@ from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy
 from vps_ros.trackers.assignment import hungarian
 from vps_ros.trackers.hierarchical.compare import COLUMNS, Pairs
+from vps_ros.trackers.learned import check_arrays, read_weights, write_weights
 from vps_ros.trackers.tracker import Matches
-from vps_ros.trackers.weights import check_arrays, read_weights, write_weights
 
 FORMAT = 1
 MAX_LOG_ODDS = 12.0

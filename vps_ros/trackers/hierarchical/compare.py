@@ -84,7 +84,7 @@ def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detectio
         stamp: of the current frame, nanoseconds.
     """
     overlaps = [_Overlaps.of(memory, masks, steps) for steps in (1, 2)]
-    boxes, predicted = memory.in_widths(detections.boxes), memory.boxes
+    boxes, predicted = memory.in_widths(detections.boxes), memory.rows["predicted_box"]
     seconds = np.clip((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS, _MAX_SECONDS)
     sides, predicted_sides = (np.maximum(b[:, 2:] - b[:, :2], 1e-6) for b in (boxes, predicted))
     near = _near(boxes, sides, predicted, predicted_sides, _REACH + _REACH_PER_SECOND * seconds)
@@ -92,7 +92,7 @@ def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detectio
     for one in overlaps:
         one.mark(touching)
     m, k = np.nonzero(near | touching)
-    gap = memory.gap[m]
+    gap = memory.rows["gap"][m]
     size = np.maximum((np.sqrt(predicted_sides.prod(axis=1))[m] + np.sqrt(sides.prod(axis=1))[k]) / 2, _MIN_SIZE)
     offset = (boxes[k] - predicted[m]) / size[:, None]
     side, centre = np.abs(offset), (offset[:, :2] + offset[:, 2:]) / 2
@@ -120,7 +120,7 @@ def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detectio
         ratio[:, 1],
         ratio[:, 0],
         memory.class_share(m, classes),
-        memory.latest_class[m] == classes,
+        memory.rows["latest_class"][m] == classes,
         memory.colours.log_likelihood_ratio(colour),
         _embedding_ratio(memory, m, k),
         colour,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.memory import TrackMemory
+from vps_ros.trackers.memory import ROW, TrackMemory
 from vps_ros.trackers.similarity import dots
 
 _VOTE_DECAY = 0.95
@@ -43,24 +44,35 @@ class HierarchicalMemory(TrackMemory):
     Attributes:
         appearance_weight: weight of the newest embedding in the moving average.
         own_velocity_weight: least weight of the newest difference between detected and predicted box in own_velocity.
-        boxes: float64 [M, 4], predicted for the current frame.
-        own_velocity: float64 [M, 2], (x, y) per second.
-        gap: int64 [M], frames since the last detection.
+        rows: as TrackMemory has them, with the predicted box for the current frame, the velocity (x, y) per second,
+            the frames since the last detection, and the class of the last detection.
         votes: float64 [M, C], of each class id.
-        latest_class: int64 [M], class of the last detection.
         embedding_model, colours: appearance by the segmenter's embeddings, and by colour histograms.
         unit_embeddings, unit_colours: float32 [K, D] of the current detections, of norm 1 or 0; None if there are none.
     """
+
+    dtype = np.dtype(
+        [
+            *ROW,
+            ("predicted_box", np.float64, 4),
+            ("own_velocity", np.float64, 2),
+            ("gap", np.int64),
+            ("latest_class", np.int64),
+        ],
+        align=True,
+    )
 
     def __init__(self) -> None:
         self.own_velocity_weight = 0.5
         self.embedding_model, self.colours = AppearanceModel(), AppearanceModel()
         super().__init__()
 
+    def configure(self, parameters: Any) -> None:
+        self.appearance_weight, self.own_velocity_weight = parameters.appearance_weight, parameters.velocity_weight
+
     def clear(self) -> None:
         super().clear()
-        self.boxes, self.own_velocity, self.gap = np.empty((0, 4)), np.empty((0, 2)), np.empty(0, np.int64)
-        self.votes, self.latest_class = np.empty((0, 0)), np.empty(0, np.int64)
+        self.votes = np.empty((0, 0))
         self.embedding_model.clear()
         self.colours.clear()
         self.unit_embeddings: NDArray[np.float32] | None = None
@@ -70,8 +82,7 @@ class HierarchicalMemory(TrackMemory):
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         super().keep(wanted)
-        self.boxes, self.own_velocity, self.gap = self.boxes[wanted], self.own_velocity[wanted], self.gap[wanted]
-        self.votes, self.latest_class = self.votes[wanted], self.latest_class[wanted]
+        self.votes = self.votes[wanted]
         self.embedding_model.keep(wanted)
         self.colours.keep(wanted)
 
@@ -84,15 +95,16 @@ class HierarchicalMemory(TrackMemory):
         self._aspect = size[0] / size[1]
         if seconds >= _MIN_SECONDS:
             self._intervals.append(seconds)
-        self.gap += 1
+        self.rows["gap"] += 1
         if len(self):
-            centre, half = _centre(self.boxes), (self.boxes[:, 2:] - self.boxes[:, :2]) / 2
-            shift = self.own_velocity * seconds
+            boxes = self.rows["predicted_box"]
+            centre, half = _centre(boxes), (boxes[:, 2:] - boxes[:, :2]) / 2
+            shift = self.rows["own_velocity"] * seconds
             if camera is not None:
                 shift = shift + centre @ camera[:2] + camera[2]
                 half = half * np.clip(1 + (camera[0, 0] + camera[1, 1]) / 2, 1 - _MAX_ZOOM, 1 + _MAX_ZOOM)
             centre = centre + shift
-            self.boxes = np.concatenate([centre - half, centre + half], axis=1)
+            self.rows["predicted_box"] = np.concatenate([centre - half, centre + half], axis=1)
 
     def observe(self, detections: Detections, colours: NDArray[np.float32]) -> None:
         """Takes the appearance of the detections of the current frame.
@@ -115,32 +127,30 @@ class HierarchicalMemory(TrackMemory):
 
     def predict(self, stamp: int, which: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Boxes, float64 [R, 4], of the rows `which` [R] (None: all) in the current frame, divided by its size."""
-        return (self.boxes if which is None else self.boxes[which]) / (1, self._aspect, 1, self._aspect)
+        rows = self.rows if which is None else self.rows[which]
+        return rows["predicted_box"] / (1, self._aspect, 1, self._aspect)
 
     def update(self, rows, detections: Detections, which, stamp: int, frame: int) -> None:
         boxes = self.in_widths(detections.boxes)[which]
         step = np.maximum(stamp - self.rows["last_seen"][rows], 0) * 1e-9
-        newest = (_centre(boxes) - _centre(self.boxes[rows])) / np.maximum(step, _MIN_SECONDS)[:, None]
+        newest = (_centre(boxes) - _centre(self.rows["predicted_box"][rows])) / np.maximum(step, _MIN_SECONDS)[:, None]
         # The first difference has weight 1. After a step that is much shorter than usual, as before an
         # image that arrives late, the velocity is uncertain: its weight falls with the square of the step, to 0.
         usual = sorted(self._intervals)[-2:][0] if self._intervals else 0.0
         certainty = np.minimum(step / max(_SHORT_STEP * usual, _MIN_SECONDS), 1) ** 2
         weight = np.maximum(1 / self.rows["hits"][rows], self.own_velocity_weight) * certainty
-        self.own_velocity[rows] += weight[:, None] * newest
-        self.boxes[rows] = boxes
-        self.gap[rows] = 0
+        self.rows["own_velocity"][rows] += weight[:, None] * newest
+        self.rows["predicted_box"][rows] = boxes
+        self.rows["gap"][rows] = 0
         super().update(rows, detections, which, stamp, frame)
 
     def create(self, detections: Detections, which, ids, slots, stamp: int, frame: int) -> NDArray[np.int64]:
-        count = len(which)
-        self.boxes = np.concatenate([self.boxes, self.in_widths(detections.boxes)[which]])
-        self.own_velocity = np.concatenate([self.own_velocity, np.zeros((count, 2))])
-        self.gap = np.concatenate([self.gap, np.zeros(count, np.int64)])
-        self.votes = np.concatenate([self.votes, np.zeros((count, self.votes.shape[1]))])
-        self.latest_class = np.concatenate([self.latest_class, np.zeros(count, np.int64)])
+        self.votes = np.concatenate([self.votes, np.zeros((len(which), self.votes.shape[1]))])
         for model, _ in self._appearances():
-            model.add(count)
-        return super().create(detections, which, ids, slots, stamp, frame)
+            model.add(len(which))
+        rows = super().create(detections, which, ids, slots, stamp, frame)
+        self.rows["predicted_box"][rows] = self.in_widths(detections.boxes)[which]
+        return rows
 
     def class_share(self, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 [P]: share of the class ids `classes` [P] in the votes of the rows [P]."""
@@ -159,7 +169,7 @@ class HierarchicalMemory(TrackMemory):
             self.votes = np.pad(self.votes, ((0, 0), (0, missing)))
         self.votes[rows] *= _VOTE_DECAY
         self.votes[rows, classes] += 1
-        self.latest_class[rows] = classes
+        self.rows["latest_class"][rows] = classes
         self.rows["class_id"][rows] = self.votes[rows].argmax(axis=1)
 
     def _update_appearance(self, rows, detections: Detections, which) -> None:

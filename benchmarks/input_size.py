@@ -15,7 +15,7 @@ import numpy as np
 
 from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator
-from vps_ros.shipped import model_path
+from vps_ros.files import model_path
 from vps_ros.taxonomy import CITYSCAPES
 
 DESCRIPTION = "quality of the shipped model at several input sizes"

@@ -26,8 +26,8 @@ import numpy as np
 
 from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator, Report
+from vps_ros.files import model_path, shipped_models
 from vps_ros.segmenters import load_segmenter
-from vps_ros.shipped import model_path, shipped_models
 from vps_ros.taxonomy import VOID_ID
 
 DESCRIPTION = "mIoU on CamVid and PQ on Cityscapes images, at several input sizes (needs VPS_ROS_REALDATA)"

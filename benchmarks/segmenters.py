@@ -25,9 +25,9 @@ import onnxruntime
 from benchmarks._networks import NETWORKS, SIZES, with_graph, write
 from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
 from vps_ros.evaluation import Evaluator
+from vps_ros.files import model_path
 from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.segmenters.segmenter import SegmenterParameters
-from vps_ros.shipped import model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 DESCRIPTION = "image to segments: streets-s in float32 and int8, and larger networks where a GPU is"

@@ -22,7 +22,6 @@ BASE = {
     "parameters",
     "reading",
     "files",
-    "shipped",
     "parallel",
     "label_maps",
 }

@@ -1,7 +1,8 @@
-"""Atomic writes of files and folders, listings of folders, and the natural order of file names."""
+"""Atomic writes of files and folders, listings of folders, the natural order of file names, and files of models."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from vps_ros.errors import InputError
+
+_WEIGHTS = Path(__file__).resolve().parent / "weights"
 
 
 def natural_key(path: Path) -> tuple[list[tuple[int, int, str]], str]:
@@ -98,3 +101,31 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, float) and value != value:
         return None
     return value
+
+
+def shipped_models() -> tuple[str, ...]:
+    """Names of the models in the package, which Config.model takes as well as a path."""
+    return tuple(sorted(path.stem for path in _WEIGHTS.glob("*.onnx")))
+
+
+def model_path(name: str) -> Path:
+    """The ONNX file of a shipped model, or at a path; raises InputError when there is none."""
+    shipped = _WEIGHTS / f"{name}.onnx"
+    if name in shipped_models():
+        return shipped
+    path = Path(name).expanduser()
+    if path.is_file():
+        return path
+    raise InputError(
+        f"model {name!r}: {'a folder, not an ONNX file' if path.is_dir() else 'no such file'}; "
+        f"give the path of an ONNX file or a shipped model ({', '.join(shipped_models()) or 'none is installed'})"
+    )
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file: tracker weights that were learned for one model are refused for another."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -4,10 +4,12 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from vps_ros.errors import InputError
-from vps_ros.live.camera import camera_info_topic
-from vps_ros.live.dds_config import HIGHEST_DOMAIN, check_interface, configuration, domain_id
-from vps_ros.live.transport import QosProfile, absolute, qos_mismatch
+pytest.importorskip("cyclonedds")
+
+from vps_ros.errors import InputError  # noqa: E402
+from vps_ros.live.camera import camera_info_topic  # noqa: E402
+from vps_ros.live.dds import HIGHEST_DOMAIN, check_interface, configuration, domain_id  # noqa: E402
+from vps_ros.live.transport import QosProfile, absolute, qos_mismatch  # noqa: E402
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from vps_ros.commands import play
 from vps_ros.commands.main import main
 from vps_ros.errors import InputError
 from vps_ros.recording.bag import Bag
-from vps_ros.recording.compression import decompress, zstd
 from vps_ros.recording.frames import BagReader
+from vps_ros.recording.storage import decompress, zstd
 
 IMAGE, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 CAMERA = (TOPIC, IMAGE, "cdr")

@@ -11,7 +11,7 @@ import pytest
 
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.segmenters import cuda, load_segmenter
+from vps_ros.segmenters import load_segmenter, runtime
 from vps_ros.segmenters.runtime import (
     Machine,
     elapsed_time_shown,
@@ -93,9 +93,9 @@ class TestBinding:
         """The image goes through a buffer of its own, as it does where the GPU fetches it."""
         binding = Binding(summing(), (1, 4, 6, 3), {}, {}, on_gpu=True)
         assert not binding.pinned
-        assert not cuda.pin(np.zeros(4))
-        assert cuda.gpu_name() is None and cuda.driver_version() is None
-        cuda.unpin(np.zeros(4))
+        assert not runtime.pin(np.zeros(4))
+        assert runtime.gpu_name() is None and runtime.driver_version() is None
+        runtime.unpin(np.zeros(4))
 
     def test_what_a_segmenter_gave_does_not_change_with_the_next_frame(self):
         segmenter = load_segmenter(Config(threads=1))

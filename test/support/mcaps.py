@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import lz4.frame
 
-from vps_ros.recording.compression import zstd
+from vps_ros.recording.storage import zstd
 
 MAGIC = b"\x89MCAP0\r\n"
 

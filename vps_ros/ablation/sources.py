@@ -23,11 +23,10 @@ from vps_ros.datasets import streets
 from vps_ros.errors import InputError
 from vps_ros.evaluation import overlaps as tables
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
-from vps_ros.files import atomic_write
+from vps_ros.files import atomic_write, model_path
+from vps_ros.files import fingerprint as file_fingerprint
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.segmenters import SegmenterParameters, load_segmenter
-from vps_ros.shipped import fingerprint as file_fingerprint
-from vps_ros.shipped import model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 from vps_ros.trackers import colour_histogram
 from vps_ros.trackers.colour_histogram import with_appearance

@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
-from vps_ros.files import atomic_write, refuse_folder
+from vps_ros.files import atomic_write, model_path, refuse_folder
 from vps_ros.learning import Reporter, require_training
 from vps_ros.reading import read_size
 from vps_ros.segmenters.model_card import describe_model
 from vps_ros.segmenters.runtime import available_providers
 from vps_ros.segmenters.segmenter import SegmenterParameters
-from vps_ros.shipped import model_path
 from vps_ros.trackers.learned import copy_learned
 
 if TYPE_CHECKING:

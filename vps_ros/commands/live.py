@@ -9,13 +9,12 @@ from vps_ros.commands.dds import Signals, add_dds_flags, join, leave
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.config import Config, LiveConfig
 from vps_ros.errors import InputError
-from vps_ros.files import refuse_folder, write_json
+from vps_ros.files import model_path, refuse_folder, write_json
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
 from vps_ros.live.transport import absolute
 from vps_ros.live.worker import Worker
-from vps_ros.shipped import model_path
 
 DESCRIPTION = (
     "Track every object that a camera sees: subscribe to its images over DDS, as ROS 2 does, and publish what the ROS "

@@ -20,9 +20,8 @@ from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame
 from vps_ros.messages.images import DECODERS, frame_of
 from vps_ros.messages.typestore import read_message
-from vps_ros.recording.bag import Bag, Topic
+from vps_ros.recording.bag import Bag, Topic, is_bag
 from vps_ros.recording.image_files import DEFAULT_HZ, FORMATS, check_hz, open_images, read_image, stamp_of, to_rgb
-from vps_ros.recording.locate import is_bag
 from vps_ros.recording.storage import Loss
 
 FRAME_ID = "camera"

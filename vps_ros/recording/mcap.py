@@ -22,8 +22,7 @@ from typing import Any, NamedTuple
 
 from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
-from vps_ros.recording.compression import Damaged, decompress
-from vps_ros.recording.storage import Loss, Message, merge_by_time, type_name
+from vps_ros.recording.storage import Damaged, Loss, Message, decompress, merge_by_time, type_name
 
 MAGIC = b"\x89MCAP0\r\n"
 _FOOTER, _SCHEMA, _CHANNEL, _MESSAGE, _CHUNK, _MESSAGE_INDEX, _CHUNK_INDEX = 2, 3, 4, 5, 6, 7, 8

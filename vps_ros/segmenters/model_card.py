@@ -10,9 +10,9 @@ from typing import Any
 import onnxruntime as ort
 
 from vps_ros.errors import InputError
+from vps_ros.files import model_path
 from vps_ros.reading import read_as
 from vps_ros.segmenters.runtime import SEVERITY_ERROR, explain_error, first_line
-from vps_ros.shipped import model_path
 from vps_ros.taxonomy import Taxonomy
 
 CONTRACT_VERSION = 1

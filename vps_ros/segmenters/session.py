@@ -14,7 +14,6 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.segmenters import cuda
 from vps_ros.segmenters.model_card import REMEDY, read_card
 from vps_ros.segmenters.runtime import (
     available_providers,
@@ -24,10 +23,12 @@ from vps_ros.segmenters.runtime import (
     explain_error,
     first_line,
     operators_on_cpu,
+    pin,
     provider_options,
     providers_in_use,
     session_options,
     this_machine,
+    unpin,
 )
 from vps_ros.segmenters.segmenter import SegmenterParameters
 
@@ -295,7 +296,7 @@ class Binding:
         return ort.OrtValue.ortvalue_from_numpy(array, self._device, 0)
 
     def _pin(self, array: NDArray) -> bool:
-        pinned = cuda.pin(array)
+        pinned = pin(array)
         if pinned:
-            weakref.finalize(self, cuda.unpin, array)
+            weakref.finalize(self, unpin, array)
         return pinned

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.files import atomic_write
+from vps_ros.files import atomic_write, fingerprint, model_path
 from vps_ros.parameters import Parameters, parameter
-from vps_ros.shipped import fingerprint, model_path
 
 Arrays = dict[str, NDArray[np.float32]]
 

@@ -18,13 +18,12 @@ from vps_ros import __version__
 from vps_ros.config import Config, tracker_parameters
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.files import atomic_write, refuse_existing
+from vps_ros.files import atomic_write, fingerprint, model_path, refuse_existing
 from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.data.entries import HELD_OUT_SEED, StreetsData
 from vps_ros.learning.data.streets import training_drives
 from vps_ros.learning.tracking.matching import Matcher, MatchingSchedule, evaluate, pairs_of, train_matcher
 from vps_ros.learning.tracking.observations import SegmentedDrive, segment_drives
-from vps_ros.shipped import fingerprint, model_path
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.learned import FORMAT, Learned, weights_path, write

@@ -388,7 +388,7 @@ class TestWhatIsRefused:
         for name, (_, shape) in model.outputs.items():
             model.constants[f"c_{name}"] = np.zeros(shape, np.float32)
             model.nodes.append(helper.make_node("Identity", [f"c_{name}"], [name]))
-        assert "rank 4" in refusal(model.save(tmp_path))
+        assert "input 'image' has shape [16, 32, 3], not [1, 16, 32, 3]" in refusal(model.save(tmp_path))
 
     @pytest.mark.parametrize("name", ["class_logits", "mask_logits"])
     def test_output_that_is_missing(self, tmp_path, name):

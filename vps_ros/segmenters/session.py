@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,10 +37,10 @@ log = logging.getLogger(__name__)
 State = tuple[tuple[int, ...], np.dtype]
 """Shape and type of a state tensor."""
 _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
-_LOGITS = {"class_logits": 3, "mask_logits": 4}
-_IN_GRAPH = {"segment_map": 3, "slot_class": 2, "slot_score": 2}
-_OPTIONAL = {"query_embeddings": 3}
-_TYPES = {"segment_map": ("tensor(uint8)",), "slot_class": ("tensor(int32)",)}
+_TYPES = {"image": ("tensor(uint8)",), "segment_map": ("tensor(uint8)",), "slot_class": ("tensor(int32)",)}
+"""Types of tensors that are not of _FLOATS."""
+_LOGITS = ("class_logits", "mask_logits")
+_IN_GRAPH = ("segment_map", "slot_class", "slot_score")
 
 
 class Session:
@@ -118,42 +118,33 @@ class Session:
         return InputError(f"{self.path}: {why}; {REMEDY}")
 
     def _check_names(self) -> bool:
-        """Checks names, types and shapes of inputs and outputs; returns whether post-processing is in the graph."""
+        """Checks names and types of inputs and outputs; returns whether post-processing is in the graph."""
         inputs = {i.name: i for i in self._session.get_inputs()}
         outputs = {o.name: o for o in self._session.get_outputs()}
-        self._check_tensors(inputs, {"image": 4}, "input", {"image": ("tensor(uint8)",)})
+        self._check_types(inputs, ("image",), "input")
         spec = self.card.input
         self._check_shape("input 'image'", inputs["image"].shape, (1, spec.height, spec.width, 3))
         if unknown := [name for name in inputs if name != "image" and not name.startswith("state_")]:
             raise self._refusal(f"input {unknown[0]!r} is none of image, state_*")
         in_graph = "segment_map" in outputs
-        self._outputs = dict(_IN_GRAPH if in_graph else _LOGITS)
-        self._outputs |= {name: rank for name, rank in _OPTIONAL.items() if name in outputs}
-        self._check_tensors(outputs, self._outputs, "output", _TYPES)
-        if not in_graph:
-            self._check_shape(
-                "output 'class_logits'", outputs["class_logits"].shape, (1, None, len(self.card.taxonomy) + 1)
-            )
+        self._outputs = (*(_IN_GRAPH if in_graph else _LOGITS), *({"query_embeddings"} & outputs.keys()))
+        self._check_types(outputs, self._outputs, "output")
         return in_graph
 
-    def _check_tensors(
-        self, there: Mapping, ranks: Mapping[str, int], kind: str, types: Mapping[str, tuple[str, ...]]
-    ) -> None:
-        for name, rank in ranks.items():
+    def _check_types(self, there: Mapping, names: Sequence[str], kind: str) -> None:
+        for name in names:
             if name not in there:
                 raise self._refusal(f"lacks the {kind} {name!r} (it has {', '.join(sorted(there)) or 'none'})")
-            allowed = types.get(name, _FLOATS)
+            allowed = _TYPES.get(name, _FLOATS)
             if there[name].type not in allowed:
                 raise self._refusal(f"{kind} {name!r} is {there[name].type}, not {allowed[0]}")
-            if there[name].shape and len(there[name].shape) != rank:
-                raise self._refusal(f"{kind} {name!r} has shape {there[name].shape}, not rank {rank}")
 
-    def _check_shape(self, what: str, shape, expected) -> None:
+    def _check_shape(self, what: str, shape, expected: Sequence[int | None]) -> None:
         """Raises InputError where two shapes differ; names of dimensions, and None in `expected`, equal any number."""
-        for have, want in zip(shape, expected, strict=True):
-            if isinstance(have, int) and want is not None and have != want:
-                wanted = ", ".join("any" if n is None else str(n) for n in expected)
-                raise self._refusal(f"{what} has shape {list(shape)}, not [{wanted}]")
+        same = all(not isinstance(n, int) or want in (None, n) for n, want in zip(shape, expected, strict=False))
+        if len(shape) != len(expected) or not same:
+            wanted = ", ".join("any" if n is None else str(n) for n in expected)
+            raise self._refusal(f"{what} has shape {list(shape)}, not [{wanted}]")
 
     def _check_states(self) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
         outputs = {o.name: o for o in self._session.get_outputs()}
@@ -195,22 +186,18 @@ class Session:
         return binding
 
     def _check_outputs(self, outputs: Mapping[str, NDArray]) -> None:
-        for name, rank in self._outputs.items():
-            if outputs[name].ndim != rank:
-                raise self._refusal(f"output {name!r} has shape {list(outputs[name].shape)}")
-        queries = outputs["slot_class" if self.in_graph else "class_logits"].shape[1]
-        shapes: dict[str, tuple[int | None, ...]]
-        if self.in_graph:
-            shapes = {"segment_map": (1, None, None), "slot_class": (1, queries), "slot_score": (1, queries)}
-        else:
-            shapes = {
-                "class_logits": (1, queries, len(self.card.taxonomy) + 1),
-                "mask_logits": (1, queries, None, None),
-            }
-        if "query_embeddings" in outputs:
-            shapes["query_embeddings"] = (1, queries, None)
-        for name, shape in shapes.items():
-            self._check_shape(f"output {name!r}", outputs[name].shape, shape)
+        first = outputs["slot_class" if self.in_graph else "class_logits"]
+        queries = first.shape[1] if first.ndim > 1 else None
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "segment_map": (1, None, None),
+            "slot_class": (1, queries),
+            "slot_score": (1, queries),
+            "class_logits": (1, None, len(self.card.taxonomy) + 1),
+            "mask_logits": (1, queries, None, None),
+            "query_embeddings": (1, queries, None),
+        }
+        for name in self._outputs:
+            self._check_shape(f"output {name!r}", outputs[name].shape, shapes[name])
         for name, (shape, _) in self._states.items():
             self._check_shape(f"output 'next_{name}'", outputs[f"next_{name}"].shape, shape)
         if empty := [name for name in self._outputs if 0 in outputs[name].shape]:

@@ -18,43 +18,13 @@ from rosbags.rosbag2 import StoragePlugin
 
 from support import ROOT, mcaps
 from support.bags import START, TENTH, TOPIC, TYPES, drive, jpeg, raw, string, write
+from support.odd_bags import CAMERA, IMAGE, JPEG, at, image, mcap, read, text
 from vps_ros.commands import play
 from vps_ros.commands.main import main
 from vps_ros.errors import InputError
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.frames import BagReader
 from vps_ros.recording.storage import decompress, zstd
-
-IMAGE, JPEG = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
-CAMERA = (TOPIC, IMAGE, "cdr")
-
-
-def image(k, make=raw):
-    """Serialised image whose pixels all are `k`, at the k-th tenth of a second."""
-    message = make(np.full((4, 6, 3), k, np.uint8), START + k * TENTH)
-    return bytes(TYPES.serialize_cdr(message, message.__msgtype__))
-
-
-def text(value):
-    return bytes(TYPES.serialize_cdr(string(value), "std_msgs/msg/String"))
-
-
-def at(*numbers, channel=1):
-    return [(channel, START + k * TENTH, image(k)) for k in numbers]
-
-
-def read(path, topic=None):
-    """Numbers of the frames in the order of reading, and the losses."""
-    with BagReader(path, topic) as bag:
-        frames = list(bag.frames())
-        assert all(abs(int(f.image.mean()) - (f.stamp - START) // TENTH) <= 2 for f in frames)
-        return [(f.stamp - START) // TENTH for f in frames], bag.losses
-
-
-def mcap(path, blocks, layout=None, channels=None):
-    path.write_bytes(mcaps.build(channels or {1: CAMERA}, blocks, layout or mcaps.Layout()))
-    return path
-
 
 # Messages that the index does not list.
 
@@ -130,79 +100,6 @@ def test_a_message_on_a_channel_without_definition_is_a_loss(tmp_path):
     found, (loss,) = read(path)
     assert found == [0, 1]
     assert "1 messages on channels that are not defined" in str(loss)
-
-
-# The files of one recording.
-
-
-def split(folder, names, chunks):
-    folder.mkdir(exist_ok=True)
-    for name, numbers in zip(names, chunks, strict=True):
-        mcap(folder / name, [(True, at(*numbers))])
-    return folder
-
-
-@pytest.mark.parametrize(
-    "pattern",
-    ["rec_{}.mcap", "{}_drive_2025_09_30-09_{:02}_30.mcap", "rec_2024-01-01_12.30.05_{}.mcap", "v1.0_{}.mcap",
-     "{}_2025_09_30-09_{:02}_30.mcap", "rosbag2_2024_01_01-12_30_05_{}.mcap"],
-)  # fmt: skip
-def test_split_files_are_in_order_of_time(tmp_path, pattern):
-    names = [pattern.format(k, k) for k in range(12)]
-    assert read(split(tmp_path / "bag", names, [(2 * k, 2 * k + 1) for k in range(12)])) == (list(range(24)), ())
-    # The time of the messages counts, not the number.
-    assert read(split(tmp_path / "bag", names, [(2 * k, 2 * k + 1) for k in reversed(range(12))]))[0] == list(range(24))
-
-
-@pytest.mark.parametrize(
-    ("names", "listed"),
-    [
-        (["v1.0_0.mcap", "v1.0_1.mcap", "v1.1_0.mcap"], "v1.0, v1.1"),
-        (["0_left_2025_09_30-09_00_30.mcap", "0_right_2025_09_30-09_00_30.mcap"], "left, right"),
-        (["0_drive_2025_09_30-09_00_30.mcap", "0_drive_2025_10_01-09_00_30.mcap"], "same number"),
-        (["rosbag2_2024_01_01-12_30_05.mcap", "rosbag2_2024_01_01-12_30_47.mcap"], "rosbag2_2024_01_01-12_30_47"),
-        (["drive_0.mcap", "drive_1.mcap", "other.mcap"], "drive, other"),
-    ],
-)
-@pytest.mark.parametrize("metadata", [None, "", "}{"])
-def test_a_folder_with_two_recordings_needs_a_choice(tmp_path, names, listed, metadata):
-    folder = split(tmp_path / "bags", names, [(k,) for k in range(len(names))])
-    if metadata is not None:
-        (folder / "metadata.yaml").write_text(metadata)
-    with pytest.raises(InputError, match="several bags") as error:
-        read(folder)
-    assert listed in str(error.value)
-    assert read(folder / names[1]) == ([1], ())
-
-
-def test_overlapping_files_are_merged_by_time(tmp_path):
-    folder = split(tmp_path / "bag", ["a_0.mcap", "a_1.mcap", "a_2.mcap"], [(0, 1, 3), (2, 4, 7), (5, 6)])
-    assert read(folder) == (list(range(8)), ())
-
-
-def test_a_file_beside_its_compressed_copy_is_read_once(tmp_path):
-    folder = split(tmp_path / "bag", ["a_0.mcap", "a_1.mcap"], [(0, 1), (2, 3)])
-    (folder / "a_0.mcap.zstd").write_bytes(zstd.compress((folder / "a_0.mcap").read_bytes())[:-4])
-    assert read(folder) == ([0, 1, 2, 3], ())
-
-
-def test_metadata_that_does_not_fit_the_files_is_reported(tmp_path, capsys):
-    folder = write(tmp_path / "bag", drive(4))
-    shutil.copy(folder / "bag.mcap", folder / "bag_1.mcap")
-    with BagReader(folder) as bag:
-        assert len(list(bag.frames())) == 4
-        (loss,) = bag.losses
-    assert "does not list bag_1.mcap" in str(loss)
-    (folder / "bag_1.mcap").unlink()
-    metadata = folder / "metadata.yaml"
-    metadata.write_text(metadata.read_text().replace("message_count: 4", "message_count: 9"))
-    with BagReader(folder) as bag:
-        assert len(list(bag.frames())) == 4
-        (loss,) = bag.losses
-    assert loss.count == 5
-    assert main(["inspect", str(folder), "--json", str(tmp_path / "f.json")]) == 0
-    assert json.loads((tmp_path / "f.json").read_text())["topics"][0]["lost"] == 5
-    assert "5 messages" in " ".join(capsys.readouterr().err.split())
 
 
 # Other topics, and several types on one topic.

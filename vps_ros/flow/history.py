@@ -8,6 +8,7 @@ older mask are moved forward, as in HybridTracker III-C.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from time import perf_counter
 
@@ -78,23 +79,22 @@ class FlowHistory:
 
         Pixels whose path leaves the image get a flow that is larger than the image.
         """
-        if len(self._images) <= steps:
-            return None
-        began = perf_counter()
-        flow = self._backward_step(1)
-        if steps == 2:
-            flow = compose(flow, self._backward_step(2))
-        self.milliseconds += (perf_counter() - began) * 1e3
-        return flow
+        return self._composed(self._backward_step, (1, 2)[:steps])
 
     def forward(self, steps: int = 1) -> NDArray[np.float32] | None:
         """Flow to the newest image from the one `steps` (1 or 2) before, as `backward`."""
-        if len(self._images) <= steps:
+        return self._composed(self._forward_step, (2, 1)[2 - steps :])
+
+    def _composed(
+        self, step: Callable[[int], NDArray[np.float32]], places: Sequence[int]
+    ) -> NDArray[np.float32] | None:
+        """The steps at `places`, in the order of the path."""
+        if len(self._images) <= len(places):
             return None
         began = perf_counter()
-        flow = self._forward_step(steps)
-        if steps == 2:
-            flow = compose(flow, self._forward_step(1))
+        flow, *older = map(step, places)
+        for one in older:
+            flow = compose(flow, one)
         self.milliseconds += (perf_counter() - began) * 1e3
         return flow
 

@@ -91,16 +91,7 @@ def camera_info(frame: PanopticFrame, info: Any) -> Any:
 def segments(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     """Topic `segments`: PanopticSegments."""
     rows = [
-        make_message(
-            "vps_ros/msg/PanopticSegment",
-            segment_id=int(s.segment_id),
-            class_id=int(s.class_id),
-            class_name=taxonomy.by_id[s.class_id].name,
-            is_thing=bool(s.is_thing),
-            score=float(s.score),
-            area=int(s.area),
-            track_id=int(s.track_id),
-        )
+        make_message("vps_ros/msg/PanopticSegment", class_name=taxonomy.by_id[s.class_id].name, **s._asdict())
         for s in frame.segments
     ]
     return make_message("vps_ros/msg/PanopticSegments", header=_header(frame), taxonomy=taxonomy.name, segments=rows)

@@ -61,16 +61,12 @@ def find_label_topics(bag: Bag) -> tuple[LabelTopic, ...]:
 
     If a namespace has both `panoptic` and `panoptic_ids`, the first is taken, which holds more information.
     """
-    found = {}
+    found: dict[str, LabelTopic] = {}
     for topic in bag.topics:
         if topic.type == IMAGE and topic.count:
-            encoding = _encoding(bag, topic.name)
-            segments = _sibling(bag, topic.name, "segments", SEGMENTS)
-            if encoding == PANOPTIC_IDS or (encoding == PANOPTIC and segments):
-                segments = segments if encoding == PANOPTIC else ""
-                label_topic = LabelTopic(topic.name, segments, _label_info_topic(bag, topic.name))
-                if label_topic.segments or label_topic.namespace not in found:
-                    found[label_topic.namespace] = label_topic
+            one = _label_topic(bag, topic.name)
+            if isinstance(one, LabelTopic) and (one.segments or one.namespace not in found):
+                found[one.namespace] = one
     return tuple(found.values())
 
 
@@ -82,16 +78,25 @@ def named_label_topic(bag: Bag, name: str) -> LabelTopic:
     if not types.get(IMAGE):
         kind = next(iter(types)) if any(types.values()) else "without messages"
         raise InputError(f"{bag.path}: {name} is {kind}, not an Image of labels; choose panoptic or panoptic_ids")
-    encoding = _encoding(bag, name)
+    found = _label_topic(bag, name)
+    if isinstance(found, str):
+        raise InputError(f"{bag.path}: {name} {found}")
+    return found
+
+
+def _label_topic(bag: Bag, name: str) -> LabelTopic | str:
+    """The label topic of an Image topic with messages, or why it has no labels."""
+    encoding, segments = _encoding(bag, name), _sibling(bag, name, "segments", SEGMENTS)
+    # In the namespace of the camera, or of the node above it, which may publish it once for all cameras.
+    above = name.rpartition("/")[0]
+    label_info = _sibling(bag, name, "label_info", LABEL_INFO) or _sibling(bag, above, "label_info", LABEL_INFO)
     if encoding == PANOPTIC_IDS:
-        return LabelTopic(name, label_info=_label_info_topic(bag, name))
+        return LabelTopic(name, label_info=label_info)
     if encoding != PANOPTIC:
-        raise InputError(f"{bag.path}: {name} is {encoding}; labels are {PANOPTIC} or {PANOPTIC_IDS}")
-    segments = _sibling(bag, name, "segments", SEGMENTS)
+        return f"is {encoding}; labels are {PANOPTIC} or {PANOPTIC_IDS}"
     if not segments:
-        namespace = name.rpartition("/")[0]
-        raise InputError(f"{bag.path}: {name} has no topic {namespace}/segments; record that topic too")
-    return LabelTopic(name, segments, _label_info_topic(bag, name))
+        return f"has no topic {above}/segments; record that topic too"
+    return LabelTopic(name, segments, label_info)
 
 
 def pair_label_topics(
@@ -179,13 +184,6 @@ def _encoding(bag: Bag, topic: str) -> str:
         except DroppedFrame:
             continue
     return ""
-
-
-def _label_info_topic(bag: Bag, topic: str) -> str:
-    """In the namespace of the camera, or of the node above it, which may publish it once for all cameras."""
-    return _sibling(bag, topic, "label_info", LABEL_INFO) or _sibling(
-        bag, topic.rpartition("/")[0], "label_info", LABEL_INFO
-    )
 
 
 def _sibling(bag: Bag, topic: str, name: str, kind: str) -> str:

@@ -51,7 +51,8 @@ class SqliteFile:
             self._topics = {
                 number: (str(topic), type_name(full_name(str(kind)), form)) for number, topic, kind, form in listed
             }
-            self._rows = self._scan(complete=_page_count(file) * _page_size(file) <= file.stat().st_size)
+            size, count = _pages(file)
+            self._rows = self._scan(complete=size * count <= file.stat().st_size)
             if self._damage and not len(self._rows):
                 raise InputError(f"{name}: cut off or damaged, and no message can be read")
         except sqlite3.Error as error:
@@ -118,7 +119,7 @@ class SqliteFile:
 
     def _without_partial_page(self, file: Path) -> Path:
         """The file, or a copy without its last page if that is incomplete: SQLite would fill it with zeros."""
-        size, page = file.stat().st_size, _page_size(file)
+        size, (page, _) = file.stat().st_size, _pages(file)
         if page < 512 or size % page == 0:
             return file
         copy = Path(self._directory.name) / "copy.db3"
@@ -151,19 +152,15 @@ class SqliteFile:
         return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
 
 
-def _page_size(file: Path) -> int:
-    with file.open("rb") as head:
-        page = int.from_bytes(head.read(18)[16:18], "big")
-    # By the file format, 1 means 65536, which does not fit.
-    return 65536 if page == 1 else page
-
-
-def _page_count(file: Path) -> int:
-    """Pages of the database by its header, 0 if the header does not say."""
+def _pages(file: Path) -> tuple[int, int]:
+    """Size and number of the database's pages by its header; 0 pages if the header does not say."""
     with file.open("rb") as head:
         header = head.read(100)
+    size = int.from_bytes(header[16:18], "big")
     # The number is valid if the version that wrote it also wrote the last change.
-    return int.from_bytes(header[28:32], "big") if header[24:28] == header[92:96] else 0
+    count = int.from_bytes(header[28:32], "big") if header[24:28] == header[92:96] else 0
+    # By the file format, 1 means 65536, which does not fit.
+    return 65536 if size == 1 else size, count
 
 
 def _open(file: Path, options: str) -> sqlite3.Connection:

@@ -30,6 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 import cv2
@@ -228,10 +229,9 @@ def _assign_sigmoid(
     """Writes the index of each pixel's candidate into `owner`, for sigmoid masks.
 
     Args:
-        owner: [H, W], initially the number of candidates, which means none.
+        owner, overlap: as in `_assign_softmax`.
         masks: [Q, h, w] logits of the candidates.
         score: [Q] class scores.
-        overlap: [Q], share of each mask that must stay visible, in mode mask_wise.
     """
     limit = np.float32(logit(limits.mask))
     if limits.mode == "mask_wise":
@@ -243,7 +243,7 @@ def _assign_sigmoid(
         if limits.mask_grid:
             square = (limits.mask_grid, limits.mask_grid)
             masks = np.stack([cv2.resize(mask, square, interpolation=cv2.INTER_LINEAR) for mask in masks])
-            upsampling = upsampling.with_nodes(masks.shape[1:])
+            upsampling = replace(upsampling, nodes=masks.shape[1:])
         masks = _product(masks, score[:, None, None])
         limit = np.float32(limits.mask)
     queries = len(masks)

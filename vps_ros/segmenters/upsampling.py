@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
@@ -41,10 +41,6 @@ class Upsampling:
     def of(cls, where: Fit, nodes: tuple[int, int]) -> Upsampling:
         """For masks of this height and width."""
         return cls(where.input, where.resized, nodes, where.align_corners)
-
-    def with_nodes(self, nodes: tuple[int, int]) -> Upsampling:
-        """The same for maps of another height and width."""
-        return replace(self, nodes=nodes)
 
     @cached_property
     def stride(self) -> int:

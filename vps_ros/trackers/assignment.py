@@ -69,19 +69,11 @@ def find(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> Pairs:
 
 def _optimal(rows, columns, similarity) -> NDArray[np.bool_]:
     """Which of the pairs [P] are in the optimal assignment."""
-    r, r_count = _dense(rows)
-    c, c_count = _dense(columns)
-    matrix = np.zeros((r_count, c_count))
+    used_rows, r = np.unique(rows, return_inverse=True)
+    used_columns, c = np.unique(columns, return_inverse=True)
+    matrix = np.zeros((len(used_rows), len(used_columns)))
     matrix[r, c] = similarity
-    partner = np.full(r_count, -1)
+    partner = np.full(len(used_rows), -1)
     best_r, best_c = linear_sum_assignment(matrix, maximize=True)
     partner[best_r] = best_c
     return partner[r] == c
-
-
-def _dense(numbers: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
-    """The numbers replaced by their ranks 0, 1, ..., and how many different ones there are."""
-    used = np.zeros(numbers.max() + 1, bool)
-    used[numbers] = True
-    ranks = np.cumsum(used)
-    return ranks[numbers] - 1, int(ranks[-1])

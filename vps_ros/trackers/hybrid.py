@@ -82,7 +82,7 @@ class _HybridTracker(Tracker):
     def __init__(self, parameters: Any = None, model: str | None = None) -> None:
         super().__init__(parameters, model)
         self._histories: list[_History] = []
-        if self.uses_flow:
+        if self.flow is not None:
             self._masks = MaskHistory(self.flow)
             self._histories.append(self._masks)
         if self.uses_embeddings:

@@ -17,7 +17,7 @@ from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.colour_histogram import colour_histograms
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.hierarchical.assign import MatchScorer, assign, shipped_scorer
-from vps_ros.trackers.hierarchical.compare import Pairs, compare
+from vps_ros.trackers.hierarchical.compare import compare
 from vps_ros.trackers.hierarchical.predict import camera_motion
 from vps_ros.trackers.hierarchical.update import HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory, Masks
@@ -100,10 +100,8 @@ class Hierarchical(Tracker):
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
         pairs = compare(self.memory, self._masks, detections, stamp)
-        return self._assign(pairs, detections) if len(pairs.m) else Matches()
-
-    def _assign(self, pairs: Pairs, detections: Detections) -> Matches:
-        """Matches among the pairs, of which there is at least one."""
+        if not len(pairs.m):
+            return Matches()
         log_odds = self._scorer(pairs.features, pairs.m, pairs.k)
         return assign(pairs, log_odds, self.parameters.association_threshold)
 

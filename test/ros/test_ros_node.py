@@ -3,12 +3,9 @@
 import importlib.util
 import itertools
 import logging
-import os
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +24,7 @@ from rclpy.parameter import Parameter  # noqa: E402
 from rclpy.utilities import get_rmw_implementation_identifier  # noqa: E402
 from std_srvs.srv import SetBool, Trigger  # noqa: E402
 
-from support.ros_session import BEST_EFFORT, DOMAIN, PATIENCE, RELIABLE, Log, RosSession, play, wait, workers  # noqa: E402
+from support.ros_session import BEST_EFFORT, PATIENCE, RELIABLE, Log, RosSession, play, wait, workers  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config, LiveConfig, NodeConfig, may_be_minus_one, parameters  # noqa: E402
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
@@ -555,33 +552,6 @@ def test_a_camera_that_stops_is_logged(ros, model, log):
 
 
 # In a process of its own
-
-
-@pytest.fixture
-def process(tmp_path):
-    """Starts commands as a shell does; kills those that still run at the end."""
-    # A shell that has the tests in its background has them ignore SIGINT, and so would what they start.
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-    started = []
-    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    where = {"ROS_DOMAIN_ID": str(DOMAIN), "ROS_LOG_DIR": str(tmp_path / "ros"), "PYTHONPATH": os.pathsep.join(paths)}
-    where["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-
-    def start(*command):
-        with (tmp_path / f"{len(started)}.log").open("w") as log:
-            one = subprocess.Popen(
-                [*map(str, command)], env={**os.environ, **where}, stdout=log, stderr=log, start_new_session=True
-            )
-        one.log = tmp_path / f"{len(started)}.log"
-        started.append(one)
-        return one
-
-    yield start
-    for one in started:
-        if one.poll() is None:
-            os.killpg(one.pid, signal.SIGKILL)
-            one.wait()
 
 
 def node_of(process, *arguments):

@@ -130,7 +130,9 @@ def test_there_is_one_version():
 def test_what_cmake_finds_is_declared():
     package = ElementTree.parse(ROOT / "package.xml").getroot()
     declared = {e.text for e in package if e.tag in ("depend", "build_depend", "buildtool_depend")}
-    assert set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text())) == declared
+    tested = {e.text for e in package if e.tag == "test_depend"}
+    found = set(re.findall(r"find_package\((\w+)", (ROOT / "CMakeLists.txt").read_text()))
+    assert declared <= found <= declared | tested
 
 
 class Workspace:
@@ -250,7 +252,7 @@ def test_the_package_builds_and_installs_what_it_needs(built):
     assert "warning" not in built.shown.lower()
     for name in ("__init__.py", "weights/streets-s.onnx", "messages/definitions/vision_msgs/LabelInfo.msg", "msg"):
         assert (built.site / name).exists(), name
-    views = ("config/vps.yaml", "config/vps.rviz", "config/foxglove.json")
+    views = ("config/vps.yaml", "config/cameras.yaml", "config/vps.rviz", "config/foxglove.json")
     for name in (*views, "launch/replay.launch.py", "launch/vps.launch.py", *(f"msg/{m}.msg" for m in CONTRACT)):
         assert (built.share / name).is_file(), name
     assert (built.site / "config.py").is_symlink() == ("symlink" in str(built.folder))
@@ -462,8 +464,12 @@ def test_a_missing_requirement_is_one_line(workspace, tmp_path, name):
 @pytest.mark.parametrize(
     ("launch", "arguments"),
     [
-        ("replay", {"bag", "output", "topic", "model", "config", "overlay", "json", "force", "node"}),
-        ("vps", {"image", "model", "config", "namespace", "autostart", "use_sim_time", "overlay", "rviz"}),
+        ("replay", {"bag", "output", "topic", "model", "config", "overlay", "json", "force", "node", "rate"}),
+        (
+            "vps",
+            {"image", "cameras", "model", "config", "reliability", "name", "namespace", "autostart", "use_sim_time"}
+            | {"log_level", "respawn", "overlay", "rviz"},
+        ),
     ],
 )
 def test_the_launch_file_describes_its_arguments(workspace, launch, arguments):

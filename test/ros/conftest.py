@@ -1,0 +1,44 @@
+"""Commands in a ROS shell, for the tests of this folder."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import ROOT
+
+
+@pytest.fixture
+def process(tmp_path):
+    """Starts commands as a shell does; kills those that still run at the end."""
+    from support.ros_session import DOMAIN
+
+    # A shell that has the tests in its background has them ignore SIGINT, and so would what they start.
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    started = []
+    paths = [str(ROOT), *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    where = {"ROS_DOMAIN_ID": str(DOMAIN), "ROS_LOG_DIR": str(tmp_path / "ros"), "PYTHONPATH": os.pathsep.join(paths)}
+    where["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+
+    def start(*command, **environment):
+        with (tmp_path / f"{len(started)}.log").open("w") as log:
+            one = subprocess.Popen(
+                [*map(str, command)],
+                env={**os.environ, **where, **environment},
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        one.log = tmp_path / f"{len(started)}.log"
+        started.append(one)
+        return one
+
+    yield start
+    for one in started:
+        if one.poll() is None:
+            os.killpg(one.pid, signal.SIGKILL)
+            one.wait()

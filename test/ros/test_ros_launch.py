@@ -128,7 +128,7 @@ def test_the_launch_file_as_launch_testing_has_it(tmp_path):
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "ROS_LOG_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "launch_testing.launch_test", SUPPORT / "ros_launched.py"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
     # Two launches; of each, two tests while it runs and one after its end.
     assert re.findall(r"^Ran (\d+) tests? in", done.stderr, re.MULTILINE) == ["2", "1"] * 2

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity, SomeEntitiesType
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.events.process import ProcessExited
+from launch.launch_context import LaunchContext
+from launch.launch_description import LaunchDescription
+from launch.launch_description_entity import LaunchDescriptionEntity
+from launch.some_entities_type import SomeEntitiesType
 from launch.substitutions import LaunchConfiguration, SubstitutionFailure
 from launch_ros.substitutions import ExecutableInPackage
 

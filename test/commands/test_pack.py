@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
+from support.photos import UPRIGHT, photo, quarters
 from vps_ros.commands.main import main
 from vps_ros.files import natural_key
 from vps_ros.messages.typestore import typestore
@@ -107,6 +108,32 @@ def test_compressed_files_pass_byte_for_byte(pack, tmp_path):
     for message, name in zip(found, ("1.jpg", "2.png"), strict=False):
         assert message.data.tobytes() == (source / name).read_bytes()
     assert [round(f.image.mean()) for f in read(tmp_path / "out.mcap")[1]] == [40, 50, 60]
+
+
+@pytest.mark.parametrize("flags", [[], ["--compressed"]])
+def test_photos_are_upright_in_the_bag(pack, tmp_path, flags):
+    """Replay ignores the EXIF orientation of a message, as ROS does: the pixels themselves are turned."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for orientation in UPRIGHT:
+        (folder / f"{orientation}.jpg").write_bytes(photo(".jpg", orientation))
+    code, said = pack(folder, *flags)
+    assert code == 0 and "64x32 (4), 32x64 (4)" in said
+    for frame, expected in zip(BagReader(tmp_path / "out.mcap").frames(), UPRIGHT.values(), strict=True):
+        assert np.abs(quarters(frame.image) - expected).max() <= 6
+
+
+def test_a_photo_that_is_upright_passes_byte_for_byte(pack, tmp_path):
+    """With an orientation of 1, and with one of 6 where that is not visible."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    stored = [photo(".png", 1), photo(".jpg", 1), photo(".jpg", 6, np.full((16, 16, 3), 90, np.uint8))]
+    for name, data in zip(("0.png", "1.jpg", "2.jpg"), stored, strict=True):
+        (folder / name).write_bytes(data)
+    assert pack(folder, "--compressed")[0] == 0
+    with Bag(tmp_path / "out.mcap") as bag:
+        found = [typestore().deserialize_cdr(m.data, m.type) for m in bag.messages(["/camera/image_raw/compressed"])]
+    assert [(m.data.tobytes(), m.format) for m in found] == list(zip(stored, ("png", "jpeg", "jpeg"), strict=True))
 
 
 def test_files_are_what_they_contain(pack, tmp_path):

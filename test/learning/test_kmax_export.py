@@ -12,15 +12,25 @@ torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from torch.nn.functional import interpolate  # noqa: E402
 
+from benchmarks._scene import street  # noqa: E402
 from support import kmax_small  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
 from vps_ros.config import Config  # noqa: E402
 from vps_ros.errors import InputError  # noqa: E402
 from vps_ros.learning.export import verify  # noqa: E402
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture  # noqa: E402
-from vps_ros.learning.kmax.export import FILL, LARGEST, Padded, WithFixedAssignments, card_of, import_checkpoint  # noqa: E402
+from vps_ros.learning.kmax.export import (  # noqa: E402
+    FILL,
+    LARGEST,
+    Padded,
+    WithFixedAssignments,
+    card_of,
+    fix_assignments,
+    import_checkpoint,
+)
 from vps_ros.segmenters import load_segmenter  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec, Thresholds  # noqa: E402
+from vps_ros.segmenters.postprocess import from_logits  # noqa: E402
 from vps_ros.segmenters.preprocess import fit, prepare  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP  # noqa: E402
 
@@ -38,9 +48,15 @@ def picture(height, width, seed=0):
 
 @pytest.fixture(scope="module")
 def model():
-    """Cityscapes in small; masks that differ from place to place, and queries that are sure of a class."""
+    """Cityscapes in small; masks that differ from place to place, and queries that are sure of a class.
+
+    The residual branches are weak: with those of unit size, 50 layers enlarge rounding a thousand times.
+    """
     torch.manual_seed(0)
     model = kmax_small.network(kmax_small.architecture("resnet", 5, dim=32, classes=19, queries=12)).float()
+    for name, module in model.named_modules():
+        if name.endswith("expand.norm"):
+            module.weight.data *= 0.3
     images = torch.stack([torch.from_numpy(picture(HEIGHT, WIDTH, seed)) for seed in range(4)])
     kmax_small.calibrate(model, images.permute(0, 3, 1, 2) / 127.5 - 1)
     model.predictor.class_head.weight.data *= 12
@@ -58,16 +74,15 @@ def exported(model, tmp_path_factory):
     return folder / "kmax.onnx"
 
 
-def dense_result(path, image, limits):
-    """The post-processing of the published code on the file's own outputs, [H, W] class + 100 * number.
+def published_result(tensors, where, limits):
+    """The post-processing of the published code, [H, W] class + 100 * number of the camera, and near ties.
 
-    Of the network's input; the camera's pixels take what the nearest of its pixels has.
+    The camera's pixels take what the nearest of the input's pixels has. A near tie is a pixel where the probability
+    of a mask is within 1e-4 of the threshold: there the result depends on rounding.
     """
-    height, width = image.shape[:2]
-    where = fit(InputSpec(HEIGHT, WIDTH, keep_aspect=True, align_corners=True), height, width)
-    outputs = verify.open_session(path).run(None, {"image": prepare(image, where, FILL)})
-    classes, masks = (torch.from_numpy(one) for one in outputs[:2])
-    masks = interpolate(masks, (HEIGHT, WIDTH), mode="bilinear", align_corners=True)
+    height, width = where.camera
+    classes, masks = (torch.from_numpy(tensors[name]) for name in ("class_logits", "mask_logits"))
+    masks = interpolate(masks, where.input, mode="bilinear", align_corners=True)
     masks = masks[0, :, : where.resized[0], : where.resized[1]].softmax(0)
     score, column = classes[0].softmax(1)[:, :-1].max(1)
     result, segments, stuff = np.zeros(where.resized, int), 0, {}
@@ -82,31 +97,50 @@ def dense_result(path, image, limits):
             segments += 1
             stuff[c] = segments
         result[free] = 1 + c + 100 * (segments if thing else stuff[c])
+    near = ((masks - limits.mask).abs() < 1e-4).any(0).numpy()
     rows, columns = (
         np.floor(np.arange(n) * (m - 1) / (n - 1) + 0.5).astype(int)
         for n, m in zip((height, width), where.resized, strict=True)
     )
-    return result[rows][:, columns]
+    return result[rows][:, columns], near[rows][:, columns]
 
 
-@pytest.mark.parametrize("camera", [(HEIGHT, WIDTH), (90, 120), (50, 200), (375, 742)])
-def test_segments_are_those_of_the_published_post_processing(exported, camera):
-    """Of cameras that fill the input, and that leave a part of it below or at the right empty."""
-    limits = Thresholds(0.3, 0.3, 0.5, 0.4, 1.0, 0.0)
+def require_same_segments(found, expected, near):
+    """The same pixels make a segment, whatever its number, and have its class."""
+    pairs = Counter(zip(found.map[~near].tolist(), expected[~near].tolist(), strict=True))
+    assert len({a for a, _ in pairs}) == len({b for _, b in pairs}) == len(pairs), pairs
+    assert len(found) == len(np.unique(expected[expected > 0]))
+    assert (np.append(0, found.class_ids + 1)[found.map] == expected % 100)[~near].all()
+
+
+@pytest.mark.parametrize("camera", [(65, 129), (90, 120), (50, 200), (375, 742)])
+@pytest.mark.parametrize("limits", [Thresholds(0.3, 0.3, 0.5, 0.4, 1.0, 0.0), Thresholds(0.5, 0.3, 0.9, 0.4, 1.0, 0.0)])
+def test_segments_are_those_of_the_published_post_processing(camera, limits):
+    """Of cameras that fill the input, and that leave a part of it below or at the right empty.
+
+    The logits are the same on every machine: smooth masks of 26 queries, as trained networks give them.
+    """
+    where = fit(InputSpec(HEIGHT, WIDTH, keep_aspect=True, align_corners=True), *camera)
+    tensors = street((17, 33))
+    expected, near = published_result(tensors, where, limits)
+    assert near.mean() < 0.002
+    assert len(np.unique(expected)) >= 5
+    require_same_segments(from_logits(tensors, where, CITYSCAPES, limits, "softmax_queries"), expected, near)
+
+
+@pytest.mark.parametrize("camera", [(HEIGHT, WIDTH), (375, 742)])
+def test_the_model_file_segments_a_picture(exported, camera):
+    """As the published post-processing of its own outputs does, from the padded image on."""
+    limits = Thresholds(0.0, 0.0, 0.5, 0.2, 1.0, 0.0)
     segmenter = load_segmenter(Config(model=str(exported), threads=1))
     segmenter.thresholds = limits
     image = picture(*camera, seed=1)
-    found, expected = segmenter(image), dense_result(exported, image, limits)
-    assert len(found) >= 2
-    numbers = np.unique(expected[expected > 0])
-    # The same pixels make a segment, whatever its number.
-    counts = Counter(zip(found.map.ravel().tolist(), expected.ravel().tolist(), strict=True))
-    largest = [max((n, b) for (one, b), n in counts.items() if one == a)[1] for a in np.unique(found.map)]
-    assert len(set(largest)) == len(largest)
-    same = sum(counts[pair] for pair in zip(np.unique(found.map).tolist(), largest, strict=True))
-    assert same >= 0.9995 * expected.size
-    assert (np.append(0, found.class_ids + 1)[found.map] == expected % 100).mean() >= 0.9995
-    assert len(numbers) == len(found)
+    where = fit(InputSpec(HEIGHT, WIDTH, keep_aspect=True, align_corners=True), *camera)
+    # Of the same session: another may round in another way, and then assign other pixels to a query.
+    outputs = {name: values.copy() for name, values in segmenter._session.run(prepare(image, where, FILL)).items()}
+    expected, near = published_result(outputs, where, limits)
+    assert len(np.unique(expected[~near])) >= 2
+    require_same_segments(segmenter(image), expected, near)
 
 
 def test_padding_is_nothing_to_the_network(model):
@@ -134,9 +168,12 @@ def test_outputs_and_card(model, exported):
     graph = onnx.load(str(exported)).graph
     shapes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in graph.output}
     assert shapes == {"class_logits": [1, 12, 20], "mask_logits": [1, 12, 17, 33], "query_embeddings": [1, 12, 32]}
-    outputs = verify.open_session(exported).run(None, {"image": picture(HEIGHT, WIDTH)[None]})
-    with torch.no_grad():
-        expected = model(torch.from_numpy(picture(HEIGHT, WIDTH)[None]).permute(0, 3, 1, 2) / 127.5 - 1)
+    image = picture(HEIGHT, WIDTH)[None]
+    outputs = verify.open_session(exported).run(None, {"image": image})
+    deployed = WithFixedAssignments(model, exported)
+    chosen = [torch.from_numpy(one) for one in deployed._session.run(deployed._names, {"image": image})]
+    with torch.no_grad(), fix_assignments(deployed.layers, chosen):
+        expected = model(torch.from_numpy(image).permute(0, 3, 1, 2) / 127.5 - 1)
     for found, one in zip(outputs, (expected.final.classes, expected.final.masks, expected.embeddings), strict=True):
         np.testing.assert_allclose(found, one.numpy(), atol=2e-3 * float(one.abs().max()))
 

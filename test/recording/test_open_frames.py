@@ -8,6 +8,7 @@ import pytest
 
 from support.bags import START, TENTH, drive, write
 from support.films import film, scene
+from support.photos import UPRIGHT, photo, quarters
 from vps_ros import Frame, FrameSource, InputError, open_frames
 from vps_ros.recording.frames import CameraSource
 
@@ -43,6 +44,19 @@ def test_a_film_has_its_own_times(tmp_path):
         # Sky is blue, and the moving square red: RGB.
         assert all(np.abs(f.image[5, 50].astype(int) - (0, 0, 255)).max() < 40 for f in found)
     assert [f.stamp for f in open_frames(str(path), hz=5)] == [SECOND + k * SECOND // 5 for k in range(5)]
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_photos_are_turned_upright(tmp_path, suffix):
+    for orientation in UPRIGHT:
+        (tmp_path / f"{orientation}{suffix}").write_bytes(photo(suffix, orientation))
+    frames = list(open_frames(tmp_path))
+    assert [f.image.shape[:2] for f in frames] == [(32, 64)] * 4 + [(64, 32)] * 4
+    for frame, expected in zip(frames, UPRIGHT.values(), strict=True):
+        assert np.abs(quarters(frame.image) - expected).max() <= 4
+    # A list of paths is read in the same way.
+    (turned,) = open_frames([tmp_path / f"6{suffix}"])
+    assert np.array_equal(turned.image, frames[5].image)
 
 
 def test_a_folder_is_read_in_natural_order_at_hz(tmp_path):

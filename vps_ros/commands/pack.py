@@ -20,7 +20,8 @@ from vps_ros.recording.writer import STORAGES, BagWriter
 
 DESCRIPTION = (
     "Make a bag from a folder of images (in natural order) or a video file. Stamps are those of the video, or count "
-    "from 1 s at --hz. With --compressed, JPEG and PNG files are written unchanged."
+    "from 1 s at --hz. With --compressed, JPEG and PNG files are written unchanged, but for those with an EXIF "
+    "orientation: they are turned upright and written as JPEG."
 )
 EXAMPLES = [
     "vps-ros pack images/ -o drive.mcap --hz 30",

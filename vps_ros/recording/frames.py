@@ -47,8 +47,9 @@ def open_frames(
     | int, number of a camera | as they arrive, without end | system clock |
     | iterable of arrays, of paths or of Frames | one for each item | `hz`, from 1 s on; Frames keep theirs |
 
-    Grey images become RGB, 16 bits become 8 (65535 becomes 255), alpha of image files is dropped. Arrays must be RGB;
-    arrays from OpenCV are BGR: make Frames of them with Frame.from_bgr. A new image size starts a new sequence.
+    Grey images become RGB, 16 bits become 8 (65535 becomes 255), alpha of image files is dropped, and their EXIF
+    orientation is applied. Arrays must be RGB; arrays from OpenCV are BGR: make Frames of them with Frame.from_bgr. A
+    new image size starts a new sequence.
 
     Args:
         topic: image topic of a bag, or number of a video stream ("1"); required if there are several.

@@ -24,6 +24,8 @@ FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".
 DEFAULT_HZ = 10.0
 _COMPRESSED_FORMATS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 """First bytes of a file -> the format of a CompressedImage that holds it unchanged. Suffixes are often wrong."""
+_EXIF = (b"Exif\0\0", b"eXIf")
+"""Names of the EXIF data in a JPEG and in a PNG."""
 _ATTACHED_PICTURE = 0x400
 """AV_DISPOSITION_ATTACHED_PIC of FFmpeg: a stream that is one picture, such as the cover of a recording."""
 _TIFF_BYTE_ORDERS: dict[bytes, Literal["little", "big"]] = {b"II*\0": "little", b"MM\0*": "big"}
@@ -36,7 +38,8 @@ class StampedImage:
     Attributes:
         image: uint8 [H, W, 3] RGB or uint8 / uint16 [H, W] grey.
         stamp: nanoseconds.
-        encoded: content of the file and its format ("jpeg", "png"), if a CompressedImage can hold it unchanged.
+        encoded: content of the file and its format ("jpeg", "png"), if a CompressedImage can hold it unchanged; not of
+            a file with an EXIF orientation, which readers of messages ignore.
     """
 
     image: NDArray[Any]
@@ -233,7 +236,7 @@ def read_image(file: Path) -> NDArray[Any]:
 
 
 def read_images(file: Path) -> list[tuple[NDArray[Any], tuple[bytes, str] | None]]:
-    """Pixels and encoded content of an image file, as in StampedImage; EXIF orientation is ignored.
+    """Pixels and encoded content of an image file, as in StampedImage; the EXIF orientation of JPEG and PNG is applied.
 
     A file has several images if it is a TIFF with pages, or an animated PNG or WebP.
 
@@ -246,7 +249,7 @@ def read_images(file: Path) -> list[tuple[NDArray[Any], tuple[bytes, str] | None
         raise InputError(f"{file}: cannot be read ({error.strerror}); {remedy}") from None
     kind = next((kind for first, kind in _COMPRESSED_FORMATS.items() if data.startswith(first)), None)
     packed = np.frombuffer(data, np.uint8)
-    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+    flags = cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH
     try:
         complete, images = cv2.imdecodemulti(packed, flags) if packed.size else (False, ())
     except cv2.error:
@@ -255,6 +258,10 @@ def read_images(file: Path) -> list[tuple[NDArray[Any], tuple[bytes, str] | None
         raise InputError(f"{file}: is not an image that can be decoded; {remedy}")
     if _is_cut_tiff(data):
         raise InputError(f"{file}: is cut off after image {len(images)}; {remedy}")
+    if kind and any(name in data for name in _EXIF):
+        as_stored = cv2.imdecode(packed, flags | cv2.IMREAD_IGNORE_ORIENTATION)
+        if not np.array_equal(as_stored, images[0]):
+            kind = None
     found = []
     for image in images:
         if image.dtype not in (np.uint8, np.uint16) or (image.ndim == 3 and image.shape[2] != 3):

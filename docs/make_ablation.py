@@ -13,8 +13,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path.insert(0, str(DOCS.parent))
 
-from vps_ros.ablation.plots import draw  # noqa: E402
-from vps_ros.ablation.tables import tables  # noqa: E402
+from vps_ros.ablation.report import draw, tables  # noqa: E402
 
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 DIGITS = 1

@@ -14,7 +14,7 @@ from vps_ros import OnlinePanoptic  # noqa: E402
 from vps_ros.commands.demo import SCENARIO, SEED, SIZE  # noqa: E402
 from vps_ros.datasets.streets import drive  # noqa: E402
 from vps_ros.drawing.overlay import Overlay  # noqa: E402
-from vps_ros.drawing.sheet import contact_sheet  # noqa: E402
+from vps_ros.drawing.video import contact_sheet  # noqa: E402
 
 SHOWN = (10, 20, 30, 40)
 

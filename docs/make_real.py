@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks.real_frames import CLIP  # noqa: E402
 from vps_ros import Frame, OnlinePanoptic  # noqa: E402
 from vps_ros.drawing.overlay import Overlay  # noqa: E402
-from vps_ros.drawing.sheet import contact_sheet  # noqa: E402
+from vps_ros.drawing.video import contact_sheet  # noqa: E402
 
 SHOWN = (5, 15, 25, 35, 40, 44)
 PERIOD = 100_000_000

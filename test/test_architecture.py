@@ -62,7 +62,7 @@ SUBFOLDERS: dict[str, set[str]] = {
     "trackers/hierarchical": set(),
 }
 """Folder inside a part -> the other folders of that part that it may import."""
-IMPORTED_BY = {"datasets/streets": set(), "evaluation/page": {"report", "worst"}, "trackers/hierarchical": set()}
+IMPORTED_BY = {"datasets/streets": set(), "evaluation/page": {"report"}, "trackers/hierarchical": set()}
 """Folder inside a part -> the other modules of that part that may import it."""
 ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning"}
 ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch"), "ros")

@@ -11,8 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from vps_ros.config import Config
 from vps_ros.datasets.kitti_step import MAX_INSTANCE, load_map
-from vps_ros.datasets.segments import MapSegments, segments_of
-from vps_ros.datasets.track_inputs import Embeddings, FrameFiles, load_embeddings
+from vps_ros.datasets.track_inputs import Embeddings, FrameFiles, MapSegments, load_embeddings, segments_of
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Track
 from vps_ros.label_maps import look_up

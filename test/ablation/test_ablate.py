@@ -12,9 +12,9 @@ pytest.importorskip("trackeval")
 
 
 from vps_ros.ablation import trial
-from vps_ros.ablation.sources import CLASSES, ArrayCache, Drive, fingerprint, load
+from vps_ros.ablation.report import goal, tables
+from vps_ros.ablation.sources import CLASSES, ArrayCache, Drive, Source, fingerprint
 from vps_ros.ablation.sweeps import OURS, SWEEPS
-from vps_ros.ablation.tables import goal, tables
 from vps_ros.ablation.trial import relabelled, tracked, true_identities
 from vps_ros.commands import main
 from vps_ros.config import TRACKERS, Config, tracker_parameters
@@ -206,7 +206,7 @@ def test_another_generator_or_other_facts_have_another_fingerprint(tmp_path):
 
 def test_a_loaded_drive_is_the_one_that_was_made(cache, document):
     drive = Drive("crowd", SEED, FRAMES, (640, 192))
-    shots = load(ArrayCache(cache), drive, "true", "streets-s")
+    shots = Source(cache, drive, "true", "streets-s").frames()
     assert len(shots) == FRAMES
     for shot in shots:
         number = np.append(0, np.arange(1, len(shot.segmentation) + 1))
@@ -218,7 +218,7 @@ def test_a_loaded_drive_is_the_one_that_was_made(cache, document):
 
 
 def test_a_trial_counts_what_the_evaluator_counts(cache, document):
-    shots = load(ArrayCache(cache), Drive("crowd", SEED, FRAMES, (640, 192)), "degraded", "streets-s")
+    shots = Source(cache, Drive("crowd", SEED, FRAMES, (640, 192)), "degraded", "streets-s").frames()
     found = trial.figures([trial.run(make_tracker(Config(tracker="sort")), shots)])
     judge, tracker = Evaluator(CITYSCAPES, video=False), make_tracker(Config(tracker="sort"))
     for shot in shots:
@@ -310,10 +310,10 @@ def test_the_goal_is_counted_against_the_best_other():
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--trackers", "hierarchical,soert"], "'soert' is unknown"),
+        (["--trackers", "hierarchical,soert"], "'soert' is not one of"),
         (["--trackers", "sort,sort"], "once"),
-        (["--scenarios", "sea"], "'sea' is unknown"),
-        (["--masks", "true,false"], "'false' is unknown"),
+        (["--scenarios", "sea"], "'sea' is not one of"),
+        (["--masks", "true,false"], "'false' is not one of"),
         (["--frames", "1"], "frames: 1"),
         (["--drives", "0"], "drives: 0"),
         (["--jobs", "0"], "jobs: 0"),

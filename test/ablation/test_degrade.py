@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.ablation.degrade import DEGRADED, LOOK_ALIKE, SMALLEST, TRUE, Degradation, Degrader, visible_truth
+from vps_ros.ablation.degrade import DEGRADED, LOOK_ALIKE, SMALLEST, TRUE, VISIBLE, Degradation, Degrader
 from vps_ros.errors import InputError
+from vps_ros.taxonomy import CITYSCAPES
 
 ROAD, SKY, PERSON, RIDER, CAR, VOID = 0, 10, 11, 12, 13, 255
 HEIGHT, WIDTH = 40, 60
@@ -66,7 +67,7 @@ def test_what_the_truth_leaves_void_goes_to_the_nearest_stuff():
 def test_small_things_are_void_in_the_truth_and_have_no_segment():
     truth = street((CAR, 3, slice(22, 24), slice(0, 9)), (CAR, 4, slice(22, 24), slice(30, 40)))
     assert 2 * 9 < SMALLEST == 2 * 10
-    semantic, instance = visible_truth(*truth)
+    semantic, instance = VISIBLE.void_small(*truth, CITYSCAPES)
     assert (semantic[22:24, :9] == VOID).all() and instance.max() == 4 and (instance == 4).sum() == 20
     assert things(spoilt((semantic, instance))[0]) == [(CAR, 20)]
     # The maps that were given are left as they were.
@@ -150,7 +151,7 @@ def test_every_segmentation_is_sound(seed, how):
     truth = street(*((kinds[i % 3], i + 1, slice(y, y + h), slice(x, x + w)) for i, (y, x, h, w) in enumerate(boxes)))
     make = Degrader(how, seed)
     for _ in range(3):
-        found = make(*visible_truth(*truth))
+        found = make(*VISIBLE.void_small(*truth, CITYSCAPES))
         assert found.map.min() >= 1 and found.map.max() == len(found)
         assert (found.areas == np.bincount(found.map.ravel(), minlength=len(found) + 1)[1:]).all()
         stuff = found.class_ids[~found.is_thing]

@@ -9,7 +9,7 @@ from vps_ros.commands.evaluate import names_of
 from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.errors import InputError
-from vps_ros.evaluation.page.pictures import ScoredFrame, lowest_frames
+from vps_ros.evaluation.page.pictures import lowest_frames
 
 CAR = 13
 
@@ -83,7 +83,7 @@ def test_names_are_as_short_as_they_can_be(tmp_path):
 def test_the_lowest_frames_are_those_of_any_prediction_one_of_each_stretch():
     one, other = [0.9] * 25, [0.8] * 25
     one[3], one[4], other[12], one[24] = 0.3, 0.2, 0.1, float("nan")
-    found = {n: [ScoredFrame("a", str(t), pq) for t, pq in enumerate(of)] for n, of in (("one", one), ("other", other))}
+    found = {n: {"a": {str(t): pq for t, pq in enumerate(of)}} for n, of in (("one", one), ("other", other))}
     assert lowest_frames(found)[:2] == [("a", "12"), ("a", "4")]
     assert len(lowest_frames(found)) == 3
     assert lowest_frames(found, most=1) == [("a", "12")]

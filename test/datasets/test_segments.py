@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from vps_ros.datasets.segments import segments_of
-from vps_ros.datasets.track_inputs import load_embeddings
+from vps_ros.datasets.track_inputs import load_embeddings, segments_of
 from vps_ros.errors import InputError
 from vps_ros.label_maps import look_up
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP

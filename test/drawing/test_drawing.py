@@ -9,10 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vps_ros.drawing.overlay import Overlay, draw
-from vps_ros.drawing.palette import identity_color, paint_map, text_color
-from vps_ros.drawing.sheet import contact_sheet
-from vps_ros.drawing.video import MAX_FRAME_SECONDS, VideoWriter, letterbox
+from vps_ros.drawing.overlay import Overlay, draw, identity_color, paint_map, text_color
+from vps_ros.drawing.video import MAX_FRAME_SECONDS, VideoWriter, contact_sheet, letterbox
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Track, TrackState
 from vps_ros.taxonomy import CITYSCAPES

@@ -10,7 +10,7 @@ from support.pages import parse
 from vps_ros.commands.evaluate import show
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.evaluator import METRICS
-from vps_ros.evaluation.metric import Metric, Score
+from vps_ros.evaluation.metric import Metric, Result, Score
 from vps_ros.evaluation.report import Entry, write_html
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -18,16 +18,13 @@ ROAD, CAR, VOID = 0, 13, 255
 
 
 @dataclass(frozen=True)
-class AccuracyResult:
+class AccuracyResult(Result):
     correct: int
     labelled: int
 
     @property
     def share(self):
         return self.correct / self.labelled if self.labelled else float("nan")
-
-    def to_json(self):
-        return {"accuracy": self.share if self.labelled else None}
 
     def scores(self):
         return (Score("accuracy", self.share, "share of the labelled pixels whose class is correct"),)
@@ -38,10 +35,6 @@ class Accuracy(Metric):
 
     def __init__(self, classes):
         self.void, self.counts = classes.void, np.zeros(2, np.int64)
-
-    @classmethod
-    def create(cls, classes, rules):
-        return cls(classes)
 
     def update(self, table):
         labelled = table.gt_class != self.void
@@ -96,7 +89,7 @@ def test_parts_of_a_sequence_merge(accuracy):
 
 def test_tables_and_the_report_show_it(accuracy, tmp_path, capsys):
     report = evaluator(FRAMES).result()
-    show(report)
+    show({"mine": report})
     assert "accuracy" in capsys.readouterr().out
     write_html(tmp_path / "r.html", [Entry("mine", report), Entry("same", report)])
     page = parse((tmp_path / "r.html").read_text())

@@ -9,12 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.pages import parse
-from vps_ros.drawing.palette import identity_color
+from vps_ros.drawing.overlay import identity_color
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.page import plots
-from vps_ros.evaluation.page import timelines as rows_of_timelines
-from vps_ros.evaluation.page.plots import polylines
+from vps_ros.evaluation.page import charts
+from vps_ros.evaluation.page.charts import polylines
 from vps_ros.evaluation.report import Entry, Picture, write_html
 from vps_ros.evaluation.timelines import Span, Timeline
 from vps_ros.taxonomy import CITYSCAPES
@@ -196,18 +195,18 @@ def test_only_the_worst_timelines_are_shown(page, good):
     shown, rest = section(page([with_timelines(good, lines)]), "timelines").all("figure")
     rows = shown.one("table").texts()[1:]
     assert [row[0] for row in rows[:4]] == ["car 62", "car 61", "car 60", "car 1"]
-    assert len(rows) == rows_of_timelines.MAX_SEQUENCE_ROWS
-    assert f"Left out: {62 - rows_of_timelines.MAX_SEQUENCE_ROWS} better things." in shown.text
+    assert len(rows) == charts.MAX_SEQUENCE_ROWS
+    assert f"Left out: {62 - charts.MAX_SEQUENCE_ROWS} better things." in shown.text
     assert len(rest.one("table").texts()) == 3
     assert "Left out" not in rest.text
 
 
 def test_only_the_worst_sequences_have_timelines(page):
     frames = [(TRUTH, GOOD), (TRUTH, POOR)]
-    videos = {f"calm-{i}": frames[:1] for i in range(rows_of_timelines.MAX_SEQUENCES + 3)} | {"restless": frames}
+    videos = {f"calm-{i}": frames[:1] for i in range(charts.MAX_SEQUENCES + 3)} | {"restless": frames}
     part = section(page([evaluated("one", videos)]), "timelines")
     names = [caption.one("b").text for caption in part.all("figcaption")]
-    assert len(names) == rows_of_timelines.MAX_SEQUENCES and "restless" in names
+    assert len(names) == charts.MAX_SEQUENCES and "restless" in names
     assert "Left out: 4 better sequences." in part.text
 
 
@@ -216,7 +215,7 @@ def test_a_timeline_that_flickers_for_hours_stays_short(page, good):
     sequences = {name: replace(s, frames=100_000, timelines=(flicker,)) for name, s in good.report.sequences.items()}
     part = section(page([replace(good, report=replace(good.report, sequences=sequences))]), "timelines")
     for row in (figure.one("table").rows()[1] for figure in part.all("figure")):
-        assert len(list(row[1].all("i"))) <= rows_of_timelines.RESOLUTION + 1
+        assert len(list(row[1].all("i"))) <= charts.RESOLUTION + 1
         assert row[3].text == "50000"
 
 
@@ -301,8 +300,8 @@ def test_of_many_sequences_the_worst_are_drawn(page, good):
     timeline = {f"{i:03d}": [i / 100] * 3 for i in range(60, 0, -1)}
     part = section(page([replace(good, timeline=timeline)]), "time")
     names = [caption.one("b").text for caption in part.all("figcaption")]
-    assert names == [f"{i:03d}" for i in range(plots.MAX_PLOTS, 0, -1)], "in their order"
-    assert f"Left out: {60 - plots.MAX_PLOTS} sequences of higher mean PQ." in part.text
+    assert names == [f"{i:03d}" for i in range(charts.MAX_PLOTS, 0, -1)], "in their order"
+    assert f"Left out: {60 - charts.MAX_PLOTS} sequences of higher mean PQ." in part.text
 
 
 def test_a_shorter_curve_ends_earlier():

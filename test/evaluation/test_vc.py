@@ -63,9 +63,8 @@ def test_void_is_a_class_like_any_other():
 
 
 def test_the_mean_is_over_windows_not_videos():
-    long = vc([[1]] * 4, [[1]] * 4, (2,))
-    long.merge(vc([[1]] * 3, [[1], [2], [2]], (2,)))
-    assert long.result() == {2: 2 / 3}
+    parts = vc([[1]] * 4, [[1]] * 4, (2,)), vc([[1]] * 3, [[1], [2], [2]], (2,))
+    assert VideoConsistency.total(parts) == {2: 2 / 3}
 
 
 def test_bad_choices_are_refused():
@@ -77,7 +76,7 @@ def test_bad_choices_are_refused():
         with pytest.raises(InputError, match=r"sequence of 2x1"):
             counts.update(np.zeros(gt, np.uint8), np.zeros(pred, np.uint8))
     with pytest.raises(InputError, match="merged"):
-        counts.merge(VideoConsistency((3,)))
+        VideoConsistency.total([counts, VideoConsistency((3,))])
 
 
 def test_what_is_kept_does_not_grow_with_the_sequence_nor_much_with_the_window():
@@ -118,14 +117,10 @@ some_windows = st.lists(st.integers(1, 6), min_size=1, max_size=3, unique=True)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(videos(), min_size=1, max_size=3), some_windows)
 def test_agrees_with_whole_videos_to_the_last_digit_in_any_order(several, windows):
-    counts, backwards = VideoConsistency(windows), VideoConsistency(windows)
-    for video in several:
-        counts.merge(count(video, windows))
-    for video in reversed(several):
-        backwards.merge(count(video, windows))
+    counts = [count(video, windows) for video in several]
     plain = {n: _unique.consistency(several, n) for n in sorted(windows)}
-    np.testing.assert_equal(counts.result(), plain)
-    np.testing.assert_equal(backwards.result(), plain)
+    np.testing.assert_equal(VideoConsistency.total(counts), plain)
+    np.testing.assert_equal(VideoConsistency.total(counts[::-1]), plain)
 
 
 @settings(max_examples=50, deadline=None)

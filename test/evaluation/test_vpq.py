@@ -76,9 +76,9 @@ def test_windows_longer_than_the_video_measure_nothing():
     for _ in range(4):
         long.update(table(car(1), car(1)))
     short.update(table(car(1), [(ROAD, 0)]))
-    long.merge(short)
-    assert quality(long.result(), 1) == (4, 0, 1, 4 / 4.5)
-    assert quality(long.result(), 2) == (3, 0, 0, 1)
+    both = VideoPanoptic.total([long, short])
+    assert quality(both, 1) == (4, 0, 1, 4 / 4.5)
+    assert quality(both, 2) == (3, 0, 0, 1)
     assert math.isnan(vpq().all)
 
 
@@ -156,12 +156,9 @@ def test_bad_choices_are_refused():
         with pytest.raises(InputError, match="positive integers"):
             VideoPanoptic(CLASSES, "vipseg", windows)
     one, other = VideoPanoptic(CLASSES, "vipseg"), VideoPanoptic(CLASSES, "vipseg", (1, 2))
-    for add in (one.merge, one.extend):
+    for add in (one.extend, lambda other: VideoPanoptic.total([one, other])):
         with pytest.raises(InputError, match="cannot be merged"):
             add(other)
-    one.merge(VideoPanoptic(CLASSES, "vipseg"))
-    with pytest.raises(InputError, match="no more frames"):
-        one.update(table(car(1), car(1)))
 
 
 def test_what_is_kept_does_not_grow_with_the_sequence():
@@ -205,9 +202,10 @@ def count(video, protocol, windows=None):
     return counts
 
 
-def same(one, other):
-    assert repr(one.result().to_json()) == repr(other.result().to_json())
-    np.testing.assert_equal(one.result().by_class, other.result().by_class)
+def same(*counts):
+    one, other = (c.result() if isinstance(c, VideoPanoptic) else c for c in counts)
+    assert repr(one.to_json()) == repr(other.to_json())
+    np.testing.assert_equal(one.by_class, other.by_class)
 
 
 protocols = st.sampled_from(sorted(PROTOCOLS))
@@ -217,10 +215,7 @@ some_windows = st.lists(st.integers(1, 5), min_size=1, max_size=3, unique=True)
 @settings(max_examples=200, deadline=None)
 @given(st.lists(videos(), min_size=1, max_size=2), protocols, some_windows)
 def test_agrees_with_unique_over_whole_windows_to_the_last_digit(several, protocol, windows):
-    counts = VideoPanoptic(SMALL, protocol, windows)
-    for video in several:
-        counts.merge(count(video, protocol, windows))
-    found = counts.result()
+    found = VideoPanoptic.total([count(video, protocol, windows) for video in several])
     for n in windows:
         plain = _unique.panoptic(several, THINGS, IDS, n, protocol == "cityscapes-vps")
         tp, fp, fn = ([plain[c][k] for c in IDS] for k in (1, 2, 3))
@@ -266,13 +261,10 @@ def test_joining_from_the_right_is_joining_from_the_left(video, protocol, data):
 @settings(max_examples=60, deadline=None)
 @given(st.lists(videos(), min_size=1, max_size=3), protocols, st.randoms(use_true_random=False))
 def test_sequences_merge_in_any_order(several, protocol, random):
-    def merged(order):
-        counts = VideoPanoptic(SMALL, protocol)
-        for video in order:
-            counts.merge(count(video, protocol))
-        return counts
+    def total(order):
+        return VideoPanoptic.total([count(video, protocol) for video in order])
 
-    same(merged(several), merged(random.sample(several, len(several))))
+    same(total(several), total(random.sample(several, len(several))))
 
 
 @settings(max_examples=60, deadline=None)

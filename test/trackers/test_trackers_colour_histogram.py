@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.datasets.segments import segments_of
 from vps_ros.datasets.streets import drive
+from vps_ros.datasets.track_inputs import segments_of
 from vps_ros.errors import InputError
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES

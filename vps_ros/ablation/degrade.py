@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from vps_ros.datasets.labels import MinimumSize
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
 
 SMALLEST = 20
-"""Pixels; smaller things have no segment, and are void in the ground truth."""
+"""Pixels; smaller things have no segment, and are void in the ground truth (VISIBLE)."""
+VISIBLE = MinimumSize(SMALLEST)
 LOOK_ALIKE = {11: 12, 12: 11, 13: 14, 14: 13, 15: 14, 16: 15, 17: 18, 18: 17}
 """Thing class of Cityscapes -> the class with which it is confused."""
 
@@ -51,19 +53,6 @@ class Degradation:
 
 TRUE = Degradation()
 DEGRADED = Degradation(missed=0.12, gap=2.0, split=0.05, merged=0.1, ragged=0.5, flicker=0.03)
-
-
-def visible_truth(
-    semantic: NDArray[np.uint8], instance: NDArray[np.uint16], taxonomy: Taxonomy = CITYSCAPES
-) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
-    """The maps with things of fewer than SMALLEST pixels as void."""
-    areas = np.bincount(instance.ravel())
-    small = areas < SMALLEST
-    small[0] = False
-    gone = small[instance] & np.isin(semantic, taxonomy.thing_ids)
-    semantic, instance = semantic.copy(), instance.copy()
-    semantic[gone], instance[gone] = VOID_ID, 0
-    return semantic, instance
 
 
 class Degrader:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vps_ros import segmenters, taxonomy
 from vps_ros.ablation import degrade
-from vps_ros.ablation.degrade import DEGRADED, TRUE, Degrader, visible_truth
+from vps_ros.ablation.degrade import DEGRADED, TRUE, VISIBLE, Degrader
 from vps_ros.datasets import streets
 from vps_ros.errors import InputError
 from vps_ros.evaluation import overlaps as tables
@@ -71,20 +71,6 @@ class SegmentedFrame:
     table: Overlaps
 
 
-def prepare(cache: ArrayCache, drive: Drive, masks: str, model: str) -> None:
-    """Computes a drive and its segmentations, unless they are in the cache."""
-    if not cache.has(*_source_entry(drive, masks, model)):
-        _segmented(cache, drive, masks, model, _rendered(cache, drive))
-
-
-def load(cache: ArrayCache, drive: Drive, masks: str, model: str) -> list[SegmentedFrame]:
-    """The frames of a drive with their segmentations, from the cache or computed and added to it."""
-    rendered = _rendered(cache, drive)
-    packed = _segmented(cache, drive, masks, model, rendered)
-    frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
-    return [SegmentedFrame(frame, *found) for frame, found in zip(frames, _unpack(packed), strict=True)]
-
-
 def check_model(model: str) -> None:
     """Raises InputError for a model that does not exist, or has other classes than the generated streets."""
     known = load_segmenter(SegmenterParameters(model=model, threads=1)).taxonomy
@@ -100,52 +86,70 @@ Rendered = tuple[NDArray, NDArray, NDArray, NDArray]
 _PARTS = ("image", "stamp", "semantic", "instance")
 
 
-def _rendered(cache: ArrayCache, drive: Drive) -> Rendered:
-    def render() -> dict[str, NDArray]:
-        frames = list(streets.drive(drive.scenario, drive.seed, drive.frames, drive.size))
-        columns = ([s.frame.image, s.frame.stamp, s.semantic, s.instance] for s in frames)
-        return dict(zip(_PARTS, map(np.stack, zip(*columns, strict=True)), strict=True))
+@dataclass(frozen=True)
+class Source:
+    """The segmentations of one drive.
 
-    found = cache.get(drive.name, fingerprint([streets, taxonomy], asdict(drive)), render)
-    return tuple(found[name] for name in _PARTS)
+    Attributes:
+        folder: cache of drives and segmentations.
+        masks: one of MASKS.
+        model: of the masks `model`.
+    """
 
+    folder: str | Path
+    drive: Drive
+    masks: str
+    model: str
 
-def _segmented(cache: ArrayCache, drive: Drive, masks: str, model: str, rendered: Rendered) -> dict[str, NDArray]:
-    """The result of `_pack`, from the cache or computed and added to it."""
-    return cache.get(*_source_entry(drive, masks, model), lambda: _pack(list(_segment(rendered, drive, masks, model))))
+    def prepare(self) -> None:
+        """Computes the drive and its segmentations, unless they are in the cache."""
+        if not ArrayCache(self.folder).has(*self._entry()):
+            self._segmented(self._rendered())
 
+    def frames(self) -> list[SegmentedFrame]:
+        """The frames with their segmentations, from the cache or computed and added to it."""
+        rendered = self._rendered()
+        found = _unpack(self._segmented(rendered))
+        frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
+        return [SegmentedFrame(frame, *one) for frame, one in zip(frames, found, strict=True)]
 
-def _source_entry(drive: Drive, masks: str, model: str) -> tuple[str, str]:
-    """Name and key in the cache."""
-    code = [streets, taxonomy, degrade, tables, colour_histogram]
-    if masks == "model":
-        facts: Any = file_fingerprint(model_path(model))
-        code.append(segmenters)
-    else:
-        facts = asdict(_DEGRADED[masks])
-    return f"{drive.name}-{masks}", fingerprint(code, [asdict(drive), masks, facts])
+    def _rendered(self) -> Rendered:
+        drive = self.drive
 
+        def render() -> dict[str, NDArray]:
+            frames = list(streets.drive(drive.scenario, drive.seed, drive.frames, drive.size))
+            columns = ([s.frame.image, s.frame.stamp, s.semantic, s.instance] for s in frames)
+            return dict(zip(_PARTS, map(np.stack, zip(*columns, strict=True)), strict=True))
 
-def _segment(rendered: Rendered, drive: Drive, masks: str, model: str) -> Iterator[tuple[Segmentation, Overlaps]]:
-    segment = _segmenter(drive, masks, model)
-    for image, stamp, semantic, instance in zip(*rendered, strict=True):
-        truth = visible_truth(semantic, instance)
-        frame = Frame(image, int(stamp), "camera")
-        found = segment(frame, *truth)
-        yield found, segment_table(truth, found)
+        key = fingerprint([streets, taxonomy], asdict(drive))
+        found = ArrayCache(self.folder).get(drive.name, key, render)
+        return tuple(found[name] for name in _PARTS)
 
+    def _segmented(self, rendered: Rendered) -> dict[str, NDArray]:
+        """The result of `_pack`, from the cache or computed and added to it."""
+        return ArrayCache(self.folder).get(*self._entry(), lambda: _pack(list(self._segment(rendered))))
 
-def _segmenter(drive: Drive, masks: str, model: str) -> Callable[[Frame, NDArray, NDArray], Segmentation]:
-    if masks == "model":
+    def _entry(self) -> tuple[str, str]:
+        """Name and key in the cache."""
+        code = [streets, taxonomy, degrade, tables, colour_histogram]
+        if self.masks == "model":
+            facts: Any = file_fingerprint(model_path(self.model))
+            code.append(segmenters)
+        else:
+            facts = asdict(_DEGRADED[self.masks])
+        return f"{self.drive.name}-{self.masks}", fingerprint(code, [asdict(self.drive), self.masks, facts])
+
+    def _segment(self, rendered: Rendered) -> Iterator[tuple[Segmentation, Overlaps]]:
         # With one thread the order of sums, and so the masks, are the same on every machine.
-        network = load_segmenter(SegmenterParameters(model=model, threads=1))
-        return lambda frame, *_: _described(frame, network(frame.image))
-    make = Degrader(_DEGRADED[masks], drive.seed)
-    return lambda frame, *truth: with_appearance(frame, make(*truth))
-
-
-def _described(frame: Frame, found: Segmentation) -> Segmentation:
-    return found if found.embeddings is not None else with_appearance(frame, found)
+        parameters = SegmenterParameters(model=self.model, threads=1)
+        network = load_segmenter(parameters) if self.masks == "model" else None
+        degrader = Degrader(_DEGRADED.get(self.masks, TRUE), self.drive.seed)
+        for image, stamp, semantic, instance in zip(*rendered, strict=True):
+            truth = VISIBLE.void_small(semantic, instance, CITYSCAPES)
+            found = network(image) if network else degrader(*truth)
+            if found.embeddings is None:
+                found = with_appearance(Frame(image, int(stamp), "camera"), found)
+            yield found, segment_table(truth, found)
 
 
 def segment_table(truth: tuple[NDArray, NDArray], found: Segmentation) -> Overlaps:

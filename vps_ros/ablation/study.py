@@ -15,13 +15,14 @@ from threadpoolctl import threadpool_limits
 
 from vps_ros.ablation import trial
 from vps_ros.ablation.degrade import DEGRADED, SMALLEST
-from vps_ros.ablation.sources import MASKS, ArrayCache, Drive, check_model, load, prepare
+from vps_ros.ablation.sources import MASKS, Drive, Source, check_model
 from vps_ros.ablation.sweeps import SWEEPS
 from vps_ros.ablation.trial import Trial
 from vps_ros.config import TRACKERS, Config
 from vps_ros.datasets.streets import HELD_OUT, SCENARIOS
 from vps_ros.errors import InputError
 from vps_ros.evaluation.identity import Identity
+from vps_ros.reading import check_limits
 from vps_ros.segmenters import SegmenterParameters
 from vps_ros.trackers import make_tracker
 
@@ -66,12 +67,9 @@ class Plan:
             names = getattr(self, what)
             if not names or len(set(names)) < len(names):
                 raise InputError(f"{what}: {', '.join(names) or 'none'}; give at least one, and each only once")
-            for name in names:
-                if name not in known:
-                    raise InputError(f"{what}: {name!r} is unknown; choose among {', '.join(known)}")
+            check_limits(names, what, choices=known)
         for what, least in (("drives", 1), ("frames", 2), ("jobs", 1), ("seed", 0)):
-            if getattr(self, what) < least:
-                raise InputError(f"{what}: {getattr(self, what)} is too small; give {least} or more")
+            check_limits(getattr(self, what), what, low=least)
         if self.seed < HELD_OUT.stop and self.seed + self.drives > HELD_OUT.start:
             raise InputError(
                 f"seed: {self.seed} .. {self.seed + self.drives - 1} overlaps {HELD_OUT.start} .. {HELD_OUT.stop - 1}, "
@@ -88,10 +86,7 @@ class Plan:
 class _Task:
     """Trackers, by the name of their row, to run on the segmentations of one drive; `truth`: also the upper bound."""
 
-    cache: str
-    drive: Drive
-    masks: str
-    model: str
+    source: Source
     configs: dict[str, Config]
     metrics: Sequence[str]
     truth: bool
@@ -106,30 +101,20 @@ def study(plan: Plan, progress: Progress) -> dict:
     _check(plan)
     folder = TemporaryDirectory(prefix="vps-ros-ablate-") if plan.cache is None else nullcontext(plan.cache)
     with folder as cache, _workers(plan.jobs) as run:
-        arguments = [(cache, drive, plan.masks, plan.model) for drive in plan.each_drive]
-        for _ in progress(run(_prepare, arguments), "drives", len(arguments)):
+        drives = [[Source(cache, drive, masks, plan.model) for masks in plan.masks] for drive in plan.each_drive]
+        for _ in progress(run(_prepare, drives), "drives", len(drives)):
             pass
         cells = _cells(plan, progress, run, cache)
         sweeps = _sweeps(plan, progress, run, cache) if plan.sweeps else []
     rows = list(dict.fromkeys(c["tracker"] for c in cells))
     means = [
-        {
-            "masks": masks,
-            "tracker": row,
-            **trial.mean([c for c in cells if (c["masks"], c["tracker"]) == (masks, row)]),
-        }
-        for masks in plan.masks
+        {"masks": kind, "tracker": row, **trial.mean([c for c in cells if (c["masks"], c["tracker"]) == (kind, row)])}
+        for kind in plan.masks
         for row in rows
     ]
-    facts = asdict(plan)
-    facts.pop("cache")
-    return {
-        "format": FORMAT,
-        "plan": {**facts, "smallest": SMALLEST, "degradation": asdict(DEGRADED)},
-        "cells": cells,
-        "means": means,
-        "sweeps": sweeps,
-    }
+    facts = {**asdict(plan), "smallest": SMALLEST, "degradation": asdict(DEGRADED)}
+    del facts["cache"]
+    return {"format": FORMAT, "plan": facts, "cells": cells, "means": means, "sweeps": sweeps}
 
 
 def _check(plan: Plan) -> None:
@@ -138,30 +123,19 @@ def _check(plan: Plan) -> None:
         check_model(plan.model)
     for masks in plan.masks:
         for tracker in plan.trackers:
-            make_tracker(_config(plan, tracker, masks))
+            make_tracker(_config(plan, masks, tracker=tracker))
 
 
-def _config(plan: Plan, tracker: str, masks: str, **values: Any) -> Config:
+def _config(plan: Plan, masks: str, **values: Any) -> Config:
     # Weights that were learned for the embeddings of a model do not apply to colour histograms.
-    config = Config(tracker=tracker, model=plan.model, **values)
+    config = Config(model=plan.model, **values)
     return config if masks == "model" else config.for_other_segmentations()
 
 
 def _cells(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[dict]:
     """One entry for each kind of masks, scenario and tracker."""
-    tasks = [
-        _Task(
-            cache,
-            drive,
-            masks,
-            plan.model,
-            {tracker: _config(plan, tracker, masks) for tracker in plan.trackers},
-            ("HOTA", *SWEPT_METRICS),
-            True,
-        )
-        for masks in plan.masks
-        for drive in plan.each_drive
-    ]
+    rows: dict[str, dict] = {tracker: {"tracker": tracker} for tracker in plan.trackers}
+    tasks = _tasks(plan, cache, rows, plan.each_drive, ("HOTA", *SWEPT_METRICS), True)
     return [
         {"masks": masks, "scenario": scenario, "tracker": row, **found}
         for (masks, scenario, row), found in _gathered(tasks, progress, run, "trackers")
@@ -170,38 +144,35 @@ def _cells(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[di
 
 def _sweeps(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[dict]:
     """One entry for each kind of masks, sweep, tracker and setting: means over the scenarios."""
-    runs = [
-        (sweep, tracker, symbols, values)
+    runs = {
+        f"{sweep.name} {tracker} {number}": (sweep, tracker, symbols, values)
         for sweep in SWEEPS
         for tracker in sweep.trackers
         if tracker in plan.trackers
-        for symbols, values in sweep.settings(tracker)
-    ]
-    tasks = [
-        _Task(
-            cache,
-            drive,
-            masks,
-            plan.model,
-            {str(i): _config(plan, tracker, masks, **values) for i, (_, tracker, _, values) in enumerate(runs)},
-            SWEPT_METRICS,
-            False,
-        )
-        for masks in plan.masks
-        for drive in plan.each_drive
-        if drive.seed == plan.seed and runs
-    ]
-    found: dict[tuple[str, int], list[dict]] = {}
-    for (masks, _, row), cell in _gathered(tasks, progress, run, "sweeps"):
-        found.setdefault((masks, int(row)), []).append(cell)
-    rows = []
-    for (masks, i), cells in found.items():
-        sweep, tracker, symbols, values = runs[i]
+        for number, (symbols, values) in enumerate(sweep.settings(tracker))
+    }
+    rows = {row: {"tracker": tracker, **values} for row, (_, tracker, _, values) in runs.items()}
+    drives = [drive for drive in plan.each_drive if drive.seed == plan.seed and runs]
+    found: dict[tuple[str, str], list[dict]] = {}
+    for (masks, _, row), cell in _gathered(_tasks(plan, cache, rows, drives, SWEPT_METRICS), progress, run, "sweeps"):
+        found.setdefault((masks, row), []).append(cell)
+    entries = []
+    for (masks, row), cells in found.items():
+        sweep, tracker, symbols, values = runs[row]
         mean = trial.mean(cells)
         kept = {name: mean[name] for name in ("AQ", "STQ", "IDF1", "IDSW", "candidates", "candidates_max")}
         about = {"sweep": sweep.name, "source": sweep.source, "masks": masks, "tracker": tracker}
-        rows.append({**about, "setting": symbols, "parameters": values, **kept})
-    return rows
+        entries.append({**about, "setting": symbols, "parameters": values, **kept})
+    return entries
+
+
+def _tasks(
+    plan: Plan, cache: str, rows: dict[str, dict], drives: Sequence[Drive], metrics: Sequence[str], truth: bool = False
+) -> list[_Task]:
+    """A task for each kind of masks and drive; `rows`: parameters of Config by the name of the row."""
+    configs = {masks: {name: _config(plan, masks, **row) for name, row in rows.items()} for masks in plan.masks}
+    pairs = [(masks, drive) for masks in plan.masks for drive in drives]
+    return [_Task(Source(cache, drive, masks, plan.model), configs[masks], metrics, truth) for masks, drive in pairs]
 
 
 def _gathered(
@@ -211,19 +182,18 @@ def _gathered(
     trials: dict[tuple[str, str, str], list[Trial]] = {}
     for task, done in zip(tasks, progress(run(_measure, tasks), label, len(tasks)), strict=True):
         for row, one in done.items():
-            trials.setdefault((task.masks, task.drive.scenario, row), []).append(one)
+            trials.setdefault((task.source.masks, task.source.drive.scenario, row), []).append(one)
     for key, parts in trials.items():
         yield key, trial.figures(parts)
 
 
-def _prepare(arguments: tuple[str, Drive, Sequence[str], str]) -> None:
-    cache, drive, masks, model = arguments
-    for one in masks:
-        prepare(ArrayCache(cache), drive, one, model)
+def _prepare(sources: Sequence[Source]) -> None:
+    for source in sources:
+        source.prepare()
 
 
 def _measure(task: _Task) -> dict[str, Trial]:
-    frames = load(ArrayCache(task.cache), task.drive, task.masks, task.model)
+    frames = task.source.frames()
     done = {row: trial.run(make_tracker(config), frames, task.metrics) for row, config in task.configs.items()}
     return done | ({TRUTH: trial.run_truth(frames)} if task.truth else {})
 

@@ -60,11 +60,7 @@ class TrialCounts:
 
     def result(self, **times: Sequence) -> Trial:
         return Trial(
-            self._segmentation_tracking,
-            self._identity.result(),
-            self._any_class.result(),
-            len(self._tracks),
-            **times,
+            self._segmentation_tracking, self._identity.result(), self._any_class.result(), len(self._tracks), **times
         )
 
 

@@ -6,10 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vps_ros.ablation import plots
+from vps_ros.ablation.report import draw, require_plots, tables
 from vps_ros.ablation.sources import MASKS
 from vps_ros.ablation.study import Plan, study
-from vps_ros.ablation.tables import tables
 from vps_ros.commands.bench import machine
 from vps_ros.commands.console import note, progress, table
 from vps_ros.config import TRACKERS
@@ -54,9 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    given: dict[str, Any] = {
-        name: _names(text) for name in ("trackers", "scenarios", "masks") if (text := getattr(args, name))
-    }
+    texts = {name: getattr(args, name) for name in ("trackers", "scenarios", "masks")}
+    given: dict[str, Any] = {n: tuple(part.strip() for part in text.split(",")) for n, text in texts.items() if text}
     plan = Plan(
         **given,
         seed=args.seed,
@@ -68,20 +66,15 @@ def run(args: argparse.Namespace) -> int:
         cache=None if args.no_cache else args.cache,
     )
     outputs = [Path(f) for f in (args.json, args.output and Path(args.output) / JSON) if f]
-    for output in outputs:
-        refuse_folder(output, args.force)
     if args.output:
-        plots.require()
+        refuse_folder(outputs[-1], args.force)
+        require_plots()
     document = {"machine": machine(), **study(plan, progress)}
     for output in outputs:
         write_json(output, document)
     for title, columns, rows in tables(document):
         table(title, columns, rows, digits=1)
     if args.output:
-        for path in plots.draw(document, Path(args.output)):
+        for path in draw(document, Path(args.output)):
             note(f"wrote {path}")
     return 0
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(","))

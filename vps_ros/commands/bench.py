@@ -13,7 +13,7 @@ from types import ModuleType
 
 from vps_ros.commands.console import note, progress, table
 from vps_ros.errors import InputError
-from vps_ros.files import refuse_folder, write_json
+from vps_ros.files import write_json
 
 DESCRIPTION = "Measure speed and quality, each beside a named alternative in the same run."
 EXAMPLES = [
@@ -52,8 +52,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.name not in available:
         raise InputError(f"no benchmark {args.name!r}; there is {', '.join(available)}")
-    if args.json is not None:
-        refuse_folder(args.json, force=True)
     module = load(args.name)
     facts = machine()
     if facts["load"] is not None and facts["load"] > 0.5:

@@ -95,16 +95,23 @@ def ticker() -> Iterator[Callable[[str], None]]:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], digits: int = 3) -> None:
-    """Prints a table on stdout; numbers are aligned right, floats have `digits` decimals."""
+    """Prints a table on stdout; columns of numbers are aligned right, floats have `digits` decimals."""
     rows = [list(row) for row in rows]
     view = Table(title=title, title_justify="left")
     for i, name in enumerate(columns):
-        numeric = all(isinstance(row[i], (int, float)) or row[i] is None for row in rows)
+        numeric = all(_is_number(row[i], i > 0) for row in rows)
         # Folding shows long names completely in a narrow terminal.
         view.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         view.add_row(*(escape(_cell(value, digits)) for value in row))
     _stdout.print(view)
+
+
+def _is_number(value: object, or_text: bool) -> bool:
+    """`or_text`: also a number as text. Texts in the first column are names of rows, whose digits are no number."""
+    if isinstance(value, str):
+        return or_text and not value.strip("0123456789.,+-")
+    return value is None or isinstance(value, (int, float))
 
 
 def _cell(value: object, digits: int) -> str:

@@ -17,8 +17,7 @@ from vps_ros.commands.replay import show as show_figures
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
-from vps_ros.drawing.overlay import Overlay
-from vps_ros.drawing.palette import paint_map
+from vps_ros.drawing.overlay import Overlay, paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.report import Entry, Picture, write_html
@@ -65,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         "A generated street drive",
         {"frames/s": f"{figures['fps']:.1f}", "latency, median": f"{figures['latency_ms']['p50']:.1f} ms"},
     )
-    show_report(report)
+    show_report({"demo": report})
     show_figures(figures, f"{drive_bag} -> {tracked_bag}")
     note(f"results: {video} and {page}")
     return 0

@@ -9,6 +9,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from markupsafe import Markup
+
 from vps_ros.commands.console import note, progress, table
 from vps_ros.commands.evaluate_bag import open_bags
 from vps_ros.datasets.formats import FORMATS
@@ -19,12 +21,11 @@ from vps_ros.evaluation import Evaluator, Report
 from vps_ros.evaluation.average_precision import AveragePrecision, TrackPrecision
 from vps_ros.evaluation.folders import FramePair, evaluate_pairs, pair_frames
 from vps_ros.evaluation.identity import INSTALL
-from vps_ros.evaluation.page.pictures import ScoredFrame, ScoredFrames, lowest_pictures
-from vps_ros.evaluation.page.tables import columns_of
-from vps_ros.evaluation.protocols import DEFAULT, PROTOCOLS
+from vps_ros.evaluation.metric import DEFAULT, PROTOCOLS
+from vps_ros.evaluation.page import UNKNOWN, Cell, Table, percent, plural, tables
+from vps_ros.evaluation.page.pictures import Scores, lowest_pictures
 from vps_ros.evaluation.report import Entry, write_html, write_precision_html
-from vps_ros.evaluation.results import Quality
-from vps_ros.files import refuse_folder, write_json
+from vps_ros.files import write_json
 from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, VPQ, PQ, mIoU, VC, IDF1, HOTA, MOTA, IDSW."
@@ -131,12 +132,9 @@ def run(args: argparse.Namespace) -> int:
         if args.json:
             write_json(args.json, to_json(reports))
         if args.html:
-            entries = [Entry(name, report, _pq_of_frames(found[name])) for name, report in reports.items()]
+            entries = [Entry(n, r, {s: list(f.values()) for s, f in found[n].items()}) for n, r in reports.items()]
             write_html(args.html, entries, shown, title=_title_of(args, names))
-    if len(reports) > 1:
-        compare(reports)
-    else:
-        show(next(iter(reports.values())))
+    show(reports)
     _show_remarks(reports)
     return 0
 
@@ -162,9 +160,6 @@ def _check(args: argparse.Namespace) -> None:
         if getattr(args, option) and args.format not in formats:
             flag = f"--{option.replace('_', '-')}"
             raise InputError(f"{flag}: does not apply to --format {args.format}; leave it out")
-    for output in (args.json, args.html):
-        if output:
-            refuse_folder(output, args.force)
 
 
 def _folders(args: argparse.Namespace, names: Mapping[str, str]) -> Source:
@@ -195,15 +190,15 @@ def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) 
 
 def _measure(
     source: Source, protocol: str | None, jobs: int, allow_missing: bool, smallest: MinimumSize
-) -> tuple[dict[str, Report], Mapping[str, ScoredFrames]]:
+) -> tuple[dict[str, Report], Mapping[str, Scores]]:
     reports: dict[str, Report] = {}
-    found: dict[str, list[ScoredFrame]] = {}
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for name, pairs in source.pairs.items():
         evaluator = Evaluator(source.taxonomy, protocol or source.protocol, smallest=smallest)
         label = "evaluate" if len(source.pairs) == 1 else f"evaluate {name}"
-        found[name], absent = [], 0
+        found[name], absent = {}, 0
         for pair, quality in progress(evaluate_pairs(pairs, evaluator, jobs), label, len(pairs)):
-            found[name].append(ScoredFrame(pair.sequence, pair.frame, quality.pq))
+            found[name].setdefault(pair.sequence, {})[pair.frame] = quality.pq
             absent += pair.gt is None or pair.pred is None
         reports[name] = evaluator.result()
         if allow_missing:
@@ -229,64 +224,34 @@ def to_json(reports: Mapping[str, Report | TrackPrecision]) -> dict:
     return {"predictions": figures} if len(figures) > 1 else next(iter(figures.values()))
 
 
-def show(report: Report) -> None:
-    """Prints the figures in percent."""
-    columns = _columns([report])
-    sequences = [(n, s.frames, s.tubes, *_values(s, columns)) for n, s in report.sequences.items()]
-    if len(sequences) > 1:
-        sequences.append(("all", report.frames, report.tubes, *_values(report, columns)))
-    table(_title(report), ("sequence", "frames", "tubes", *columns), sequences, digits=1)
-    windows = [(f"{n}", *_percent(w.all, w.things, w.stuff)) for n, w in report.vpq.windows.items()]
-    mean = ("mean", *_percent(report.vpq.all, report.vpq.things, report.vpq.stuff))
-    table("VPQ by frames of a window", ("frames", "all", "things", "stuff"), [*windows, mean], digits=1)
-    classes = [
-        (n, "thing" if c.is_thing else "stuff", *_percent(c.iou, c.pq, c.sq, c.rq, c.vpq, c.aq), c.tp, c.fp, c.fn)
-        for n, c in report.classes.items()
-        if c.occurs
-    ]
-    table("per class", ("class", "kind", "IoU", "PQ", "SQ", "RQ", "VPQ", "AQ", "TP", "FP", "FN"), classes, digits=1)
-
-
-def compare(reports: Mapping[str, Report]) -> None:
-    """Prints several predictions side by side."""
-    first, columns = next(iter(reports.values())), _columns(reports.values())
-    rows = [(name, *_values(report, columns)) for name, report in reports.items()]
-    table(_title(first), ("prediction", *columns), rows, digits=1)
-    shown = [name for name in first.classes if any(r.classes[name].occurs for r in reports.values())]
-    kinds = {name: "thing" if first.classes[name].is_thing else "stuff" for name in shown}
-    rows = [(name, kinds[name], *_percent(*(r.classes[name].pq for r in reports.values()))) for name in shown]
-    table("PQ per class", ("class", "kind", *reports), rows, digits=1)
-
-
-def _columns(reports: Iterable[Quality]) -> list[str]:
-    """The names of the scores that any report has, without the parts of VPQ, which have a table of their own."""
-    return list(dict.fromkeys(s.name for report in reports for s in columns_of(report)))
-
-
-def _values(quality: Quality, columns: Iterable[str]) -> list[float | int | None]:
-    scores = {score.name: score for score in columns_of(quality)}
-    found = [scores.get(name) for name in columns]
-    return [None if s is None or s.value != s.value else int(s.value) if s.is_count else 100 * s.value for s in found]
-
-
-def _percent(*values: float) -> tuple[float | None, ...]:
-    return tuple(None if v != v else 100 * v for v in values)
-
-
-def _title(report: Report) -> str:
+def show(reports: Mapping[str, Report]) -> None:
+    """Prints the figures in percent; several predictions side by side."""
+    report = next(iter(reports.values()))
     rules = report.protocols
     named = report.rules.name if len(set(rules.values())) == 1 else ", ".join(f"{rules[m]} ({m})" for m in rules)
-    if report.rules.smallest:
-        named += f", {report.rules.smallest}"
-    return f"protocol {named}, taxonomy {report.taxonomy}, in percent"
+    smallest = f", {report.rules.smallest}" if report.rules.smallest else ""
+    title = f"protocol {named}{smallest}, taxonomy {report.taxonomy}, in percent"
+    if len(reports) > 1:
+        _print(title, tables.compared_scores(reports))
+        _print("PQ per class", tables.compared_classes(reports))
+        return
+    _print(title, tables.sequence_table(report))
+    windows = {str(n): one for n, one in report.vpq.windows.items()} | {"mean": report.vpq}
+    rows = [(n, *map(percent, (one.all, one.things, one.stuff))) for n, one in windows.items()]
+    table("VPQ by frames of a window", ("frames", "all", "things", "stuff"), rows)
+    _print("per class", tables.class_table(report))
 
 
-def _pq_of_frames(found: ScoredFrames) -> dict[str, list[float]]:
-    """By sequence."""
-    timeline: dict[str, list[float]] = {}
-    for sequence, _, pq in found:
-        timeline.setdefault(sequence, []).append(pq)
-    return timeline
+def _print(title: str, found: Table) -> None:
+    """Prints a table of the HTML report."""
+    head, *rows = ([_text(cell) for cell in row] for row in (found.head, *found.rows, found.foot) if row)
+    table(title, head, rows)
+
+
+def _text(cell: Cell) -> str:
+    text = cell.text.striptags() if isinstance(cell.text, Markup) else str(cell.text)
+    # Characters of every terminal.
+    return ("  " if cell.kind == "part" else "") + text.replace("−", "-").replace(UNKNOWN, "-")
 
 
 def _show_remarks(reports: Mapping[str, Report]) -> None:
@@ -329,15 +294,6 @@ def _measure_tracks(gt: str, predictions: Mapping[str, str], split: str | None) 
 def _show_tracks(reports: Mapping[str, TrackPrecision]) -> None:
     """Prints AP and AR in percent."""
     first = next(iter(reports.values()))
-    title = f"protocol youtube-vis, taxonomy {first.taxonomy}, in percent"
-    columns = ("AP", "AP50", "AP75", "AR1", "AR10")
-    counts = ("videos", "tracks", "predictions")
-    rows = [
-        (name, r.videos, r.tracks, r.predictions, *_percent(*r.total, *r.sizes.values())) for name, r in reports.items()
-    ]
-    table(title, ("prediction", *counts, *columns, *(f"AP {size}" for size in first.sizes)), rows, digits=1)
-    if len(reports) == 1:
-        table("per class", ("class", *columns), [(n, *_percent(*c)) for n, c in first.classes.items()], digits=1)
-    else:
-        rows = [(name, *_percent(*(r.classes[name].ap for r in reports.values()))) for name in first.classes]
-        table("AP per class", ("class", *reports), rows, digits=1)
+    counts = f"{plural(first.videos, 'video')}, {plural(first.tracks, 'true track')}"
+    _print(f"protocol youtube-vis, taxonomy {first.taxonomy}, {counts}, in percent", tables.precision_table(reports))
+    _print("per class" if len(reports) == 1 else "AP per class", tables.precision_classes(reports))

@@ -176,12 +176,8 @@ def _check(args: argparse.Namespace) -> None:
         "--taxonomy": (("hf", "kmax", "panopticfcn"), args.taxonomy is not None),
     }.items():
         if given and args.origin not in sources:
-            origin = "--merge" if args.merge else f"--from {args.origin}"
-            raise InputError(f"{origin}: {option} goes with {' and '.join(_option(s) for s in sources)} only")
-
-
-def _option(source: str) -> str:
-    return "--merge" if source == "merge" else f"--from {source}"
+            origin, *named = ("--merge" if s == "merge" else f"--from {s}" for s in (args.origin, *sources))
+            raise InputError(f"{origin}: {option} goes with {' and '.join(named)} only")
 
 
 def _three(option: str, text: str) -> tuple[float, float, float]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from vps_ros.commands.console import table, warn
 from vps_ros.errors import DroppedFrame, InputError
-from vps_ros.files import refuse_folder, write_json
+from vps_ros.files import write_json
 from vps_ros.messages.images import DECODERS
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
@@ -36,8 +36,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.json:
-        refuse_folder(args.json, args.force)
     path = Path(args.file)
     if args.file in shipped_models() or path.suffix.lower() == ".onnx":
         model = describe_model(args.file)

@@ -9,7 +9,7 @@ from vps_ros.commands.dds import Signals, add_dds_flags, join, leave
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.config import Config, LiveConfig
 from vps_ros.errors import InputError
-from vps_ros.files import model_path, refuse_folder, write_json
+from vps_ros.files import model_path, write_json
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
@@ -45,8 +45,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config, live = config_from(args), config_from(args, LiveConfig)
     topics, name = _topics(args.image), absolute(args.name)[1:]
-    if args.json:
-        refuse_folder(args.json, args.force)
     model_path(config.model)
     with log_to_stderr(), Signals() as signals, join(args) as participant:
         from vps_ros.live.dds_transport import DdsTransport

@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from vps_ros.errors import InputError
+from vps_ros.files import refuse_folder
 
 COMMANDS = {
     "demo": "generate a street drive, replay it, evaluate it",
@@ -42,6 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         # Importing a command takes long enough for an interrupt.
         args = _parser(argv).parse_args(argv)
+        # Before the work, which may take hours.
+        for output in filter(None, (getattr(args, name, None) for name in ("json", "html"))):
+            refuse_folder(output, getattr(args, "force", True))
         return args.run(args) or 0
     except InputError as error:
         return _print_error(error, 2)

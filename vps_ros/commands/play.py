@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
 from time import monotonic
@@ -45,11 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--reliability", choices=RELIABILITIES, default="reliable", help="offered reliability (default: reliable)"
     )
     parser.add_argument(
-        "--wait",
-        type=float,
-        default=3.0,
-        metavar="S",
-        help="seconds to wait for a subscriber (default: 3)",
+        "--wait", type=float, default=3.0, metavar="S", help="seconds to wait for a subscriber (default: 3)"
     )
     add_dds_flags(parser)
 
@@ -64,7 +61,12 @@ def run(args: argparse.Namespace) -> int:
 
         NodeAnnouncement(participant, "vps_play")
         topics = [topic for name in args.topic or [None] for topic in choose_image_topic(bag, name)]
-        published = {t: _published_topic(t.name, t.type, len([o for o in topics if o.name == t.name])) for t in topics}
+        # A DDS topic has one type: if a topic of the bag has both, compressed images get the name that ROS gives them.
+        types = Counter(t.name for t in topics)
+        published = {
+            t: f"{t.name}/compressed" if types[t.name] > 1 and t.type.endswith("CompressedImage") else t.name
+            for t in topics
+        }
         writers = {
             (t.name, t.type): participant.writer(name, t.type, QosProfile(args.reliability))
             for t, name in published.items()
@@ -92,11 +94,6 @@ def run(args: argparse.Namespace) -> int:
             warn(str(loss))
     note(f"{sent} images sent" + (f", {failed} could not be" if failed else ""))
     return 0
-
-
-def _published_topic(name: str, kind: str, types: int) -> str:
-    """A DDS topic has one type: if a topic of the bag has both, compressed images get the name that ROS gives them."""
-    return f"{name}/compressed" if types > 1 and kind.endswith("CompressedImage") else name
 
 
 def _schedule(bag: Bag, topics: set[str], rate: float, loop: bool) -> Iterator[tuple[float, Message]]:

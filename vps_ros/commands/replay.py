@@ -13,7 +13,7 @@ from vps_ros.config import Config
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
-from vps_ros.files import refuse_folder, write_json
+from vps_ros.files import write_json
 from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.frames import FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
@@ -40,9 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, help="OUT.mcap for one file, any other name for a folder")
     parser.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")
     parser.add_argument(
-        "--hz",
-        type=float,
-        help=f"frames per second of images (default: {DEFAULT_HZ:g}); a video has its own times",
+        "--hz", type=float, help=f"frames per second of images (default: {DEFAULT_HZ:g}); a video has its own times"
     )
     parser.add_argument("--overlay", metavar="F.mp4", help="also write the result as a video")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
@@ -62,8 +60,6 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     if args.jobs < 0:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 chooses by the cores of this machine")
-    if args.json:
-        refuse_folder(args.json, args.force)
     for output in (args.output, args.overlay, args.json):
         if output and Path(output).resolve() == Path(args.source).resolve():
             raise InputError(f"{output}: is also the input; choose another output")

@@ -14,7 +14,7 @@ from vps_ros.commands.replay import show
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.datasets.track_inputs import pair_files
 from vps_ros.errors import InputError
-from vps_ros.files import atomic_write, refuse_existing, refuse_folder, write_json
+from vps_ros.files import atomic_write, refuse_existing, write_json
 from vps_ros.offline import TrackedMap, load, track_maps
 from vps_ros.parallel import in_order
 from vps_ros.recording.image_files import DEFAULT_HZ, check_hz
@@ -81,8 +81,6 @@ def run(args: argparse.Namespace) -> int:
     if args.jobs < 0:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
     jobs = args.jobs or min(os.cpu_count() or 1, _MAX_THREADS)
-    if args.json:
-        refuse_folder(args.json, args.force)
     output = Path(args.output)
     _refuse_inputs(output, args.images, args.segmentation, args.embeddings)
     refuse_existing(output, args.force, MARKER)
@@ -91,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     if spare:
         note(f"{args.images}: {len(spare)} sequence(s) without maps left out: {', '.join(spare)}")
 
-    summary, untracked = Summary(), _Untracked()
+    summary, crowds, stuff = Summary(), Counter[int](), Counter[int]()
     with atomic_write(output, args.force, MARKER) as draft:
 
         def write(tracked: TrackedMap) -> TrackedMap:
@@ -103,44 +101,34 @@ def run(args: argparse.Namespace) -> int:
         done = in_order(write, track_maps(loaded, config, taxonomy, args.hz), jobs)
         for tracked in progress(done, "track", len(frames)):
             summary.add(tracked.milliseconds, ((tracked.files.sequence, t.track_id) for t in tracked.tracks))
-            untracked.add(tracked)
+            crowds.update(tracked.segments.crowds)
+            stuff.update(tracked.segments.numbered_stuff)
         summary.seconds = perf_counter() - began
         figures = summary.to_json()
         made = {"tracker": config.tracker, "taxonomy": taxonomy.name, "embeddings": args.embeddings is not None}
         write_json(draft / MARKER, {**made, "frames": figures["frames"], "tracks": figures["tracks"]})
     if args.json:
         write_json(args.json, figures)
-    untracked.warn(taxonomy)
+    _warn_untracked(
+        crowds,
+        taxonomy,
+        "things with instance 0 are crowd and were not tracked ({}); number objects from 1 to track them",
+    )
+    _warn_untracked(
+        stuff,
+        taxonomy,
+        "stuff had instances, which were dropped ({}); choose a --taxonomy in which these classes are things to track "
+        "them",
+    )
     show(figures, f"{Path(args.segmentation).resolve().name} -> {args.output}, {config.tracker}")
     return 0
 
 
-class _Untracked:
-    """Counts instances of the input that are not tracked, and warns of them."""
-
-    def __init__(self) -> None:
-        self._crowds: Counter[int] = Counter()
-        self._stuff: Counter[int] = Counter()
-
-    def add(self, tracked: TrackedMap) -> None:
-        self._crowds.update(tracked.segments.crowds)
-        self._stuff.update(tracked.segments.numbered_stuff)
-
-    def warn(self, taxonomy: Taxonomy) -> None:
-        if self._crowds:
-            warn(
-                f"things with instance 0 are crowd and were not tracked ({_listed(self._crowds, taxonomy)}); "
-                "number objects from 1 to track them"
-            )
-        if self._stuff:
-            warn(
-                f"stuff had instances, which were dropped ({_listed(self._stuff, taxonomy)}); "
-                "choose a --taxonomy in which these classes are things to track them"
-            )
-
-
-def _listed(frames: Counter[int], taxonomy: Taxonomy) -> str:
-    return ", ".join(f"{taxonomy.by_id[c].name} in {count} frame(s)" for c, count in sorted(frames.items()))
+def _warn_untracked(frames: Counter[int], taxonomy: Taxonomy, problem: str) -> None:
+    """Warns of instances that are not tracked; `frames`: class -> number of frames, `problem` contains the place {}."""
+    if frames:
+        named = ", ".join(f"{taxonomy.by_id[c].name} in {count} frame(s)" for c, count in sorted(frames.items()))
+        warn(problem.format(named))
 
 
 def _refuse_inputs(output: Path, *inputs: str | None) -> None:

@@ -10,20 +10,11 @@ Recognition Letters 2009; the 11 classes and their coding: Badrinarayanan et al.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
-from vps_ros.datasets.folders import paired
-from vps_ros.datasets.images import GREY, PALETTE, load_png
-from vps_ros.datasets.labels import (
-    DataSet,
-    LabelledFrame,
-    LabelMap,
-    Videos,
-    class_table,
-    existing,
-    listed,
-    map_classes,
-)
+from vps_ros.datasets.folders import load_classes, paired
+from vps_ros.datasets.labels import DataSet, LabelledFrame, Videos, class_table, existing, listed
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, Taxonomy, parse_classes
 
@@ -52,10 +43,8 @@ _TABLE = class_table({c: c for c in CAMVID.by_id} | {11: VOID_ID, VOID_ID: VOID_
 _EXPECTED = "labels of CamVid are grey: classes 0..10, and 11 for void"
 
 
-def load(path: Path) -> LabelMap:
-    """Labels of a file; raises InputError when a value is no class."""
-    values = load_png(path, (GREY, PALETTE), _EXPECTED)
-    return LabelMap.without_instances(map_classes(values, _TABLE, path, _EXPECTED))
+load = partial(load_classes, table=_TABLE, expected=_EXPECTED)
+"""Labels of a file; raises InputError when a value is no class."""
 
 
 def read_truth(root: str | Path, split: str | None = None) -> Videos:

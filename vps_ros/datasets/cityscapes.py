@@ -22,16 +22,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.folders import paired, subfolders
 from vps_ros.datasets.images import GREY, GREY16, load_png
-from vps_ros.datasets.labels import (
-    DataSet,
-    LabelledFrame,
-    LabelMap,
-    Videos,
-    class_table,
-    existing,
-    listed,
-    map_classes,
-)
+from vps_ros.datasets.labels import DataSet, LabelledFrame, LabelMap, Videos, class_table, existing, listed, map_classes
 from vps_ros.errors import InputError
 from vps_ros.files import list_files
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID

@@ -124,7 +124,8 @@ def assign_codes(
             raise InputError(f"data: {source.taxonomy.name} has no class that corresponds to one of {taxonomy.name}")
         table = np.full(256, value(()) if source.classes_only else VOID_ID, np.uint8)
         for class_id, members in found.items():
-            exact = len(members) == 1 and not _classes_only(source, class_id) and members[0] < count
+            instances = source.taxonomy.by_id[class_id].isthing or not source.classes_only
+            exact = len(members) == 1 and instances and members[0] < count
             table[class_id] = taxonomy.ids[members[0]] if exact else value(members)
         tables.append(table)
     class_values = np.array([value((c,)) if alone else VOID_ID for c in range(count)], np.uint8)
@@ -134,10 +135,6 @@ def assign_codes(
         rows[row, list(members)] = True
         group[values[members]] = row
     return LabelCodes(taxonomy, index, group, rows, complete, unlabelled, class_values), tables
-
-
-def _classes_only(source: SourceClasses, class_id: int) -> bool:
-    return source.classes_only and not source.taxonomy.by_id[class_id].isthing
 
 
 def source_table(source: SourceClasses, taxonomy: Taxonomy) -> NDArray[np.uint8]:

@@ -161,10 +161,9 @@ def load_segments(path: Path, segments: SegmentTable) -> LabelMap:
     if not known.all():
         unknown = np.unique(shown[~known & (shown > 0)])
         if len(unknown):
-            raise InputError(
-                f"{path}: shows segment id {listed(unknown)}, which {segments.where} does not list"
-                + _hint(np.unique(shown[shown > 0]), segments.ids)
-            )
+            swapped = np.isin((shown >> 16 | shown & 0xFF00 | (shown & 0xFF) << 16)[shown > 0], segments.ids).all()
+            hint = "; red and blue are swapped, write R, G, B" if swapped else ""
+            raise InputError(f"{path}: shows segment id {listed(unknown)}, which {segments.where} does not list{hint}")
     absent = np.setdiff1d(segments.ids, shown)
     if len(absent):
         raise InputError(f"{path}: shows no pixel of segment id {listed(absent)}, which {segments.where} lists")
@@ -173,11 +172,6 @@ def load_segments(path: Path, segments: SegmentTable) -> LabelMap:
     semantic = np.append(segments.classes, np.uint8(VOID_ID))[place]
     instance = np.append(segments.instances, np.uint32(0))[place]
     return LabelMap(np.repeat(semantic, length).reshape(ids.shape), np.repeat(instance, length).reshape(ids.shape))
-
-
-def _hint(shown: NDArray[np.int64], ids: NDArray[np.int64]) -> str:
-    swapped = shown >> 16 | shown & 0xFF00 | (shown & 0xFF) << 16
-    return "; red and blue are swapped, write R, G, B" if np.isin(swapped, ids).all() else ""
 
 
 def decode_ids(rgb: NDArray[np.uint8]) -> NDArray[np.uint32]:

@@ -10,14 +10,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.images import save_png
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed
+from vps_ros.datasets.images import GREY, PALETTE, load_png, save_png
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, listed, map_classes
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, list_files
 
 MARKER = "predictions.txt"
 """This file marks a folder of predictions written here, which may be replaced."""
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+
+
+def load_classes(path: Path, table: NDArray[np.int16], expected: str) -> LabelMap:
+    """Labels of a grey or palette PNG that holds classes only; arguments and errors as those of `map_classes`."""
+    values = load_png(path, (GREY, PALETTE), expected)
+    return LabelMap.without_instances(map_classes(values, table, path, expected))
 
 
 def read_split(root: Path, split: str) -> tuple[str, ...]:
@@ -59,16 +65,22 @@ def of_split(folders: Mapping[str, Path], root: Path, split: str | None, where: 
 
 
 def png_videos(
-    folders: Mapping[str, Path], load: Callable[[Path], LabelMap], image: Callable[[str, str], Path] | None = None
+    root: Path,
+    folders: Mapping[str, Path],
+    load: Callable[[Path], LabelMap],
+    expected: str,
+    image: Callable[[str, str], Path] | None = None,
 ) -> Videos:
     """Labelled frames of one folder of PNG files for each video, in natural order; empty folders are left out.
 
     Args:
+        root: the data set, for errors.
         folders: video -> folder.
         load: reads one file.
+        expected: what the data set holds, and where, for errors: "masks; expected VIDEO/FRAME.png".
         image: (video, frame) -> the camera image, where there might be one.
 
-    Raises InputError when a frame is there twice, as .png and as .PNG.
+    Raises InputError when there is no frame, or one is there twice, as .png and as .PNG.
     """
     videos: dict[str, dict[str, LabelledFrame]] = {}
     for name, folder in sorted(folders.items()):
@@ -81,6 +93,8 @@ def png_videos(
             frames[path.stem] = LabelledFrame(name, path.stem, path, partial(load, path), image_file)
         if frames:
             videos[name] = frames
+    if not videos:
+        raise InputError(f"{root}: holds no {expected}")
     return videos
 
 

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.folders import IMAGE_SUFFIXES, MapWriter, map_writer
+from vps_ros.datasets.folders import IMAGE_SUFFIXES, MapWriter, map_writer, subfolders
 from vps_ros.datasets.images import RGB, load_png, save_png
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing
 from vps_ros.errors import InputError
@@ -204,14 +204,16 @@ def _list(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...], split
     # The layout of KITTI tracking: training/image_02/0000/000000.png
     bases = [b / f if (b / f).is_dir() else b for base in bases for b in _splits(base, split) for f in folders]
     found: Sequences = {}
+    reserved = {*SPLITS, MAPS, IMAGES}
     for base in dict.fromkeys(bases):
-        for folder in _folders(base):
+        for name, folder in sorted(subfolders(base).items()):
+            if name in reserved:
+                continue
             for path in list_files(folder, suffixes):
-                frames = found.setdefault(folder.name, {})
+                frames = found.setdefault(name, {})
                 if path.stem in frames:
-                    raise InputError(
-                        f"{path}: frame {path.stem} of sequence {folder.name} is in {frames[path.stem]} too; keep one"
-                    )
+                    other = frames[path.stem]
+                    raise InputError(f"{path}: frame {path.stem} of sequence {name} is in {other} too; keep one")
                 frames[path.stem] = path
     if not found:
         loose = any(list_files(base, suffixes) for base in bases)
@@ -229,11 +231,6 @@ def _splits(base: Path, split: str | None) -> list[Path]:
         return [base / split]
     names = ", ".join(p.name for p in there) or "none"
     raise InputError(f"{base}: has no split {split!r} (splits there: {names}); leave the split out or name one of them")
-
-
-def _folders(base: Path) -> list[Path]:
-    reserved = {*SPLITS, MAPS, IMAGES}
-    return sorted(p for p in base.iterdir() if p.is_dir() and p.name not in reserved and not p.name.startswith("."))
 
 
 _EXPECTED = "a KITTI-STEP map is 8-bit RGB (R class, G and B instance)"

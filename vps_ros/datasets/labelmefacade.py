@@ -8,11 +8,11 @@ are building here. Source: Fröhlich et al., A fast approach for pixelwise label
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
-from vps_ros.datasets.folders import paired
-from vps_ros.datasets.images import GREY, PALETTE, load_png
-from vps_ros.datasets.labels import DataSet, LabelMap, Videos, class_table, existing, map_classes
+from vps_ros.datasets.folders import load_classes, paired
+from vps_ros.datasets.labels import DataSet, Videos, class_table, existing
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import VOID_ID, Taxonomy, parse_classes
 
@@ -33,10 +33,8 @@ _TABLE = class_table({c: c for c in LABELME_FACADE.by_id} | {0: VOID_ID, VOID_ID
 _EXPECTED = "labels of LabelMeFacade are grey: 0 for unknown, classes 1..6"
 
 
-def load(path: Path) -> LabelMap:
-    """Labels of a file; raises InputError when a value is no class."""
-    values = load_png(path, (GREY, PALETTE), _EXPECTED)
-    return LabelMap.without_instances(map_classes(values, _TABLE, path, _EXPECTED))
+load = partial(load_classes, table=_TABLE, expected=_EXPECTED)
+"""Labels of a file; raises InputError when a value is no class."""
 
 
 def read_truth(root: str | Path, split: str | None = None) -> Videos:

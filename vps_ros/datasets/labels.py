@@ -107,7 +107,7 @@ class VideoDataSet(DataSet):
         writer: (folder, force) -> a context in which predictions are written. They appear in the folder together when
             it ends without an error, and not at all otherwise; `force` lets them replace earlier ones.
         sparse: only some frames of a video are labelled; predictions for the others are ignored.
-        protocol: of its benchmark, one of `vps_ros.evaluation.protocols.PROTOCOLS`.
+        protocol: of its benchmark, one of `vps_ros.evaluation.metric.PROTOCOLS`.
     """
 
     prediction: Callable[[str | Path, str | None], Videos]

@@ -95,7 +95,8 @@ def load_maps(classes: str | Path, instances: str | Path) -> LabelMap:
     ids = load_png(classes, (PALETTE, GREY), _CLASSES)
     rgb = load_png(instances, (RGB,), _INSTANCES)
     if rgb.shape[:2] != ids.shape:
-        raise InputError(f"{instances}: is {_size(rgb)}, but {classes} is {_size(ids)}; copy both again")
+        sizes = ["{1}x{0}".format(*image.shape) for image in (rgb, ids)]
+        raise InputError(f"{instances}: is {sizes[0]}, but {classes} is {sizes[1]}; copy both again")
     semantic = map_classes(ids, _TABLE, classes, _CLASSES)
     instance = rgb[..., 1].astype(np.uint16) << 8 | rgb[..., 2]
     return LabelMap(semantic, np.where(VIPER.thing_table[semantic], instance, 0).astype(np.uint16))
@@ -110,9 +111,8 @@ def _read_maps(folder: Path) -> Videos:
     def image(sequence: str, frame: str) -> Path:
         return folder / "img" / sequence / f"{frame}.jpg"
 
-    videos = png_videos(subfolders(classes), load, image)
-    if not videos:
-        raise InputError(f"{folder}: holds no classes of VIPER; expected {folder.name}/cls/SEQUENCE/SEQUENCE_FRAME.png")
+    expected = f"classes of VIPER; expected {folder.name}/cls/SEQUENCE/SEQUENCE_FRAME.png"
+    videos = png_videos(folder, subfolders(classes), load, expected, image)
     frames = [f for video in videos.values() for f in video.values()]
     absent = [f.name for f in frames if not _instances_of(Path(f.where), instances).is_file()]
     if absent:
@@ -153,7 +153,3 @@ def _class_ids(document: JsonValue) -> ClassIds:
         return table[number]
 
     return class_id
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"

@@ -131,7 +131,12 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
 
 def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
     """A context that writes predictions in COCO's style, which the benchmark evaluates."""
-    return panoptic_writer(root, force, VIPSEG, lambda video, frame: f"{video}/{frame}.png", _by_video)
+
+    def document(writer: PanopticWriter) -> dict:
+        videos = writer.annotations.items()
+        return {"annotations": [{"video_id": v, "annotations": list(frames.values())} for v, frames in videos]}
+
+    return panoptic_writer(root, force, VIPSEG, lambda video, frame: f"{video}/{frame}.png", document)
 
 
 def write_masks(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
@@ -146,10 +151,8 @@ def _read_masks(root: Path, split: str | None) -> Videos:
     folder = root / MASKS if (root / MASKS).is_dir() else root
     folders = of_split(subfolders(folder), root, split, folder)
     images = next((root / name for name in ("imgs", "images") if (root / name).is_dir()), None)
-    videos = png_videos(folders, load_map, (lambda v, f: images / v / f"{f}.jpg") if images else None)
-    if not videos:
-        raise InputError(f"{root}: holds no VIPSeg maps; expected {MASKS}/VIDEO/FRAME.png")
-    return videos
+    image = (lambda video, frame: images / video / f"{frame}.jpg") if images else None
+    return png_videos(root, folders, load_map, f"VIPSeg maps; expected {MASKS}/VIDEO/FRAME.png", image)
 
 
 def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
@@ -184,7 +187,3 @@ def _counted(segments: SegmentTable, annotation: JsonValue, numbers: dict[int, i
         numbers.setdefault(segment["id"], len(numbers) + 1)
     counted = np.array([numbers[i] for i in segments.ids.tolist()], np.uint32)
     return replace(segments, instances=np.where(segments.instances > 0, counted, 0).astype(np.uint32))
-
-
-def _by_video(writer: PanopticWriter) -> dict:
-    return {"annotations": [{"video_id": v, "annotations": list(f.values())} for v, f in writer.annotations.items()]}

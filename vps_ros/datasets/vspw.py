@@ -11,14 +11,15 @@ Source: Miao et al., VSPW: A Large-scale Dataset for Video Scene Parsing in the 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.folders import MapWriter, map_writer, of_split, png_videos, subfolders
+from vps_ros.datasets.folders import MapWriter, load_classes, map_writer, of_split, png_videos, subfolders
 from vps_ros.datasets.images import GREY, PALETTE, load_png
-from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, check_classes, class_table, existing, map_classes
+from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, check_classes, class_table, existing
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VSPW
 from vps_ros.taxonomy import VOID_ID
@@ -28,10 +29,8 @@ _TABLE = class_table({i + 1: i for i in VSPW.by_id} | {0: VOID_ID, VOID_ID: VOID
 _PREDICTION = "a prediction for VSPW is grey or palette (class ids 0..123, 255 void)"
 
 
-def load_mask(path: str | Path) -> LabelMap:
-    """Labels of a mask of the data set; raises InputError as `load_png`, or when a value stands for no class."""
-    values = load_png(path, (GREY, PALETTE), _TRUTH)
-    return LabelMap.without_instances(map_classes(values, _TABLE, path, _TRUTH))
+load_mask = partial(load_classes, table=_TABLE, expected=_TRUTH)
+"""Labels of a mask of the data set; raises InputError as `load_png`, or when a value stands for no class."""
 
 
 def load_prediction(path: str | Path) -> LabelMap:
@@ -51,21 +50,19 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     folders = {
         name: folder / "mask" for name, folder in subfolders(root / "data").items() if (folder / "mask").is_dir()
     }
-    videos = png_videos(
-        of_split(folders, root, split, root / "data"), load_mask, lambda v, f: root / "data" / v / "origin" / f"{f}.jpg"
+    return png_videos(
+        root,
+        of_split(folders, root, split, root / "data"),
+        load_mask,
+        "masks of VSPW; expected data/VIDEO/mask/FRAME.png",
+        lambda v, f: root / "data" / v / "origin" / f"{f}.jpg",
     )
-    if not videos:
-        raise InputError(f"{root}: holds no masks of VSPW; expected data/VIDEO/mask/FRAME.png")
-    return videos
 
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames of a folder of predictions; `split` is ignored."""
     root = existing(root)
-    videos = png_videos(subfolders(root), load_prediction)
-    if not videos:
-        raise InputError(f"{root}: holds no predictions; expected VIDEO/FRAME.png")
-    return videos
+    return png_videos(root, subfolders(root), load_prediction, "predictions; expected VIDEO/FRAME.png")
 
 
 def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:

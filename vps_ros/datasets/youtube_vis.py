@@ -206,11 +206,8 @@ def _masks(entry: JsonValue, video: ObjectVideo) -> tuple[RunLengths | None, ...
     values = entry.items("segmentations")
     if len(values) != len(video.frames):
         raise entry.error(f"has {len(values)} segmentations, but its video has {len(video.frames)} frames")
-    return tuple(None if v.value is None else _mask(v, video) for v in values)
-
-
-def _mask(value: JsonValue, video: ObjectVideo) -> RunLengths:
-    mask = from_json(value.value, f"{value.path}: {value.place}")
-    if (mask.height, mask.width) != (video.height, video.width):
-        raise value.error(f"is {mask.width}x{mask.height}, but its video is {video.width}x{video.height}")
-    return mask
+    masks = [None if v.value is None else from_json(v.value, f"{v.path}: {v.place}") for v in values]
+    for value, mask in zip(values, masks, strict=True):
+        if mask and (mask.height, mask.width) != (video.height, video.width):
+            raise value.error(f"is {mask.width}x{mask.height}, but its video is {video.width}x{video.height}")
+    return tuple(masks)

@@ -1,9 +1,9 @@
-"""Writes MP4 videos for browsers, atomically."""
+"""Writes MP4 videos for browsers, atomically; images of several sizes in one frame or in one sheet."""
 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
@@ -162,6 +162,24 @@ def letterbox(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
     top, left = (height - size[1]) // 2, (width - size[0]) // 2
     canvas[top : top + size[1], left : left + size[0]] = small
     return canvas
+
+
+def contact_sheet(images: Sequence[NDArray[np.uint8]], columns: int, gap: int = 4) -> NDArray[np.uint8]:
+    """The images in rows of `columns`, RGB uint8, `gap` white pixels apart; all take the size of the first.
+
+    Raises InputError when there is no image or `columns` is not positive.
+    """
+    if not len(images) or columns < 1:
+        raise InputError("a contact sheet needs at least one image and one column")
+    height, width = images[0].shape[:2]
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    sheet = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * (height + gap), i % columns * (width + gap)
+        same = image.shape[:2] == (height, width)
+        sheet[top : top + height, left : left + width] = image if same else letterbox(image, height, width)
+    return sheet
 
 
 def _can_encode(name: str) -> bool:

@@ -8,7 +8,7 @@ and averaging are those of pycocotools.
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.rle import RunLengths
 from vps_ros.datasets.youtube_vis import ObjectTrack, ObjectVideo
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import Taxonomy
@@ -76,7 +75,7 @@ class TrackPrecision:
 
 
 class AveragePrecision:
-    """Matches of the tracks of videos; no masks are kept.
+    """Overlaps of the tracks of videos; no masks are kept.
 
     A prediction whose best match is a crowd is ignored. The IoU with a crowd is computed as with any other track.
 
@@ -86,32 +85,34 @@ class AveragePrecision:
     def __init__(self, taxonomy: Taxonomy) -> None:
         self._library = _library()
         self._taxonomy = taxonomy
-        self._matches: dict[int, list[dict | None]] = {}
-        self._tracks = self._predictions = 0
+        self._videos: dict[int, _Video] = {}
 
     def update(self, truth: ObjectVideo, predicted: ObjectVideo) -> None:
         """Counts a video and the same video with predicted tracks; raises InputError for a video that was counted."""
-        if truth.id in self._matches:
+        if truth.id in self._videos:
             raise InputError(f"video {truth.name} (id {truth.id}) is there twice; keep one")
-        self._matches[truth.id] = _match(self._library, self._taxonomy, truth, predicted)
-        self._tracks += sum(not track.crowd for track in truth.tracks)
-        self._predictions += len(predicted.tracks)
+        classes = [np.array([t.class_id for t in video.tracks], np.int64) for video in (predicted, truth)]
+        iou = np.zeros((len(predicted.tracks), len(truth.tracks)))
+        for class_id in np.intersect1d(*classes):
+            d, g = (np.flatnonzero(side == class_id) for side in classes)
+            tracks = [predicted.tracks[i] for i in d], [truth.tracks[i] for i in g]
+            iou[np.ix_(d, g)] = _iou(self._library.masks, *tracks)
+        true, found = ([_entry(i, track) for i, track in enumerate(video.tracks)] for video in (truth, predicted))
+        self._videos[truth.id] = _Video(true, found, iou)
 
     def merge(self, other: AveragePrecision) -> None:
         """Adds other videos, in any order. Raises InputError for another taxonomy, or a video of both."""
         if other._taxonomy != self._taxonomy:
             raise InputError("evaluations with different taxonomies cannot be merged")
-        if twice := self._matches.keys() & other._matches.keys():
+        if twice := self._videos.keys() & other._videos.keys():
             raise InputError(f"video {min(twice)} is in both evaluations; keep one")
-        self._matches |= other._matches
-        self._tracks += other._tracks
-        self._predictions += other._predictions
+        self._videos |= other._videos
 
     def result(self) -> TrackPrecision:
         """Raises InputError when no video was given."""
-        if not self._matches:
+        if not self._videos:
             raise InputError("nothing to evaluate: no video was given")
-        precision, recall = _average(self._library, self._taxonomy, self._matches)
+        precision, recall = self._average()
         sizes, of_all = list(SIZES), list(SIZES).index("all")
         per_class = {
             info.name: _precision(precision[:, :, k, of_all], recall[:, k, of_all])
@@ -122,10 +123,44 @@ class AveragePrecision:
             total=_precision(precision[:, :, :, of_all], recall[:, :, of_all]),
             sizes={name: _mean(precision[..., sizes.index(name), -1]) for name in sizes if name != "all"},
             classes={name: one for name, one in per_class.items() if one.ar1 == one.ar1},
-            videos=len(self._matches),
-            tracks=self._tracks,
-            predictions=self._predictions,
+            videos=len(self._videos),
+            tracks=sum(not track["iscrowd"] for video in self._videos.values() for track in video.truth),
+            predictions=sum(len(video.predicted) for video in self._videos.values()),
         )
+
+    def _average(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Precision [T, R, C, A, M] and recall [T, C, A, M]: IoU threshold, recall, class, SIZES, MAX_PREDICTIONS."""
+        ids = sorted(self._videos)
+        indexes = []
+        # pycocotools prints its progress.
+        with redirect_stdout(io.StringIO()):
+            for side in ("truth", "predicted"):
+                entries = [{**track, "image_id": i} for i in ids for track in getattr(self._videos[i], side)]
+                index = self._library.index()
+                index.dataset = {
+                    "images": [{"id": i} for i in ids],
+                    "categories": [{"id": c.id} for c in self._taxonomy.classes],
+                    # From 1 on, because pycocotools takes a match with id 0 for none.
+                    "annotations": [{**entry, "id": number} for number, entry in enumerate(entries, 1)],
+                }
+                index.createIndex()
+                indexes.append(index)
+            one = self._library.evaluation(*indexes, "bbox")
+            one.overlaps = {i: video.iou for i, video in self._videos.items()}
+            one.params.imgIds, one.params.catIds = ids, sorted(self._taxonomy.by_id)
+            one.params.areaRng, one.params.areaRngLbl = [list(span) for span in SIZES.values()], list(SIZES)
+            one.params.maxDets = list(MAX_PREDICTIONS)
+            one.evaluate()
+            one.accumulate()
+        return one.eval["precision"], one.eval["recall"]
+
+
+class _Video(NamedTuple):
+    """True and predicted tracks as annotations without masks, and their IoU [D, G]; 0 for tracks of two classes."""
+
+    truth: list[dict]
+    predicted: list[dict]
+    iou: NDArray[np.float64]
 
 
 def _precision(precision: NDArray[np.float64], recall: NDArray[np.float64]) -> Precision:
@@ -146,8 +181,9 @@ def _mean(values: NDArray[np.float64]) -> float:
 
 
 class _Library(NamedTuple):
-    """Classes of pycocotools: the index of a data set, and the evaluation with the IoU of tracks."""
+    """Of pycocotools: its functions of masks, the index of a data set, and the evaluation with the IoU of tracks."""
 
+    masks: Any
     index: type
     evaluation: type
 
@@ -162,86 +198,45 @@ def _library() -> _Library:
         raise InputError(f"AP and AR need pycocotools ({error}); pip install 'vps_ros[evaluate]'") from None
 
     class TrackEvaluation(COCOeval):
+        overlaps: Mapping[int, NDArray[np.float64]]
+
         def computeIoU(self, video: int, category: int) -> NDArray[np.float64] | list:  # noqa: N802
             dt = sorted(self._dts[video, category], key=lambda d: -d["score"])[: MAX_PREDICTIONS[-1]]
-            return _iou(mask, dt, self._gts[video, category])
+            rows, columns = ([track["place"] for track in side] for side in (dt, self._gts[video, category]))
+            return self.overlaps[video][np.ix_(rows, columns)] if rows and columns else []
 
-    return _Library(COCO, TrackEvaluation)
-
-
-def _match(library: _Library, taxonomy: Taxonomy, truth: ObjectVideo, predicted: ObjectVideo) -> list[dict | None]:
-    """The matches of one video, by class and size, as pycocotools stores them."""
-    sides = [[_entry(truth.id, i, t) for i, t in enumerate(video.tracks, 1)] for video in (truth, predicted)]
-    # pycocotools prints its progress.
-    with redirect_stdout(io.StringIO()):
-        one = library.evaluation(*(_indexed(library, taxonomy, truth.id, side) for side in sides), "bbox")
-        _set(one.params, taxonomy, [truth.id])
-        one.evaluate()
-    return one.evalImgs
+    return _Library(mask, COCO, TrackEvaluation)
 
 
-def _average(
-    library: _Library, taxonomy: Taxonomy, matches: Mapping[int, list[dict | None]]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Precision [T, R, C, A, M] and recall [T, C, A, M]: IoU threshold, recall, class, SIZES, MAX_PREDICTIONS."""
-    videos = sorted(matches)
-    total = library.evaluation(iouType="bbox")
-    _set(total.params, taxonomy, videos)
-    total.evalImgs = [matches[v][k] for k in range(len(taxonomy) * len(SIZES)) for v in videos]
-    total._paramsEval = total.params
-    with redirect_stdout(io.StringIO()):
-        total.accumulate()
-    return total.eval["precision"], total.eval["recall"]
-
-
-def _set(params: Any, taxonomy: Taxonomy, videos: list[int]) -> None:
-    params.imgIds, params.catIds = videos, sorted(taxonomy.by_id)
-    params.areaRng, params.areaRngLbl = [list(span) for span in SIZES.values()], list(SIZES)
-    params.maxDets = list(MAX_PREDICTIONS)
-
-
-def _entry(video: int, number: int, track: ObjectTrack) -> dict:
-    """A track as an annotation. Ids start from 1, because pycocotools takes a match with id 0 for none."""
-    masks = [mask if mask is not None and mask.area else None for mask in track.masks]
-    areas = [mask.area for mask in masks if mask is not None]
+def _entry(place: int, track: ObjectTrack) -> dict:
+    """A track as an annotation."""
+    areas = [mask.area for mask in track.masks if mask is not None and mask.area]
     return {
-        "id": number,
-        "image_id": video,
+        "place": place,
         "category_id": track.class_id,
         "iscrowd": int(track.crowd),
         "score": track.score,
         "area": sum(areas) / len(areas) if areas else 0.0,
-        "pixels": sum(areas),
-        "masks": [None if mask is None else _rle(mask) for mask in masks],
     }
 
 
-def _rle(mask: RunLengths) -> dict:
-    packed = mask.to_json()
-    return {**packed, "counts": packed["counts"].encode()}
-
-
-def _indexed(library: _Library, taxonomy: Taxonomy, video: int, entries: list[dict]) -> Any:
-    index = library.index()
-    categories = [{"id": c.id, "name": c.name} for c in taxonomy.classes]
-    index.dataset = {"images": [{"id": video}], "categories": categories, "annotations": entries}
-    index.createIndex()
-    return index
-
-
-def _iou(library: Any, dt: list[dict], gt: list[dict]) -> NDArray[np.float64] | list:
-    """IoU [D, G] of predicted and true tracks; an empty list where there are none."""
-    if not dt or not gt:
-        return []
+def _iou(library: Any, dt: Sequence[ObjectTrack], gt: Sequence[ObjectTrack]) -> NDArray[np.float64]:
+    """IoU [D, G] of predicted and true tracks."""
     both = np.zeros((len(dt), len(gt)))
-    for masks in zip(*(track["masks"] for track in (*dt, *gt)), strict=True):
-        d = [i for i, mask in enumerate(masks[: len(dt)]) if mask]
-        g = [i for i, mask in enumerate(masks[len(dt) :]) if mask]
-        if d and g:
-            seen = [masks[i] for i in d], [masks[len(dt) + i] for i in g]
-            iou = library.iou(*seen, [0] * len(g))
-            area = library.area(seen[0]).astype(float)[:, None] + library.area(seen[1])
+    for masks in zip(*(track.masks for track in (*dt, *gt)), strict=True):
+        rows, columns = (
+            [(i, mask.to_json(), mask.area) for i, mask in enumerate(side) if mask is not None and mask.area]
+            for side in (masks[: len(dt)], masks[len(dt) :])
+        )
+        if rows and columns:
+            (d, seen, area), (g, there, true_area) = zip(*rows, strict=True), zip(*columns, strict=True)
+            iou = library.iou(list(map(_packed, seen)), list(map(_packed, there)), [0] * len(g))
             # pycocotools gives only the IoU; the intersection is an integer, so rounding restores it exactly.
-            both[np.ix_(d, g)] += np.rint(iou * area / (1 + iou))
-    union = np.array([d["pixels"] for d in dt])[:, None] + [g["pixels"] for g in gt] - both
+            both[np.ix_(d, g)] += np.rint(iou * np.add.outer(area, true_area) / (1 + iou))
+    pixels = [[sum(mask.area for mask in t.masks if mask is not None) for t in side] for side in (dt, gt)]
+    union = np.add.outer(*pixels) - both
     return np.divide(both, union, out=np.zeros_like(both), where=union > 0)
+
+
+def _packed(mask: dict) -> dict:
+    return {**mask, "counts": mask["counts"].encode()}

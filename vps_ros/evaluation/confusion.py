@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.metric import Metric, Score
-from vps_ros.evaluation.overlaps import Classes, Overlaps, known, mean_of_known
-from vps_ros.evaluation.protocols import Protocol
+from vps_ros.evaluation.metric import Metric, Result, Rules, Score
+from vps_ros.evaluation.overlaps import Classes, Overlaps, mean_of_known
 
 
 @dataclass(frozen=True)
-class ClassConfusion:
+class ClassConfusion(Result):
     """Pixels by true and predicted class.
 
     Attributes:
@@ -45,9 +44,6 @@ class ClassConfusion:
         """
         return mean_of_known(self._ious())
 
-    def to_json(self) -> dict:
-        return {"mIoU": known(self.mean_iou)}
-
     def scores(self) -> tuple[Score, ...]:
         return (Score("mIoU", self.mean_iou, "mean IoU of the classes"),)
 
@@ -69,10 +65,10 @@ class Confusion(Metric):
     def __init__(self, classes: Classes, only_true: bool = False) -> None:
         self._only_true = only_true
         self._counts = np.zeros((classes.void + 1, classes.void + 1), np.int64)
-        self.last = self.result()
+        self.last = self.total([self])
 
     @classmethod
-    def create(cls, classes: Classes, rules: Protocol) -> Confusion:
+    def create(cls, classes: Classes, rules: Rules) -> Confusion:
         return cls(classes, rules.miou == "vspw")
 
     def update(self, table: Overlaps) -> None:
@@ -84,9 +80,6 @@ class Confusion(Metric):
 
     def extend(self, later: Confusion) -> None:
         self._counts += later._counts
-
-    def result(self) -> ClassConfusion:
-        return ClassConfusion(self._counts.copy(), self._only_true)
 
     @classmethod
     def total(cls, sequences: Sequence[Confusion]) -> ClassConfusion:

@@ -14,10 +14,9 @@ from vps_ros.datasets.labels import ANY_SIZE, LabelMap, MinimumSize
 from vps_ros.errors import InputError
 from vps_ros.evaluation.confusion import Confusion
 from vps_ros.evaluation.identity import Identity
-from vps_ros.evaluation.metric import ComparedFrame, Metric
+from vps_ros.evaluation.metric import DEFAULT, ComparedFrame, Metric, Rules, protocol_of
 from vps_ros.evaluation.overlaps import Classes, overlaps
 from vps_ros.evaluation.pq import PanopticCounts
-from vps_ros.evaluation.protocols import DEFAULT, Protocol, protocol_of
 from vps_ros.evaluation.results import FrameQuality, Quality, Report, SequenceReport, class_reports
 from vps_ros.evaluation.stq import SegmentationTracking
 from vps_ros.evaluation.timelines import Timelines
@@ -46,7 +45,7 @@ class Evaluator:
 
     Args:
         taxonomy: decides what is a thing.
-        protocol: one of `vps_ros.evaluation.protocols.PROTOCOLS`.
+        protocol: one of `vps_ros.evaluation.metric.PROTOCOLS`.
         video: measure VPQ, VC, identities and timelines too, which take most of the time.
         smallest: ground-truth things below that size are void.
     """
@@ -134,7 +133,7 @@ def compare(classes: Classes, gt: LabelMap, pred: LabelMap, gt_where: object, pr
 class _Sequence:
     """The metrics of one sequence, or of a part of it. The same id in another sequence is another object."""
 
-    def __init__(self, classes: Classes, rules: Protocol, video: bool) -> None:
+    def __init__(self, classes: Classes, rules: Rules, video: bool) -> None:
         self.frames = 0
         self.metrics: dict[str, Metric] = {}
         self.unmeasured: dict[str, Any] = {}

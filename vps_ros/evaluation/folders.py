@@ -14,7 +14,6 @@ from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Video
 from vps_ros.errors import InputError
 from vps_ros.evaluation.evaluator import Evaluator, compare
 from vps_ros.evaluation.metric import ComparedFrame
-from vps_ros.evaluation.overlaps import Classes
 from vps_ros.evaluation.results import FrameQuality
 from vps_ros.files import natural_key
 from vps_ros.parallel import in_order
@@ -92,8 +91,14 @@ def evaluate_pairs(
 
     Raises InputError for a map that cannot be read or used; it names the file.
     """
+
+    def compared(pair: FramePair) -> tuple[FramePair, ComparedFrame]:
+        gt, pred = load_pair(pair)
+        where = pair.gt.where if pair.gt else f"ground truth of {pair.name}"
+        return pair, compare(evaluator.classes, gt, pred, where, pair.pred.where if pair.pred else "prediction")
+
     sequence = None
-    for pair, frame in in_order(lambda pair: (pair, compared(pair, evaluator.classes)), pairs, jobs):
+    for pair, frame in in_order(compared, pairs, jobs):
         if sequence not in (None, pair.sequence):
             evaluator.finish(sequence)
         sequence = pair.sequence
@@ -102,13 +107,6 @@ def evaluate_pairs(
         except InputError as error:
             raise InputError(f"{pair.where}: {error}") from None
         yield pair, quality
-
-
-def compared(pair: FramePair, classes: Classes) -> ComparedFrame:
-    """The two maps of a pair compared; errors name its files."""
-    gt, pred = load_pair(pair)
-    where = pair.gt.where if pair.gt else f"ground truth of {pair.name}"
-    return compare(classes, gt, pred, where, pair.pred.where if pair.pred else "prediction")
 
 
 def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:

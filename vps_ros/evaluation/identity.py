@@ -19,9 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.metric import Metric, Score
-from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, known, sums
-from vps_ros.evaluation.protocols import Protocol
+from vps_ros.evaluation.metric import Metric, Result, Rules, Score
+from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
 
 _NONE = -1
 """Code of what is not a thing with an identity."""
@@ -30,7 +29,7 @@ ALL = ("HOTA", "CLEAR", "Identity")
 
 
 @dataclass(frozen=True)
-class IdentityQuality:
+class IdentityQuality(Result):
     """Identity metrics of one sequence or several.
 
     Attributes:
@@ -69,14 +68,6 @@ class IdentityQuality:
     def switches(self) -> int:
         """IDSW: how often a true thing is matched with another track than at its previous match."""
         return int(self.counts["CLEAR"]["IDSW"])
-
-    def to_json(self) -> dict:
-        return {
-            "IDF1": known(self.idf1),
-            "HOTA": known(self.hota),
-            "MOTA": known(self.mota),
-            "IDSW": self.switches,
-        }
 
     def scores(self) -> tuple[Score, ...]:
         switches = "how often a true thing is matched with another track than at its previous match; fewer are better"
@@ -149,7 +140,7 @@ class Identity(Metric):
         self._frames: list[_Frame] = []
 
     @classmethod
-    def create(cls, classes: Classes, rules: Protocol) -> Identity | None:
+    def create(cls, classes: Classes, rules: Rules) -> Identity | None:
         return cls(classes) if available() else None
 
     def update(self, frame: Overlaps) -> None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.errors import InputError
+from vps_ros.label_maps import runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 _INSTANCE_BITS = 32
@@ -147,14 +148,9 @@ def overlaps(
             "evaluate at the size of the ground truth"
         )
     # Segments are long runs along the rows: only the pixels where an id changes are looked up.
-    flat = [np.ascontiguousarray(m).reshape(-1) for m in maps]
-    change = flat[0][1:] != flat[0][:-1]
-    for values in flat[1:]:
-        change |= values[1:] != values[:-1]
-    starts = np.concatenate(([0], np.flatnonzero(change) + 1)) if flat[0].size else np.zeros(0, np.int64)
-    lengths = np.diff(starts, append=flat[0].size)
-    gt = _segments(classes, flat[0][starts], flat[1][starts], gt_where)
-    pred = _segments(classes, flat[2][starts], flat[3][starts], pred_where)
+    starts, lengths = runs(*maps)
+    ids = [values.reshape(-1)[starts] for values in maps]
+    gt, pred = _segments(classes, *ids[:2], gt_where), _segments(classes, *ids[2:], pred_where)
     return Overlaps(*_sum_pairs(gt, pred, lengths))
 
 

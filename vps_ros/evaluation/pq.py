@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.metric import ComparedFrame, Metric, Score
+from vps_ros.evaluation.metric import ComparedFrame, Metric, Result, Score
 from vps_ros.evaluation.overlaps import (
     ONE,
     Classes,
@@ -21,7 +21,6 @@ from vps_ros.evaluation.overlaps import (
     mean_of_known,
     sums,
 )
-from vps_ros.evaluation.protocols import Protocol
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
 
 
 @dataclass(frozen=True)
-class PanopticQuality:
+class PanopticQuality(Result):
     """PQ = SQ * RQ for each class, float64 [C]; NaN for a class without any segment.
 
     Attributes:
@@ -135,15 +134,11 @@ class PanopticCounts(Metric):
         self._iou = [0] * classes.void
         self._tp, self._fp, self._fn = (np.zeros(classes.void, np.int64) for _ in range(3))
 
-    @classmethod
-    def create(cls, classes: Classes, rules: Protocol) -> PanopticCounts:
-        return cls(classes)
-
     def add(self, frame: ComparedFrame) -> None:
         alone = PanopticCounts(self._classes)
         alone.update(match(self._classes, frame.table))
         self.extend(alone)
-        self.last = alone.result()
+        self.last = self.total([alone])
 
     def update(self, found: Matching) -> None:
         """Counts the matches of the next frame or window."""
@@ -162,24 +157,18 @@ class PanopticCounts(Metric):
         self._fp += later._fp
         self._fn += later._fn
 
-    def result(self) -> PanopticQuality:
-        occurs = self._tp + self._fp + self._fn > 0
-        unknown = np.full(len(occurs), np.nan)
-        iou = np.array([total / ONE for total in self._iou])
-        weight = self._tp + 0.5 * (self._fp + self._fn)
-        # One division, so that PQ of a perfect class is exactly 1.
-        pq = np.divide(iou, weight, out=unknown.copy(), where=occurs)
-        sq = np.where(occurs, np.divide(iou, self._tp, out=np.zeros(len(iou)), where=self._tp > 0), np.nan)
-        rq = np.divide(self._tp, weight, out=unknown.copy(), where=occurs)
-        is_thing = self._classes.is_thing[:-1]
-        return PanopticQuality(is_thing, pq, sq, rq, self._tp.copy(), self._fp.copy(), self._fn.copy())
-
     @classmethod
     def total(cls, sequences: Sequence[PanopticCounts]) -> PanopticQuality:
         counts = cls(sequences[0]._classes)
         for one in sequences:
             counts.extend(one)
-        return counts.result()
+        iou, tp, fp, fn = np.array([total / ONE for total in counts._iou]), counts._tp, counts._fp, counts._fn
+        occurs, weight, unknown = tp + fp + fn > 0, tp + 0.5 * (fp + fn), np.full(len(tp), np.nan)
+        # One division, so that PQ of a perfect class is exactly 1.
+        pq = np.divide(iou, weight, out=unknown.copy(), where=occurs)
+        sq = np.where(occurs, np.divide(iou, tp, out=np.zeros(len(iou)), where=tp > 0), np.nan)
+        rq = np.divide(tp, weight, out=unknown, where=occurs)
+        return PanopticQuality(counts._classes.is_thing[:-1], pq, sq, rq, tp, fp, fn)
 
 
 def parts_json(quality: Any) -> dict:

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 from markupsafe import Markup
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.average_precision import TrackPrecision
-from vps_ros.evaluation.page import confusion, plots, tables
-from vps_ros.evaluation.page.markup import Table, macro, percent, plural, render_page
+from vps_ros.evaluation.page import Table, charts, macro, tables
 from vps_ros.evaluation.page.pictures import Picture, embed
-from vps_ros.evaluation.page.timelines import timelines
 from vps_ros.evaluation.results import Report
 from vps_ros.files import atomic_write
 
 __all__ = ["Entry", "Picture", "write_html", "write_precision_html"]
+
+Section = tuple[str, str, Markup | str, Table | Markup | str]
+"""Anchor, heading, meaning and content; a section without content is left out."""
 
 
 @dataclass(frozen=True)
@@ -51,85 +51,68 @@ def write_html(
 
     Raises InputError without an entry, and when two have the same name.
     """
-    names = [entry.name for entry in entries]
-    if not names or len(set(names)) < len(names):
+    reports = {entry.name: entry.report for entry in entries}
+    if not entries or len(reports) < len(entries):
+        names = [entry.name for entry in entries]
         raise InputError(f"report of predictions {names}: needs at least one, and names that differ")
-    first, sections = entries[0], _Sections()
-    curves = plots.quality_over_time({entry.name: entry.timeline for entry in entries})
+    first = entries[0].report
+    curves = charts.quality_over_time({entry.name: entry.timeline for entry in entries})
+    quality: Section = "time", "Quality over time", charts.QUALITY, curves
+    shown: Section = "pictures", "Pictures", "", embed(pictures) if pictures else ""
     if len(entries) == 1:
-        top = _summary(first.report, facts or {})
-        _add_tables(sections, first.report)
-        sections.add("time", "Quality over time", plots.MEANING, curves)
-        _add_maps(sections, first.report)
+        top = _summary(first, facts or {})
+        sections = [*_tables(first), quality, *_maps(first), shown]
     else:
-        reports = {entry.name: entry.report for entry in entries}
-        top = macro("tiles", [], [(name, value, "") for name, value in (facts or {}).items()])
-        sections.add("comparison", "Comparison", tables.COMPARED_SCORES, tables.compared_scores(reports))
-        sections.add("classes", "Classes", tables.COMPARED_CLASSES, tables.compared_classes(reports))
-        sections.add("sequences", "Sequences", tables.COMPARED_SEQUENCES, tables.compared_sequences(reports))
-        sections.add("time", "Quality over time", plots.MEANING, curves)
-    sections.add("pictures", "Pictures", "", embed(pictures) if pictures else "")
-    if len(entries) > 1:
-        details = Markup("").join(_details(number, entry) for number, entry in enumerate(entries))
-        sections.add("details", "Each prediction in full", "", details)
-    _write(path, title, _lead(first.report), sections, top, contents=True)
+        top = macro("tiles", first, [], [(name, value, "") for name, value in (facts or {}).items()])
+        sections = [
+            ("comparison", "Comparison", tables.COMPARED_SCORES, tables.compared_scores(reports)),
+            ("classes", "Classes", tables.COMPARED_CLASSES, tables.compared_classes(reports)),
+            ("sequences", "Sequences", tables.COMPARED_SEQUENCES, tables.compared_sequences(reports)),
+            quality,
+            shown,
+            ("details", "Each prediction in full", "", Markup("").join(map(_details, range(len(entries)), entries))),
+        ]
+    _write(path, title, macro("lead", first), sections, top, contents=True)
 
 
 def write_precision_html(path: str | Path, reports: Mapping[str, TrackPrecision], title: str) -> None:
     """Writes a report of AP and AR atomically, of predictions by name; an existing file is replaced."""
-    first = next(iter(reports.values()))
-    sections = _Sections()
-    sections.add("total", "Average precision", tables.PRECISION, tables.precision_table(reports))
-    sections.add("classes", "Classes", "AP of each class that has a true track.", tables.precision_classes(reports))
-    lead = macro("precision_lead", first, plural(first.videos, "video"), plural(first.tracks, "true track"))
-    _write(path, title, lead, sections)
+    sections: list[Section] = [
+        ("total", "Average precision", tables.PRECISION, tables.precision_table(reports)),
+        ("classes", "Classes", "AP of each class that has a true track.", tables.precision_classes(reports)),
+    ]
+    _write(path, title, macro("precision_lead", next(iter(reports.values()))), sections)
 
 
 def _write(
-    path: str | Path, title: str, lead: Markup, sections: _Sections, top: Markup | str = "", contents: bool = False
+    path: str | Path,
+    title: str,
+    lead: Markup,
+    sections: Iterable[Section],
+    top: Markup | str = "",
+    contents: bool = False,
 ) -> None:
-    page = render_page(title=title, lead=lead, top=top, sections=sections.shown, contents=contents)
+    page = macro("page", title, lead, top, _with_content(sections), contents)
     with atomic_write(path) as draft:
         draft.write_text(page, encoding="utf-8")
 
 
-class _Section(NamedTuple):
-    anchor: str
-    heading: str
-    meaning: Markup | str
-    body: Markup | str
-
-    def html(self) -> Markup:
-        return macro("section", *self)
+def _with_content(sections: Iterable[Section]) -> list[Section]:
+    return [(a, h, m, macro("table", body) if isinstance(body, Table) else body) for a, h, m, body in sections if body]
 
 
-class _Sections:
-    """The sections of a page in their order; those without content are left out."""
-
-    def __init__(self, prefix: str = "") -> None:
-        self._prefix = prefix
-        self.shown: list[_Section] = []
-
-    def add(self, anchor: str, heading: str, meaning: Markup | str, body: Table | Markup | str) -> None:
-        if isinstance(body, Table):
-            body = macro("table", body)
-        if body:
-            self.shown.append(_Section(self._prefix + anchor, heading, meaning, body))
+def _tables(report: Report) -> list[Section]:
+    return [
+        ("classes", "Classes", tables.CLASSES, tables.class_table(report)),
+        ("sequences", "Sequences", tables.SEQUENCES, tables.sequence_table(report)),
+    ]
 
 
-def _add_tables(sections: _Sections, report: Report) -> None:
-    sections.add("classes", "Classes", tables.CLASSES, tables.class_table(report))
-    sections.add("sequences", "Sequences", tables.SEQUENCES, tables.sequence_table(report))
-
-
-def _add_maps(sections: _Sections, report: Report) -> None:
-    sections.add("timelines", "Timelines", macro("timeline_legend"), timelines(report.sequences))
-    sections.add("confusion", "Confusion of classes", confusion.MEANING, confusion.confusion_map(report))
-
-
-def _lead(report: Report) -> Markup:
-    frames, tubes = plural(report.frames, "frame"), plural(report.tubes, "true tube")
-    return macro("lead", report, frames, plural(len(report.sequences), "sequence"), tubes)
+def _maps(report: Report) -> list[Section]:
+    return [
+        ("timelines", "Timelines", macro("timeline_legend"), charts.timelines(report.sequences)),
+        ("confusion", "Confusion of classes", tables.CONFUSION, tables.confusion_table(report)),
+    ]
 
 
 def _summary(report: Report, facts: Mapping[str, str]) -> Markup:
@@ -142,9 +125,5 @@ def _summary(report: Report, facts: Mapping[str, str]) -> Markup:
 
 def _details(number: int, entry: Entry) -> Markup:
     """All about one prediction of several, but for its curves and pictures."""
-    sections = _Sections(f"p{number}-")
-    _add_tables(sections, entry.report)
-    _add_maps(sections, entry.report)
-    scores = (("STQ", entry.report.stq), ("PQ", entry.report.pq.all), ("mIoU", entry.report.miou))
-    figures = [f"{name} {percent(value)}" for name, value in scores]
-    return macro("details", entry.name, figures, _summary(entry.report, {}), sections.shown)
+    sections = _with_content([*_tables(entry.report), *_maps(entry.report)])
+    return macro("details", number, entry.name, entry.report, _summary(entry.report, {}), sections)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,10 +12,9 @@ from numpy.typing import NDArray
 
 from vps_ros.evaluation.confusion import ClassConfusion
 from vps_ros.evaluation.identity import IdentityQuality
-from vps_ros.evaluation.metric import Score
+from vps_ros.evaluation.metric import Rules, Score
 from vps_ros.evaluation.overlaps import known
 from vps_ros.evaluation.pq import PanopticQuality
-from vps_ros.evaluation.protocols import Protocol
 from vps_ros.evaluation.stq import AssociationQuality, SegmentationTrackingQuality
 from vps_ros.evaluation.timelines import Timeline
 from vps_ros.evaluation.vpq import UNMEASURED, VideoPanopticQuality
@@ -148,24 +148,19 @@ class ClassReport:
 
 def class_reports(taxonomy: Taxonomy, quality: Quality) -> dict[str, ClassReport]:
     """The metrics of each class, by its name."""
-    pq, iou = quality.pq, quality.results["mIoU"].class_iou
-    vpq = quality.vpq.by_class if quality.vpq.windows else np.full(len(iou), np.nan)
+    pq, vpq = quality.pq, quality.vpq
+    columns = {name: getattr(pq, name) for name in ("pq", "sq", "rq", "tp", "fp", "fn")}
+    columns["iou"] = quality.results["mIoU"].class_iou
+    columns["vpq"] = vpq.by_class if vpq.windows else np.full(len(taxonomy), np.nan)
     reports = {}
     for i, info in enumerate(taxonomy.classes):
         association = quality.segmentation_tracking.by_class.get(i, AssociationQuality(0.0, 0))
         reports[info.name] = ClassReport(
             is_thing=info.isthing,
             color=info.color,
-            iou=float(iou[i]),
-            pq=float(pq.pq[i]),
-            sq=float(pq.sq[i]),
-            rq=float(pq.rq[i]),
-            vpq=float(vpq[i]),
-            aq=association.mean if association.tubes else float("nan"),
-            tp=int(pq.tp[i]),
-            fp=int(pq.fp[i]),
-            fn=int(pq.fn[i]),
+            aq=association.mean if association.tubes else math.nan,
             tubes=association.tubes,
+            **{name: values[i].item() for name, values in columns.items()},
         )
     return reports
 
@@ -180,7 +175,7 @@ class Report(Quality):
         sequences, classes: the metrics of each, by name.
     """
 
-    rules: Protocol
+    rules: Rules
     taxonomy: str
     sequences: Mapping[str, SequenceReport]
     classes: Mapping[str, ClassReport]

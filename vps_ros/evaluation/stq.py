@@ -12,13 +12,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.confusion import Confusion
-from vps_ros.evaluation.metric import Metric, Score
-from vps_ros.evaluation.overlaps import ONE, Classes, Overlaps, column_of, known
-from vps_ros.evaluation.protocols import Protocol
+from vps_ros.evaluation.metric import Metric, Result, Rules, Score
+from vps_ros.evaluation.overlaps import ONE, Classes, Overlaps, column_of
 
 PROTOCOLS = ("deeplab2", "video-k-net", "vipseg")
 _STREET_THINGS = range(11, 19)
@@ -64,7 +62,9 @@ class Association:
             raise InputError(f"unknown protocol {protocol!r} of STQ; choose one of {', '.join(PROTOCOLS)}")
         self._classes = classes
         self._protocol = protocol
-        self._is_thing = _things(classes, protocol)
+        self._is_thing = classes.is_thing
+        if protocol == "video-k-net" and classes.are_streets:
+            self._is_thing = np.append(np.isin(classes.taxonomy.ids, _STREET_THINGS), False)
         self._gt: Counter[int] = Counter()
         self._pred: Counter[int] = Counter()
         self._both: Counter[tuple[int, int]] = Counter()
@@ -124,7 +124,7 @@ class Association:
 
 
 @dataclass(frozen=True)
-class SegmentationTrackingQuality:
+class SegmentationTrackingQuality(Result):
     """STQ and its two factors, in 0..1.
 
     Attributes:
@@ -145,9 +145,6 @@ class SegmentationTrackingQuality:
     def stq(self) -> float:
         return math.sqrt(self.aq * self.sq)
 
-    def to_json(self) -> dict:
-        return {"STQ": known(self.stq), "AQ": known(self.aq), "SQ": known(self.sq)}
-
     def scores(self) -> tuple[Score, ...]:
         return (
             Score("STQ", self.stq, "segmentation and tracking quality, the geometric mean of AQ and SQ"),
@@ -167,7 +164,7 @@ class SegmentationTracking(Metric):
         self._confusion = Confusion(classes)
 
     @classmethod
-    def create(cls, classes: Classes, rules: Protocol) -> SegmentationTracking:
+    def create(cls, classes: Classes, rules: Rules) -> SegmentationTracking:
         return cls(classes, rules.stq)
 
     def update(self, table: Overlaps) -> None:
@@ -178,9 +175,6 @@ class SegmentationTracking(Metric):
     def extend(self, later: SegmentationTracking) -> None:
         self._association.extend(later._association)
         self._confusion.extend(later._confusion)
-
-    def result(self) -> SegmentationTrackingQuality:
-        return self.total([self])
 
     @classmethod
     def total(cls, sequences: Sequence[SegmentationTracking]) -> SegmentationTrackingQuality:
@@ -193,10 +187,3 @@ class SegmentationTracking(Metric):
             Confusion.total([one._confusion for one in sequences]).segmentation_quality,
             {column: AssociationQuality.add(parts) for column, parts in by_class.items()},
         )
-
-
-def _things(classes: Classes, protocol: str) -> NDArray[np.bool_]:
-    """bool [C + 1]: which class columns are things by the protocol."""
-    if protocol == "video-k-net" and classes.are_streets:
-        return np.append(np.isin(classes.taxonomy.ids, _STREET_THINGS), False)
-    return classes.is_thing

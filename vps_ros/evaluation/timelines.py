@@ -86,15 +86,14 @@ class Timelines:
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
         self._frames = 0
-        self._ended: dict[int, list[tuple[int, int, int]]] = {}
-        # Things of the last frame: codes, matched tracks, and the frame since which the match is the same.
-        self._codes, self._tracks, self._since = (np.zeros(0, np.int64) for _ in range(3))
+        self._spans: dict[int, list[Span]] = {}
+        """By the code of the true thing, in the order of time."""
 
     def update(self, frame: Overlaps) -> None:
         """Counts the next frame by its overlap table."""
         codes, tracks = self._matches(frame)
-        if not (np.array_equal(codes, self._codes) and np.array_equal(tracks, self._tracks)):
-            self._change(codes, tracks)
+        for code, track in zip(codes.tolist(), tracks.tolist(), strict=True):
+            self._append(code, Span(self._frames, self._frames, None if track == _MISSED else track))
         self._frames += 1
 
     def extend(self, later: Timelines) -> None:
@@ -104,43 +103,29 @@ class Timelines:
         """
         if self._classes != later._classes:
             raise InputError("timelines by different taxonomies cannot be merged")
-        if not later._frames:
-            return
-        offset = self._frames
-        continuing = {(code, track): since for code, since, track in self._open()}
-
-        def start(code: int, first: int, track: int) -> int:
-            return offset + first if first else continuing.pop((code, track), offset)
-
-        ended = {
-            code: [(start(code, first, track), offset + last, track) for first, last, track in spans]
-            for code, spans in later._ended.items()
-        }
-        since = [start(code, first, track) for code, first, track in later._open()]
-        for (code, track), first in continuing.items():
-            self._end(code, first, offset - 1, track)
-        for code, spans in ended.items():
-            self._ended.setdefault(code, []).extend(spans)
-        self._codes, self._tracks, self._since = later._codes, later._tracks, np.array(since, np.int64)
+        for code, spans in later._spans.items():
+            for span in spans:
+                self._append(code, Span(self._frames + span.first, self._frames + span.last, span.track))
         self._frames += later._frames
 
     def result(self) -> tuple[Timeline, ...]:
         """Sorted by class, in the order of the taxonomy, then by instance."""
-        spans = {code: list(ended) for code, ended in self._ended.items()}
-        for code, first, track in self._open():
-            spans.setdefault(code, []).append((first, self._frames - 1, track))
         names = [info.name for info in self._classes.taxonomy.classes]
         return tuple(
-            Timeline(
-                names[column_of(code)],
-                instance_of(code),
-                tuple(Span(first, last, None if track == _MISSED else track) for first, last, track in spans[code]),
-            )
-            for code in sorted(spans)
+            Timeline(names[column_of(code)], instance_of(code), tuple(spans))
+            for code, spans in sorted(self._spans.items())
         )
 
+    def _append(self, code: int, span: Span) -> None:
+        """Adds a span after the others of its thing, as a part of the last one if that goes on."""
+        spans = self._spans.setdefault(code, [])
+        if spans and (spans[-1].last + 1, spans[-1].track) == (span.first, span.track):
+            spans[-1] = spans[-1]._replace(last=span.last)
+        else:
+            spans.append(span)
+
     def _matches(self, frame: Overlaps) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The sorted codes of the true things of a frame, and the predicted instance matched with each."""
+        """The codes of the true things of a frame, and the predicted instance matched with each."""
         gt_ids, gt_at = dense(frame.gt)
         pred_ids, pred_at = dense(frame.pred)
         areas = sums(gt_at, frame.count, len(gt_ids))[gt_at] + sums(pred_at, frame.count, len(pred_ids))[pred_at]
@@ -150,23 +135,3 @@ class Timelines:
         tracks[gt_at[hit]] = frame.pred_instance[hit]
         tube = self._classes.is_thing[column_of(gt_ids)] & (instance_of(gt_ids) != 0)
         return gt_ids[tube], tracks[tube]
-
-    def _change(self, codes: NDArray[np.int64], tracks: NDArray[np.int64]) -> None:
-        """Ends the spans that do not continue in this frame, and begins the new ones."""
-        continues = np.zeros(len(self._codes), bool)
-        since = np.full(len(codes), self._frames)
-        _, now, before = np.intersect1d(codes, self._codes, assume_unique=True, return_indices=True)
-        same = tracks[now] == self._tracks[before]
-        continues[before[same]] = True
-        since[now[same]] = self._since[before[same]]
-        for (code, first, track), stays in zip(self._open(), continues.tolist(), strict=True):
-            if not stays:
-                self._end(code, first, self._frames - 1, track)
-        self._codes, self._tracks, self._since = codes, tracks, since
-
-    def _open(self) -> list[tuple[int, int, int]]:
-        """(code, first frame, track) of each span that contains the last frame."""
-        return list(zip(self._codes.tolist(), self._since.tolist(), self._tracks.tolist(), strict=True))
-
-    def _end(self, code: int, first: int, last: int, track: int) -> None:
-        self._ended.setdefault(code, []).append((first, last, track))

@@ -13,15 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.metric import ComparedFrame, Metric, Score
-from vps_ros.evaluation.overlaps import ONE, Classes, known
-from vps_ros.evaluation.protocols import Protocol
+from vps_ros.evaluation.metric import ComparedFrame, Metric, Result, Rules, Score
+from vps_ros.evaluation.overlaps import ONE, Classes, known, size_name
 from vps_ros.evaluation.vpq import check_windows
 
 WINDOWS = (8, 16)
 
 
-class ConsistencyShares(dict[int, float]):
+class ConsistencyShares(dict[int, float], Result):
     """{n: VC_n in 0..1}, NaN where no window was counted."""
 
     def to_json(self) -> dict:
@@ -67,7 +66,7 @@ class VideoConsistency(Metric):
         self._finished = False
 
     @classmethod
-    def create(cls, classes: Classes, rules: Protocol) -> VideoConsistency:
+    def create(cls, classes: Classes, rules: Rules) -> VideoConsistency:
         return cls()
 
     def add(self, frame: ComparedFrame) -> None:
@@ -76,7 +75,7 @@ class VideoConsistency(Metric):
     def update(self, gt_semantic: NDArray[np.integer], pred_semantic: NDArray[np.integer]) -> None:  # type: ignore[override]
         """Counts the next frame: integer [H, W], class ids.
 
-        Raises InputError when a size differs from before, or after `merge` or `finish`.
+        Raises InputError when a size differs from before, or after `finish`.
         """
         self._check_maps(gt_semantic, pred_semantic)
         self._count_last()
@@ -88,11 +87,11 @@ class VideoConsistency(Metric):
 
     def _check_maps(self, gt_semantic: NDArray[np.integer], pred_semantic: NDArray[np.integer]) -> None:
         self._refuse_finished()
-        shape = self._gt.shape or gt_semantic.shape
-        if gt_semantic.ndim != 2 or gt_semantic.shape != shape or pred_semantic.shape != shape:
+        known = self._gt.last if self._gt.frames else gt_semantic
+        if gt_semantic.ndim != 2 or gt_semantic.shape != known.shape or pred_semantic.shape != known.shape:
             raise InputError(
-                f"maps of {_size(gt_semantic.shape)} (truth) and {_size(pred_semantic.shape)} (prediction) in a "
-                f"sequence of {_size(shape)}; all maps of a sequence must have one size"
+                f"maps of {size_name(gt_semantic)} (truth) and {size_name(pred_semantic)} (prediction) in a "
+                f"sequence of {size_name(known)}; all maps of a sequence must have one size"
             )
 
     def extend(self, later: VideoConsistency) -> None:
@@ -100,11 +99,11 @@ class VideoConsistency(Metric):
         self._refuse_unlike(later)
         self._refuse_finished()
         later._refuse_finished()
-        if later._gt.shape and self._gt.shape:
-            if later._gt.shape != self._gt.shape:
+        if later._gt.frames and self._gt.frames:
+            if later._gt.last.shape != self._gt.last.shape:
                 raise InputError(
-                    f"a sequence of {_size(self._gt.shape)} continues with maps of {_size(later._gt.shape)}; all maps "
-                    "of a sequence must have one size"
+                    f"a sequence of {size_name(self._gt.last)} continues with maps of {size_name(later._gt.first)}; "
+                    "all maps of a sequence must have one size"
                 )
             self._count_last()
             # Windows that contain frames of both parts, but for the one that ends with the last frame.
@@ -116,28 +115,19 @@ class VideoConsistency(Metric):
             mine.extend(other)
         self._add(later)
 
-    def merge(self, other: VideoConsistency) -> None:
-        """Adds the counts of other sequences, in any order. No frame can follow."""
-        self._refuse_unlike(other)
-        self.finish()
-        self._add(other)
-
     def finish(self) -> None:
         """Releases the maps. No frame can follow."""
         self._finished = True
         self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
 
-    def result(self) -> ConsistencyShares:
-        counts = self._counted.items()
-        return ConsistencyShares({n: self._shares[n] / (ONE * count) if count else math.nan for n, count in counts})
-
     @classmethod
     def total(cls, sequences: Sequence[VideoConsistency]) -> ConsistencyShares:
-        merged = cls(sequences[0]._windows)
+        total = cls(sequences[0]._windows)
         for one in sequences:
-            merged._refuse_unlike(one)
-            merged._add(one)
-        return merged.result()
+            total._refuse_unlike(one)
+            total._add(one)
+        counts = total._counted.items()
+        return ConsistencyShares({n: total._shares[n] / (ONE * count) if count else math.nan for n, count in counts})
 
     def _count_last(self) -> None:
         """Counts the windows that end with the last frame, when a frame follows it."""
@@ -180,10 +170,6 @@ class _Constant:
         self.frames = 0
         self.first = self.last = self.lead = self.trail = np.zeros((0, 0), np.uint8)
 
-    @property
-    def shape(self) -> tuple[int, ...] | None:
-        return self.last.shape if self.frames else None
-
     def update(self, semantic: NDArray[np.integer]) -> None:
         if not self.frames:
             self.first = self.last = semantic.copy()
@@ -220,7 +206,3 @@ class _Constant:
         """The runs with `more` added at `where`, up to `most`."""
         total = np.minimum(run.astype(np.int64) + np.where(where, more, 0), self._most)
         return total.astype(run.dtype)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape[::-1]))

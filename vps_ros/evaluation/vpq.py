@@ -15,14 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.evaluation.metric import Metric, Score
+from vps_ros.evaluation.metric import Metric, Result, Rules, Score
 from vps_ros.evaluation.overlaps import Classes, Overlaps, mean_of_known
 from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match, parts_json
-from vps_ros.evaluation.protocols import Protocol
 
 
 @dataclass(frozen=True)
-class Rules:
+class WindowRules:
     """The rules of a benchmark.
 
     Attributes:
@@ -38,16 +37,16 @@ class Rules:
     things: tuple[int, ...] = ()
 
 
-PROTOCOLS: Mapping[str, Rules] = {
-    "cityscapes-vps": Rules((1, 2, 3, 4), crowds=True, absent=False),
-    "kitti-step": Rules((1, 2, 3, 4), crowds=False, absent=False),
-    "vipseg": Rules((1, 2, 4, 6), crowds=False, absent=False),
-    "video-k-net": Rules((1, 2, 3, 4), crowds=False, absent=True, things=(11, 13)),
+PROTOCOLS: Mapping[str, WindowRules] = {
+    "cityscapes-vps": WindowRules((1, 2, 3, 4), crowds=True, absent=False),
+    "kitti-step": WindowRules((1, 2, 3, 4), crowds=False, absent=False),
+    "vipseg": WindowRules((1, 2, 4, 6), crowds=False, absent=False),
+    "video-k-net": WindowRules((1, 2, 3, 4), crowds=False, absent=True, things=(11, 13)),
 }
 
 
 @dataclass(frozen=True)
-class VideoPanopticQuality:
+class VideoPanopticQuality(Result):
     """VPQ; every number in 0..1, NaN where nothing could be measured.
 
     Attributes:
@@ -121,34 +120,22 @@ class VideoPanoptic(Metric):
         self._kept = max(self._windows) - 1
         self._head: list[Overlaps] = []
         self._tail: deque[Overlaps] = deque(maxlen=self._kept)
-        self._merged = False
 
     @classmethod
-    def create(cls, classes: Classes, rules: Protocol) -> VideoPanoptic:
+    def create(cls, classes: Classes, rules: Rules) -> VideoPanoptic:
         return cls(classes, rules.vpq)
 
     def update(self, frame: Overlaps) -> None:
         """Counts the next frame by its overlap table."""
-        self._refuse_merged()
         for n, tube in self._ending_with(frame):
             self._counts[n].update(match(self._classes, tube, self._rules.crowds))
         if len(self._head) < self._kept:
             self._head.append(frame)
         self._tail.append(frame)
 
-    def merge(self, other: VideoPanoptic) -> None:
-        """Adds the counts of other sequences, in any order. No frame can follow."""
-        self._refuse_unlike(other)
-        self._merged = True
-        self._head, self._tail = [], deque()
-        for n, counts in self._counts.items():
-            counts.extend(other._counts[n])
-
     def extend(self, later: VideoPanoptic) -> None:
         """Adds the following part of the same sequence; the result is that of one pass."""
         self._refuse_unlike(later)
-        self._refuse_merged()
-        later._refuse_merged()
         # Windows that contain frames of both parts; `later` has counted its own.
         for passed, frame in enumerate(later._head):
             for n, tube in self._ending_with(frame):
@@ -161,22 +148,22 @@ class VideoPanoptic(Metric):
         for n, counts in self._counts.items():
             counts.extend(later._counts[n])
 
-    def result(self) -> VideoPanopticQuality:
-        windows = {n: counts.result() for n, counts in self._counts.items()}
-        if self._rules.absent:
-            windows = {n: _with_absent(quality) for n, quality in windows.items()}
-        if self._rules.things and self._classes.are_streets:
-            is_thing = np.isin(self._classes.taxonomy.ids, self._rules.things)
-            windows = {n: replace(quality, is_thing=is_thing) for n, quality in windows.items()}
-        return VideoPanopticQuality(self._protocol, windows)
-
     @classmethod
     def total(cls, sequences: Sequence[VideoPanoptic]) -> VideoPanopticQuality:
         first = sequences[0]
-        merged = cls(first._classes, first._protocol, first._windows)
         for one in sequences:
-            merged.merge(one)
-        return merged.result()
+            first._refuse_unlike(one)
+        windows = {n: PanopticCounts.total([one._counts[n] for one in sequences]) for n in first._windows}
+        if first._rules.absent:
+            shares = ("pq", "sq", "rq")
+            windows = {
+                n: replace(quality, **{name: np.nan_to_num(getattr(quality, name)) for name in shares})
+                for n, quality in windows.items()
+            }
+        if first._rules.things and first._classes.are_streets:
+            is_thing = np.isin(first._classes.taxonomy.ids, first._rules.things)
+            windows = {n: replace(quality, is_thing=is_thing) for n, quality in windows.items()}
+        return VideoPanopticQuality(first._protocol, windows)
 
     def _ending_with(self, frame: Overlaps) -> Iterator[tuple[int, Overlaps]]:
         """(n, table of the tubes) of each window that ends with this frame."""
@@ -193,10 +180,6 @@ class VideoPanoptic(Metric):
         if (self._classes, self._protocol, self._windows) != (other._classes, other._protocol, other._windows):
             raise InputError("VPQ by different taxonomies, protocols or windows cannot be merged")
 
-    def _refuse_merged(self) -> None:
-        if self._merged:
-            raise InputError("VPQ of several sequences takes no more frames; count the next sequence on its own")
-
 
 def check_windows(windows: Iterable[int]) -> tuple[int, ...]:
     """The windows in ascending order; raises InputError unless they are different positive integers."""
@@ -204,10 +187,6 @@ def check_windows(windows: Iterable[int]) -> tuple[int, ...]:
     if not windows or len(set(windows)) < len(windows) or any(type(n) is not int or n < 1 for n in windows):
         raise InputError(f"windows {windows}: give one or more different positive integers, the frames of a window")
     return tuple(sorted(windows))
-
-
-def _with_absent(quality: PanopticQuality) -> PanopticQuality:
-    return replace(quality, **{name: np.nan_to_num(getattr(quality, name)) for name in ("pq", "sq", "rq")})
 
 
 def _mean(values: Iterable[float]) -> float:

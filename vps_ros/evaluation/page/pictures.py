@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.kitti_step import Sequences, list_images
 from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
-from vps_ros.drawing.palette import paint_map
+from vps_ros.drawing.overlay import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair, load_pair
-from vps_ros.evaluation.page.markup import macro
+from vps_ros.evaluation.page import macro
 from vps_ros.taxonomy import Taxonomy
 
 MAX_PICTURES = 6
@@ -39,16 +39,8 @@ class Picture:
     caption: str
 
 
-class ScoredFrame(NamedTuple):
-    """A frame that was evaluated, and its PQ; NaN where nothing is labelled."""
-
-    sequence: str
-    frame: str
-    pq: float
-
-
-ScoredFrames = Sequence[ScoredFrame]
-"""All frames of a prediction in the order of evaluation."""
+Scores = Mapping[str, Mapping[str, float]]
+"""Sequence -> frame -> its PQ; NaN where nothing is labelled. Frames in the order of evaluation."""
 
 
 def embed(pictures: Iterable[Picture]) -> Markup:
@@ -56,21 +48,20 @@ def embed(pictures: Iterable[Picture]) -> Markup:
     return macro("pictures", [(p.caption, [(n, _data_uri(i)) for n, i in p.panels.items()]) for p in pictures])
 
 
-def lowest_frames(predictions: Mapping[str, ScoredFrames], most: int = MAX_PICTURES) -> list[tuple[str, str]]:
+def lowest_frames(predictions: Mapping[str, Scores], most: int = MAX_PICTURES) -> list[tuple[str, str]]:
     """(sequence, frame) of the frames of lowest PQ by any prediction, in ascending order; at most one per INTERVAL."""
     lowest: dict[tuple[str, int], tuple[float, tuple[str, str]]] = {}
-    for frames in predictions.values():
-        counts: dict[str, int] = {}
-        for sequence, frame, pq in frames:
-            index = counts[sequence] = counts.get(sequence, -1) + 1
-            interval = sequence, index // INTERVAL
-            if pq == pq and pq < lowest.get(interval, (float("inf"),))[0]:
-                lowest[interval] = pq, (sequence, frame)
+    for scores in predictions.values():
+        for sequence, frames in scores.items():
+            for index, (frame, pq) in enumerate(frames.items()):
+                interval = sequence, index // INTERVAL
+                if pq < lowest.get(interval, (math.inf,))[0]:
+                    lowest[interval] = pq, (sequence, frame)
     return [frame for _, frame in sorted(lowest.values())[:most]]
 
 
 def lowest_pictures(
-    predictions: Mapping[str, ScoredFrames],
+    predictions: Mapping[str, Scores],
     pairs: Mapping[str, Iterable[FramePair]],
     taxonomy: Taxonomy,
     gt_root: str | Path,
@@ -88,32 +79,27 @@ def lowest_pictures(
     """
     images = _list_images(gt_root, split)
     lowest = lowest_frames(predictions)
-    pq = {name: {(s, f): value for s, f, value in frames if (s, f) in lowest} for name, frames in predictions.items()}
     found = {
-        name: {key: (pair, pq[name][key]) for pair in frames if (key := (pair.sequence, pair.frame)) in lowest}
+        name: {key: pair for pair in frames if (key := (pair.sequence, pair.frame)) in lowest}
         for name, frames in pairs.items()
     }
-    return [
-        _picture({name: frames[key] for name, frames in found.items() if key in frames}, taxonomy, images, smallest)
-        for key in lowest
-    ]
-
-
-def _picture(
-    predictions: Mapping[str, tuple[FramePair, float]], taxonomy: Taxonomy, images: Sequences, smallest: MinimumSize
-) -> Picture:
-    """One frame, by the name of each prediction that has it."""
-    pair = next(iter(predictions.values()))[0]
-    gt, _ = load_pair(pair)
-    panels = {"ground truth": paint_map(taxonomy, *smallest.void_small(*gt, taxonomy))}
-    photo = pair.gt.image if pair.gt and pair.gt.image else images.get(pair.sequence, {}).get(pair.frame)
-    camera = _read_camera(photo, panels["ground truth"].shape)
-    if camera is not None:
-        panels = {"camera": camera, **panels}
-    for name, (one, pq) in predictions.items():
-        label = "prediction" if len(predictions) == 1 else name
-        panels[f"{label}, PQ {100 * pq:.1f}"] = paint_map(taxonomy, *load_pair(one)[1])
-    return Picture(panels, f"Among the lowest PQ: {pair.name}")
+    pictures = []
+    for sequence, frame in lowest:
+        shown = {name: frames[sequence, frame] for name, frames in found.items() if (sequence, frame) in frames}
+        pair = next(iter(shown.values()))
+        gt, _ = load_pair(pair)
+        truth = paint_map(taxonomy, *smallest.void_small(*gt, taxonomy))
+        photo = pair.gt.image if pair.gt and pair.gt.image else images.get(sequence, {}).get(frame)
+        camera = cv2.imread(str(photo)) if photo else None
+        panels = {"ground truth": truth}
+        if camera is not None and camera.shape == truth.shape:
+            panels = {"camera": camera[..., ::-1], **panels}
+        for name, one in shown.items():
+            label = "prediction" if len(shown) == 1 else name
+            pq = predictions[name][sequence][frame]
+            panels[f"{label}, PQ {100 * pq:.1f}"] = paint_map(taxonomy, *load_pair(one)[1])
+        pictures.append(Picture(panels, f"Among the lowest PQ: {pair.name}"))
+    return pictures
 
 
 def _list_images(root: str | Path, split: str | None) -> Sequences:
@@ -126,11 +112,6 @@ def _list_images(root: str | Path, split: str | None) -> Sequences:
             except InputError:
                 return {}
     return {}
-
-
-def _read_camera(path: Path | None, shape: tuple[int, ...]) -> NDArray[np.uint8] | None:
-    image = cv2.imread(str(path)) if path else None
-    return image[..., ::-1] if image is not None and image.shape == shape else None
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:

@@ -1,28 +1,17 @@
-"""The tables of scores, classes and sequences, of one prediction and of several side by side."""
+"""The tables of an evaluation, of one prediction and of several side by side, for the terminal and the HTML report."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
 from markupsafe import Markup
 
 from vps_ros.evaluation.average_precision import TrackPrecision
 from vps_ros.evaluation.metric import Score
-from vps_ros.evaluation.page.markup import (
-    UNKNOWN,
-    Cell,
-    Table,
-    bar,
-    cells,
-    heads,
-    macro,
-    percent,
-    score_text,
-    series,
-)
-from vps_ros.evaluation.pq import PanopticQuality
+from vps_ros.evaluation.page import UNKNOWN, Cell, Table, bar, cells, heads, macro, percent, series
 from vps_ros.evaluation.results import ClassReport, Quality, Report
-from vps_ros.evaluation.vpq import VideoPanopticQuality
 
 CLASSES = (
     "IoU compares pixels, PQ = SQ × RQ compares segments of single frames, VPQ those of short windows, and AQ measures "
@@ -38,6 +27,10 @@ PRECISION = (
     "0.55, ... 0.95. AR1 and AR10 use the one and the ten best predictions of each video and class. small, medium and "
     "large are AP of tracks of up to 128², up to 256², and more pixels."
 )
+CONFUSION = (
+    "Of all pixels of a true class (row), the percent that is predicted as each class (column); correct pixels are on "
+    "the diagonal. The shade is proportional to the square root of the share, so that rare confusions are visible."
+)
 _MEANINGS = {
     "IoU": "shared pixels of all pixels of the class in ground truth or prediction",
     "PQ": "SQ × RQ",
@@ -49,64 +42,57 @@ _MEANINGS = {
 }
 _LARGE = ("STQ", "VPQ", "PQ", "mIoU")
 _PRECISION_COLUMNS = ("AP", "AP50", "AP75", "AR1", "AR10")
+MAX_NUMBERED_COLUMNS = 24
+"""A table of confusion with more columns has shades without numbers."""
+_LISTED = 5
+"""Most frequent confusions that are listed above the table."""
+_MIN_SHARE = 0.005
+
+
+def score_text(score: Score | None) -> str:
+    """In percent, or the count; a dash for NaN and None."""
+    if score is None or score.value != score.value:
+        return UNKNOWN
+    return f"{score.value:,.0f}" if score.is_count else percent(score.value)
 
 
 def tiles(report: Report, facts: Mapping[str, str]) -> Markup:
     """The main scores of one prediction, and further facts, name -> value."""
-    windows = " · ".join(f"{n}: {percent(one.all)}" for n, one in report.vpq.windows.items())
-    lines = {
-        "STQ": [f"AQ {percent(report.aq)} · SQ {percent(report.sq)}"],
-        "VPQ": [_things_and_stuff(report.vpq), f"windows of {windows}"],
-        "PQ": [_things_and_stuff(report.pq)],
-        "mIoU": ["mean over classes"],
-    }
-    main = [score for score in report.scores() if not score.part_of]
-    large = [(s.name, score_text(s), lines[s.name], s.meaning) for s in main if s.name in _LARGE]
-    small = [(s.name, score_text(s), s.meaning) for s in main if s.name not in _LARGE]
-    return macro("tiles", large, [*small, *((name, value, "") for name, value in facts.items())])
+    main = [(s.name, score_text(s), s.meaning) for s in report.scores() if not s.part_of]
+    large, small = ([tile for tile in main if (tile[0] in _LARGE) == is_large] for is_large in (True, False))
+    return macro("tiles", report, large, [*small, *((name, value, "") for name, value in facts.items())])
 
 
 def class_table(report: Report) -> Table:
     """A row for each class that occurs, and one for their means."""
-    video = bool(report.vpq.windows)
-    names = ("class", "kind", "IoU", "PQ", *(["VPQ"] if video else []), "AQ", "SQ", "RQ", "TP", "FP", "FN", "tubes")
-    counts = [sum(getattr(c, field) for c in report.classes.values()) for field in ("tp", "fp", "fn", "tubes")]
-    means = [report.miou, report.pq.all, *([report.vpq.all] if video else []), report.aq]
-    return Table(
-        heads(names, _MEANINGS),
-        [_class_row(name, c, video) for name, c in report.classes.items() if c.occurs],
-        [Cell("all"), Cell(kind="kind"), *map(bar, means), *cells("", "", *(f"{n:,}" for n in counts))],
-    )
-
-
-def _class_row(name: str, c: ClassReport, video: bool) -> list[Cell]:
-    shares = [c.iou, c.pq, *([c.vpq] if video else []), c.aq]
-    counts = [f"{n:,}" for n in (c.tp, c.fp, c.fn)]
-    tubes = f"{c.tubes:,}" if c.is_thing else ""
-    return [
-        Cell(name, color=c.color),
-        _kind(c),
-        *map(bar, shares),
-        *cells(percent(c.sq), percent(c.rq), *counts, tubes),
-    ]
+    bars = [name for name in ("IoU", "PQ", "VPQ", "AQ") if name != "VPQ" or report.vpq.windows]
+    counts = ("TP", "FP", "FN", "tubes")
+    rows, sums = [], dict.fromkeys(counts, 0)
+    for name, c in report.classes.items():
+        found = c.to_json()
+        sums = {count: total + found[count] for count, total in sums.items()}
+        if c.occurs:
+            texts = *map(percent, (c.sq, c.rq)), c.tp, c.fp, c.fn, c.tubes if c.is_thing else ""
+            rows.append([Cell(name, color=c.color), _kind(c), *(bar(found[share]) for share in bars), *cells(*texts)])
+    means = {"IoU": report.miou, "PQ": report.pq.all, "VPQ": report.vpq.all, "AQ": report.aq}
+    foot = [Cell("all"), Cell(kind="kind"), *(bar(means[name]) for name in bars), *cells("", "", *sums.values())]
+    return Table(heads(("class", "kind", *bars, "SQ", "RQ", *counts), _MEANINGS), rows, foot)
 
 
 def sequence_table(report: Report) -> Table:
-    """A row for each sequence, and one for all of them."""
-    columns = {score.name: score.meaning for score in columns_of(report)}
-    rows = [[Cell(name), *_sequence_cells(quality)] for name, quality in report.sequences.items()]
-    foot = [Cell("all"), *_sequence_cells(report)] if len(rows) > 1 else []
-    return Table(heads(("sequence", "frames", "tubes", *columns), columns), rows, foot, "many")
+    """A row for each sequence, and one for all of them; a column for each score but the parts of VPQ."""
 
+    def scores(quality: Quality) -> list[Score]:
+        return [score for score in quality.scores() if score.part_of != "VPQ"]
 
-def columns_of(quality: Quality) -> list[Score]:
-    """The scores that have a column in tables of sequences: all but the parts of VPQ."""
-    return [score for score in quality.scores() if score.part_of != "VPQ"]
+    def row(name: str, quality: Quality) -> list[Cell]:
+        shown = [bar(s.value) if s.name == "STQ" else Cell(score_text(s)) for s in scores(quality)]
+        return [Cell(name), *cells(quality.frames, quality.tubes), *shown]
 
-
-def _sequence_cells(quality: Quality) -> list[Cell]:
-    shown = [bar(s.value) if s.name == "STQ" else Cell(score_text(s)) for s in columns_of(quality)]
-    return [*cells(f"{quality.frames:,}", f"{quality.tubes:,}"), *shown]
+    meanings = {score.name: score.meaning for score in scores(report)}
+    rows = [row(name, quality) for name, quality in report.sequences.items()]
+    head = heads(("sequence", "frames", "tubes", *(score.name for score in scores(report))), meanings)
+    return Table(head, rows, row("all", report) if len(rows) > 1 else [], "many")
 
 
 def compared_scores(reports: Mapping[str, Report]) -> Table:
@@ -116,8 +102,8 @@ def compared_scores(reports: Mapping[str, Report]) -> Table:
     for key in dict.fromkeys(key for column in found for key in column):
         scores = [column.get(key) for column in found]
         known = next(s for s in scores if s)
-        texts = [score_text(s) if s else UNKNOWN for s in scores]
-        best = _best([s.value if s else float("nan") for s in scores], texts, known.is_count)
+        texts = [score_text(s) for s in scores]
+        best = _best([s.value if s else math.nan for s in scores], texts, known.is_count)
         name = Cell(known.name, "part" if known.part_of else "", known.meaning)
         values = [Cell(text, best=is_best) for text, is_best in zip(texts, best, strict=True)]
         rows.append([name, *values, *([Cell(_difference(*scores))] if len(scores) == 2 else [])])
@@ -131,7 +117,7 @@ def compared_classes(reports: Mapping[str, Report]) -> Table:
     for name in dict.fromkeys(name for report in reports.values() for name in report.classes):
         found = [report.classes.get(name) for report in reports.values()]
         if known := next((c for c in found if c and c.occurs), None):
-            values = _bars(c.pq if c else float("nan") for c in found)
+            values = _bars(c.pq if c else math.nan for c in found)
             rows.append([Cell(name, color=known.color), _kind(known), *values])
     foot = [Cell("all"), Cell(kind="kind"), *_bars(report.pq.all for report in reports.values())]
     return Table([*heads(["class", "kind"]), *_names(reports, 72)], rows, foot, "versus")
@@ -141,7 +127,7 @@ def compared_sequences(reports: Mapping[str, Report]) -> Table:
     """STQ of each sequence."""
     names = dict.fromkeys(name for report in reports.values() for name in report.sequences)
     rows = [
-        [Cell(name), *_bars(r.sequences[name].stq if name in r.sequences else float("nan") for r in reports.values())]
+        [Cell(name), *_bars(r.sequences[name].stq if name in r.sequences else math.nan for r in reports.values())]
         for name in names
     ]
     foot = [Cell("all"), *_bars(report.stq for report in reports.values())] if len(rows) > 1 else []
@@ -168,12 +154,38 @@ def precision_classes(reports: Mapping[str, TrackPrecision]) -> Table:
     return Table(heads(["class", *reports]), rows)
 
 
+def confusion_table(report: Report) -> Markup | str:
+    """Rows of the true classes that occur, columns of the classes predicted for them; empty without labelled pixels."""
+    names, colors = [*report.classes, "void"], [*(c.color for c in report.classes.values()), (0, 0, 0)]
+    labelled = report.confusion[:-1]
+    totals = labelled.sum(1)
+    rows = np.flatnonzero(totals).tolist()
+    if not rows:
+        return ""
+    shares = labelled / np.maximum(totals, 1)[:, None]
+    # Each row has a column for its diagonal, even if the class is never predicted.
+    columns = sorted({*rows, *np.flatnonzero(labelled.sum(0)).tolist()})
+    numbered = len(columns) <= MAX_NUMBERED_COLUMNS
+
+    def cell(r: int, c: int) -> Cell:
+        share, kind = shares[r, c], "hit" if r == c else "miss"
+        if not share:
+            return Cell(kind=kind if r == c else "")
+        text = f"{100 * share:.0f}" if numbered and share >= _MIN_SHARE else ""
+        title = f"{names[r]} as {names[c]}: {percent(share)} % of {totals[r]:,} pixels"
+        return Cell(text, kind, title, f"--v:{math.sqrt(share):.2f}")
+
+    head = [Cell("true ↓ predicted →", "corner"), *(Cell(names[c], "column", color=colors[c]) for c in columns)]
+    body = [[Cell(names[r], color=colors[r]), *(cell(r, c) for c in columns)] for r in rows]
+    wrong = np.where(np.eye(*shares.shape, dtype=bool), 0, shares)
+    largest = [divmod(int(i), wrong.shape[1]) for i in np.argsort(-wrong, axis=None, kind="stable")[:_LISTED]]
+    frequent = [(names[r], names[c], wrong[r, c]) for r, c in largest if wrong[r, c] >= _MIN_SHARE]
+    table = Table(head, body, kind="confusion" if numbered else "confusion dense")
+    return macro("confused", frequent) + macro("table", table)
+
+
 def _kind(c: ClassReport) -> Cell:
     return Cell("thing" if c.is_thing else "stuff", "kind")
-
-
-def _things_and_stuff(quality: PanopticQuality | VideoPanopticQuality) -> str:
-    return f"things {percent(quality.things)} · stuff {percent(quality.stuff)}"
 
 
 def _names(reports: Mapping[str, Report], share: int = 0) -> list[Cell]:
@@ -198,8 +210,9 @@ def _best(values: Sequence[float], texts: Sequence[str], fewer: bool) -> list[bo
 
 
 def _difference(first: Score | None, second: Score | None) -> str:
-    if first is None or second is None or first.value != first.value or second.value != second.value:
+    if UNKNOWN in (score_text(first), score_text(second)):
         return UNKNOWN
+    assert first and second
     gain = second.value - first.value
     text = f"{gain:+,.0f}" if first.is_count else f"{100 * gain:+.1f}"
     if not text.strip("+-0."):

@@ -324,5 +324,5 @@ def _drive_examples(job: tuple[MatchScorerRecipe, str, int]) -> dict[str, list[F
     recipe, scenario, seed = job
     cv2.setNumThreads(1)
     drive = sources.Drive(scenario, seed, recipe.frames, recipe.size)
-    cache = sources.ArrayCache(recipe.folder)
-    return {masks: frame_examples(sources.load(cache, drive, masks, recipe.model)) for masks in recipe.masks}
+    by_masks = {masks: sources.Source(recipe.folder, drive, masks, recipe.model) for masks in recipe.masks}
+    return {masks: frame_examples(source.frames()) for masks, source in by_masks.items()}

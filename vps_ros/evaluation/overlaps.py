@@ -150,7 +150,7 @@ def overlaps(
     # Segments are long runs along the rows: only the pixels where an id changes are looked up.
     starts, lengths = runs(*maps)
     ids = [values.reshape(-1)[starts] for values in maps]
-    gt, pred = _segments(classes, *ids[:2], gt_where), _segments(classes, *ids[2:], pred_where)
+    gt, pred = _segments(classes, ids[0], ids[1], gt_where), _segments(classes, ids[2], ids[3], pred_where)
     return Overlaps(*_sum_pairs(gt, pred, lengths))
 
 

@@ -17,7 +17,7 @@ from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
-from onnx import TensorProto, helper  # noqa: E402
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 from vps_ros.learning.in_graph.append import LOGITS, append  # noqa: E402
 from vps_ros.learning.in_graph.upsampling import BUDGET  # noqa: E402
@@ -268,6 +268,30 @@ def test_large_pictures_are_worked_off_in_parts(activation, mode, mask):
         each = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).itemsize
         sizes[value.name] = int(np.prod(dimensions, dtype=np.int64)) * each
     assert 50 << 20 <= max(sizes.values()) <= 256 << 20
+
+
+@pytest.mark.parametrize(("activation", "mode"), KINDS)
+def test_kernels_and_features_are_multiplied_in_the_graph(activation, mode):
+    outputs = logits(np.random.default_rng(9), 6, (6, 7), 1, 4.0, 9.0)
+    kernels = np.random.default_rng(2).normal(size=(1, 6, 3)).astype(np.float32)
+    features = 3 * np.random.default_rng(4).normal(size=(1, 3, 6, 7)).astype(np.float32)
+    outputs["mask_logits"] = np.einsum("bnd,bdyx->bnyx", kernels, features).astype(np.float32)
+    card = ModelCard("factors", TAXONOMY, InputSpec(24, 28), activation, Thresholds(overlap=0.1, mode=mode))
+    shapes = {name: value.shape for name, value in outputs.items()}
+    model = network(card, shapes)
+    for name, value in (("mask_kernels", kernels), ("mask_features", features)):
+        model.graph.initializer.append(numpy_helper.from_array(value, f"value_{name}"))
+        model.graph.node.append(helper.make_node("Identity", [f"value_{name}"], [name]))
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, value.shape))
+    del model.graph.output[1], model.graph.input[1], model.graph.node[1]  # mask_logits
+    append(model, None, "model.onnx")
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = {f"in_{name}": outputs[name] for name in ("class_logits", "query_embeddings")}
+    results = dict(zip([o.name for o in session.get_outputs()], session.run(None, given), strict=True))
+    where = fit(card.input, 24, 28)
+    host = postprocess.from_logits(outputs, where, TAXONOMY, card.thresholds, activation)
+    assert len(host) >= 1
+    check(host, from_segment_map(results, where, TAXONOMY, where), 3)
 
 
 def test_other_outputs_stay():

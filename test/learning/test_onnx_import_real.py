@@ -101,7 +101,7 @@ def test_objects_are_those_of_plain_numpy(models, drive, realdata):
     segmenter = load_segmenter(Config(model=str(models[0])).segmenter_parameters)
     session = ort.InferenceSession(str(realdata / "models" / "yolov8n-seg.onnx"), providers=["CPUExecutionProvider"])
     stills = sorted((realdata / "streets" / "cityscapes_stills" / "images").glob("*.jpg"))
-    overlaps, inner, offsets = [], [], []
+    overlaps, offsets = [], []
     for file in [drive[0], *stills]:
         camera = cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB)
         image = cv2.resize(camera, (INPUT, round(len(camera) * INPUT / camera.shape[1])), interpolation=cv2.INTER_AREA)
@@ -114,17 +114,10 @@ def test_objects_are_those_of_plain_numpy(models, drive, realdata):
             number = int(segmenter.taxonomy.ids[kind])
             same = [o for o in own if o[0] == number and abs(o[1] - score) < 1e-3]
             best = max(same, key=lambda o: (o[2] & mask).sum())[2]
-            x0, y0, x1, y1 = extent(mask)
-            inside = np.s_[y0 + 2 : y1 - 2, x0 + 2 : x1 - 2]
             overlaps.append(iou(best, mask))
-            inner.append(iou(best[inside], mask[inside]))
             offsets.append(np.abs(extent(best) - extent(mask)).max())
-    # Masks have a quarter of the resolution. They end at the edges of the boxes; there, corners of small masks differ
-    # by a pixel or two from those of an enlarged mask that is cut at the box. Elsewhere nothing differs.
-    assert len(inner) >= 3
-    assert min(overlaps) > 0.94 and np.median(overlaps) > 0.98
-    assert min(inner) > 0.95 and np.mean(np.array(inner) > 0.98) > 0.6
-    assert max(offsets) <= 2 and np.mean(np.array(offsets) <= 1) > 0.6
+    assert len(overlaps) >= 3
+    assert min(overlaps) > 0.98 and max(offsets) <= 1
 
 
 def quality(segmenter, root):

@@ -325,6 +325,72 @@ def test_more_segments_than_a_byte_holds():
     assert (result.areas == 1).all()
 
 
+KERNELS = np.array([[1, 0.5], [-1, 0.25], [0, 2]], np.float32)
+MODES = [("softmax_queries", "mask_wise"), ("softmax_queries", "pixel_wise")]
+MODES += [("sigmoid", mode) for mode in ("mask_wise", "pixel_wise", "argmax")]
+
+
+@pytest.mark.parametrize(("activation", "mode"), MODES)
+def test_kernels_and_features_are_the_mask_logits_that_they_multiply_to(activation, mode):
+    features = 4 * np.random.default_rng(3).normal(size=(2, 8, 8)).astype(np.float32)
+    classes = class_logits({CAR: 0.9}, {ROAD: 0.6}, {CAR: 0.8})
+    given = outputs(classes, np.einsum("nd,dyx->nyx", KERNELS, features))
+    factors = {k: v for k, v in given.items() if k != "mask_logits"}
+    factors |= {"mask_kernels": KERNELS[None], "mask_features": features[None]}
+    rule = {"activation": activation, "mode": mode, "mask_exponent": 1.0, "overlap": 0.1}
+    expected = run(given, **rule)
+    result = run(factors, **rule)
+    assert len(expected) >= 2
+    np.testing.assert_array_equal(result.map, expected.map)
+    np.testing.assert_allclose(result.scores, expected.scores, rtol=1e-5)
+    np.testing.assert_array_equal(result.embeddings, expected.embeddings)
+
+
+@pytest.mark.parametrize("mode", ["mask_wise", "pixel_wise", "argmax"])
+@pytest.mark.parametrize("nodes", [(4, 8), (5, 8)])
+def test_a_mask_ends_at_its_box(mode, nodes):
+    """The mask covers an input of 16 x 32; the centres of columns 3 to 9 and of rows 2 to 6 lie in the first box."""
+    given = outputs(class_logits({CAR: 0.9}, {CAR: 0.8}), np.full((2, *nodes), HIGH))
+    given["query_boxes"] = np.array([[[2.6, 1.7, 10.4, 7.3], [-9, 12.2, 40, 99]]], np.float32)
+    result = run(given, fit(InputSpec(16, 32), 16, 32), "sigmoid", mode=mode, overlap=0.5)
+    expected = np.zeros((16, 32), int)
+    expected[2:7, 3:10], expected[12:, :] = 1, 2
+    np.testing.assert_array_equal(result.map, expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([(4, 4), (5, 6), (8, 4), (3, 8)]),
+    st.sampled_from(["mask_wise", "pixel_wise"]),
+    st.booleans(),
+)
+def test_a_box_only_removes_pixels_of_its_mask(seed, nodes, mode, keep_aspect):
+    rng = np.random.default_rng(seed)
+    given = outputs(class_logits({CAR: 0.9}), 3 * rng.normal(size=(1, *nodes)))
+    corners = np.sort(rng.uniform(-4, 30, (2, 2)), axis=0)
+    where = fit(InputSpec(24, 24, keep_aspect=keep_aspect), 18, 24)._replace(
+        camera=(18, 24) if keep_aspect else (24, 24)
+    )
+    limits = {"mode": mode, "overlap": 0.0, "mask": 0.5}
+    without = run(given, where, "sigmoid", **limits).map > 0
+    given["query_boxes"] = corners.reshape(1, 1, 4).astype(np.float32)
+    y, x = (np.arange(n) + 0.5 for n in without.shape)
+    (x0, y0), (x1, y1) = corners.astype(np.float32)
+    inside = ((y >= y0) & (y < y1))[:, None] & (x >= x0) & (x < x1)
+    np.testing.assert_array_equal(run(given, where, "sigmoid", **limits).map > 0, without & inside)
+
+
+@pytest.mark.parametrize("name", ["mask_kernels", "mask_features", "query_boxes"])
+def test_factors_and_boxes_that_are_not_finite_drop_the_frame(name):
+    given = outputs(class_logits({CAR: 0.9}), columns((0, 8)))
+    features = given.pop("mask_logits")
+    given |= {"mask_kernels": np.ones((1, 1, 1)), "mask_features": features, "query_boxes": np.ones((1, 1, 4))}
+    given[name].reshape(-1)[-1] = np.nan
+    with pytest.raises(DroppedFrame, match=f"NaN or infinity in {name}"):
+        run(given, activation="sigmoid")
+
+
 @pytest.mark.parametrize("name", ["class_logits", "mask_logits", "query_embeddings"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_drops_the_frame(name, value):

@@ -94,6 +94,62 @@ class TestWhatAModelGives:
         )
         return model.save(folder)
 
+    def factorised(self):
+        """The same network with kernels and features instead of mask logits, and with sigmoid masks."""
+        model = Model()
+        model.card = dataclasses.replace(CARD, mask_activation="sigmoid").to_json()
+        model.constants["kernels"] = np.array([[[-1], [1]]], np.float32)
+        model.outputs |= {"mask_kernels": ("f", [1, 2, 1]), "mask_features": ("f", [1, 1, HEIGHT, WIDTH])}
+        del model.outputs["mask_logits"]
+        return model.replace(
+            "mask_logits",
+            helper.make_node("Identity", ["centred"], ["mask_features"]),
+            helper.make_node("Identity", ["kernels"], ["mask_kernels"]),
+        )
+
+    def with_boxes(self, shape=(1, 2, 4)):
+        model = self.factorised()
+        model.constants["corners"] = np.array([[[0, 0, 8, 16], [0, 4, 32, 16]]], np.float32).reshape(shape)
+        model.outputs["query_boxes"] = ("f", list(shape))
+        model.nodes.append(helper.make_node("Identity", ["corners"], ["query_boxes"]))
+        return model
+
+    def test_kernels_features_and_boxes(self, tmp_path):
+        result = load(self.factorised().save(tmp_path))(halves(32, 64))
+        assert result.map.tolist() == [[1] * 32 + [2] * 32] * 32
+        result = load(self.with_boxes().save(tmp_path))(halves(32, 64))
+        assert result.map[:8].tolist() == [[1] * 16 + [0] * 48] * 8
+        assert result.map[8:].tolist() == [[1] * 16 + [0] * 16 + [2] * 32] * 24
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda m: m.outputs.pop("mask_features"), "lacks the output 'mask_features'"),
+            (lambda m: m.outputs.pop("mask_kernels"), "lacks the output 'mask_kernels'"),
+            (lambda m: m.constants.update(kernels=np.ones((1, 2, 3), np.float32)), "output 'mask_kernels' has shape"),
+            (lambda m: m.constants.update(kernels=np.ones((1, 3, 1), np.float32)), "output 'mask_kernels' has shape"),
+        ],
+    )
+    def test_kernels_and_features_that_do_not_fit(self, tmp_path, change, message):
+        model = self.factorised()
+        model.outputs["mask_kernels"] = ("f", ["any", "number", "of each"])
+        change(model)
+        assert message in refusal(model.save(tmp_path))
+
+    def test_masks_in_both_forms(self, tmp_path):
+        model = self.factorised()
+        model.outputs["mask_logits"] = ("f", [1, 2, HEIGHT, WIDTH])
+        model.nodes.append(helper.make_node("Mul", ["centred", "sign"], ["mask_logits"]))
+        assert "has the outputs 'mask_logits' and 'mask_kernels'" in refusal(model.save(tmp_path))
+
+    def test_boxes_that_do_not_fit(self, tmp_path):
+        model = self.with_boxes((1, 4, 2))
+        model.outputs["query_boxes"] = ("f", ["any", "number", "of each"])
+        assert "output 'query_boxes' has shape [1, 4, 2]" in refusal(model.save(tmp_path))
+        model = self.with_boxes()
+        model.card = CARD.to_json()
+        assert "'query_boxes' needs mask_activation 'sigmoid'" in refusal(model.save(tmp_path))
+
     def test_post_processing_inside_the_graph(self, tmp_path):
         result = load(self.in_graph(tmp_path))(halves(32, 64))
         assert result.class_ids.tolist() == [1, 0]

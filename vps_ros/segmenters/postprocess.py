@@ -19,6 +19,8 @@ candidate:
   largest product of class score and probability, however small; the product is upsampled, not the logit. A mask that
   gets no more than `overlap` of the pixels at which its product exceeds `mask` is dropped.
 
+Outside of its query_boxes, if the network gives them, a sigmoid mask is empty.
+
 Candidates of the same stuff class become one segment, with the score and embedding of the highest-ranked. Segments
 with fewer pixels of the network's input than `thing_area` or `stuff_area` become void. Each camera pixel takes the
 label of the nearest pixel of the network's input.
@@ -42,7 +44,7 @@ from vps_ros.frame import Segmentation
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
 from vps_ros.segmenters.segmentation import merge_segments
-from vps_ros.segmenters.upsampling import Upsampling, labels_at_camera, regions_of
+from vps_ros.segmenters.upsampling import Upsampling, box_pixels, labels_at_camera, regions_of
 from vps_ros.taxonomy import Taxonomy
 
 _NEGLIGIBLE = 10.0
@@ -76,25 +78,22 @@ def from_logits(
     """Segmentation of one frame.
 
     Args:
-        outputs: class_logits [1, N, C + 1], mask_logits [1, N, h, w] and, optionally, query_embeddings [1, N, D].
+        outputs: class_logits [1, N, C + 1]; mask_logits [1, N, h, w], or mask_kernels [1, N, D] and mask_features
+            [1, D, h, w]; optionally query_embeddings [1, N, E], and for sigmoid masks query_boxes [1, N, 4].
         where: position of the camera image in the network's input.
         activation: softmax_queries or sigmoid.
 
     Raises DroppedFrame when an output holds NaN or infinity.
     """
-    class_logits, masks = (_finite(outputs, name)[0] for name in ("class_logits", "mask_logits"))
     embeddings = _embeddings(outputs)
-    if activation != "sigmoid":
-        flat = masks.reshape(len(masks), -1)
-        # The softmax does not change, and logits far below 0 can then be ignored.
-        masks = np.subtract(flat, flat.max(0)).reshape(masks.shape)
-    found = _select_candidates(class_logits, masks, taxonomy, limits, activation)
+    found, masks = _select_candidates(outputs, taxonomy, limits, activation)
     upsampling = Upsampling.of(where, masks.shape[1:])
     owner = np.full(upsampling.size, len(found.query), np.uint16)
     overlap = np.where(limits.stuff_overlap | taxonomy.isthing[found.column], limits.overlap, 0.0)
     if len(found.query):
         if activation == "sigmoid":
-            _assign_sigmoid(owner, masks[found.query], found.score, upsampling, limits, overlap)
+            boxes = _finite(outputs, "query_boxes")[0][found.query] if "query_boxes" in outputs else None
+            _assign_sigmoid(owner, masks, boxes, found.score, upsampling, limits, overlap)
         else:
             _assign_softmax(owner, masks, found.query, upsampling, limits, overlap)
     area = np.bincount(owner.ravel(), minlength=len(found.query) + 1)[:-1]
@@ -131,21 +130,40 @@ def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
 
 
 def _select_candidates(
-    class_logits: NDArray, masks: NDArray, taxonomy: Taxonomy, limits: Thresholds, activation: str
-) -> Candidates:
+    outputs: Mapping[str, NDArray], taxonomy: Taxonomy, limits: Thresholds, activation: str
+) -> tuple[Candidates, NDArray]:
+    """The candidates, and mask logits: of each candidate if sigmoid, else of all queries, relative to the largest."""
+    class_logits = _finite(outputs, "class_logits")[0]
     column, score = classify(class_logits)
     enough = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
     if activation == "sigmoid" and limits.drop_void:
         enough &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
     query = np.flatnonzero(enough)
+    if activation == "sigmoid":
+        masks, row = mask_logits(outputs, query), np.arange(len(query))
+    else:
+        masks, row = mask_logits(outputs), query
+        flat = masks.reshape(len(masks), -1)
+        # The softmax does not change, and logits far below 0 can then be ignored.
+        masks = np.subtract(flat, flat.max(0)).reshape(masks.shape)
     rank = score[query].astype(np.float64) ** limits.class_exponent
     if limits.mask_exponent and len(query):
-        rank = rank * mask_scores(masks, query, limits, activation) ** limits.mask_exponent
+        rank = rank * mask_scores(masks, row, limits, activation) ** limits.mask_exponent
     order = np.argsort(-rank, kind="stable")
     if limits.things_first:
         order = np.lexsort((-rank, ~taxonomy.isthing[column[query]]))
     query = query[order]
-    return Candidates(query, column[query], score[query], rank[order])
+    found = Candidates(query, column[query], score[query], rank[order])
+    return found, masks[order] if activation == "sigmoid" else masks
+
+
+def mask_logits(outputs: Mapping[str, NDArray], query: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+    """[Q, h, w] of some or all queries: the output mask_logits, or the products of mask_kernels and mask_features."""
+    chosen = slice(None) if query is None else query
+    if "mask_logits" in outputs:
+        return _finite(outputs, "mask_logits")[0][chosen]
+    kernels, features = (_finite(outputs, name)[0] for name in ("mask_kernels", "mask_features"))
+    return (kernels[chosen] @ features.reshape(len(features), -1)).reshape(-1, *features.shape[1:])
 
 
 def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: str) -> NDArray[np.float64]:
@@ -221,6 +239,7 @@ def _assign_softmax(
 def _assign_sigmoid(
     owner: NDArray[np.uint16],
     masks: NDArray,
+    boxes: NDArray | None,
     score: NDArray,
     upsampling: Upsampling,
     limits: Thresholds,
@@ -231,11 +250,12 @@ def _assign_sigmoid(
     Args:
         owner, overlap: as in `_assign_softmax`.
         masks: [Q, h, w] logits of the candidates.
+        boxes: [Q, 4] x0 y0 x1 y1 in pixels of the network's input, outside of which a mask is empty.
         score: [Q] class scores.
     """
     limit = np.float32(logit(limits.mask))
     if limits.mode == "mask_wise":
-        regions = regions_of(masks > limit, upsampling)
+        regions = regions_of(masks > limit, upsampling, boxes)
         claims = ((q, region.pixels, upsampling(masks[q], region) > limit) for q, region in regions)
         _paste(owner, claims, overlap)
         return
@@ -252,6 +272,11 @@ def _assign_sigmoid(
     area = np.zeros(queries)
     for q in range(queries):
         value = upsampling(masks[q])
+        if boxes is not None:
+            inside_box = box_pixels(boxes[q], value.shape)
+            cropped = np.full_like(value, -np.inf)
+            cropped[inside_box] = value[inside_box]
+            value = cropped
         above = value > limit
         area[q] = np.count_nonzero(above)
         rating = value if limits.mode == "argmax" else _product(value, score[q])

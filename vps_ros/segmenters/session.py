@@ -40,7 +40,10 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _TYPES = {"image": ("tensor(uint8)",), "segment_map": ("tensor(uint8)",), "slot_class": ("tensor(int32)",)}
 """Types of tensors that are not of _FLOATS."""
 _LOGITS = ("class_logits", "mask_logits")
+_FACTORS = ("class_logits", "mask_kernels", "mask_features")
+"""Instead of _LOGITS."""
 _IN_GRAPH = ("segment_map", "slot_class", "slot_score")
+_OPTIONAL = ("query_embeddings", "query_boxes")
 
 
 class Session:
@@ -127,7 +130,13 @@ class Session:
         if unknown := [name for name in inputs if name != "image" and not name.startswith("state_")]:
             raise self._refusal(f"input {unknown[0]!r} is none of image, state_*")
         in_graph = "segment_map" in outputs
-        self._outputs = (*(_IN_GRAPH if in_graph else _LOGITS), *({"query_embeddings"} & outputs.keys()))
+        factors = [name for name in ("mask_kernels", "mask_features") if name in outputs]
+        if factors and "mask_logits" in outputs:
+            raise self._refusal(f"has the outputs 'mask_logits' and {factors[0]!r}, of which one is enough")
+        if "query_boxes" in outputs and (in_graph or self.card.mask_activation != "sigmoid"):
+            raise self._refusal("output 'query_boxes' needs mask_activation 'sigmoid', and no segment_map")
+        needed = _IN_GRAPH if in_graph else _FACTORS if factors else _LOGITS
+        self._outputs = (*needed, *(name for name in _OPTIONAL if name in outputs))
         self._check_types(outputs, self._outputs, "output")
         return in_graph
 
@@ -188,13 +197,17 @@ class Session:
     def _check_outputs(self, outputs: Mapping[str, NDArray]) -> None:
         first = outputs["slot_class" if self.in_graph else "class_logits"]
         queries = first.shape[1] if first.ndim > 1 else None
+        channels = outputs["mask_features"].shape[1:2] if "mask_features" in outputs else ()
         shapes: dict[str, tuple[int | None, ...]] = {
             "segment_map": (1, None, None),
             "slot_class": (1, queries),
             "slot_score": (1, queries),
             "class_logits": (1, None, len(self.card.taxonomy) + 1),
             "mask_logits": (1, queries, None, None),
+            "mask_kernels": (1, queries, *channels),
+            "mask_features": (1, None, None, None),
             "query_embeddings": (1, queries, None),
+            "query_boxes": (1, queries, 4),
         }
         for name in self._outputs:
             self._check_shape(f"output {name!r}", outputs[name].shape, shapes[name])

@@ -67,10 +67,11 @@ class Upsampling:
                 low, high, weight = _aligned(self.nodes[axis], self.input[axis], self.size[axis])
                 below, above = values.take(low, axis), values.take(high, axis)
                 values = below + weight.reshape(-1, *[1] * (1 - axis)) * (above - below)
-            return values
-        height, width = self.input
-        full = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-        return full[: self.size[0], : self.size[1]]
+        else:
+            height, width = self.input
+            full = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+            values = full[: self.size[0], : self.size[1]]
+        return values if region is None else values[region.pixels]
 
 
 @lru_cache(32)
@@ -82,33 +83,52 @@ def _aligned(nodes: int, pixels: int, size: int) -> tuple[NDArray[np.int64], NDA
     return low, np.minimum(low + 1, nodes - 1), (position - low).astype(np.float32)
 
 
-def regions_of(relevant: NDArray[np.bool_], upsampling: Upsampling) -> list[tuple[int, Region]]:
+def box_pixels(box: NDArray[np.float32], size: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of an image of `size` (height, width) whose centres lie in the box x0 y0 x1 y1."""
+    x0, y0, x1, y1 = np.ceil(box - np.float32(0.5)).tolist()
+    height, width = size
+    top, left = (int(min(max(low, 0), n)) for low, n in ((y0, height), (x0, width)))
+    return slice(top, int(min(max(y1, top), height))), slice(left, int(min(max(x1, left), width)))
+
+
+def regions_of(
+    relevant: NDArray[np.bool_], upsampling: Upsampling, boxes: NDArray[np.float32] | None = None
+) -> list[tuple[int, Region]]:
     """The index of each mask that is relevant at some node, with the region that holds all its relevant pixels.
 
     Args:
         relevant: bool [N, h, w]. A pixel between four nodes is relevant only if one of these nodes is.
+        boxes: [N, 4] x0 y0 x1 y1 in pixels of the network's input: no other pixels are relevant.
     """
     _, h, w = relevant.shape
     height, width = upsampling.size
+    full = (slice(0, height), slice(0, width))
     stride = upsampling.stride
     rows, columns = relevant.any(2), relevant.any(1)
     found = []
     # First and one past the last relevant node, along both axes.
     edges = [(m.argmax(1), m.shape[1] - m[:, ::-1].argmax(1)) for m in (rows, columns)]
     for q in np.flatnonzero(rows.any(1)).tolist():
+        allowed = full if boxes is None else box_pixels(boxes[q], (height, width))
         if not stride:
-            found.append((q, Region((slice(0, h), slice(0, w)), (slice(0, height), slice(0, width)))))
+            found.append((q, Region((slice(0, h), slice(0, w)), allowed)))
             continue
         nodes, pixels = [], []
-        for (low, high), size, limit in zip(edges, (h, w), (height, width), strict=True):
+        for (low, high), size, within in zip(edges, (h, w), allowed, strict=True):
             # One more node on either side: the pixels next to a relevant node are interpolated with it.
             first, end = max(int(low[q]) - 1, 0), min(int(high[q]) + 1, size)
-            nodes.append(slice(first, end))
             # From the centre of the first node to that of the last. The outermost nodes extend to the border.
             start = first * stride + (stride // 2 if first else 0)
             stop = end * stride - (stride // 2 if end < size else 0)
-            pixels.append(slice(min(start, limit), min(stop, limit)))
-        found.append((q, Region((nodes[0], nodes[1]), (pixels[0], pixels[1]))))
+            start, stop = max(start, within.start), min(stop, within.stop)
+            if start >= stop:
+                break
+            # The nodes between which the first and the last pixel lie.
+            below, above = ((2 * pixel + 1 - stride) // (2 * stride) for pixel in (start, stop - 1))
+            nodes.append(slice(max(first, below), min(end, above + 2)))
+            pixels.append(slice(start, stop))
+        else:
+            found.append((q, Region((nodes[0], nodes[1]), (pixels[0], pixels[1]))))
     return found
 
 

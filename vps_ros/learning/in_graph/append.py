@@ -34,7 +34,7 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
     """Appends post-processing with the thresholds of the model card to a network. Changes `model`.
 
     Args:
-        model: with the outputs of LOGITS.
+        model: with the outputs of LOGITS, or with mask_kernels and mask_features instead of mask_logits.
         camera: (height, width) of the camera images; segment_map covers their part of the input. None: all of the
             input.
         where: the model's name in errors.
@@ -60,6 +60,13 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
             f"{where}: imported without query embeddings; such a model has its post-processing on the host only, leave "
             "--postprocess graph out"
         )
+    if "query_boxes" in outputs:
+        raise InputError(
+            f"{where}: its masks end at query_boxes, which only the host supports; leave --postprocess graph out"
+        )
+    if "mask_features" in outputs:
+        _multiply_masks(model, opset, where)
+        outputs = {o.name: o for o in model.graph.output}
     if missing := [name for name in LOGITS if name not in outputs]:
         raise InputError(f"{where}: lacks the output {missing[0]!r} (it has {', '.join(sorted(outputs))}); {_AGAIN}")
     shapes = {name: _shape(outputs[name], where) for name in LOGITS}
@@ -79,6 +86,23 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
     model.graph.initializer.extend(nodes.constants.values())
     properties[METADATA_KEY].value = dataclasses.replace(card, camera=camera).to_json()
     onnx.checker.check_model(model)
+
+
+def _multiply_masks(model: onnx.ModelProto, opset: int, where: str) -> None:
+    """Replaces the outputs mask_kernels and mask_features by their products, mask_logits."""
+    nodes, factors = Nodes(opset, "masks/"), ("mask_kernels", "mask_features")
+    outputs = {o.name: o for o in model.graph.output}
+    (_, queries, depth), (_, _, height, width) = (_shape(outputs[name], where) for name in factors)
+    kernels, features = (Value(nodes, n, outputs[n].type.tensor_type.elem_type).cast(FLOAT) for n in factors)
+    masks = nodes.op("MatMul", kernels, features.reshape(1, depth, height * width), type=FLOAT)
+    masks = masks.reshape(1, queries, height, width)
+    nodes.nodes.append(helper.make_node("Identity", [masks.name], ["mask_logits"], "masks/out"))
+    model.graph.node.extend(nodes.nodes)
+    model.graph.initializer.extend(nodes.constants.values())
+    kept = [o for o in model.graph.output if o.name not in factors]
+    del model.graph.output[:]
+    made = helper.make_tensor_value_info("mask_logits", FLOAT, [1, queries, height, width])
+    model.graph.output.extend([*kept, made])
 
 
 def _results(

@@ -9,7 +9,8 @@ Layouts of the predictions, with C classes, M prototypes and n candidates:
 | YOLO v10, v26 | [1, 300, 6 + M] | x0, y0, x1, y1 in pixels; score; class; mask coefficients; no suppression needed |
 | RF-DETR | dets [1, n, 4], labels [1, n, C], masks [1, n, h, w] | boxes in 0..1; class logits; mask logits |
 
-The masks of YOLO are the products of coefficients and prototypes [1, M, h, w], cropped to the box.
+The masks of YOLO are the products of coefficients and prototypes [1, M, h, w], cropped to the box. Post-processing
+multiplies and crops: only for objects above the threshold, and at the resolution of the input.
 """
 
 from __future__ import annotations
@@ -36,8 +37,8 @@ CANDIDATES = 1000
 """Number of candidates with the highest scores that non-maximum suppression compares."""
 LEAST_SCORE = 0.05
 """Smallest score in the graph; the threshold of the model card can be raised and lowered down to it."""
-NOTHING, UNBOUNDED = -20.0, 1e6
-"""Logit of a probability near zero, and an upper bound that no logit reaches."""
+NOTHING = -20.0
+"""Logit of a probability near zero."""
 GREY = (114, 114, 114)
 """Padding of YOLO."""
 IMAGENET = InputSpec(1, 1, (123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -85,7 +86,7 @@ def import_yolo(
     found = _yolo_outputs(network, len(taxonomy))
 
     def build(nodes: Nodes, outputs: Outputs) -> dict[str, Value]:
-        return _yolo_slots(nodes, outputs, found, len(taxonomy), network.size)
+        return _yolo_slots(nodes, outputs, found, len(taxonomy))
 
     width, height = network.size
     spec = InputSpec(height, width, (0.0,) * 3, (255.0,) * 3, keep_aspect=True, fill=GREY)
@@ -153,7 +154,6 @@ class YoloOutputs(NamedTuple):
         layout: of the predictions.
         candidates: number of predictions.
         coefficients: number of prototypes.
-        cells: height and width of the prototypes.
     """
 
     predictions: str
@@ -161,7 +161,6 @@ class YoloOutputs(NamedTuple):
     layout: YoloLayout
     candidates: int
     coefficients: int
-    cells: tuple[int, int]
 
 
 def _yolo_outputs(network: Network, classes: int) -> YoloOutputs:
@@ -179,10 +178,10 @@ def _yolo_outputs(network: Network, classes: int) -> YoloOutputs:
             f"{network.where}: its outputs ({network.outputs}) are not those of YOLO: predictions of three dimensions "
             "and prototypes of four"
         )
-    _, coefficients, h, w = shapes[prototypes[0]]
+    coefficients = shapes[prototypes[0]][1]
     layout = _yolo_layout(network, shapes[predictions[0]][1:], coefficients, classes)
     candidates = shapes[predictions[0]][2 if layout.transposed else 1]
-    return YoloOutputs(predictions[0], prototypes[0], layout, candidates, coefficients, (h, w))
+    return YoloOutputs(predictions[0], prototypes[0], layout, candidates, coefficients)
 
 
 def _yolo_layout(network: Network, shape: tuple[int, ...], coefficients: int, classes: int) -> YoloLayout:
@@ -207,11 +206,9 @@ def _yolo_layout(network: Network, shape: tuple[int, ...], coefficients: int, cl
     return layout
 
 
-def _yolo_slots(
-    nodes: Nodes, outputs: Outputs, found: YoloOutputs, classes: int, size: tuple[int, int]
-) -> dict[str, Value]:
-    """The outputs of the contract for an input of this width and height."""
-    layout, (h, w) = found.layout, found.cells
+def _yolo_slots(nodes: Nodes, outputs: Outputs, found: YoloOutputs, classes: int) -> dict[str, Value]:
+    """The outputs of the contract."""
+    layout = found.layout
     predictions = outputs[found.predictions]
     if layout.transposed:
         predictions = predictions.apply("Transpose", perm=[0, 2, 1])
@@ -229,12 +226,11 @@ def _yolo_slots(
         kind = nodes.op("ArgMax", scores, type=INT64, axis=1, keepdims=0)
         box = _corners(box)
         score, row = _suppressed(nodes, box, scores.max(1), kind, found, classes)
-    prototypes = outputs[found.prototypes].reshape(found.coefficients, h * w)
-    maps = nodes.op("MatMul", coefficients.take(row), prototypes, type=FLOAT).reshape(-1, h, w)
-    maps = _cropped(nodes, maps, box.take(row), (size[1] / h, size[0] / w), (h, w))
     return {
         "class_logits": class_logits(score, kind.take(row), classes),
-        "mask_logits": nodes.op("Unsqueeze", maps, np.array([0], np.int64), type=FLOAT),
+        "mask_kernels": coefficients.take(row).reshape(1, -1, found.coefficients),
+        "mask_features": outputs[found.prototypes],
+        "query_boxes": box.take(row).reshape(1, -1, 4),
     }
 
 
@@ -274,31 +270,6 @@ def _suppressed(
     row = row.followed_by(np.zeros(SLOTS, np.int64))
     best, place = top_k(nodes, padded, SLOTS)
     return best, candidate.take(row.take(place))
-
-
-def _cropped(nodes: Nodes, maps: Value, box: Value, stride: tuple[float, float], size: tuple[int, int]) -> Value:
-    """Mask logits [N, h, w] that end at the boxes [N, 4] after bilinear interpolation.
-
-    A cell just outside of a box gets the value with which the interpolated logit is 0 at the edge. Logits that are
-    only set to a constant outside of the box would move its edge by up to half a cell.
-    """
-    for axis, column, sign in ((2, 0, 1), (2, 2, -1), (1, 1, 1), (1, 3, -1)):
-        n, step = size[axis - 1], stride[axis - 1]
-        shape = (1, 1, n) if axis == 2 else (1, n, 1)
-        centres = nodes.value(((np.arange(n) + 0.5) * step).astype(np.float32).reshape(shape))
-        # Distance of each cell from the edge, in cells, positive inside; the next cell is 1 further inside.
-        distance = (centres - _columns(box, column, column + 1).reshape(-1, 1, 1)) * (sign / step)
-        outside = distance < 0.0
-        beside = outside & (distance > -1.0)
-        ratio = beside.choose(distance / (distance + 1.0).larger(1e-3), np.float32(0))
-        bound = outside.choose(beside.choose(np.float32(0), np.float32(NOTHING)), np.float32(UNBOUNDED))
-        inner, last = (maps.part([1], [n], [axis]), maps.part([n - 1], [n], [axis]))
-        following = inner.followed_by(last, axis=axis)
-        if sign < 0:
-            inner, first = maps.part([0], [n - 1], [axis]), maps.part([0], [1], [axis])
-            following = first.followed_by(inner, axis=axis)
-        maps = nodes.op("Min", maps, following.apply("Relu") * ratio + bound, type=FLOAT)
-    return maps
 
 
 def top_k(nodes: Nodes, values: Value, count: int) -> tuple[Value, Value]:

@@ -36,6 +36,7 @@ EDGE = 8.0
 """Mask logit of a cell inside of a region of a class map."""
 CONFIDENCE = 12.0
 _PARTS = ("things", "stuff")
+_MAPS = ("mask_logits", "mask_features")
 Table = dict[str, dict[str, str | None]]
 """Part -> class name of its model -> class name of the merged model, None for void."""
 
@@ -65,7 +66,7 @@ def open_part(path: str | Path, kind: str) -> Part:
     part = Part(where, model, ModelCard.from_json(card, where))
     limits, shapes = part.card.thresholds, part.shapes
     if kind == "things":
-        fits = "mask_logits" in shapes and part.card.mask_activation == "sigmoid" and limits.mode == "mask_wise"
+        fits = "segment_map" not in shapes and part.card.mask_activation == "sigmoid" and limits.mode == "mask_wise"
         origin = "yolo or rfdetr"
     else:
         fits = "segment_map" in shapes or (
@@ -170,13 +171,9 @@ def merge(things: Part, stuff: Part, table: Table, path: str | Path, size: tuple
         _feed(before, image, part.card.input, fitted, f"{kind}/image")
         models.append(compose.add_prefix(model, f"{kind}/"))
         outputs = {o.name: Value(after, f"{kind}/{o.name}", o.type.tensor_type.elem_type) for o in model.graph.output}
-        rows = _Rows(after, part, outputs, fitted, grid, table[kind], taxonomy)
+        rows = _Reader(after, part, outputs, fitted, (height, width), grid, table[kind], taxonomy)
         pieces.append(rows.of_things() if kind == "things" else rows.of_stuff())
-    (thing_classes, thing_masks), (stuff_classes, stuff_masks) = pieces
-    made = {
-        "class_logits": thing_classes.followed_by(stuff_classes, axis=1),
-        "mask_logits": thing_masks.followed_by(stuff_masks, axis=1),
-    }
+    made = _outputs(*pieces, (height, width))
     card = ModelCard(
         f"{things.card.name}+{stuff.card.name}",
         taxonomy,
@@ -246,7 +243,7 @@ def _fitted(part: Part, size: tuple[int, int]) -> Fitted:
         return Fitted(whole, whole)
     scale = min(spec.height / size[0], spec.width / size[1])
     # Whole cells of the masks, so that they can be cut off exactly.
-    cells = part.shapes["mask_logits"][2:] if "mask_logits" in part.shapes else whole
+    cells = next((part.shapes[name][2:] for name in _MAPS if name in part.shapes), whole)
     steps = [max(1, whole[i] // cells[i]) for i in (0, 1)]
     height, width = (min(max(round(size[i] * scale / steps[i]), 1) * steps[i], whole[i]) for i in (0, 1))
     return Fitted((height, width), whole)
@@ -268,13 +265,49 @@ def _feed(nodes: Nodes, image: Value, spec: InputSpec, fitted: Fitted, name: str
     nodes.nodes.append(onnx.helper.make_node("Identity", [x.cast(UINT8).name], [name], f"{name}_in"))
 
 
+class Rows(NamedTuple):
+    """The rows of the merged class and mask logits that come from one part.
+
+    Attributes:
+        classes: [1, N, C + 1].
+        maps: [1, D, h, w]: mask logits where `kernels` is None, otherwise mask features.
+        count: the number D.
+        kernels: [1, N, D].
+        boxes: [1, N, 4] in pixels of the merged input.
+    """
+
+    classes: Value
+    maps: Value
+    count: int
+    kernels: Value | None = None
+    boxes: Value | None = None
+
+
+def _outputs(things: Rows, stuff: Rows, size: tuple[int, int]) -> dict[str, Value]:
+    """The outputs of the merged model, whose input has this height and width."""
+    made = {"class_logits": things.classes.followed_by(stuff.classes, axis=1)}
+    maps, nodes = things.maps.followed_by(stuff.maps, axis=1), things.maps.nodes
+    if things.kernels is None:
+        made["mask_logits"] = maps
+    else:
+        # The features of the parts are behind each other; the kernel of stuff selects one.
+        own = nodes.op("Pad", things.kernels, np.array([0, 0, 0, 0, 0, stuff.count]), np.float32(0), type=FLOAT)
+        others = np.eye(stuff.count, things.count + stuff.count, things.count, dtype=np.float32)[None]
+        made["mask_features"], made["mask_kernels"] = maps, own.followed_by(others, axis=1)
+    if things.boxes is not None:
+        image = np.array([0, 0, size[1], size[0]], np.float32)
+        made["query_boxes"] = things.boxes.followed_by(np.tile(image, (1, stuff.count, 1)), axis=1)
+    return made
+
+
 @dataclass(frozen=True)
-class _Rows:
+class _Reader:
     """Makes the rows of the merged class and mask logits that come from one part.
 
     Attributes:
         nodes: where nodes are added.
         outputs: of the part, by name.
+        size: height and width of the merged input.
         grid: height and width of the merged masks.
         names: class name of the part -> class name of the merged model, None for void.
         taxonomy: of the merged model.
@@ -284,12 +317,12 @@ class _Rows:
     part: Part
     outputs: Mapping[str, Value]
     fitted: Fitted
+    size: tuple[int, int]
     grid: tuple[int, int]
     names: Mapping[str, str | None]
     taxonomy: Taxonomy
 
-    def of_things(self) -> tuple[Value, Value]:
-        """Class logits [1, N, C + 1] of the merged classes, and mask logits [1, N, h, w]."""
+    def of_things(self) -> Rows:
         column = {c.name: i for i, c in enumerate(self.taxonomy.classes)}
         own = self.part.card.taxonomy.classes
         matrix = np.zeros((len(own) + 1, len(self.taxonomy) + 1), np.float32)
@@ -300,11 +333,16 @@ class _Rows:
         p = self.outputs["class_logits"].cast(FLOAT).apply("Softmax", axis=-1)
         classes = self.nodes.op("MatMul", p, matrix, type=FLOAT)
         classes = self.nodes.op("Max", classes, np.float32(1e-9), type=FLOAT).apply("Log")
-        masks = self.outputs["mask_logits"].cast(FLOAT)
-        return classes, self._to_grid(masks, self.part.shapes["mask_logits"])
+        name = next(name for name in _MAPS if name in self.outputs)
+        shape = self.part.shapes[name]
+        kernels, boxes = (self.outputs.get(name) for name in ("mask_kernels", "query_boxes"))
+        if boxes is not None:
+            height, width = (own / fitted for own, fitted in zip(self.size, self.fitted.resized, strict=True))
+            boxes = boxes * self.nodes.value(np.array([width, height, width, height], np.float32))
+        return Rows(classes, self._to_grid(self.outputs[name].cast(FLOAT), shape), shape[1], kernels, boxes)
 
-    def of_stuff(self) -> tuple[Value, Value]:
-        """The same of stuff: one row for each class, whose logit is positive where the class is the most probable."""
+    def of_stuff(self) -> Rows:
+        """One row for each class, whose mask logit is positive where the class is the most probable one."""
         nodes, outputs, own = self.nodes, self.outputs, self.part.card.taxonomy.classes
         column = {c.name: i for i, c in enumerate(self.taxonomy.classes)}
         targets = sorted({t for t in self.names.values() if t is not None}, key=column.__getitem__)
@@ -331,7 +369,7 @@ class _Rows:
                 best = scores.take(np.array(columns), axis=1).max(1, keep=True)
                 rows.append(best - scores.take(np.array(others), axis=1).max(1, keep=True) if others else best)
             maps = rows[0].followed_by(*rows[1:], axis=1) if len(rows) > 1 else rows[0]
-        return nodes.value(logits), self._to_grid(maps, (1, len(targets), h, w))
+        return Rows(nodes.value(logits), self._to_grid(maps, (1, len(targets), h, w)), len(targets))
 
     def _to_grid(self, maps: Value, shape: tuple[int, ...]) -> Value:
         """Mask logits [1, N, h, w] of the part, on the cells of the merged masks."""

@@ -173,7 +173,8 @@ def merge(things: Part, stuff: Part, table: Table, path: str | Path, size: tuple
         outputs = {o.name: Value(after, f"{kind}/{o.name}", o.type.tensor_type.elem_type) for o in model.graph.output}
         rows = _Reader(after, part, outputs, fitted, (height, width), grid, table[kind], taxonomy)
         pieces.append(rows.of_things() if kind == "things" else rows.of_stuff())
-    made = _outputs(*pieces, (height, width))
+    rows_of_things, rows_of_stuff = pieces
+    made = _outputs(rows_of_things, rows_of_stuff, (height, width))
     card = ModelCard(
         f"{things.card.name}+{stuff.card.name}",
         taxonomy,
@@ -271,14 +272,14 @@ class Rows(NamedTuple):
     Attributes:
         classes: [1, N, C + 1].
         maps: [1, D, h, w]: mask logits where `kernels` is None, otherwise mask features.
-        count: the number D.
+        channels: the number D.
         kernels: [1, N, D].
         boxes: [1, N, 4] in pixels of the merged input.
     """
 
     classes: Value
     maps: Value
-    count: int
+    channels: int
     kernels: Value | None = None
     boxes: Value | None = None
 
@@ -291,12 +292,12 @@ def _outputs(things: Rows, stuff: Rows, size: tuple[int, int]) -> dict[str, Valu
         made["mask_logits"] = maps
     else:
         # The features of the parts are behind each other; the kernel of stuff selects one.
-        own = nodes.op("Pad", things.kernels, np.array([0, 0, 0, 0, 0, stuff.count]), np.float32(0), type=FLOAT)
-        others = np.eye(stuff.count, things.count + stuff.count, things.count, dtype=np.float32)[None]
+        own = nodes.op("Pad", things.kernels, np.array([0, 0, 0, 0, 0, stuff.channels]), np.float32(0), type=FLOAT)
+        others = np.eye(stuff.channels, things.channels + stuff.channels, things.channels, dtype=np.float32)[None]
         made["mask_features"], made["mask_kernels"] = maps, own.followed_by(others, axis=1)
     if things.boxes is not None:
         image = np.array([0, 0, size[1], size[0]], np.float32)
-        made["query_boxes"] = things.boxes.followed_by(np.tile(image, (1, stuff.count, 1)), axis=1)
+        made["query_boxes"] = things.boxes.followed_by(np.tile(image, (1, stuff.channels, 1)), axis=1)
     return made
 
 

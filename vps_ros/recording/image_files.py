@@ -188,11 +188,12 @@ def _upright(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:
 
     `frame.rotation` of PyAV is not used: it has no mirroring, and PyAV 12 does not have it.
     """
-    data = next((bytes(s) for s in frame.side_data if s.type.name == "DISPLAYMATRIX"), None)
-    if data is None:
+    # Iteration gives the data up to PyAV 18, and their types from PyAV 19 on.
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
         return image
     # Rows (a, b, u), (c, d, v), (x, y, w): a pixel (p, q) is shown at (a p + c q + x, b p + d q + y).
-    a, b, _, c, d = (int(value) for value in np.frombuffer(data, np.int32)[:5])
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(matrix), np.int32)[:5])
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, a, d = image.transpose(1, 0, 2), c, b
     return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

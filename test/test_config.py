@@ -227,6 +227,22 @@ def test_plain_and_ros_parameter_files_read_alike(tmp_path):
     assert Config.from_yaml(plain, {"thing_threshold": 0.75}).thing_threshold == 0.75
 
 
+def test_a_ros_file_may_have_other_nodes_and_parameters_of_ros(tmp_path):
+    path = tmp_path / "ros.yaml"
+    path.write_text(
+        "/camera:\n  ros__parameters:\n    exposure: 5\n"
+        "/rig/vps:\n  ros__parameters:\n    threads: 2\n    use_sim_time: true\n    qos_overrides: {/image: {}}\n"
+        "/**:\n  ros__parameters:\n    threads: 3\n    thing_threshold: 0.25\n"
+    )
+    assert Config.from_yaml(path) == Config(threads=2, thing_threshold=0.25)
+    assert LiveConfig.from_yaml(path) == LiveConfig()
+    assert NodeConfig.from_yaml(ROOT / "config" / "cameras.yaml") == NodeConfig(cameras=("front", "left"))
+    assert Config.from_yaml(ROOT / "config" / "cameras.yaml").memory_unit == "seconds"
+    path.write_text("/camera:\n  ros__parameters:\n    exposure: 5\n/lidar:\n  ros__parameters:\n    rate: 5\n")
+    with pytest.raises(InputError, match="unknown parameter '/camera'"):
+        Config.from_yaml(path)
+
+
 def test_one_file_holds_the_parameters_of_the_pipeline_and_of_what_is_live(tmp_path):
     path = tmp_path / "drive.yaml"
     path.write_text("thing_threshold: 0.25\ndepth: 5\ncameras: [front, left]\n")

@@ -24,6 +24,8 @@ TRACKER = Parameter("tracker", str, DEFAULT_TRACKER, "how segments get identitie
 """The choice of the tracker; it decides which tracker parameters Config has."""
 PIPELINE = (*declared(SegmenterParameters), TRACKER)
 """The parameters that every Config has, with any tracker."""
+_ROS = frozenset(["use_sim_time", "qos_overrides", "diagnostic_updater"])
+"""Parameters of every ROS node or of libraries; readers without ROS ignore them."""
 _NAME = re.compile(r"([A-Za-z_]\w*)?", re.ASCII)
 _MINUS_ONE = frozenset(
     [
@@ -273,9 +275,18 @@ def _others(kind: type[_Readable]) -> set[str]:
 
 
 def _inside_ros_file(content: Any) -> Any:
-    """The parameters in a ROS parameter file; other content unchanged; an empty file has no parameters."""
-    if isinstance(content, Mapping) and len(content) == 1:
-        (inner,) = content.values()
-        if isinstance(inner, Mapping) and set(inner) == {"ros__parameters"}:
-            return inner["ros__parameters"] or {}
-    return {} if content is None else content
+    """The parameters in a ROS parameter file; other content unchanged; an empty file has no parameters.
+
+    A file of several nodes has those of `/**` and, before them, of nodes named `vps`.
+    """
+    if content is None:
+        return {}
+    if not isinstance(content, Mapping) or not all(
+        isinstance(inner, Mapping) and set(inner) == {"ros__parameters"} for inner in content.values()
+    ):
+        return content
+    nodes = sorted(content, key=lambda node: node != "/**")
+    if len(nodes) > 1:
+        nodes = [node for node in nodes if node.rpartition("/")[2] in ("**", "vps")]
+    found = {name: value for node in nodes for name, value in (content[node]["ros__parameters"] or {}).items()}
+    return {name: value for name, value in found.items() if name.partition(".")[0] not in _ROS} if nodes else content

@@ -36,33 +36,21 @@ if TYPE_CHECKING:
     from vps_ros.trackers import Tracker, make_tracker
 
 _MODULES = {
-    "AssociatedBy": "frame",
-    "BagWriter": "recording.writer",
-    "ClassInfo": "taxonomy",
-    "Config": "config",
-    "DroppedFrame": "errors",
-    "Evaluator": "evaluation.evaluator",
-    "Frame": "frame",
-    "FrameSource": "recording.frames",
-    "InputError": "errors",
-    "OnlinePanoptic": "online",
-    "PanopticFrame": "frame",
-    "Segment": "frame",
-    "Segmentation": "frame",
-    "Segmenter": "segmenters",
-    "Taxonomy": "taxonomy",
-    "Track": "frame",
-    "TrackState": "frame",
-    "Tracker": "trackers",
-    "VideoWriter": "drawing.video",
-    "draw": "drawing.overlay",
-    "load_segmenter": "segmenters",
-    "make_tracker": "trackers",
-    "open_frames": "recording.frames",
-    "segmentation_from_map": "segmenters",
-    "segmentation_from_masks": "segmenters",
+    "config": ("Config",),
+    "drawing.overlay": ("draw",),
+    "drawing.video": ("VideoWriter",),
+    "errors": ("DroppedFrame", "InputError"),
+    "evaluation.evaluator": ("Evaluator",),
+    "frame": ("AssociatedBy", "Frame", "PanopticFrame", "Segment", "Segmentation", "Track", "TrackState"),
+    "online": ("OnlinePanoptic",),
+    "recording.frames": ("FrameSource", "open_frames"),
+    "recording.writer": ("BagWriter",),
+    "segmenters": ("Segmenter", "load_segmenter", "segmentation_from_map", "segmentation_from_masks"),
+    "taxonomy": ("ClassInfo", "Taxonomy"),
+    "trackers": ("Tracker", "make_tracker"),
 }
-"""Where each public name is defined."""
+"""Module -> the public names that it defines."""
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
     "AssociatedBy",
@@ -95,9 +83,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     # Loaded on first use: a command that only needs a part should not wait for OpenCV and ONNX Runtime.
-    if name not in _MODULES:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value
 

@@ -119,7 +119,8 @@ def check_limits(
             raise InputError(f"{where}: {one!r} is not one of {', '.join(map(str, choices))}{near and '; ' + near}")
         # Written so that NaN, which compares false with everything, is refused too.
         if (low is not None and not one >= low) or (high is not None and not one <= high):
-            raise InputError(f"{where}: {one!r} is outside {'-inf' if low is None else f'{low:g}'}..{_upper(high)}")
+            least, most = "-inf" if low is None else f"{low:g}", "inf" if high is None else f"{high:g}"
+            raise InputError(f"{where}: {one!r} is outside {least}..{most}")
 
 
 def nearest(name: Any, known: Iterable[Any]) -> str:
@@ -163,7 +164,3 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]
     return value
-
-
-def _upper(high: float | None) -> str:
-    return "inf" if high is None else f"{high:g}"

@@ -329,8 +329,9 @@ def configuration(interface: str | None, environment: Mapping[str, str]) -> str:
     own = environment.get("CYCLONEDDS_URI", "")
     reach, peers = _discovery_range(environment)
     interfaces = [] if interface is None else [interface]
-    # Cyclone uses the interfaces of all parts together, so that no part may repeat one.
-    if reach == "LOCALHOST" and not interfaces and not _names_interfaces(own):
+    # Cyclone uses the interfaces of all parts together, so that no part may repeat one. A file is assumed to name some.
+    named = "NetworkInterface" in own or bool(re.sub("<.*>", "", own, flags=re.DOTALL).strip(" ,"))
+    if reach == "LOCALHOST" and not interfaces and not named:
         interfaces = _addresses_towards(peers)
     chosen = "".join(f"<NetworkInterface {_interface_kind(one)}={quoteattr(one)}/>" for one in interfaces)
     last = f"<General><Interfaces>{chosen}</Interfaces></General>" if chosen else ""
@@ -380,11 +381,6 @@ def _addresses_towards(peers: list[str]) -> list[str]:
                 continue
             found.append(probe.getsockname()[0])
     return list(dict.fromkeys(found))
-
-
-def _names_interfaces(own: str) -> bool:
-    """Whether a CYCLONEDDS_URI names interfaces; assumed when it is a file."""
-    return "NetworkInterface" in own or bool(re.sub("<.*>", "", own, flags=re.DOTALL).strip(" ,"))
 
 
 def _in_domain(part: str) -> str:

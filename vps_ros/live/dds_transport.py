@@ -129,15 +129,12 @@ class NodeAnnouncement:
             kind = f"{_DISCOVERY_PACKAGE}ParticipantEntitiesInfo"
             self._writer = self._participant.endpoint_writer(_DISCOVERY, kind, QosProfile(depth=1, latched=True))
         own = tuple(
-            tuple(sorted(key for key, one in endpoints.known.items() if self._is_own(one)))
-            for endpoints in (self._readers, self._writers)
+            tuple(sorted(k for k, e in some.known.items() if e.owner == self._own and e.topic.startswith(_PREFIXES)))
+            for some in (self._readers, self._writers)
         )
         if own != self._announced:
             self._announced = own
             self._writer.send(self._message(*own))
-
-    def _is_own(self, endpoint: _KnownEndpoint) -> bool:
-        return endpoint.owner == self._own and endpoint.topic.startswith(_PREFIXES)
 
     def _message(self, readers: tuple[UUID, ...], writers: tuple[UUID, ...]) -> Any:
         def gid(key: UUID) -> Any:

@@ -123,7 +123,8 @@ def _locate_in_folder(folder: Path) -> Located:
             )
             for entry in information["topics_with_message_count"]
         }
-        per_file = _message_counts(information)
+        counts = information.get("files") or ()
+        per_file = {PurePosixPath(str(e["path"])).name: int(e.get("message_count", 0)) for e in counts}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         files = _files_of_one_recording(folder)
         return Located(files, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
@@ -145,11 +146,6 @@ def _locate_in_folder(folder: Path) -> Located:
         what = f"does not list {_shorten([p.name for p in unlisted])}, which is not read; delete {_METADATA} to read it"
         losses.append(Loss(what, str(metadata)))
     return Located(files, expected, tuple(losses))
-
-
-def _message_counts(information: Mapping[str, Any]) -> dict[str, int]:
-    entries = information.get("files") or ()
-    return {PurePosixPath(str(e["path"])).name: int(e.get("message_count", 0)) for e in entries}
 
 
 def _existing(folder: Path, name: str) -> Path | None:

@@ -18,6 +18,7 @@ from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState
 from vps_ros.messages import panoptic
 from vps_ros.messages.typestore import full_name, typestore
+from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import CITYSCAPES
 
 STAMP = 1_700_000_000_123_456_789
@@ -325,7 +326,7 @@ def test_stamps_before_the_epoch_keep_their_nanoseconds():
 
 
 @pytest.mark.slow
-def test_an_installed_wheel_knows_the_messages(tmp_path):
+def test_an_installed_wheel_knows_messages_and_classes(tmp_path):
     source = tmp_path / "source"
     source.mkdir()
     for name in ("setup.py", "pyproject.toml", "README.md", "MANIFEST.in", "LICENSE"):
@@ -343,14 +344,15 @@ def test_an_installed_wheel_knows_the_messages(tmp_path):
     assert (tmp_path / "installed" / "vps_ros" / "py.typed").is_file(), "type checkers look for it"
     script = (
         "from vps_ros.messages.typestore import own_definitions, typestore\n"
+        "from vps_ros.taxonomies import ALL\n"
         "print(own_definitions())\n"
-        "print(typestore().hash_rihs01('vps_ros/msg/TrackedObjects'))"
+        "print(typestore().hash_rihs01('vps_ros/msg/TrackedObjects'), len(ALL))"
     )
     told = subprocess.run(
         [sys.executable, "-c", script], cwd=tmp_path / "installed", capture_output=True, text=True, check=True
     ).stdout.split()
     assert Path(told[0]) == tmp_path / "installed" / "vps_ros" / "messages" / "definitions" / "vps_ros"
-    assert told[1] == typestore().hash_rihs01("vps_ros/msg/TrackedObjects")
+    assert told[1:] == [typestore().hash_rihs01("vps_ros/msg/TrackedObjects"), str(len(ALL))]
 
 
 def test_definitions_of_a_ros_installation_are_found(tmp_path):

@@ -17,6 +17,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 BASE = {
     "errors",
     "frame",
+    "frame_intervals",
     "taxonomy",
     "taxonomies",
     "parameters",

@@ -1,11 +1,13 @@
 """Where a new sequence begins."""
 
 import numpy as np
-from hypothesis import given
+import pytest
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vps_ros.config import Config
 from vps_ros.frame import Frame
+from vps_ros.frame_intervals import FrameIntervals
 from vps_ros.online import SequenceMonitor
 
 SMALL = np.zeros((4, 6, 3), np.uint8)
@@ -47,6 +49,42 @@ def test_a_gap_longer_than_the_memory_in_frames():
 
 
 @given(st.lists(st.floats(0.01, 0.19), min_size=2, max_size=40))
-def test_jitter_never_breaks_a_sequence(intervals):
+def test_uneven_intervals_never_break_a_sequence(intervals):
     stamps = np.cumsum(intervals)
     assert not any(starts(stamps, Config(memory_tau=20.0, memory_unit="frames"))[0])
+
+
+@given(st.lists(st.floats(-0.0499, 0.0499), min_size=2, max_size=40))
+@example([0.0499, -0.0499] * 10)
+@example([-0.0499, 0.0499] * 10)
+def test_jitter_below_half_an_interval_never_breaks_a_sequence(jitter):
+    """Of a camera at 10 Hz, whose images may come in pairs."""
+    stamps = 0.1 * np.arange(len(jitter)) + jitter
+    assert not any(starts(stamps, Config(memory_tau=3.0))[0])
+
+
+def test_a_gap_as_long_as_the_memory_does_not_depend_on_milliseconds():
+    config = Config(memory_tau=3.0)
+    for late in (-0.002, 0.0, 0.002):
+        assert starts([0, 0.1, 0.2, 0.6 + late], config)[1] == 0
+        assert starts([0, 0.1, 0.2, 0.7 + late], config)[1] == 1
+
+
+@pytest.mark.parametrize(
+    ("intervals", "usual"),
+    [
+        ([], 0),
+        ([100], 100),
+        ([2, 98], 98),
+        ([98, 2, 98], 98),
+        ([100, 100, 100, 3000], 100),
+        ([2, 98, 2, 98, 2], 98),
+        ([100, 100, 100, 100, 50, 50, 50, 50, 50], 50),
+        ([100, 0, 0, 100], 100),
+    ],
+)
+def test_the_usual_interval(intervals, usual):
+    known = FrameIntervals()
+    for milliseconds in np.cumsum([5, *intervals]):
+        known.add(int(milliseconds) * 1_000_000)
+    assert known.usual == usual * 1_000_000

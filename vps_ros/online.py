@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from statistics import median
 from time import perf_counter
 from types import MappingProxyType
 
@@ -16,6 +14,7 @@ from threadpoolctl import threadpool_limits
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Segment, Segmentation, Track
+from vps_ros.frame_intervals import FrameIntervals
 from vps_ros.label_maps import look_up
 from vps_ros.segmenters import (
     ClassNames,
@@ -29,8 +28,8 @@ from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
 
-_INTERVALS = 15
-"""Number of frame intervals whose median is the usual interval of a stream."""
+_FIRST_INTERVALS = 2
+"""Intervals that must be known before a gap is compared with them; one alone may be that of two images at once."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class SequenceMonitor:
     """Numbers the sequences of one stream of frames.
 
     A sequence starts where time goes back, the image size changes, or there is a gap longer than the tracker's memory:
-    `memory_tau` seconds, or, where the memory counts frames, `memory_tau` + 1 median intervals of the latest frames.
+    `memory_tau` seconds, or, where the memory counts frames, more than `memory_tau` + 1 usual intervals (rounded).
 
     Attributes:
         id: number of the sequence, from 0.
@@ -174,7 +173,7 @@ class SequenceMonitor:
 
     def __init__(self, config: Config) -> None:
         self.configure(config)
-        self._intervals: deque[int] = deque(maxlen=_INTERVALS)
+        self._intervals = FrameIntervals()
         self._last: tuple[int, tuple[int, ...]] | None = None
         self.id = 0
 
@@ -187,16 +186,12 @@ class SequenceMonitor:
         """Whether `frame` starts a sequence after another one; False for the very first frame."""
         now = (frame.stamp, frame.image.shape[:2])
         before, self._last = self._last, now
-        if before is None:
-            return False
-        elapsed = now[0] - before[0]
-        if elapsed < 0 or now[1] != before[1] or elapsed > self._longest_gap():
+        new = before is not None and self._separate(before, now)
+        if new:
             self.restart()
             self._last = now
-            return True
-        if elapsed > 0:
-            self._intervals.append(elapsed)
-        return False
+        self._intervals.add(frame.stamp)
+        return new
 
     def restart(self) -> None:
         """Starts a sequence with the next frame."""
@@ -204,13 +199,18 @@ class SequenceMonitor:
         self._intervals.clear()
         self._last = None
 
+    def _separate(self, before: tuple[int, tuple[int, ...]], now: tuple[int, tuple[int, ...]]) -> bool:
+        elapsed = now[0] - before[0]
+        return elapsed < 0 or now[1] != before[1] or elapsed > self._longest_gap()
+
     def _longest_gap(self) -> float:
         """Nanoseconds."""
         if self._in_seconds:
             return self._tau * 1e9
-        if not self._intervals:
+        if self._intervals.known < _FIRST_INTERVALS:
             return float("inf")
-        return (self._tau + 1) * median(self._intervals)
+        # Half an interval for jitter: a limit at a multiple of the interval would depend on it.
+        return (self._tau + 1.5) * self._intervals.usual
 
 
 class StageTimer:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from support.trackers_scene import BACKGROUND, HEIGHT, RATE, WIDTH, Thing, identities, render, segmented
@@ -53,6 +53,31 @@ def test_moving_objects_keep_their_ids(name):
     ids = drive(tracker(name), three(), 12)
     assert all(i == ids[0] for i in ids)
     assert sorted(ids[0].values()) == [1, 2, 3]
+
+
+@every
+@given(st.lists(st.floats(-0.49, 0.49), min_size=12, max_size=12))
+@example([0.49, -0.49] * 6)
+@example([-0.49, 0.49] * 6)
+@settings(max_examples=15)
+def test_jitter_below_half_a_frame_interval_changes_no_id(name, jitter):
+    """Of the stamps; the images are those of a steady camera."""
+    track, ids = tracker(name), []
+    for f, late in enumerate(jitter):
+        frame, segmentation, names = scored(three(), f * RATE, f)
+        stamp = round((1 + f + late) * RATE)
+        ids.append(identities(track.step(replace(frame, stamp=stamp), segmentation), names))
+    assert all(i == ids[0] for i in ids)
+
+
+@every
+def test_an_image_that_comes_late_changes_no_id(name):
+    """2 ms before the next one, instead of 100 ms."""
+    track, ids = tracker(name), []
+    for f, milliseconds in enumerate((0, 100, 200, 300, 498, 500, 600, 700)):
+        frame, segmentation, names = scored(three(), f * RATE, f)
+        ids.append(identities(track.step(replace(frame, stamp=milliseconds * 1_000_000), segmentation), names))
+    assert all(i == ids[0] for i in ids)
 
 
 @every

@@ -108,6 +108,42 @@ def test_a_stamp_that_stands_still_keeps_the_velocity(stamp):
     assert memory.predict(stamp, row)[0] == pytest.approx([0.7, 0.2, 0.8, 0.4], abs=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("milliseconds", "velocity"),
+    [
+        ((0, 100, 200, 300, 400), 1.0),
+        # 0.1 in 2 ms, but in half the usual step of 100 ms.
+        ((0, 100, 200, 398, 400), 2.0),
+        # A pause is a step as it is.
+        ((0, 100, 200, 300, 500), 0.5),
+        # The steps of 2 ms are pauses between steps of 98 ms.
+        ((0, 2, 100, 102, 200), 0.1 / 0.098),
+    ],
+)
+def test_a_velocity_is_that_of_at_least_half_the_usual_step(milliseconds, velocity):
+    """0.1 in each step."""
+    memory = TrackMemory()
+    for frame, time in enumerate(milliseconds):
+        stamp, box = time * SECOND // 1000, [[0.1 * frame, 0.2, 0.1 * frame + 0.2, 0.4]]
+        memory.intervals.add(stamp)
+        if frame:
+            memory.update(row, things(box), np.array([0]), stamp, frame)
+        else:
+            row = stored(memory, things(box), stamp)
+    assert memory.centre_velocity()[0] == pytest.approx([velocity, 0], abs=1e-5)
+
+
+def test_a_velocity_from_the_first_two_frames_is_corrected_when_the_usual_step_is_known():
+    """0.1 in 2 ms; after 98 ms more, half of that is the step: 0.1 / 49 ms for 98 ms."""
+    memory = TrackMemory()
+    row = stored(memory, things([[0.1, 0.2, 0.3, 0.4]]), 0)
+    for stamp in (0, 2 * SECOND // 1000):
+        memory.intervals.add(stamp)
+    memory.update(row, things([[0.2, 0.2, 0.4, 0.4]]), np.array([0]), stamp, 2)
+    memory.intervals.add(SECOND // 10)
+    assert memory.predict(SECOND // 10)[0] == pytest.approx([0.4, 0.2, 0.6, 0.4], abs=1e-6)
+
+
 def test_predicted_sides_do_not_cross():
     memory = TrackMemory()
     row = stored(memory, things([[0.1, 0.2, 0.5, 0.4]]), 0)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import THING_BASE
+from vps_ros.frame_intervals import FrameIntervals
 from vps_ros.trackers.detections import Detections
 
 ROW: list[tuple] = [
@@ -26,17 +27,21 @@ ROW: list[tuple] = [
     ("last_frame", np.int64),
     ("box", np.float64, 4),
     ("velocity", np.float64, 4),
+    ("step", np.int64),
     ("has_embedding", np.bool_),
 ]
 """The fields of one track.
 
-`box` is the last one that was detected, divided by the image's size, and `velocity` that of its sides per second;
-`index` is the segment of the current frame (-1: none); `last_frame` counts the frames of the tracker.
+`box` is the last one that was detected, divided by the image's size, `velocity` that of its sides per second, and
+`step` the nanoseconds that it was divided by; `index` is the segment of the current frame (-1: none); `last_frame`
+counts the frames of the tracker.
 """
 
 _LAST_SLOT = np.iinfo(np.uint16).max - THING_BASE
 _MIN_STEP = 1_000_000
 """Nanoseconds. No camera is faster, so after a shorter step the stamp is taken as unchanged."""
+_SHORT_STEP = 0.5
+"""Share of the usual time between frames: the least that a velocity is divided by."""
 
 
 class TrackMemory:
@@ -46,6 +51,7 @@ class TrackMemory:
         appearance_weight: weight of the newest embedding in the moving average; lambda of Video-kMaX equation 3.
         velocity_weight: weight of the newest velocity in its moving average; 1 takes it from the last two boxes alone,
             as Video-kMaX equation 4.
+        intervals: times between the frames; the tracker adds the stamp of each one.
         rows: [M], with the fields of ROW, and those that a subclass adds.
         embeddings: float32 [M, D], moving averages; zeros where unknown. None before the first.
     """
@@ -68,6 +74,7 @@ class TrackMemory:
     def clear(self) -> None:
         self.rows = np.empty(0, self.dtype)
         self.embeddings: NDArray[np.float32] | None = None
+        self.intervals = FrameIntervals()
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         """Removes the rows [M] that are not `wanted`."""
@@ -84,7 +91,7 @@ class TrackMemory:
         rows = self.rows if which is None else self.rows[which]
         seconds = np.maximum(stamp - rows["last_seen"], 0) * 1e-9
         # With sides as rows, NumPy's inner loops run over tracks, which is faster than over four or two numbers.
-        sides = rows["velocity"].T.copy()
+        sides = self._velocity(rows).T.copy()
         sides *= seconds
         sides += rows["box"].T
         low, high = sides[:2], sides[2:]
@@ -96,7 +103,7 @@ class TrackMemory:
 
     def centre_velocity(self) -> NDArray[np.float64]:
         """Velocity (x, y) of the centre of each row, float64 [M, 2], in image sizes per second."""
-        sides = self.rows["velocity"]
+        sides = self._velocity(self.rows)
         velocity = sides[:, :2] + sides[:, 2:]
         velocity *= 0.5
         return velocity
@@ -108,18 +115,23 @@ class TrackMemory:
 
         The velocity is the difference of the last two detected boxes over the time between them. Equation 4 to the
         letter would use the predicted box of the frame before, which after a gap turns the error of the prediction
-        into velocity. If the stamp has not changed, the velocity stays.
+        into velocity. If the stamp has not changed, the velocity stays. If the step is shorter than half the usual one,
+        as before an image that arrives late, half the usual one is used: otherwise a pixel would become a high speed.
         """
         table = self.rows
         boxes = detections.boxes[which]
         step = stamp - table["last_seen"][rows]
         moved = step >= _MIN_STEP
-        newest = (boxes - table["box"][rows]) / (np.maximum(step, _MIN_STEP) * 1e-9)[:, None]
+        step = np.maximum(step, self.shortest_step())
+        newest = (boxes - table["box"][rows]) / (step * 1e-9)[:, None]
         if self.velocity_weight < 1:
-            known = table["velocity"][rows]
+            known = self._velocity(table[rows])
             moving = (table["hits"][rows] > 1)[:, None]
             newest = np.where(moving, known + self.velocity_weight * (newest - known), newest)
-        table["velocity"][rows] = newest if moved.all() else np.where(moved[:, None], newest, table["velocity"][rows])
+        if not moved.all():
+            newest = np.where(moved[:, None], newest, self._velocity(table[rows]))
+        table["velocity"][rows] = newest
+        table["step"][rows] = step
         table["box"][rows] = boxes
         table["last_seen"][rows] = stamp
         table["last_frame"][rows] = frame
@@ -152,6 +164,21 @@ class TrackMemory:
         self._describe(rows, detections, which)
         self._update_appearance(rows, detections, which)
         return rows
+
+    def shortest_step(self) -> int:
+        """Nanoseconds: half the usual time between frames. Velocities from a shorter step are uncertain."""
+        return max(int(_SHORT_STEP * self.intervals.usual), _MIN_STEP)
+
+    def _velocity(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Velocities [R, 4] of ROW [R]."""
+        return rows["velocity"] * self._correction(rows)[:, None]
+
+    def _correction(self, rows: NDArray[Any]) -> NDArray[np.float64]:
+        """Factors [R], at most 1, of velocities that were measured before the usual step was known.
+
+        Those of the first two frames may have been divided by less than half of it.
+        """
+        return np.minimum(rows["step"] / self.shortest_step(), 1)
 
     def _describe(self, rows, detections: Detections, which) -> None:
         for name, values in (

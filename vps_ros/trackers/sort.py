@@ -71,7 +71,8 @@ class KalmanMemory(TrackMemory):
         return boxes
 
     def centre_velocity(self) -> NDArray[np.float64]:
-        return self.states[1, :, :2] / (self._size[1], self._size[0]) / (FRAME * 1e-9)
+        rates = self.states[1, :, :2] * self._correction(self.rows)[:, None]
+        return rates / (self._size[1], self._size[0]) / (FRAME * 1e-9)
 
     def update(self, rows, detections: Detections, which, stamp: int, frame: int) -> None:
         self._resize(detections.size)
@@ -100,6 +101,7 @@ class KalmanMemory(TrackMemory):
         states = self.states[:, which]
         mean, rate, variance, covariance, rate_variance = states
         steps = (np.maximum(stamp - self.rows["last_seen"][which], 0) / FRAME)[:, None]
+        rate *= self._correction(self.rows[which])[:, None]
         before = np.maximum(steps - 1, 0)
         area, growth = mean[:, 2].copy(), rate[:, 2]
         mean += steps * rate

@@ -146,6 +146,7 @@ class Tracker(ABC):
         began = perf_counter()
         detections = self._detections(frame, segmentation)
         stamp = int(frame.stamp)
+        self.memory.intervals.add(stamp)
         self._observe(frame, segmentation, detections)
         self._frame += 1
         self._forget(stamp)

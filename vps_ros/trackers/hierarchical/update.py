@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import numpy as np
@@ -15,11 +14,6 @@ from vps_ros.trackers.similarity import dots
 _VOTE_DECAY = 0.95
 """Factor of older votes for a class at each new detection."""
 _MIN_SECONDS = 1e-3
-_SHORT_STEP = 0.5
-"""Share of the usual time between frames. Velocities from a shorter step have less weight."""
-_INTERVALS = 5
-"""Number of last times between frames. The second longest is the usual one: neither a pause nor frames that arrive
-close together change it."""
 _MAX_ZOOM = 0.1
 """Largest relative change of a track's predicted size from frame to frame."""
 
@@ -78,7 +72,6 @@ class HierarchicalMemory(TrackMemory):
         self.unit_embeddings: NDArray[np.float32] | None = None
         self.unit_colours: NDArray[np.float32] | None = None
         self._aspect = 1.0
-        self._intervals: deque[float] = deque(maxlen=_INTERVALS)
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         super().keep(wanted)
@@ -93,8 +86,6 @@ class HierarchicalMemory(TrackMemory):
             camera: [3, 2], motion of the background (see camera_motion); None if unknown.
         """
         self._aspect = size[0] / size[1]
-        if seconds >= _MIN_SECONDS:
-            self._intervals.append(seconds)
         self.rows["gap"] += 1
         if len(self):
             boxes = self.rows["predicted_box"]
@@ -134,10 +125,9 @@ class HierarchicalMemory(TrackMemory):
         boxes = self.in_widths(detections.boxes)[which]
         step = np.maximum(stamp - self.rows["last_seen"][rows], 0) * 1e-9
         newest = (_centre(boxes) - _centre(self.rows["predicted_box"][rows])) / np.maximum(step, _MIN_SECONDS)[:, None]
-        # The first difference has weight 1. After a step that is much shorter than usual, as before an
+        # The first difference has weight 1. After a step that is shorter than half the usual one, as before an
         # image that arrives late, the velocity is uncertain: its weight falls with the square of the step, to 0.
-        usual = sorted(self._intervals)[-2:][0] if self._intervals else 0.0
-        certainty = np.minimum(step / max(_SHORT_STEP * usual, _MIN_SECONDS), 1) ** 2
+        certainty = np.minimum(step / (self.shortest_step() * 1e-9), 1) ** 2
         weight = np.maximum(1 / self.rows["hits"][rows], self.own_velocity_weight) * certainty
         self.rows["own_velocity"][rows] += weight[:, None] * newest
         self.rows["predicted_box"][rows] = boxes

@@ -123,13 +123,12 @@ def test_a_stamp_that_stands_still_keeps_the_velocity(stamp):
 def test_a_velocity_is_that_of_at_least_half_the_usual_step(milliseconds, velocity):
     """0.1 in each step."""
     memory = TrackMemory()
-    for frame, time in enumerate(milliseconds):
+    row = stored(memory, things([[0, 0.2, 0.2, 0.4]]), 0)
+    memory.intervals.add(0)
+    for frame, time in enumerate(milliseconds[1:], 1):
         stamp, box = time * SECOND // 1000, [[0.1 * frame, 0.2, 0.1 * frame + 0.2, 0.4]]
         memory.intervals.add(stamp)
-        if frame:
-            memory.update(row, things(box), np.array([0]), stamp, frame)
-        else:
-            row = stored(memory, things(box), stamp)
+        memory.update(row, things(box), np.array([0]), stamp, frame)
     assert memory.centre_velocity()[0] == pytest.approx([velocity, 0], abs=1e-5)
 
 
@@ -137,9 +136,10 @@ def test_a_velocity_from_the_first_two_frames_is_corrected_when_the_usual_step_i
     """0.1 in 2 ms; after 98 ms more, half of that is the step: 0.1 / 49 ms for 98 ms."""
     memory = TrackMemory()
     row = stored(memory, things([[0.1, 0.2, 0.3, 0.4]]), 0)
-    for stamp in (0, 2 * SECOND // 1000):
+    second = 2 * SECOND // 1000
+    for stamp in (0, second):
         memory.intervals.add(stamp)
-    memory.update(row, things([[0.2, 0.2, 0.4, 0.4]]), np.array([0]), stamp, 2)
+    memory.update(row, things([[0.2, 0.2, 0.4, 0.4]]), np.array([0]), second, 2)
     memory.intervals.add(SECOND // 10)
     assert memory.predict(SECOND // 10)[0] == pytest.approx([0.4, 0.2, 0.6, 0.4], abs=1e-6)
 

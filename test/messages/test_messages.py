@@ -198,13 +198,13 @@ def test_a_box_outside_the_image_is_its_nearest_pixel_and_never_the_whole_image(
 
 
 def test_detections_are_the_objects_in_sight():
-    message = round_trip(panoptic.detections(frame(), CITYSCAPES))
+    message = round_trip(panoptic.detections(frame()))
     (car,) = message.detections
     assert car.id == "41"
     assert (car.bbox.center.position.x, car.bbox.center.position.y) == pytest.approx((2.3, 2.1))
     assert (car.bbox.size_x, car.bbox.size_y) == pytest.approx((3.4, 2.2))
     (result,) = car.results
-    assert (result.hypothesis.class_id, result.hypothesis.score) == ("car", 0.75)
+    assert (result.hypothesis.class_id, result.hypothesis.score) == ("13", 0.75)
     assert result.pose.pose.orientation.w == 1.0
     assert car.header == message.header
 
@@ -249,7 +249,7 @@ def test_an_empty_frame():
     image = round_trip(panoptic.panoptic(empty))
     rows = round_trip(panoptic.segments(empty, CITYSCAPES))
     objects = round_trip(panoptic.tracks(empty, CITYSCAPES))
-    assert round_trip(panoptic.detections(empty, CITYSCAPES)).detections == []
+    assert round_trip(panoptic.detections(empty)).detections == []
     back = panoptic.read_panoptic(image, rows, objects)
     assert (back.segments, back.tracks, back.map.tolist()) == ((), (), [[0, 0], [0, 0]])
     assert panoptic.class_and_track_maps(empty)[0].tolist() == [[255, 255], [255, 255]]

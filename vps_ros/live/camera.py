@@ -113,12 +113,11 @@ class CameraSubscription:
         log.info("subscribed to %s (%s)", self.topic, kind)
 
     def _image_topics(self) -> str:
-        own = f"/{self._transport.node_name}/"
         found = [
             f"{topic} ({kind})"
             for topic, kinds in sorted(self._transport.topics().items())
             for kind in sorted(kinds)
-            if kind in DECODERS and not topic.startswith(own)
+            if kind in DECODERS
         ]
         more = ", ..." if len(found) > _LISTED else ""
         return f"image topics are {', '.join(found[:_LISTED])}{more}" if found else "there is no image topic at all"

@@ -153,12 +153,14 @@ class DdsParticipant:
             self._waitset.detach(readable.condition)
         self._changed.set(True)
 
-    def publishers(self) -> tuple[Endpoint, ...]:
-        """The publishers of ROS topics in the domain, own ones included, sorted by topic."""
+    def publishers(self, own: bool = True) -> tuple[Endpoint, ...]:
+        """The publishers of ROS topics in the domain, sorted by topic; `own`: including those of this participant."""
         found = (
             Endpoint(one.topic_name.removeprefix("rt"), ros_name(one.type_name), _ros_qos(one.qos))
             for one in self._publications.read(_MOST)
-            if one.sample_info.instance_state == InstanceState.Alive and one.topic_name.startswith("rt/")
+            if one.sample_info.instance_state == InstanceState.Alive
+            and one.topic_name.startswith("rt/")
+            and (own or one.participant_key != self.entity.guid)
         )
         return tuple(sorted(found, key=lambda endpoint: (endpoint.topic, endpoint.kind)))
 

@@ -94,7 +94,7 @@ class DdsTransport(Transport):
 
     def topics(self) -> dict[str, set[str]]:
         found: dict[str, set[str]] = {}
-        for one in self._participant.publishers():
+        for one in self._participant.publishers(own=False):
             found.setdefault(one.topic, set()).add(one.kind)
         return found
 

@@ -105,7 +105,7 @@ class Transport(ABC):
 
     @abstractmethod
     def topics(self) -> Mapping[str, set[str]]:
-        """Every topic that has a publisher -> its message types."""
+        """Every topic that another node publishes -> its message types."""
 
     @abstractmethod
     def now(self) -> int:

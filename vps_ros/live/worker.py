@@ -19,7 +19,7 @@ from vps_ros.drawing.overlay import Overlay
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.stats import Stats
-from vps_ros.messages.panoptic import CAMERA_INFO, LABEL_INFO, LIVE_OUTPUTS, camera_info, output
+from vps_ros.messages.panoptic import CAMERA_INFO, LABEL_INFO, LIVE_OUTPUTS, camera_info, label_info, output
 from vps_ros.online import OnlinePanoptic
 
 log = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ _GRACE = 0.4
 
 
 class Sink(Protocol):
-    """Receives the output messages of one camera; called only in the worker's thread."""
+    """Receives the output messages of one camera, LABEL_INFO first; called only in the worker's thread."""
 
     def wants(self, output: str) -> bool:
         """Whether an output (LIVE_OUTPUTS or CAMERA_INFO) has a subscriber; others are not computed."""
@@ -158,7 +158,6 @@ class Worker:
         self._clock = clock
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
         self._overlays = [Overlay(camera.pipeline.taxonomy) for camera in self.cameras]
-        self._labelled = [False] * len(self.cameras)
         self._stopping = Event()
         self._ended = Event()
         self._aborting = Event()
@@ -232,6 +231,9 @@ class Worker:
 
     def _run(self) -> None:
         try:
+            for camera in self.cameras:
+                labels = label_info(self._clock(), "", camera.pipeline.taxonomy)
+                camera.sink.publish(LABEL_INFO, labels)
             while not self._stopping.is_set():
                 self._do_jobs()
                 taken = self._buffer.take(_POLL)
@@ -280,9 +282,6 @@ class Worker:
             if not self._aborting.is_set():
                 camera.sink.publish(name, output(name, result, taxonomy, draw) if message is None else message)
 
-        if not self._labelled[index]:
-            publish(LABEL_INFO)
-            self._labelled[index] = True
         if camera.sink.wants(CAMERA_INFO) and (info := camera.info()) is not None:
             publish(CAMERA_INFO, camera_info(result, info))
         for name in LIVE_OUTPUTS:

@@ -38,7 +38,7 @@ LIVE_OUTPUTS = {
 CAMERA_INFO, CAMERA_INFO_TYPE = "camera_info", "sensor_msgs/msg/CameraInfo"
 """The camera's own message with the header of the frame."""
 LABEL_INFO, LABEL_INFO_TYPE = "label_info", "vision_msgs/msg/LabelInfo"
-"""Published once, with the first frame; late subscribers get it too."""
+"""Published once: in a bag with the first frame, by a live node when it is activated. Late subscribers get it too."""
 
 
 def output(name: str, frame: PanopticFrame, taxonomy: Taxonomy, draw: Callable[[], NDArray[np.uint8]]) -> Any:
@@ -55,9 +55,10 @@ def output(name: str, frame: PanopticFrame, taxonomy: Taxonomy, draw: Callable[[
         return array_to_compressed(frame.map, "mono16", _header(frame))
     if name == LABEL_INFO:
         return label_info(frame.stamp, frame.frame_id, taxonomy)
-    if images := {"panoptic": panoptic, "panoptic_ids": panoptic_ids, "semantic": semantic}.get(name):
-        return images(frame)
-    return {"tracks": tracks, "segments": segments, "detections": detections}[name](frame, taxonomy)
+    if name in ("tracks", "segments"):
+        return {"tracks": tracks, "segments": segments}[name](frame, taxonomy)
+    make = {"panoptic": panoptic, "panoptic_ids": panoptic_ids, "semantic": semantic, "detections": detections}
+    return make[name](frame)
 
 
 def panoptic(frame: PanopticFrame) -> Any:
@@ -111,10 +112,13 @@ def tracks(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
     )
 
 
-def detections(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:
-    """Topic `detections`: vision_msgs/Detection2DArray of the objects seen in this frame; id is the track id."""
+def detections(frame: PanopticFrame) -> Any:
+    """Topic `detections`: vision_msgs/Detection2DArray of the objects seen in this frame.
+
+    `id` is the track id, `class_id` the number of the class, which LabelInfo names.
+    """
     header = _header(frame)
-    rows = [_detection(track, header, taxonomy) for track in frame.visible]
+    rows = [_detection(track, header) for track in frame.visible]
     return make_message("vision_msgs/msg/Detection2DArray", header=header, detections=rows)
 
 
@@ -223,13 +227,13 @@ def _track(o: Any, index: dict[int, int]) -> Track:
     )
 
 
-def _detection(track: Track, header: Any, taxonomy: Taxonomy) -> Any:
+def _detection(track: Track, header: Any) -> Any:
     x0, y0, x1, y1 = (float(v) for v in track.box)
     position = make_message("vision_msgs/msg/Point2D", x=(x0 + x1) / 2, y=(y0 + y1) / 2)
     centre = make_message("vision_msgs/msg/Pose2D", position=position, theta=0.0)
     hypothesis = make_message(
         "vision_msgs/msg/ObjectHypothesis",
-        class_id=taxonomy.by_id[track.class_id].name,
+        class_id=str(track.class_id),
         score=float(track.score),
     )
     result = make_message("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=_no_pose())

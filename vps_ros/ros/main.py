@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 
 import rclpy
@@ -9,12 +10,17 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from vps_ros.errors import InputError
-from vps_ros.ros.node import VpsNode
+from vps_ros.ros.node import RCLError, VpsNode
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs until it is shut down; returns 2 when it cannot start."""
-    rclpy.init(args=arguments)
+    try:
+        rclpy.init(args=arguments)
+    # Wrong ROS arguments: a parameter file that is missing or not one, a wrong remapping.
+    except RCLError as error:
+        print(f"vps: {_described(error)}", file=sys.stderr)
+        return 2
     try:
         try:
             node = VpsNode()
@@ -37,3 +43,11 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         rclpy.try_shutdown()
     return 0
+
+
+def _described(error: RCLError) -> str:
+    """The message without the lines of rcl's sources, and what a parameter file must look like."""
+    text = re.sub(r", at \S+:\d+", "", str(error))
+    if "params file" in text and "opening" not in text:
+        text += "; above the parameters, a ROS parameter file has `/**:` and, indented, `ros__parameters:`"
+    return text

@@ -16,7 +16,7 @@ from vps_ros.config import Config, LiveConfig, NodeConfig
 from vps_ros.errors import InputError
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
-from vps_ros.ros.parameters import NodeParameters
+from vps_ros.ros.parameters import PERIOD, NodeParameters
 from vps_ros.ros.transport import NodeLogHandler, RosTransport
 
 log = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ SUCCESS, FAILURE, ERROR = (
 )
 _CHANGE_TIMEOUT = 5.0
 """Seconds that a change of parameters waits for the current frame."""
-_PERIOD = "diagnostic_updater.period"
-"""Parameter, named as in the package diagnostic_updater: seconds between two messages on /diagnostics."""
 
 
 class VpsNode(LifecycleNode):
@@ -47,10 +45,10 @@ class VpsNode(LifecycleNode):
         self.live = LiveNode(RosTransport(self))
         self._values = NodeParameters(self, self._change, fixed=lambda: bool(self.live.cameras))
         self.live.names = self._values.read(NodeConfig).cameras
-        period = self.declare_parameter(_PERIOD, 1.0).value
+        self._values.check_unknown()
         # A steady clock: simulated time may stand still.
-        self.create_timer(period, self.live.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
-        self._values.warn_of_unknown()
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        self._timer = self.create_timer(self._values.period, self.live.tick, clock=clock)
         self._survive_invalid_transitions()
         # Last, because nothing removes the handler when a parameter above is refused.
         self._log_handler = NodeLogHandler(self.get_logger())
@@ -139,6 +137,8 @@ class VpsNode(LifecycleNode):
         if self.live.cameras and config != self.live.cameras[0].pipeline.config:
             self._change_pipelines(config)
         self.live.update(live)
+        if PERIOD.name in values:
+            self._timer.timer_period_ns = round(values[PERIOD.name] * 1e9)
 
     def _change_pipelines(self, config: Config) -> None:
         def work() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, SetParametersResult
+from rclpy import parameter as ros
 from rclpy.node import Node
 
 from vps_ros.config import (
@@ -26,6 +27,17 @@ from vps_ros.parameters import Parameter, check
 
 Kind = TypeVar("Kind", Config, LiveConfig, NodeConfig)
 Change = Callable[[Mapping[str, Any]], None]
+PERIOD = Parameter(
+    "diagnostic_updater.period",
+    float,
+    1.0,
+    "time between two messages on /diagnostics, and between two checks of the topics",
+    unit="s",
+    low=0.01,
+    high=60,
+    live=True,
+)
+"""Named as in the package diagnostic_updater."""
 
 
 class NodeParameters:
@@ -46,11 +58,14 @@ class NodeParameters:
         self._declared: dict[str, Parameter] = {}
         self._tracker = ""
         self._warned: set[str] = set()
-        self._declare(*PIPELINE, *parameters(LiveConfig), *parameters(NodeConfig))
+        self._declare(*PIPELINE, *parameters(LiveConfig), *parameters(NodeConfig), PERIOD)
         # Checks what a descriptor cannot express: choices, and ranges with a gap.
         self.read(Config)
         self.read(LiveConfig)
         self.read(NodeConfig)
+        # Humble does not have it: there a parameter to which an integer is given becomes an integer.
+        if hasattr(node, "add_pre_set_parameters_callback"):
+            node.add_pre_set_parameters_callback(self._with_real_numbers)
         node.add_on_set_parameters_callback(self._set)
 
     def read(self, kind: type[Kind], values: Mapping[str, Any] | None = None) -> Kind:
@@ -76,7 +91,11 @@ class NodeParameters:
     def _declare(self, *wanted: Parameter) -> None:
         for p in wanted:
             default = list(p.default) if p.type is tuple else p.default
-            self._node.declare_parameter(p.name, default, _descriptor(p))
+            given = self._overrides.get(p.name)
+            if p.type is float and given is not None and _is_integer(given):
+                self._node.declare_parameter(p.name, float(given.value), _descriptor(p), ignore_override=True)
+            else:
+                self._node.declare_parameter(p.name, default, _descriptor(p))
             # After the call: rclpy calls `_set` for a declaration too, which must ignore it.
             self._declared[p.name] = p
 
@@ -91,10 +110,23 @@ class NodeParameters:
         self._declare(*tracker_parameters(tracker))
         self._tracker = tracker
 
-    def warn_of_unknown(self) -> None:
-        """Logs initial values whose parameter the node does not have, which rclpy ignores silently."""
-        given = getattr(self._node, "_parameter_overrides", {})
-        left = [n for n in given if not self._node.has_parameter(n) and not n.startswith("qos_overrides.")]
+    @property
+    def period(self) -> float:
+        """Seconds between two messages on /diagnostics."""
+        return self._node.get_parameter(PERIOD.name).value
+
+    def check_unknown(self) -> None:
+        """Logs initial values whose parameter the node does not have, which rclpy ignores silently.
+
+        Raises InputError for `config`, the name of a file that would not be read.
+        """
+        if "config" in self._overrides:
+            file = self._overrides["config"].value
+            raise InputError(
+                f"config: the node has no such parameter; give the file with --params-file {file}, "
+                "or to `ros2 launch vps_ros vps.launch.py` as config"
+            )
+        left = [n for n in self._overrides if not self._node.has_parameter(n) and not n.startswith("qos_overrides.")]
         log = self._node.get_logger()
         if ignored := [name for name in left if name in all_tracker_parameters()]:
             log.warning(f"{', '.join(ignored)}: ignored, tracker {self._tracker} has no such parameter")
@@ -103,7 +135,22 @@ class NodeParameters:
             hint = f"did you mean {near[0]}?" if near else "see docs/parameters.md for the names"
             log.warning(f"unknown parameter {name!r}; {hint}")
 
-    def _set(self, wanted: list) -> SetParametersResult:
+    @property
+    def _overrides(self) -> Mapping[str, ros.Parameter]:
+        """The values given at the start, by name."""
+        return getattr(self._node, "_parameter_overrides", {})
+
+    def _with_real_numbers(self, wanted: list[ros.Parameter]) -> list[ros.Parameter]:
+        """Integers become real numbers where the parameter is one: 60 as `ros2 param set` and YAML files have it."""
+        real = {name for name, p in self._declared.items() if p.type is float}
+        return [
+            ros.Parameter(one.name, ros.Parameter.Type.DOUBLE, float(one.value))
+            if one.name in real and _is_integer(one)
+            else one
+            for one in wanted
+        ]
+
+    def _set(self, wanted: list[ros.Parameter]) -> SetParametersResult:
         values = {one.name: one.value for one in wanted if one.name in self._declared}
         try:
             for name, value in values.items():
@@ -116,6 +163,10 @@ class NodeParameters:
         except InputError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+
+def _is_integer(parameter: ros.Parameter) -> bool:
+    return parameter.type_ == ros.Parameter.Type.INTEGER
 
 
 def _descriptor(p: Parameter) -> ParameterDescriptor:

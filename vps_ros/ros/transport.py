@@ -96,8 +96,12 @@ class RosTransport(Transport):
         )
 
     def topics(self) -> dict[str, set[str]]:
-        found = self._node.get_topic_names_and_types()
-        return {topic: set(kinds) for topic, kinds in found if self._node.count_publishers(topic)}
+        own, found = self._node.get_fully_qualified_name(), {}
+        for topic, _ in self._node.get_topic_names_and_types():
+            publishers = self._node.get_publishers_info_by_topic(topic)
+            if kinds := {one.topic_type for one in publishers if _node_of(one) != own}:
+                found[topic] = kinds
+        return found
 
     def now(self) -> int:
         return self._node.get_clock().now().nanoseconds

@@ -1,4 +1,4 @@
-"""Commands in a ROS shell, for the tests of this folder."""
+"""A session of ROS, models, the log, and commands in a ROS shell, for the tests of this folder."""
 
 import os
 import signal
@@ -9,6 +9,34 @@ from pathlib import Path
 import pytest
 
 from support import ROOT
+from support.worlds import colour_model
+
+
+@pytest.fixture
+def ros():
+    # Imported late: this file is read where ROS is missing, too.
+    from support.ros_session import RosSession
+
+    ros = RosSession()
+    yield ros
+    ros.close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return str(colour_model(folder / "colours.onnx"))
+
+
+@pytest.fixture
+def log(capfd):
+    from support.ros_session import Log
+
+    return Log(capfd)
 
 
 @pytest.fixture

@@ -94,8 +94,10 @@ def test_messages_are_those_of_a_replay(ros, model, tmp_path):
     assert {topic: [plain(m) for m in messages] for topic, messages in received.items()} == {
         topic: expected[topic] for topic in topics
     }
-    late = ros.listen("/vps/label_info", latched=True)
-    assert [plain(m) for m in late.until(1)] == expected["/vps/label_info"]
+    (labels,) = ros.listen("/vps/label_info", latched=True).until(1)
+    (written,) = expected["/vps/label_info"]
+    # The node has no image yet when it publishes them.
+    assert {**plain(labels), "header": written["header"]} == written
 
 
 def test_headers_are_those_of_the_image_and_ids_are_stable(ros, model):
@@ -604,6 +606,8 @@ def test_the_file_of_defaults_is_accepted(ros, process):
         ("model:=/no/such.onnx", ["/no/such.onnx"]),
         ("thing_threshold:=7.0", ["thing_threshold", "7.0"]),
         ("tracker:=magic", ["tracker", "'magic' is not one of"]),
+        ("cameras:=front", ["cameras", "STRING_ARRAY"]),
+        ("config:=/no/such.yaml", ["config", "--params-file /no/such.yaml"]),
     ],
 )
 def test_a_process_that_cannot_start_ends_with_2_and_the_reason(process, parameter, words):
@@ -612,6 +616,21 @@ def test_a_process_that_cannot_start_ends_with_2_and_the_reason(process, paramet
     for word in words:
         assert word in vps.log.read_text()
     assert "Traceback" not in vps.log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, ["Error opening YAML file"]), ("memory_tau: 60\n", ["ros__parameters", "`/**:`"])]
+)
+def test_a_parameter_file_that_cannot_be_read_is_one_line(process, tmp_path, content, words):
+    file = tmp_path / "parameters.yaml"
+    if content is not None:
+        file.write_text(content)
+    vps = node_of(process, "--params-file", file)
+    assert vps.wait(PATIENCE) == 2
+    (line,) = vps.log.read_text().splitlines()
+    assert str(file) in line
+    for word in words:
+        assert word in line
 
 
 @pytest.mark.slow
@@ -709,8 +728,8 @@ def test_live_and_the_node_publish_the_same_messages(ros, model, process):
             messages.until(count)
     for name in names:
         assert [plain(m) for m in received["bare", name]] == [plain(m) for m in received["vps", name]]
-    labels = [ros.listen(f"/{node}/label_info", latched=True).until(1) for node in ("vps", "bare")]
-    assert plain(labels[0][0]) == plain(labels[1][0])
+    labels = [ros.listen(f"/{node}/label_info", latched=True).until(1)[0].class_map for node in ("vps", "bare")]
+    assert [plain(c) for c in labels[0]] == [plain(c) for c in labels[1]]
     if get_rmw_implementation_identifier() == "rmw_cyclonedds_cpp":
         # Others tell requests by what cyclonedds shows nobody.
         assert ros.call(Trigger, "/bare/reset_tracks").success

@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
 from threading import Condition, Event, Thread
@@ -162,8 +163,9 @@ class Worker:
         self._ended = Event()
         self._aborting = Event()
         self._busy_since: float | None = None
-        # A daemon thread that hangs in native code cannot keep the process from ending.
-        self._thread = Thread(target=self._run, name="vps-worker", daemon=True)
+        # A daemon thread that hangs in native code cannot keep the process from ending. The context tells whose log
+        # messages are the thread's.
+        self._thread = Thread(target=copy_context().run, args=(self._run,), name="vps-worker", daemon=True)
 
     def start(self) -> None:
         self._thread.start()

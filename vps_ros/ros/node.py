@@ -42,16 +42,16 @@ class VpsNode(LifecycleNode):
 
     def __init__(self, **options: Any) -> None:
         super().__init__("vps", **options)
-        self.live = LiveNode(RosTransport(self))
+        self._log_handler = NodeLogHandler(self.get_logger())
+        self.live = LiveNode(RosTransport(self, self._log_handler))
         self._values = NodeParameters(self, self._change, fixed=lambda: bool(self.live.cameras))
         self.live.names = self._values.read(NodeConfig).cameras
         self._values.check_unknown()
         # A steady clock: simulated time may stand still.
         clock = Clock(clock_type=ClockType.STEADY_TIME)
-        self._timer = self.create_timer(self._values.period, self.live.tick, clock=clock)
+        self._timer = self.create_timer(self._values.period, self._log_handler.of(self.live.tick), clock=clock)
         self._survive_invalid_transitions()
         # Last, because nothing removes the handler when a parameter above is refused.
-        self._log_handler = NodeLogHandler(self.get_logger())
         package_log = logging.getLogger("vps_ros")
         package_log.addHandler(self._log_handler)
         package_log.setLevel(logging.INFO)
@@ -79,7 +79,7 @@ class VpsNode(LifecycleNode):
         return result
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        return SUCCESS if self.live.deactivate() else ERROR
+        return SUCCESS if self._log_handler.of(self.live.deactivate)() else ERROR
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         return self._attempt("clean up", self.live.cleanup)
@@ -106,19 +106,10 @@ class VpsNode(LifecycleNode):
                 response.success = False
                 return response
 
-        service.callback = answer
+        service.callback = self._log_handler.of(answer)
 
     def _attempt(self, what: str, work: Callable[[], object]) -> TransitionCallbackReturn:
-        # rclpy turns an exception into an error without a message.
-        try:
-            work()
-        except InputError as error:
-            log.error("cannot %s: %s", what, error)
-            return FAILURE
-        except Exception:
-            log.exception("cannot %s", what)
-            return ERROR
-        return SUCCESS
+        return self._log_handler.of(_attempted)(what, work)
 
     def _configure(self) -> None:
         config, own = self._values.read(Config), self._values.read(NodeConfig)
@@ -159,3 +150,16 @@ class VpsNode(LifecycleNode):
                 raise InputError(f"a frame takes longer than {_CHANGE_TIMEOUT:g} s; nothing was changed") from None
             future.result()
         return None
+
+
+def _attempted(what: str, work: Callable[[], object]) -> TransitionCallbackReturn:
+    # rclpy turns an exception into an error without a message.
+    try:
+        work()
+    except InputError as error:
+        log.error("cannot %s: %s", what, error)
+        return FAILURE
+    except Exception:
+        log.exception("cannot %s", what)
+        return ERROR
+    return SUCCESS

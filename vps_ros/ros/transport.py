@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import wraps
 from importlib import import_module
-from typing import Any
+from typing import Any, TypeVar
 
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
@@ -28,12 +30,18 @@ except ModuleNotFoundError:  # Humble
 
 log = logging.getLogger(__name__)
 
+Answer = TypeVar("Answer")
+
 
 class RosTransport(Transport):
-    """Transport of a rclpy node. Parameters `qos_overrides.*` win over the QoS that is asked for."""
+    """Transport of a rclpy node. Parameters `qos_overrides.*` win over the QoS that is asked for.
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    Args:
+        log_handler: receives what is logged in callbacks.
+    """
+
+    def __init__(self, node: Node, log_handler: NodeLogHandler) -> None:
+        self._node, self._logged = node, log_handler.of
 
     @property
     def node_name(self) -> str:
@@ -49,7 +57,7 @@ class RosTransport(Transport):
             subscription = self._node.create_subscription(
                 message_class,
                 topic,
-                callback,
+                self._logged(callback),
                 profile,
                 raw=True,
                 # CameraSubscription.check reports publishers whose QoS does not match.
@@ -76,7 +84,7 @@ class RosTransport(Transport):
                 message_class,
                 topic,
                 profile,
-                event_callbacks=PublisherEventCallbacks(incompatible_qos=report_mismatch),
+                event_callbacks=PublisherEventCallbacks(incompatible_qos=self._logged(report_mismatch)),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
         return RosPublisher(self._node, publisher, kind)
@@ -86,7 +94,7 @@ class RosTransport(Transport):
             response.success, response.message = handle(request)
             return response
 
-        self._node.create_service(interface_class(kind), name, answer)
+        self._node.create_service(interface_class(kind), name, self._logged(answer))
 
     def publishers(self, topic: str) -> tuple[Endpoint, ...]:
         name = self.resolve(topic)
@@ -162,13 +170,33 @@ class RosPublisher:
 
 
 class NodeLogHandler(logging.Handler):
-    """Passes records of Python's logging to a rclpy logger, and so to the screen, the log files and /rosout."""
+    """Passes records of Python's logging to a rclpy logger, and so to the screen, the log files and /rosout.
+
+    Several nodes in one process pass on what their own callbacks (`of`) log, and the threads that these start.
+    """
+
+    _current: ContextVar[NodeLogHandler | None] = ContextVar("node", default=None)
 
     def __init__(self, logger: Any) -> None:
         super().__init__()
         self._logger = logger
 
+    def of(self, callback: Callable[..., Answer]) -> Callable[..., Answer]:
+        """The callback, as one of this node."""
+
+        @wraps(callback)
+        def call(*arguments: Any) -> Answer:
+            token = self._current.set(self)
+            try:
+                return callback(*arguments)
+            finally:
+                self._current.reset(token)
+
+        return call
+
     def emit(self, record: logging.LogRecord) -> None:
+        if self._current.get() not in (None, self):
+            return
         text = self.format(record)
         # rclpy allows one severity for each calling line, so that each needs a line of its own.
         if record.levelno >= logging.CRITICAL:

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from support import ROOT
+from support.bags import drive, write
 from support.worlds import colour_model
+from vps_ros.commands.main import main
 
 
 @pytest.fixture
@@ -70,3 +72,38 @@ def process(tmp_path):
         if one.poll() is None:
             os.killpg(one.pid, signal.SIGKILL)
             one.wait()
+
+
+@pytest.fixture(scope="session")
+def workspaces(tmp_path_factory):
+    from support import ros_workspace
+
+    made = {}
+
+    def get(kind):
+        if kind not in made:
+            made[kind] = ros_workspace.Workspace(tmp_path_factory.mktemp(kind), kind == "symlink")
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(params=["plain", "symlink"])
+def built(request, workspaces):
+    return workspaces(request.param)
+
+
+@pytest.fixture
+def workspace(workspaces):
+    return workspaces("plain")
+
+
+@pytest.fixture(scope="session")
+def replayed(tmp_path_factory):
+    """Outputs of replay: one file, and a folder."""
+    folder = tmp_path_factory.mktemp("replayed")
+    model = colour_model(folder / "colours.onnx")
+    bag = write(folder / "bag", drive(6))
+    for output in ("file.mcap", "folder"):
+        assert main(["replay", str(bag), "-o", str(folder / output), "--model", str(model)]) == 0
+    return folder

@@ -15,31 +15,8 @@ pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced:
 
 from std_srvs.srv import Trigger  # noqa: E402
 
-from support.ros_session import Log, RosSession, play, wait, workers  # noqa: E402
+from support.ros_session import play, wait, workers  # noqa: E402
 from vps_ros.messages.panoptic import nanoseconds  # noqa: E402
-
-
-@pytest.fixture
-def ros():
-    ros = RosSession()
-    yield ros
-    ros.close()
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return str(colour_model(folder / "colours.onnx"))
-
-
-@pytest.fixture
-def log(capfd):
-    return Log(capfd)
-
 
 # Transitions
 

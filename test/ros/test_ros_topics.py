@@ -201,8 +201,8 @@ def test_overrides_win_over_parameters(ros, model):
     }
     node = ros.node(model=model, **overrides)
     ros.run()
-    (asked,) = node.get_subscriptions_info_contents("/image")[1]
-    (offered,) = node.get_publishers_info_contents("/vps/panoptic")[1]
+    (asked,) = node.get_subscriptions_info_by_topic("/image")
+    (offered,) = node.get_publishers_info_by_topic("/vps/panoptic")
     assert (asked.qos_profile.reliability, offered.qos_profile.reliability) == (RELIABLE, BEST_EFFORT)
 
 

@@ -11,6 +11,7 @@ from vps_ros.files import model_path, shipped_models
 from vps_ros.segmenters.function_segmenter import ClassNames, FunctionSegmenter, SegmentFunction, as_segmenter
 from vps_ros.segmenters.segmentation import segmentation_from_map, segmentation_from_masks
 from vps_ros.segmenters.segmenter import Segmenter, SegmenterParameters
+from vps_ros.segmenters.tiles import TiledSegmenter
 
 __all__ = [
     "SEGMENTERS",
@@ -38,4 +39,5 @@ def load_segmenter(parameters: SegmenterParameters) -> Segmenter:
     """The segmenter for `parameters.model`; raises InputError when the model or a provider cannot be used."""
     path = model_path(parameters.model)
     module, _, name = SEGMENTERS.get(path.suffix.lower(), SEGMENTERS[".onnx"]).partition(":")
-    return getattr(importlib.import_module(module), name)(path, parameters)
+    segmenter: Segmenter = getattr(importlib.import_module(module), name)(path, parameters)
+    return segmenter if parameters.tiles == 1 else TiledSegmenter(segmenter, parameters.tiles)

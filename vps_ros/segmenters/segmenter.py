@@ -30,6 +30,9 @@ class SegmenterParameters(Parameters):
     )
     allow_fallback: bool = parameter(False, "use the next provider when the first is missing")
     threads: int = parameter(0, "threads of the network; 0: one for each core", low=0, high=256)
+    tiles: int = parameter(
+        1, "overlapping crops, side by side, on each of which the model runs; for wide images", low=1, high=16
+    )
     tensorrt_fp16: bool = parameter(False, "let TensorRT compute in half precision")
     postprocess: str = parameter(
         "model", "how masks become segments", choices=("model", "mask_wise", "pixel_wise"), live=True

@@ -50,7 +50,7 @@ SUBFOLDERS: dict[str, set[str]] = {
     "evaluation/page": set(),
     "learning/data": set(),
     "learning/export": {"training"},
-    "learning/hf": {"export"},
+    "learning/hf": {"export", "onnx_import"},
     "learning/in_graph": {"data"},
     "learning/kmax": {"data", "export", "kmeans", "training"},
     "learning/kmeans": {"data", "export", "layers", "panoptic_fcn", "training"},

@@ -1,9 +1,11 @@
 """The programs in examples/, each as a process of its own."""
 
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 from support import ROOT
 from support.bags import drive, write
 from support.films import film
+from vps_ros.frame import Frame
+from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.bag import Bag
 
 EXAMPLES = ROOT / "examples"
@@ -60,6 +64,43 @@ def test_custom_segmenter(tmp_path):
     assert [[track_id for track_id, _ in tracks] for tracks in found] == [[1]] * 4
     assert all(150 < area < 330 for ((_, area),) in found)
     assert count_frames(tmp_path / "tracked.mp4") == 4
+
+
+def test_supervision_detections(tmp_path):
+    pytest.importorskip("supervision")
+    said = run("supervision_detections", film(tmp_path / "drive.mp4", 3), tmp_path / "tracked.mp4")
+    assert [eval(line) for line in said.splitlines()] == [[1]] * 3
+    assert count_frames(tmp_path / "tracked.mp4") == 3
+
+
+@pytest.mark.slow
+def test_transformers_results(tmp_path):
+    pytest.importorskip("transformers")
+    from support.hf_checkpoints import save
+
+    save("maskformer", tmp_path / "network")
+    run("transformers_results", film(tmp_path / "drive.mp4", 2), tmp_path / "tracked.mp4", tmp_path / "network")
+    assert count_frames(tmp_path / "tracked.mp4") == 2
+
+
+def test_ultralytics_results(tmp_path):
+    """Results have tensors; these have the same methods. Then a real network, where Ultralytics is installed."""
+    torch = pytest.importorskip("torch")
+    masks_of = runpy.run_path(str(EXAMPLES / "ultralytics_results.py"))["masks_of"]
+    masks = np.zeros((2, 4, 6), np.uint8)
+    masks[0, :2], masks[1, 1:, 3:] = 1, 1
+    boxes = SimpleNamespace(cls=torch.tensor([2.0, 0.0]), conf=torch.tensor([0.5, 0.9]))
+    found = SimpleNamespace(masks=SimpleNamespace(data=torch.from_numpy(masks)), boxes=boxes, orig_shape=(4, 6))
+    names = {0: "person", 1: "bicycle", 2: "car"}
+    pipeline = OnlinePanoptic(segmenter=lambda image: masks_of(found), taxonomy=names)
+    result = pipeline.step(Frame(np.zeros((4, 6, 3), np.uint8), 0))
+    areas = {pipeline.taxonomy.class_name(s.class_id): s.area for s in result.segments}
+    assert areas == {"person": 9, "car": 9}
+    found.masks = None
+    assert pipeline.step(Frame(np.zeros((4, 6, 3), np.uint8), 1)).segments == ()
+    pytest.importorskip("ultralytics")
+    run("ultralytics_results", film(tmp_path / "drive.mp4", 1), tmp_path / "tracked.mp4", "yolo11n-seg.yaml")
+    assert count_frames(tmp_path / "tracked.mp4") == 1
 
 
 def test_custom_tracker(tmp_path):

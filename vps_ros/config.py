@@ -181,6 +181,12 @@ class LiveConfig(_Readable, Parameters):
     depth: int = parameter(
         1, "images that the middleware queues until they are read; only the newest is used", low=1, high=1000
     )
+    batch_cameras: str = parameter(
+        "auto",
+        "auto: on a GPU, waiting frames of several cameras go through one run of the network, if the model accepts a "
+        "batch; off: one frame after the other",
+        choices=("auto", "off"),
+    )
     panoptic_ids: bool = parameter(False, "also publish panoptic_ids, class * 1000000 + track id of each pixel")
     patience: float = parameter(
         10.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
@@ -17,6 +17,7 @@ from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Segment, Segmentatio
 from vps_ros.frame_intervals import FrameIntervals
 from vps_ros.label_maps import look_up
 from vps_ros.segmenters import (
+    BatchSegmenter,
     ClassNames,
     FunctionSegmenter,
     Segmenter,
@@ -53,9 +54,9 @@ class OnlinePanoptic:
     Args:
         config: all parameters; the defaults run the shipped model on the CPU.
         segmenter: replaces the model `config.model`: a Segmenter (several cameras may share one without recurrent
-            state), or any function of an image, uint8 [H, W, 3] RGB, that returns a Segmentation or
-            (masks bool [N, H, W], class ids [N], scores [N]), optionally with embeddings [N, D] as a fourth element
-            (see segmentation_from_masks). Its time is `milliseconds["segment"]`.
+            state), or any function of an image, uint8 [H, W, 3] RGB, that returns a Segmentation,
+            supervision.Detections with masks, or (masks bool [N, H, W], class ids [N], scores [N]), optionally with
+            embeddings [N, D] as a fourth element (see segmentation_from_masks). Its time is `milliseconds["segment"]`.
         tracker: replaces the tracker that `config.tracker` names.
         taxonomy: the classes of a function: a Taxonomy, the name of a data set, or class names by id (all things). Not
             needed if the function has an attribute `taxonomy`.
@@ -141,6 +142,19 @@ class OnlinePanoptic:
             segmentation.embeddings,
             timer.milliseconds | self.tracker.milliseconds,
         )
+
+    @property
+    def batched(self) -> bool:
+        """Whether the network can run once for the images of several pipelines that share the segmenter."""
+        return isinstance(self.segmenter, BatchSegmenter) and self.segmenter.batched
+
+    def run_ahead(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Runs the network once for images of pipelines that share the segmenter, where `batched` is true.
+
+        The steps with these images must follow before any other.
+        """
+        assert isinstance(self.segmenter, BatchSegmenter)
+        self.segmenter.run_ahead(images)
 
     def reset(self) -> None:
         """Removes all tracks and starts a new sequence. Track ids continue: none is used twice."""

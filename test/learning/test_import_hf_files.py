@@ -21,7 +21,7 @@ from vps_ros.learning.export import graphs, verify  # noqa: E402
 from vps_ros.learning.hf import import_checkpoint  # noqa: E402
 from vps_ros.learning.hf.checkpoint import open_checkpoint  # noqa: E402
 from vps_ros.learning.hf.classes import classes_of  # noqa: E402
-from vps_ros.learning.hf.families import FAMILIES, family_of, input_spec  # noqa: E402
+from vps_ros.learning.hf.families import FAMILIES, family_of, input_spec, task_of  # noqa: E402
 from vps_ros.taxonomies import ALL  # noqa: E402
 
 NAMES = {name: [c.name for c in t.classes] for name, t in ALL.items()}
@@ -107,7 +107,7 @@ class TestClasses:
         [
             (["field", "cow"], None, None, "nothing says which of its 2 classes (field, cow, ...) are things"),
             ([f"LABEL_{i}" for i in range(133)], None, None, "(as many has coco-panoptic)"),
-            (["a", "b"], {"metadata": {"thing_ids": []}}, None, "none of its classes is a thing"),
+            (["a", "b"], {"metadata": {"thing_ids": []}}, None, "add --task semantic"),
             (["a", "b"], {"label_ids_to_fuse": [2]}, None, "label_ids_to_fuse of its processor names classes other"),
             (["a", "b"], {"label_ids_to_fuse": ["x"]}, None, "label_ids_to_fuse of its processor names classes other"),
             (["a", "b"], None, "coco", "no such data set; choose one of kitti-step, cityscapes"),
@@ -198,25 +198,30 @@ class TestTask:
     @pytest.mark.parametrize(
         ("name", "config", "processor", "message"),
         [
-            ("x", {"kind": "bert", "architectures": ["BertModel"]}, None, "a 'bert' model; --from hf reads panoptic"),
-            ("x", {"kind": "segformer"}, None, "Mask2Former, MaskFormer, DETR, EoMT, OneFormer"),
+            (
+                "x",
+                {"kind": "bert", "architectures": ["BertModel"]},
+                None,
+                "a 'bert' model; --from hf reads",
+            ),
+            ("x", {"kind": "mobilevit"}, None, "export it to ONNX, then use --from semantic"),
+            ("x", {"kind": "bert"}, None, "Mask2Former, MaskFormer, DETR, EoMT, OneFormer, SegFormer, UPerNet"),
             ("x", {"kind": None}, None, "without model_type"),
             (
                 "x",
                 {"kind": "detr", "architectures": ["DetrForObjectDetection"]},
                 None,
-                "holds a DetrForObjectDetection, which does not segment panoptically",
+                "holds a DetrForObjectDetection, which does not segment images",
             ),
             ("x", {"architectures": ["Mask2FormerModel"]}, None, "must be a Mask2FormerForUniversalSegmentation"),
-            ("mask2former-swin-tiny-cityscapes-semantic", {}, None, "for semantic segmentation, by its name"),
-            ("mask2former-swin-tiny-coco-instance", {}, None, "for instance segmentation, by its name"),
-            ("x", {"kind": "eomt"}, {"do_split_image": True}, "cuts images into parts"),
+            ("oneformer-semantic", {"kind": "oneformer"}, None, "for semantic segmentation, by its name"),
+            ("detr-coco-instance", {"kind": "detr"}, None, "for instance segmentation, by its name"),
         ],
     )
     def test_a_checkpoint_of_another_task(self, tmp_path, name, config, processor, message):
         given = open_checkpoint(str(write(tmp_path / name, processor=processor, **config)))
         with pytest.raises(InputError) as caught:
-            family_of(given)
+            task_of(given, family_of(given))
         assert message in str(caught.value) and "\n" not in str(caught.value)
 
     def test_a_name_that_says_panoptic_too(self, tmp_path):

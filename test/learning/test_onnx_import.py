@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import yaml
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 
 from support.onnx_networks import network  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402
@@ -91,6 +91,17 @@ class TestYolo:
         assert score == pytest.approx(0.9, abs=2e-3)
         # The lower score is under the higher one.
         assert iou(found["car"][1], box_mask(*OTHER[0]) & ~box_mask(*FIRST[0])) > 0.98
+
+    def test_nodes_in_any_order(self, tmp_path):
+        """As Ultralytics writes files in half precision."""
+        source = yolo(tmp_path / "best.onnx", "v8", dtype=np.float16)
+        model = onnx.load(str(source))
+        nodes = list(model.graph.node)[::-1]
+        del model.graph.node[:]
+        model.graph.node.extend(nodes)
+        onnx.save(model, str(source))
+        assert export("--from", "yolo", source, "-o", tmp_path / "things.onnx") == 0
+        assert set(segments(tmp_path / "things.onnx")) == {"person", "car"}
 
     def test_a_wide_camera_image_is_padded_below(self, tmp_path):
         source = yolo(tmp_path / "best.onnx", "v8", [((8, 4, 40, 28), 2, 0.9)])

@@ -349,3 +349,32 @@ def test_no_camera_starves_beside_a_fast_one(slow, working):
     until(lambda: worker.stats[1].figures().frames + worker.stats[1].figures().dropped == 10)
     assert worker.stats[1].figures().frames >= 2
     assert np.all(np.diff(stamps(sinks[1].kept["tracks"])) > 0)
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_waiting_frames_of_several_cameras_in_one_run(folder, working, monkeypatch, batch):
+    """The results are those of single frames; a broken frame of one camera does not affect the others."""
+    one, both = colour_model(folder / "single.onnx"), folder / "batch.onnx"
+    if not both.exists():
+        assert main(["export", "--from", "onnx", str(one), "-o", str(both), "--batch"]) == 0
+    shared = pipelines(Config(model=str(both)), 3)
+    runs = []
+    ahead = shared[0].segmenter.run_ahead
+    monkeypatch.setattr(shared[0].segmenter, "run_ahead", lambda images: (runs.append(len(images)), ahead(images)))
+    sinks = [CollectingSink() for _ in shared]
+    rows = zip("abc", shared, sinks, strict=True)
+    worker = Worker([Camera(name, pipeline, read, sink) for name, pipeline, sink in rows], batch=batch)
+    images = [picture({0: (8, 20)}), picture({}), picture({1: (40, 30)}, size=(160, 96))]
+    messages = [raw(image, START) for image in images]
+    messages[1].data = messages[1].data[:-1]
+    for index, message in enumerate(messages):
+        worker.offer(index, message)
+    worker.start()
+    until(lambda: sum(s.figures().frames + s.figures().failed for s in worker.stats) == 3)
+    assert worker.stop(PATIENCE)
+    assert runs == ([2] if batch else [])
+    assert [(s.figures().frames, s.figures().failed) for s in worker.stats] == [(1, 0), (0, 1), (1, 0)]
+    for index in (0, 2):
+        expected = OnlinePanoptic(Config(model=str(one))).step(read(messages[index], 0))
+        (found,) = sinks[index].kept["panoptic"]
+        np.testing.assert_array_equal(image_to_array(found, "mono16", np.uint16), expected.map)

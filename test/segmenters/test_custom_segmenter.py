@@ -1,6 +1,7 @@
 """Any function as a segmenter; masks and label maps to segments. Answers worked out by hand."""
 
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -253,3 +254,27 @@ def test_a_tracker_that_leaves_a_thing_out_is_refused():
     pipeline.tracker = Forgetful()
     with pytest.raises(InputError, match="exactly one track"):
         pipeline.step(Frame(scene(0), 0))
+
+
+def detections(image, **changed):
+    """What supervision.Detections holds for the two squares of `films.scene`."""
+    found, ids, scores = squares(image)
+    values = {"xyxy": np.zeros((2, 4)), "mask": found[:2], "class_id": np.array(ids[:2]), "confidence": scores[:2]}
+    return SimpleNamespace(**{**values, **changed})
+
+
+def test_detections_of_supervision():
+    of_masks = run(lambda image: tuple(values[:2] for values in squares(image)), taxonomy=CLASSES)
+    of_detections = run(detections, taxonomy=CLASSES)
+    for one, other in zip(of_masks, of_detections, strict=True):
+        assert one.segments == other.segments and len(one.segments) == 2
+        np.testing.assert_array_equal(one.map, other.map)
+    supervision = pytest.importorskip("supervision")
+    (empty,) = run(lambda image: supervision.Detections.empty(), count=1, taxonomy=CLASSES)
+    assert empty.segments == () and not empty.map.any()
+
+
+@pytest.mark.parametrize("missing", ["mask", "class_id", "confidence"])
+def test_detections_that_lack_something(missing):
+    with pytest.raises(InputError, match=f"whose {missing} is None"):
+        run(lambda image: detections(image, **{missing: None}), count=1, taxonomy=CLASSES)

@@ -1,4 +1,4 @@
-"""Folders that transformers saved: the five panoptic architectures at small widths, with weights that mean something.
+"""Folders that transformers saved: architectures that can be imported, at small widths, with useful weights.
 
 Random weights say nearly the same of every query and every pixel. The heads are therefore brought to what trained ones
 give: class logits of which some are sure, masks that differ from query to query and from place to place.
@@ -29,7 +29,12 @@ from transformers import (
     OneFormerForUniversalSegmentation,
     OneFormerImageProcessorPil,
     ResNetConfig,
+    SegformerConfig,
+    SegformerForSemanticSegmentation,
+    SegformerImageProcessorPil,
     SwinConfig,
+    UperNetConfig,
+    UperNetForSemanticSegmentation,
 )
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
@@ -228,6 +233,39 @@ def oneformer():
     return model, processor
 
 
+def segformer():
+    config = SegformerConfig(
+        depths=[1, 1, 1, 1],
+        hidden_sizes=[8, 16, 24, 32],
+        num_attention_heads=[1, 2, 2, 4],
+        decoder_hidden_size=32,
+        **_named("cityscapes"),
+    )
+    model = SegformerForSemanticSegmentation(config).eval()
+    _enliven_pixels(model, model.decode_head.classifier)
+    return model, SegformerImageProcessorPil(size={"height": HEIGHT, "width": WIDTH})
+
+
+def upernet():
+    """Its public checkpoints have the image processor of SegFormer."""
+    config = UperNetConfig(
+        backbone_config=_swin(), hidden_size=32, auxiliary_in_channels=48, auxiliary_channels=8, **_named("ade20k")
+    )
+    model = UperNetForSemanticSegmentation(config).eval()
+    _enliven_pixels(model, model.decode_head.classifier)
+    return model, SegformerImageProcessorPil(size={"height": HEIGHT, "width": WIDTH})
+
+
+@torch.no_grad()
+def _enliven_pixels(model, classes):
+    """Scales the last layer so that classes differ from place to place."""
+    seen = []
+    hook = classes.register_forward_hook(lambda _, inputs, output: seen.append(output))
+    model(**sample(HEIGHT, WIDTH))
+    hook.remove()
+    _standardise(classes, seen[0].flatten(2)[0].T, 3.0)
+
+
 def tokenizer():
     """A tokenizer of CLIP's kind with the letters and a few words."""
     letters = [chr(c) for c in range(ord("a"), ord("z") + 1)]
@@ -297,12 +335,13 @@ def _standardise(layer, output, deviation):
 
 
 MODELS = {f.__name__: f for f in (mask2former, maskformer, detr, eomt, oneformer)}
+PIXEL_MODELS = {f.__name__: f for f in (segformer, upernet)}
 
 
 def save(name, folder, seed=0):
     """Writes a checkpoint as its makers do, and gives model and processor."""
     torch.manual_seed(seed)
-    model, processor = MODELS[name]()
+    model, processor = (MODELS | PIXEL_MODELS)[name]()
     folder = Path(folder)
     model.save_pretrained(folder)
     processor.save_pretrained(folder)

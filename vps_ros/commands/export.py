@@ -76,6 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of hf, kmax and panopticfcn: the data set whose classes the checkpoint has, or a JSON file of them",
     )
     parser.add_argument(
+        "--task",
+        choices=("panoptic", "semantic", "instance"),
+        help="of hf: what the checkpoint was trained for (default: by its name and its processor, otherwise panoptic)",
+    )
+    parser.add_argument(
         "--classes",
         metavar="NAME|FILE",
         help="of yolo, rfdetr and semantic: coco, the data set whose classes the network has, or a file with one name "
@@ -97,7 +102,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--components",
         type=int,
         metavar="PIXELS",
-        help="of semantic: connected components of thing classes are objects, from this area in pixels of the input on",
+        help="of semantic, and of hf for semantic segmentation: connected components of thing classes are objects, "
+        "from this area in pixels of the input on",
     )
     parser.add_argument(
         "--tune", action="store_true", help="search the thresholds with the best PQ + STQ on the validation frames"
@@ -119,6 +125,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("fp32", "fp16"),
         help="also build TensorRT's engine now, which takes minutes, in this precision (default: fp32)",
     )
+    parser.add_argument(
+        "--batch",
+        action="store_true",
+        help="let the network take images of several cameras in one run, for GPUs; not for yolo, rfdetr and --merge",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
@@ -132,6 +143,8 @@ def run(args: argparse.Namespace) -> int:
             _quantise(args)
         if args.postprocess == "graph":
             _move_postprocessing_into_graph(args)
+        if args.batch:
+            _allow_batch(args)
     note(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
     if args.origin == "onnx" and (weights := copy_learned(model_path(args.checkpoint), path)):
         note(f"{weights}: the learned weights of its trackers, copied with it")
@@ -159,6 +172,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--camera is the size of a segment_map; it goes with --postprocess graph only")
     if args.int8 and args.fp16:
         raise InputError("--int8 is for CPUs and --fp16 for GPUs; choose one")
+    if args.batch and args.postprocess == "graph":
+        raise InputError("--batch is for models with their post-processing on the host; leave out --postprocess graph")
     if args.build_engine:
         available_providers(("tensorrt",), False)
     args.camera = None if args.camera is None else read_size(args.camera, "--camera")
@@ -169,7 +184,8 @@ def _check(args: argparse.Namespace) -> None:
         "--mean": (("semantic",), args.mean is not None),
         "--std": (("semantic",), args.std is not None),
         "--layout": (("semantic",), args.layout is not None),
-        "--components": (("semantic",), args.components is not None),
+        "--components": (("semantic", "hf"), args.components is not None),
+        "--task": (("hf",), args.task is not None),
         "--map": (("merge",), args.map is not None),
         "--fp16": (("hf", "kmax"), args.fp16),
         "--int8": (("vps", "hf", "kmax", "panopticfcn", "onnx"), args.int8),
@@ -216,7 +232,16 @@ def _from_hf(args: argparse.Namespace) -> None:
     require_training("reading checkpoints of transformers", "transformers")
     from vps_ros.learning.hf import import_checkpoint
 
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _reporter())
+    report = import_checkpoint(
+        args.checkpoint,
+        args.output,
+        args.size,
+        args.fp16,
+        args.taxonomy,
+        _reporter(),
+        args.task,
+        args.components or 0,
+    )
     _print_differences(report.differences)
 
 
@@ -320,6 +345,13 @@ def _move_postprocessing_into_graph(args: argparse.Namespace) -> None:
     camera = None if args.camera is None else (args.camera[1], args.camera[0])
     same = move_into_graph(args.output, camera, str(args.checkpoint))
     note(f"post-processing in the graph: {100 * same:.3f} % of the pixels of a frame equal those of the host")
+
+
+def _allow_batch(args: argparse.Namespace) -> None:
+    from vps_ros.learning.export.batch import allow_batch
+
+    allow_batch(args.output, str(args.checkpoint))
+    note("takes a batch of images, each of which gets the result that it gets alone")
 
 
 def _reporter() -> Reporter:

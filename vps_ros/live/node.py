@@ -84,7 +84,9 @@ class LiveNode:
 
     def activate(self) -> Worker:
         """Starts the worker and subscribes; raises InputError when a topic cannot be opened (then `deactivate`)."""
-        self.worker = worker = Worker(self.cameras, clock=self._transport.now)
+        self.worker = worker = Worker(
+            self.cameras, clock=self._transport.now, batch=self._live.batch_cameras == "auto" and batches(self.cameras)
+        )
         worker.enabled = self.enabled
         worker.start()
         qos = QosProfile(self._live.reliability, self._live.depth)
@@ -154,6 +156,13 @@ class LiveNode:
             name: replace(status, values=status.values + _connections(subscription, output))
             for name, status, subscription, output in rows
         }
+
+
+def batches(cameras: Sequence[Camera]) -> bool:
+    """Whether frames of these cameras can go through one run of a network, on a GPU."""
+    pipeline = cameras[0].pipeline
+    shared = len(cameras) > 1 and all(camera.pipeline.segmenter is pipeline.segmenter for camera in cameras)
+    return shared and pipeline.batched and pipeline.segmenter.providers[0] != "cpu"
 
 
 class CameraOutputs:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cache
@@ -140,6 +141,8 @@ class Worker:
     Args:
         buffer: where frames wait; default LatestFrames.
         clock: time of arrival of a message (ns).
+        batch: run the network once for the waiting frames of all cameras; their pipelines share a segmenter that
+            can do so (OnlinePanoptic.batched).
 
     Attributes:
         stats: of each camera.
@@ -151,12 +154,14 @@ class Worker:
         cameras: Sequence[Camera],
         buffer: FrameBuffer[Arrival] | None = None,
         clock: Callable[[], int] = time_ns,
+        batch: bool = False,
     ) -> None:
         self.cameras = tuple(cameras)
         self.stats = tuple(Stats() for _ in self.cameras)
         self.enabled = True
         self._buffer: FrameBuffer[Arrival] = buffer or LatestFrames(len(self.cameras))
         self._clock = clock
+        self._batch = len(self.cameras) if batch else 1
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
         self._overlays = [Overlay(camera.pipeline.taxonomy) for camera in self.cameras]
         self._stopping = Event()
@@ -241,7 +246,7 @@ class Worker:
                 taken = self._buffer.take(_POLL)
                 if taken is not None:
                     self._busy_since = monotonic()
-                    self._process(*taken)
+                    self._process(self._with_waiting(taken))
                     self._busy_since = None
         # Without this a thread ends silently, and the process would seem to work.
         except BaseException:
@@ -250,12 +255,34 @@ class Worker:
             self._ended.set()
             self._cancel_jobs()
 
-    def _process(self, index: int, arrival: Arrival) -> None:
+    def _with_waiting(self, first: tuple[int, Arrival]) -> list[tuple[int, Arrival]]:
+        """The first frame, and in batch mode those that wait behind it."""
+        found = [first]
+        while len(found) < self._batch and (taken := self._buffer.take(0)) is not None:
+            found.append(taken)
+        return found
+
+    def _process(self, arrivals: Sequence[tuple[int, Arrival]]) -> None:
+        frames: list[tuple[int, Arrival, Frame]] = []
+        for index, arrival in arrivals:
+            with self._failures(index):
+                frames.append((index, arrival, self.cameras[index].read(arrival.message, arrival.received)))
+        if len(frames) > 1:
+            with self._failures(frames[0][0]):
+                self.cameras[0].pipeline.run_ahead([frame.image for *_, frame in frames])
+        for index, arrival, frame in frames:
+            with self._failures(index):
+                result = self.cameras[index].pipeline.step(frame)
+                self._publish(index, frame, result)
+                self.stats[index].done((perf_counter() - arrival.at) * 1e3, result)
+
+    @contextmanager
+    def _failures(self, index: int) -> Iterator[None]:
+        """Logs and counts the failure of a frame of a camera."""
         camera, stats = self.cameras[index], self.stats[index]
+        before = stats.in_a_row
         try:
-            frame = camera.read(arrival.message, arrival.received)
-            result = camera.pipeline.step(frame)
-            self._publish(index, frame, result)
+            yield
         except DroppedFrame as reason:
             if stats.failed(str(reason)):
                 log.warning("%sframe skipped: %s (logged once; further ones are counted)", _prefix(camera), reason)
@@ -265,10 +292,8 @@ class Worker:
             what = f"{type(error).__name__}: {error}"
             if stats.failed(what):
                 log.exception("%sframe failed: %s (logged once; further ones are counted)", _prefix(camera), what)
-        else:
-            stats.done((perf_counter() - arrival.at) * 1e3, result)
         # `==`: once for each series of failures.
-        if stats.in_a_row == FAILURES:
+        if stats.in_a_row == FAILURES and before < FAILURES:
             log.error("%s%d frames in a row could not be used; tracks start afresh", _prefix(camera), FAILURES)
             camera.pipeline.reset()
 

@@ -10,11 +10,12 @@ import importlib
 from vps_ros.files import model_path, shipped_models
 from vps_ros.segmenters.function_segmenter import ClassNames, FunctionSegmenter, SegmentFunction, as_segmenter
 from vps_ros.segmenters.segmentation import segmentation_from_map, segmentation_from_masks
-from vps_ros.segmenters.segmenter import Segmenter, SegmenterParameters
+from vps_ros.segmenters.segmenter import BatchSegmenter, Segmenter, SegmenterParameters
 from vps_ros.segmenters.tiles import TiledSegmenter
 
 __all__ = [
     "SEGMENTERS",
+    "BatchSegmenter",
     "ClassNames",
     "FunctionSegmenter",
     "SegmentFunction",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,28 @@ from vps_ros.taxonomies import ALL
 from vps_ros.taxonomy import Taxonomy
 
 MaskTuple = tuple[Any, Any, Any] | tuple[Any, Any, Any, Any]
-SegmentFunction = Callable[[NDArray[np.uint8]], Segmentation | MaskTuple]
-"""uint8 [H, W, 3] RGB -> Segmentation, or the arguments of segmentation_from_masks besides the taxonomy."""
+
+
+@runtime_checkable
+class MaskDetections(Protocol):
+    """supervision.Detections, or an object with the same attributes; the package is not needed.
+
+    Attributes:
+        xyxy: [N, 4]; only N is used, because the boxes are those of the masks.
+        mask: bool [N, H, W]; None if there is none.
+        class_id: [N]; None if there is none.
+        confidence: [N] in 0..1; None if there is none.
+    """
+
+    xyxy: Any
+    mask: Any
+    class_id: Any
+    confidence: Any
+
+
+SegmentFunction = Callable[[NDArray[np.uint8]], Segmentation | MaskTuple | MaskDetections]
+"""uint8 [H, W, 3] RGB -> Segmentation, supervision.Detections, or the arguments of segmentation_from_masks besides the
+taxonomy."""
 ClassNames = Taxonomy | str | Sequence[str] | Mapping[int, str]
 """A taxonomy, the name of a data set's, or class names by id, all of which are things."""
 
@@ -62,12 +82,15 @@ class FunctionSegmenter:
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         found = self._function(image)
         try:
+            if isinstance(found, MaskDetections):
+                found = _mask_tuple(found, image.shape[:2])
             if isinstance(found, tuple) and len(found) in (3, 4):
                 masks, class_ids, scores, *embeddings = found
                 found = segmentation_from_masks(masks, class_ids, scores, self.taxonomy, *embeddings)
             if not isinstance(found, Segmentation):
                 raise InputError(
-                    f"returned {type(found).__name__}; return a Segmentation, or (masks, class ids, scores)"
+                    f"returned {type(found).__name__}; return a Segmentation, supervision.Detections, or "
+                    "(masks, class ids, scores)"
                 )
             _check(found, self.taxonomy)
             if found.map.shape != image.shape[:2]:
@@ -85,6 +108,20 @@ class FunctionSegmenter:
 
     def interrupt(self) -> None:
         pass
+
+
+def _mask_tuple(found: MaskDetections, size: tuple[int, ...]) -> MaskTuple:
+    """Masks, class ids and scores of detections on an image of this height and width.
+
+    Raises InputError when something is missing.
+    """
+    if len(found.xyxy) == 0:
+        # Without objects, supervision has no masks either.
+        return np.zeros((0, *size), np.bool_), [], []
+    for name in ("mask", "class_id", "confidence"):
+        if getattr(found, name) is None:
+            raise InputError(f"returned {type(found).__name__} whose {name} is None; give one for each object")
+    return np.asarray(found.mask), found.class_id, found.confidence
 
 
 def _check(segmentation: Segmentation, taxonomy: Taxonomy) -> None:

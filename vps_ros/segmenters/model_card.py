@@ -12,6 +12,7 @@ import onnxruntime as ort
 from vps_ros.errors import InputError
 from vps_ros.files import model_path
 from vps_ros.reading import read_as
+from vps_ros.segmenters.recognise import NetworkOutput, import_command
 from vps_ros.segmenters.runtime import SEVERITY_ERROR, explain_error, first_line
 from vps_ros.taxonomy import Taxonomy
 
@@ -63,6 +64,7 @@ class Thresholds:
         thing_area, stuff_area: smallest segment, in pixels of the network's input.
         mode: one of MODES; argmax is for sigmoid masks only.
         mask_grid: side of the square that mask logits are resized to, bilinearly, before mode argmax; 0: not resized.
+        rank_threshold: `thing` and `stuff` are least ranks instead of least class scores.
         things_first: things are assigned before stuff, whatever their rank (Panoptic FPN).
         stuff_overlap: `overlap` applies to stuff, too; not in Panoptic FPN.
         drop_void: a query of sigmoid masks for which void is more probable than its best class is dropped.
@@ -79,6 +81,7 @@ class Thresholds:
     stuff_area: int = field(default=0, metadata={"low": 0})
     mode: str = field(default="mask_wise", metadata={"choices": MODES})
     mask_grid: int = field(default=0, metadata={"low": 0})
+    rank_threshold: bool = False
     things_first: bool = False
     stuff_overlap: bool = True
     drop_void: bool = True
@@ -157,9 +160,14 @@ def read_card(session: ort.InferenceSession, where: str) -> ModelCard:
     if METADATA_KEY not in metadata:
         raise InputError(
             f"{where}: has no metadata {METADATA_KEY!r} (classes, input size, thresholds); "
-            f"import it with `vps-ros export --from ORIGIN {where} -o OUT.onnx`, see `vps-ros export --help`"
+            + _import_command(session, where)
         )
     return ModelCard.from_json(metadata[METADATA_KEY], where)
+
+
+def _import_command(session: ort.InferenceSession, where: str) -> str:
+    outputs = {o.name: NetworkOutput(o.shape, "int" in o.type) for o in session.get_outputs()}
+    return import_command(session.get_inputs()[0].shape, outputs, session.get_modelmeta().custom_metadata_map, where)
 
 
 @dataclass(frozen=True)

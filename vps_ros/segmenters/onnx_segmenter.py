@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from time import perf_counter
 
@@ -39,7 +40,9 @@ class OnnxSegmenter:
         self.card = self._session.card
         self.name, self.taxonomy = self.card.name, self.card.taxonomy
         self.providers, self.recurrent = self._session.providers, self._session.recurrent
+        self.batched = self._session.batched
         self.milliseconds: dict[str, float] = {}
+        self._ahead: dict[int, tuple[NDArray[np.uint8], dict[str, NDArray]]] = {}
         self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)
         self.configure(parameters)
 
@@ -66,6 +69,16 @@ class OnnxSegmenter:
         """Makes a call that is running in another thread fail soon; later calls are not affected."""
         self._session.interrupt()
 
+    def run_ahead(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Runs the network once for images that the next calls get, in any order; see BatchSegmenter."""
+        spec = self.card.input
+        ready = [prepare(image, fit(spec, *image.shape[:2]), spec.padding) for image in images]
+        outputs = self._session.run(np.concatenate(ready))
+        self._ahead = {
+            id(image): (image, {name: value[min(i, len(value) - 1)][None] for name, value in outputs.items()})
+            for i, image in enumerate(images)
+        }
+
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         """Segments of uint8 [H, W, 3] RGB at the image's size.
 
@@ -73,9 +86,13 @@ class OnnxSegmenter:
         """
         began = perf_counter()
         where = fit(self.card.input, *image.shape[:2])
-        ready = prepare(image, where, self.card.input.padding)
+        _, outputs = self._ahead.pop(id(image), (None, None))
+        if outputs is None:
+            self._ahead = {}
+            ready = prepare(image, where, self.card.input.padding)
         prepared = perf_counter()
-        outputs = self._session.run(ready)
+        if outputs is None:
+            outputs = self._session.run(ready)
         ran = perf_counter()
         try:
             if self._session.in_graph:

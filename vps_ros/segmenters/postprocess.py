@@ -149,12 +149,15 @@ def _select_candidates(
     rank = score[query].astype(np.float64) ** limits.class_exponent
     if limits.mask_exponent and len(query):
         rank = rank * mask_scores(masks, row, limits, activation) ** limits.mask_exponent
+    if limits.rank_threshold:
+        enough = rank >= np.where(taxonomy.isthing[column[query]], limits.thing, limits.stuff)
+        query, rank, row = query[enough], rank[enough], row[enough]
     order = np.argsort(-rank, kind="stable")
     if limits.things_first:
         order = np.lexsort((-rank, ~taxonomy.isthing[column[query]]))
     query = query[order]
     found = Candidates(query, column[query], score[query], rank[order])
-    return found, masks[order] if activation == "sigmoid" else masks
+    return found, masks[row[order]] if activation == "sigmoid" else masks
 
 
 def mask_logits(outputs: Mapping[str, NDArray], query: NDArray[np.int64] | None = None) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -83,4 +84,22 @@ class Segmenter(Protocol):
 
     def interrupt(self) -> None:
         """Makes a call that is running in another thread fail soon; later calls are not affected."""
+        ...
+
+
+@runtime_checkable
+class BatchSegmenter(Protocol):
+    """A Segmenter that can run its network once for the images of several cameras.
+
+    Attributes:
+        batched: whether this model can.
+    """
+
+    batched: bool
+
+    def run_ahead(self, images: Sequence[NDArray[np.uint8]]) -> None:
+        """Runs the network once for several images, each uint8 [H, W, 3] RGB, of any size.
+
+        The calls for these images must follow before any other; they use the outputs of this run.
+        """
         ...

@@ -79,7 +79,8 @@ class Session:
             self.in_graph = self._check_names()
             self._states = self._check_states()
             self._running = ort.RunOptions()
-            self._binding = self._warm_up()
+            self._bindings: dict[int, Binding] = {}
+            self._warm_up(1)
         if self._on_gpu and (left := operators_on_cpu(self._session)):
             log.warning(
                 "%s: %s lacks the operators %s; the CPU runs them",
@@ -92,18 +93,27 @@ class Session:
     def recurrent(self) -> bool:
         return bool(self._states)
 
+    @property
+    def batched(self) -> bool:
+        """Whether it runs several images at once: the first dimension of the input has a name instead of a size."""
+        return not self._states and not isinstance(self._session.get_inputs()[0].shape[0], int)
+
     def reset(self) -> None:
         """Sets recurrent state to zeros."""
-        self._binding.reset()
+        for binding in self._bindings.values():
+            binding.reset()
 
-    def run(self, image: NDArray[np.uint8]) -> dict[str, NDArray]:
-        """Outputs by name for uint8 [1, H, W, 3], valid until the next call. Recurrent state is kept between calls.
+    def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray]:
+        """Outputs by name for uint8 [B, H, W, 3], valid until the next call. Recurrent state is kept between calls.
 
-        Raises InputError when there is not enough memory.
+        B is 1 unless `batched`. An output of one row is the same for all images. Raises InputError when there is not
+        enough memory.
         """
         self._running = options = ort.RunOptions()
         try:
-            return self._binding.run(image, options)
+            if len(images) not in self._bindings:
+                self._warm_up(len(images))
+            return self._bindings[len(images)].run(images, options)
         except Exception as error:
             if why := explain_error(error, self.providers):
                 raise InputError(f"{self.path}: {why}") from None
@@ -173,16 +183,16 @@ class Session:
             states[name] = (tuple(given.shape), _dtype(given.type))
         return states
 
-    def _warm_up(self) -> Binding:
-        """Runs once on a grey image: this shows the shapes of the outputs, and makes the slow first allocations."""
+    def _warm_up(self, count: int) -> None:
+        """Runs once on grey images: this shows the shapes of the outputs, and makes the slow first allocations."""
         spec = self.card.input
-        image = np.full((1, spec.height, spec.width, 3), 127, np.uint8)
+        image = np.full((count, spec.height, spec.width, 3), 127, np.uint8)
         state = {name: np.zeros(shape, dtype) for name, (shape, dtype) in self._states.items()}
         names = [*self._outputs, *(f"next_{name}" for name in state)]
         try:
             found = self._session.run(names, {"image": image, **state})
             outputs = dict(zip(names, found, strict=True))
-            self._check_outputs(outputs)
+            self._check_outputs(outputs, count)
             outputs = {name: value for name, value in outputs.items() if not name.startswith("next_")}
             binding = Binding(self._session, image.shape, outputs, self._states, self._on_gpu)
             binding.run(image, ort.RunOptions())
@@ -192,9 +202,9 @@ class Session:
             why = explain_error(error, self.providers) or f"the network fails on its input size ({first_line(error)})"
             raise InputError(f"{self.path}: {why}") from None
         binding.reset()
-        return binding
+        self._bindings[count] = binding
 
-    def _check_outputs(self, outputs: Mapping[str, NDArray]) -> None:
+    def _check_outputs(self, outputs: Mapping[str, NDArray], count: int) -> None:
         first = outputs["slot_class" if self.in_graph else "class_logits"]
         queries = first.shape[1] if first.ndim > 1 else None
         channels = outputs["mask_features"].shape[1:2] if "mask_features" in outputs else ()
@@ -210,7 +220,10 @@ class Session:
             "query_boxes": (1, queries, 4),
         }
         for name in self._outputs:
-            self._check_shape(f"output {name!r}", outputs[name].shape, shapes[name])
+            shape = outputs[name].shape
+            # A constant has one row for all images.
+            shape = (1, *shape[1:]) if shape[:1] == (count,) else shape
+            self._check_shape(f"output {name!r}", shape, shapes[name])
         for name, (shape, _) in self._states.items():
             self._check_shape(f"output 'next_{name}'", outputs[f"next_{name}"].shape, shape)
         if empty := [name for name in self._outputs if 0 in outputs[name].shape]:
@@ -280,7 +293,7 @@ class Binding:
         )
 
     def run(self, image: NDArray[np.uint8], options: ort.RunOptions) -> dict[str, NDArray]:
-        """Outputs by name for uint8 [1, H, W, 3]; the next run overwrites them."""
+        """Outputs by name for uint8 [B, H, W, 3]; the next run overwrites them."""
         if self._image is not None:
             np.copyto(self._image, image)
             image = self._image

@@ -37,7 +37,7 @@ class Deployed(nn.Module):
         """The normalised image, float32 [1, 3, H, W]."""
         return (image.permute(0, 3, 1, 2).to(torch.float32) - self.mean) * self.scale
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         output = self.model(self.normalised(image))
         return output.final.classes, output.final.masks, output.embeddings
 

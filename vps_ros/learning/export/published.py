@@ -177,11 +177,12 @@ def write_verified(
     compare: Compare | None = None,
     half: bool = False,
     exact: Callable[..., Sequence[str]] = lambda graph: (),
+    outputs: Sequence[str] = OUTPUTS,
 ) -> Report:
     """Traces a network to a model file, verifies the file, and then writes it atomically.
 
     Args:
-        network: uint8 [1, H, W, 3] to the three outputs of the contract.
+        network: uint8 [1, H, W, 3] to `outputs`, which are outputs of the contract.
         name: of the checkpoint, for messages.
         images: inputs [1, H, W, 3] for the comparison with torch.
         compare: how the file is compared, instead of verify.differences.
@@ -191,10 +192,10 @@ def write_verified(
     """
     with atomic_write(path) as draft:
         reporter.note(f"tracing it for {card.input.width}x{card.input.height}")
-        graphs.trace(network, torch.from_numpy(images[0]), draft, OUTPUTS)
+        graphs.trace(network, torch.from_numpy(images[0]), draft, outputs)
         graph = graphs.fold(draft)
         graphs.save(graphs.halved(graph, exact(graph)) if half else graph, card, draft)
         reporter.note(f"comparing ONNX Runtime with torch on {len(images)} images")
-        found = compare(network, draft, images) if compare else verify.differences(network, draft, images, OUTPUTS)
+        found = compare(network, draft, images) if compare else verify.differences(network, draft, images, outputs)
         verify.require_close(found, name, half)
     return Report(card, tuple(found))

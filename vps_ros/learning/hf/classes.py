@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from vps_ros.errors import InputError
 from vps_ros.learning.hf.checkpoint import Checkpoint
+from vps_ros.learning.onnx_import.class_names import is_thing
 from vps_ros.taxonomies import ALL, load_taxonomy
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
@@ -35,12 +36,14 @@ class Classes(NamedTuple):
     labels: int
 
 
-def classes_of(checkpoint: Checkpoint, choice: str | None = None) -> Classes:
+def classes_of(checkpoint: Checkpoint, choice: str | None = None, task: str = "panoptic") -> Classes:
     """The classes of a checkpoint.
 
     Args:
         choice: name of a taxonomy, or a JSON file with a list of {id, name, isthing, color}, used instead of the
             names in the checkpoint.
+        task: one of families.TASKS. For instance segmentation, every class is a thing. For semantic segmentation of
+            an unknown data set, a class is a thing if a known data set has a thing of this name.
 
     Raises InputError when it is unknown which classes are things, or `choice` does not fit.
     """
@@ -49,11 +52,16 @@ def classes_of(checkpoint: Checkpoint, choice: str | None = None) -> Classes:
         return _chosen(checkpoint, names, choice)
     known = _by_place(names) or _by_name(names)
     things = _things(checkpoint, len(names))
+    if task == "instance":
+        return _own(checkpoint, names, set(range(len(names))), known)
+    if task == "semantic":
+        named = {i for i, name in enumerate(names) if is_thing(name)}
+        return known or _own(checkpoint, names, named, None)
     if things is not None:
         if not things:
             raise InputError(
-                f"{checkpoint}: none of its classes is a thing, as for semantic segmentation; a panoptic checkpoint "
-                "is needed, or --taxonomy says what are things"
+                f"{checkpoint}: none of its classes is a thing; add --task semantic if it was trained for semantic "
+                "segmentation, or say with --taxonomy what are things"
             )
         return _own(checkpoint, names, things, known)
     if known is None:

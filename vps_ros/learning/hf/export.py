@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vps_ros.errors import InputError
 from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
@@ -27,7 +29,8 @@ from vps_ros.learning.export.published import Report, source_json, write_verifie
 from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
 from vps_ros.learning.hf.classes import Classes, classes_of
-from vps_ros.learning.hf.families import Family, family_of, input_spec
+from vps_ros.learning.hf.families import Family, family_of, input_spec, task_of, windows
+from vps_ros.learning.onnx_import.semantic import class_logits, semantic_thresholds
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
@@ -38,7 +41,7 @@ def traceable(model: nn.Module) -> Iterator[None]:
     Deformable attention (Mask2Former, OneFormer) computes its sampling grid from the sizes of the feature maps. In the
     tracer these are integer tensors whose quotients are float64, and ONNX Runtime has no GridSample for float64. With
     Python integers the grid is a float32 constant. There is no padding inside these networks, so the valid ratio of
-    each map is 1.
+    each map is 1. The tracer has no adaptive pooling (UPerNet) to sizes that do not divide that of the map.
     """
     changed = []
     for module in model.modules():
@@ -48,6 +51,9 @@ def traceable(model: nn.Module) -> Iterator[None]:
         if hasattr(module, "get_valid_ratio"):
             module.get_valid_ratio = _all_valid
             changed.append((module, "get_valid_ratio"))
+        if isinstance(module, nn.AdaptiveAvgPool2d):
+            module.forward = partial(_pooled, module.output_size)
+            changed.append((module, "forward"))
     try:
         yield
     finally:
@@ -60,6 +66,21 @@ def _with_numbers(original):
         return original([(int(h), int(w)) for h, w in spatial_shapes_list], valid_ratios, device)
 
     return get_reference_points
+
+
+def _pooled(size: int | tuple[int, int], x: Tensor) -> Tensor:
+    """Adaptive average pooling of [1, C, H, W] as a product with constant matrices."""
+    rows, columns = (size, size) if isinstance(size, int) else size
+    return _averages(rows, int(x.shape[2])) @ x @ _averages(columns, int(x.shape[3])).T
+
+
+def _averages(count: int, length: int) -> Tensor:
+    """float32 [count, length]: the mean over each of `count` parts of an axis, which may overlap."""
+    matrix = torch.zeros(count, length)
+    for i in range(count):
+        start, end = i * length // count, -(-(i + 1) * length // count)
+        matrix[i, start:end] = 1 / (end - start)
+    return matrix
 
 
 def _all_valid(mask: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -79,7 +100,9 @@ class WithFixedAttention(nn.Module):
         path: the model file, in which the attention masks are the outputs of Less nodes.
     """
 
-    def __init__(self, network: nn.Module, path: str | Path, owner: nn.Module, method: str) -> None:
+    def __init__(
+        self, network: DeployedCheckpoint | DeployedSemantic, path: str | Path, owner: nn.Module, method: str
+    ) -> None:
         super().__init__()
         self.network, self._path, self._owner, self._method = network, path, owner, method
         # Largest magnitude of a logit with a different attention mask, relative to the largest of its layer.
@@ -88,7 +111,7 @@ class WithFixedAttention(nn.Module):
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """Differences of the outputs, for the same attention masks, and of the attention masks themselves."""
-        found = differences(self, self._path, images, OUTPUTS)
+        found = differences(self, self._path, images, self.network.outputs)
         return (*found, Difference(NAME, self._distance, self._distance))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -134,16 +157,18 @@ TASK = "the task is panoptic"
 
 
 class DeployedCheckpoint(Deployed):
-    """A network of transformers with the interface of the contract.
+    """A network of queries with the interface of the contract.
 
     Logits of unused columns are added to void, which does not change the probabilities of the other classes.
     """
+
+    outputs = OUTPUTS
 
     def __init__(
         self, model: nn.Module, family: Family, classes: Classes, spec: InputSpec, task: Tensor | None = None
     ) -> None:
         super().__init__(model, spec)
-        self._family = family
+        self._read = family.read
         self.register_buffer("task", task)
         rest = sorted(set(range(classes.labels + 1)) - set(classes.columns))
         self._all = list(classes.columns) == list(range(classes.labels))
@@ -152,12 +177,66 @@ class DeployedCheckpoint(Deployed):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         inputs = {} if self.task is None else {"task_inputs": self.task}
-        found = self._family.read(self.model(pixel_values=self.normalised(image), **inputs))
+        assert self._read is not None
+        found = self._read(self.model(pixel_values=self.normalised(image), **inputs))
         logits = found.classes
         if not self._all:
             void = logits[:, :, self.rest].logsumexp(-1, keepdim=True)
             logits = torch.cat([logits[:, :, self.columns], void], -1)
         return logits, found.masks, found.embeddings
+
+
+SCALE = 10.0
+"""Factor of sums of probabilities, as mask logits; post-processing skips masks smaller by 4 than the largest."""
+
+
+class DeployedSemantic(Deployed):
+    """A network for semantic segmentation with the interface of the contract: one mask per class, no embeddings.
+
+    The masks of a network of queries are, as in `post_process_semantic_segmentation`, the sums over all queries of
+    class probability times mask probability.
+    """
+
+    outputs = OUTPUTS[:2]
+
+    def __init__(self, model: nn.Module, family: Family, classes: Classes, spec: InputSpec) -> None:
+        super().__init__(model, spec)
+        self._family = family
+        self._side = min(spec.width, spec.height)
+        self._wide = spec.width >= spec.height
+        self._windows = windows(spec, self._side) if family.name == "EoMT" else [0]
+        self.register_buffer("columns", torch.tensor(classes.columns))
+        self.register_buffer("classes", torch.from_numpy(class_logits(len(classes.taxonomy))))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        pixels = self.normalised(image)
+        maps = self._maps(pixels) if len(self._windows) == 1 else self._joined(pixels)
+        # A sum, because a constant cannot be an output of a graph.
+        return self.classes + 0 * maps[:, :1, 0, :1], maps[:, self.columns]
+
+    def _maps(self, pixels: Tensor) -> Tensor:
+        if self._family.logits is not None:
+            return self._family.logits(self.model, pixels)
+        assert self._family.read is not None
+        found = self._family.read(self.model(pixel_values=pixels))
+        masks, grid = found.masks, self._family.limits.mask_grid
+        if grid:
+            masks = F.interpolate(masks, size=(grid, grid), mode="bilinear", align_corners=False)
+        return SCALE * torch.einsum("bqc,bqhw->bchw", found.classes.softmax(-1)[..., :-1], masks.sigmoid())
+
+    def _joined(self, pixels: Tensor) -> Tensor:
+        """The mean over all windows that contain a node."""
+        axis, side = (3, self._side) if self._wide else (2, self._side)
+        maps = self._maps(torch.cat([pixels.narrow(axis, start, side) for start in self._windows]))
+        nodes = maps.shape[axis]
+        length = pixels.shape[axis] * nodes // side
+        total, count = 0, 0
+        for window, start in zip(maps.split(1), self._windows, strict=True):
+            first = start * nodes // side
+            pads = (first, length - first - nodes) if self._wide else (0, 0, first, length - first - nodes)
+            total = total + F.pad(window, pads)
+            count = count + F.pad(torch.ones_like(window[:, :1]), pads)
+        return total / count
 
 
 def import_checkpoint(
@@ -167,6 +246,8 @@ def import_checkpoint(
     half: bool = False,
     taxonomy: str | None = None,
     reporter: Reporter = SILENT,
+    task: str | None = None,
+    components: int = 0,
 ) -> Report:
     """Writes a verified model file of the contract.
 
@@ -175,31 +256,56 @@ def import_checkpoint(
         size: width and height of the input; by default that of the processor.
         half: compute in float16; the types of inputs and outputs do not change.
         taxonomy: see classes_of.
+        task: one of families.TASKS; by default see task_of.
+        components: of semantic segmentation, see onnx_import.semantic.import_semantic.
 
     Raises InputError when the checkpoint cannot be used; RuntimeError when the outputs of ONNX Runtime differ.
     """
     checkpoint = open_checkpoint(name)
     family = family_of(checkpoint)
-    classes = classes_of(checkpoint, taxonomy)
-    spec = input_spec(checkpoint, family, size)
-    card = _card(checkpoint, family, classes, spec, half)
-    task = checkpoint.tokens(TASK, checkpoint.config.get("task_seq_len", 77)) if family.task else None
+    task = task_of(checkpoint, family, task)
+    if components and task != "semantic":
+        raise InputError(f"{name}: --components is for semantic segmentation, and this is for {task} segmentation")
+    classes = classes_of(checkpoint, taxonomy, task)
+    spec = input_spec(checkpoint, family, size, task)
+    card = _card(checkpoint, family, classes, spec, half, task, components)
+    words = checkpoint.tokens(TASK, checkpoint.config.get("task_seq_len", 77)) if family.task else None
     model = checkpoint.load(family.model, family.settings)
     graphs.require_size(model, name)
-    network = DeployedCheckpoint(model, family, classes, spec, task).eval()
+    network: DeployedCheckpoint | DeployedSemantic
+    if task == "semantic":
+        network = DeployedSemantic(model, family, classes, spec).eval()
+    else:
+        network = DeployedCheckpoint(model, family, classes, spec, words).eval()
     images = verify.probes(spec.height, spec.width)
-    reporter.note(f"{name}: {family.name}, {len(classes.taxonomy)} classes of {classes.taxonomy.name}")
+    reporter.note(
+        f"{name}: {family.name} for {task} segmentation, {len(classes.taxonomy)} classes of {classes.taxonomy.name}"
+    )
     owner, method = family.decides(model) if family.decides else (None, "")
 
-    def compare(network: nn.Module, draft: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
+    def compare(_: nn.Module, draft: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         return WithFixedAttention(network, draft, owner, method).differences(images)
 
     with traceable(model):
         return write_verified(
-            network, card, path, name, images, reporter, compare=compare if owner else None, half=half
+            network,
+            card,
+            path,
+            name,
+            images,
+            reporter,
+            compare=compare if owner else None,
+            half=half,
+            outputs=network.outputs,
         )
 
 
-def _card(checkpoint: Checkpoint, family: Family, classes: Classes, spec: InputSpec, half: bool) -> ModelCard:
+def _card(
+    checkpoint: Checkpoint, family: Family, classes: Classes, spec: InputSpec, half: bool, task: str, components: int
+) -> ModelCard:
     source = source_json(f"{family.name} (transformers {transformers.__version__})", half, **checkpoint.origin)
-    return ModelCard(checkpoint.short, classes.taxonomy, spec, "sigmoid", family.limits, source)
+    if task == "semantic":
+        limits = semantic_thresholds(spec, components)
+        return ModelCard(checkpoint.short, classes.taxonomy, spec, "softmax_queries", limits, source)
+    limits = family.limits if task == "panoptic" else family.instance_limits
+    return ModelCard(checkpoint.short, classes.taxonomy, spec, "sigmoid", limits, source)

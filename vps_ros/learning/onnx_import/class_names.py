@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -111,6 +112,7 @@ _SYNONYMS = {
 }
 
 
+@cache
 def _known() -> dict[str, ClassInfo]:
     """Classes of the known data sets by plain name; the first data set that has one counts."""
     found: dict[str, ClassInfo] = {}
@@ -120,9 +122,15 @@ def _known() -> dict[str, ClassInfo]:
     return found
 
 
+def is_thing(name: str) -> bool:
+    """Whether a known data set has a thing of this name."""
+    info = _known().get(plain(name))
+    return info is not None and info.isthing
+
+
 def _from_names(names: Sequence[str], name: str) -> Taxonomy:
     known = _known()
-    stuff = [n for n in names if not ((info := known.get(plain(n))) and info.isthing)]
+    stuff = [n for n in names if not is_thing(n)]
     made = Taxonomy.from_names(names, stuff, name)
     return Taxonomy(name, tuple(_coloured(c, known) for c in made.classes))
 

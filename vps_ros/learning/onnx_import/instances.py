@@ -27,7 +27,7 @@ from vps_ros.errors import InputError
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.in_graph.nodes import FLOAT, INT64, Nodes, Value
 from vps_ros.learning.onnx_import.class_names import instance_classes
-from vps_ros.learning.onnx_import.network import Network, Outputs, open_network, write_model
+from vps_ros.learning.onnx_import.network import SLACK, Network, Outputs, open_network, require_logits, write_model
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomy import Taxonomy
 
@@ -84,6 +84,7 @@ def import_yolo(
     network = open_network(source, size)
     taxonomy = instance_classes(classes, network.metadata, network.where)
     found = _yolo_outputs(network, len(taxonomy))
+    _require_scores(network, found, len(taxonomy))
 
     def build(nodes: Nodes, outputs: Outputs) -> dict[str, Value]:
         return _yolo_slots(nodes, outputs, found, len(taxonomy))
@@ -106,9 +107,10 @@ def import_rfdetr(
         raise InputError(f"{network.where}: detects boxes only and has no output masks; export RF-DETR Seg")
     if missing:
         raise InputError(
-            f"{network.where}: lacks the output {missing[0]} of RF-DETR Seg (dets, labels, masks); it has "
-            f"{network.outputs}"
+            f"{network.where}: lacks the output {missing[0]} of RF-DETR Seg (dets, labels, masks); {network.remedy}"
         )
+    require_logits(network, "labels")
+    require_logits(network, "masks")
     taxonomy = instance_classes(classes or "coco", network.metadata, network.where)
     columns = _label_columns(taxonomy, shapes["labels"][-1], network.where)
 
@@ -176,12 +178,26 @@ def _yolo_outputs(network: Network, classes: int) -> YoloOutputs:
     if not predictions or len(prototypes) != 1:
         raise InputError(
             f"{network.where}: its outputs ({network.outputs}) are not those of YOLO: predictions of three dimensions "
-            "and prototypes of four"
+            f"and prototypes of four; {network.remedy}"
         )
     coefficients = shapes[prototypes[0]][1]
     layout = _yolo_layout(network, shapes[predictions[0]][1:], coefficients, classes)
     candidates = shapes[predictions[0]][2 if layout.transposed else 1]
     return YoloOutputs(predictions[0], prototypes[0], layout, candidates, coefficients)
+
+
+def _require_scores(network: Network, found: YoloOutputs, classes: int) -> None:
+    """Raises InputError when the scores are not probabilities."""
+    values = network.values[found.predictions][0]
+    first = 4
+    last = 5 if found.layout is END_TO_END else found.layout.extra + classes
+    scores = values[first:last] if found.layout.transposed else values[:, first:last]
+    low, high = float(scores.min()), float(scores.max())
+    if low < -SLACK or high > 1 + SLACK:
+        raise InputError(
+            f"{network.where}: its scores are from {low:.3g} to {high:.3g}, so logits instead of probabilities; export "
+            "it with the program that trained it, which adds the sigmoid"
+        )
 
 
 def _yolo_layout(network: Network, shape: tuple[int, ...], coefficients: int, classes: int) -> YoloLayout:
@@ -197,7 +213,7 @@ def _yolo_layout(network: Network, shape: tuple[int, ...], coefficients: int, cl
     else:
         raise InputError(
             f"{network.where}: predictions of shape {[1, rows, columns]} are of no known layout of YOLO with "
-            f"{classes} classes and {coefficients} prototypes"
+            f"{classes} classes and {coefficients} prototypes; {network.remedy}"
         )
     if found != classes:
         raise InputError(

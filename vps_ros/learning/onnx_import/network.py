@@ -15,6 +15,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 from vps_ros.learning.in_graph.nodes import FLOAT, UINT8, Nodes, Value
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard
+from vps_ros.segmenters.recognise import NetworkOutput, import_command
 from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.segmenters.session import Session
 
@@ -26,6 +27,8 @@ _PREFIX = "network/"
 _FLOATS = {TensorProto.FLOAT: np.float32, TensorProto.FLOAT16: np.float16}
 _TYPES: dict[int, type] = {**_FLOATS, TensorProto.UINT8: np.uint8}
 _QUIET = 3
+SLACK = 0.01
+"""By how much a probability may exceed 0..1, for float16."""
 Outputs = Mapping[str, Value]
 Build = Callable[[Nodes, Outputs], dict[str, Value]]
 
@@ -41,6 +44,7 @@ class Network:
         input_type: element type of the input: float, float16 or uint8.
         shapes: of the outputs, by name.
         types: numpy dtypes of the outputs, by name.
+        values: outputs for an image of noise, by name.
         metadata: of the file.
     """
 
@@ -51,12 +55,20 @@ class Network:
     input_type: int
     shapes: dict[str, tuple[int, ...]]
     types: dict[str, np.dtype]
+    values: dict[str, np.ndarray]
     metadata: dict[str, str]
 
     @property
     def outputs(self) -> str:
         """The outputs with their shapes, for messages."""
         return ", ".join(f"{name} {list(shape)}" for name, shape in self.shapes.items())
+
+    @property
+    def remedy(self) -> str:
+        """What the network looks like instead, and the command for it."""
+        width, height = self.size
+        outputs = {name: NetworkOutput(shape, self.types[name].kind in "iu") for name, shape in self.shapes.items()}
+        return import_command((1, 3, height, width), outputs, self.metadata, self.where)
 
 
 def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Network:
@@ -89,7 +101,7 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
     image.CopyFrom(helper.make_tensor_value_info(image.name, kind, shape))
     # Shapes that were computed for a dynamic size are not valid for the fixed one.
     del model.graph.value_info[:]
-    found = _run(model, {image.name: np.zeros(shape, _TYPES[kind])}, where)
+    found = _run(model, {image.name: _noise(shape).astype(_TYPES[kind])}, where)
     return Network(
         where,
         model,
@@ -98,8 +110,28 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
         kind,
         {name: value.shape for name, value in found.items()},
         {name: value.dtype for name, value in found.items()},
+        found,
         metadata,
     )
+
+
+def _noise(shape: tuple[int, ...]) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def are_probabilities(values: np.ndarray) -> bool:
+    """Whether all values are in 0..1, up to rounding, and not all equal."""
+    low, high = float(values.min()), float(values.max())
+    return -SLACK <= low < high <= 1 + SLACK
+
+
+def require_logits(network: Network, output: str) -> None:
+    """Raises InputError when the values of an output are probabilities."""
+    if are_probabilities(network.values[output]):
+        raise InputError(
+            f"{network.where}: its output {output} is probabilities (all values in 0..1), and logits are needed; "
+            "export the network without sigmoid or softmax at its end"
+        )
 
 
 def load(path: str | Path) -> onnx.ModelProto:
@@ -112,11 +144,39 @@ def load(path: str | Path) -> onnx.ModelProto:
         )
     try:
         model = onnx.load(str(path))
+        _sort(model.graph)
         onnx.checker.check_model(model)
     # protobuf and the checker raise types without a common base.
     except Exception as error:
         raise InputError(f"{path}: not readable as ONNX ({_line(error)})") from None
     return model
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """Puts each node behind those whose outputs it uses; Ultralytics' export in half precision does not."""
+    made = {name for node in graph.node for name in node.output}
+    ready: set[str] = {""}
+    waiting, nodes = list(graph.node), []
+    while waiting:
+        later = []
+        for node in waiting:
+            if all(name in ready or name not in made for name in _uses(node)):
+                nodes.append(node)
+                ready.update(node.output)
+            else:
+                later.append(node)
+        if len(later) == len(waiting):
+            # A cycle: the checker says so.
+            return
+        waiting = later
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _uses(node: onnx.NodeProto) -> list[str]:
+    """Names of its inputs and of what its subgraphs take from outside."""
+    inner = [_uses(n) for attribute in node.attribute for n in attribute.g.node]
+    return [*node.input, *(name for names in inner for name in names)]
 
 
 def _line(error: Exception) -> str:

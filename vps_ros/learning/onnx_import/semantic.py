@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from onnx import TensorProto
 
 from vps_ros.errors import InputError
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, INT64, UINT8, Nodes, Value
 from vps_ros.learning.onnx_import.class_names import semantic_classes
-from vps_ros.learning.onnx_import.network import Network, Outputs, open_network, write_model
+from vps_ros.learning.onnx_import.network import SLACK, Network, Outputs, are_probabilities, open_network, write_model
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomy import Taxonomy
 
@@ -23,6 +24,7 @@ LAYOUTS = ("nchw", "nhwc", "map")
 """Of the output: logits with the classes first or last, or a map of class indices."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 VOID = 255
+LEAST_PROBABILITY = 1e-6
 CONFIDENCE = 8.0
 """Class logit of the class of a mask; a score of about 0.99."""
 STUFF_AREA = 1 / 1024
@@ -56,9 +58,30 @@ def import_semantic(
     taxonomy = semantic_classes(classes)
     output, layout = _output(network, layout, len(taxonomy))
     spec = _input_spec(network, mean, std)
-    build = _maps if layout == "map" else _logits
+    values = network.values[output]
+    # Networks with a softmax at their end: the logarithm is as good as the logits.
+    probabilities = layout != "map" and are_probabilities(values) and _sums_to_one(values, layout)
     name = Path(network.where).stem
-    thresholds = Thresholds(
+    source_text = source_json(
+        "semantic segmentation", file=Path(network.where).name, terms=network.metadata.get("license", "")
+    )
+    card = ModelCard(name, taxonomy, spec, "softmax_queries", semantic_thresholds(spec, components), source_text)
+
+    def outputs(nodes: Nodes, given: Outputs) -> dict[str, Value]:
+        value = given[output]
+        if layout == "map":
+            return _maps(nodes, value, network.shapes[output], taxonomy, bool(components))
+        if probabilities:
+            value = value.larger(LEAST_PROBABILITY).apply("Log")
+        return _logits(nodes, value, layout, taxonomy)
+
+    write_model(network, card, path, outputs)
+    return card
+
+
+def semantic_thresholds(spec: InputSpec, components: int = 0) -> Thresholds:
+    """Each pixel gets the class with the largest logit; for `components` see import_semantic."""
+    return Thresholds(
         thing=0.0 if components else 1.0,
         stuff=0.0,
         mask=0.0,
@@ -67,16 +90,13 @@ def import_semantic(
         thing_area=components,
         components=bool(components),
     )
-    source_text = source_json(
-        "semantic segmentation", file=Path(network.where).name, terms=network.metadata.get("license", "")
-    )
-    card = ModelCard(name, taxonomy, spec, "softmax_queries", thresholds, source_text)
 
-    def outputs(nodes: Nodes, given: Outputs) -> dict[str, Value]:
-        return build(nodes, given[output], network.shapes[output], layout, taxonomy, bool(components))
 
-    write_model(network, card, path, outputs)
-    return card
+def class_logits(count: int) -> NDArray[np.float32]:
+    """[1, C, C + 1]: one mask per class."""
+    classes = np.zeros((1, count, count + 1), np.float32)
+    classes[0, np.arange(count), np.arange(count)] = CONFIDENCE
+    return classes
 
 
 def _input_spec(
@@ -104,7 +124,7 @@ def _output(network: Network, layout: str | None, classes: int) -> tuple[str, st
     if not fitting:
         raise InputError(
             f"{network.where}: its outputs ({network.outputs}) are not semantic segmentation: [1, C, h, w], "
-            "[1, h, w, C] or [1, h, w]"
+            f"[1, h, w, C] or [1, h, w]; {network.remedy}"
         )
     name, shape = next(iter(fitting.items()))
     possible = _layouts(shape, network.types[name], classes)
@@ -144,20 +164,20 @@ def _wrong_count(network: Network, output: str, found: int, classes: int) -> str
     )
 
 
-def _logits(
-    nodes: Nodes, logits: Value, shape: tuple[int, ...], layout: str, taxonomy: Taxonomy, components: bool
-) -> dict[str, Value]:
+def _sums_to_one(values: NDArray, layout: str) -> bool:
+    sums = values.astype(np.float32).sum(1 if layout == "nchw" else -1)
+    return bool(np.abs(sums - 1).max() < SLACK * 10)
+
+
+def _logits(nodes: Nodes, logits: Value, layout: str, taxonomy: Taxonomy) -> dict[str, Value]:
     """Masks whose softmax is that of the logits; each has its own class."""
-    count = len(taxonomy)
     if layout == "nhwc":
         logits = logits.apply("Transpose", perm=[0, 3, 1, 2])
-    classes = np.zeros((1, count, count + 1), np.float32)
-    classes[0, np.arange(count), np.arange(count)] = CONFIDENCE
-    return {"class_logits": nodes.value(classes), "mask_logits": logits}
+    return {"class_logits": nodes.value(class_logits(len(taxonomy))), "mask_logits": logits}
 
 
 def _maps(
-    nodes: Nodes, classes: Value, shape: tuple[int, ...], layout: str, taxonomy: Taxonomy, components: bool
+    nodes: Nodes, classes: Value, shape: tuple[int, ...], taxonomy: Taxonomy, components: bool
 ) -> dict[str, Value]:
     """The class map as segment map: a slot for each class."""
     h, w = [n for n in shape[1:] if n != 1] if len(shape) == 4 else shape[1:]

@@ -1,0 +1,100 @@
+"""Makes a model accept a batch of images of several cameras, and verifies that each gets its own result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from vps_ros.errors import InputError
+from vps_ros.learning.export.verify import TOLERANCE, open_session, probes
+from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
+from vps_ros.segmenters.runtime import first_line
+
+_COUNT = 3
+_AXIS = "batch"
+
+
+def allow_batch(path: str | Path, where: str) -> None:
+    """Replaces the model by one whose first dimension has no fixed size.
+
+    The result for several images must be that of each image alone.
+
+    Args:
+        where: the name of the model in errors.
+
+    Raises InputError when the model keeps state or a clip, or its results in a batch differ.
+    """
+    model = onnx.load(str(path))
+    card = ModelCard.from_json(next(p.value for p in model.metadata_props if p.key == METADATA_KEY), where)
+    if len(model.graph.input) > 1 or "segment_map" in {o.name for o in model.graph.output}:
+        raise InputError(f"{where}: --batch is for models without recurrent state and without --postprocess graph")
+    image = model.graph.input[0].type.tensor_type.shape.dim[0]
+    if image.dim_value != 1:
+        raise InputError(f"{where}: --batch: its input has the size {image.dim_value or image.dim_param} already")
+    images = np.concatenate(probes(card.input.height, card.input.width))
+    names = [output.name for output in model.graph.output]
+    alone = [open_session(path).run(names, {"image": one[None]}) for one in images]
+    for value in (model.graph.input[0], *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = _AXIS
+    del model.graph.value_info[:]
+    _free(model.graph)
+    onnx.save(model, str(path))
+    try:
+        together = open_session(path).run(names, {"image": images})
+    # ONNX Runtime's exceptions share no base below Exception.
+    except Exception as error:
+        raise InputError(
+            f"{where}: its network takes one image only ({first_line(error)}); leave --batch out"
+        ) from None
+    for i, name in enumerate(names):
+        expected = np.concatenate([one[i] for one in alone])
+        if len(together[i]) == 1:
+            # A constant, the same for all images.
+            expected = expected[:1]
+            model.graph.output[i].type.tensor_type.shape.dim[0].dim_value = 1
+        off = np.abs(together[i] - expected).max() if together[i].shape == expected.shape else np.inf
+        if not off <= TOLERANCE * max(np.abs(expected).max(), 1e-6):
+            raise InputError(f"{where}: {name} of a batch is not that of each image; leave --batch out")
+    onnx.save(model, str(path))
+
+
+def _free(graph: onnx.GraphProto) -> None:
+    """Changes nodes that have the batch of 1 as a constant.
+
+    The first of the sizes of a Reshape becomes "the rest", or "as in the input", that of a Resize the number of images.
+    A constant that is joined with other values by Concat is repeated for each image.
+    """
+    constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    constants |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"}
+    count = f"{_AXIS}/count"
+    nodes = [helper.make_node("Shape", [graph.input[0].name], [count], start=0, end=1)]
+
+    def constant(name: str, values: NDArray) -> str:
+        graph.initializer.append(numpy_helper.from_array(values.astype(np.int64), f"{_AXIS}/{name}"))
+        return f"{_AXIS}/{name}"
+
+    def with_count(name: str, rest: NDArray) -> str:
+        nodes.append(helper.make_node("Concat", [count, constant(f"{name}/rest", rest)], [f"{_AXIS}/{name}"], axis=0))
+        return f"{_AXIS}/{name}"
+
+    for node in graph.node:
+        name = node.output[0]
+        if node.op_type == "Reshape" and node.input[1] in constants and node.input[0] not in constants:
+            first, *rest = constants[node.input[1]].tolist()
+            if first >= 1:
+                node.input[1] = constant(name, np.array([0 if -1 in rest else -1, *rest]))
+        elif node.op_type == "Resize" and len(node.input) > 3 and node.input[3] in constants:
+            node.input[3] = with_count(name, constants[node.input[3]][1:])
+        elif node.op_type == "Concat" and node.attribute[0].i != 0:
+            for i, given in enumerate(node.input):
+                if given in constants and constants[given].shape[:1] == (1,):
+                    sizes = with_count(f"{name}_{i}", np.ones(constants[given].ndim - 1))
+                    nodes.append(helper.make_node("Expand", [given, sizes], [f"{sizes}/all"]))
+                    node.input[i] = f"{sizes}/all"
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.commands.console import warn
-from vps_ros.datasets.labels import LabelledFrame, LabelMap
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair
 from vps_ros.recording.bag import Bag
@@ -27,8 +27,6 @@ from vps_ros.recording.labels import (
     seconds,
 )
 from vps_ros.taxonomy import Taxonomy
-
-_LISTED = 3
 
 
 @dataclass(frozen=True)
@@ -151,8 +149,7 @@ def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelIndex, LabelIndex], al
 def _missing(stamps: NDArray[np.int64], what: str, remedy: str, allowed: bool, lost: str) -> None:
     if not len(stamps):
         return
-    first = ", ".join(seconds(s) for s in stamps[:_LISTED].tolist()) + (", ..." if len(stamps) > _LISTED else "")
-    said = f"{what} {len(stamps)} frame(s): {first}"
+    said = f"{what} {len(stamps)} frame(s): {listed(map(seconds, stamps.tolist()), 3)}"
     if not allowed:
         raise InputError(f"{said}; {remedy}, or pass --allow-missing to count them as void{lost}")
     warn(f"{said}; counted as void")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.folders import IMAGE_SUFFIXES, MapWriter, map_writer, subfolders
 from vps_ros.datasets.images import RGB, load_png, save_png
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing, listed
 from vps_ros.errors import InputError
 from vps_ros.files import list_files
 from vps_ros.label_maps import look_up
@@ -181,14 +181,27 @@ def list_without_split(
         return listing(root, None)
 
 
-def name_frames(wanted: set[tuple[str, str]], among: Mapping[str, Mapping[str, object]]) -> str:
-    """Some of the (sequence, frame) pairs `wanted`, for an error; complete sequences of `among` by their names."""
+def refuse_missing(
+    missing: set[tuple[str, str]],
+    among: Mapping[str, Mapping[str, object]],
+    what: str,
+    remedy: str,
+    kind: str = "frame",
+) -> None:
+    """Raises InputError that names the missing (sequence, frame) pairs, if any.
+
+    Args:
+        among: sequence -> its frames; one that lacks all of them is named without its frames.
+        what: file and problem, such as "maps/: no image for".
+        kind: what a pair is.
+    """
     names = []
-    for sequence in sorted({s for s, _ in wanted}):
-        frames = sorted(f for s, f in wanted if s == sequence)
+    for sequence in sorted({s for s, _ in missing}):
+        frames = sorted(f for s, f in missing if s == sequence)
         every = len(frames) == len(among[sequence])
         names += [f"all of {sequence}"] if every else [f"{sequence}/{f}" for f in frames]
-    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")
+    if names:
+        raise InputError(f"{what} {len(missing)} {kind}(s): {listed(names, 6)}; {remedy}")
 
 
 def _labels(path: Path, taxonomy: Taxonomy) -> LabelMap:

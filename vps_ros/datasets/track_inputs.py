@@ -19,7 +19,7 @@ from vps_ros.datasets.kitti_step import (
     list_images,
     list_maps,
     list_without_split,
-    name_frames,
+    refuse_missing,
 )
 from vps_ros.errors import InputError
 from vps_ros.frame import Segmentation
@@ -148,11 +148,15 @@ def pair_files(
     vectors = None if embeddings is None else list_without_split(list_embeddings, embeddings, split)
     _refuse_empty(maps, pictures)
     spare = tuple(s for s in pictures if s not in maps)
-    _refuse_unpaired(maps, pictures, f"{images}: no image for", "map", "name images as their maps are, or add them")
-    unmapped = {s: frames for s, frames in pictures.items() if s in maps}
-    _refuse_unpaired(unmapped, maps, f"{segmentation}: no map for", "image", "every image of a sequence needs its map")
+    mapped, imaged = ({(s, f) for s, found in side.items() for f in found if s in maps} for side in (maps, pictures))
+    hint = "name images as their maps are, or add them"
+    refuse_missing(mapped - imaged, maps, f"{images}: no image for", hint, "map")
+    hint = "every image of a sequence needs its map"
+    refuse_missing(imaged - mapped, pictures, f"{segmentation}: no map for", hint, "image")
     if vectors is not None:
-        _refuse_unpaired(maps, vectors, f"{embeddings}: no embeddings for", "map", "write SEQUENCE/FRAME.npz for each")
+        known = {(s, f) for s, found in vectors.items() for f in found}
+        hint = "write SEQUENCE/FRAME.npz for each"
+        refuse_missing(mapped - known, maps, f"{embeddings}: no embeddings for", hint, "map")
     frames = tuple(
         FrameFiles(s, f, pictures[s][f], path, None if vectors is None else vectors[s][f])
         for s, found in maps.items()
@@ -162,12 +166,6 @@ def pair_files(
         if frame.image.resolve() == frame.map.resolve():
             raise InputError(f"{frame.map}: is both image and map; give images and maps folders of their own")
     return frames, spare
-
-
-def _refuse_unpaired(ours: Sequences, theirs: Sequences, what: str, kind: str, remedy: str) -> None:
-    missing = {(s, f) for s, frames in ours.items() for f in frames if f not in theirs.get(s, {})}
-    if missing:
-        raise InputError(f"{what} {len(missing)} {kind}(s): {name_frames(missing, ours)}; {remedy}")
 
 
 def _refuse_empty(maps: Sequences, pictures: Sequences) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vps_ros.datasets.kitti_step import DATA_SET as KITTI_STEP
-from vps_ros.datasets.kitti_step import list_without_split, name_frames
+from vps_ros.datasets.kitti_step import list_without_split, refuse_missing
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos
 from vps_ros.errors import InputError
 from vps_ros.evaluation.evaluator import Evaluator, compare
@@ -70,8 +70,9 @@ def pair_frames(
         theirs = {s: {f: one for f, one in frames.items() if f in ours.get(s, {})} for s, frames in theirs.items()}
         keys[1] &= keys[0]
     if not allow_missing:
-        _refuse_missing(keys[0] - keys[1], ours, f"{pred}: no prediction for", "predict them")
-        _refuse_missing(keys[1] - keys[0], theirs, f"{gt}: no ground truth for", "remove their predictions")
+        hint = ", or pass --allow-missing to count them as void"
+        refuse_missing(keys[0] - keys[1], ours, f"{pred}: no prediction for", "predict them" + hint)
+        refuse_missing(keys[1] - keys[0], theirs, f"{gt}: no ground truth for", "remove their predictions" + hint)
     pairs = []
     for sequence in sorted({*ours, *theirs}):
         mine, other = ours.get(sequence, {}), theirs.get(sequence, {})
@@ -115,15 +116,6 @@ def load_pair(pair: FramePair) -> tuple[LabelMap, LabelMap]:
     shape = next(filter(None, (gt, pred))).semantic.shape
     void = LabelMap(np.full(shape, VOID_ID, np.uint8), np.zeros(shape, np.uint8))
     return gt or void, pred or void
-
-
-def _refuse_missing(missing: set[tuple[str, str]], where: Videos, what: str, remedy: str) -> None:
-    if not missing:
-        return
-    listed = name_frames(missing, where)
-    raise InputError(
-        f"{what} {len(missing)} frame(s): {listed}; {remedy}, or pass --allow-missing to count them as void"
-    )
 
 
 def _example(videos: Videos) -> str:

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
+from vps_ros.datasets.labels import ANY_SIZE, MinimumSize, listed, span
 from vps_ros.errors import InputError
 from vps_ros.label_maps import runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
@@ -162,11 +162,9 @@ def _segments(
     semantic = semantic.astype(np.int64)
     column = table[np.where((semantic < 0) | (semantic >= len(table)), len(table) - 1, semantic)]
     if column.size and column.min() < 0:
-        unknown = sorted({int(v) for v in semantic[column < 0]})
-        names = ", ".join(map(str, unknown[:5])) + (", ..." if len(unknown) > 5 else "")
         raise InputError(
-            f"{where}: class id {names} is not in taxonomy {classes.taxonomy.name} "
-            f"(ids {classes.taxonomy.ids.min()}..{classes.taxonomy.ids.max()}, {VOID_ID} for void); choose its taxonomy"
+            f"{where}: class id {listed(np.unique(semantic[column < 0]))} is not in taxonomy {classes.taxonomy.name} "
+            f"({span(classes.taxonomy)}); choose its taxonomy"
         )
     instance = np.where(classes.is_thing[column], instance, 0).astype(np.int64)
     if instance.size and not 0 <= instance.min() <= instance.max() <= _MAX_INSTANCE:

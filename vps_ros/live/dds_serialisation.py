@@ -16,23 +16,9 @@ from rosbags.interfaces import Nodetype
 
 from vps_ros.messages.typestore import typestore
 
-_BASE = {
-    "bool": bool,
-    "byte": types.uint8,
-    "octet": types.uint8,
-    "char": types.uint8,
-    "int8": types.int8,
-    "uint8": types.uint8,
-    "int16": types.int16,
-    "uint16": types.uint16,
-    "int32": types.int32,
-    "uint32": types.uint32,
-    "int64": types.int64,
-    "uint64": types.uint64,
-    "float32": types.float32,
-    "float64": types.float64,
-    "string": str,
-}
+_NUMBERS = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64"]
+_BASE: dict[str, Any] = {"bool": bool, "string": str, **{name: getattr(types, name) for name in _NUMBERS}}
+_BASE |= dict.fromkeys(("byte", "octet", "char"), types.uint8)
 _REQUEST_HEADER = {"guid_": types.uint64, "sequence_number_": types.int64}
 """Written by rmw_cyclonedds_cpp before the fields of a request and of its response: the client and a number."""
 _LITTLE_ENDIAN = b"\0\1\0\0"

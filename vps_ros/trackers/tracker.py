@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,12 +57,7 @@ class TrackerParameters(Parameters):
     )
 
 
-def _no_indices() -> NDArray[np.int64]:
-    return np.empty(0, np.int64)
-
-
-@dataclass(frozen=True)
-class Matches:
+class Matches(NamedTuple):
     """Pairs of a track and a detection, P of them; no track and no detection is in two pairs.
 
     Attributes:
@@ -72,10 +67,10 @@ class Matches:
         by: int64 [P], the AssociatedBy of each pair.
     """
 
-    tracks: NDArray[np.int64] = field(default_factory=_no_indices)
-    detections: NDArray[np.int64] = field(default_factory=_no_indices)
-    scores: NDArray[np.floating] = field(default_factory=lambda: np.empty(0))
-    by: NDArray[np.int64] = field(default_factory=_no_indices)
+    tracks: NDArray[np.int64] = np.empty(0, np.int64)
+    detections: NDArray[np.int64] = np.empty(0, np.int64)
+    scores: NDArray[np.floating] = np.empty(0)
+    by: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 def matched(tracks, detections, scores, by: AssociatedBy) -> Matches:

@@ -60,7 +60,8 @@ def _start(value):
         **place,
     )
     outputs = [f"{value['name']}/{camera}" for camera in cameras] or [value["name"]]
-    return [node, *_windows(outputs if on["overlay"] else [], place), *_rviz(outputs[:1] if on["rviz"] else [], place)]
+    windows = [_window(output, place) for output in outputs] if on["overlay"] else []
+    return [node, *windows, *([_rviz(outputs[0], place)] if on["rviz"] else [])]
 
 
 def _cameras(text):
@@ -76,32 +77,25 @@ def _cameras(text):
     return cameras
 
 
-def _windows(outputs, place):
-    """One for the overlay of each camera."""
-    return [
-        Node(
-            package="image_tools",
-            executable="showimage",
-            name=f"{output.replace('/', '_')}_overlay",
-            remappings=[("image", f"{output}/overlay")],
-            on_exit=fail_with_process,
-            **place,
-        )
-        for output in outputs
-    ]
+def _window(output, place):
+    return Node(
+        package="image_tools",
+        executable="showimage",
+        name=f"{output.replace('/', '_')}_overlay",
+        remappings=[("image", f"{output}/overlay")],
+        on_exit=fail_with_process,
+        **place,
+    )
 
 
-def _rviz(outputs, place):
+def _rviz(output, place):
     """The view has the topic names of a node without a namespace."""
-    return [
-        Node(
-            package="rviz2",
-            executable="rviz2",
-            name="rviz",
-            arguments=["-d", [FindPackageShare("vps_ros"), "/config/vps.rviz"]],
-            remappings=[(f"/vps/{name}", f"{output}/{name}") for name in ("overlay", "panoptic")],
-            on_exit=fail_with_process,
-            **place,
-        )
-        for output in outputs
-    ]
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        arguments=["-d", [FindPackageShare("vps_ros"), "/config/vps.rviz"]],
+        remappings=[(f"/vps/{name}", f"{output}/{name}") for name in ("overlay", "panoptic")],
+        on_exit=fail_with_process,
+        **place,
+    )

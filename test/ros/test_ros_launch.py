@@ -167,18 +167,24 @@ def test_without_its_viewer_nothing_is_started(launch, viewer, package, tmp_path
 @pytest.mark.slow
 def test_viewers_get_the_outputs_and_their_failure_ends_the_node(launch, tmp_path):
     script = f'echo "viewer $*"; while [ ! -e {tmp_path}/end ]; do sleep 0.1; done; exit 3'
-    prefixes = installed(tmp_path / "prefix", "image_tools", "showimage", script)
+    installed(tmp_path / "prefix", "image_tools", "showimage", script)
+    prefixes = installed(tmp_path / "prefix", "rviz2", "rviz2", script)
     options = ["name:=eye", "namespace:=rig", "cameras:=front=/rig/front/image_raw,left", "autostart:=false"]
-    launched = launch("vps", *options, "overlay:=true", AMENT_PREFIX_PATH=prefixes)
-    lines = shown(launched, "viewer .*", 2)
-    assert sorted(re.findall(r"image:=\S+", " ".join(lines))) == ["image:=eye/front/overlay", "image:=eye/left/overlay"]
+    launched = launch("vps", *options, "overlay:=true", "rviz:=true", AMENT_PREFIX_PATH=prefixes)
+    lines = shown(launched, "viewer .*", 3)
+    assert sorted(re.findall(r"(?:image|/vps/\w+):=\S+", " ".join(lines))) == [
+        "/vps/overlay:=eye/front/overlay",
+        "/vps/panoptic:=eye/front/panoptic",
+        "image:=eye/front/overlay",
+        "image:=eye/left/overlay",
+    ]
     assert all("__ns:=/rig" in line for line in lines)
     shown(launched, "waiting to be configured")
     (tmp_path / "end").touch()
     log = failed(launched)
     assert "ended with exit code 3" in log
     pids = started(log)
-    assert len(pids) == 3
+    assert len(pids) == 4
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)

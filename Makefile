@@ -1,6 +1,8 @@
 # make demo: the main job on a bare machine.  make test: every check and test.  make docs: the pages and the API reference.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that run tests; each needs some 2 GB.
+WORKERS ?= 2
 
 .PHONY: demo test docs lint clean
 
@@ -10,7 +12,7 @@ demo: .venv/runtime
 test: .venv/tests
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	$(BIN)/mkdocs build --strict
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 # site/index.html; a broken link or reference is an error.
 docs: .venv/tests

@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.datasets.rle import from_mask
-from vps_ros.datasets.youtube_vis import ObjectTrack, ObjectVideo
-from vps_ros.errors import InputError
-from vps_ros.evaluation.average_precision import AveragePrecision
-from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
+pytest.importorskip("pycocotools", reason="pycocotools is of the [evaluate] extra")
+
+from vps_ros.datasets.rle import from_mask  # noqa: E402
+from vps_ros.datasets.youtube_vis import ObjectTrack, ObjectVideo  # noqa: E402
+from vps_ros.errors import InputError  # noqa: E402
+from vps_ros.evaluation.average_precision import AveragePrecision  # noqa: E402
+from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021  # noqa: E402
 
 PERSON, DOG = 1, 8
 WIDTH = 12

@@ -163,10 +163,14 @@ def test_each_message_of_a_topic_is_read_by_its_own_type(tmp_path):
         assert len(bag) == 4
 
 
-def test_play_publishes_each_type_on_its_own_topic(tmp_path):
-    assert play._published_topic("/a", IMAGE, 2) == "/a"
-    assert play._published_topic("/a", JPEG, 2) == "/a/compressed"
-    assert play._published_topic("/a", JPEG, 1) == "/a"
+@pytest.mark.parametrize("alone", [True, False])
+def test_play_publishes_each_type_on_its_own_topic(tmp_path, capsys, private_domain, alone):
+    compressed = [(2, START + k * TENTH, image(k, jpeg)) for k in (1, 3)]
+    messages = compressed if alone else [*at(0, 2), *compressed]
+    path = mcap(tmp_path / "a.mcap", [(True, messages)], channels={1: CAMERA, 2: (TOPIC, JPEG, "cdr")})
+    assert main(["play", str(path), "--wait", "0", "--rate", "1000"]) == 0
+    topics = f"{TOPIC} (2)" if alone else f"{TOPIC}/compressed (2), {TOPIC} (2)"
+    assert f": {topics}; Ctrl-C ends" in capsys.readouterr().err
 
 
 # Times.

@@ -126,6 +126,46 @@ class TestYolo:
         assert main(["inspect", str(tmp_path / "things.onnx")]) == 0
         assert "AGPL-3.0" in capsys.readouterr().out
 
+    @pytest.mark.parametrize("channels_last", [False, True])
+    def test_embeddings_are_features_averaged_over_each_object(self, tmp_path, channels_last):
+        """Features are column, row and 1 of a cell. The mask has probability 0.5 where x < 16, otherwise 1.
+
+        The box covers half of column 1, columns 2 and 3, half of column 4, and rows 1 to 4.
+        """
+        prototypes = np.full((1, 2, 8, 8), 20.0)
+        prototypes[..., :2] = 0
+        features = np.stack([*np.mgrid[:8, :8][::-1].astype(float), np.ones((8, 8))])[None]
+        features = features.transpose(0, 2, 3, 1) if channels_last else features
+        rows = np.zeros((84, 9))
+        rows[5] = 24, 24, 24, 32, 0.9, 0, 0, 1, 1
+        outputs = {"output0": rows.T[None], "output1": prototypes, "neck": features}
+        source = network(tmp_path / "best.onnx", (1, 3, SIZE, SIZE), outputs, metadata=NAMES)
+        path = tmp_path / "things.onnx"
+        assert export("--from", "yolo", source, "--embedding", "neck", "-o", path) == 0
+        found = load_segmenter(Config(model=str(path)).segmenter_parameters)(np.full((SIZE, SIZE, 3), 90, np.uint8))
+        column = (0.25 * 1 + 2 + 3 + 0.5 * 4) / (0.25 + 1 + 1 + 0.5)
+        np.testing.assert_allclose(found.embeddings, [[column, 2.5, 1]], rtol=1e-3)
+        assert export(*semantic(tmp_path, "map"), "-o", tmp_path / "stuff.onnx") == 0
+        city = tmp_path / "city.onnx"
+        assert export("--merge", path, tmp_path / "stuff.onnx", "-o", city, "--size", f"{SIZE}x{SIZE}") == 0
+        merged = load_segmenter(Config(model=str(city)).segmenter_parameters)(np.full((SIZE, SIZE, 3), 90, np.uint8))
+        np.testing.assert_allclose(merged.embeddings[merged.is_thing], found.embeddings, rtol=1e-3)
+        assert not merged.embeddings[~merged.is_thing].any()
+
+    @pytest.mark.parametrize(
+        "name, message",
+        [
+            ("output", "has no node or tensor of this name; similar names are output"),
+            ("output0", "has shape [1, 9, 84]"),
+            ("zero", "has no node or tensor of this name"),
+        ],
+    )
+    def test_features_that_do_not_exist(self, tmp_path, capsys, name, message):
+        source = yolo(tmp_path / "best.onnx", "v8")
+        assert export("--from", "yolo", source, "--embedding", name, "-o", tmp_path / "m.onnx") == 2
+        error = capsys.readouterr().err
+        assert f"--embedding {name}" in error and message in error and len(error.strip().splitlines()) == 1
+
     @pytest.mark.parametrize(
         "outputs, metadata, options, message",
         [

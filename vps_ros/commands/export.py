@@ -86,6 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of yolo, rfdetr and semantic: coco, the data set whose classes the network has, or a file with one name "
         "per line (default of yolo: the names in the file)",
     )
+    parser.add_argument(
+        "--embedding",
+        metavar="NODE",
+        help="of yolo: a node or tensor of the network whose features, averaged over each object, describe its "
+        "appearance for the tracker (default: colours of the image)",
+    )
     for name in ("mean", "std"):
         parser.add_argument(
             f"--{name}",
@@ -181,6 +187,7 @@ def _check(args: argparse.Namespace) -> None:
         "--tune": (("vps",), args.tune),
         "--size": (tuple(s for s in SOURCES if s != "onnx") + ("merge",), args.size is not None),
         "--classes": (("yolo", "rfdetr", "semantic"), args.classes is not None),
+        "--embedding": (("yolo",), args.embedding is not None),
         "--mean": (("semantic",), args.mean is not None),
         "--std": (("semantic",), args.std is not None),
         "--layout": (("semantic",), args.layout is not None),
@@ -269,7 +276,7 @@ def _from_onnx(args: argparse.Namespace) -> None:
 def _from_yolo(args: argparse.Namespace) -> None:
     from vps_ros.learning.onnx_import.instances import import_yolo
 
-    _describe(import_yolo(args.checkpoint, args.output, args.size, args.classes))
+    _describe(import_yolo(args.checkpoint, args.output, args.size, args.classes, args.embedding))
 
 
 def _from_rfdetr(args: argparse.Namespace) -> None:

@@ -27,6 +27,7 @@ from vps_ros.errors import InputError
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.in_graph.nodes import FLOAT, INT64, Nodes, Value
 from vps_ros.learning.onnx_import.class_names import instance_classes
+from vps_ros.learning.onnx_import.embedding import FeatureMap, feature_map, pooled
 from vps_ros.learning.onnx_import.network import SLACK, Network, Outputs, open_network, require_logits, write_model
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomy import Taxonomy
@@ -71,17 +72,23 @@ END_TO_END = YoloLayout("YOLO v10, v26", 6, False, 0.0)
 
 
 def import_yolo(
-    source: str | Path, path: str | Path, size: tuple[int, int] | None = None, classes: str | None = None
+    source: str | Path,
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    classes: str | None = None,
+    embedding: str | None = None,
 ) -> ModelCard:
     """Imports an instance segmentation network of YOLO; returns the model card.
 
     Args:
         size: width and height of the input, for networks with a dynamic size.
         classes: see class_names.instance_classes; by default the metadata `names`.
+        embedding: name of a node or tensor whose features become query_embeddings (embedding.py).
 
-    Raises InputError when the file is not such a network, or its classes are unknown or of another number.
+    Raises InputError when the file is not such a network, or its classes are unknown or of another number, or it has no
+    such features.
     """
-    network = open_network(source, size)
+    network = open_network(source, size, embedding)
     taxonomy = instance_classes(classes, network.metadata, network.where)
     found = _yolo_outputs(network, len(taxonomy))
     _require_scores(network, found, len(taxonomy))
@@ -156,6 +163,7 @@ class YoloOutputs(NamedTuple):
         layout: of the predictions.
         candidates: number of predictions.
         coefficients: number of prototypes.
+        features: that embeddings are computed from; None: none.
     """
 
     predictions: str
@@ -163,11 +171,15 @@ class YoloOutputs(NamedTuple):
     layout: YoloLayout
     candidates: int
     coefficients: int
+    features: FeatureMap | None
 
 
 def _yolo_outputs(network: Network, classes: int) -> YoloOutputs:
     """The outputs by their shapes; raises InputError when they are not those of YOLO with so many classes."""
-    shapes = network.shapes
+    features = None
+    if network.features is not None:
+        features = feature_map(network.features, network.shapes[network.features], network.size, network.where)
+    shapes = {name: shape for name, shape in network.shapes.items() if name != network.features}
     prototypes = [name for name, shape in shapes.items() if len(shape) == 4 and shape[0] == 1]
     predictions = [name for name, shape in shapes.items() if len(shape) == 3 and shape[0] == 1]
     if predictions and not prototypes:
@@ -183,7 +195,7 @@ def _yolo_outputs(network: Network, classes: int) -> YoloOutputs:
     coefficients = shapes[prototypes[0]][1]
     layout = _yolo_layout(network, shapes[predictions[0]][1:], coefficients, classes)
     candidates = shapes[predictions[0]][2 if layout.transposed else 1]
-    return YoloOutputs(predictions[0], prototypes[0], layout, candidates, coefficients)
+    return YoloOutputs(predictions[0], prototypes[0], layout, candidates, coefficients, features)
 
 
 def _require_scores(network: Network, found: YoloOutputs, classes: int) -> None:
@@ -242,12 +254,16 @@ def _yolo_slots(nodes: Nodes, outputs: Outputs, found: YoloOutputs, classes: int
         kind = nodes.op("ArgMax", scores, type=INT64, axis=1, keepdims=0)
         box = _corners(box)
         score, row = _suppressed(nodes, box, scores.max(1), kind, found, classes)
-    return {
+    made = {
         "class_logits": class_logits(score, kind.take(row), classes),
         "mask_kernels": coefficients.take(row).reshape(1, -1, found.coefficients),
         "mask_features": outputs[found.prototypes],
         "query_boxes": box.take(row).reshape(1, -1, 4),
     }
+    if found.features is not None:
+        masks = made["mask_kernels"], made["mask_features"]
+        made["query_embeddings"] = pooled(found.features, outputs[found.features.name], *masks, made["query_boxes"])
+    return made
 
 
 def _columns(x: Value, start: int, end: int) -> Value:

@@ -275,6 +275,7 @@ class Rows(NamedTuple):
         channels: the number D.
         kernels: [1, N, D].
         boxes: [1, N, 4] in pixels of the merged input.
+        embeddings: [1, N, E].
     """
 
     classes: Value
@@ -282,6 +283,7 @@ class Rows(NamedTuple):
     channels: int
     kernels: Value | None = None
     boxes: Value | None = None
+    embeddings: Value | None = None
 
 
 def _outputs(things: Rows, stuff: Rows, size: tuple[int, int]) -> dict[str, Value]:
@@ -298,6 +300,9 @@ def _outputs(things: Rows, stuff: Rows, size: tuple[int, int]) -> dict[str, Valu
     if things.boxes is not None:
         image = np.array([0, 0, size[1], size[0]], np.float32)
         made["query_boxes"] = things.boxes.followed_by(np.tile(image, (1, stuff.channels, 1)), axis=1)
+    if things.embeddings is not None:
+        pads = np.array([0, 0, 0, 0, stuff.channels, 0])
+        made["query_embeddings"] = nodes.op("Pad", things.embeddings, pads, np.float32(0), type=FLOAT)
     return made
 
 
@@ -336,11 +341,12 @@ class _Reader:
         classes = self.nodes.op("Max", classes, np.float32(1e-9), type=FLOAT).apply("Log")
         name = next(name for name in _MAPS if name in self.outputs)
         shape = self.part.shapes[name]
-        kernels, boxes = (self.outputs.get(name) for name in ("mask_kernels", "query_boxes"))
+        optional = ("mask_kernels", "query_boxes", "query_embeddings")
+        kernels, boxes, embeddings = (self.outputs.get(name) for name in optional)
         if boxes is not None:
             height, width = (own / fitted for own, fitted in zip(self.size, self.fitted.resized, strict=True))
             boxes = boxes * self.nodes.value(np.array([width, height, width, height], np.float32))
-        return Rows(classes, self._to_grid(self.outputs[name].cast(FLOAT), shape), shape[1], kernels, boxes)
+        return Rows(classes, self._to_grid(self.outputs[name].cast(FLOAT), shape), shape[1], kernels, boxes, embeddings)
 
     def of_stuff(self) -> Rows:
         """One row for each class, whose mask logit is positive where the class is the most probable one."""

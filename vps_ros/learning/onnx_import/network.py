@@ -14,6 +14,7 @@ from onnx import TensorProto, compose, helper, version_converter
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 from vps_ros.learning.in_graph.nodes import FLOAT, UINT8, Nodes, Value
+from vps_ros.learning.onnx_import.embedding import add_output
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard
 from vps_ros.segmenters.recognise import NetworkOutput, import_command
 from vps_ros.segmenters.segmenter import SegmenterParameters
@@ -46,6 +47,7 @@ class Network:
         types: numpy dtypes of the outputs, by name.
         values: outputs for an image of noise, by name.
         metadata: of the file.
+        features: name of the output with the features for embeddings; None: none.
     """
 
     where: str
@@ -57,6 +59,7 @@ class Network:
     types: dict[str, np.dtype]
     values: dict[str, np.ndarray]
     metadata: dict[str, str]
+    features: str | None = None
 
     @property
     def outputs(self) -> str:
@@ -71,11 +74,12 @@ class Network:
         return import_command((1, 3, height, width), outputs, self.metadata, self.where)
 
 
-def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Network:
+def open_network(path: str | Path, size: tuple[int, int] | None = None, features: str | None = None) -> Network:
     """Opens an ONNX file and fixes its input size.
 
     Args:
         size: width and height of the input, for networks with a dynamic size; DEFAULT_SIZE if None.
+        features: a node or tensor inside of the graph that becomes an output.
 
     Raises InputError when the file is not an ONNX network with one image input, or cannot have this size.
     """
@@ -101,6 +105,8 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
     image.CopyFrom(helper.make_tensor_value_info(image.name, kind, shape))
     # Shapes that were computed for a dynamic size are not valid for the fixed one.
     del model.graph.value_info[:]
+    if features is not None:
+        features = add_output(model, features, where)
     found = _run(model, {image.name: _noise(shape).astype(_TYPES[kind])}, where)
     return Network(
         where,
@@ -112,6 +118,7 @@ def open_network(path: str | Path, size: tuple[int, int] | None = None) -> Netwo
         {name: value.dtype for name, value in found.items()},
         found,
         metadata,
+        features,
     )
 
 

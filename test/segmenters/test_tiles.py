@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.segmenters import as_segmenter, load_segmenter, segmentation_from_map
+from vps_ros.segmenters import FunctionSegmenter, as_segmenter, load_segmenter, segmentation_from_map
 from vps_ros.segmenters.segmenter import Segmenter
 from vps_ros.segmenters.tiles import TiledSegmenter, columns
 from vps_ros.taxonomy import Taxonomy
@@ -157,6 +157,24 @@ def test_it_is_a_segmenter_and_the_parameter_makes_it():
     found = segmenter(np.zeros((60, 200, 3), np.uint8))
     assert found.map.shape == (60, 200) and set(segmenter.milliseconds) == {"preprocess", "network", "postprocess"}
     assert not isinstance(load_segmenter(Config(threads=1).segmenter_parameters), TiledSegmenter)
+
+
+def test_crops_are_one_batch_where_the_network_accepts_one():
+    runs = []
+
+    class Batched(FunctionSegmenter):
+        batched = True
+
+        def run_ahead(self, images):
+            runs.append([id(image) for image in images])
+
+        def __call__(self, image):
+            assert id(image) == runs[-1].pop(0), "the crop of the batch itself"
+            return super().__call__(image)
+
+    image = scene(((50, 100), BUS, 40, 1))
+    assert equal(TiledSegmenter(Batched(by_colour, TAXONOMY), 3)(image), by_colour(image))
+    assert runs == [[]]
 
 
 def test_recurrent_models_are_refused():

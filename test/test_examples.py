@@ -78,7 +78,7 @@ def test_transformers_results(tmp_path):
     pytest.importorskip("transformers")
     from support.hf_checkpoints import save
 
-    save("maskformer", tmp_path / "network")
+    save("mask2former", tmp_path / "network")
     run("transformers_results", film(tmp_path / "drive.mp4", 2), tmp_path / "tracked.mp4", tmp_path / "network")
     assert count_frames(tmp_path / "tracked.mp4") == 2
 

@@ -37,6 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
             executor.spin()
         except (KeyboardInterrupt, ExternalShutdownException):
             pass
+        # A signal may end rclpy's context in the middle of a step of the executor.
+        except RCLError:
+            if rclpy.ok():
+                raise
         finally:
             node.close()
             node.destroy_node()

@@ -54,6 +54,7 @@ def bags(tmp_path):
 
 
 def test_figures_are_those_of_the_maps(bags, tmp_path):
+    pytest.importorskip("trackeval")
     found = figures(tmp_path, *bags, "--html", tmp_path / "r.html")
     evaluator = Evaluator(CITYSCAPES)
     for i in range(4):
@@ -86,6 +87,7 @@ def test_predictions_may_be_numbers_alone(bags, tmp_path):
 
 def test_a_replayed_drive(tmp_path):
     """From the camera to the figures, with a model that knows the colours of its world."""
+    pytest.importorskip("trackeval")
     recorded = write(tmp_path / "drive", drive(4))
     model = colour_model(tmp_path / "m.onnx")
     assert main(["replay", str(recorded), "-o", str(tmp_path / "out.mcap"), "--model", str(model)]) == 0

@@ -27,7 +27,7 @@ BASE = {
     "label_maps",
 }
 ALLOWED = {
-    "flow": BASE,
+    "flow": BASE | {"segmenters"},
     "trackers": BASE | {"flow"},
     "segmenters": BASE,
     "config": BASE | {"segmenters", "trackers"},
@@ -57,6 +57,7 @@ SUBFOLDERS: dict[str, set[str]] = {
     "learning/layers": set(),
     "learning/onnx_import": {"export", "in_graph"},
     "learning/panoptic_fcn": {"data", "export", "layers", "training"},
+    "learning/raft": {"export"},
     "learning/tracking": {"data"},
     "learning/training": {"data"},
     "learning/video_knet": {"data", "export", "kmeans", "layers", "training"},

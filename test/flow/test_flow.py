@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.flow import PRESETS, DisFlow, FlowHistory, compose, warp_labels
+from vps_ros.flow import PRESETS, DisFlow, FlowHistory, compose, warp_labels, working_size
 
 
 def texture(height=96, width=160, seed=0):
@@ -53,11 +53,10 @@ def test_history_starts_afresh_at_another_size_and_after_reset():
 
 
 def test_working_size_keeps_the_aspect_and_never_grows():
-    flow = DisFlow("fast", 192)
-    assert flow.working_size(375, 1242) == (192, 636)
-    assert flow.working_size(100, 50) == (100, 50)
-    assert flow.working_size(4000, 1) == (192, 1)
-    assert flow.shrink(texture(375, 1242)).shape == (192, 636, 3)
+    assert working_size(375, 1242, 192) == (192, 636)
+    assert working_size(100, 50, 192) == (100, 50)
+    assert working_size(4000, 1, 192) == (192, 1)
+    assert DisFlow("fast", 192).shrink(texture(375, 1242)).shape == (192, 636, 3)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 200), (8, 200), (15, 15), (16, 16), (17, 40)])

@@ -13,7 +13,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, model_path, refuse_folder
 from vps_ros.learning import Reporter, require_training
 from vps_ros.reading import read_size
-from vps_ros.segmenters.model_card import describe_model
+from vps_ros.segmenters.model_card import FlowCard, describe_model
 from vps_ros.segmenters.runtime import available_providers
 from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.trackers.learned import copy_learned
@@ -37,6 +37,7 @@ EXAMPLES = [
     "vps-ros export --from yolo yolo11n-seg.onnx -o things.onnx",
     "vps-ros export --from semantic segformer.onnx --classes cityscapes -o stuff.onnx",
     "vps-ros export --merge things.onnx stuff.onnx -o city.onnx --size 1280x720",
+    "vps-ros export --from raft raft_small_C_T_V2.pth -o raft.onnx --size 640x192 --updates 8",
     "vps-ros inspect streets-s.onnx",
 ]
 _CALIBRATION_FRAMES = 24
@@ -48,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CHECKPOINT",
         nargs="?",
         help="folder of a training run, its checkpoint.pt, or an exported model; with --from hf a folder or a name on "
-        "the hub; with --from kmax and panopticfcn a .pth or .pkl file; with --from yolo, rfdetr and semantic an "
+        "the hub; with --from kmax, panopticfcn and raft a .pth or .pkl file; with --from yolo, rfdetr and semantic an "
         "ONNX file; with --from onnx any model file",
     )
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the model file to write")
@@ -67,7 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         metavar="WxH",
-        help="input size of the network (default: that of training; of --merge 1280x720, the shape of the camera)",
+        help="input size of the network (default: that of training; of --merge 1280x720, the shape of the camera; of "
+        "raft 640x192)",
+    )
+    parser.add_argument(
+        "--updates",
+        type=int,
+        metavar="N",
+        help="of raft: updates of the optical flow (default: 12); fewer are faster and less accurate",
     )
     parser.add_argument("--fp16", action="store_true", help="of hf and kmax: compute in half precision, for GPUs")
     parser.add_argument(
@@ -180,6 +188,8 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--int8 is for CPUs and --fp16 for GPUs; choose one")
     if args.batch and args.postprocess == "graph":
         raise InputError("--batch is for models with their post-processing on the host; leave out --postprocess graph")
+    if args.origin == "raft" and (args.batch or args.build_engine or args.postprocess == "graph"):
+        raise InputError("--from raft: --batch, --build-engine and --postprocess graph are for segmenters only")
     if args.build_engine:
         available_providers(("tensorrt",), False)
     args.camera = None if args.camera is None else read_size(args.camera, "--camera")
@@ -196,6 +206,7 @@ def _check(args: argparse.Namespace) -> None:
         "--map": (("merge",), args.map is not None),
         "--fp16": (("hf", "kmax"), args.fp16),
         "--int8": (("vps", "hf", "kmax", "panopticfcn", "onnx"), args.int8),
+        "--updates": (("raft",), args.updates is not None),
         "--taxonomy": (("hf", "kmax", "panopticfcn"), args.taxonomy is not None),
     }.items():
         if given and args.origin not in sources:
@@ -266,10 +277,20 @@ def _from_panopticfcn(args: argparse.Namespace) -> None:
     note(f"largest difference from torch {report.difference:.1e} of the outputs' range")
 
 
+def _from_raft(args: argparse.Namespace) -> None:
+    from vps_ros.learning.raft.checkpoint import UPDATES, import_checkpoint
+
+    updates = UPDATES if args.updates is None else args.updates
+    report = import_checkpoint(args.checkpoint, args.output, args.size, updates, _reporter())
+    _print_differences(report.differences)
+
+
 def _from_onnx(args: argparse.Namespace) -> None:
     found = describe_model(args.checkpoint)
     if found.card is None:
         raise InputError(found.problem)
+    if isinstance(found.card, FlowCard):
+        raise InputError(f"{found.path}: a network for optical flow; --from onnx takes segmenters")
     shutil.copyfile(found.path, args.output)
 
 
@@ -329,6 +350,7 @@ SOURCES = {
     "hf": _from_hf,
     "kmax": _from_kmax,
     "panopticfcn": _from_panopticfcn,
+    "raft": _from_raft,
     "yolo": _from_yolo,
     "rfdetr": _from_rfdetr,
     "semantic": _from_semantic,

@@ -17,7 +17,7 @@ from vps_ros.messages.images import DECODERS
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.segmenters import shipped_models
-from vps_ros.segmenters.model_card import ModelDescription, describe_model
+from vps_ros.segmenters.model_card import FlowCard, ModelDescription, describe_model
 
 DESCRIPTION = "List the contents of a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds)."
 EXAMPLES = ["vps-ros inspect drive.mcap", "vps-ros inspect recording/ --json bag.json", "vps-ros inspect streets-s"]
@@ -128,6 +128,16 @@ def _show_model(model: ModelDescription) -> None:
         warn(model.problem)
         return
     card = model.card
+    if isinstance(card, FlowCard):
+        flow = [
+            ("kind", "optical flow between two images, for the parameter flow_model"),
+            ("name", card.name),
+            *_source(card.source),
+            ("input", f"2 images of {card.input.width}x{card.input.height}"),
+            ("updates", card.updates),
+        ]
+        table("card", ("entry", "value"), flow)
+        return
     rows: list[tuple[str, Any]] = [
         ("name", card.name),
         *_source(card.source),

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow.dis import DisFlow, FlowParameters
+from vps_ros.flow.flow import Flow, FlowParameters, make_flow
 
 _MAX_SCALE = 4.0
 """Largest factor by which a flow is scaled as initial guess: with a larger one, noise would be too large."""
@@ -27,15 +27,15 @@ _OUTSIDE = 1e6
 class FlowHistory:
     """Flow between the newest image and the one or two before it, in both directions of time.
 
-    The search for a backward flow starts from the flow of the step before, scaled by the ratio of the time steps. So a
-    steady motion may be larger than what the search finds from zero.
+    With DIS the search for a backward flow starts from the flow of the step before, scaled by the ratio of the time
+    steps. So a steady motion may be larger than what the search finds from zero.
 
     Attributes:
         image: uint8 [h, w, 3] RGB, the newest image at the working size; None before the first.
         milliseconds: time spent here since the last `push`.
     """
 
-    def __init__(self, flow: DisFlow) -> None:
+    def __init__(self, flow: Flow) -> None:
         self._flow = flow
         self._images: deque[NDArray[np.uint8]] = deque(maxlen=3)
         self._stamps: deque[int] = deque(maxlen=3)
@@ -47,8 +47,8 @@ class FlowHistory:
 
     @classmethod
     def of(cls, parameters: FlowParameters) -> FlowHistory:
-        """An empty history with the flow that the parameters describe."""
-        return cls(DisFlow(parameters.flow_preset, parameters.flow_height))
+        """An empty history with the flow that the parameters choose; raises InputError when it cannot be used."""
+        return cls(make_flow(parameters))
 
     def push(self, image: NDArray[np.uint8], stamp: int = 0) -> tuple[int, int]:
         """Adds a camera image and returns the working (height, width).
@@ -59,15 +59,15 @@ class FlowHistory:
         """
         began = perf_counter()
         self.image = self._flow.shrink(image)
-        grey = cv2.cvtColor(self.image, cv2.COLOR_RGB2GRAY)
-        if self._images and self._images[-1].shape != grey.shape:
+        prepared = self._flow.prepare(self.image)
+        if self._images and self._images[-1].shape != prepared.shape:
             self.reset()
-        self._images.append(grey)
+        self._images.append(prepared)
         self._stamps.append(stamp)
         self._backward.append(None)
         self._forward.append(None)
         self.milliseconds = (perf_counter() - began) * 1e3
-        return grey.shape
+        return prepared.shape[:2]
 
     def reset(self) -> None:
         for kept in (self._images, self._stamps, self._backward, self._forward):
@@ -111,7 +111,7 @@ class FlowHistory:
         flow = self._forward[-back]
         if flow is None:
             # For small motions the negated backward flow is close to the forward flow, so the search starts from it.
-            guess = -self._backward_step(back)
+            guess = -self._backward_step(back) if self._flow.uses_guess else None
             flow = self._forward[-back] = self._flow(self._images[-back - 1], self._images[-back], guess)
         return flow
 

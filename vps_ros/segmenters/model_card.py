@@ -1,11 +1,12 @@
-"""The metadata of a model file (ONNX metadata entry `vps_ros`, JSON), and the description of any ONNX file."""
+"""The metadata of model files (ONNX metadata entry `vps_ros`, JSON), and the description of any ONNX file."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import onnxruntime as ort
 
@@ -18,6 +19,8 @@ from vps_ros.taxonomy import Taxonomy
 
 CONTRACT_VERSION = 1
 METADATA_KEY = "vps_ros"
+FLOW_KIND = "flow"
+"""Entry `kind` of the metadata of a network for optical flow; that of a segmenter has no such entry."""
 MASK_ACTIVATIONS = ("softmax_queries", "sigmoid")
 MODES = ("mask_wise", "pixel_wise", "argmax")
 REMEDY = "export the model again with `vps-ros export`"
@@ -127,22 +130,11 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelCard:
         """Reads the JSON of `to_json`; raises InputError that names the file (`where`) and the entry that is wrong."""
-        try:
-            return cls._read(json.loads(text))
-        except json.JSONDecodeError as error:
-            raise InputError(f"{where}: metadata {METADATA_KEY!r} is not JSON ({error}); {REMEDY}") from None
-        except InputError as error:
-            raise InputError(f"{where}: metadata {METADATA_KEY!r}: {error}; {REMEDY}") from None
+        return _read_card(cls._read, text, where)
 
     @classmethod
     def _read(cls, card: Any) -> ModelCard:
-        if not isinstance(card, dict):
-            raise InputError("not a JSON object")
-        for entry in ("contract", "name", "taxonomy", "input", "mask_activation", "thresholds"):
-            if entry not in card:
-                raise InputError(f"lacks {entry!r}")
-        if card["contract"] != CONTRACT_VERSION:
-            raise InputError(f"contract {card['contract']!r}, this release reads {CONTRACT_VERSION}")
+        _check_entries(card, ("contract", "name", "taxonomy", "input", "mask_activation", "thresholds"))
         if not isinstance(card["taxonomy"], list) or not card["taxonomy"]:
             raise InputError("taxonomy is not a list of classes")
         taxonomy = Taxonomy.from_json(str(card.get("taxonomy_name", card["name"])), card["taxonomy"])
@@ -154,15 +146,85 @@ class ModelCard:
         return read
 
 
+@dataclass(frozen=True)
+class FlowCard:
+    """The metadata of a network for optical flow.
+
+    Attributes:
+        name: of the network.
+        input: size of both images.
+        updates: how often the network updates the flow.
+        source: what the file was made from.
+    """
+
+    name: str
+    input: InputSpec
+    updates: int = field(metadata={"low": 1})
+    source: str = ""
+
+    def to_json(self) -> str:
+        return json.dumps({"contract": CONTRACT_VERSION, "kind": FLOW_KIND, **dataclasses.asdict(self)})
+
+    @classmethod
+    def from_json(cls, text: str, where: str) -> FlowCard:
+        """As ModelCard.from_json."""
+        return _read_card(cls._read, text, where)
+
+    @classmethod
+    def _read(cls, card: Any) -> FlowCard:
+        _check_entries(card, ("contract", "name", "input", "updates"))
+        return read_as(cls, {f.name: card[f.name] for f in dataclasses.fields(cls) if f.name in card})
+
+
+Card = TypeVar("Card", ModelCard, FlowCard)
+
+
+def _read_card(read: Callable[[Any], Card], text: str, where: str) -> Card:
+    try:
+        return read(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{where}: metadata {METADATA_KEY!r} is not JSON ({error}); {REMEDY}") from None
+    except InputError as error:
+        raise InputError(f"{where}: metadata {METADATA_KEY!r}: {error}; {REMEDY}") from None
+
+
+def _check_entries(card: Any, entries: Sequence[str]) -> None:
+    if not isinstance(card, dict):
+        raise InputError("not a JSON object")
+    for entry in entries:
+        if entry not in card:
+            raise InputError(f"lacks {entry!r}")
+    if card["contract"] != CONTRACT_VERSION:
+        raise InputError(f"contract {card['contract']!r}, this release reads {CONTRACT_VERSION}")
+
+
 def read_card(session: ort.InferenceSession, where: str) -> ModelCard:
-    """The card of a loaded model; raises InputError when it is missing or wrong."""
+    """The card of a loaded segmenter; raises InputError when it is missing, wrong, or that of another kind of model."""
     metadata = session.get_modelmeta().custom_metadata_map
     if METADATA_KEY not in metadata:
         raise InputError(
             f"{where}: has no metadata {METADATA_KEY!r} (classes, input size, thresholds); "
             + _import_command(session, where)
         )
+    if _is_flow(session):
+        raise InputError(f"{where}: a network for optical flow, not a segmenter; give it as flow_model with flow raft")
     return ModelCard.from_json(metadata[METADATA_KEY], where)
+
+
+def read_flow_card(session: ort.InferenceSession, where: str) -> FlowCard:
+    """The card of a loaded network for optical flow; raises InputError as `read_card`."""
+    if not _is_flow(session):
+        raise InputError(
+            f"{where}: not a network for optical flow; make one with `vps-ros export --from raft CHECKPOINT -o OUT.onnx`"
+        )
+    return FlowCard.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY], where)
+
+
+def _is_flow(session: ort.InferenceSession) -> bool:
+    try:
+        return json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])["kind"] == FLOW_KIND
+    except (KeyError, TypeError, json.JSONDecodeError):
+        return False
 
 
 def _import_command(session: ort.InferenceSession, where: str) -> str:
@@ -186,7 +248,7 @@ class ModelDescription:
     Attributes:
         size: bytes.
         providers: execution providers of the installed ONNX Runtime, by its own names.
-        card: None where the metadata is missing or wrong.
+        card: of a segmenter or of a network for optical flow; None where the metadata is missing or wrong.
         problem: what is wrong with the metadata; empty where nothing is.
     """
 
@@ -195,7 +257,7 @@ class ModelDescription:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
-    card: ModelCard | None
+    card: ModelCard | FlowCard | None
     problem: str
 
     def to_json(self) -> dict[str, Any]:
@@ -217,9 +279,10 @@ def describe_model(name: str) -> ModelDescription:
     except Exception as error:
         why = explain_error(error, ("cpu",)) or f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file"
         raise InputError(f"{path}: {why}") from None
-    card, problem = None, ""
+    card: ModelCard | FlowCard | None = None
+    problem = ""
     try:
-        card = read_card(session, str(path))
+        card = read_flow_card(session, str(path)) if _is_flow(session) else read_card(session, str(path))
     except InputError as error:
         problem = str(error)
     return ModelDescription(

@@ -103,6 +103,23 @@ def provider_options(
     return [(_PROVIDERS[name], options) if name == "tensorrt" else _PROVIDERS[name] for name in names]
 
 
+def open_session(
+    path: Path, wanted: tuple[str, ...], threads: int, engines: Path | None = None, half: bool = False
+) -> ort.InferenceSession:
+    """A session of a model file; arguments as of `session_options` and `provider_options`.
+
+    Raises InputError when ONNX Runtime cannot load the file.
+    """
+    try:
+        return ort.InferenceSession(os.fspath(path), session_options(threads), provider_options(wanted, engines, half))
+    # ONNX Runtime's exceptions have no common base below Exception; each means that the file cannot be used.
+    except Exception as error:
+        why = explain_error(error, wanted) or (
+            f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file made by `vps-ros export`"
+        )
+        raise InputError(f"{path}: {why}") from None
+
+
 def providers_in_use(session: ort.InferenceSession, wanted: tuple[str, ...], allow_fallback: bool) -> tuple[str, ...]:
     """The providers of a session, by our names.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,11 +21,10 @@ from vps_ros.segmenters.runtime import (
     engine_folder,
     explain_error,
     first_line,
+    open_session,
     operators_on_cpu,
     pin,
-    provider_options,
     providers_in_use,
-    session_options,
     this_machine,
     unpin,
 )
@@ -62,18 +60,7 @@ class Session:
         self.path = path
         wanted = available_providers(parameters.providers, parameters.allow_fallback)
         with _engine_folder(path, wanted, parameters.tensorrt_fp16) as engines:
-            try:
-                self._session = ort.InferenceSession(
-                    os.fspath(path),
-                    session_options(parameters.threads),
-                    provider_options(wanted, engines, parameters.tensorrt_fp16),
-                )
-            # ONNX Runtime's exceptions have no common base below Exception; each means that the file cannot be used.
-            except Exception as error:
-                why = explain_error(error, wanted) or (
-                    f"ONNX Runtime cannot load it ({first_line(error)}); give an ONNX file made by `vps-ros export`"
-                )
-                raise InputError(f"{path}: {why}") from None
+            self._session = open_session(path, wanted, parameters.threads, engines, parameters.tensorrt_fp16)
             self.providers = providers_in_use(self._session, wanted, parameters.allow_fallback)
             self.card = read_card(self._session, str(path))
             self.in_graph = self._check_names()

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow import DisFlow, FlowHistory, FlowParameters, WorkingSizeParameters, warp_labels
+from vps_ros.flow import FlowHistory, FlowParameters, WorkingSizeParameters, warp_labels, working_size
 from vps_ros.frame import AssociatedBy, Frame, Segmentation
 from vps_ros.parameters import fraction
 from vps_ros.trackers.assignment import find, hungarian
@@ -106,7 +106,7 @@ class LastMasks:
     """
 
     def __init__(self, height: int, flow: FlowHistory | None = None) -> None:
-        self._working_size = DisFlow(height=height).working_size
+        self._height = height
         self._flow = flow
         self.reset()
 
@@ -121,7 +121,7 @@ class LastMasks:
     def push(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
         """Adds the current frame and propagates the masks into it. Masks of an image of another size are forgotten."""
         if self._flow is None:
-            size = self._working_size(*segmentation.map.shape)
+            size = working_size(*segmentation.map.shape, self._height)
         else:
             size = self._flow.push(frame.image, frame.stamp)
         if self.maps and self.maps[0].shape != size:

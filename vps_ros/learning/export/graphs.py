@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from vps_ros.errors import InputError
 from vps_ros.learning.export.verify import open_session
-from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model_card import METADATA_KEY, FlowCard, ModelCard
 
 OPSET = 17
 LARGEST = 2_000_000_000
@@ -95,7 +95,7 @@ def halved(graph: onnx.ModelProto, exact: Sequence[str] = ()) -> onnx.ModelProto
     return half
 
 
-def save(graph: onnx.ModelProto, card: ModelCard, path: Path) -> None:
+def save(graph: onnx.ModelProto, card: ModelCard | FlowCard, path: Path) -> None:
     """Writes a checked graph with its card."""
     graph.metadata_props.add(key=METADATA_KEY, value=card.to_json())
     onnx.checker.check_model(graph)

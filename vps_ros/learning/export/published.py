@@ -20,7 +20,7 @@ from vps_ros.learning import Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS
 from vps_ros.learning.training import checkpoint
-from vps_ros.segmenters.model_card import ModelCard
+from vps_ros.segmenters.model_card import FlowCard, ModelCard
 from vps_ros.taxonomies import ALL, load_taxonomy
 from vps_ros.taxonomy import Taxonomy
 
@@ -159,7 +159,7 @@ def source_json(program: str, half: bool = False, **more: object) -> str:
 class Report(NamedTuple):
     """The result of an import: the model card, and the differences of each output from torch."""
 
-    card: ModelCard
+    card: ModelCard | FlowCard
     differences: tuple[verify.Difference, ...]
 
 
@@ -168,7 +168,7 @@ Compare = Callable[[nn.Module, Path, Sequence[NDArray[np.uint8]]], Sequence[veri
 
 def write_verified(
     network: nn.Module,
-    card: ModelCard,
+    card: ModelCard | FlowCard,
     path: str | Path,
     name: str,
     images: Sequence[NDArray[np.uint8]],
@@ -182,11 +182,12 @@ def write_verified(
     """Traces a network to a model file, verifies the file, and then writes it atomically.
 
     Args:
-        network: uint8 [1, H, W, 3] to `outputs`, which are outputs of the contract.
+        network: uint8 [1, H, W, 3], or [2, H, W, 3] for optical flow, to `outputs`.
         name: of the checkpoint, for messages.
-        images: inputs [1, H, W, 3] for the comparison with torch.
+        images: inputs for the comparison with torch.
         compare: how the file is compared, instead of verify.differences.
         half: compute in float16, except for the nodes whose names `exact` gives for the graph.
+        outputs: names of the outputs; by default those of a segmenter.
 
     Raises InputError when ONNX Runtime lacks an operator, RuntimeError when its outputs differ from torch.
     """

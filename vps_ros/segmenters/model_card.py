@@ -130,6 +130,10 @@ class ModelCard:
     @classmethod
     def from_json(cls, text: str, where: str) -> ModelCard:
         """Reads the JSON of `to_json`; raises InputError that names the file (`where`) and the entry that is wrong."""
+        if _is_flow(text):
+            raise InputError(
+                f"{where}: a network for optical flow, not a segmenter; give it as flow_model with flow raft"
+            )
         return _read_card(cls._read, text, where)
 
     @classmethod
@@ -200,29 +204,33 @@ def _check_entries(card: Any, entries: Sequence[str]) -> None:
 
 def read_card(session: ort.InferenceSession, where: str) -> ModelCard:
     """The card of a loaded segmenter; raises InputError when it is missing, wrong, or that of another kind of model."""
-    metadata = session.get_modelmeta().custom_metadata_map
-    if METADATA_KEY not in metadata:
+    text = _metadata(session)
+    if not text:
         raise InputError(
             f"{where}: has no metadata {METADATA_KEY!r} (classes, input size, thresholds); "
             + _import_command(session, where)
         )
-    if _is_flow(session):
-        raise InputError(f"{where}: a network for optical flow, not a segmenter; give it as flow_model with flow raft")
-    return ModelCard.from_json(metadata[METADATA_KEY], where)
+    return ModelCard.from_json(text, where)
 
 
 def read_flow_card(session: ort.InferenceSession, where: str) -> FlowCard:
     """The card of a loaded network for optical flow; raises InputError as `read_card`."""
-    if not _is_flow(session):
+    text = _metadata(session)
+    if not _is_flow(text):
         raise InputError(
-            f"{where}: not a network for optical flow; make one with `vps-ros export --from raft CHECKPOINT -o OUT.onnx`"
+            f"{where}: not a network for optical flow; "
+            "make one with `vps-ros export --from raft CHECKPOINT -o OUT.onnx`"
         )
-    return FlowCard.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY], where)
+    return FlowCard.from_json(text, where)
 
 
-def _is_flow(session: ort.InferenceSession) -> bool:
+def _metadata(session: ort.InferenceSession) -> str:
+    return session.get_modelmeta().custom_metadata_map.get(METADATA_KEY, "")
+
+
+def _is_flow(metadata: str) -> bool:
     try:
-        return json.loads(session.get_modelmeta().custom_metadata_map[METADATA_KEY])["kind"] == FLOW_KIND
+        return json.loads(metadata)["kind"] == FLOW_KIND
     except (KeyError, TypeError, json.JSONDecodeError):
         return False
 
@@ -282,7 +290,7 @@ def describe_model(name: str) -> ModelDescription:
     card: ModelCard | FlowCard | None = None
     problem = ""
     try:
-        card = read_flow_card(session, str(path)) if _is_flow(session) else read_card(session, str(path))
+        card = read_flow_card(session, str(path)) if _is_flow(_metadata(session)) else read_card(session, str(path))
     except InputError as error:
         problem = str(error)
     return ModelDescription(

@@ -1,8 +1,8 @@
 """Error and time of each optical flow on generated drives, and the identities that follow from it.
 
-The error is the end-point error of the flow from each image to the one before it, against the exact flow, which
-generated drives have. A pixel is occluded where its point was outside of the previous image, or covered there by
-another segment. Identities are those of trackers that get true masks; `iou` is `mask_propagation` without flow. Time is
+Two drives of 24 frames. The error is the end-point error of the flow from each image to the one before it, against the
+exact flow, which generated drives have. A pixel is occluded where its point was outside of the previous image, or
+covered there by another segment. Identities are those of trackers that get true masks; `iou` is `mask_propagation` without flow. Time is
 processor time on one thread. Farneback's method, in OpenCV with the parameters of its documentation, is the alternative
 to DIS. RAFT has random weights here, because trained ones are not included: only its time is valid, so errors and
 identities are left out.
@@ -22,13 +22,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.ablation.degrade import TRUE, Degrader, visible_truth
+from vps_ros.ablation.degrade import TRUE, VISIBLE, Degrader
 from vps_ros.ablation.sources import SegmentedFrame, segment_table
 from vps_ros.ablation.trial import figures
 from vps_ros.ablation.trial import run as run_tracker
 from vps_ros.config import Config
 from vps_ros.datasets.streets import HELD_OUT, StreetFrame, drive
 from vps_ros.flow import FLOWS, PRESETS, Flow, FlowHistory, FlowParameters, make_flow
+from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import make_tracker
 
 DESCRIPTION = "end-point error, identities and time of each optical flow"
@@ -157,7 +158,7 @@ def _identities(drives: list[list[StreetFrame]], tracker: str, parameters: dict)
 def _segmented(frames: list[StreetFrame]) -> Iterator[SegmentedFrame]:
     segment = Degrader(TRUE, SEED)
     for street in frames:
-        truth = visible_truth(street.semantic, street.instance)
+        truth = VISIBLE.void_small(street.semantic, street.instance, CITYSCAPES)
         segmentation = segment(*truth)
         yield SegmentedFrame(street.frame, segmentation, segment_table(truth, segmentation))
 

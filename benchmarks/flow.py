@@ -2,10 +2,10 @@
 
 Two drives of 24 frames. The error is the end-point error of the flow from each image to the one before it, against the
 exact flow, which generated drives have. A pixel is occluded where its point was outside of the previous image, or
-covered there by another segment. Identities are those of trackers that get true masks; `iou` is `mask_propagation` without flow. Time is
-processor time on one thread. Farneback's method, in OpenCV with the parameters of its documentation, is the alternative
-to DIS. RAFT has random weights here, because trained ones are not included: only its time is valid, so errors and
-identities are left out.
+covered there by another segment. Identities are those of trackers that get true masks; `iou` is `mask_propagation`
+without flow. Time is processor time on one thread. Farneback's method, in OpenCV with the parameters of its
+documentation, is the alternative to DIS. RAFT has random weights here, because trained ones are not included: only its
+time is valid, so errors and identities are left out.
 """
 
 from __future__ import annotations

@@ -284,15 +284,17 @@ def test_a_config_written_as_yaml_reads_back_equal(data):
     values = {"tracker": tracker}
     for p in (*declared(SegmenterParameters), *tracker_parameters(tracker)):
         if p.choices and p.type is tuple:
-            values[p.name] = data.draw(st.lists(st.sampled_from(p.choices), min_size=1, unique=True))
+            values[p.name] = data.draw(st.lists(st.sampled_from(list(p.choices)), min_size=1, unique=True))
         elif p.choices:
-            values[p.name] = data.draw(st.sampled_from(p.choices))
+            values[p.name] = data.draw(st.sampled_from(list(p.choices)))
         elif p.type is float:
             values[p.name] = data.draw(st.floats(p.low, p.high))
         elif p.type is int:
             values[p.name] = data.draw(st.integers(int(p.low), int(p.high)))
         elif p.type is bool:
             values[p.name] = data.draw(st.booleans())
+    if values.get("flow") == "raft":
+        values["flow_model"] = "raft.onnx"
     read = Config.from_mapping(yaml.safe_load(yaml.safe_dump(values)))
     assert read == Config.from_mapping(values)
     for name, value in values.items():

@@ -46,7 +46,9 @@ class FlowParameters(WorkingSizeParameters):
     flow_preset: str = parameter(
         "ultrafast", "of flow dis: fineness of the optical flow", choices=PRESETS, source="chosen: the fastest"
     )
-    flow_model: str = parameter("", "of flow raft: path of the file that `vps-ros export --from raft` wrote")
+    flow_model: str = parameter(
+        "", "of flow raft: path of the file that `vps-ros export --from raft` wrote", source="none is included"
+    )
     flow_providers: tuple[str, ...] = parameter(
         ("cpu",),
         "of flow raft: ONNX Runtime execution providers, in order of preference",

@@ -91,7 +91,7 @@ class Flow(ABC):
 
     def shrink(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Working image, uint8 [h, w, 3], of an RGB image, uint8 [H, W, 3]."""
-        height, width = working_size(*image.shape[:2], self._height)
+        height, width = working_size(image.shape[0], image.shape[1], self._height)
         if (height, width) == image.shape[:2]:
             return image
         return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -139,7 +139,7 @@ class _MotionEncoder(nn.Module):
     def __init__(self, a: Architecture) -> None:
         super().__init__()
         self.convcorr1 = _conv(LEVELS * (2 * a.radius + 1) ** 2, a.correlation[0], 1)
-        self.convcorr2 = _conv(*a.correlation, 3) if len(a.correlation) > 1 else nn.Identity()
+        self.convcorr2 = _conv(a.correlation[0], a.correlation[1], 3) if len(a.correlation) > 1 else nn.Identity()
         self.convflow1, self.convflow2 = _conv(2, a.flow[0], 7), _conv(*a.flow, 3)
         self.conv = _conv(a.correlation[-1] + a.flow[-1], a.motion - 2, 3)
 

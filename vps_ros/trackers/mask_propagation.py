@@ -121,7 +121,8 @@ class LastMasks:
     def push(self, frame: Frame, segmentation: Segmentation, detections: Detections) -> None:
         """Adds the current frame and propagates the masks into it. Masks of an image of another size are forgotten."""
         if self._flow is None:
-            size = working_size(*segmentation.map.shape, self._height)
+            height, width = segmentation.map.shape
+            size = working_size(height, width, self._height)
         else:
             size = self._flow.push(frame.image, frame.stamp)
         if self.maps and self.maps[0].shape != size:

@@ -12,6 +12,8 @@ from vps_ros.config import Config  # noqa: E402
 from vps_ros.frame import Frame  # noqa: E402
 from vps_ros.online import OnlinePanoptic  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
+from vps_ros.segmenters.segmenter import SegmenterParameters  # noqa: E402
+from vps_ros.segmenters.session import Session  # noqa: E402
 
 SIZE = 64
 NAMES = {"names": "{0: 'person', 1: 'bicycle', 2: 'car'}", "license": "AGPL-3.0"}
@@ -218,7 +220,7 @@ SCENE[62:, :] = 9
 """Road, sky, two cars, and rows of no class."""
 
 
-def semantic(tmp_path, layout, file="semantic.onnx", scene=SCENE, name="input"):
+def semantic(tmp_path, layout, file="semantic.onnx", scene=SCENE, name="input", **more):
     """A semantic network that sees the scene, and the arguments that import it."""
     h, w = scene.shape
     logits = np.stack([np.where(scene == i, 4.0, -4.0) for i in range(3)])
@@ -230,7 +232,7 @@ def semantic(tmp_path, layout, file="semantic.onnx", scene=SCENE, name="input"):
     }[layout]
     shape, dtype = ((1, h, w, 3), np.uint8) if layout == "map" else ((1, 3, h, w), np.float32)
     (tmp_path / "classes.txt").write_text("\n".join(CLASSES))
-    source = network(tmp_path / file, shape, outputs, dtype=dtype, name=name)
+    source = network(tmp_path / file, shape, outputs, dtype=dtype, name=name, **more)
     return ["--from", "semantic", source, "--classes", tmp_path / "classes.txt"]
 
 
@@ -372,3 +374,48 @@ def test_a_tracker_of_appearance_uses_colours(tmp_path):
         left, right = sorted(result.visible, key=lambda t: t.box[0])
         ids.append((left.track_id, right.track_id))
     assert ids[0] == ids[1][::-1]
+
+
+class TestBatch:
+    """Boxes, scores and masks of the network are proportional to the brightness of each image."""
+
+    IMAGES = tuple(np.full((SIZE, SIZE, 3), value, np.uint8) for value in (255, 128, 192))
+
+    def test_each_image_gets_its_own_objects(self, tmp_path):
+        source, path = yolo(tmp_path / "best.onnx", "v8", scaled=True), tmp_path / "things.onnx"
+        assert export("--from", "yolo", source, "-o", path, "--batch") == 0
+        segmenter = load_segmenter(Config(model=str(path)).segmenter_parameters)
+        assert segmenter.batched
+        segmenter.run_ahead(self.IMAGES)
+        for image in self.IMAGES:
+            found, factor = segmenter(image), image[0, 0, 0] / 255
+            assert [segmenter.taxonomy.class_name(c) for c in found.class_ids] == ["person", "car"]
+            assert found.scores == pytest.approx([0.9 * factor, 0.7 * factor], abs=2e-3)
+            assert np.abs(found.boxes[0] - np.multiply(FIRST[0], factor)).max() <= 1
+
+    @pytest.mark.parametrize("layout", ["v8", "v5", "end-to-end", "rfdetr", "merged"])
+    def test_a_batch_equals_single_images(self, tmp_path, layout):
+        source, path = tmp_path / "best.onnx", tmp_path / "things.onnx"
+        if layout == "rfdetr":
+            rng = np.random.default_rng(0)
+            shapes = {"dets": (1, 5, 4), "labels": (1, 5, 91), "masks": (1, 5, 16, 16)}
+            outputs = {name: rng.normal(0, 6, shape) for name, shape in shapes.items()}
+            network(source, (1, 3, SIZE, SIZE), outputs, scaled=True)
+        else:
+            # The kind of an end-to-end object is a column, which becomes smaller with the brightness: 2, 1, 1.
+            yolo(source, "v8" if layout == "merged" else layout, scaled=True)
+        origin = ["--from", "rfdetr" if layout == "rfdetr" else "yolo", source]
+        if layout == "merged":
+            assert export(*origin, "-o", path) == 0
+            assert export(*semantic(tmp_path, "nhwc", scaled=True), "-o", tmp_path / "stuff.onnx") == 0
+            origin, path = ["--merge", path, tmp_path / "stuff.onnx", "--size", f"{SIZE}x{SIZE}"], tmp_path / "m.onnx"
+        assert export(*origin, "-o", path, "--force") == 0
+        assert export(*origin, "-o", tmp_path / "batch.onnx", "--batch") == 0
+        single, both = (Session(p, SegmenterParameters(providers=("cpu",))) for p in (path, tmp_path / "batch.onnx"))
+        images = np.stack(self.IMAGES)
+        alone = [{k: v.copy() for k, v in single.run(image[None]).items()} for image in images]
+        together = both.run(images)
+        assert set(together) == set(alone[0])
+        for name, values in together.items():
+            np.testing.assert_allclose(values, np.concatenate([one[name] for one in alone]), atol=1e-4, err_msg=name)
+        assert np.abs(alone[0]["class_logits"] - alone[1]["class_logits"]).max() > 0.1

@@ -142,7 +142,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch",
         action="store_true",
-        help="let the network take images of several cameras in one run, for GPUs; not for yolo, rfdetr and --merge",
+        help="let the network take images of several cameras in one run, for GPUs",
     )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 

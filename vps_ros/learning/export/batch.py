@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from vps_ros.segmenters.runtime import first_line
 
 _COUNT = 3
 _AXIS = "batch"
+_OF_ONE_IMAGE = re.compile(r"((things|stuff)/)*(decode|merge)/")
+"""Names of the nodes that an import of another program's network, or a merge, adds behind the networks."""
 
 
 def allow_batch(path: str | Path, where: str) -> None:
@@ -40,6 +43,7 @@ def allow_batch(path: str | Path, where: str) -> None:
     alone = [open_session(path).run(names, {"image": one[None]}) for one in images]
     for value in (model.graph.input[0], *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = _AXIS
+    _scan(model)
     del model.graph.value_info[:]
     _free(model.graph)
     onnx.save(model, str(path))
@@ -60,6 +64,58 @@ def allow_batch(path: str | Path, where: str) -> None:
         if not off <= TOLERANCE * max(np.abs(expected).max(), 1e-6):
             raise InputError(f"{where}: {name} of a batch is not that of each image; leave --batch out")
     onnx.save(model, str(path))
+
+
+def _scan(model: onnx.ModelProto) -> None:
+    """Moves the nodes behind the networks into a Scan over the images, if they choose objects or merge two networks.
+
+    Non-maximum suppression, TopK and Gather are written for one image there. The networks run once for the batch.
+    """
+    graph = model.graph
+    named = [node for node in graph.node if _OF_ONE_IMAGE.match(node.name)]
+    if not any(node.op_type == "TopK" or "merge/" in node.name for node in named):
+        return
+    types = {v.name: v.type.tensor_type.elem_type for v in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    inside: list[onnx.NodeProto] = []
+    outside: list[onnx.NodeProto] = []
+    made_inside = {name for node in named for name in node.output}
+    varying = {graph.input[0].name}
+    boundary: dict[str, None] = {}
+    for node in graph.node:
+        of_image = [name for name in node.input if name in varying]
+        if of_image:
+            varying.update(node.output)
+        if made_inside.isdisjoint([*node.input, *node.output]):
+            outside.append(node)
+            continue
+        inside.append(node)
+        made_inside.update(node.output)
+        boundary |= dict.fromkeys(name for name in of_image if name not in made_inside)
+    results = [output for output in graph.output if output.name in made_inside]
+    axis = numpy_helper.from_array(np.array([0], np.int64), f"{_AXIS}/axis")
+    graph.initializer.append(axis)
+    body, given, returned = [], [], []
+    for name in boundary:
+        given.append(helper.make_tensor_value_info(f"{name}/one", types[name], None))
+        body.append(helper.make_node("Unsqueeze", [f"{name}/one", axis.name], [f"{name}/batch_of_one"]))
+    new = {name: f"{name}/batch_of_one" for name in boundary} | {o.name: f"{o.name}/batch_of_one" for o in results}
+    for node in inside:
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
+        body.append(node)
+    for output in results:
+        body.append(helper.make_node("Squeeze", [new[output.name], axis.name], [f"{output.name}/one"]))
+        returned.append(helper.make_tensor_value_info(f"{output.name}/one", output.type.tensor_type.elem_type, None))
+    scan = helper.make_node(
+        "Scan",
+        list(boundary),
+        [output.name for output in results],
+        f"{_AXIS}/each",
+        body=helper.make_graph(body, f"{_AXIS}/one", given, returned),
+        num_scan_inputs=len(boundary),
+    )
+    del graph.node[:]
+    graph.node.extend([*outside, scan])
 
 
 def _free(graph: onnx.GraphProto) -> None:

@@ -1,6 +1,7 @@
 """Real streets: mIoU over CamVid's 11 classes, and PQ over Cityscapes' 19, of models at several input sizes.
 
-CamVid's sequence Seq05VD, which no recipe here learns from, in the 11 classes of SegNet (Badrinarayanan et al., 2015).
+CamVid's sequence Seq05VD in the 11 classes of SegNet (Badrinarayanan et al., 2015). The shipped city-s has learned from
+it in its last part (docs/training.md), so its figure there is that of training data; streets-s has seen no real street.
 The 19 classes of a model are brought to them by vps_ros/datasets/camvid.py: wall counts as building and terrain as
 tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and
 traffic sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every

@@ -27,6 +27,8 @@ OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
 class Deployed(nn.Module):
     """The network with the input and outputs of the contract: uint8 [1, H, W, 3] RGB to three tensors."""
 
+    outputs: tuple[str, ...] = OUTPUTS
+
     def __init__(self, model: nn.Module, spec: InputSpec) -> None:
         super().__init__()
         self.model = model

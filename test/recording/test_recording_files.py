@@ -3,13 +3,15 @@
 import json
 import shutil
 
+import cv2
+import numpy as np
 import pytest
 
 from support.bags import drive, write
 from support.odd_bags import at, mcap, read
 from vps_ros.commands.main import main
 from vps_ros.errors import InputError
-from vps_ros.recording.frames import BagReader
+from vps_ros.recording.frames import BagReader, open_frames
 from vps_ros.recording.storage import zstd
 
 
@@ -62,6 +64,36 @@ def test_a_file_beside_its_compressed_copy_is_read_once(tmp_path):
     folder = split(tmp_path / "bag", ["a_0.mcap", "a_1.mcap"], [(0, 1), (2, 3)])
     (folder / "a_0.mcap.zstd").write_bytes(zstd.compress((folder / "a_0.mcap").read_bytes())[:-4])
     assert read(folder) == ([0, 1, 2, 3], ())
+
+
+@pytest.mark.parametrize("names", [["a_0.mcap", "a_1.mcap", "a_3.mcap"],
+    [f"{k}_a_2025_09_30-09_00_30.mcap" for k in (0, 1, 3)]])  # fmt: skip
+def test_a_missing_file_is_reported_without_metadata(tmp_path, names):
+    found, (loss,) = read(split(tmp_path / "bag", names, [(0, 1), (2, 3), (6, 7)]))
+    assert found == [0, 1, 2, 3, 6, 7]
+    assert "no file between the numbers 1 and 3" in str(loss)
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_hidden_files_are_ignored(tmp_path, metadata):
+    folder = write(tmp_path / "bag", drive(3))
+    if not metadata:
+        (folder / "metadata.yaml").unlink()
+    for name in ("._bag.mcap", "._metadata.yaml", ".DS_Store", ".old.bag"):
+        (folder / name).write_bytes(b"\0\5\26\7")
+    with BagReader(folder) as bag:
+        assert len(list(bag.frames())) == 3
+        assert bag.losses == ()
+    assert read(split(tmp_path / "parts", ["._a_0.mcap", "a_0.mcap", "a_1.mcap"], [(9,), (0, 1), (2,)])) == (
+        [0, 1, 2],
+        (),
+    )
+
+
+def test_a_hidden_bag_beside_images_does_not_make_them_a_bag(tmp_path):
+    cv2.imwrite(str(tmp_path / "0.png"), np.zeros((4, 6, 3), np.uint8))
+    (tmp_path / "._drive_0.mcap").write_bytes(b"\0\5\26\7")
+    assert len(list(open_frames(tmp_path))) == 1
 
 
 def test_metadata_that_does_not_fit_the_files_is_reported(tmp_path, capsys):

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,7 +73,7 @@ def is_bag(path: str | Path) -> bool:
     """Whether `path` is a bag, complete or damaged, rather than images or a video."""
     path = Path(path)
     if path.is_dir():
-        names = [p.name for p in path.iterdir()]
+        names = [p.name for p in _visible(path)]
         if any(_has_bag_name(name) for name in names):
             return True
         return _METADATA in names and not any(name.lower().endswith(FORMATS) for name in names)
@@ -112,7 +113,7 @@ def _has_bag_name(name: str) -> bool:
 def _locate_in_folder(folder: Path) -> Located:
     metadata = folder / _METADATA
     if not metadata.is_file():
-        return Located(_files_of_one_recording(folder))
+        return _locate_one_recording(folder)
     try:
         information = yaml.safe_load(metadata.read_text(encoding="utf-8"))["rosbag2_bagfile_information"]
         names = [PurePosixPath(str(name)).name for name in information["relative_file_paths"]]
@@ -126,19 +127,20 @@ def _locate_in_folder(folder: Path) -> Located:
         counts = information.get("files") or ()
         per_file = {PurePosixPath(str(e["path"])).name: int(e.get("message_count", 0)) for e in counts}
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
-        files = _files_of_one_recording(folder)
-        return Located(files, losses=(Loss("is damaged; the data files are read without it", str(metadata)),))
-    found = {name: _existing(folder, name) for name in names}
-    files = tuple(file for file in found.values() if file)
+        found = _locate_one_recording(folder)
+        damaged = Loss("is damaged; the data files are read without it", str(metadata))
+        return Located(found.files, losses=(damaged, *found.losses))
+    listed = {name: _existing(folder, name) for name in names}
+    files = tuple(file for file in listed.values() if file)
     unlisted = [p for p in _data_files(folder) if p not in files]
     if not files:
         if names and not unlisted:
             raise InputError(f"{folder}: {_METADATA} lists {_shorten(names)}, which is missing; copy it there")
-        files = _files_of_one_recording(folder)
-        what = f"lists {_shorten(names) or 'no file'}; {_shorten([p.name for p in files])} is read instead"
-        return Located(files, losses=(Loss(what, str(metadata)),))
+        found = _locate_one_recording(folder)
+        what = f"lists {_shorten(names) or 'no file'}; {_shorten([p.name for p in found.files])} is read instead"
+        return Located(found.files, losses=(Loss(what, str(metadata)), *found.losses))
     losses = []
-    missing = [name for name, file in found.items() if not file]
+    missing = [name for name, file in listed.items() if not file]
     if missing:
         what = f"{len(missing)} of {len(names)} files are missing ({_shorten(missing)})"
         losses.append(Loss(what, str(folder), sum(per_file.get(name, 0) for name in missing)))
@@ -156,19 +158,24 @@ def _existing(folder: Path, name: str) -> Path | None:
     return None
 
 
+def _visible(folder: Path) -> list[Path]:
+    # macOS puts a hidden file with its own data, ._drive_0.mcap, beside each file that it copies.
+    return [p for p in folder.iterdir() if not p.name.startswith(".")]
+
+
 def _data_files(folder: Path) -> list[Path]:
-    files = [p for p in folder.iterdir() if _ENDING.search(p.name) and p.is_file()]
+    files = [p for p in _visible(folder) if _ENDING.search(p.name) and p.is_file()]
     # A recorder that compresses files may stop before it has deleted the uncompressed one.
     names = {p.name for p in files}
     files = [p for p in files if not (p.suffix in (".zst", ".zstd") and p.stem in names)]
     return sorted(files, key=natural_key)
 
 
-def _files_of_one_recording(folder: Path) -> tuple[Path, ...]:
+def _locate_one_recording(folder: Path) -> Located:
     """The data files of a folder without metadata; raises InputError if there are none, or those of several bags."""
     files = _data_files(folder)
     if not files:
-        if any(p.suffix == ".bag" for p in folder.iterdir()):
+        if any(p.suffix == ".bag" for p in _visible(folder)):
             raise InputError(f"{folder}: holds ROS 1 bags; convert them with `rosbags-convert` first")
         empty = "is an empty folder" if not any(folder.iterdir()) else "holds no bag"
         raise InputError(f"{folder}: {empty}; give a .mcap or .db3 file, or a folder with {_METADATA}")
@@ -186,7 +193,12 @@ def _files_of_one_recording(folder: Path) -> tuple[Path, ...]:
             f"{folder}: holds several bags (two files have the same number: {_shorten([p.name for p in files])}); "
             "give one file, or move each bag to its own folder"
         )
-    return tuple(files)
+    order = sorted(int(number) for number in numbers if number)
+    gaps = [f"{a} and {b}" for a, b in pairwise(order) if b - a > 1]
+    if not gaps:
+        return Located(tuple(files))
+    what = f"there is no file between the numbers {_shorten(gaps)}; the recording may be incomplete"
+    return Located(tuple(files), losses=(Loss(what, str(folder)),))
 
 
 def _recording_and_number(name: str) -> tuple[str, str]:

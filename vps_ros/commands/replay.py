@@ -15,9 +15,11 @@ from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
 from vps_ros.online import OnlinePanoptic
+from vps_ros.recording.bag import recording_name
 from vps_ros.recording.frames import FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay
+from vps_ros.recording.tables import TableWriter
 from vps_ros.recording.writer import BagWriter
 
 DESCRIPTION = (
@@ -30,6 +32,7 @@ EXAMPLES = [
     "vps-ros replay dashcam.mp4 -o tracked.mcap --overlay tracked.mp4",
     "vps-ros replay images/ -o tracked.mcap --hz 30",
     "vps-ros replay drive.mcap -o tracked.mcap --model mine.onnx --memory-tau 20 --json figures.json",
+    "vps-ros replay drive.mcap -o tracked.mcap --tables tables/",
 ]
 
 
@@ -43,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--hz", type=float, help=f"frames per second of images (default: {DEFAULT_HZ:g}); a video has its own times"
     )
     parser.add_argument("--overlay", metavar="F.mp4", help="also write the result as a video")
+    parser.add_argument(
+        "--tables",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="also write Parquet tables of the objects and of the frames, named like the output (default: beside it)",
+    )
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
     parser.add_argument(
         "--jobs",
@@ -68,13 +78,22 @@ def run(args: argparse.Namespace) -> int:
             f"{args.source}: replay reads recordings, and a camera has no end; take its frames in Python with "
             f"vps_ros.open_frames({args.source}), or give a video, a folder of images or a bag"
         )
-    with open_frames(args.source, topic=args.topic, hz=args.hz) as source:
-        summary = replay_source(source, config, args.output, args.overlay, args.force, jobs=args.jobs)
+    with open_frames(args.source, topic=args.topic, hz=args.hz) as source, ExitStack() as stack:
+        sinks: tuple[Sink, ...] = ()
+        if args.tables is not None:
+            sinks = (stack.enter_context(_tables(args)).write,)
+        summary = replay_source(source, config, args.output, args.overlay, args.force, sinks, args.jobs)
     figures = summary.to_json()
     if args.json:
         write_json(args.json, figures)
     show(figures, f"{Path(args.source).name} -> {args.output}")
     return 0
+
+
+def _tables(args: argparse.Namespace) -> TableWriter:
+    output = Path(args.output)
+    name = output.name.removesuffix(".mcap")
+    return TableWriter(args.tables or output.parent, name, recording_name(args.source), args.force)
 
 
 def replay_source(

@@ -86,6 +86,12 @@ def is_bag(path: str | Path) -> bool:
     return True
 
 
+def recording_name(path: str | Path) -> str:
+    """The name of a recording without its ending: `drive` for drive.mcap, drive.db3.zstd, drive.mp4 and drive/."""
+    name = Path(path).resolve().name
+    return _ENDING.sub("", name) if _ENDING.search(name) or Path(path).is_dir() else Path(name).stem
+
+
 def file_format(path: Path) -> str:
     """ "mcap", "sqlite3" or "zstd", from the first bytes of a file; raises InputError for any other."""
     try:

@@ -37,6 +37,7 @@ ALLOWED = {
     "datasets": BASE,
     "evaluation": BASE | {"datasets", "drawing"},
     "offline": BASE | {"config", "trackers", "datasets", "online", "recording"},
+    "labelling": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "drawing"},
     "ablation": BASE | {"config", "trackers", "segmenters", "datasets", "evaluation"},
     "recording": BASE | {"online", "messages"},
     "live": BASE | {"config", "online", "messages", "drawing"},

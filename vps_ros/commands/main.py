@@ -24,6 +24,7 @@ COMMANDS = {
     "record": "record topics over DDS as a bag",
     "pack": "make a bag from a folder of images or a video",
     "track": "give identities to per-frame panoptic maps",
+    "label": "label a recording: sparse labels, review, propagation to every frame",
     "evaluate": "measure predictions against ground truth",
     "ablate": "compare trackers on the same segmentations",
     "synth": "generate street drives with exact ground truth",

@@ -211,7 +211,7 @@ class PanopticWriter:
         ids = np.where(semantic == VOID_ID, 0, (semantic.astype(np.uint32) + 1) << 16 | instance.astype(np.uint32))
         name = self._file(sequence, frame)
         save_png(self._folder / PREDICTED_MAPS / name, encode_ids(ids))
-        frames[frame] = {"image_id": frame, "file_name": Path(name).name, "segments_info": _describe(ids)}
+        frames[frame] = {"image_id": frame, "file_name": Path(name).name, "segments_info": describe_ids(ids)}
 
 
 def flat_annotations(writer: PanopticWriter) -> dict:
@@ -241,7 +241,7 @@ def panoptic_writer(
         write_json(draft / PREDICTIONS, {**document(writer), "categories": taxonomy.to_json()})
 
 
-def _describe(ids: NDArray[np.integer]) -> list[dict]:
+def describe_ids(ids: NDArray[np.integer]) -> list[dict]:
     """The `segments_info` of a map of ids, from its runs along the rows."""
     start, length = runs(ids)
     found, which = np.unique(ids.reshape(-1)[start], return_inverse=True)

@@ -1,0 +1,212 @@
+"""`vps-ros label`: from a recording to reviewed labels of every frame."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vps_ros.commands.console import note, progress, table, warn
+from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.config import Config
+from vps_ros.errors import InputError
+from vps_ros.files import model_path
+from vps_ros.flow.flow import Flow, FlowParameters, make_flow
+from vps_ros.labelling.dense import propagate
+from vps_ros.labelling.export import WRITERS, export
+from vps_ros.labelling.project import FRAMES, SETTINGS, Project, Settings
+from vps_ros.labelling.segments import SegmentStore
+from vps_ros.labelling.sparse import extract, label_sparse, read_frames
+from vps_ros.labelling.uncertainty import uncertainties
+from vps_ros.recording.frames import open_frames
+from vps_ros.segmenters import load_segmenter
+from vps_ros.taxonomies import load_taxonomy
+from vps_ros.taxonomy import Taxonomy
+
+DESCRIPTION = """\
+Labels of a recording, from a few frames to all of them, in a project folder. Each step can be interrupted and repeated.
+
+  new     frames of the recording as images; sparse labels by a model, or given masks; objects are associated
+  review  a local web page that shows the tracks, uncertain ones first: merge, split, re-classify, delete, accept
+  status  what is reviewed, and the most uncertain tracks
+  dense   accepted masks propagated to every frame by optical flow and segmenter together
+  export  the labels as a data set"""
+EXAMPLES = [
+    "vps-ros label new drive.mcap -o project/",
+    "vps-ros label new drive.mp4 -o project/ --hz 2 --model city-s --second streets-s",
+    "vps-ros label new images/ -o project/ --masks maps/ --taxonomy cityscapes",
+    "vps-ros label review project/",
+    "vps-ros label dense project/",
+    "vps-ros label export project/ -o labels/ --format kitti-step",
+]
+_LISTED = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
+    new = steps.add_parser("new", help="make a project with sparse labels", description="Make a project.")
+    new.add_argument("source", help="a bag, a video, or a folder of images in natural order")
+    new.add_argument("-o", "--output", required=True, metavar="PROJECT", help="folder of the project")
+    new.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")
+    new.add_argument("--image-hz", type=float, metavar="HZ", help="frames per second of a folder of images")
+    new.add_argument("--hz", type=float, default=1.0, help="labelled frames per second (default: 1)")
+    new.add_argument("--name", help="of the sequence in exported data sets (default: the name of the recording)")
+    new.add_argument(
+        "--second", metavar="M", help="another model with the same classes; where the two differ, tracks are uncertain"
+    )
+    new.add_argument(
+        "--masks",
+        metavar="DIR",
+        help="given masks of the sparse frames instead of a model's: KITTI-STEP maps, named by the number of the frame",
+    )
+    new.add_argument("--taxonomy", metavar="NAME", help="classes of the given masks (default: those of --model)")
+    _add_flow(new)
+    add_parameter_flags(new)
+    dense = steps.add_parser("dense", help="propagate masks to every frame", description="Propagate masks.")
+    dense.add_argument("project", metavar="PROJECT")
+    dense.add_argument("--all", action="store_true", help="also propagate tracks that are not accepted")
+    _add_flow(dense)
+    status = steps.add_parser("status", help="show what is reviewed", description="Show the state of a project.")
+    status.add_argument("project", metavar="PROJECT")
+    out = steps.add_parser("export", help="write a data set", description="Write the labels as a data set.")
+    out.add_argument("project", metavar="PROJECT")
+    out.add_argument("-o", "--output", required=True, metavar="DIR")
+    out.add_argument("--format", choices=WRITERS, default="kitti-step", help="default: kitti-step")
+    out.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+def _add_flow(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--flow-size",
+        type=int,
+        default=384,
+        metavar="PX",
+        help="height of the images for optical flow of the propagation (default: 384)",
+    )
+    parser.add_argument(
+        "--raft", metavar="F.onnx", help="optical flow by a RAFT network instead of DIS (export --from raft)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    return {"new": _new, "dense": _dense, "status": _status, "export": _export}[args.step](args)
+
+
+def flow_of(args: argparse.Namespace) -> Flow:
+    """The optical flow that the flags choose."""
+    height = args.flow_size
+    if args.raft:
+        return make_flow(FlowParameters(flow_height=height, flow="raft", flow_model=args.raft))
+    return make_flow(FlowParameters(flow_height=height, flow_preset="medium"))
+
+
+def _new(args: argparse.Namespace) -> int:
+    config, root = config_from(args), Path(args.output)
+    if not 0 < args.hz <= 1000:
+        raise InputError(f"--hz {args.hz:g}: give labelled frames per second, above 0")
+    if args.taxonomy and not args.masks:
+        raise InputError("--taxonomy: a model has classes of its own; give it with --masks only")
+    if root.is_dir() and any(root.iterdir()) and not (root / SETTINGS).is_file():
+        raise InputError(f"{root}: is a folder with other content; choose another output")
+    second = Config(model=args.second) if args.second else None
+    if second:
+        model_path(second.model)
+    flow = flow_of(args)
+    taxonomy = load_taxonomy(args.taxonomy) if args.taxonomy else _classes_of(config)
+    with open_frames(args.source, topic=args.topic, hz=args.image_hz) as source:
+        settings = Settings(
+            recording=str(Path(args.source).resolve()),
+            topic=args.topic or "",
+            name=args.name or Path(args.source).resolve().stem,
+            model=config.model,
+            second=args.second or "",
+            masks=args.masks or "",
+            hz=args.hz,
+            image_hz=args.image_hz or 0.0,
+            taxonomy_name=taxonomy.name,
+            classes=tuple(taxonomy.to_json()),
+        )
+        if (root / FRAMES).is_file():
+            frames = read_frames(root, settings)
+        else:
+            frames = extract(root, settings, progress(source.frames(), "images", source.count))
+        for loss in source.losses:
+            warn(str(loss))
+    project = label_sparse(root, settings, frames, config, second, flow, progress)
+    note(f"{root}: {len(frames.stamps)} frames, {len(frames.sparse)} with labels; `vps-ros label review {root}`")
+    return _show(project)
+
+
+def _classes_of(config: Config) -> Taxonomy:
+    return load_segmenter(config.segmenter_parameters).taxonomy
+
+
+def _dense(args: argparse.Namespace) -> int:
+    project = Project(args.project)
+    state = project.state()
+    left_out = sum(not track.accepted for track in state.tracks.values())
+    if not args.all and state.tracks and left_out == len(state.tracks):
+        raise InputError(
+            f"{args.project}: no track is accepted; review them (`vps-ros label review {args.project}`), or propagate "
+            "all of them with --all"
+        )
+    if left_out and not args.all:
+        warn(f"{left_out} of {len(state.tracks)} tracks are not accepted; they are left out (--all takes them)")
+    sources = {frame: project.labels(state, frame, not args.all) for frame in sorted(state.sources)}
+    count = len(project.frames.stamps)
+    if len(sources) == count:
+        note(f"{args.project}: every frame is labelled; there is nothing to propagate")
+        return 0
+    config = Config(model=project.settings.model)
+    store = SegmentStore(project.root / "segments", config, project.image, project.taxonomy)
+    found = propagate(sources, count, flow_of(args), project.image, store)
+    name = project.add_layer("dense", progress(found, "propagate", count - len(sources)))
+    state = project.state()
+    unsure = sorted(((project.layer_frame(state, f).uncertain, f) for f in state.layers), reverse=True)[:_LISTED]
+    note(f"{args.project}: layer {name}, {count - len(sources)} frames from {len(sources)}")
+    rows = [(f"{frame:06d}", 100 * share) for share, frame in unsure if share > 0]
+    table("most uncertain frames", ("frame", "uncertain pixels %"), rows, digits=1)
+    return 0
+
+
+def _status(args: argparse.Namespace) -> int:
+    return _show(Project(args.project))
+
+
+def _show(project: Project) -> int:
+    state = project.state()
+    found = uncertainties(state, {frame: project.rows(state, frame) for frame in state.layers})
+    accepted = sum(track.accepted for track in state.tracks.values())
+    rows = [
+        ("frames", len(project.frames.stamps)),
+        ("frames with labels", len(state.layers)),
+        ("frames confirmed", len(state.confirmed)),
+        ("tracks", len(state.tracks)),
+        ("tracks accepted", accepted),
+    ]
+    table(str(project.root), ("", "number"), [(name, str(value)) for name, value in rows])
+    order = sorted(found, key=lambda n: (-found[n].value, n))
+    open_ = [n for n in order if not state.tracks[n].accepted and found[n].reasons][:_LISTED]
+    lines = [
+        (
+            n,
+            project.taxonomy.class_name(state.tracks[n].class_id),
+            found[n].value,
+            found[n].reasons[0].frame,
+            found[n].reasons[0].text,
+        )
+        for n in open_
+    ]
+    table("most uncertain tracks", ("track", "class", "uncertainty", "frame", "reason"), lines, digits=2)
+    return 0
+
+
+def _export(args: argparse.Namespace) -> int:
+    project, output = Project(args.project), Path(args.output)
+    if output.resolve() == project.root.resolve() or project.root.resolve() in output.resolve().parents:
+        raise InputError(f"{output}: is inside the project; choose a folder outside")
+    lacking = export(project, output, args.format, args.force, progress)
+    if lacking:
+        warn(f"{args.format} has no class {', '.join(lacking)}; their pixels are void")
+    count = len(project.state().layers)
+    note(f"{output}: {count} of {len(project.frames.stamps)} frames as {args.format}")
+    return 0

@@ -1,0 +1,144 @@
+"""Accepted masks propagated to every frame, forward and backward, by flow and segmenter together.
+
+Source: VIPSeg section 3.4, dense pixel-label propagation loop; there a network for video object segmentation moves the
+masks. Here three sources vote for each pixel: the labels of the labelled frame before and of the one after, both moved
+by optical flow, and the segments of the segmenter, which get the identity of the moved mask that they overlap most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.datasets.labels import LabelMap
+from vps_ros.flow.flow import Flow
+from vps_ros.frame import Segmentation
+from vps_ros.label_maps import look_up
+from vps_ros.labelling.edits import LayerFrame, SegmentRow
+from vps_ros.labelling.flows import Path, paths
+from vps_ros.labelling.segments import described, mask_ious, thing_map
+from vps_ros.taxonomy import VOID_ID
+
+CODE = 65536
+"""A pixel's code is class * 65536 + track id."""
+VOID = VOID_ID * CODE
+SEGMENTER_WEIGHT = 0.4
+"""Vote of the segmenter; those of the two moved labels add up to 1 where their flow is reliable. Chosen."""
+UNRELIABLE = 0.25
+"""Vote of a moved label where its flow contradicts the reverse flow, relative to elsewhere. Chosen."""
+LEAST_OVERLAP = 0.3
+"""Mask IoU with a moved mask from which on a segment of the segmenter is the same object. Chosen."""
+UNCERTAIN_SHARE = 0.5
+"""A pixel is uncertain when its label has at most this share of the votes."""
+
+
+@dataclass(frozen=True)
+class Moved:
+    """The labels of a labelled frame, seen from another one.
+
+    Attributes:
+        codes: int32 [H, W], class * 65536 + track id; -1 where the path leaves the image.
+        trust: float32 [H, W] in 0..1.
+        weight: of the vote, 0..1; the nearer the labelled frame, the larger.
+    """
+
+    codes: NDArray[np.int32]
+    trust: NDArray[np.float32]
+    weight: float
+
+
+def propagate(
+    sources: dict[int, LabelMap],
+    frames: int,
+    flow: Flow,
+    image: Callable[[int], NDArray[np.uint8]],
+    segment: Callable[[int], Segmentation],
+) -> Iterator[tuple[int, LabelMap, LayerFrame]]:
+    """Labels of every frame that has none, in order.
+
+    Args:
+        sources: labelled frame -> its labels, with track ids as instances; at least one.
+        frames: number of all frames. Those before the first and after the last source get labels from one side.
+        image: frame -> uint8 [H, W, 3] RGB.
+        segment: frame -> segments of the segmenter.
+    """
+    codes = {frame: labels.semantic.astype(np.int32) * CODE + labels.instance for frame, labels in sources.items()}
+    ends = sorted(sources)
+    gaps = [(None, ends[0]), *zip(ends, ends[1:], strict=False), (ends[-1], None)]
+    for before, after in gaps:
+        first = 0 if before is None else before
+        last = frames - 1 if after is None else after
+        if last - first < (1 if before is None or after is None else 2):
+            continue
+        to_first, to_last = paths(flow, image, first, last)
+        for frame in range(first, last + 1):
+            if frame in sources:
+                continue
+            share = (frame - first) / (last - first)
+            moved = []
+            if before is not None:
+                moved.append(_moved(codes[before], to_first[frame], 1.0 if after is None else 1 - share))
+            if after is not None:
+                moved.append(_moved(codes[after], to_last[frame], 1.0 if before is None else share))
+            yield frame, *fuse(moved, segment(frame))
+
+
+def _moved(codes: NDArray[np.int32], path: Path, weight: float) -> Moved:
+    return Moved(path.warp(codes), path.trust_at(codes.shape), weight)
+
+
+def fuse(moved: list[Moved], found: Segmentation) -> tuple[LabelMap, LayerFrame]:
+    """The labels of one frame by the votes of one or two moved label maps and the segmenter."""
+    weights = [one.weight * np.where(one.trust > 0.5, 1.0, UNRELIABLE) * (one.codes >= 0) for one in moved]
+    best = moved[0].codes
+    if len(moved) > 1:
+        best = np.where(weights[1] > weights[0], moved[1].codes, moved[0].codes)
+    best = np.where(best < 0, VOID, best)
+    named = named_segments(best, found)
+    candidates = [*(one.codes for one in moved), named]
+    votes = [*weights, np.where(named >= 0, SEGMENTER_WEIGHT, 0.0)]
+    scores = [sum(v * (c == mine) for v, c in zip(votes, candidates, strict=True)) for mine in candidates]
+    top, total = np.maximum.reduce(scores), sum(votes)
+    result = np.full(best.shape, VOID, np.int32)
+    for mine, score in zip(reversed(candidates), reversed(scores), strict=True):
+        np.copyto(result, mine, where=(score == top) & (mine >= 0))
+    uncertain = float((top <= UNCERTAIN_SHARE * total).mean())
+    instance = (result % CODE).astype(np.uint16)
+    rows = tuple(_rows(result, instance, [*(one.codes for one in moved), named], found))
+    return LabelMap((result // CODE).astype(np.uint8), instance), LayerFrame(rows, round(uncertain, 4))
+
+
+def named_segments(codes: NDArray[np.int32], found: Segmentation) -> NDArray[np.int32]:
+    """int32 [H, W]: the code of each segment of the segmenter; -1 where it has none, or shows no known object.
+
+    A thing gets the code of the object in `codes` with the largest mask IoU.
+    """
+    table = np.full(len(found) + 1, -1, np.int64)
+    stuff = np.flatnonzero(~found.is_thing)
+    table[1 + stuff] = found.class_ids[stuff].astype(np.int64) * CODE
+    objects = np.unique(codes[codes % CODE > 0])
+    if len(objects) and found.is_thing.any():
+        numbers = np.where(codes % CODE > 0, np.searchsorted(objects, codes) + 1, 0)
+        ious = mask_ious(thing_map(found), numbers, len(found), len(objects))
+        known = ious.max(1) >= LEAST_OVERLAP
+        table[1:][known] = objects[ious.argmax(1)[known]]
+    return look_up(found.map, table.astype(np.int32))
+
+
+def _rows(
+    result: NDArray[np.int32], instance: NDArray[np.uint16], sources: list[NDArray[np.int32]], found: Segmentation
+) -> Iterator[SegmentRow]:
+    """The segments of a frame; their agreement is the least mask IoU of two sources."""
+    ids, sizes, corners = described(instance)
+    place = np.zeros(CODE, np.int64)
+    place[ids] = np.arange(1, len(ids) + 1)
+    maps = [place[np.where(codes > 0, codes % CODE, 0)] for codes in sources]
+    pairs = [np.diagonal(mask_ious(one, other, len(ids), len(ids))) for i, one in enumerate(maps) for other in maps[:i]]
+    for row, (number, size, corner) in enumerate(zip(ids.tolist(), sizes.tolist(), corners, strict=True)):
+        agreement = min(float(ious[row]) for ious in pairs)
+        class_id = int(result[instance == number][0]) // CODE
+        x0, y0, x1, y1 = (float(v) for v in corner)
+        yield SegmentRow(number, class_id, size, (x0, y0, x1, y1), round(agreement, 4), round(agreement, 4))

@@ -46,26 +46,63 @@ def test_a_batch_and_single_images(batched, tmp_path):
         same(both(image), single(image))
 
 
+def spliced(path, output, *nodes, **constants):
+    """Replaces the tensor `output` by the result of `nodes`, whose first input is "before"."""
+    model = onnx.load(str(path))
+    names = [node.output[0] for node in model.graph.node]
+    model.graph.node[names.index(output)].output[0] = "before"
+    for i, node in enumerate(nodes):
+        model.graph.node.insert(names.index(output) + 1 + i, node)
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(np.array(v), k) for k, v in constants.items())
+    onnx.save(model, str(path.parent / f"{output}.onnx"))
+    return path.parent / f"{output}.onnx"
+
+
+@pytest.mark.parametrize("kind", ["Slice", "ScatterElements"])
+def test_a_network_with_the_batch_of_one_in_its_constants(tmp_path, kind):
+    """As converters from TensorFlow slice all axes, and as quantisation folds indices and values."""
+    path, make = colour_model(tmp_path / "one.onnx"), onnx.helper.make_node
+    if kind == "Slice":
+        node = make("Slice", ["before", "first", "last", "axes"], ["small"])
+        ends = np.array([1, 3, 16, 24], np.int32)
+        path = spliced(path, "small", node, first=np.zeros(4, np.int32), last=ends, axes=np.arange(4, dtype=np.int32))
+    else:
+        node = make("ScatterElements", ["before", "places", "values"], ["mask_logits"], axis=3)
+        queries = len(onnx.numpy_helper.to_array(onnx.load(str(path)).graph.initializer[0]))
+        places, values = np.zeros((1, queries, 16, 1), np.int64), np.full((1, queries, 16, 1), -50, np.float32)
+        path = spliced(path, "mask_logits", node, places=places, values=values)
+    assert export(path) == 0
+    single, both = segmenter(path), segmenter(tmp_path / "m.onnx")
+    images = [picture({0: (8, 20)}), picture({1: (40, 30), 2: (70, 4)}), picture({0: (2, 2)})]
+    assert both.batched
+    both.run_ahead(images)
+    for image in images:
+        same(both(image), single(image))
+    assert kind == "Slice" or (single(images[0]).map[:, 0] == 0).all()
+
+
 def export(path, *options):
     return main(["export", "--from", "onnx", str(path), "-o", str(path.parent / "m.onnx"), "--batch", *options])
 
 
-def test_what_is_refused(batched, tmp_path, capsys):
+def test_what_is_refused(batched, tmp_path, capfd):
     recurrent = colour_model(tmp_path / "recurrent.onnx", recurrent=True)
     # A network whose graph names the batch of 1: it takes the mean over all images.
-    model = onnx.load(str(tmp_path / "one.onnx"))
-    for node in model.graph.node:
-        if node.output[0] == "small":
-            node.output[0] = "each"
-    mean = onnx.helper.make_node("ReduceMean", ["each"], ["small"], axes=[0], keepdims=1)
-    model.graph.node.insert([n.output[0] for n in model.graph.node].index("each") + 1, mean)
-    onnx.save(model, str(tmp_path / "mean.onnx"))
+    mean = spliced(
+        tmp_path / "one.onnx", "small", onnx.helper.make_node("ReduceMean", ["before"], ["small"], axes=[0], keepdims=1)
+    )
+    # A network that fails with several images.
+    size = onnx.helper.make_node("Identity", ["one_image"], ["size"])
+    reshape = onnx.helper.make_node("Reshape", ["before", "size"], ["float"])
+    failing = spliced(tmp_path / "one.onnx", "float", size, reshape, one_image=[1, 64, 96, 3])
     for path, options, message in (
         (recurrent, [], "--batch is for models without recurrent state"),
         (batched, [], "--batch: its input has the size batch already"),
-        (tmp_path / "mean.onnx", [], "leave --batch out"),
+        (mean, [], "leave --batch out"),
+        (failing, [], "takes one image only"),
         (tmp_path / "one.onnx", ["--postprocess", "graph"], "leave out --postprocess graph"),
     ):
+        capfd.readouterr()
         assert export(path, *options) == 2
-        error = capsys.readouterr().err.strip().splitlines()
-        assert message in error[-1] and not (tmp_path / "m.onnx").exists()
+        (error,) = capfd.readouterr().err.strip().splitlines()
+        assert message in error and not (tmp_path / "m.onnx").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
@@ -17,6 +18,7 @@ from vps_ros.segmenters.runtime import first_line
 
 _COUNT = 3
 _AXIS = "batch"
+_FATAL_ONLY = 4
 _OF_ONE_IMAGE = re.compile(r"((things|stuff)/)*(decode|merge)/")
 """Names of the nodes that an import of another program's network, or a merge, adds behind the networks."""
 
@@ -47,8 +49,11 @@ def allow_batch(path: str | Path, where: str) -> None:
     del model.graph.value_info[:]
     _free(model.graph)
     onnx.save(model, str(path))
+    options = onnxruntime.RunOptions()
+    # The exception has the text of the error.
+    options.log_severity_level = _FATAL_ONLY
     try:
-        together = open_session(path).run(names, {"image": images})
+        together = open_session(path).run(names, {"image": images}, options)
     # ONNX Runtime's exceptions share no base below Exception.
     except Exception as error:
         raise InputError(
@@ -122,7 +127,8 @@ def _free(graph: onnx.GraphProto) -> None:
     """Changes nodes that have the batch of 1 as a constant.
 
     The first of the sizes of a Reshape becomes "the rest", or "as in the input", that of a Resize the number of images.
-    A constant that is joined with other values by Concat is repeated for each image.
+    A constant that Concat or ScatterElements combines with other values is repeated for each image. A Slice of all
+    axes, as networks of TensorFlow have them, takes all images.
     """
     constants = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
     constants |= {n.output[0]: numpy_helper.to_array(n.attribute[0].t) for n in graph.node if n.op_type == "Constant"}
@@ -145,7 +151,15 @@ def _free(graph: onnx.GraphProto) -> None:
                 node.input[1] = constant(name, np.array([0 if -1 in rest else -1, *rest]))
         elif node.op_type == "Resize" and len(node.input) > 3 and node.input[3] in constants:
             node.input[3] = with_count(name, constants[node.input[3]][1:])
-        elif node.op_type == "Concat" and node.attribute[0].i != 0:
+        elif node.op_type == "Slice" and all(given in constants for given in node.input[1:]):
+            starts, ends, *more = (constants[given].copy() for given in node.input[1:])
+            first = (more[0] if more else np.arange(len(starts))) == 0
+            # With one axis only, it may be the first size of a Shape.
+            if len(starts) > 1 and (starts[first] == 0).all() and (ends[first] == 1).any():
+                ends[first] = np.iinfo(ends.dtype).max
+                for i, values in enumerate((starts, ends, *more), 1):
+                    node.input[i] = constant(f"{name}/{i}", values)
+        elif node.op_type in ("Concat", "ScatterElements") and any(a.name == "axis" and a.i for a in node.attribute):
             for i, given in enumerate(node.input):
                 if given in constants and constants[given].shape[:1] == (1,):
                     sizes = with_count(f"{name}_{i}", np.ones(constants[given].ndim - 1))

@@ -16,6 +16,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 BASE = {
     "errors",
+    "clips",
     "frame",
     "frame_intervals",
     "taxonomy",

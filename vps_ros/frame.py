@@ -57,6 +57,9 @@ class Segmentation:
         areas: int64 [K], pixels of `map`.
         boxes: float32 [K, 4], x0 y0 x1 y1 in pixels of the camera, half-open (x1 - x0 is the width).
         embeddings: float32 [K, D] appearance, or None when the segmenter has none.
+        tubes: int64 [K], number of the tube of each segment, for frames that were segmented as a clip: things with the
+            same number are one object. From 0 within one clip; the pipeline numbers them from 1 over the complete
+            stream, 0 for stuff. None for a frame that was segmented alone.
     """
 
     map: NDArray[np.unsignedinteger]
@@ -66,6 +69,7 @@ class Segmentation:
     areas: NDArray[np.int64]
     boxes: NDArray[np.float32]
     embeddings: NDArray[np.float32] | None = None
+    tubes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.class_ids)

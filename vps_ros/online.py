@@ -1,4 +1,8 @@
-"""The pipeline: one camera frame in, one panoptic frame out, in order, without look-ahead."""
+"""The pipeline: one camera frame in, one panoptic frame out, in order.
+
+Online, a frame's result comes with the frame. Near-online, a network segments clips of several frames, and the result
+comes with the last frame of its clip (Video-kMaX, sections 3.1 to 3.3); all else is the same.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
+from vps_ros.clips import FrameGroups, Group
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Segment, Segmentation, Track
@@ -19,15 +24,18 @@ from vps_ros.label_maps import look_up
 from vps_ros.segmenters import (
     BatchSegmenter,
     ClassNames,
+    ClipSegmenter,
     FunctionSegmenter,
     Segmenter,
     SegmentFunction,
     as_segmenter,
+    clip_of,
     load_segmenter,
 )
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
+from vps_ros.trackers.stitching import Stitcher
 
 _FIRST_INTERVALS = 2
 """Intervals that must be known before a gap is compared with them; one alone may be that of two images at once."""
@@ -50,6 +58,9 @@ class SegmentedFrame:
 
 class OnlinePanoptic:
     """The pipeline: a segmenter and a tracker. Sets NumPy's BLAS to one thread in the complete process.
+
+    `step` returns the result of each frame at once. With a model whose clips have more than one new frame, results come
+    up to `clip.late` frames later: use `push` and, at the end, `flush`, which work with every model.
 
     Args:
         config: all parameters; the defaults run the shipped model on the CPU.
@@ -84,6 +95,14 @@ class OnlinePanoptic:
             config = config.for_other_segmentations()
         self.config = config
         self.tracker: Tracker = tracker or make_tracker(config)
+        self.clip = clip_of(self.segmenter)
+        if config.segmenter_parameters.clip_length not in (0, self.clip.length):
+            raise InputError(
+                f"clip_length {config.segmenter_parameters.clip_length}: segmenter {self.segmenter.name} takes "
+                f"{self.clip.length} frame(s); leave clip_length out"
+            )
+        self._groups: FrameGroups[Frame] = FrameGroups(self.clip)
+        self._stitcher = Stitcher(self.clip)
         self._sequence = SequenceMonitor(self.config)
         self._tracked_sequence = self._sequence.id
         # BLAS threads spin after each small product, on the cores that the network needs next.
@@ -102,21 +121,84 @@ class OnlinePanoptic:
         """
         return self.track(self.segment(frame))
 
+    def push(self, frame: Frame) -> list[PanopticFrame]:
+        """Adds a frame; the results that it completes, in order: none, or those of this frame and of earlier ones.
+
+        Raises as `step`; a DroppedFrame only if no result can be returned.
+        """
+        return self._track_all(self.segment_ready(frame))
+
+    def flush(self) -> list[PanopticFrame]:
+        """The results of the frames that still wait for the end of their clip. The sequence may continue."""
+        return self._track_all(self.segment_ready(None))
+
     def segment(self, frame: Frame) -> SegmentedFrame:
         """The first half of a step: segments without identities. Raises as `step`.
 
         `track` must get the results in order. One thread may segment the next frame while another tracks this one.
         """
+        if self.clip.late:
+            raise InputError(
+                f"step: {self.segmenter.name} takes clips of {self.clip.length} frames with {self.clip.overlap} "
+                f"overlapping ones, so that results come {self.clip.late} frame(s) later; use push and flush, or "
+                f"clip_overlap {self.clip.length - 1}"
+            )
+        (found,) = self.segment_ready(frame)
+        if isinstance(found, DroppedFrame):
+            raise found
+        return found
+
+    def segment_ready(self, frame: Frame | None) -> list[SegmentedFrame | DroppedFrame]:
+        """The first half of `push`, or of `flush` for None: the frames that are segmented now, in order.
+
+        A frame that cannot be used is the reason for it. Raises InputError as `step`.
+        """
+        if frame is None:
+            return self._segment(self._groups.flush(), StageTimer())
         timer = StageTimer()
-        _check(frame)
+        try:
+            _check(frame)
+        except DroppedFrame as reason:
+            return [reason]
+        ended: list[SegmentedFrame | DroppedFrame] = []
+        before = self._sequence.id
         if self._sequence.starts(frame):
-            self.segmenter.reset()
+            ended = self._segment(self._groups.flush(), StageTimer(), before)
+            self._start_sequence()
+        return [*ended, *self._segment(self._groups.push(frame), timer)]
+
+    def _segment(
+        self, frames: Group[Frame] | None, timer: StageTimer, sequence: int | None = None
+    ) -> list[SegmentedFrame | DroppedFrame]:
+        """The new frames of a clip with their segments; each has the same share of the time."""
+        if frames is None:
+            return []
+        new = frames.items[frames.new]
         timer.end("other")
-        segmentation = self.segmenter(frame.image)
-        if segmentation.embeddings is None and self.tracker.needs_embeddings:
-            segmentation = with_appearance(frame, segmentation)
+        try:
+            found = self._segmentations(frames)
+        except DroppedFrame as reason:
+            return [reason] * len(new)
+        if self.tracker.needs_embeddings:
+            found = [s if s.embeddings is not None else with_appearance(f, s) for f, s in zip(new, found, strict=True)]
         timer.end("segment")
-        return SegmentedFrame(frame, self._sequence.id, segmentation, timer.milliseconds)
+        share = {stage: spent / len(new) for stage, spent in timer.milliseconds.items()}
+        number = self._sequence.id if sequence is None else sequence
+        return [SegmentedFrame(f, number, s, dict(share)) for f, s in zip(new, found, strict=True)]
+
+    def _segmentations(self, frames: Group[Frame]) -> list[Segmentation]:
+        if self.clip.length == 1:
+            return [self.segmenter(frames.items[0].image)]
+        assert isinstance(self.segmenter, ClipSegmenter)
+        found = self.segmenter.segment_clip([frame.image for frame in frames.items])
+        return self._stitcher(frames, found, self.config.segmenter_parameters.clip_iou)
+
+    def _track_all(self, segmented: list[SegmentedFrame | DroppedFrame]) -> list[PanopticFrame]:
+        found = [self.track(one) for one in segmented if isinstance(one, SegmentedFrame)]
+        for one in segmented:
+            if isinstance(one, DroppedFrame) and not found:
+                raise one
+        return found
 
     def track(self, segmented: SegmentedFrame) -> PanopticFrame:
         """The second half of a step: identities. Raises InputError as `step`."""
@@ -144,6 +226,11 @@ class OnlinePanoptic:
         )
 
     @property
+    def waiting(self) -> tuple[Frame, ...]:
+        """The frames whose results will come with a later frame; at most `clip.late`."""
+        return self._groups.waiting
+
+    @property
     def batched(self) -> bool:
         """Whether the network can run once for the images of several pipelines that share the segmenter."""
         return isinstance(self.segmenter, BatchSegmenter) and self.segmenter.batched
@@ -157,11 +244,19 @@ class OnlinePanoptic:
         self.segmenter.run_ahead(images)
 
     def reset(self) -> None:
-        """Removes all tracks and starts a new sequence. Track ids continue: none is used twice."""
+        """Removes all tracks, and frames that wait for their clip, and starts a new sequence.
+
+        Track ids continue: none is used twice.
+        """
         self._sequence.restart()
         self._tracked_sequence = self._sequence.id
         self.tracker.reset()
+        self._start_sequence()
+
+    def _start_sequence(self) -> None:
         self.segmenter.reset()
+        self._groups.reset()
+        self._stitcher.reset()
 
     def configure(self, config: Config) -> None:
         """Uses the live parameters of `config` from the next frame on; the others must not differ."""

@@ -7,6 +7,7 @@ import pytest
 
 from support.bags import START, TENTH, drive, jpeg, string, write
 from support.worlds import colour_model
+from vps_ros.clips import ClipSpec
 from vps_ros.commands.main import main
 from vps_ros.segmenters import shipped_models
 
@@ -105,3 +106,10 @@ def test_what_is_neither(inspect, tmp_path, name):
     code, told, _ = inspect(tmp_path / name)
     assert code == 2
     assert name in told
+
+
+def test_a_model_for_clips(inspect, tmp_path):
+    code, told, found = inspect(colour_model(tmp_path / "clips.onnx", clip=ClipSpec(3, 1)))
+    assert code == 0
+    assert "clip │ 3 frames, 1 of them overlapping; results at most 1 frame late" in told
+    assert found["card"]["clip"] == {"length": 3, "overlap": 1}

@@ -15,6 +15,7 @@ from rosbags.highlevel import AnyReader
 from support.bags import START, TENTH, camera_info, drive, raw, write
 from support.live_workers import PATIENCE, CollectingSink, camera, cdr, give, read, stamps, until
 from support.worlds import colour_model, picture
+from vps_ros.clips import ClipSpec
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.frame import Frame
@@ -378,3 +379,32 @@ def test_waiting_frames_of_several_cameras_in_one_run(folder, working, monkeypat
         expected = OnlinePanoptic(Config(model=str(one))).step(read(messages[index], 0))
         (found,) = sinks[index].kept["panoptic"]
         np.testing.assert_array_equal(image_to_array(found, "mono16", np.uint16), expected.map)
+
+
+def test_clips_are_published_frame_by_frame_and_an_incomplete_one_after_a_silence(tmp_path, working):
+    path = colour_model(tmp_path / "clips.onnx", clip=ClipSpec(3, 0))
+    sink = CollectingSink()
+    worker = working(camera(str(path), sink))
+    pipeline, stats = worker.cameras[0].pipeline, worker.stats[0]
+    for count, (_, _, message) in enumerate(drive(5), 1):
+        worker.offer(0, message)
+        until(lambda count=count: stats.figures().frames + len(pipeline.waiting) >= count)
+    until(lambda: stats.figures().frames == 5, "the end of the incomplete clip")
+    for name in LIVE_OUTPUTS:
+        assert stamps(sink.kept[name]) == [START + i * TENTH for i in range(5)], name
+    assert len({o.track_id for m in sink.kept["tracks"] for o in m.objects}) == len(sink.kept["tracks"][0].objects)
+    # The first frame of the clip waited for the last one, the fourth frame at least for the silence.
+    assert stats.to_json()["latency_ms"]["p99"] > 900
+    (status,) = health(worker, PATIENCE)
+    assert ("clip", "3 frames, 0 of them overlapping; results at most 2 frames late") in status.values
+
+
+def test_frames_that_wait_for_their_clip_are_published_before_the_tracks_are_reset(tmp_path, working):
+    path = colour_model(tmp_path / "clips.onnx", clip=ClipSpec(4, 0))
+    sink = CollectingSink()
+    worker = working(camera(str(path), sink))
+    worker.offer(0, drive(1)[0][2])
+    until(lambda: worker.cameras[0].pipeline.waiting, "the frame")
+    worker.reset_tracks().result(PATIENCE)
+    assert stamps(sink.kept["panoptic"]) == [START]
+    assert worker.stats[0].figures().frames == 1

@@ -11,6 +11,7 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
+from vps_ros.clips import ClipSpec
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -54,12 +55,15 @@ def colour_model(
     rounds: int = 0,
     side: int = 256,
     recurrent: bool = False,
+    clip: ClipSpec | None = None,
 ) -> Path:
     """Writes a model of the contract whose queries are the colours above; `poison` is added to its masks.
 
     It first multiplies square matrices of `side` rows, `rounds` times, to be as slow as a test needs; but an image
-    that is grey, with which a network is warmed up, takes no time. A recurrent one counts its images.
+    that is grey, with which a network is warmed up, takes no time. A recurrent one counts its images. With `clip` it
+    takes clips; each colour is a tube.
     """
+    frames = 1 if clip is None else clip.length
     width, height = size
     colours = np.array(_COLOURS, np.float32) / 255
     # -|x - c|^2 without the |x|^2 that all queries share: linear in x, so one convolution tells the nearest colour.
@@ -98,11 +102,11 @@ def colour_model(
     graph = helper.make_graph(
         nodes,
         "colours",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, [1, height, width, 3]), *count[:1]],
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, [frames, height, width, 3]), *count[:1]],
         [
             *count[1:],
             helper.make_tensor_value_info("class_logits", TensorProto.FLOAT, list(logits.shape)),
-            helper.make_tensor_value_info("mask_logits", TensorProto.FLOAT, [1, queries, height // 4, width // 4]),
+            helper.make_tensor_value_info("mask_logits", TensorProto.FLOAT, [frames, queries, height // 4, width // 4]),
             helper.make_tensor_value_info("query_embeddings", TensorProto.FLOAT, list(embeddings.shape)),
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
@@ -116,6 +120,7 @@ def colour_model(
             "softmax_queries",
             Thresholds(thing=0.5, stuff=0.3, overlap=0.5, mask=0.4),
             "made by a test",
+            clip=clip,
         )
         helper.set_model_props(model, {METADATA_KEY: about.to_json()})
     onnx.save(model, path)

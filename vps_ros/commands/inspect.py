@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from vps_ros.clips import ClipSpec
 from vps_ros.commands.console import table, warn
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import write_json
@@ -143,6 +144,7 @@ def _show_model(model: ModelDescription) -> None:
         *_source(card.source),
         ("input", f"{card.input.width}x{card.input.height}{', keeps aspect' if card.input.keep_aspect else ''}"),
         ("post-processing", "on the host" if card.camera is None else "in the graph, for {1}x{0}".format(*card.camera)),
+        ("clip", _clip(card.clip)),
         ("mask activation", card.mask_activation),
         *((f"threshold {name}", value) for name, value in dataclasses.asdict(card.thresholds).items()),
     ]
@@ -151,6 +153,10 @@ def _show_model(model: ModelDescription) -> None:
         (c.id, c.name, "thing" if c.isthing else "stuff", " ".join(map(str, c.color))) for c in card.taxonomy.classes
     ]
     table(f"taxonomy {card.taxonomy.name}", ("id", "class", "kind", "colour"), classes)
+
+
+def _clip(clip: ClipSpec | None) -> str:
+    return "single images" if clip is None else str(clip)
 
 
 def _source(text: str) -> list[tuple[str, Any]]:

@@ -98,7 +98,10 @@ def _topics(given: list[str]) -> dict[str, str]:
 
 def _figures(worker: Worker) -> dict:
     """As the JSON of `replay`, for one camera; by name where there are several."""
-    by_name = {camera.name: stats.to_json() for camera, stats in zip(worker.cameras, worker.stats, strict=True)}
+    by_name = {}
+    for camera, stats in zip(worker.cameras, worker.stats, strict=True):
+        clip = camera.pipeline.clip
+        by_name[camera.name] = stats.to_json() | ({"clip": clip.to_json()} if clip.length > 1 else {})
     return by_name.get("", {"cameras": by_name})
 
 

@@ -130,6 +130,7 @@ def _camera_status(worker: Worker, camera: Camera, now: Figures, patience: float
         "model": segmenter.name,
         "providers": ", ".join(segmenter.providers),
         "tracker": camera.pipeline.config.tracker,
+        **({"clip": camera.pipeline.clip} if camera.pipeline.clip.length > 1 else {}),
         **{f"failure: {message}": count for message, count in now.failures.items()},
     }
     shown = tuple((key, str(value)) for key, value in values.items())

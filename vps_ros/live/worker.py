@@ -22,7 +22,7 @@ from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.stats import Stats
 from vps_ros.messages.panoptic import CAMERA_INFO, LABEL_INFO, LIVE_OUTPUTS, camera_info, label_info, output
-from vps_ros.online import OnlinePanoptic
+from vps_ros.online import OnlinePanoptic, SegmentedFrame
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,8 @@ Item = TypeVar("Item")
 FAILURES = 10
 """After so many unusable frames in a row the health is an error, and the tracks start afresh."""
 _POLL = 0.2
+_SILENCE = 1.0
+"""Seconds without a frame of a camera after which its last clip, which is incomplete, is processed."""
 _GRACE = 0.4
 """Share of the time for stopping in which the current frame may still be finished."""
 
@@ -164,6 +166,8 @@ class Worker:
         self._batch = len(self.cameras) if batch else 1
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
         self._overlays = [Overlay(camera.pipeline.taxonomy) for camera in self.cameras]
+        # Frame and time of arrival (perf_counter) of those whose results are not published.
+        self._pending: list[list[tuple[Frame, float]]] = [[] for _ in self.cameras]
         self._stopping = Event()
         self._ended = Event()
         self._aborting = Event()
@@ -248,6 +252,7 @@ class Worker:
                     self._busy_since = monotonic()
                     self._process(self._with_waiting(taken))
                     self._busy_since = None
+                self._end_silent_clips()
         # Without this a thread ends silently, and the process would seem to work.
         except BaseException:
             log.critical("the worker failed; nothing is published any more", exc_info=True)
@@ -271,10 +276,30 @@ class Worker:
             with self._failures(frames[0][0]):
                 self.cameras[0].pipeline.run_ahead([frame.image for *_, frame in frames])
         for index, arrival, frame in frames:
+            self._pending[index].append((frame, arrival.at))
+            self._finish(index, frame)
+
+    def _finish(self, index: int, frame: Frame | None) -> None:
+        """Adds a frame to the pipeline of a camera, or ends its clip (None), and publishes the results."""
+        pipeline, pending = self.cameras[index].pipeline, self._pending[index]
+        ready: list[SegmentedFrame | DroppedFrame] = []
+        with self._failures(index):
+            ready = pipeline.segment_ready(frame)
+        for found in ready:
             with self._failures(index):
-                result = self.cameras[index].pipeline.step(frame)
-                self._publish(index, frame, result)
-                self.stats[index].done((perf_counter() - arrival.at) * 1e3, result)
+                if isinstance(found, DroppedFrame):
+                    raise found
+                result = pipeline.track(found)
+                self._publish(index, found.frame, result)
+                arrived = next(at for frame, at in pending if frame is found.frame)
+                self.stats[index].done((perf_counter() - arrived) * 1e3, result)
+        waiting = pipeline.waiting
+        self._pending[index] = [one for one in pending if any(one[0] is frame for frame in waiting)]
+
+    def _end_silent_clips(self) -> None:
+        for index, pending in enumerate(self._pending):
+            if pending and perf_counter() - pending[-1][1] > _SILENCE:
+                self._finish(index, None)
 
     @contextmanager
     def _failures(self, index: int) -> Iterator[None]:
@@ -316,7 +341,9 @@ class Worker:
                 publish(name)
 
     def _reset(self) -> None:
-        for camera in self.cameras:
+        for index, camera in enumerate(self.cameras):
+            if self._pending[index]:
+                self._finish(index, None)
             camera.pipeline.reset()
 
     def _do_jobs(self) -> None:

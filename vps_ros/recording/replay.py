@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import chain
 from time import perf_counter
 
 import numpy as np
 
+from vps_ros.clips import ClipSpec
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import STAGES, Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic, SegmentedFrame
@@ -22,12 +24,20 @@ _AHEAD = 2
 
 @dataclass
 class Summary:
-    """Figures of a replay, updated with every frame."""
+    """Figures of a replay, updated with every frame.
+
+    Attributes:
+        milliseconds: of each frame, in the order of STAGES.
+        clip: of the segmenter.
+        waits: milliseconds between the stamp of each frame and that of the frame which completed its clip.
+    """
 
     milliseconds: list[tuple[float, ...]] = field(default_factory=list)
     tracks: set[Hashable] = field(default_factory=set)
     dropped: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
+    clip: ClipSpec = ClipSpec()
+    waits: list[float] = field(default_factory=list)
 
     def add(self, milliseconds: Mapping[str, float], tracks: Iterable[Hashable]) -> None:
         """Adds the times of a frame in STAGES, and identifiers of the objects that are tracked after it."""
@@ -38,38 +48,40 @@ class Summary:
         """The `--json` of `replay` and `track`: latency of the pipeline's step, fps of the whole command."""
         times = np.array(self.milliseconds).reshape(-1, len(STAGES))
         p50, p99 = np.percentile(times.sum(1), [50, 99])
-        return {
+        figures = {
             "frames": len(times),
             "tracks": len(self.tracks),
             "fps": len(times) / self.seconds,
             "latency_ms": {"p50": p50, "p99": p99, **dict(zip(STAGES, np.median(times, axis=0), strict=True))},
             "dropped": self.dropped.total(),
         }
+        if self.clip.length > 1:
+            middle, longest = np.percentile(self.waits, [50, 100]).tolist()
+            figures["clip"] = {**self.clip.to_json(), "late_ms": {"p50": middle, "max": longest}}
+        return figures
 
 
 def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Sink], jobs: int = 1) -> Summary:
     """Runs the pipeline on `frames` and passes each result to every sink, in order.
 
-    A frame that cannot be used is skipped and counted by its reason; raises InputError if no frame is left.
+    A frame that cannot be used is skipped and counted by its reason; raises InputError if no frame is left, or if there
+    are fewer frames than the segmenter's clips have.
 
     Args:
         jobs: threads. 1 processes one frame after the other; with 2, the segmenter runs one frame ahead of tracking;
             with 3, the sinks have a thread as well. The results are the same.
     """
-    summary, sinks = Summary(), tuple(sinks)
+    summary, sinks = Summary(clip=pipeline.clip), tuple(sinks)
 
-    def segment(frame: Frame) -> SegmentedFrame | DroppedFrame:
-        try:
-            return pipeline.segment(frame)
-        except DroppedFrame as reason:
-            return reason
-
-    def tracked(segmented: Iterable[SegmentedFrame | DroppedFrame]) -> Iterator[tuple[Frame, PanopticFrame]]:
-        for found in segmented:
-            if isinstance(found, DroppedFrame):
-                summary.dropped[str(found)] += 1
-            else:
-                yield found.frame, pipeline.track(found)
+    def tracked(segmented: Iterable[list[SegmentedFrame | DroppedFrame]]) -> Iterator[tuple[Frame, PanopticFrame]]:
+        for ready in segmented:
+            last = {found.sequence: found.frame.stamp for found in ready if isinstance(found, SegmentedFrame)}
+            for found in ready:
+                if isinstance(found, DroppedFrame):
+                    summary.dropped[str(found)] += 1
+                else:
+                    summary.waits.append((last[found.sequence] - found.frame.stamp) / 1e6)
+                    yield found.frame, pipeline.track(found)
 
     def write(one: tuple[Frame, PanopticFrame]) -> PanopticFrame:
         for sink in sinks:
@@ -84,10 +96,18 @@ def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Si
                 threads.enter_context(closing(in_order(work, items, ahead=_AHEAD))) if own_thread else map(work, items)
             )
 
-        for result in stage(write, tracked(stage(segment, frames, jobs > 1)), jobs > 2):
+        # None: the last clip may be incomplete.
+        segmented = stage(pipeline.segment_ready, chain(frames, (None,)), jobs > 1)
+        for result in stage(write, tracked(segmented), jobs > 2):
             summary.add(result.milliseconds, (track.track_id for track in result.tracks))
     summary.seconds = perf_counter() - start
     if not summary.milliseconds:
         first = f"; the first reason: {next(iter(summary.dropped))}" if summary.dropped else ""
         raise InputError(f"no frame could be used{first}")
+    count = len(summary.milliseconds) + summary.dropped.total()
+    if count < pipeline.clip.length:
+        raise InputError(
+            f"clip_length {pipeline.clip.length}: the recording has only {count} frame(s); "
+            "use shorter clips, or a model for single images"
+        )
     return summary

@@ -7,21 +7,25 @@ from __future__ import annotations
 
 import importlib
 
+from vps_ros.clips import ClipSpec
+from vps_ros.errors import InputError
 from vps_ros.files import model_path, shipped_models
 from vps_ros.segmenters.function_segmenter import ClassNames, FunctionSegmenter, SegmentFunction, as_segmenter
 from vps_ros.segmenters.segmentation import segmentation_from_map, segmentation_from_masks
-from vps_ros.segmenters.segmenter import BatchSegmenter, Segmenter, SegmenterParameters
+from vps_ros.segmenters.segmenter import BatchSegmenter, ClipSegmenter, Segmenter, SegmenterParameters
 from vps_ros.segmenters.tiles import TiledSegmenter
 
 __all__ = [
     "SEGMENTERS",
     "BatchSegmenter",
     "ClassNames",
+    "ClipSegmenter",
     "FunctionSegmenter",
     "SegmentFunction",
     "Segmenter",
     "SegmenterParameters",
     "as_segmenter",
+    "clip_of",
     "load_segmenter",
     "model_path",
     "segmentation_from_map",
@@ -41,4 +45,13 @@ def load_segmenter(parameters: SegmenterParameters) -> Segmenter:
     path = model_path(parameters.model)
     module, _, name = SEGMENTERS.get(path.suffix.lower(), SEGMENTERS[".onnx"]).partition(":")
     segmenter: Segmenter = getattr(importlib.import_module(module), name)(path, parameters)
-    return segmenter if parameters.tiles == 1 else TiledSegmenter(segmenter, parameters.tiles)
+    if parameters.tiles == 1:
+        return segmenter
+    if clip_of(segmenter).length > 1:
+        raise InputError(f"tiles: {parameters.tiles}: {segmenter.name} takes clips; use tiles: 1")
+    return TiledSegmenter(segmenter, parameters.tiles)
+
+
+def clip_of(segmenter: Segmenter) -> ClipSpec:
+    """The clips of a segmenter; of length 1 if it takes single images."""
+    return segmenter.clip if isinstance(segmenter, ClipSegmenter) else ClipSpec()

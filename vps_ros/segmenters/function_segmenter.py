@@ -132,6 +132,8 @@ def _check(segmentation: Segmentation, taxonomy: Taxonomy) -> None:
             raise InputError(f"Segmentation has {count} class_ids, but {len(getattr(s, name))} {name}")
     if s.embeddings is not None and len(s.embeddings) != count:
         raise InputError(f"Segmentation has {count} class_ids, but {len(s.embeddings)} embeddings")
+    if s.tubes is not None and len(s.tubes) != count:
+        raise InputError(f"Segmentation has {count} class_ids, but {len(s.tubes)} tubes")
     if s.map.ndim != 2 or not np.issubdtype(s.map.dtype, np.unsignedinteger) or s.map.max(initial=0) > count:
         raise InputError(f"Segmentation.map must be unsigned integers [height, width] in 0..{count}")
     check_classes(s.class_ids, taxonomy)

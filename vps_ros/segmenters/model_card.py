@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import onnxruntime as ort
 
+from vps_ros.clips import ClipSpec
 from vps_ros.errors import InputError
 from vps_ros.files import model_path
 from vps_ros.reading import read_as
@@ -102,6 +103,7 @@ class ModelCard:
         source: how the model was trained or imported, and the terms of the data that it was trained on.
         camera: (height, width) of the images that a segment_map computed inside the graph is for, without padding; None
             where it covers the complete input of the network.
+        clip: length and overlap of the clips that the network takes; None where it takes single images.
     """
 
     name: str
@@ -111,6 +113,7 @@ class ModelCard:
     thresholds: Thresholds = Thresholds()
     source: str = ""
     camera: tuple[int, int] | None = field(default=None, metadata={"low": 1})
+    clip: ClipSpec | None = None
 
     def to_json(self) -> str:
         return json.dumps(
@@ -124,6 +127,7 @@ class ModelCard:
                 "thresholds": dataclasses.asdict(self.thresholds),
                 "source": self.source,
                 **({} if self.camera is None else {"camera": self.camera}),
+                **({} if self.clip is None else {"clip": dataclasses.asdict(self.clip)}),
             }
         )
 
@@ -147,6 +151,8 @@ class ModelCard:
         read = read_as(cls, {**known, "taxonomy": taxonomy})
         if read.thresholds.mode == "argmax" and read.mask_activation != "sigmoid":
             raise InputError("thresholds.mode: argmax needs sigmoid masks")
+        if read.thresholds.components and read.clip is not None:
+            raise InputError("clip: connected components (thresholds.components) have no tubes; remove one of the two")
         return read
 
 

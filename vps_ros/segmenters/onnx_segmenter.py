@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.clips import ClipSpec
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.model_card import Thresholds
-from vps_ros.segmenters.preprocess import fit, prepare
+from vps_ros.segmenters.preprocess import Fit, fit, prepare
 from vps_ros.segmenters.segmenter import SegmenterParameters
-from vps_ros.segmenters.session import Session
+from vps_ros.segmenters.session import PER_FRAME, Session
 
 _THRESHOLDS = {
     "thing_threshold": "thing",
@@ -41,6 +42,7 @@ class OnnxSegmenter:
         self.name, self.taxonomy = self.card.name, self.card.taxonomy
         self.providers, self.recurrent = self._session.providers, self._session.recurrent
         self.batched = self._session.batched
+        self.clip = chosen_clip(self.card.clip, parameters, str(path))
         self.milliseconds: dict[str, float] = {}
         self._ahead: dict[int, tuple[NDArray[np.uint8], dict[str, NDArray]]] = {}
         self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)
@@ -82,8 +84,11 @@ class OnnxSegmenter:
     def __call__(self, image: NDArray[np.uint8]) -> Segmentation:
         """Segments of uint8 [H, W, 3] RGB at the image's size.
 
-        Raises DroppedFrame when the network returns NaN or infinity; recurrent state is then reset.
+        A network for clips gets copies of the image. Raises DroppedFrame when the network returns NaN or infinity;
+        recurrent state is then reset.
         """
+        if self.clip.length > 1:
+            return dataclasses.replace(self.segment_clip([image] * self.clip.length)[-1], tubes=None)
         began = perf_counter()
         where = fit(self.card.input, *image.shape[:2])
         _, outputs = self._ahead.pop(id(image), (None, None))
@@ -94,26 +99,76 @@ class OnnxSegmenter:
         if outputs is None:
             outputs = self._session.run(ready)
         ran = perf_counter()
+        segmentation = self._segments(outputs, where)
+        self._measure(began, prepared, ran)
+        return segmentation
+
+    def segment_clip(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        """The segments of each image of a clip; see ClipSegmenter. Raises InputError when their sizes differ."""
+        began = perf_counter()
+        if len(images) != self.clip.length:
+            raise InputError(f"{self._session.path}: {len(images)} images, its clips have {self.clip.length} frames")
+        sizes = [image.shape[:2] for image in images]
+        for number, size in enumerate(sizes):
+            if size != sizes[0]:
+                first, other = ("{1}x{0}".format(*s) for s in (sizes[0], size))
+                raise InputError(
+                    f"{self._session.path}: image {number + 1} of a clip is {other}, and the first is {first}; "
+                    "give images of one size"
+                )
+        where = fit(self.card.input, *sizes[0])
+        ready = np.concatenate([prepare(image, where, self.card.input.padding) for image in images])
+        prepared = perf_counter()
+        outputs = self._session.run(ready)
+        ran = perf_counter()
+        found = [
+            self._segments({name: v[t : t + 1] if name in PER_FRAME else v for name, v in outputs.items()}, where)
+            for t in range(len(images))
+        ]
+        self._measure(began, prepared, ran)
+        return found
+
+    def _segments(self, outputs: Mapping[str, NDArray], where: Fit) -> Segmentation:
+        """The segments of one frame, with the outputs for this frame."""
+        tubes = self.clip.length > 1
         try:
             if self._session.in_graph:
-                segmentation = postprocess.from_segment_map(outputs, where, self.taxonomy, self._made_for)
-            else:
-                segmentation = postprocess.from_logits(
-                    outputs, where, self.taxonomy, self.thresholds, self.card.mask_activation
-                )
+                return postprocess.from_segment_map(outputs, where, self.taxonomy, self._made_for, tubes)
+            found = postprocess.from_logits(
+                outputs, where, self.taxonomy, self.thresholds, self.card.mask_activation, tubes
+            )
         except DroppedFrame as error:
             self.reset()
             raise DroppedFrame(f"{self._session.path.name}: {error}") from None
-        if self.thresholds.components:
-            least = self.thresholds.thing_area * where.pixels_per_input_pixel
-            segmentation = postprocess.split_components(segmentation, least)
-        done = perf_counter()
+        if not self.thresholds.components:
+            return found
+        return postprocess.split_components(found, self.thresholds.thing_area * where.pixels_per_input_pixel)
+
+    def _measure(self, began: float, prepared: float, ran: float) -> None:
         self.milliseconds = {
             "preprocess": (prepared - began) * 1e3,
             "network": (ran - prepared) * 1e3,
-            "postprocess": (done - ran) * 1e3,
+            "postprocess": (perf_counter() - ran) * 1e3,
         }
-        return segmentation
+
+
+def chosen_clip(of_model: ClipSpec | None, parameters: SegmenterParameters, where: str) -> ClipSpec:
+    """The clips of a model of the file `where`; raises InputError when the parameters ask for others than it has."""
+    length, overlap = parameters.clip_length, parameters.clip_overlap
+    spec = of_model or ClipSpec()
+    if length not in (0, spec.length):
+        has = "single images" if spec.length == 1 else f"clips of {spec.length} frames"
+        raise InputError(
+            f"clip_length {length}: {where} takes {has}; export a model of a kind with clips (kmax, streets) "
+            f"with `vps-ros export --clip {length}`, or leave clip_length out"
+        )
+    try:
+        return spec if overlap < 0 else ClipSpec(spec.length, overlap)
+    except InputError:
+        raise InputError(
+            f"clip_overlap {overlap}: {where} takes clips of {spec.length} frame{'s' * (spec.length > 1)}; "
+            f"give at most {spec.length - 1}"
+        ) from None
 
 
 def merge_thresholds(of_model: Thresholds, parameters: SegmenterParameters) -> Thresholds:

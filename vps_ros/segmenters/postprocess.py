@@ -73,7 +73,12 @@ class Candidates(NamedTuple):
 
 
 def from_logits(
-    outputs: Mapping[str, NDArray], where: Fit, taxonomy: Taxonomy, limits: Thresholds, activation: str
+    outputs: Mapping[str, NDArray],
+    where: Fit,
+    taxonomy: Taxonomy,
+    limits: Thresholds,
+    activation: str,
+    tubes: bool = False,
 ) -> Segmentation:
     """Segmentation of one frame.
 
@@ -82,6 +87,7 @@ def from_logits(
             [1, D, h, w]; optionally query_embeddings [1, N, E], and for sigmoid masks query_boxes [1, N, 4].
         where: position of the camera image in the network's input.
         activation: softmax_queries or sigmoid.
+        tubes: set the tube of each segment to its query.
 
     Raises DroppedFrame when an output holds NaN or infinity.
     """
@@ -119,6 +125,7 @@ def from_logits(
         areas,
         boxes,
         None if embeddings is None else embeddings[source],
+        source if tubes else None,
     )
 
 
@@ -371,7 +378,11 @@ def _product(logits: NDArray[np.float32], score: NDArray | float) -> NDArray[np.
 
 
 def from_segment_map(
-    outputs: Mapping[str, NDArray], where: Fit, taxonomy: Taxonomy, made_for: Fit | None = None
+    outputs: Mapping[str, NDArray],
+    where: Fit,
+    taxonomy: Taxonomy,
+    made_for: Fit | None = None,
+    tubes: bool = False,
 ) -> Segmentation:
     """Segmentation of one frame by a model with post-processing inside its graph. Camera pixels take the nearest label.
 
@@ -381,6 +392,7 @@ def from_segment_map(
         where: position of the camera image in the network's input.
         made_for: the same for the camera images that segment_map shows without padding; None where segment_map covers
             the network's complete input.
+        tubes: set the tube of each segment to its slot.
 
     Raises DroppedFrame when a score or embedding is NaN or infinity, a pixel has a slot without a class, or the image
     does not have the aspect that segment_map is made for.
@@ -402,6 +414,7 @@ def from_segment_map(
         taxonomy.isthing[column[:count]],
         score[:count],
         None if embeddings is None else embeddings[:count],
+        np.arange(count) if tubes else None,
     )
 
 

@@ -102,12 +102,13 @@ def merge_segments(
     is_thing: NDArray[np.bool_],
     scores: NDArray[np.float32],
     embeddings: NDArray[np.float32] | None,
+    tubes: NDArray[np.int64] | None = None,
 ) -> Segmentation:
     """The Segmentation of a label map: segments in the order of descending score, one for each class of stuff.
 
     Args:
         labels: integers [H, W], 0 void, k the segment of row k - 1; a row without a pixel is dropped.
-        class_ids, is_thing, scores, embeddings: [N] rows. Merged stuff gets those of its highest score.
+        class_ids, is_thing, scores, embeddings, tubes: [N] rows. Merged stuff gets those of its highest score.
     """
     count = len(class_ids)
     start, length = runs(labels)
@@ -136,6 +137,7 @@ def merge_segments(
         areas(label, length, len(kept)),
         boxes(label, start, length, labels.shape[1], len(kept)),
         None if embeddings is None else embeddings[chosen],
+        None if tubes is None else tubes[chosen],
     )
 
 

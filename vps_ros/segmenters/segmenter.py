@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.clips import MAX_LENGTH, ClipSpec
 from vps_ros.frame import Segmentation
 from vps_ros.parameters import Parameters, parameter
 from vps_ros.taxonomy import Taxonomy
@@ -33,6 +34,24 @@ class SegmenterParameters(Parameters):
     threads: int = parameter(0, "threads of the network; 0: one for each core", low=0, high=256)
     tiles: int = parameter(
         1, "overlapping crops, side by side, on each of which the model runs; for wide images", low=1, high=16
+    )
+    clip_length: int = parameter(
+        0,
+        "frames that the network segments together; 0: the model's (1 without clips)",
+        low=0,
+        high=MAX_LENGTH,
+        unit="frames",
+    )
+    clip_overlap: int = parameter(
+        -1, "frames that two consecutive clips share; -1: the model's", low=-1, high=MAX_LENGTH - 1, unit="frames"
+    )
+    clip_iou: float = parameter(
+        0.3,
+        "least IoU, in the overlapping frames of two clips, of masks of one object (video stitching)",
+        low=0,
+        high=1,
+        live=True,
+        source="chosen; Video-kMaX section 3.1 gives none",
     )
     tensorrt_fp16: bool = parameter(False, "let TensorRT compute in half precision")
     postprocess: str = parameter(
@@ -101,5 +120,23 @@ class BatchSegmenter(Protocol):
         """Runs the network once for several images, each uint8 [H, W, 3] RGB, of any size.
 
         The calls for these images must follow before any other; they use the outputs of this run.
+        """
+        ...
+
+
+@runtime_checkable
+class ClipSegmenter(Protocol):
+    """A Segmenter that can segment consecutive frames together.
+
+    Attributes:
+        clip: of this model; length 1 where it takes single images.
+    """
+
+    clip: ClipSpec
+
+    def segment_clip(self, images: Sequence[NDArray[np.uint8]]) -> list[Segmentation]:
+        """The segments of each of `clip.length` images, uint8 [H, W, 3] RGB of one size, with `tubes` from 0.
+
+        Raises DroppedFrame when the network's output cannot be used.
         """
         ...

@@ -42,6 +42,8 @@ _FACTORS = ("class_logits", "mask_kernels", "mask_features")
 """Instead of _LOGITS."""
 _IN_GRAPH = ("segment_map", "slot_class", "slot_score")
 _OPTIONAL = ("query_embeddings", "query_boxes")
+PER_FRAME = ("mask_logits", "mask_features", "segment_map", "query_boxes")
+"""Outputs of a network for clips whose first dimension is that of the frames; that of the others is 1."""
 
 
 class Session:
@@ -52,6 +54,7 @@ class Session:
         card: its metadata.
         providers: in use, in order, by the names of SegmenterParameters.providers.
         in_graph: whether post-processing is inside the graph.
+        frames: that the network segments together; 1 without clips.
 
     Raises InputError when the file is not a model of the contract, or a requested provider is not in use.
     """
@@ -63,11 +66,12 @@ class Session:
             self._session = open_session(path, wanted, parameters.threads, engines, parameters.tensorrt_fp16)
             self.providers = providers_in_use(self._session, wanted, parameters.allow_fallback)
             self.card = read_card(self._session, str(path))
+            self.frames = 1 if self.card.clip is None else self.card.clip.length
             self.in_graph = self._check_names()
             self._states = self._check_states()
             self._running = ort.RunOptions()
             self._bindings: dict[int, Binding] = {}
-            self._warm_up(1)
+            self._warm_up(self.frames)
         if self._on_gpu and (left := operators_on_cpu(self._session)):
             log.warning(
                 "%s: %s lacks the operators %s; the CPU runs them",
@@ -83,7 +87,7 @@ class Session:
     @property
     def batched(self) -> bool:
         """Whether it runs several images at once: the first dimension of the input has a name instead of a size."""
-        return not self._states and not isinstance(self._session.get_inputs()[0].shape[0], int)
+        return self.frames == 1 and not self._states and not isinstance(self._session.get_inputs()[0].shape[0], int)
 
     def reset(self) -> None:
         """Sets recurrent state to zeros."""
@@ -93,8 +97,8 @@ class Session:
     def run(self, images: NDArray[np.uint8]) -> dict[str, NDArray]:
         """Outputs by name for uint8 [B, H, W, 3], valid until the next call. Recurrent state is kept between calls.
 
-        B is 1 unless `batched`. An output of one row is the same for all images. Raises InputError when there is not
-        enough memory.
+        B is `frames` unless `batched`. An output of one row is the same for all images. Raises InputError when there is
+        not enough memory.
         """
         self._running = options = ort.RunOptions()
         try:
@@ -123,7 +127,7 @@ class Session:
         outputs = {o.name: o for o in self._session.get_outputs()}
         self._check_types(inputs, ("image",), "input")
         spec = self.card.input
-        self._check_shape("input 'image'", inputs["image"].shape, (1, spec.height, spec.width, 3))
+        self._check_shape("input 'image'", inputs["image"].shape, (self.frames, spec.height, spec.width, 3))
         if unknown := [name for name in inputs if name != "image" and not name.startswith("state_")]:
             raise self._refusal(f"input {unknown[0]!r} is none of image, state_*")
         in_graph = "segment_map" in outputs
@@ -168,6 +172,8 @@ class Session:
             if after.type != given.type:
                 raise self._refusal(f"{name!r} is {given.type} but its next is {after.type}")
             states[name] = (tuple(given.shape), _dtype(given.type))
+        if states and self.frames > 1:
+            raise self._refusal("a recurrent network (inputs state_*) cannot take clips; remove `clip` from its card")
         return states
 
     def _warm_up(self, count: int) -> None:
@@ -208,9 +214,13 @@ class Session:
         }
         for name in self._outputs:
             shape = outputs[name].shape
-            # A constant has one row for all images.
-            shape = (1, *shape[1:]) if shape[:1] == (count,) else shape
-            self._check_shape(f"output {name!r}", shape, shapes[name])
+            if self.frames > 1:
+                expected = (self.frames if name in PER_FRAME else 1, *shapes[name][1:])
+            else:
+                # A constant has one row for all images.
+                shape = (1, *shape[1:]) if shape[:1] == (count,) else shape
+                expected = shapes[name]
+            self._check_shape(f"output {name!r}", shape, expected)
         for name, (shape, _) in self._states.items():
             self._check_shape(f"output 'next_{name}'", outputs[f"next_{name}"].shape, shape)
         if empty := [name for name in self._outputs if 0 in outputs[name].shape]:

@@ -27,6 +27,7 @@ class Detections:
         embeddings: float32 [K, D] as the segmenter gave them, zeros where they cannot be used; None without any.
         norms: float32 [K], Euclidean norms of the embeddings; 0 where there is none.
         size: (height, width) of the camera image.
+        tubes: int64 [K], numbers of tubes over the stream, 0 for none; None for frames that were segmented alone.
     """
 
     index: NDArray[np.int64]
@@ -37,6 +38,7 @@ class Detections:
     embeddings: NDArray[np.float32] | None
     norms: NDArray[np.float32]
     size: tuple[int, int]
+    tubes: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.index)
@@ -74,6 +76,7 @@ class Detections:
             embeddings,
             norms,
             (height, width),
+            None if segmentation.tubes is None else segmentation.tubes.take(index),
         )
 
 

@@ -1,6 +1,7 @@
 """HiLA-MB, the location-aware memory buffer of Video-kMaX (Shin et al., section 3.2), and its two halves (table 5b).
 
-The video stitching of the paper needs clips, which an online tracker does not have; it is left out.
+The video stitching of the paper needs clips with overlapping frames: there, `Tracker` matches tubes before it
+calls `associate` (near-online). Online, it is left out (section 3.3).
 """
 
 from __future__ import annotations
@@ -93,8 +94,7 @@ class Location(Tracker):
         predicted = self.memory.predict(stamp)
         # Location similarity (equation 5, first factor) of pairs of one class.
         location = location_similarity(detections.boxes, predicted, p.location_temperature)
-        same_class = detections.class_ids[:, None] == self.memory.rows["class_id"]
-        k, m = np.nonzero((location > p.location_threshold) & same_class)
+        k, m = np.nonzero((location > p.location_threshold) & self._comparable(detections).T)
         # Optimal one-to-one assignment within each class.
         similarity = location[k, m]
         best = hungarian(k, m, similarity, detections.class_ids[k])
@@ -108,15 +108,14 @@ class Appearance(Tracker):
     uses_embeddings = needs_embeddings = True
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
-        memory, stored, seen = self.memory, self.memory.embeddings, detections.embeddings
+        stored, seen = self.memory.embeddings, detections.embeddings
         if stored is None or seen is None or stored.shape[1] != seen.shape[1]:
             return Matches()
         # Cosine with the moving average (equation 3); a track of unknown appearance is paired with no detection.
         scale = norms(stored)[:, None] * detections.norms
         cosine = stored @ seen.T
         cosine = np.divide(cosine, scale, out=np.zeros_like(scale), where=scale > 0)
-        same_class = memory.rows["class_id"][:, None] == detections.class_ids
-        m, k = np.nonzero((cosine > self.parameters.memory_threshold) & same_class)
+        m, k = np.nonzero((cosine > self.parameters.memory_threshold) & self._comparable(detections))
         best = hungarian(m, k, cosine[m, k])
         return matched(m[best], k[best], cosine[m, k][best], AssociatedBy.MEMORY)
 
@@ -134,8 +133,8 @@ class HilaMb(Tracker):
         # Location similarity (equation 5, first factor). The appearance similarity is at most 1, so pairs that are
         # below both thresholds here stay below them.
         location = location_similarity(detections.boxes, predicted, p.location_temperature)
-        same_class = detections.class_ids[:, None] == memory.rows["class_id"]
-        k, m = np.nonzero((location > min(p.memory_threshold, p.location_threshold)) & same_class)
+        near = location > min(p.memory_threshold, p.location_threshold)
+        k, m = np.nonzero(near & self._comparable(detections).T)
         similarity, threshold = location[k, m], p.location_threshold
         # Appearance similarity with the moving average of equation 3 (equation 5, second factor).
         seen, stored = detections.embeddings, memory.embeddings

@@ -65,8 +65,7 @@ class _MaskIou(Tracker):
             return Matches()
         # Mask IoU of each track and each detection, above the threshold and within a class.
         similarity = self._masks.iou().take(known, axis=0)
-        same_class = rows["class_id"][m][:, None] == detections.class_ids
-        row, k = np.nonzero((similarity > self.parameters.iou_threshold) & same_class)
+        row, k = np.nonzero((similarity > self.parameters.iou_threshold) & self._comparable(detections)[m])
         # Optimal one-to-one assignment (Hungarian algorithm).
         similarity = similarity[row, k]
         best = hungarian(row, k, similarity)

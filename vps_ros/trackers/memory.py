@@ -29,12 +29,13 @@ ROW: list[tuple] = [
     ("velocity", np.float64, 4),
     ("step", np.int64),
     ("has_embedding", np.bool_),
+    ("tube", np.int64),
 ]
 """The fields of one track.
 
 `box` is the last one that was detected, divided by the image's size, `velocity` that of its sides per second, and
 `step` the nanoseconds that it was divided by; `index` is the segment of the current frame (-1: none); `last_frame`
-counts the frames of the tracker.
+counts the frames of the tracker; `tube` is the last number of its tube (0: none).
 """
 
 _LAST_SLOT = np.iinfo(np.uint16).max - THING_BASE
@@ -188,6 +189,8 @@ class TrackMemory:
             ("area", detections.areas),
         ):
             self.rows[name][rows] = values.take(which)
+        if detections.tubes is not None:
+            self.rows["tube"][rows] = detections.tubes.take(which)
 
     def _update_appearance(self, rows, detections: Detections, which) -> None:
         """Equation 3. An unusable embedding changes nothing, and the first one is taken with weight 1."""

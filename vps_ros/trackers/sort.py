@@ -139,8 +139,7 @@ class Sort(Tracker):
         predicted = self.memory.predict(stamp)
         # Compare with all detections; pairs below the threshold and pairs of different classes are rejected (III-C).
         iou = box_iou(predicted[:, None], detections.boxes)
-        same_class = self.memory.rows["class_id"][:, None] == detections.class_ids
-        m, k = np.nonzero((iou >= self.parameters.iou_threshold) & (iou > 0) & same_class)
+        m, k = np.nonzero((iou >= self.parameters.iou_threshold) & (iou > 0) & self._comparable(detections))
         # Optimal one-to-one assignment (Hungarian algorithm).
         best = hungarian(m, k, iou[m, k])
         return matched(m[best], k[best], iou[m, k][best], AssociatedBy.MEMORY)

@@ -118,6 +118,7 @@ class Tracker(ABC):
             self.flow = FlowHistory.of(self.parameters)
         self.milliseconds = {"flow": 0.0, "track": 0.0}
         self.candidates = 0
+        self._tubes = Matches()
         self._numbers = TrackNumbers()
         self._frame = 0
 
@@ -145,8 +146,11 @@ class Tracker(ABC):
         self._observe(frame, segmentation, detections)
         self._frame += 1
         self._forget(stamp)
-        self.candidates = len(self.memory) * len(detections)
+        self._tubes = self._match_tubes(detections)
+        same = len(self._tubes.tracks)
+        self.candidates = (len(self.memory) - same) * (len(detections) - same)
         matches = self.associate(detections, stamp) if self.candidates else Matches()
+        matches = self._with_tubes(matches)
         ids = self._update(detections, matches, stamp)
         self._set_ids(ids)
         tracks = self._tracks(segmentation, stamp)
@@ -159,7 +163,40 @@ class Tracker(ABC):
 
     @abstractmethod
     def associate(self, detections: Detections, stamp: int) -> Matches:
-        """Pairs tracks of the memory and detections; called only if there are both. `stamp` is in nanoseconds."""
+        """Pairs tracks of the memory and detections; called only if there are both. `stamp` is in nanoseconds.
+
+        Pairs with a track or detection that is matched by its tube (`_comparable`) are ignored.
+        """
+
+    def _match_tubes(self, detections: Detections) -> Matches:
+        """Detections of frames of a clip with the tracks of the same tube.
+
+        Tubes continue over clips by video stitching, so that these are the first matches of near-online HiLA-MB
+        (Video-kMaX section 3.2).
+        """
+        if detections.tubes is None or not len(self.memory):
+            return Matches()
+        tubes, k = np.unique(detections.tubes, return_index=True)
+        tubes, k = tubes[tubes > 0], k[tubes > 0]
+        rows = self.memory.rows["tube"]
+        # Of several tracks of one tube, which no segmenter makes, the oldest one.
+        known, m = np.unique(rows, return_index=True)
+        _, of_known, of_tubes = np.intersect1d(known, tubes, assume_unique=True, return_indices=True)
+        return matched(m[of_known], k[of_tubes], np.ones(len(of_known)), AssociatedBy.PIXELS)
+
+    def _comparable(self, detections: Detections) -> NDArray[np.bool_]:
+        """bool [M, K]: pairs of one class, neither of which is matched by its tube."""
+        pairs = self.memory.rows["class_id"][:, None] == detections.class_ids
+        pairs[self._tubes.tracks] = False
+        pairs[:, self._tubes.detections] = False
+        return pairs
+
+    def _with_tubes(self, matches: Matches) -> Matches:
+        tubes = self._tubes
+        if not len(tubes.tracks):
+            return matches
+        free = ~np.isin(matches.tracks, tubes.tracks) & ~np.isin(matches.detections, tubes.detections)
+        return Matches(*(np.concatenate([t, rest[free]]) for t, rest in zip(tubes, matches, strict=True)))
 
     def _set_ids(self, ids: NDArray[np.int64]) -> None:  # noqa: B027
         """Called with the track ids [K] of the detections of the current frame."""

@@ -99,7 +99,7 @@ class Hierarchical(Tracker):
         self.memory.move(camera, seconds, detections.size)
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
-        pairs = compare(self.memory, self._masks, detections, stamp)
+        pairs = compare(self.memory, self._masks, detections, stamp, self._tubes.tracks, self._tubes.detections)
         if not len(pairs.m):
             return Matches()
         log_odds = self._scorer(pairs.features, pairs.m, pairs.k)

@@ -48,6 +48,7 @@ two opposite sides, since an object that is partly occluded keeps one; ratios of
 appearance; and hits, size and position of the detection.
 """
 
+NOTHING = np.empty(0, np.int64)
 _REACH, _REACH_PER_SECOND = 2.0, 4.0
 """Largest distance of a pair in object sizes, and its growth with the time since the last detection."""
 _MIN_SECONDS, _MAX_SECONDS = 0.01, 10.0
@@ -77,11 +78,19 @@ class Pairs:
     by_pixels: NDArray[np.bool_]
 
 
-def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detections, stamp: int) -> Pairs:
+def compare(
+    memory: HierarchicalMemory,
+    masks: MaskHistory,
+    detections: Detections,
+    stamp: int,
+    matched_tracks: NDArray[np.int64] = NOTHING,
+    matched_detections: NDArray[np.int64] = NOTHING,
+) -> Pairs:
     """The pairs of all tracks and detections that are near each other, sorted by (m, k).
 
     Args:
         stamp: of the current frame, nanoseconds.
+        matched_tracks, matched_detections: those that already have a partner; they are in no pair.
     """
     overlaps = [_Overlaps.of(memory, masks, steps) for steps in (1, 2)]
     boxes, predicted = memory.in_widths(detections.boxes), memory.rows["predicted_box"]
@@ -91,7 +100,10 @@ def compare(memory: HierarchicalMemory, masks: MaskHistory, detections: Detectio
     touching = np.zeros(near.shape, bool)
     for one in overlaps:
         one.mark(touching)
-    m, k = np.nonzero(near | touching)
+    candidates = near | touching
+    candidates[matched_tracks] = False
+    candidates[:, matched_detections] = False
+    m, k = np.nonzero(candidates)
     gap = memory.rows["gap"][m]
     size = np.maximum((np.sqrt(predicted_sides.prod(axis=1))[m] + np.sqrt(sides.prod(axis=1))[k]) / 2, _MIN_SIZE)
     offset = (boxes[k] - predicted[m]) / size[:, None]

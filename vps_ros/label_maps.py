@@ -20,6 +20,16 @@ def look_up(labels: NDArray[np.integer], table: NDArray) -> NDArray:
     return cv2.LUT(labels, padded.view(np.uint8)).view(bool) if table.dtype == bool else cv2.LUT(labels, padded)
 
 
+def pixel_counts(labels: NDArray[np.unsignedinteger], count: int) -> NDArray[np.int64]:
+    """int64 [count], pixels of the labels 0..count - 1 in [H, W], which has no others; fastest for uint8."""
+    # OpenCV returns float32, which holds integers up to 2^24.
+    if labels.dtype != np.uint8 or labels.size > 1 << 24:
+        return np.bincount(labels.ravel(), minlength=count)
+    import cv2
+
+    return cv2.calcHist([labels], [0], None, [count], [0, count]).ravel().astype(np.int64)
+
+
 def runs(labels: NDArray, *more: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First pixel (row-major) and length of every run of equal pixels in [H, W]; a run ends at the end of its row.
 

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.interpolation import at_input, interpolated
+from vps_ros.label_maps import pixel_counts
 from vps_ros.segmenters.model_card import InputSpec, Thresholds
 from vps_ros.segmenters.postprocess import from_logits
 from vps_ros.segmenters.preprocess import Fit, fit
@@ -240,3 +241,9 @@ def test_equal_logits_go_to_the_first_query(threshold):
     limits = Thresholds(thing=0.0, overlap=0.0, mask=threshold, mode="pixel_wise")
     owner = segments(nodes, where, np.array([0.9, 0.8, 0.7], np.float32), limits, "softmax_queries")
     assert (owner == (0 if threshold < 0.4 else -1)).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_pixels_are_counted_for_each_label(dtype):
+    labels = np.array([[0, 3, 3], [1, 3, 0]], dtype)
+    assert pixel_counts(labels, 5).tolist() == [2, 1, 0, 3, 0]

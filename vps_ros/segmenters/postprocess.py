@@ -41,6 +41,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Segmentation
+from vps_ros.label_maps import look_up, pixel_counts
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
 from vps_ros.segmenters.segmentation import merge_segments
@@ -92,17 +93,17 @@ def from_logits(
     Raises DroppedFrame when an output holds NaN or infinity.
     """
     embeddings = _embeddings(outputs)
-    found, masks = _select_candidates(outputs, taxonomy, limits, activation)
+    found, masks, row = _select_candidates(outputs, taxonomy, limits, activation)
     upsampling = Upsampling.of(where, masks.shape[1:])
-    owner = np.full(upsampling.size, len(found.query), np.uint16)
+    owner = np.zeros(upsampling.size, _label_type(len(found.query)))
     overlap = np.where(limits.stuff_overlap | taxonomy.isthing[found.column], limits.overlap, 0.0)
     if len(found.query):
         if activation == "sigmoid":
             boxes = _finite(outputs, "query_boxes")[0][found.query] if "query_boxes" in outputs else None
-            _assign_sigmoid(owner, masks, boxes, found.score, upsampling, limits, overlap)
+            _assign_sigmoid(owner, masks, row, boxes, found.score, upsampling, limits, overlap)
         else:
-            _assign_softmax(owner, masks, found.query, upsampling, limits, overlap)
-    area = np.bincount(owner.ravel(), minlength=len(found.query) + 1)[:-1]
+            _assign_softmax(owner, masks, row, upsampling, limits, overlap)
+    area = pixel_counts(owner, len(found.query) + 1)[1:]
     is_thing = taxonomy.isthing[found.column]
     label, first = _merge_stuff(area, found.column, is_thing, np.where(is_thing, limits.thing_area, limits.stuff_area))
     if limits.things_first:
@@ -110,11 +111,11 @@ def from_logits(
         order = np.argsort(-found.rank[first], kind="stable")
         position = np.append(0, np.argsort(order) + 1).astype(label.dtype)
         label, first = position.take(label), first[order]
-    labels, areas, boxes = labels_at_camera(label.take(owner), where, len(first))
+    labels, areas, boxes = labels_at_camera(look_up(owner, label), where, len(first))
     seen = areas > 0
     if not seen.all():
         # A small segment can have no pixel in a camera image that is smaller than the network's input.
-        labels = np.append(0, np.cumsum(seen) * seen).astype(labels.dtype).take(labels)
+        labels = look_up(labels, np.append(0, np.cumsum(seen) * seen).astype(labels.dtype))
         first, areas, boxes = first[seen], areas[seen], boxes[seen]
     source = found.query[first]
     return Segmentation(
@@ -138,18 +139,16 @@ def classify(logits: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np
 
 def _select_candidates(
     outputs: Mapping[str, NDArray], taxonomy: Taxonomy, limits: Thresholds, activation: str
-) -> tuple[Candidates, NDArray]:
-    """The candidates, and mask logits: of each candidate if sigmoid, else of all queries, relative to the largest."""
+) -> tuple[Candidates, NDArray[np.float32], NDArray[np.int64]]:
+    """The candidates; mask logits [R, h, w], relative to the largest unless sigmoid; and the row of each candidate."""
     class_logits = _finite(outputs, "class_logits")[0]
     column, score = classify(class_logits)
     enough = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
     if activation == "sigmoid" and limits.drop_void:
         enough &= class_logits[np.arange(len(column)), column] > class_logits[:, -1]
     query = np.flatnonzero(enough)
-    if activation == "sigmoid":
-        masks, row = mask_logits(outputs, query), np.arange(len(query))
-    else:
-        masks, row = mask_logits(outputs), query
+    masks, row = mask_logits(outputs, query, every=activation != "sigmoid")
+    if activation != "sigmoid":
         flat = masks.reshape(len(masks), -1)
         # The softmax does not change, and logits far below 0 can then be ignored.
         masks = np.subtract(flat, flat.max(0)).reshape(masks.shape)
@@ -164,51 +163,69 @@ def _select_candidates(
         order = np.lexsort((-rank, ~taxonomy.isthing[column[query]]))
     query = query[order]
     found = Candidates(query, column[query], score[query], rank[order])
-    return found, masks[row[order]] if activation == "sigmoid" else masks
+    return found, masks, row[order]
 
 
-def mask_logits(outputs: Mapping[str, NDArray], query: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-    """[Q, h, w] of some or all queries: the output mask_logits, or the products of mask_kernels and mask_features."""
-    chosen = slice(None) if query is None else query
+def mask_logits(
+    outputs: Mapping[str, NDArray], query: NDArray[np.int64], every: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """[R, h, w] of at least the queries [Q], and the row of each: the output mask_logits, or the products of
+    mask_kernels and mask_features, which are computed of these queries only unless `every`.
+    """
     if "mask_logits" in outputs:
-        return _finite(outputs, "mask_logits")[0][chosen]
+        return _finite(outputs, "mask_logits")[0], query
     kernels, features = (_finite(outputs, name)[0] for name in ("mask_kernels", "mask_features"))
-    return (kernels[chosen] @ features.reshape(len(features), -1)).reshape(-1, *features.shape[1:])
+    kernels, row = (kernels, query) if every else (kernels[query], np.arange(len(query)))
+    return (kernels @ features.reshape(len(features), -1)).reshape(-1, *features.shape[1:]), row
+
+
+def _above(masks: NDArray[np.float32], row: NDArray[np.int64], limit: float) -> NDArray[np.bool_]:
+    """bool [Q, h, w], where the masks of those rows exceed a limit; they are not copied first."""
+    above = np.empty((len(row), *masks.shape[1:]), bool)
+    for line, r in zip(above, row.tolist(), strict=True):
+        np.greater(masks[r], np.float32(limit), out=line)
+    return above
 
 
 def mask_scores(masks: NDArray, query: NDArray, limits: Thresholds, activation: str) -> NDArray[np.float64]:
-    """[Q] mean probability of each mask over the nodes at which it exceeds the threshold; 0 where there are none."""
+    """[Q] mean probability of masks over the nodes at which they exceed the threshold; 0 where there are none.
+
+    Args:
+        masks: [R, h, w].
+        query: int64 [Q], rows of `masks`.
+    """
     flat = masks.reshape(len(masks), -1)
     if activation == "sigmoid":
-        with np.errstate(over="ignore"):
-            p = 1 / (1 + np.exp(-flat[query]))
-    else:
-        alive = np.flatnonzero(flat.max(1) > -_NEGLIGIBLE)
-        total = np.exp(flat[alive]).sum(0)
-        if limits.mode != "mask_wise":
-            # Only over nodes where the query is the largest: other queries may own the rest of its mask.
-            winner, node = np.nonzero(flat[alive] == 0)
-            p = 1 / total[node]
-            inside = p > limits.mask
-            size = np.bincount(alive[winner], inside, len(flat))
-            return (np.bincount(alive[winner], p * inside, len(flat)) / np.maximum(size, 1))[query]
-        p = np.exp(flat[query]) / total
+        # The exponential takes longer than everything else, and a mask covers few of the nodes.
+        q, node = np.divmod(np.flatnonzero(_above(flat, query, logit(limits.mask))), flat.shape[1])
+        p = 1 / (1 + np.exp(-flat[query[q], node].astype(np.float64)))
+        return np.bincount(q, p, len(query)) / np.maximum(np.bincount(q, minlength=len(query)), 1)
+    alive = np.flatnonzero(flat.max(1) > -_NEGLIGIBLE)
+    total = np.exp(flat[alive]).sum(0)
+    if limits.mode != "mask_wise":
+        # Only over nodes where the query is the largest: other queries may own the rest of its mask.
+        winner, node = np.nonzero(flat[alive] == 0)
+        p = 1 / total[node]
+        inside = p > limits.mask
+        size = np.bincount(alive[winner], inside, len(flat))
+        return (np.bincount(alive[winner], p * inside, len(flat)) / np.maximum(size, 1))[query]
+    p = np.exp(flat[query]) / total
     inside = (p > limits.mask).astype(np.float32)
     return np.einsum("qn,qn->q", p, inside) / np.maximum(inside.sum(1), 1)
 
 
 def _assign_softmax(
-    owner: NDArray[np.uint16],
+    owner: NDArray[np.unsignedinteger],
     masks: NDArray,
     query: NDArray,
     upsampling: Upsampling,
     limits: Thresholds,
     overlap: NDArray[np.float64],
 ) -> None:
-    """Writes the index of each pixel's candidate into `owner`, for masks by softmax over all queries.
+    """Writes 1 + the index of each pixel's candidate into `owner`, for masks by softmax over all queries.
 
     Args:
-        owner: [H, W], initially the number of candidates, which means none.
+        owner: [H, W], initially 0, which means none.
         masks: [N, h, w] logits relative to the largest of each node.
         query: int64 [Q], the candidates.
         overlap: [Q], share of each mask that must stay visible, in mode mask_wise.
@@ -216,8 +233,8 @@ def _assign_softmax(
     exclusive = limits.mode != "mask_wise"
     # The largest probability is at least 1 / N, which here exceeds the threshold.
     largest_only = exclusive and limits.mask * len(masks) < 1
-    candidate = np.full(len(masks), len(query), np.uint16)
-    candidate[query] = np.arange(len(query))
+    candidate = np.zeros(len(masks), owner.dtype)
+    candidate[query] = np.arange(1, len(query) + 1)
     # With a threshold near zero, masks of the smallest probability count too.
     margin = _CANNOT_WIN if largest_only else _NEGLIGIBLE if limits.mask > 0.01 else math.inf
     regions = regions_of(masks > -margin, upsampling)
@@ -238,37 +255,40 @@ def _assign_softmax(
         values[q] = np.exp(values[q] - best[region.pixels])
         total[region.pixels] += values[q]
     if exclusive:
-        owner[limits.mask * total >= 1] = len(query)
+        owner[limits.mask * total >= 1] = 0
         return
     total *= limits.mask
     pixels = {q: region.pixels for q, region in regions}
-    claims = ((candidate[q], pixels[q], values[q] > total[pixels[q]]) for q in query.tolist() if q in pixels)
+    claims = ((i, pixels[q], values[q] > total[pixels[q]]) for i, q in enumerate(query.tolist()) if q in pixels)
     _paste(owner, claims, overlap)
 
 
 def _assign_sigmoid(
-    owner: NDArray[np.uint16],
+    owner: NDArray[np.unsignedinteger],
     masks: NDArray,
+    row: NDArray,
     boxes: NDArray | None,
     score: NDArray,
     upsampling: Upsampling,
     limits: Thresholds,
     overlap: NDArray[np.float64],
 ) -> None:
-    """Writes the index of each pixel's candidate into `owner`, for sigmoid masks.
+    """Writes 1 + the index of each pixel's candidate into `owner`, for sigmoid masks.
 
     Args:
         owner, overlap: as in `_assign_softmax`.
-        masks: [Q, h, w] logits of the candidates.
+        masks: [R, h, w] logits.
+        row: int64 [Q], that of each candidate in `masks`.
         boxes: [Q, 4] x0 y0 x1 y1 in pixels of the network's input, outside of which a mask is empty.
         score: [Q] class scores.
     """
     limit = np.float32(logit(limits.mask))
     if limits.mode == "mask_wise":
-        regions = regions_of(masks > limit, upsampling, boxes)
-        claims = ((q, region.pixels, upsampling(masks[q], region) > limit) for q, region in regions)
+        regions = regions_of(_above(masks, row, limit), upsampling, boxes)
+        claims = ((q, region.pixels, upsampling(masks[row[q]], region) > limit) for q, region in regions)
         _paste(owner, claims, overlap)
         return
+    masks = masks[row]
     if limits.mode == "argmax":
         if limits.mask_grid:
             square = (limits.mask_grid, limits.mask_grid)
@@ -292,28 +312,28 @@ def _assign_sigmoid(
         rating = value if limits.mode == "argmax" else _product(value, score[q])
         better = rating > best
         np.copyto(best, rating, where=better)
-        np.copyto(owner, np.uint16(q), where=better)
+        np.copyto(owner, owner.dtype.type(q + 1), where=better)
         np.copyto(inside, above, where=better)
-    won = np.bincount(owner.ravel(), minlength=queries + 1)[:queries]
-    kept = np.append((won > limits.overlap * area) & (area > 0), False)
-    lost = ~kept.take(owner)
+    won = pixel_counts(owner, queries + 1)[1:]
+    lost = look_up(owner, np.append(True, (won <= limits.overlap * area) | (area == 0)))
     if limits.mode == "pixel_wise":
         lost |= ~inside
-    owner[lost] = queries
+    owner[lost] = 0
 
 
 def _paste(
-    owner: NDArray[np.uint16],
+    owner: NDArray[np.unsignedinteger],
     claims: Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]],
     overlap: NDArray[np.float64],
 ) -> None:
     """Assigns, in order, the free pixels of masks: (candidate, pixels, mask at these pixels)."""
-    none = owner[0, 0]
     for q, pixels, mask in claims:
-        free = mask & (owner[pixels] == none)
+        owners = owner[pixels]
+        free = mask & (owners == 0)
         left, area = np.count_nonzero(free), np.count_nonzero(mask)
         if left and left > overlap[q] * area:
-            owner[pixels][free] = q
+            # Three times as fast as an assignment with a mask.
+            owners |= free.view(np.uint8) * owner.dtype.type(q + 1)
 
 
 def _merge_stuff(
@@ -321,8 +341,8 @@ def _merge_stuff(
 ) -> tuple[NDArray, NDArray[np.int64]]:
     """Merges candidates of one stuff class, and drops small segments.
 
-    Returns the label of each candidate (a last element 0 is for no candidate), and the candidate whose class, score and
-    embedding each label takes.
+    Returns the label of each candidate (a first element 0 is for no candidate), and the candidate whose class, score
+    and embedding each label takes.
     """
     leader = np.arange(len(area))
     first_of_class: dict[int, int] = {}
@@ -330,8 +350,8 @@ def _merge_stuff(
         leader[q] = first_of_class.setdefault(int(column[q]), int(q))
     merged = np.bincount(leader, area, len(area))
     kept = (merged > 0) & (merged >= smallest)
-    label = np.append((np.cumsum(kept) * kept)[leader], 0)
-    return label.astype(np.uint8 if label.max() < 256 else np.uint16), np.flatnonzero(kept)
+    label = np.append(0, (np.cumsum(kept) * kept)[leader])
+    return label.astype(_label_type(label.max())), np.flatnonzero(kept)
 
 
 def split_components(segmentation: Segmentation, least_area: float) -> Segmentation:
@@ -361,7 +381,7 @@ def split_components(segmentation: Segmentation, least_area: float) -> Segmentat
                 areas.append(area)
     kept = np.array(rows, np.int64)
     return Segmentation(
-        picture.astype(np.uint8) if len(kept) <= np.iinfo(np.uint8).max else picture,
+        picture.astype(_label_type(len(kept)), copy=False),
         s.class_ids[kept],
         s.is_thing[kept],
         s.scores[kept],
@@ -402,7 +422,7 @@ def from_segment_map(
     column = outputs["slot_class"][0].astype(np.int64)
     count = min(len(column), _VOID_SLOT)
     has_class = (column >= 0) & (column < len(taxonomy))
-    used = cv2.calcHist([slots], [0], None, [256], [0, 256]).ravel()[:_VOID_SLOT] > 0
+    used = pixel_counts(slots, _VOID_SLOT + 1)[:_VOID_SLOT] > 0
     if used[count:].any() or (used[:count] & ~has_class[:count]).any():
         raise DroppedFrame("segment_map has a slot to which slot_class gives no class; the frame is dropped")
     column = np.where(has_class, column, 0)
@@ -437,6 +457,11 @@ def _slots_at_camera(segment_map: NDArray[np.uint8], where: Fit, made_for: Fit |
     return segment_map.take(rows, axis=0).take(columns, axis=1)
 
 
+def _label_type(largest: int) -> type[np.unsignedinteger]:
+    """The smallest type of a label map; look-up and counting are several times as fast with 8 bits."""
+    return np.uint8 if largest < 256 else np.uint16
+
+
 def logit(p: float) -> float:
     if p <= 0:
         return -math.inf
@@ -449,7 +474,7 @@ def _embeddings(outputs: Mapping[str, NDArray]) -> NDArray[np.float32] | None:
 
 def _finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:
     values = np.asarray(outputs[name], np.float32)
-    # A finite sum proves that all values are finite, at a tenth of the cost; a sum of finite values can overflow.
-    if not np.isfinite(values.sum()) and not np.isfinite(values).all():
+    # A finite sum of squares proves that all values are finite, at less cost; that of finite values can overflow.
+    if not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():
         raise DroppedFrame(f"the network gave NaN or infinity in {name}; the frame is dropped")
     return values

@@ -15,10 +15,18 @@ from vps_ros.segmenters.preprocess import Fit
 
 
 class Region(NamedTuple):
-    """A rectangle of nodes of a mask, and the pixels whose values depend on these nodes only; (rows, columns) each."""
+    """A rectangle of nodes of a mask, and pixels whose values depend on these nodes only; (rows, columns) each.
+
+    Attributes:
+        nodes, pixels: in the mask, and in the network's input.
+        resized: (width, height) of the nodes after upsampling.
+        inner: the pixels in that.
+    """
 
     nodes: tuple[slice, slice]
     pixels: tuple[slice, slice]
+    resized: tuple[int, int]
+    inner: tuple[slice, slice]
 
 
 @dataclass(frozen=True)
@@ -51,26 +59,17 @@ class Upsampling:
 
     def __call__(self, values: NDArray[np.float32], region: Region | None = None) -> NDArray[np.float32]:
         """float32 at the pixels of `region`, or [H, W] of `size`, of a map [h, w]."""
-        if region is not None and self.stride:
-            values = values[region.nodes]
-            height, width = (n * self.stride for n in values.shape)
-            full = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-            first_row, first_column = (side.start * self.stride for side in region.nodes)
-            rows, columns = region.pixels
-            return full[
-                max(rows.start - first_row, 0) : max(rows.stop - first_row, 0),
-                max(columns.start - first_column, 0) : max(columns.stop - first_column, 0),
-            ]
-        if self.align_corners:
-            # cv2.resize has no such mode, and cv2.remap rounds positions to 1/32.
-            for axis in (0, 1):
-                low, high, weight = _aligned(self.nodes[axis], self.input[axis], self.size[axis])
-                below, above = values.take(low, axis), values.take(high, axis)
-                values = below + weight.reshape(-1, *[1] * (1 - axis)) * (above - below)
-        else:
-            height, width = self.input
-            full = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
-            values = full[: self.size[0], : self.size[1]]
+        if not self.align_corners:
+            if region is not None:
+                values = values[region.nodes]
+                return cv2.resize(values, region.resized, interpolation=cv2.INTER_LINEAR)[region.inner]
+            full = cv2.resize(values, self.input[::-1], interpolation=cv2.INTER_LINEAR)
+            return full[: self.size[0], : self.size[1]]
+        # cv2.resize has no such mode, and cv2.remap rounds positions to 1/32.
+        for axis in (0, 1):
+            low, high, weight = _aligned(self.nodes[axis], self.input[axis], self.size[axis])
+            below, above = values.take(low, axis), values.take(high, axis)
+            values = below + weight.reshape(-1, *[1] * (1 - axis)) * (above - below)
         return values if region is None else values[region.pixels]
 
 
@@ -100,36 +99,40 @@ def regions_of(
         relevant: bool [N, h, w]. A pixel between four nodes is relevant only if one of these nodes is.
         boxes: [N, 4] x0 y0 x1 y1 in pixels of the network's input: no other pixels are relevant.
     """
-    _, h, w = relevant.shape
-    height, width = upsampling.size
-    full = (slice(0, height), slice(0, width))
-    stride = upsampling.stride
-    rows, columns = relevant.any(2), relevant.any(1)
-    found = []
-    # First and one past the last relevant node, along both axes.
-    edges = [(m.argmax(1), m.shape[1] - m[:, ::-1].argmax(1)) for m in (rows, columns)]
-    for q in np.flatnonzero(rows.any(1)).tolist():
-        allowed = full if boxes is None else box_pixels(boxes[q], (height, width))
-        if not stride:
-            found.append((q, Region((slice(0, h), slice(0, w)), allowed)))
-            continue
-        nodes, pixels = [], []
-        for (low, high), size, within in zip(edges, (h, w), allowed, strict=True):
-            # One more node on either side: the pixels next to a relevant node are interpolated with it.
-            first, end = max(int(low[q]) - 1, 0), min(int(high[q]) + 1, size)
-            # From the centre of the first node to that of the last. The outermost nodes extend to the border.
-            start = first * stride + (stride // 2 if first else 0)
-            stop = end * stride - (stride // 2 if end < size else 0)
-            start, stop = max(start, within.start), min(stop, within.stop)
-            if start >= stop:
-                break
-            # The nodes between which the first and the last pixel lie.
-            below, above = ((2 * pixel + 1 - stride) // (2 * stride) for pixel in (start, stop - 1))
-            nodes.append(slice(max(first, below), min(end, above + 2)))
-            pixels.append(slice(start, stop))
-        else:
-            found.append((q, Region((nodes[0], nodes[1]), (pixels[0], pixels[1]))))
-    return found
+    grid, stride = np.array(relevant.shape[1:]), upsampling.stride
+    rows, columns = relevant.any(axis=2), relevant.any(axis=1)
+    some = np.flatnonzero(rows.any(axis=1))
+    # First, and one past the last, of the pixels and nodes along both axes: [R, axis].
+    start, stop = np.zeros((len(some), 2), np.int64), np.tile(upsampling.size, (len(some), 1))
+    if boxes is not None:
+        for i, q in enumerate(some):
+            start[i], stop[i] = zip(*((s.start, s.stop) for s in box_pixels(boxes[q], upsampling.size)), strict=True)
+    low, high = np.zeros_like(start), start * 0 + grid
+    if stride:
+        lines = rows[some], columns[some]
+        # One more node on either side: the pixels next to a relevant node are interpolated with it.
+        low = np.maximum(np.stack([line.argmax(axis=1) for line in lines], axis=1) - 1, 0)
+        high = np.minimum(grid + 1 - np.stack([line[:, ::-1].argmax(axis=1) for line in lines], axis=1), grid)
+        # From the centre of the first node to that of the last. The outermost nodes extend to the border.
+        start = np.maximum(low * stride + np.where(low > 0, stride // 2, 0), start)
+        stop = np.minimum(high * stride - np.where(high < grid, stride // 2, 0), stop)
+        # The nodes between which the first and the last pixel lie.
+        low = np.maximum(low, (2 * start + 1 - stride) // (2 * stride))
+        high = np.minimum(high, (2 * stop - 1 - stride) // (2 * stride) + 2)
+    resized = (high - low) * stride if stride else start * 0 + upsampling.input
+    origin = low * stride
+    kept = (start < stop).all(axis=1)
+    table = (some, low, high, start, stop, resized, start - origin, stop - origin)
+    return [
+        (q, Region(_slices(low, high), _slices(start, stop), (width, height), _slices(first, end)))
+        for q, low, high, start, stop, (height, width), first, end in zip(
+            *(values[kept].tolist() for values in table), strict=True
+        )
+    ]
+
+
+def _slices(first: list[int], end: list[int]) -> tuple[slice, slice]:
+    return slice(first[0], end[0]), slice(first[1], end[1])
 
 
 class _Nearest(NamedTuple):

@@ -14,6 +14,7 @@ from vps_ros.flow.flow import Flow, FlowParameters, make_flow
 from vps_ros.labelling.dense import propagate
 from vps_ros.labelling.export import WRITERS, export
 from vps_ros.labelling.project import FRAMES, SETTINGS, Project, Settings
+from vps_ros.labelling.review import ReviewServer
 from vps_ros.labelling.segments import SegmentStore
 from vps_ros.labelling.sparse import extract, label_sparse, read_frames
 from vps_ros.labelling.uncertainty import uncertainties
@@ -61,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("--taxonomy", metavar="NAME", help="classes of the given masks (default: those of --model)")
     _add_flow(new)
     add_parameter_flags(new)
+    review = steps.add_parser("review", help="review the tracks on a web page", description="Serve the review page.")
+    review.add_argument("project", metavar="PROJECT")
+    review.add_argument("--port", type=int, default=0, help="of the page on 127.0.0.1; 0 takes a free one (default)")
     dense = steps.add_parser("dense", help="propagate masks to every frame", description="Propagate masks.")
     dense.add_argument("project", metavar="PROJECT")
     dense.add_argument("--all", action="store_true", help="also propagate tracks that are not accepted")
@@ -88,7 +92,7 @@ def _add_flow(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"new": _new, "dense": _dense, "status": _status, "export": _export}[args.step](args)
+    return {"new": _new, "review": _review, "dense": _dense, "status": _status, "export": _export}[args.step](args)
 
 
 def flow_of(args: argparse.Namespace) -> Flow:
@@ -138,6 +142,16 @@ def _new(args: argparse.Namespace) -> int:
 
 def _classes_of(config: Config) -> Taxonomy:
     return load_segmenter(config.segmenter_parameters).taxonomy
+
+
+def _review(args: argparse.Namespace) -> int:
+    with ReviewServer(Project(args.project), args.port) as server:
+        note(f"{args.project}: {server.url} (Ctrl-C ends; every edit is saved at once)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            note(f"{args.project}: every edit is saved")
+    return 0
 
 
 def _dense(args: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""Shared fixtures: the folder of real recordings, and a private DDS domain."""
+"""Shared fixtures: folders of real recordings, a small model, and a private DDS domain."""
 
 import os
 from pathlib import Path
@@ -16,19 +16,35 @@ settings.load_profile("vps_ros")
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Folder of real recordings; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata"))
-    if not folder.is_dir():
-        pytest.skip(f"no real recordings at {folder}; set VPS_ROS_REALDATA to their folder")
-    return folder
+    return external_folder("VPS_ROS_REALDATA", "realdata", "real recordings")
 
 
 @pytest.fixture(scope="session")
 def oddfiles() -> Path:
     """Folder of unusual recordings; tests that need it are skipped where it is absent."""
-    folder = Path(os.environ.get("VPS_ROS_ODDFILES", ROOT.parent / "shared" / "oddfiles"))
+    return external_folder("VPS_ROS_ODDFILES", "oddfiles", "unusual recordings")
+
+
+def external_folder(variable: str, name: str, content: str) -> Path:
+    """A folder that is no part of the project; without it, the test is skipped."""
+    folder = Path(os.environ.get(variable, ROOT.parent / "shared" / name))
     if not folder.is_dir():
-        pytest.skip(f"no unusual recordings at {folder}; set VPS_ROS_ODDFILES to their folder")
+        pytest.skip(f"no {content} at {folder}; set {variable} to their folder")
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """For the models of a test file."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="module")
+def model(folder: Path) -> str:
+    """Path of a model whose classes are colours."""
+    from support.worlds import colour_model
+
+    return str(colour_model(folder / "colours.onnx"))
 
 
 @pytest.fixture

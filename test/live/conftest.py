@@ -3,18 +3,8 @@
 import pytest
 
 from support.live_workers import PATIENCE
-from support.worlds import colour_model, slow_model
+from support.worlds import slow_model
 from vps_ros.live.worker import Worker
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return str(colour_model(folder / "colours.onnx"))
 
 
 @pytest.fixture(scope="module")

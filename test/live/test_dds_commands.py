@@ -11,21 +11,10 @@ from rosbags.highlevel import AnyReader
 
 from support.bags import START, TOPIC, drive, jpeg, string, write
 from support.dds import PATIENCE, ROOT, cdr, until
-from support.worlds import colour_model
 from vps_ros.commands.main import main
 from vps_ros.messages.panoptic import LABEL_INFO
 
 SMALL = ("tracks", "segments", "detections", "panoptic")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return colour_model(folder / "colours.onnx")
 
 
 def test_play_publishes_every_image_at_the_recorded_rate(dds, tmp_path):

@@ -13,7 +13,7 @@ from rosbags.highlevel import AnyReader
 from support import SUPPORT
 from support.bags import START, TENTH, TOPIC, camera_info, drive, jpeg, raw, string, write
 from support.dds import PATIENCE, TYPES, cdr, figures, until
-from support.worlds import colour_model, picture, slow_model
+from support.worlds import colour_model, picture
 from vps_ros.commands.main import main
 from vps_ros.live.dds_serialisation import type_hash
 from vps_ros.live.dds_transport import DdsTransport, register_service
@@ -24,21 +24,6 @@ from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds
 from vps_ros.messages.typestore import make_message, typestore
 
 SMALL = ("tracks", "segments", "detections", "panoptic")
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return colour_model(folder / "colours.onnx")
-
-
-@pytest.fixture(scope="module")
-def slow(folder):
-    return slow_model(folder / "slow.onnx")
 
 
 @pytest.fixture(scope="module")

@@ -24,16 +24,6 @@ def ros():
     ros.close()
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models")
-
-
-@pytest.fixture(scope="module")
-def model(folder):
-    return str(colour_model(folder / "colours.onnx"))
-
-
 @pytest.fixture
 def log(capfd):
     from support.ros_session import Log

@@ -18,6 +18,7 @@ BASE = {
     "errors",
     "clips",
     "frame",
+    "frame_3d",
     "frame_intervals",
     "taxonomy",
     "taxonomies",
@@ -33,6 +34,7 @@ ALLOWED = {
     "segmenters": BASE,
     "config": BASE | {"segmenters", "trackers"},
     "online": BASE | {"config", "segmenters", "trackers"},
+    "depth": BASE,
     "messages": BASE,
     "drawing": BASE,
     "datasets": BASE,
@@ -40,8 +42,8 @@ ALLOWED = {
     "offline": BASE | {"config", "trackers", "datasets", "online", "recording"},
     "labelling": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "drawing"},
     "ablation": BASE | {"config", "trackers", "segmenters", "datasets", "evaluation"},
-    "recording": BASE | {"online", "messages"},
-    "live": BASE | {"config", "online", "messages", "drawing"},
+    "recording": BASE | {"depth", "online", "messages"},
+    "live": BASE | {"config", "depth", "online", "messages", "drawing"},
     "ros": BASE | {"config", "live", "online", "messages"},
     "learning": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(BASE, BASE),
@@ -69,7 +71,7 @@ SUBFOLDERS: dict[str, set[str]] = {
 IMPORTED_BY = {"datasets/streets": set(), "evaluation/page": {"report"}, "trackers/hierarchical": set()}
 """Folder inside a part -> the other modules of that part that may import it."""
 ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning"}
-ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch"), "ros")
+ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch", "tf2_ros"), "ros")
 ONLY_IN["cyclonedds"] = "live"
 
 

@@ -187,6 +187,21 @@ class LiveConfig(_Readable, Parameters):
         "batch; off: one frame after the other",
         choices=("auto", "off"),
     )
+    depth_topic: str = parameter(
+        "",
+        "depth images registered to the camera, 16UC1 (mm) or 32FC1 (m), with camera_info beside them; publishes "
+        "objects_3d and panoptic_cloud; relative names are below the camera's name; empty: no depth",
+    )
+    depth_slop: float = parameter(
+        0.02,
+        "largest distance of the stamps of an image and its depth; 0: they must be equal",
+        unit="s",
+        low=0,
+        high=10,
+    )
+    objects_frame: str = parameter(
+        "", "coordinate frame of objects_3d and panoptic_cloud, by TF (ROS node only); empty: that of the camera"
+    )
     panoptic_ids: bool = parameter(False, "also publish panoptic_ids, class * 1000000 + track id of each pixel")
     patience: float = parameter(
         10.0,

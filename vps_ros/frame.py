@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from vps_ros.errors import InputError
+from vps_ros.frame_3d import Objects3D
 from vps_ros.label_maps import look_up
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -168,6 +169,7 @@ class PanopticFrame:
         taxonomy: the classes of class_id; empty if the frame was read from messages.
         embeddings: float32 [K, D], appearance of each of `segments`; None when the segmenter has none.
         milliseconds: time spent in each of STAGES.
+        objects_3d: objects in 3D, where a host has a depth image of this frame; None otherwise.
     """
 
     stamp: int
@@ -179,6 +181,7 @@ class PanopticFrame:
     taxonomy: Taxonomy = field(default=Taxonomy("unknown", ()), compare=False)
     embeddings: NDArray[np.float32] | None = field(default=None, compare=False)
     milliseconds: dict[str, float] = field(default_factory=dict, compare=False)
+    objects_3d: Objects3D | None = field(default=None, compare=False)
 
     @property
     def visible(self) -> tuple[Track, ...]:

@@ -30,6 +30,11 @@ def pixel_counts(labels: NDArray[np.unsignedinteger], count: int) -> NDArray[np.
     return cv2.calcHist([labels], [0], None, [count], [0, count]).ravel().astype(np.int64)
 
 
+def nearest(index: NDArray[np.integer], size: int, other: int) -> NDArray[np.int64]:
+    """The rows (or columns) of an image with `other` rows at the place of rows `index` of one of `size` rows."""
+    return ((index + 0.5) * other / size).astype(np.int64)
+
+
 def runs(labels: NDArray, *more: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First pixel (row-major) and length of every run of equal pixels in [H, W]; a run ends at the end of its row.
 

@@ -14,9 +14,11 @@ from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
+from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.bag import recording_name
-from vps_ros.recording.frames import FrameSource, open_frames
+from vps_ros.recording.depth import DEFAULT_SLOP, MILLIMETRES, BagDepth, DepthSource, FolderDepth, read_intrinsics
+from vps_ros.recording.frames import BagReader, FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay
 from vps_ros.recording.tables import TableWriter
@@ -31,6 +33,8 @@ EXAMPLES = [
     "vps-ros replay drive/ -o tracked.mcap --topic /front/image_raw --overlay tracked.mp4",
     "vps-ros replay dashcam.mp4 -o tracked.mcap --overlay tracked.mp4",
     "vps-ros replay images/ -o tracked.mcap --hz 30",
+    "vps-ros replay drive.mcap -o tracked.mcap --depth /camera/depth/image_raw",
+    "vps-ros replay images/ -o tracked.mcap --depth depth/ --camera-info calibration.yaml --cloud",
     "vps-ros replay drive.mcap -o tracked.mcap --model mine.onnx --memory-tau 20 --json figures.json",
     "vps-ros replay drive.mcap -o tracked.mcap --tables tables/",
 ]
@@ -53,6 +57,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also write Parquet tables of the objects and of the frames, named like the output (default: beside it)",
     )
+    parser.add_argument(
+        "--depth",
+        metavar="TOPIC|FOLDER",
+        help="depth images registered to the frames: a topic of the bag (16UC1 in mm, 32FC1 in m), or a folder with "
+        "the names or stamps of the frames; adds position, size and velocity in 3D (topic objects_3d)",
+    )
+    parser.add_argument(
+        "--depth-slop",
+        type=float,
+        default=DEFAULT_SLOP,
+        metavar="S",
+        help=f"most seconds between a frame and its depth image; 0: equal stamps (default: {DEFAULT_SLOP:g})",
+    )
+    parser.add_argument(
+        "--depth-scale",
+        type=float,
+        default=MILLIMETRES,
+        metavar="N",
+        help=f"of a folder with images of 16 bits: units in one metre (default: {MILLIMETRES:g})",
+    )
+    parser.add_argument(
+        "--camera-info",
+        metavar="F",
+        help="calibration, YAML (camera_calibration) or JSON; default: topic camera_info or camera_info.yaml in FOLDER",
+    )
+    parser.add_argument("--cloud", action="store_true", help="also write the topic panoptic_cloud; needs --depth")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
     parser.add_argument(
         "--jobs",
@@ -82,7 +112,10 @@ def run(args: argparse.Namespace) -> int:
         sinks: tuple[Sink, ...] = ()
         if args.tables is not None:
             sinks = (stack.enter_context(_tables(args)).write,)
-        summary = replay_source(source, config, args.output, args.overlay, args.force, sinks, args.jobs)
+        depth = _open_depth(args, source)
+        summary = replay_source(
+            source, config, args.output, args.overlay, args.force, sinks, args.jobs, depth=depth, cloud=args.cloud
+        )
     figures = summary.to_json()
     if args.json:
         write_json(args.json, figures)
@@ -96,6 +129,23 @@ def _tables(args: argparse.Namespace) -> TableWriter:
     return TableWriter(args.tables or output.parent, name, recording_name(args.source), args.force)
 
 
+def _open_depth(args: argparse.Namespace, source: FrameSource) -> DepthSource | None:
+    if args.depth is None:
+        if args.cloud or args.camera_info:
+            raise InputError(f"{'--cloud' if args.cloud else '--camera-info'} needs --depth TOPIC or --depth FOLDER")
+        return None
+    if not 0 <= args.depth_slop < 10:
+        raise InputError(f"--depth-slop {args.depth_slop:g}: give seconds from 0 to 10")
+    if not args.depth_scale > 0:
+        raise InputError(f"--depth-scale {args.depth_scale:g}: give the number of units in one metre, as 1000")
+    intrinsics = read_intrinsics(args.camera_info) if args.camera_info else None
+    if Path(args.depth).is_dir():
+        return FolderDepth(args.depth, source.file_names, args.depth_scale, args.depth_slop, intrinsics)
+    if not isinstance(source, BagReader):
+        raise InputError(f"--depth {args.depth}: no such folder; only bags have topics of depth images")
+    return BagDepth(args.source, args.depth, source.topic, args.depth_slop, intrinsics)
+
+
 def replay_source(
     source: FrameSource,
     config: Config,
@@ -104,11 +154,15 @@ def replay_source(
     force: bool,
     sinks: tuple[Sink, ...] = (),
     jobs: int = 0,
+    depth: DepthSource | None = None,
+    cloud: bool = False,
 ) -> Summary:
     """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr.
 
     Args:
         jobs: threads, as in `replay`; 0: by the cores of this machine.
+        depth: as in `replay`; closed at the end.
+        cloud: write the topic panoptic_cloud, too.
     """
     # Checked before the model is loaded, which takes time.
     writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
@@ -117,18 +171,26 @@ def replay_source(
     note(f"{source.name}: {length}model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
     with ExitStack() as outputs:
         outputs.enter_context(writer)
-        all_sinks: list[Sink] = [lambda frame, result: writer.write_frame(result, pipeline.taxonomy), *sinks]
+
+        def write(frame: Frame, result: PanopticFrame) -> None:
+            writer.write_frame(result, pipeline.taxonomy, cloud=frame.image if cloud else None)
+
+        all_sinks: list[Sink] = [write, *sinks]
+        if depth:
+            outputs.callback(depth.close)
         if video:
             outputs.enter_context(video)
             draw = Overlay(pipeline.taxonomy, min_height=360)
             all_sinks.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
         summary = replay(
-            progress(source.frames(), "replay", source.count), pipeline, all_sinks, jobs or os.cpu_count() or 1
+            progress(source.frames(), "replay", source.count), pipeline, all_sinks, jobs or os.cpu_count() or 1, depth
         )
     for loss in source.losses:
         warn(str(loss))
     for reason, count in summary.dropped.items():
         warn(f"{count} frame(s) skipped: {reason}")
+    for reason, count in summary.depth.failures.items() if summary.depth else ():
+        warn(f"{count} frame(s) without objects in 3D: {reason}")
     summary.dropped.update({str(loss): loss.count for loss in source.losses})
     return summary
 
@@ -140,6 +202,7 @@ def show(figures: dict, title: str) -> None:
         ("tracks", figures["tracks"]),
         ("dropped", figures["dropped"]),
         ("frames/s", round(figures["fps"], 1)),
+        *((f"3D {name.replace('_', ' ')}", n) for name, n in figures.get("depth", {}).items() if name != "failures"),
         *((f"{name} ms", round(value, 2)) for name, value in figures["latency_ms"].items()),
     ]
     table(title, ("figure", "value"), [(name, str(value)) for name, value in rows])

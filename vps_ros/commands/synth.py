@@ -36,9 +36,11 @@ DESCRIPTION = (
 EXAMPLES = [
     "vps-ros synth -o streets/ --sequences 12 --frames 100",
     "vps-ros synth -o night.mcap --format bag --scenario night --seed 7",
+    "vps-ros synth -o depth.mcap --format bag --depth",
     "vps-ros synth -o bags/ --format bag --sequences 3 --size 1242x376",
 ]
 IMAGE_TOPIC, INFO_TOPIC = "/camera/image_raw", "/camera/camera_info"
+DEPTH_TOPIC, DEPTH_INFO_TOPIC = "/camera/depth/image_raw", "/camera/depth/camera_info"
 TRUTH_TOPIC, NAMES_TOPIC = "/ground_truth/panoptic_ids", "/ground_truth/label_info"
 _MIXED = "mixed"
 _FIRST_BAG = "0000.mcap"
@@ -55,6 +57,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="drive k has seed S + k (default: 0)")
     parser.add_argument("--scenario", default=_MIXED, metavar="NAME", help=f"default: {_MIXED}")
     add_least(parser, "leave out things")
+    parser.add_argument(
+        "--depth",
+        action="store_true",
+        help="also write exact depth: 32FC1 on /camera/depth/image_raw in a bag, OUT/depth/NNNN/NNNNNN.npy in a folder",
+    )
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
 
 
@@ -71,17 +78,18 @@ def run(args: argparse.Namespace) -> int:
         (name, seed, _without_small_things(drive(name, seed, args.frames, size), smallest)) for name, seed in plan
     ]
     if args.format == "kitti-step":
-        _write_folder(Path(args.output), drives, args.frames, args.force, smallest)
+        _write_folder(Path(args.output), drives, args.frames, args.force, smallest, args.depth)
     elif args.sequences == 1:
         name, _, frames = drives[0]
-        write_bag(args.output, progress(frames, name, args.frames), args.force)
+        write_bag(args.output, progress(frames, name, args.frames), args.force, args.depth)
     else:
         if args.output.endswith(".mcap"):
             raise InputError(f"{args.output}: one bag holds one drive; name a folder, or leave --sequences at 1")
         with atomic_write(args.output, args.force, _FIRST_BAG) as draft:
             draft.mkdir()
             for k, (name, _, frames) in enumerate(drives):
-                write_bag(draft / f"{k:04d}.mcap", progress(frames, f"{k:04d} {name}", args.frames))
+                shown = progress(frames, f"{k:04d} {name}", args.frames)
+                write_bag(draft / f"{k:04d}.mcap", shown, depth=args.depth)
     note(f"{args.output}: {args.sequences} x {args.frames} frames of {size[0]}x{size[1]}")
     return 0
 
@@ -93,8 +101,11 @@ def _without_small_things(frames: Iterator[StreetFrame], smallest: MinimumSize) 
         yield replace(f, semantic=semantic, instance=instance)
 
 
-def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = False) -> None:
+def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = False, depth: bool = False) -> None:
     """One drive as a bag: raw images, camera info, and ground truth as 32SC1 (class * 1000000 + instance) with names.
+
+    Args:
+        depth: also write exact depth (32FC1, metres; the sky is infinite) with the camera info beside it.
 
     Raises InputError as BagWriter does.
     """
@@ -110,6 +121,9 @@ def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = Fal
             ids[f.semantic == VOID_ID] = VOID_PIXEL
             bag.write(IMAGE_TOPIC, array_to_image(f.frame.image, "rgb8", header), stamp)
             bag.write(INFO_TOPIC, _camera_info(f, header), stamp)
+            if depth:
+                bag.write(DEPTH_TOPIC, array_to_image(f.depth, "32FC1", header), stamp)
+                bag.write(DEPTH_INFO_TOPIC, _camera_info(f, header), stamp)
             bag.write(TRUTH_TOPIC, array_to_image(ids, "32SC1", header), stamp)
 
 
@@ -135,7 +149,12 @@ def _camera_info(f: StreetFrame, header: Any) -> Any:
 
 
 def _write_folder(
-    output: Path, drives: list[tuple[str, int, Iterator[StreetFrame]]], count: int, force: bool, smallest: MinimumSize
+    output: Path,
+    drives: list[tuple[str, int, Iterator[StreetFrame]]],
+    count: int,
+    force: bool,
+    smallest: MinimumSize,
+    depth: bool = False,
 ) -> None:
     with atomic_write(output, force, MAPS) as draft:
         for k, (name, seed, frames) in enumerate(drives):
@@ -146,6 +165,10 @@ def _write_folder(
                 image.parent.mkdir(parents=True, exist_ok=True)
                 image.write_bytes(cv2.imencode(".png", f.frame.image[..., ::-1])[1].tobytes())
                 save_map(map_path(draft, sequence, f"{i:06d}"), f.semantic, f.instance)
+                if depth:
+                    file = draft / "depth" / sequence / f"{i:06d}.npy"
+                    file.parent.mkdir(parents=True, exist_ok=True)
+                    np.save(file, f.depth)
                 stamps.append(f.frame.stamp)
             calibration = {
                 "scenario": name,

@@ -12,7 +12,7 @@ from vps_ros.frame import Frame
 from vps_ros.live.stats import MessageCounter
 from vps_ros.live.transport import QosProfile, Subscription, Transport, qos_mismatch
 from vps_ros.messages.images import DECODERS, frame_of
-from vps_ros.messages.panoptic import CAMERA_INFO, CAMERA_INFO_TYPE
+from vps_ros.messages.panoptic import CAMERA_INFO_TYPE, camera_info_topic
 from vps_ros.messages.typestore import read_message
 
 log = logging.getLogger(__name__)
@@ -121,11 +121,6 @@ class CameraSubscription:
         ]
         more = ", ..." if len(found) > _LISTED else ""
         return f"image topics are {', '.join(found[:_LISTED])}{more}" if found else "there is no image topic at all"
-
-
-def camera_info_topic(image: str) -> str:
-    """The CameraInfo topic of an absolute image topic: `camera_info` in the same namespace, as in image_transport."""
-    return f"{image.removesuffix('/compressed').rpartition('/')[0]}/{CAMERA_INFO}"
 
 
 def read_image(message: tuple[str, bytes], received: int) -> Frame:

@@ -20,8 +20,9 @@ from cyclonedds.core import InstanceState, ReadCondition, SampleState, ViewState
 from cyclonedds.qos import Policy
 from rosbags.typesys import get_types_from_msg
 
+from vps_ros.errors import InputError
 from vps_ros.live.dds import DdsParticipant, Reader, Writer
-from vps_ros.live.transport import Endpoint, QosProfile, Transport, absolute
+from vps_ros.live.transport import Endpoint, QosProfile, Transforms, Transport, absolute
 from vps_ros.messages.typestore import make_message, read_message, typestore
 
 _SERVICES = {
@@ -97,6 +98,11 @@ class DdsTransport(Transport):
         for one in self._participant.publishers(own=False):
             found.setdefault(one.topic, set()).add(one.kind)
         return found
+
+    def transforms(self, frame_id: str) -> Transforms:
+        raise InputError(
+            f"objects_frame {frame_id}: only the ROS node has TF; leave it empty for the frame of the camera"
+        )
 
     def now(self) -> int:
         return time_ns()

@@ -132,6 +132,9 @@ def _camera_status(worker: Worker, camera: Camera, now: Figures, patience: float
         "tracker": camera.pipeline.config.tracker,
         **({"clip": camera.pipeline.clip} if camera.pipeline.clip.length > 1 else {}),
         **{f"failure: {message}": count for message, count in now.failures.items()},
+        **({"frames with objects in 3D": now.frames_3d} if camera.locate else {}),
+        **({"objects without depth": now.objects_without_depth} if camera.locate else {}),
+        **{f"no objects in 3D: {message}": count for message, count in now.depth_failures.items()},
     }
     shown = tuple((key, str(value)) for key, value in values.items())
     return Status(status_name(node, camera.name), level, message, shown, segmenter.name)
@@ -152,6 +155,8 @@ def _level(worker: Worker, now: Figures, patience: float) -> tuple[Level, str]:
         return Level.WARN, f"{now.in_a_row} frame(s) in a row could not be used"
     if not now.frames:
         return Level.OK, "waiting for the first image"
+    if now.depth_problem:
+        return Level.WARN, f"no objects in 3D: {now.depth_problem}"
     return Level.OK, f"{now.rate:.1f} frames/s"
 
 

@@ -11,12 +11,23 @@ from time import monotonic
 from typing import Any
 
 from vps_ros.config import LiveConfig
+from vps_ros.depth.locator import ObjectLocator
+from vps_ros.errors import DroppedFrame, InputError
+from vps_ros.frame import PanopticFrame
 from vps_ros.live import health
 from vps_ros.live.camera import CameraSubscription, read_image
+from vps_ros.live.depth import DepthSubscription
 from vps_ros.live.health import Level, Status, StatusLog
-from vps_ros.live.transport import Publisher, QosProfile, Transport
+from vps_ros.live.transport import Publisher, QosProfile, Transforms, Transport
 from vps_ros.live.worker import Camera, Worker
-from vps_ros.messages.panoptic import CAMERA_INFO, CAMERA_INFO_TYPE, LABEL_INFO, LABEL_INFO_TYPE, LIVE_OUTPUTS
+from vps_ros.messages.panoptic import (
+    CAMERA_INFO,
+    CAMERA_INFO_TYPE,
+    DEPTH_OUTPUTS,
+    LABEL_INFO,
+    LABEL_INFO_TYPE,
+    LIVE_OUTPUTS,
+)
 from vps_ros.online import OnlinePanoptic
 from vps_ros.taxonomy import VOID_ID
 
@@ -43,8 +54,11 @@ class LiveNode:
         self._transport = transport
         self._images: tuple[str, ...] = ()
         self._live = LiveConfig()
+        self._depth_topics: tuple[str, ...] = ()
         self._outputs: list[CameraOutputs] = []
         self._subscriptions: list[CameraSubscription] = []
+        self._depths: list[DepthSubscription] = []
+        self._transforms: Transforms | None = None
         self._duplicates: DuplicateNodeMonitor | None = None
         self._log = StatusLog()
         self._diagnostics = transport.advertise(health.TOPIC, health.TYPE, QosProfile())
@@ -62,9 +76,13 @@ class LiveNode:
         Raises InputError when a topic cannot be opened; nothing stays open then.
         """
         outputs: list[CameraOutputs] = []
+        depth_topics = [depth_topic(live.depth_topic, name, len(images)) for name in images] if live.depth_topic else []
         try:
+            if depth_topics and live.objects_frame:
+                self._transforms = self._transport.transforms(live.objects_frame)
             for name, pipeline in zip(images, pipelines, strict=True):
                 left_out = set() if live.panoptic_ids else {"panoptic_ids"}
+                left_out |= set() if depth_topics else DEPTH_OUTPUTS.keys()
                 if max((info.id for info in pipeline.taxonomy.classes), default=0) >= VOID_ID:
                     log.warning("no topic semantic: ids of %s do not fit into 8 bits", pipeline.taxonomy.name)
                     left_out.add("semantic")
@@ -72,13 +90,23 @@ class LiveNode:
         except BaseException:
             for one in outputs:
                 one.close()
+            self._close_transforms()
             raise
+        locators = [ObjectLocator(live.objects_frame, self._transforms) for _ in depth_topics]
         rows = zip(images, pipelines, outputs, strict=True)
         self.cameras = tuple(
-            Camera(name, pipeline, read_image, sink, partial(self._camera_info, index))
+            Camera(
+                name,
+                pipeline,
+                read_image,
+                sink,
+                partial(self._camera_info, index),
+                partial(self._locate, index, locators[index]) if locators else None,
+            )
             for index, (name, pipeline, sink) in enumerate(rows)
         )
         self.names, self._images, self._outputs = tuple(images), tuple(images.values()), outputs
+        self._depth_topics = tuple(depth_topics)
         self._live = live
         self._duplicates = DuplicateNodeMonitor(self._transport, [f"{one.prefix}tracks" for one in outputs])
 
@@ -92,13 +120,18 @@ class LiveNode:
         qos = QosProfile(self._live.reliability, self._live.depth)
         for index, image in enumerate(self._images):
             self._subscriptions.append(CameraSubscription(self._transport, image, qos, partial(worker.offer, index)))
+        for index, topic in enumerate(self._depth_topics):
+            camera_info = partial(self._camera_info, index)
+            self._depths.append(DepthSubscription(self._transport, topic, self._live.depth_slop, camera_info))
         return worker
 
     def deactivate(self) -> bool:
         """Unsubscribes and stops the worker within a second; false when it did not stop (see Worker.stop)."""
         for subscription in self._subscriptions:
             subscription.close()
-        self._subscriptions = []
+        for depth in self._depths:
+            depth.close()
+        self._subscriptions, self._depths = [], []
         worker, self.worker = self.worker, None
         return worker is None or worker.stop()
 
@@ -106,6 +139,7 @@ class LiveNode:
         """Closes the output topics and releases the pipelines."""
         for output in self._outputs:
             output.close()
+        self._close_transforms()
         self.cameras, self._outputs, self._duplicates = (), [], None
 
     def update(self, live: LiveConfig) -> None:
@@ -141,6 +175,17 @@ class LiveNode:
         subscriptions = self._subscriptions
         return subscriptions[camera].camera_info() if camera < len(subscriptions) else None
 
+    def _locate(self, camera: int, locator: ObjectLocator, result: PanopticFrame) -> PanopticFrame:
+        depths = self._depths
+        if camera >= len(depths):
+            raise DroppedFrame("the node does not listen to depth images yet")
+        return locator(result, depths[camera].of(result.stamp))
+
+    def _close_transforms(self) -> None:
+        if self._transforms is not None:
+            self._transforms.close()
+        self._transforms = None
+
     def statuses(self) -> dict[str, Status]:
         """Name of each camera -> its health."""
         node = self._transport.node_name
@@ -165,12 +210,21 @@ def batches(cameras: Sequence[Camera]) -> bool:
     return shared and pipeline.batched and pipeline.segmenter.providers[0] != "cpu"
 
 
+def depth_topic(topic: str, camera: str, cameras: int) -> str:
+    """The depth topic of a camera, below its name; raises InputError for an absolute one for several cameras."""
+    if topic.startswith(("/", "~")):
+        if cameras > 1:
+            raise InputError(f"depth_topic {topic}: is the same for {cameras} cameras; give a name below each camera's")
+        return topic
+    return f"{camera}/{topic}" if camera else topic
+
+
 class CameraOutputs:
     """Sink (worker.py) of one camera: a publisher for each output topic.
 
     Args:
         camera: its name; "" for a single camera.
-        left_out: of LIVE_OUTPUTS, those without a topic.
+        left_out: of LIVE_OUTPUTS and DEPTH_OUTPUTS, those without a topic.
 
     Attributes:
         prefix: of the topic names, `~/` or `~/NAME/`.
@@ -181,7 +235,7 @@ class CameraOutputs:
     def __init__(self, transport: Transport, camera: str = "", left_out: Collection[str] = ()) -> None:
         self.prefix = f"~/{camera}/" if camera else "~/"
         self._publishers: dict[str, Publisher] = {}
-        kinds = {**LIVE_OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE, CAMERA_INFO: CAMERA_INFO_TYPE}
+        kinds = {**LIVE_OUTPUTS, **DEPTH_OUTPUTS, LABEL_INFO: LABEL_INFO_TYPE, CAMERA_INFO: CAMERA_INFO_TYPE}
         try:
             for name in [name for name in kinds if name not in left_out]:
                 qos = QosProfile(depth=1, latched=True) if name == LABEL_INFO else QosProfile()

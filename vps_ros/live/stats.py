@@ -72,6 +72,9 @@ class Figures:
         sequence_id: of the latest frame.
         failures: message of each cause -> number; `in_a_row`: failures since the last good frame.
         silent: seconds since the last image arrived, or since the start.
+        frames_3d: frames with objects in 3D; `objects_3d` in them, and `objects_without_depth` beside them.
+        depth_failures: message of each cause why a frame has no objects in 3D -> number; `depth_problem`: that of the
+            latest frame, "" for none.
     """
 
     received: int = 0
@@ -86,6 +89,11 @@ class Figures:
     sequence_id: int = 0
     in_a_row: int = 0
     silent: float = 0.0
+    frames_3d: int = 0
+    objects_3d: int = 0
+    objects_without_depth: int = 0
+    depth_problem: str = ""
+    depth_failures: Mapping[str, int] = field(default_factory=dict)
     failures: Mapping[str, int] = field(default_factory=dict)
     stages: Mapping[str, float] = field(default_factory=dict)
 
@@ -101,6 +109,7 @@ class Stats:
         self._ring = np.zeros((_KEPT, 2 + len(STAGES)))
         self._lock = Lock()
         self.failures = MessageCounter()
+        self.depth_failures = MessageCounter()
 
     def arrived(self) -> None:
         with self._lock:
@@ -132,6 +141,23 @@ class Stats:
             self._counts = replace(self._counts, in_a_row=self._counts.in_a_row + 1)
         return self.failures.add(message)
 
+    def located(self, objects: int, without_depth: int) -> None:
+        """A frame with so many objects in 3D, and so many visible ones without depth."""
+        with self._lock:
+            self._counts = replace(
+                self._counts,
+                frames_3d=self._counts.frames_3d + 1,
+                objects_3d=self._counts.objects_3d + objects,
+                objects_without_depth=self._counts.objects_without_depth + without_depth,
+                depth_problem="",
+            )
+
+    def depth_failed(self, message: str) -> bool:
+        """A frame without objects in 3D; whether its cause is new."""
+        with self._lock:
+            self._counts = replace(self._counts, depth_problem=message)
+        return self.depth_failures.add(message)
+
     @property
     def in_a_row(self) -> int:
         return self._counts.in_a_row
@@ -153,6 +179,7 @@ class Stats:
             p99=p99,
             silent=silent,
             failures=self.failures.to_dict(),
+            depth_failures=self.depth_failures.to_dict(),
             stages=dict(zip(STAGES, middle, strict=False)),
         )
 
@@ -172,7 +199,18 @@ class Stats:
             "failed": now.failed,
             "failures": dict(now.failures),
             "sequences": now.sequence_id + 1 if now.frames else 0,
+            **({"depth": _depth(now)} if now.frames_3d or now.depth_failures else {}),
         }
+
+
+def _depth(now: Figures) -> dict:
+    """As in the JSON of `replay`."""
+    return {
+        "frames": now.frames_3d,
+        "objects": now.objects_3d,
+        "objects_without_depth": now.objects_without_depth,
+        "failures": dict(now.depth_failures),
+    }
 
 
 def _percentiles(milliseconds: NDArray[np.float64]) -> tuple[float | None, float | None]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from vps_ros.errors import InputError
+from vps_ros.frame_3d import Transform
 
 _NAME = re.compile(r"/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
@@ -68,6 +69,16 @@ class Publisher(Protocol):
     def close(self) -> None: ...
 
 
+class Transforms(Protocol):
+    """Transforms to one coordinate frame."""
+
+    def __call__(self, source: str, stamp: int) -> Transform:
+        """From the frame `source` at a stamp (ns); waits for a moment, then raises DroppedFrame; from any thread."""
+        ...
+
+    def close(self) -> None: ...
+
+
 class Transport(ABC):
     """Publishers, subscriptions, services, topic graph and clock of one node.
 
@@ -106,6 +117,10 @@ class Transport(ABC):
     @abstractmethod
     def topics(self) -> Mapping[str, set[str]]:
         """Every topic that another node publishes -> its message types."""
+
+    @abstractmethod
+    def transforms(self, frame_id: str) -> Transforms:
+        """Starts to listen to TF; raises InputError where there is none."""
 
     @abstractmethod
     def now(self) -> int:

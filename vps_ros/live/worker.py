@@ -21,7 +21,15 @@ from vps_ros.drawing.overlay import Overlay
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.stats import Stats
-from vps_ros.messages.panoptic import CAMERA_INFO, LABEL_INFO, LIVE_OUTPUTS, camera_info, label_info, output
+from vps_ros.messages.panoptic import (
+    CAMERA_INFO,
+    DEPTH_OUTPUTS,
+    LABEL_INFO,
+    LIVE_OUTPUTS,
+    camera_info,
+    label_info,
+    output,
+)
 from vps_ros.online import OnlinePanoptic, SegmentedFrame
 
 log = logging.getLogger(__name__)
@@ -41,7 +49,7 @@ class Sink(Protocol):
     """Receives the output messages of one camera, LABEL_INFO first; called only in the worker's thread."""
 
     def wants(self, output: str) -> bool:
-        """Whether an output (LIVE_OUTPUTS or CAMERA_INFO) has a subscriber; others are not computed."""
+        """Whether an output (LIVE_OUTPUTS, DEPTH_OUTPUTS or CAMERA_INFO) has a subscriber; others are not computed."""
         ...
 
     def publish(self, output: str, message: Any) -> None:
@@ -114,6 +122,8 @@ class Camera:
         pipeline: with a tracker of its own. Pipelines may share a segmenter that keeps no state.
         read: decodes a message that arrived at a time (ns) to a Frame; raises DroppedFrame.
         sink: receives the outputs.
+        info: the camera's CameraInfo; None if it has none.
+        locate: adds `objects_3d` to a result, or raises DroppedFrame; None without depth.
         info: the camera's latest CameraInfo; None while there is none.
     """
 
@@ -122,6 +132,7 @@ class Camera:
     read: Callable[[Any, int], Frame]
     sink: Sink
     info: Callable[[], Any] = lambda: None
+    locate: Callable[[PanopticFrame], PanopticFrame] | None = None
 
 
 @dataclass(frozen=True)
@@ -330,15 +341,35 @@ class Worker:
         def draw() -> NDArray[np.uint8]:
             return overlay(frame.image, result)
 
-        def publish(name: str, message: Any = None) -> None:
+        def publish(name: str, message: Any = None, result: PanopticFrame = result) -> None:
             if not self._aborting.is_set():
-                camera.sink.publish(name, output(name, result, taxonomy, draw) if message is None else message)
+                made = output(name, result, taxonomy, draw, frame.image) if message is None else message
+                camera.sink.publish(name, made)
 
         if camera.sink.wants(CAMERA_INFO) and (info := camera.info()) is not None:
             publish(CAMERA_INFO, camera_info(result, info))
         for name in LIVE_OUTPUTS:
             if camera.sink.wants(name):
                 publish(name)
+        wanted = [name for name in DEPTH_OUTPUTS if camera.sink.wants(name)]
+        if wanted and (located := self._located(index, result)):
+            for name in wanted:
+                publish(name, result=located)
+
+    def _located(self, index: int, result: PanopticFrame) -> PanopticFrame | None:
+        """The result with objects in 3D; None, which is logged once per cause and counted, if that is not possible."""
+        camera, stats = self.cameras[index], self.stats[index]
+        if camera.locate is None:
+            return None
+        try:
+            found = camera.locate(result)
+        except DroppedFrame as reason:
+            if stats.depth_failed(str(reason)):
+                log.warning("%sno objects in 3D: %s (logged once; 2D continues)", _prefix(camera), reason)
+            return None
+        assert found.objects_3d is not None
+        stats.located(len(found.objects_3d.objects), found.objects_3d.without_depth)
+        return found
 
     def _reset(self) -> None:
         for index, camera in enumerate(self.cameras):

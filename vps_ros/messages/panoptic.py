@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
 from vps_ros.messages.images import array_to_compressed, array_to_image, image_to_array
+from vps_ros.messages.objects_3d import objects_3d, panoptic_cloud
 from vps_ros.messages.typestore import make_header, make_message, make_time, nanoseconds
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -37,16 +38,28 @@ LIVE_OUTPUTS = {
 """OUTPUTS and those that only a live node has; a bag does not need them."""
 CAMERA_INFO, CAMERA_INFO_TYPE = "camera_info", "sensor_msgs/msg/CameraInfo"
 """The camera's own message with the header of the frame."""
+DEPTH_OUTPUTS = {"objects_3d": "vision_msgs/msg/Detection3DArray", "panoptic_cloud": "sensor_msgs/msg/PointCloud2"}
+"""Output topics of frames with a depth image."""
 LABEL_INFO, LABEL_INFO_TYPE = "label_info", "vision_msgs/msg/LabelInfo"
 """Published once: in a bag with the first frame, by a live node when it is activated. Late subscribers get it too."""
 
 
-def output(name: str, frame: PanopticFrame, taxonomy: Taxonomy, draw: Callable[[], NDArray[np.uint8]]) -> Any:
-    """The message of one of LIVE_OUTPUTS, or LABEL_INFO.
+def output(
+    name: str,
+    frame: PanopticFrame,
+    taxonomy: Taxonomy,
+    draw: Callable[[], NDArray[np.uint8]],
+    image: NDArray[np.uint8] | None = None,
+) -> Any:
+    """The message of one of LIVE_OUTPUTS, DEPTH_OUTPUTS (these need `frame.objects_3d`), or LABEL_INFO.
 
     Args:
         draw: returns the overlay, uint8 [H, W, 3]; called only for `overlay` and `overlay/compressed`.
+        image: of the camera, uint8 [H, W, 3]; only for `panoptic_cloud`.
     """
+    if name == "panoptic_cloud":
+        assert image is not None
+        return panoptic_cloud(frame, image)
     if name == "overlay":
         return overlay(frame, draw())
     if name == "overlay/compressed":
@@ -57,7 +70,13 @@ def output(name: str, frame: PanopticFrame, taxonomy: Taxonomy, draw: Callable[[
         return label_info(frame.stamp, frame.frame_id, taxonomy)
     if name in ("tracks", "segments"):
         return {"tracks": tracks, "segments": segments}[name](frame, taxonomy)
-    make = {"panoptic": panoptic, "panoptic_ids": panoptic_ids, "semantic": semantic, "detections": detections}
+    make = {
+        "panoptic": panoptic,
+        "panoptic_ids": panoptic_ids,
+        "semantic": semantic,
+        "detections": detections,
+        "objects_3d": objects_3d,
+    }
     return make[name](frame)
 
 
@@ -87,6 +106,11 @@ def semantic(frame: PanopticFrame) -> Any:
 def camera_info(frame: PanopticFrame, info: Any) -> Any:
     """Topic `camera_info`: the camera's latest CameraInfo with the stamp and frame_id of the frame."""
     return replace(info, header=_header(frame))
+
+
+def camera_info_topic(image: str) -> str:
+    """The CameraInfo topic of an absolute image topic: `camera_info` in the same namespace, as in image_transport."""
+    return f"{image.removesuffix('/compressed').rpartition('/')[0]}/{CAMERA_INFO}"
 
 
 def segments(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:

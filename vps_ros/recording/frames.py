@@ -21,7 +21,16 @@ from vps_ros.frame import Frame
 from vps_ros.messages.images import DECODERS, frame_of
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic, is_bag
-from vps_ros.recording.image_files import DEFAULT_HZ, FORMATS, check_hz, open_images, read_image, stamp_of, to_rgb
+from vps_ros.recording.image_files import (
+    DEFAULT_HZ,
+    FORMATS,
+    ImageFolder,
+    check_hz,
+    open_images,
+    read_image,
+    stamp_of,
+    to_rgb,
+)
 from vps_ros.recording.storage import Loss
 
 FRAME_ID = "camera"
@@ -90,10 +99,12 @@ class FrameSource(ABC):
     Attributes:
         name: file, folder or topic that is read.
         count: number of frames, None if unknown before reading. Damaged recordings give fewer.
+        file_names: stamp of each frame so far -> name of its file without suffix; None if frames are not files.
     """
 
     name: str
     count: int | None
+    file_names: dict[int, str] | None = None
 
     @abstractmethod
     def frames(self) -> Iterator[Frame]:
@@ -140,9 +151,12 @@ class ImageSource(FrameSource):
         self._images = open_images(path, hz, stream)
         self.name = str(path)
         self.count = self._images.count
+        self.file_names = {} if isinstance(self._images, ImageFolder) else None
 
     def frames(self) -> Iterator[Frame]:
         for item in self._images:
+            if self.file_names is not None:
+                self.file_names[item.stamp] = item.name
             yield Frame(to_rgb(item.image), item.stamp, FRAME_ID)
 
     @property

@@ -45,6 +45,7 @@ class StampedImage:
     image: NDArray[Any]
     stamp: int
     encoded: tuple[bytes, str] | None = None
+    name: str = ""
 
 
 class ImageFolder:
@@ -64,7 +65,7 @@ class ImageFolder:
         index = 0
         for file in self.files:
             for image, encoded in read_images(file):
-                yield StampedImage(image, stamp_of(index, self.hz), encoded)
+                yield StampedImage(image, stamp_of(index, self.hz), encoded, file.stem)
                 index += 1
 
 

@@ -12,14 +12,26 @@ from time import perf_counter
 import numpy as np
 
 from vps_ros.clips import ClipSpec
+from vps_ros.depth.locator import ObjectLocator
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import STAGES, Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic, SegmentedFrame
 from vps_ros.parallel import Item, Result, in_order
+from vps_ros.recording.depth import DepthSource
 
 Sink = Callable[[Frame, PanopticFrame], None]
 _AHEAD = 2
 """Frames that a thread may be ahead of the next one; more would only take memory."""
+
+
+@dataclass
+class DepthSummary:
+    """Frames with objects in 3D, those without by reason, and visible objects without enough depth."""
+
+    frames: int = 0
+    objects: int = 0
+    objects_without_depth: int = 0
+    failures: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass
@@ -35,6 +47,7 @@ class Summary:
     milliseconds: list[tuple[float, ...]] = field(default_factory=list)
     tracks: set[Hashable] = field(default_factory=set)
     dropped: Counter[str] = field(default_factory=Counter)
+    depth: DepthSummary | None = None
     seconds: float = 0.0
     clip: ClipSpec = ClipSpec()
     waits: list[float] = field(default_factory=list)
@@ -54,6 +67,7 @@ class Summary:
             "fps": len(times) / self.seconds,
             "latency_ms": {"p50": p50, "p99": p99, **dict(zip(STAGES, np.median(times, axis=0), strict=True))},
             "dropped": self.dropped.total(),
+            **({"depth": {**vars(self.depth), "failures": dict(self.depth.failures)}} if self.depth else {}),
         }
         if self.clip.length > 1:
             middle, longest = np.percentile(self.waits, [50, 100]).tolist()
@@ -61,7 +75,13 @@ class Summary:
         return figures
 
 
-def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Sink], jobs: int = 1) -> Summary:
+def replay(
+    frames: Iterable[Frame],
+    pipeline: OnlinePanoptic,
+    sinks: Iterable[Sink],
+    jobs: int = 1,
+    depth: DepthSource | None = None,
+) -> Summary:
     """Runs the pipeline on `frames` and passes each result to every sink, in order.
 
     A frame that cannot be used is skipped and counted by its reason; raises InputError if no frame is left, or if there
@@ -70,8 +90,10 @@ def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Si
     Args:
         jobs: threads. 1 processes one frame after the other; with 2, the segmenter runs one frame ahead of tracking;
             with 3, the sinks have a thread as well. The results are the same.
+        depth: images from which the results get `objects_3d`; a frame without one is counted and has 2D results only.
     """
-    summary, sinks = Summary(clip=pipeline.clip), tuple(sinks)
+    summary, sinks = Summary(clip=pipeline.clip, depth=DepthSummary() if depth else None), tuple(sinks)
+    locator = ObjectLocator()
 
     def tracked(segmented: Iterable[list[SegmentedFrame | DroppedFrame]]) -> Iterator[tuple[Frame, PanopticFrame]]:
         for ready in segmented:
@@ -83,10 +105,25 @@ def replay(frames: Iterable[Frame], pipeline: OnlinePanoptic, sinks: Iterable[Si
                     summary.waits.append((last[found.sequence] - found.frame.stamp) / 1e6)
                     yield found.frame, pipeline.track(found)
 
+    def located(frame: Frame, result: PanopticFrame) -> PanopticFrame:
+        if depth is None or summary.depth is None:
+            return result
+        try:
+            result = locator(result, depth.of(frame))
+        except DroppedFrame as reason:
+            summary.depth.failures[str(reason)] += 1
+        else:
+            assert result.objects_3d is not None
+            summary.depth.frames += 1
+            summary.depth.objects += len(result.objects_3d.objects)
+            summary.depth.objects_without_depth += result.objects_3d.without_depth
+        return result
+
     def write(one: tuple[Frame, PanopticFrame]) -> PanopticFrame:
+        frame, result = one[0], located(*one)
         for sink in sinks:
-            sink(*one)
-        return one[1]
+            sink(frame, result)
+        return result
 
     start = perf_counter()
     with ExitStack() as threads:

@@ -17,7 +17,7 @@ from rosbags.rosbag2 import CompressionFormat, CompressionMode, StoragePlugin, W
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing
 from vps_ros.frame import PanopticFrame
-from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, output
+from vps_ros.messages.panoptic import DEPTH_OUTPUTS, LABEL_INFO, OUTPUTS, output
 from vps_ros.messages.typestore import typestore
 from vps_ros.taxonomy import Taxonomy
 
@@ -104,23 +104,30 @@ class BagWriter:
         overlay: NDArray[np.uint8] | None = None,
         prefix: str = "/vps",
         ids: bool = False,
+        cloud: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes the topics of one panoptic frame under `prefix`.
+        """Writes the topics of one panoptic frame under `prefix`; `objects_3d` if the frame has objects in 3D.
 
         Args:
             overlay: uint8 [H, W, 3] picture for the topic `overlay`.
             ids: also write the topic `panoptic_ids`.
+            cloud: also write the topic `panoptic_cloud`, with the colours of this camera image, uint8 [H, W, 3].
         """
 
         def write(name: str) -> None:
-            message = output(name, frame, taxonomy, lambda: overlay)
+            message = output(name, frame, taxonomy, lambda: overlay, cloud)
             self.write(f"{prefix}/{name}", message, frame.stamp, latched=name == LABEL_INFO)
 
         if self._label_info_written != (prefix, taxonomy):
             write(LABEL_INFO)
             self._label_info_written = (prefix, taxonomy)
-        omitted = {"panoptic_ids": not ids, "overlay": overlay is None}
-        for name in OUTPUTS:
+        omitted = {
+            "panoptic_ids": not ids,
+            "overlay": overlay is None,
+            "objects_3d": frame.objects_3d is None,
+            "panoptic_cloud": frame.objects_3d is None or cloud is None,
+        }
+        for name in (*OUTPUTS, *DEPTH_OUTPUTS):
             if not omitted.get(name):
                 write(name)
 

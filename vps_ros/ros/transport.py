@@ -14,12 +14,15 @@ from functools import wraps
 from importlib import import_module
 from typing import Any, TypeVar
 
+from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
 
-from vps_ros.errors import InputError
+from vps_ros.errors import DroppedFrame, InputError
+from vps_ros.frame_3d import Transform
 from vps_ros.live.transport import Endpoint, QosProfile, Transport, qos_mismatch
 from vps_ros.messages.typestore import typestore
 
@@ -111,6 +114,10 @@ class RosTransport(Transport):
                 found[topic] = kinds
         return found
 
+    def transforms(self, frame_id: str) -> TfTransforms:
+        """Raises InputError where tf2_ros is missing."""
+        return TfTransforms(self._node, frame_id)
+
     def now(self) -> int:
         return self._node.get_clock().now().nanoseconds
 
@@ -167,6 +174,36 @@ class RosPublisher:
         except Exception:
             if self._node.context.ok():
                 raise
+
+
+class TfTransforms:
+    """transport.Transforms, by tf2_ros. The node's executor must not wait for the caller."""
+
+    _PATIENCE = Duration(seconds=0.1)
+    """TF may come later than the image."""
+
+    def __init__(self, node: Node, frame_id: str) -> None:
+        # Imported on use: a node without objects_frame needs no TF.
+        try:
+            from tf2_ros import Buffer, TransformException, TransformListener
+        except ModuleNotFoundError as error:
+            raise InputError(
+                f"objects_frame {frame_id}: no module {error.name}; install tf2_ros_py (rosdep) and source it"
+            ) from None
+        self._frame_id, self._error = frame_id, TransformException
+        self._buffer = Buffer()
+        self._listener = TransformListener(self._buffer, node)
+
+    def __call__(self, source: str, stamp: int) -> Transform:
+        try:
+            found = self._buffer.lookup_transform(self._frame_id, source, Time(nanoseconds=stamp), self._PATIENCE)
+        except self._error as error:
+            raise DroppedFrame(f"no transform from {source!r} to {self._frame_id!r}: {error}") from None
+        move, turn = found.transform.translation, found.transform.rotation
+        return Transform((move.x, move.y, move.z), (turn.x, turn.y, turn.z, turn.w))
+
+    def close(self) -> None:
+        self._listener.unregister()
 
 
 class NodeLogHandler(logging.Handler):

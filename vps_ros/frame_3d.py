@@ -1,0 +1,139 @@
+"""Data types of objects in 3D: a registered depth image, the camera's intrinsics, and the objects of one frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import DroppedFrame
+
+Vector = tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Pinhole camera without distortion: u = fx x / z + cx, v = fy y / z + cy; pixel (0, 0) has its centre at (0, 0).
+
+    Attributes:
+        fx, fy, cx, cy: pixels of an image of `width` x `height`.
+
+    Raises DroppedFrame for a focal length or a size that is not positive.
+    """
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        values = np.array([self.fx, self.fy, self.cx, self.cy])
+        if not (np.isfinite(values).all() and min(self.fx, self.fy, self.width, self.height) > 0):
+            raise DroppedFrame(
+                f"intrinsics fx {self.fx:g}, fy {self.fy:g}, cx {self.cx:g}, cy {self.cy:g} of "
+                f"{self.width}x{self.height} are not those of a calibrated camera"
+            )
+
+    def scaled(self, width: int, height: int) -> Intrinsics:
+        """Those of the same view as an image of another size."""
+        if (width, height) == (self.width, self.height):
+            return self
+        sx, sy = width / self.width, height / self.height
+        cx, cy = (self.cx + 0.5) * sx - 0.5, (self.cy + 0.5) * sy - 0.5
+        return Intrinsics(self.fx * sx, self.fy * sy, cx, cy, width, height)
+
+    def points(self, u: NDArray, v: NDArray, z: NDArray) -> NDArray[np.float64]:
+        """float64 [..., 3], metres, x right, y down, z forward, of pixels at depth `z` along the optical axis."""
+        u, v, z = (np.asarray(a, np.float64) for a in (u, v, z))
+        return np.stack(np.broadcast_arrays((u - self.cx) / self.fx * z, (v - self.cy) / self.fy * z, z), -1)
+
+
+@dataclass(frozen=True)
+class DepthImage:
+    """Depth that is registered to a camera image: it shows the same view, possibly with another number of pixels.
+
+    Attributes:
+        metres: float32 [H, W] along the optical axis; NaN where it is unknown (holes).
+        stamp: nanoseconds.
+        intrinsics: of this image, H x W.
+    """
+
+    metres: NDArray[np.float32]
+    stamp: int
+    intrinsics: Intrinsics
+
+
+@dataclass(frozen=True)
+class Transform:
+    """Rigid motion from the frame of the camera to another coordinate frame.
+
+    Attributes:
+        translation: metres.
+        quaternion: x y z w of the rotation, of length 1.
+    """
+
+    translation: Vector = (0.0, 0.0, 0.0)
+    quaternion: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 1.0)
+
+    @property
+    def rotation(self) -> NDArray[np.float64]:
+        """float64 [3, 3]."""
+        x, y, z, w = self.quaternion
+        return np.array(
+            [
+                [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+                [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+                [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+            ]
+        )
+
+    def apply(self, points: NDArray) -> NDArray[np.float64]:
+        """[..., 3] points in the other frame."""
+        return np.asarray(points, np.float64) @ self.rotation.T + np.array(self.translation)
+
+
+@dataclass(frozen=True)
+class Object3D:
+    """A tracked object in 3D.
+
+    Attributes:
+        track_id, class_id, score: those of the Track.
+        position: centre of the box, metres, in `Objects3D.frame_id`; filtered over time.
+        size: of the box along the axes of the camera (right, down, forward), metres. It encloses the visible surface.
+        velocity: of the centre in `Objects3D.frame_id`, metres per second.
+        deviation: standard deviations of `position` by the filter, metres, along the axes of that frame.
+        distance: median depth of the surface along the optical axis, metres.
+        pixels: of the depth image that were used.
+    """
+
+    track_id: int
+    class_id: int
+    score: float
+    position: Vector
+    size: Vector
+    velocity: Vector
+    deviation: Vector
+    distance: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Objects3D:
+    """The objects of one frame in 3D, and the depth from which they come.
+
+    Attributes:
+        objects: those of the visible tracks with enough depth, in the order of the tracks.
+        frame_id: coordinate frame of positions and velocities.
+        depth: the depth image.
+        transform: from the camera to `frame_id`; its rotation is the orientation of the boxes.
+        without_depth: visible tracks that have too few pixels with depth.
+    """
+
+    objects: tuple[Object3D, ...]
+    frame_id: str
+    depth: DepthImage = field(repr=False)
+    transform: Transform = Transform()
+    without_depth: int = 0

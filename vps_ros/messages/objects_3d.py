@@ -1,0 +1,145 @@
+"""Depth images and CameraInfo to the types of frame_3d.py; objects in 3D and coloured points to messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vps_ros.errors import DroppedFrame
+from vps_ros.frame import PanopticFrame, segment_values
+from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D
+from vps_ros.label_maps import nearest
+from vps_ros.messages.images import image_to_array
+from vps_ros.messages.typestore import byte_view, make_header, make_message, nanoseconds
+from vps_ros.taxonomy import VOID_ID
+
+IMAGE_TYPE = "sensor_msgs/msg/Image"
+ENCODINGS = {"16UC1": (np.uint16, 1e-3), "32FC1": (np.float32, 1.0)}
+"""Encoding of a depth image -> type of its pixels, and metres of their unit (REP 118)."""
+_POINT = np.dtype(
+    {
+        "names": ["x", "y", "z", "rgb", "class", "track"],
+        "formats": ["<f4", "<f4", "<f4", "<u4", "<u2", "<u4"],
+        "offsets": [0, 4, 8, 12, 16, 20],
+        "itemsize": 24,
+    }
+)
+_FLOAT32, _UINT16, _UINT32 = 7, 4, 6
+"""Constants of sensor_msgs/PointField."""
+_FIELDS = {"x": _FLOAT32, "y": _FLOAT32, "z": _FLOAT32, "rgb": _FLOAT32, "class": _UINT16, "track": _UINT32}
+
+
+def intrinsics_of(info: Any) -> Intrinsics:
+    """The Intrinsics in a CameraInfo; raises DroppedFrame when the camera is not calibrated."""
+    k = np.asarray(info.k, np.float64)
+    return Intrinsics(float(k[0]), float(k[4]), float(k[2]), float(k[5]), int(info.width), int(info.height))
+
+
+def depth_image(message: Any, intrinsics: Intrinsics) -> DepthImage:
+    """The DepthImage of a sensor_msgs/Image, 16UC1 in millimetres or 32FC1 in metres; 0, NaN and infinity are holes.
+
+    Args:
+        intrinsics: of the same view, for any size.
+
+    Raises DroppedFrame when the encoding is another one or the data is damaged.
+    """
+    if message.encoding not in ENCODINGS:
+        raise DroppedFrame(
+            f"depth image has encoding {message.encoding[:40]!r}; {' (mm) or '.join(ENCODINGS)} (m) is expected"
+        )
+    dtype, unit = ENCODINGS[message.encoding]
+    return to_depth(
+        image_to_array(message, message.encoding, dtype), unit, nanoseconds(message.header.stamp), intrinsics
+    )
+
+
+def to_depth(pixels: NDArray[Any], unit: float, stamp: int, intrinsics: Intrinsics) -> DepthImage:
+    """The DepthImage of pixels [H, W] in multiples of `unit` metres; 0, negative, NaN and infinite ones are holes."""
+    metres = pixels.astype(np.float32) * np.float32(unit)
+    metres[~(np.isfinite(metres) & (metres > 0))] = np.nan
+    height, width = metres.shape
+    return DepthImage(metres, stamp, intrinsics.scaled(width, height))
+
+
+def objects_3d(frame: PanopticFrame) -> Any:
+    """Topic `objects_3d`: vision_msgs/Detection3DArray of the visible objects with depth.
+
+    `id` is the track id, `class_id` the number of the class. Axes of a box are those of the camera, and its orientation
+    is the camera's in `frame_id`. The covariance of the pose has the variance of the position.
+    """
+    found = _objects_of(frame)
+    header = make_header(frame.stamp, found.frame_id)
+    rows = [_detection(one, found, header) for one in found.objects]
+    return make_message("vision_msgs/msg/Detection3DArray", header=header, detections=rows)
+
+
+def panoptic_cloud(frame: PanopticFrame, image: NDArray[np.uint8]) -> Any:
+    """Topic `panoptic_cloud`: sensor_msgs/PointCloud2 of all pixels with depth.
+
+    Fields: x y z (float32, metres), rgb (as PCL packs it), class (uint16; 255: none), track (uint32; 0: none).
+
+    Args:
+        image: uint8 [H, W, 3], RGB; gives the colours.
+    """
+    found = _objects_of(frame)
+    metres = found.depth.metres
+    rows, columns = np.nonzero(np.isfinite(metres))
+    points = found.depth.intrinsics.points(columns, rows, metres[rows, columns])
+    cloud = np.zeros(len(rows), _POINT)
+    cloud["x"], cloud["y"], cloud["z"] = found.transform.apply(points).T
+    v, u = nearest(rows, metres.shape[0], frame.map.shape[0]), nearest(columns, metres.shape[1], frame.map.shape[1])
+    red, green, blue = image[v, u].astype(np.uint32).T
+    cloud["rgb"] = red << 16 | green << 8 | blue
+    cloud["class"] = segment_values(frame, [s.class_id for s in frame.segments], VOID_ID, np.uint16)[v, u]
+    cloud["track"] = frame.track_map[v, u]
+    fields = [
+        make_message("sensor_msgs/msg/PointField", name=name, offset=_POINT.fields[name][1], datatype=kind, count=1)
+        for name, kind in _FIELDS.items()
+    ]
+    return make_message(
+        "sensor_msgs/msg/PointCloud2",
+        header=make_header(frame.stamp, found.frame_id),
+        height=1,
+        width=len(cloud),
+        fields=fields,
+        is_bigendian=False,
+        point_step=_POINT.itemsize,
+        row_step=cloud.nbytes,
+        data=byte_view(cloud),
+        is_dense=True,
+    )
+
+
+def _objects_of(frame: PanopticFrame) -> Objects3D:
+    if frame.objects_3d is None:
+        raise DroppedFrame(f"no depth for the frame at {frame.stamp} ns")
+    return frame.objects_3d
+
+
+def _detection(one: Object3D, found: Objects3D, header: Any) -> Any:
+    x, y, z = one.position
+    qx, qy, qz, qw = found.transform.quaternion
+    pose = make_message(
+        "geometry_msgs/msg/Pose",
+        position=make_message("geometry_msgs/msg/Point", x=x, y=y, z=z),
+        orientation=make_message("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
+    )
+    covariance = np.zeros((6, 6))
+    covariance[range(3), range(3)] = np.square(one.deviation)
+    hypothesis = make_message("vision_msgs/msg/ObjectHypothesis", class_id=str(one.class_id), score=float(one.score))
+    result = make_message(
+        "vision_msgs/msg/ObjectHypothesisWithPose",
+        hypothesis=hypothesis,
+        pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance.ravel()),
+    )
+    sx, sy, sz = one.size
+    size = make_message("geometry_msgs/msg/Vector3", x=sx, y=sy, z=sz)
+    return make_message(
+        "vision_msgs/msg/Detection3D",
+        header=header,
+        results=[result],
+        bbox=make_message("vision_msgs/msg/BoundingBox3D", center=pose, size=size),
+        id=str(one.track_id),
+    )

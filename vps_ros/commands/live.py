@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.dds import Signals, add_dds_flags, join, leave
 from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.viewing import add_viewer_flags, finish, target_of, viewer_beside
 from vps_ros.config import Config, LiveConfig
+from vps_ros.drawing.views import View
 from vps_ros.errors import InputError
 from vps_ros.files import model_path, write_json
+from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
@@ -23,6 +27,7 @@ DESCRIPTION = (
 EXAMPLES = [
     "vps-ros live --image /camera/image_raw",
     "vps-ros live --image /camera/image_raw/compressed --domain 5 --interface eth0",
+    "vps-ros live --image /camera/image_raw --view",
     "vps-ros live --image front=/front/image_raw --image rear=/rear/image_raw --tracker hybrid",
 ]
 
@@ -39,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="vps", help="name of the node and prefix of its topics (default: vps)")
     parser.add_argument("--json", metavar="F", help="write the figures as JSON at the end")
     parser.add_argument("--force", action="store_true", help="replace a JSON file that exists")
+    add_viewer_flags(parser)
     add_parameter_flags(parser, Config, LiveConfig)
 
 
@@ -46,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     config, live = config_from(args), config_from(args, LiveConfig)
     topics, name = _topics(args.image), absolute(args.name)[1:]
     model_path(config.model)
-    with log_to_stderr(), Signals() as signals, join(args) as participant:
+    target = target_of(args)
+    with log_to_stderr(), Signals() as signals, join(args) as participant, ExitStack() as beside:
         from vps_ros.live.dds_transport import DdsTransport
 
         note(f"loading model {config.model}")
@@ -55,7 +62,14 @@ def run(args: argparse.Namespace) -> int:
             participant.close()
             leave(0)
         node = LiveNode(DdsTransport(participant, name))
-        node.configure(topics, made, live)
+        viewer = beside.enter_context(viewer_beside(target, cameras=tuple(topics), name=name))
+
+        def show_view(camera: str, frame: Frame, result: PanopticFrame) -> None:
+            if viewer and node.worker:
+                drops = node.worker.stats[node.names.index(camera)].drops()
+                viewer.show(View(frame.stamp, frame.image, result, drops=drops, camera=camera))
+
+        node.configure(topics, made, live, show_view)
         note(
             f"domain {participant.domain}: {', '.join(topics.values())} -> /{name}/...; "
             f"model {config.model}, providers {', '.join(made[0].segmenter.providers)}; Ctrl-C ends"
@@ -69,13 +83,17 @@ def run(args: argparse.Namespace) -> int:
         finally:
             alive = worker.alive
             stopped = node.deactivate()
+            figures = _figures(worker)
+            if viewer:
+                finish(viewer)
+                figures["viewer"] = viewer.to_json()
     for line in _lines(worker):
         note(line)
     for stats in worker.stats:
         for reason, count in stats.figures().failures.items():
             warn(f"{count} frame(s) skipped: {reason}")
     if args.json:
-        write_json(args.json, _figures(worker))
+        write_json(args.json, figures)
     code = 0 if alive else 1
     if not stopped:
         leave(code)

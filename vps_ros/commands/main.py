@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": "generate a street drive, replay it, evaluate it",
     "replay": "track every object of a recorded drive",
     "live": "track the objects of a live camera over DDS, without ROS",
+    "view": "look at a recording, a result, a camera or a topic",
     "play": "publish the images of a bag over DDS",
     "record": "record topics over DDS as a bag",
     "pack": "make a bag from a folder of images or a video",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.truth import TruthReader, add_truth_flags
+from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
 from vps_ros.config import Config
 from vps_ros.drawing.overlay import Overlay
 from vps_ros.drawing.video import VideoWriter
@@ -37,6 +39,8 @@ EXAMPLES = [
     "vps-ros replay images/ -o tracked.mcap --depth depth/ --camera-info calibration.yaml --cloud",
     "vps-ros replay drive.mcap -o tracked.mcap --model mine.onnx --memory-tau 20 --json figures.json",
     "vps-ros replay drive.mcap -o tracked.mcap --tables tables/",
+    "vps-ros replay drive.mcap -o tracked.mcap --view",
+    "vps-ros replay drive.mcap -o tracked.mcap --web --gt drive.mcap",
 ]
 
 
@@ -93,6 +97,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "ahead of tracking; 3: writing has a thread as well; 0: by the cores (default). The output is the same",
     )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    add_viewer_flags(parser)
+    add_truth_flags(parser)
     add_parameter_flags(parser)
 
 
@@ -108,18 +114,37 @@ def run(args: argparse.Namespace) -> int:
             f"{args.source}: replay reads recordings, and a camera has no end; take its frames in Python with "
             f"vps_ros.open_frames({args.source}), or give a video, a folder of images or a bag"
         )
-    with open_frames(args.source, topic=args.topic, hz=args.hz) as source, ExitStack() as stack:
-        sinks: tuple[Sink, ...] = ()
-        if args.tables is not None:
-            sinks = (stack.enter_context(_tables(args)).write,)
-        depth = _open_depth(args, source)
-        summary = replay_source(
-            source, config, args.output, args.overlay, args.force, sinks, args.jobs, depth=depth, cloud=args.cloud
-        )
-    figures = summary.to_json()
-    if args.json:
-        write_json(args.json, figures)
-    show(figures, f"{Path(args.source).name} -> {args.output}")
+    target = target_of(args)
+    if args.gt and not target:
+        raise InputError("--gt: the ground truth is shown by the viewer; add --view, --web or --save F.rrd")
+    summary, sinks = Summary(), list[Sink]()
+    with viewer_beside(target, truth=args.gt is not None, name=Path(args.source).name) as viewer:
+        with open_frames(args.source, topic=args.topic, hz=args.hz) as source, ExitStack() as stack:
+            if args.tables is not None:
+                sinks.append(stack.enter_context(_tables(args)).write)
+            if viewer:
+                truth = stack.enter_context(TruthReader(args)) if args.gt else None
+                sinks.append(sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()}))
+            replay_source(
+                source,
+                config,
+                args.output,
+                args.overlay,
+                args.force,
+                tuple(sinks),
+                args.jobs,
+                depth=_open_depth(args, source),
+                cloud=args.cloud,
+                summary=summary,
+            )
+        figures = summary.to_json()
+        if viewer:
+            finish(viewer)
+            figures["viewer"] = viewer.to_json()
+        if args.json:
+            write_json(args.json, figures)
+        show(figures, f"{Path(args.source).name} -> {args.output}")
+        serve(viewer)
     return 0
 
 
@@ -156,6 +181,7 @@ def replay_source(
     jobs: int = 0,
     depth: DepthSource | None = None,
     cloud: bool = False,
+    summary: Summary | None = None,
 ) -> Summary:
     """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr.
 
@@ -163,6 +189,7 @@ def replay_source(
         jobs: threads, as in `replay`; 0: by the cores of this machine.
         depth: as in `replay`; closed at the end.
         cloud: write the topic panoptic_cloud, too.
+        summary: as in `replay`.
     """
     # Checked before the model is loaded, which takes time.
     writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
@@ -183,7 +210,12 @@ def replay_source(
             draw = Overlay(pipeline.taxonomy, min_height=360)
             all_sinks.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
         summary = replay(
-            progress(source.frames(), "replay", source.count), pipeline, all_sinks, jobs or os.cpu_count() or 1, depth
+            progress(source.frames(), "replay", source.count),
+            pipeline,
+            all_sinks,
+            jobs or os.cpu_count() or 1,
+            depth,
+            summary,
         )
     for loss in source.losses:
         warn(str(loss))

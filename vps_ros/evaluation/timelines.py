@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from vps_ros.errors import InputError
 from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of, dense, instance_of, sums
 
-_MISSED = -1
+NO_TRACK = -1
+"""In place of a track where a thing is missed."""
 
 
 class Span(NamedTuple):
@@ -91,9 +92,9 @@ class Timelines:
 
     def update(self, frame: Overlaps) -> None:
         """Counts the next frame by its overlap table."""
-        codes, tracks = self._matches(frame)
+        codes, tracks = matched_tracks(self._classes, frame)
         for code, track in zip(codes.tolist(), tracks.tolist(), strict=True):
-            self._append(code, Span(self._frames, self._frames, None if track == _MISSED else track))
+            self._append(code, Span(self._frames, self._frames, None if track == NO_TRACK else track))
         self._frames += 1
 
     def extend(self, later: Timelines) -> None:
@@ -124,14 +125,18 @@ class Timelines:
         else:
             spans.append(span)
 
-    def _matches(self, frame: Overlaps) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The codes of the true things of a frame, and the predicted instance matched with each."""
-        gt_ids, gt_at = dense(frame.gt)
-        pred_ids, pred_at = dense(frame.pred)
-        areas = sums(gt_at, frame.count, len(gt_ids))[gt_at] + sums(pred_at, frame.count, len(pred_ids))[pred_at]
-        # IoU = count / (areas - count) > 1/2, in whole numbers.
-        hit = (frame.gt_class == frame.pred_class) & (3 * frame.count > areas)
-        tracks = np.full(len(gt_ids), _MISSED)
-        tracks[gt_at[hit]] = frame.pred_instance[hit]
-        tube = self._classes.is_thing[column_of(gt_ids)] & (instance_of(gt_ids) != 0)
-        return gt_ids[tube], tracks[tube]
+
+def matched_tracks(classes: Classes, frame: Overlaps) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The codes of the true things of a frame, and the predicted instance matched with each, or NO_TRACK.
+
+    Crowds are left out.
+    """
+    gt_ids, gt_at = dense(frame.gt)
+    pred_ids, pred_at = dense(frame.pred)
+    areas = sums(gt_at, frame.count, len(gt_ids))[gt_at] + sums(pred_at, frame.count, len(pred_ids))[pred_at]
+    # IoU = count / (areas - count) > 1/2, in whole numbers.
+    hit = (frame.gt_class == frame.pred_class) & (3 * frame.count > areas)
+    tracks = np.full(len(gt_ids), NO_TRACK)
+    tracks[gt_at[hit]] = frame.pred_instance[hit]
+    tube = classes.is_thing[column_of(gt_ids)] & (instance_of(gt_ids) != 0)
+    return gt_ids[tube], tracks[tube]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from math import inf
@@ -13,7 +13,7 @@ from typing import Any
 from vps_ros.config import LiveConfig
 from vps_ros.depth.locator import ObjectLocator
 from vps_ros.errors import DroppedFrame, InputError
-from vps_ros.frame import PanopticFrame
+from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live import health
 from vps_ros.live.camera import CameraSubscription, read_image
 from vps_ros.live.depth import DepthSubscription
@@ -65,13 +65,20 @@ class LiveNode:
         transport.serve("~/reset_tracks", "std_srvs/srv/Trigger", lambda request: self.reset_tracks())
         transport.serve("~/enable", "std_srvs/srv/SetBool", lambda request: self.enable(bool(request.data)))
 
-    def configure(self, images: Mapping[str, str], pipelines: Sequence[OnlinePanoptic], live: LiveConfig) -> None:
+    def configure(
+        self,
+        images: Mapping[str, str],
+        pipelines: Sequence[OnlinePanoptic],
+        live: LiveConfig,
+        show: Callable[[str, Frame, PanopticFrame], None] = lambda camera, frame, result: None,
+    ) -> None:
         """Opens the output topics.
 
         Args:
             images: name of each camera -> image topic. The outputs are `~/tracks` for the name "", which is allowed
                 for a single camera, and `~/NAME/tracks` otherwise.
             pipelines: of each camera.
+            show: gets the name of the camera, each frame and its result; must return at once.
 
         Raises InputError when a topic cannot be opened; nothing stays open then.
         """
@@ -102,6 +109,7 @@ class LiveNode:
                 sink,
                 partial(self._camera_info, index),
                 partial(self._locate, index, locators[index]) if locators else None,
+                partial(show, name),
             )
             for index, (name, pipeline, sink) in enumerate(rows)
         )

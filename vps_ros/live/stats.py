@@ -162,6 +162,10 @@ class Stats:
     def in_a_row(self) -> int:
         return self._counts.in_a_row
 
+    def drops(self) -> dict[str, int]:
+        """Reason -> number of images so far that gave no result."""
+        return {"replaced": self._counts.dropped, "unusable": self.failures.total}
+
     def figures(self) -> Figures:
         now = self._clock()
         with self._lock:

@@ -122,9 +122,9 @@ class Camera:
         pipeline: with a tracker of its own. Pipelines may share a segmenter that keeps no state.
         read: decodes a message that arrived at a time (ns) to a Frame; raises DroppedFrame.
         sink: receives the outputs.
-        info: the camera's CameraInfo; None if it has none.
         locate: adds `objects_3d` to a result, or raises DroppedFrame; None without depth.
         info: the camera's latest CameraInfo; None while there is none.
+        show: gets each frame and its result after its messages are sent; must return at once.
     """
 
     name: str
@@ -133,6 +133,7 @@ class Camera:
     sink: Sink
     info: Callable[[], Any] = lambda: None
     locate: Callable[[PanopticFrame], PanopticFrame] | None = None
+    show: Callable[[Frame, PanopticFrame], None] = lambda frame, result: None
 
 
 @dataclass(frozen=True)
@@ -304,6 +305,7 @@ class Worker:
                 self._publish(index, found.frame, result)
                 arrived = next(at for frame, at in pending if frame is found.frame)
                 self.stats[index].done((perf_counter() - arrived) * 1e3, result)
+                self.cameras[index].show(found.frame, result)
         waiting = pipeline.waiting
         self._pending[index] = [one for one in pending if any(one[0] is frame for frame in waiting)]
 

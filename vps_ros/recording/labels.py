@@ -99,6 +99,18 @@ def _label_topic(bag: Bag, name: str) -> LabelTopic | str:
     return LabelTopic(name, segments, label_info)
 
 
+def find_truth_topic(bag: Bag, name: str | None = None) -> LabelTopic:
+    """The label topic of the ground truth in a bag: that name, or the one with "truth" or "gt" in its name, or the only
+    one. Raises InputError if there is none, or several.
+    """
+    if name:
+        return named_label_topic(bag, name)
+    found = _of_one_node(bag, _find_gt(bag, bag), "--gt-topic")
+    if len(found) > 1:
+        raise _several(bag, found, "--gt-topic")
+    return found[0]
+
+
 def pair_label_topics(
     gt: Bag, pred: Bag, gt_topic: str | None = None, pred_topic: str | None = None
 ) -> tuple[Mapping[str, tuple[LabelTopic, LabelTopic]], tuple[LabelTopic, ...]]:

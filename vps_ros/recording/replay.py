@@ -81,6 +81,7 @@ def replay(
     sinks: Iterable[Sink],
     jobs: int = 1,
     depth: DepthSource | None = None,
+    summary: Summary | None = None,
 ) -> Summary:
     """Runs the pipeline on `frames` and passes each result to every sink, in order.
 
@@ -91,8 +92,10 @@ def replay(
         jobs: threads. 1 processes one frame after the other; with 2, the segmenter runs one frame ahead of tracking;
             with 3, the sinks have a thread as well. The results are the same.
         depth: images from which the results get `objects_3d`; a frame without one is counted and has 2D results only.
+        summary: figures to update, for sinks that read them; default: new ones.
     """
-    summary, sinks = Summary(clip=pipeline.clip, depth=DepthSummary() if depth else None), tuple(sinks)
+    summary, sinks = Summary() if summary is None else summary, tuple(sinks)
+    summary.clip, summary.depth = pipeline.clip, DepthSummary() if depth else None
     locator = ObjectLocator()
 
     def tracked(segmented: Iterable[list[SegmentedFrame | DroppedFrame]]) -> Iterator[tuple[Frame, PanopticFrame]]:

@@ -1,0 +1,162 @@
+"""`vps-ros view`: shows a recording, a result, a camera or the topics of a running node."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from itertools import takewhile
+from pathlib import Path
+
+from vps_ros.commands.console import note, progress, warn
+from vps_ros.commands.dds import add_dds_flags
+from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.truth import TruthReader, add_truth_flags
+from vps_ros.commands.viewing import add_viewer_flags, announce, finish, serve, sink_of, target_of
+from vps_ros.config import Config
+from vps_ros.drawing.viewer import Target, Viewer, open_recording
+from vps_ros.drawing.views import View
+from vps_ros.errors import InputError
+from vps_ros.files import write_json
+from vps_ros.frame import Frame, PanopticFrame
+from vps_ros.online import OnlinePanoptic
+from vps_ros.recording.bag import is_bag
+from vps_ros.recording.frames import open_frames
+from vps_ros.recording.image_files import DEFAULT_HZ
+from vps_ros.recording.replay import Summary, replay
+from vps_ros.recording.results import ResultReader, has_result
+
+DESCRIPTION = (
+    "Look at a drive: image, panoptic map, boxes and trails with ids, the life of each track, latency and drops. A "
+    "result of `vps-ros replay` is shown as it is; the objects of any other bag, video, folder or camera are tracked "
+    "first."
+)
+EXAMPLES = [
+    "vps-ros view demo",
+    "vps-ros view drive.mcap",
+    "vps-ros view tracked.mcap --images drive.mcap --gt drive.mcap",
+    "vps-ros view dashcam.mp4 --web",
+    "vps-ros view 0",
+    "vps-ros view drive.mcap --save drive.rrd",
+    "vps-ros view --live /camera/image_raw --name vps",
+]
+_DEMO_DRIVE, _DEMO_RESULT = "drive.mcap", "tracked.mcap"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source",
+        nargs="?",
+        help="a bag, a video, a folder of images, the number of a camera, a result of `vps-ros replay`, the folder of "
+        "`vps-ros demo`, or a recording of the viewer (.rrd)",
+    )
+    parser.add_argument("--live", metavar="TOPIC", help="an image topic, with the results that a node publishes for it")
+    parser.add_argument("--name", default="vps", help="with --live: name of that node (default: vps)")
+    parser.add_argument("--images", metavar="PATH", help="of a result: the recording that has its images")
+    parser.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")
+    parser.add_argument("--result", metavar="TOPIC", help="of a bag with results of several cameras: /vps/front")
+    parser.add_argument("--hz", type=float, help=f"frames per second of images (default: {DEFAULT_HZ:g})")
+    parser.add_argument("--json", metavar="F", help="write how many frames were shown as JSON")
+    parser.add_argument("--force", action="store_true", help="replace outputs that exist")
+    add_viewer_flags(parser, beside=False)
+    add_truth_flags(parser)
+    add_dds_flags(parser)
+    add_parameter_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    if (args.source is None) == (args.live is None):
+        raise InputError("give a source, such as drive.mcap, or --live TOPIC")
+    target = target_of(args)
+    if args.live is not None:
+        from vps_ros.commands.view_live import view_topics
+
+        return view_topics(args, target)
+    if args.source.endswith(".rrd"):
+        open_recording(args.source, target)
+        return 0
+    _find_parts(args)
+    if is_bag(args.source) and has_result(args.source):
+        return _view_result(args, target)
+    return _view_tracked(args, target, config_from(args))
+
+
+def _find_parts(args: argparse.Namespace) -> None:
+    """The files of a folder that `vps-ros demo` wrote."""
+    folder = Path(args.source)
+    if (folder / _DEMO_DRIVE).is_file() and (folder / _DEMO_RESULT).is_file():
+        args.source, drive = str(folder / _DEMO_RESULT), str(folder / _DEMO_DRIVE)
+        args.images, args.gt = args.images or drive, args.gt or drive
+
+
+def _view_result(args: argparse.Namespace, target: Target) -> int:
+    with ExitStack() as opened:
+        results = opened.enter_context(ResultReader(args.source, args.result))
+        images: Iterable[Frame] = ()
+        if args.images:
+            images = opened.enter_context(open_frames(args.images, topic=args.topic, hz=args.hz)).frames()
+        else:
+            with suppress(InputError):
+                own = opened.enter_context(open_frames(args.source, topic=args.topic))
+                # The map itself is an image too.
+                images = own.frames() if own.name != results.name else ()
+        truth = opened.enter_context(TruthReader(args)) if args.gt else None
+        viewer = opened.enter_context(_viewer(args, target, timing=False))
+        found = 0
+        for frame, result in progress(join(images, results.frames()), "view", results.count):
+            if not viewer.open:
+                break
+            found += frame is not None
+            image = None if frame is None else frame.image
+            viewer.show(View(result.stamp, image, result, truth.of(result) if truth else None))
+        if not found:
+            warn(f"{args.source}: no image with the stamp of a result; name the recording with --images drive.mcap")
+        return _end(args, viewer)
+
+
+def join(images: Iterable[Frame], results: Iterable[PanopticFrame]) -> Iterator[tuple[Frame | None, PanopticFrame]]:
+    """Each result with the image of its stamp, or None; both in the order of their stamps."""
+    waiting = iter(images)
+    image = next(waiting, None)
+    for result in results:
+        while image is not None and image.stamp < result.stamp:
+            image = next(waiting, None)
+        yield (image if image is not None and image.stamp == result.stamp else None), result
+
+
+def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> int:
+    camera = args.source.isdecimal() and not Path(args.source).exists()
+    with ExitStack() as opened:
+        source = opened.enter_context(
+            open_frames(int(args.source) if camera else args.source, topic=args.topic, hz=args.hz)
+        )
+        truth = opened.enter_context(TruthReader(args)) if args.gt else None
+        pipeline = OnlinePanoptic(config)
+        # A camera does not wait for a viewer.
+        viewer = opened.enter_context(_viewer(args, target, wait=not camera))
+        summary = Summary()
+        sink = sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()})
+        frames = takewhile(lambda frame: viewer.open, progress(source.frames(), "view", source.count))
+        with suppress(KeyboardInterrupt):
+            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, summary)
+        for loss in source.losses:
+            warn(str(loss))
+        for reason, count in summary.dropped.items():
+            warn(f"{count} frame(s) skipped: {reason}")
+        return _end(args, viewer)
+
+
+def _viewer(args: argparse.Namespace, target: Target, wait: bool = True, timing: bool = True) -> Viewer:
+    return Viewer(target, truth=args.gt is not None, timing=timing, name=Path(args.source).name, wait=wait)
+
+
+def _end(args: argparse.Namespace, viewer: Viewer) -> int:
+    announce(viewer)
+    finish(viewer)
+    if args.json:
+        write_json(args.json, viewer.to_json())
+    if args.save:
+        note(f"recorded: {args.save}; show it with `vps-ros view {args.save}`")
+    serve(viewer)
+    return 0

@@ -1,0 +1,230 @@
+"""What the viewer shows: panoptic frames as entities of Rerun, and the arrangement of its panels.
+
+The only module that uses the data model of Rerun (package rerun-sdk, extra `view`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import rerun as rr
+import rerun.blueprint as rrb
+from numpy.typing import NDArray
+
+from vps_ros.drawing.overlay import identity_color
+from vps_ros.drawing.trails import Trails
+from vps_ros.drawing.views import MISTAKES, Truth, View
+from vps_ros.frame import STAGES, THING_BASE, PanopticFrame, Track, TrackState
+from vps_ros.taxonomy import Taxonomy
+
+APPLICATION = "vps_ros"
+TIME, FRAME = "time", "frame"
+"""Timelines: stamps of the frames, and their number from 0."""
+_JPEG_QUALITY = 85
+_DATE = 10**17
+"""Nanoseconds. A smaller stamp counts from the start of a recording or a machine, and is no date."""
+_STATES = {TrackState.TENTATIVE: "tentative", TrackState.CONFIRMED: "confirmed", TrackState.LOST: "lost"}
+_STAGE_COLORS = ((76, 154, 255), (255, 170, 60), (90, 200, 120), (160, 160, 160))
+_COUNTS = {"visible": (90, 200, 120), "lost": (160, 160, 160)}
+
+
+class CameraLog:
+    """Logs the frames of one camera, in order, to a recording.
+
+    Args:
+        recording: of Rerun.
+        camera: its name, the first part of all entity paths; "" for a single camera.
+    """
+
+    def __init__(self, recording: rr.RecordingStream, camera: str = "") -> None:
+        self._recording = recording
+        self._prefix = [camera] if camera else []
+        self._trails = Trails()
+        self._states: dict[int, tuple[list[str], str]] = {}
+        """Track id -> entity path and the state that was logged last."""
+        self._contexts: dict[str, list[Any]] = {}
+        self._styled: set[str] = set()
+        self._frames = 0
+
+    def log(self, view: View) -> None:
+        """Logs everything of a frame. Raises what Rerun raises for data that it does not accept."""
+        self._recording.set_time(FRAME, sequence=self._frames)
+        if view.stamp >= _DATE:
+            self._recording.set_time(TIME, timestamp=np.datetime64(view.stamp, "ns"))
+        else:
+            self._recording.set_time(TIME, duration=np.timedelta64(view.stamp, "ns"))
+        self._frames += 1
+        if view.image is not None:
+            # Raw images would fill the memory of the viewer within a minute.
+            quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+            encoded = cv2.imencode(".jpg", cv2.cvtColor(view.image, cv2.COLOR_RGB2BGR), quality)[1]
+            self._send(["camera", "image"], rr.EncodedImage(contents=encoded.tobytes(), media_type="image/jpeg"))
+        if view.result is not None:
+            self._log_result(view.result)
+        if view.truth is not None:
+            self._log_truth(view.truth)
+        for name, total in view.drops.items():
+            self._plot(["drops", name], total, (220, 60, 60), name)
+
+    def _log_result(self, result: PanopticFrame) -> None:
+        first = _first_thing(result.taxonomy)
+        values = np.zeros(max((s.segment_id for s in result.segments), default=0) + 1, np.uint16)
+        for segment in result.segments:
+            slot = segment.segment_id - THING_BASE
+            values[segment.segment_id] = 1 + segment.class_id if slot < 0 else first + slot
+        things = {
+            first + s.segment_id - THING_BASE: (_title(result.taxonomy, s.class_id, s.track_id), s.track_id)
+            for s in result.segments
+            if s.segment_id >= THING_BASE
+        }
+        self._log_map("camera", np.take(values, result.map, mode="clip"), result.taxonomy, things)
+        self._log_boxes(result, first)
+        self._log_states(result)
+        for stage, color in zip(STAGES, _STAGE_COLORS, strict=True):
+            if stage in result.milliseconds:
+                self._plot(["latency", stage], result.milliseconds[stage], color, f"{stage} (ms)")
+        visible = len(result.visible)
+        for name, number in (("visible", visible), ("lost", len(result.tracks) - visible)):
+            self._plot(["objects", name], number, _COUNTS[name], f"{name} objects")
+
+    def _log_boxes(self, result: PanopticFrame, first: int) -> None:
+        seen = result.visible
+        boxes = rr.Boxes2D(
+            array=result.boxes(),
+            array_format=rr.Box2DFormat.XYXY,
+            labels=[_label(result.taxonomy, track) for track in seen],
+            class_ids=[first + track.slot for track in seen],
+            draw_order=20.0,
+        )
+        self._send(["camera", "boxes"], boxes)
+        trails = self._trails.add(result)
+        colors = [identity_color(track) for track in trails]
+        self._send(["camera", "trails"], rr.LineStrips2D(list(trails.values()), colors=colors, draw_order=10.0))
+
+    def _log_states(self, result: PanopticFrame) -> None:
+        """A life line for each object that was confirmed once; logged only where its state changes."""
+        known = {track.track_id: track for track in result.tracks}
+        for track in result.tracks:
+            state = _STATES[track.state]
+            if track.track_id not in self._states:
+                if track.state != TrackState.CONFIRMED:
+                    continue
+                path = ["tracks", f"{track.track_id:04d}_{result.taxonomy.class_name(track.class_id)}"]
+                color = identity_color(track.track_id)
+                pale = tuple((255 + 2 * value) // 3 for value in color)
+                style = rr.StateConfiguration(values=list(_STATES.values()), colors=[pale, color, (120, 120, 120)])
+                self._send(path, style, static=True)
+                self._states[track.track_id] = path, ""
+            path, before = self._states[track.track_id]
+            if state != before:
+                self._send(path, rr.StateChange(state=state))
+                self._states[track.track_id] = path, state
+        for forgotten in self._states.keys() - known.keys():
+            path, _ = self._states.pop(forgotten)
+            self._send(path, rr.StateChange(state=pa.array([None], pa.utf8())))
+
+    def _log_truth(self, truth: Truth) -> None:
+        first = _first_thing(truth.taxonomy)
+        is_thing = np.isin(truth.semantic, [c.id for c in truth.taxonomy.classes if c.isthing]) & (truth.instance > 0)
+        known = np.isin(truth.semantic, list(truth.taxonomy.by_id))
+        values = np.where(known, truth.semantic.astype(np.uint16) + 1, 0)
+        codes = truth.semantic.astype(np.int64) << 32 | truth.instance
+        present, index = np.unique(codes[is_thing], return_inverse=True)
+        values[is_thing] = first + index
+        things = {
+            first + i: (_title(truth.taxonomy, code >> 32, code & 0xFFFFFFFF), int(code & 0xFFFFFFFF))
+            for i, code in enumerate(present.tolist())
+        }
+        self._log_map("truth", values, truth.taxonomy, things)
+        if truth.errors is not None:
+            if "errors" not in self._styled:
+                self._styled.add("errors")
+                marks = [(0, "right", (0, 0, 0, 0)), *((i, name, color) for i, (name, color) in MISTAKES.items())]
+                self._send(["errors"], rr.AnnotationContext(marks), static=True)
+            self._send(["errors", "map"], rr.SegmentationImage(truth.errors))
+
+    def _log_map(
+        self, entity: str, values: NDArray[np.integer], taxonomy: Taxonomy, things: Mapping[int, tuple[str, int]]
+    ) -> None:
+        """A panoptic map, with names and colours of its values; `things`: value -> its label and identity."""
+        context = [(0, "void", (0, 0, 0, 0)), *((1 + c.id, c.name, c.color) for c in taxonomy.classes)]
+        context += [(value, label, identity_color(identity)) for value, (label, identity) in sorted(things.items())]
+        if self._contexts.get(entity) != context:
+            self._contexts[entity] = context
+            self._send([entity], rr.AnnotationContext(context))
+        small = values.max(initial=0) < 256
+        picture = np.ascontiguousarray(values, np.uint8 if small else np.uint16)
+        self._send([entity, "panoptic"], rr.SegmentationImage(picture, opacity=0.5, draw_order=5.0))
+
+    def _plot(self, path: list[str], value: float, color: tuple[int, int, int], name: str) -> None:
+        path = ["plots", *path]
+        if (key := "/".join(path)) not in self._styled:
+            self._styled.add(key)
+            self._send(path, rr.SeriesLines(colors=color, names=name), static=True)
+        self._send(path, rr.Scalars(float(value)))
+
+    def _send(self, path: list[str], content: Any, static: bool = False) -> None:
+        self._recording.log([*self._prefix, *path], content, static=static, strict=True)
+
+
+def blueprint(cameras: Sequence[str], truth: bool = False, timing: bool = True) -> rrb.Blueprint:
+    """The arrangement of the panels: for each camera image, map, tracks and plots.
+
+    Args:
+        truth: also ground truth and errors.
+        timing: also latency and dropped frames, which a recorded result does not have.
+    """
+    parts = [_panels(f"/{camera}" if camera else "", camera, truth, timing) for camera in cameras]
+    root = parts[0] if len(parts) == 1 else rrb.Tabs(*parts)
+    return rrb.Blueprint(root, rrb.TimePanel(timeline=TIME, state="collapsed"), collapse_panels=True)
+
+
+def _panels(prefix: str, camera: str, truth: bool, timing: bool) -> Any:
+    camera_view = rrb.Spatial2DView(origin=f"{prefix}/camera", name="Camera and tracks")
+    panoptic = rrb.Spatial2DView(
+        origin=f"{prefix}/camera",
+        contents=["+ $origin/panoptic"],
+        name="Panoptic map",
+        overrides={f"{prefix}/camera/panoptic": rr.SegmentationImage.from_fields(opacity=1.0)},
+    )
+    side: Any = panoptic
+    if truth:
+        known = rrb.Spatial2DView(
+            origin=f"{prefix}/truth",
+            name="Ground truth",
+            overrides={f"{prefix}/truth/panoptic": rr.SegmentationImage.from_fields(opacity=1.0)},
+        )
+        errors = rrb.Spatial2DView(
+            origin=f"{prefix}/errors", contents=["+ $origin/**", f"+ {prefix}/camera/image"], name="Errors"
+        )
+        side = rrb.Vertical(panoptic, known, errors)
+    lives = rrb.StateTimelineView(origin=f"{prefix}/tracks", name="Tracks")
+    plots = [
+        rrb.TimeSeriesView(origin=f"{prefix}/plots/{name}", name=title)
+        for name, title in (("objects", "Objects"), ("latency", "Latency (ms)"), ("drops", "Dropped frames"))
+        if timing or name == "objects"
+    ]
+    return rrb.Vertical(
+        rrb.Horizontal(camera_view, side, column_shares=[3, 2]),
+        rrb.Horizontal(lives, *plots, column_shares=[3, *[1] * len(plots)]),
+        row_shares=[3, 2],
+        name=camera or None,
+    )
+
+
+def _first_thing(taxonomy: Taxonomy) -> int:
+    """Value of the thing in slot 0; stuff has 1 + class. Small values let the map be stored with 8 bits per pixel."""
+    return max(taxonomy.by_id, default=0) + 2
+
+
+def _title(taxonomy: Taxonomy, class_id: int, identity: int) -> str:
+    return f"{taxonomy.class_name(class_id)} {identity}"
+
+
+def _label(taxonomy: Taxonomy, track: Track) -> str:
+    tentative = " ?" if track.state == TrackState.TENTATIVE else ""
+    return f"{_title(taxonomy, track.class_id, track.track_id)}{tentative}"

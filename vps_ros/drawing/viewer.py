@@ -1,0 +1,448 @@
+"""The viewer: shows frames in a window, in a browser or as a recording, without slowing down who makes them.
+
+It is the viewer of Rerun (package rerun-sdk, extra `view`), which runs as a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Condition, Thread
+from time import monotonic, sleep
+from typing import IO, TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+from vps_ros.drawing.views import View
+from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, refuse_folder
+
+if TYPE_CHECKING:
+    from rerun import RecordingStream
+
+LOOPBACK = "127.0.0.1"
+QUEUED = 8
+"""Frames that wait for a viewer at most; it holds their images."""
+MEMORY = "2GiB"
+"""Limit of the viewer, which forgets the oldest frames then."""
+_START_SECONDS = 30.0
+_ANSWER_SECONDS = 2.0
+_FLUSH_SECONDS = 0.5
+_CLOSE_SECONDS = 10.0
+"""Time in which the frames that wait at the end are still sent."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where frames are shown; several are possible at the same time.
+
+    Attributes:
+        window: open the native viewer.
+        web: serve the web viewer on this machine's loopback address.
+        save: path of a recording (.rrd).
+        connect: URL of a viewer that runs already, rerun+http://HOST:PORT/proxy.
+        port: of the web viewer, whose data come from the next port; 0 chooses free ones.
+        force: replace a recording that exists.
+    """
+
+    window: bool = False
+    web: bool = False
+    save: str | None = None
+    connect: str | None = None
+    port: int = 0
+    force: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.window or self.web or self.save or self.connect)
+
+
+class Viewer:
+    """Shows frames. A context manager; at its end, the frames that wait are sent, for a limited time.
+
+    Each place of the target has a thread and a bounded queue. The oldest frame in a full queue is dropped and counted.
+    A viewer that is closed or fails is reported; frames for it are counted as dropped then.
+
+    Args:
+        target: where.
+        cameras: their names; "" for a single one.
+        truth: leave space for ground truth and errors.
+        timing: leave space for latency and dropped frames.
+        name: of the recording, shown by the viewer.
+        wait: `show` waits for the viewer and drops nothing; for commands that have nothing else to do.
+
+    Attributes:
+        url: of the web viewer; "" without.
+
+    Raises InputError on entry: rerun-sdk is missing, there is no display, the port is in use, the recording exists, no
+    viewer answers, or it cannot be started.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        cameras: Sequence[str] = ("",),
+        truth: bool = False,
+        timing: bool = True,
+        name: str = "",
+        wait: bool = False,
+    ) -> None:
+        self.url = ""
+        self._target, self._cameras, self._name, self._wait = target, tuple(cameras), name, wait
+        self._truth, self._timing = truth, timing
+        self._channels: dict[str, _Channel] = {}
+        self._web: _Process | None = None
+
+    def __enter__(self) -> Viewer:
+        _load_rerun()
+        with ExitStack() as opening:
+            if self._target.save:
+                path = refuse_folder(self._target.save, self._target.force)
+                draft = opening.enter_context(atomic_write(path, self._target.force))
+                # Rerun writes the file from another thread; the folder must exist before.
+                self._add("file", self._recording(), file=draft)
+            if self._target.web:
+                self._web = _start_web_viewer(self._target.port)
+                opening.callback(self._web.end)
+                self.url = self._web.page
+                self._add("web", self._recording(), process=self._web)
+            if self._target.window:
+                self._add("window", self._recording(), process=_start_window())
+            if self._target.connect:
+                _check_answer(self._target.connect)
+                self._add("connect", self._recording(), url=self._target.connect)
+            self._exits = opening.pop_all()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        try:
+            self.finish(0.0 if error[0] else _CLOSE_SECONDS)
+        finally:
+            self._exits.__exit__(*error)
+
+    def finish(self, seconds: float = _CLOSE_SECONDS) -> None:
+        """Sends the frames that wait, for so many seconds at most; no frame can follow. A web viewer stays open."""
+        for channel in self._channels.values():
+            channel.close(seconds)
+
+    def show(self, view: View) -> None:
+        """Takes a frame; returns at once, except with `wait`."""
+        for channel in self._channels.values():
+            channel.put(view)
+
+    @property
+    def open(self) -> bool:
+        """Whether any place still takes frames."""
+        return any(not channel.problem for channel in self._channels.values())
+
+    def wait_until_closed(self) -> None:
+        """Serves the web viewer until its process ends; interrupt it with Ctrl-C. Returns at once without `web`."""
+        if self._web is not None:
+            self._web.process.wait()
+
+    def to_json(self) -> dict[str, dict[str, Any]]:
+        """For each of "file", "web", "window" and "connect" that is used: `shown`, `dropped`, and `problem` or null."""
+        return {name: channel.to_json() for name, channel in self._channels.items()}
+
+    def losses(self) -> list[str]:
+        """A line for each place where frames were dropped or that failed."""
+        lines = []
+        for name, channel in self._channels.items():
+            if channel.problem:
+                lines.append(f"viewer ({name}): {channel.problem}; {channel.dropped} frame(s) are not shown")
+            elif channel.dropped:
+                lines.append(
+                    f"viewer ({name}): {channel.dropped} of {channel.dropped + channel.shown} frames are not shown, "
+                    "because it is slower than the pipeline"
+                )
+        return lines
+
+    def _recording(self) -> RecordingStream:
+        import rerun as rr
+
+        from vps_ros.drawing.rerun_log import APPLICATION
+
+        recording = rr.RecordingStream(APPLICATION)
+        if self._name:
+            recording.send_recording_name(self._name)
+        return recording
+
+    def _add(self, name: str, recording: RecordingStream, **where: Any) -> None:
+        from vps_ros.drawing.rerun_log import CameraLog, blueprint
+
+        logs = {camera: CameraLog(recording, camera) for camera in self._cameras}
+        layout = blueprint(self._cameras, self._truth, self._timing)
+        self._channels[name] = _Channel(recording, logs, layout, self._wait, **where)
+
+
+class _Channel:
+    """One recording of Rerun with the queue and the thread that fill it."""
+
+    def __init__(
+        self,
+        recording: RecordingStream,
+        logs: dict[str, Any],
+        layout: Any,
+        wait: bool,
+        file: Path | None = None,
+        url: str | None = None,
+        process: _Process | None = None,
+    ) -> None:
+        self.shown = self.dropped = 0
+        self.problem = ""
+        self._recording, self._logs, self._wait, self._process = recording, logs, wait, process
+        if file is not None:
+            recording.save(file, default_blueprint=layout)
+        else:
+            recording.connect_grpc(url or (process and process.url), default_blueprint=layout)
+        self._to_file = file is not None
+        self._views: deque[View] = deque()
+        self._changed = Condition()
+        self._closing = False
+        self._deadline = float("inf")
+        self._thread = Thread(target=self._run, name="vps-viewer", daemon=True)
+        self._thread.start()
+
+    def put(self, view: View) -> None:
+        with self._changed:
+            if self._wait:
+                self._changed.wait_for(lambda: len(self._views) < QUEUED or self.problem)
+            if self.problem:
+                self.dropped += 1
+                return
+            if len(self._views) >= QUEUED:
+                self._views.popleft()
+                self.dropped += 1
+            self._views.append(view)
+            self._changed.notify_all()
+
+    def close(self, seconds: float) -> None:
+        """Sends what waits, for so many seconds at most."""
+        with self._changed:
+            self._closing, self._deadline = True, monotonic() + seconds
+            self._changed.notify_all()
+        self._thread.join(seconds + 2 * _FLUSH_SECONDS)
+        with self._changed:
+            self.dropped += len(self._views)
+            self._views.clear()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"shown": self.shown, "dropped": self.dropped, "problem": self.problem or None}
+
+    def _run(self) -> None:
+        try:
+            while (view := self._take()) is not None:
+                self._logs[view.camera].log(view)
+                if not self._sent():
+                    break
+                self.shown += 1
+        # Whatever fails here must not end the pipeline.
+        except Exception as error:
+            self._fail(f"{type(error).__name__}: {error}".splitlines()[0])
+        # Waits for the last messages; a viewer that does not take them must not keep the process.
+        with suppress(Exception):
+            self._recording.flush(timeout_sec=max(min(self._deadline - monotonic(), _CLOSE_SECONDS), 0.0))
+        if not self.problem or self._to_file:
+            self._recording.disconnect()
+
+    def _take(self) -> View | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._views or self._closing)
+            if not self._views or monotonic() > self._deadline:
+                return None
+            view = self._views.popleft()
+            self._changed.notify_all()
+            return view
+
+    def _sent(self) -> bool:
+        """Waits until the viewer has taken the frame, since Rerun itself keeps any amount of data for it."""
+        while not self._to_file:
+            if self._process is not None and (ended := self._process.ended()):
+                self._fail(ended)
+                return False
+            try:
+                self._recording.flush(timeout_sec=_FLUSH_SECONDS)
+                return True
+            except RuntimeError as error:
+                if self._closing and monotonic() > self._deadline:
+                    return False
+                if "timed out" not in str(error).lower():
+                    self._fail(f"the connection is lost ({error})")
+                    return False
+        return True
+
+    def _fail(self, problem: str) -> None:
+        with self._changed:
+            self.problem = problem
+            self.dropped += len(self._views) + 1
+            self._views.clear()
+            self._changed.notify_all()
+
+
+class _Process:
+    """A viewer that was started here.
+
+    Attributes:
+        url: to which data are sent.
+        page: of the web viewer.
+    """
+
+    def __init__(self, arguments: Sequence[str], port: int, page: str = "") -> None:
+        self.url, self.page = f"rerun+http://{LOOPBACK}:{port}/proxy", page
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
+        environment = {name: value for name, value in os.environ.items() if name != "RUST_LOG"}
+        command = [_executable(), "--bind", LOOPBACK, "--port", str(port), *arguments]
+        # In a session of its own: Ctrl-C ends the pipeline, and the window stays.
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            env=environment,
+            start_new_session=True,
+        )
+        end = monotonic() + _START_SECONDS
+        while not _listens(LOOPBACK, port):
+            if (ended := self.ended()) or monotonic() > end:
+                self.end()
+                raise InputError(f"the viewer cannot be started: {ended or 'it does not answer'}")
+            sleep(0.05)
+
+    def ended(self) -> str:
+        """Why there is no viewer any more; "" while it runs."""
+        code = self.process.poll()
+        if code is None:
+            return ""
+        if code == 0:
+            return "the viewer was closed"
+        self._log.seek(0)
+        lines = self._log.read().decode(errors="replace").splitlines()
+        reason = next((line.strip() for line in lines if "Error" in line or "in use" in line), "")
+        return f"the viewer ended with code {code}" + (f" ({reason})" if reason else "")
+
+    def end(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def open_recording(path: str, target: Target) -> None:
+    """Opens a recording of Rerun (.rrd) in a window, or serves it for a browser until Ctrl-C.
+
+    Raises InputError when there is no such file, it is of another version, or the viewer cannot be started.
+    """
+    if target.save or target.connect:
+        raise InputError(f"{path}: is a recording already; leave --save and --connect out")
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file")
+    _load_rerun()
+    check = subprocess.run([_executable(), "rrd", "verify", path], capture_output=True, text=True)
+    if check.returncode:
+        reason = (check.stderr or check.stdout).strip().splitlines()
+        raise InputError(
+            f"{path}: cannot be read by this version of the viewer ({reason[-1] if reason else 'damaged'})"
+        )
+    if not target.web:
+        _start_window(path)
+        return
+    viewer = _start_web_viewer(target.port, path)
+    try:
+        print(viewer.page, flush=True)
+        viewer.process.wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        viewer.end()
+
+
+def _start_window(*paths: str) -> _Process:
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise InputError("no display for the viewer's window; use --web for a browser, or --save F.rrd")
+    port = _free_port()
+    return _Process(["--hide-welcome-screen", "--memory-limit", MEMORY, *paths], port)
+
+
+def _start_web_viewer(port: int, *paths: str) -> _Process:
+    page = port or _free_port()
+    data = port + 1 if port else _free_port()
+    for one in (page, data):
+        _check_free(one)
+    address = f"http://{LOOPBACK}:{page}/?url={quote(f'rerun+http://{LOOPBACK}:{data}/proxy', safe='')}"
+    arguments = ["--serve-web", "--web-viewer-port", str(page), "--server-memory-limit", MEMORY, *paths]
+    process = _Process(arguments, data, address)
+    end = monotonic() + _START_SECONDS
+    while not _listens(LOOPBACK, page) and monotonic() < end and not process.ended():
+        sleep(0.05)
+    return process
+
+
+def _check_answer(url: str) -> None:
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname, parts.port or 9876
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("rerun", "rerun+http", "rerun+https") or parts.path != "/proxy":
+        raise InputError(f"{url}: not the address of a viewer; give rerun+http://HOST:PORT/proxy")
+    if not _listens(host, port):
+        raise InputError(f"{url}: no viewer answers; start `rerun` on that machine, or leave --connect out")
+
+
+def _listens(host: str, port: int) -> bool:
+    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_SECONDS):
+        return True
+    return False
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            one.bind((LOOPBACK, port))
+        except (OSError, OverflowError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "at most 65535"
+            raise InputError(f"port {port} of the viewer: {reason}; choose another one with --port") from None
+
+
+def _free_port() -> int:
+    with socket.socket() as one:
+        one.bind((LOOPBACK, 0))
+        return one.getsockname()[1]
+
+
+def _executable() -> str:
+    """That of the package, whose version is that of the library; another one on the path may be older."""
+    import rerun_cli
+
+    name = "rerun.exe" if sys.platform == "win32" else "rerun"
+    return str(Path(rerun_cli.__file__).parent / name)
+
+
+def _load_rerun() -> None:
+    with _without_log():
+        try:
+            import rerun  # noqa: F401
+        except ModuleNotFoundError as error:
+            if error.name != "rerun":
+                raise
+            raise InputError('the viewer needs rerun-sdk; pip install "vps_ros[view]"') from None
+
+
+@contextmanager
+def _without_log() -> Iterator[None]:
+    """The library of Rerun reads its log level when it is loaded; what goes wrong is reported here, in one line."""
+    before = os.environ.get("RUST_LOG")
+    os.environ.setdefault("RUST_LOG", "off")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["RUST_LOG"]

@@ -139,7 +139,7 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
         sink = sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()})
         frames = takewhile(lambda frame: viewer.open, progress(source.frames(), "view", source.count))
         with suppress(KeyboardInterrupt):
-            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, summary)
+            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, summary=summary)
         for loss in source.losses:
             warn(str(loss))
         for reason, count in summary.dropped.items():

@@ -11,11 +11,11 @@ from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import model_path
 from vps_ros.flow.flow import Flow, FlowParameters, make_flow
-from vps_ros.labelling.dense import propagate
+from vps_ros.labelling.dense import label_dense
+from vps_ros.labelling.exchange import import_masks
 from vps_ros.labelling.export import WRITERS, export
 from vps_ros.labelling.project import FRAMES, SETTINGS, Project, Settings
 from vps_ros.labelling.review import ReviewServer
-from vps_ros.labelling.segments import SegmentStore
 from vps_ros.labelling.sparse import extract, label_sparse, read_frames
 from vps_ros.labelling.uncertainty import uncertainties
 from vps_ros.recording.frames import open_frames
@@ -30,7 +30,8 @@ Labels of a recording, from a few frames to all of them, in a project folder. Ea
   review  a local web page that shows the tracks, uncertain ones first: merge, split, re-classify, delete, accept
   status  what is reviewed, and the most uncertain tracks
   dense   accepted masks propagated to every frame by optical flow and segmenter together
-  export  the labels as a data set"""
+  export  the labels as a data set, or for an annotation tool
+  import  masks that were edited in such a tool"""
 EXAMPLES = [
     "vps-ros label new drive.mcap -o project/",
     "vps-ros label new drive.mp4 -o project/ --hz 2 --model city-s --second streets-s",
@@ -38,6 +39,8 @@ EXAMPLES = [
     "vps-ros label review project/",
     "vps-ros label dense project/",
     "vps-ros label export project/ -o labels/ --format kitti-step",
+    "vps-ros label export project/ -o task/ --format cvat",
+    "vps-ros label import project/ annotations.zip",
 ]
 _LISTED = 10
 
@@ -76,6 +79,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     out.add_argument("-o", "--output", required=True, metavar="DIR")
     out.add_argument("--format", choices=WRITERS, default="kitti-step", help="default: kitti-step")
     out.add_argument("--force", action="store_true", help="replace an output that exists")
+    back = steps.add_parser(
+        "import", help="use masks that were edited in CVAT or another tool", description="Use masks of a file."
+    )
+    back.add_argument("project", metavar="PROJECT")
+    back.add_argument("file", help="CVAT for images or for video (.xml or .zip), or COCO instances (.json)")
 
 
 def _add_flow(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +100,9 @@ def _add_flow(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    return {"new": _new, "review": _review, "dense": _dense, "status": _status, "export": _export}[args.step](args)
+    return {"new": _new, "review": _review, "dense": _dense, "status": _status, "export": _export, "import": _import}[
+        args.step
+    ](args)
 
 
 def flow_of(args: argparse.Namespace) -> Flow:
@@ -156,27 +166,17 @@ def _review(args: argparse.Namespace) -> int:
 
 def _dense(args: argparse.Namespace) -> int:
     project = Project(args.project)
-    state = project.state()
-    left_out = sum(not track.accepted for track in state.tracks.values())
-    if not args.all and state.tracks and left_out == len(state.tracks):
-        raise InputError(
-            f"{args.project}: no track is accepted; review them (`vps-ros label review {args.project}`), or propagate "
-            "all of them with --all"
-        )
-    if left_out and not args.all:
-        warn(f"{left_out} of {len(state.tracks)} tracks are not accepted; they are left out (--all takes them)")
-    sources = {frame: project.labels(state, frame, not args.all) for frame in sorted(state.sources)}
-    count = len(project.frames.stamps)
-    if len(sources) == count:
+    tracks = project.state().tracks.values()
+    left_out = 0 if args.all else sum(not track.accepted for track in tracks)
+    if 0 < left_out < len(tracks):
+        warn(f"{left_out} of {len(tracks)} tracks are not accepted; they are left out (--all takes them)")
+    count = label_dense(project, flow_of(args), args.all, progress)
+    if not count:
         note(f"{args.project}: every frame is labelled; there is nothing to propagate")
         return 0
-    config = Config(model=project.settings.model)
-    store = SegmentStore(project.root / "segments", config, project.image, project.taxonomy)
-    found = propagate(sources, count, flow_of(args), project.image, store)
-    name = project.add_layer("dense", progress(found, "propagate", count - len(sources)))
+    note(f"{args.project}: {count} frames by propagation from {len(project.frames.stamps) - count}")
     state = project.state()
     unsure = sorted(((project.layer_frame(state, f).uncertain, f) for f in state.layers), reverse=True)[:_LISTED]
-    note(f"{args.project}: layer {name}, {count - len(sources)} frames from {len(sources)}")
     rows = [(f"{frame:06d}", 100 * share) for share, frame in unsure if share > 0]
     table("most uncertain frames", ("frame", "uncertain pixels %"), rows, digits=1)
     return 0
@@ -223,4 +223,11 @@ def _export(args: argparse.Namespace) -> int:
         warn(f"{args.format} has no class {', '.join(lacking)}; their pixels are void")
     count = len(project.state().layers)
     note(f"{output}: {count} of {len(project.frames.stamps)} frames as {args.format}")
+    return 0
+
+
+def _import(args: argparse.Namespace) -> int:
+    project = Project(args.project)
+    frames, changed = import_masks(project, Path(args.file))
+    note(f"{args.project}: {changed} of {frames} frames of {args.file} differ, and are used")
     return 0

@@ -13,17 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.config import Config
 from vps_ros.datasets.labels import LabelMap
+from vps_ros.errors import InputError
 from vps_ros.flow.flow import Flow
 from vps_ros.frame import Segmentation
 from vps_ros.label_maps import look_up
 from vps_ros.labelling.edits import LayerFrame, SegmentRow
 from vps_ros.labelling.flows import Path, paths
-from vps_ros.labelling.segments import described, mask_ious, thing_map
+from vps_ros.labelling.project import CODE, Progress, Project, without_progress
+from vps_ros.labelling.segments import SegmentStore, described, mask_ious, thing_map
 from vps_ros.taxonomy import VOID_ID
 
-CODE = 65536
-"""A pixel's code is class * 65536 + track id."""
 VOID = VOID_ID * CODE
 SEGMENTER_WEIGHT = 0.4
 """Vote of the segmenter; those of the two moved labels add up to 1 where their flow is reliable. Chosen."""
@@ -48,6 +49,31 @@ class Moved:
     codes: NDArray[np.int32]
     trust: NDArray[np.float32]
     weight: float
+
+
+def label_dense(project: Project, flow: Flow, unreviewed: bool = False, progress: Progress = without_progress) -> int:
+    """Propagates the masks of the labelled frames of a project to all others, as a new layer; returns their number.
+
+    Args:
+        unreviewed: also tracks that are not accepted; otherwise they are left out.
+        progress: (items, label, total) -> the items.
+
+    Raises InputError when there are tracks, but none is accepted.
+    """
+    state = project.state()
+    if not unreviewed and state.tracks and not any(track.accepted for track in state.tracks.values()):
+        raise InputError(
+            f"{project.root}: no track is accepted; review them (`vps-ros label review {project.root}`), or propagate "
+            "all of them with --all"
+        )
+    sources = {frame: project.labels(state, frame, not unreviewed) for frame in sorted(state.sources)}
+    count = len(project.frames.stamps)
+    if (missing := count - len(sources)) > 0:
+        config = Config(model=project.settings.model)
+        store = SegmentStore(project.root / "segments", config, project.image, project.taxonomy)
+        found = propagate(sources, count, flow, project.image, store)
+        project.add_layer("dense", progress(found, "propagate", missing))
+    return missing
 
 
 def propagate(

@@ -1,4 +1,4 @@
-"""Labels of a project as a data set: KITTI-STEP, VIPSeg, COCO panoptic, Cityscapes-VPS."""
+"""Labels of a project as a data set: KITTI-STEP, VIPSeg, COCO panoptic, Cityscapes-VPS; or for an annotation tool."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from vps_ros.datasets.labels import LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.label_maps import look_up
-from vps_ros.labelling.project import Project
+from vps_ros.labelling.exchange import write_coco, write_cvat_images, write_cvat_video
+from vps_ros.labelling.project import Progress, Project, without_progress
 from vps_ros.taxonomies import VIPSEG
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, VOID_ID, Taxonomy
 
@@ -44,7 +45,9 @@ Writer = Callable[[Path, str, Taxonomy, Iterable[Exported]], None]
 """(folder, name of the sequence, taxonomy, frames) -> writes the data set."""
 
 
-def export(project: Project, output: Path, target: str, force: bool, progress: Callable[..., Iterable]) -> list[str]:
+def export(
+    project: Project, output: Path, target: str, force: bool, progress: Progress = without_progress
+) -> list[str]:
     """Writes every labelled frame, all or none; returns the names of the classes that the target lacks (void there).
 
     Args:
@@ -58,6 +61,11 @@ def export(project: Project, output: Path, target: str, force: bool, progress: C
     taxonomy = taxonomy or project.taxonomy
     table, lacking = class_table(project.taxonomy, taxonomy)
     frames = sorted(state.layers)
+    if target == "cvat-video" and len(frames) < len(project.frames.stamps):
+        raise InputError(
+            f"{project.root}: {len(project.frames.stamps) - len(frames)} frames have no labels yet, and a video of "
+            "CVAT needs all; run `vps-ros label dense` first, or export as cvat"
+        )
 
     def labelled() -> Iterator[Exported]:
         for frame in progress(frames, f"write {target}", len(frames)):
@@ -170,6 +178,20 @@ def _write_panoptic(
     write_json(document, {"images": entries, "annotations": annotations, "categories": categories})
 
 
+def _exchange(write: Callable[..., None]) -> Writer:
+    """A writer of masks for an annotation tool; the tool's task is made of images/FRAME.jpg."""
+
+    def written(root: Path, name: str, taxonomy: Taxonomy, frames: Iterable[Exported]) -> None:
+        def copied() -> Iterator[tuple[int, LabelMap]]:
+            for one in frames:
+                _copy(one.image, root / "images" / one.image.name)
+                yield one.frame, one.labels
+
+        write(root, taxonomy, copied())
+
+    return written
+
+
 def _copy(source: Path, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
@@ -180,5 +202,8 @@ WRITERS: dict[str, tuple[Taxonomy | None, Writer]] = {
     "vipseg": (VIPSEG, _vipseg),
     "coco-panoptic": (None, _coco_panoptic),
     "cityscapes-vps": (CITYSCAPES, _cityscapes_vps),
+    "cvat": (None, _exchange(write_cvat_images)),
+    "cvat-video": (None, _exchange(write_cvat_video)),
+    "coco": (None, _exchange(write_coco)),
 }
 """Format -> its taxonomy (None: that of the project), and what writes it."""

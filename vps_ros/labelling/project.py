@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -34,7 +34,13 @@ from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 SETTINGS, FRAMES, LOG, INDEX = "project.json", "frames.json", "edits.jsonl", "index.json"
 CODE = 65536
-"""A pixel's code is class * 65536 + instance."""
+"""A pixel's code is class * 65536 + track id."""
+Progress = Callable[..., Iterable]
+"""(items, label, total) -> the same items, shown as a progress bar."""
+
+
+def without_progress(items: Iterable, label: str, total: int | None = None) -> Iterable:
+    return items
 
 
 @dataclass(frozen=True)

@@ -30,11 +30,13 @@ from vps_ros.labelling.project import (
     LOG,
     SETTINGS,
     Frames,
+    Progress,
     Project,
     Settings,
     append_log,
     image_path,
     read_json,
+    without_progress,
     write_layer,
 )
 from vps_ros.labelling.segments import SegmentStore, described, mask_ious, thing_map
@@ -47,7 +49,6 @@ LEAST_IOU = 0.2
 MAX_MISSED = 2
 """Sparse frames after which an object that is not seen is no longer compared."""
 _QUALITY = 95
-Progress = Callable[..., Iterable]
 
 
 def extract(root: Path, settings: Settings, frames: Iterable[Frame]) -> Frames:
@@ -120,7 +121,7 @@ def label_sparse(
     config: Config,
     second: Config | None,
     flow: Flow,
-    progress: Progress,
+    progress: Progress = without_progress,
 ) -> Project:
     """Segments and associates the sparse frames; results of an interrupted run are used.
 

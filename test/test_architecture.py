@@ -45,6 +45,8 @@ ALLOWED = {
     "recording": BASE | {"depth", "online", "messages"},
     "live": BASE | {"config", "depth", "online", "messages", "drawing"},
     "ros": BASE | {"config", "live", "online", "messages"},
+    "fleet": BASE | {"bag_pairs", "config", "online", "segmenters", "trackers", "recording", "datasets", "evaluation"},
+    "bag_pairs": BASE | {"recording", "datasets", "evaluation"},
     "learning": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(BASE, BASE),
 }
@@ -73,6 +75,7 @@ IMPORTED_BY = {"datasets/streets": set(), "evaluation/page": {"report"}, "tracke
 ONLY_IN = {"torch": "learning", "transformers": "learning", "onnx": "learning"}
 ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch", "tf2_ros"), "ros")
 ONLY_IN["cyclonedds"] = "live"
+ONLY_IN["ray"] = "fleet"
 ONLY_IN["rerun"] = "drawing"
 
 
@@ -167,7 +170,8 @@ def test_runtime_imports_neither_torch_nor_ros():
     here = [p for p in here if p.name != "rerun_log.py"]
     modules = [module_name(p) for p in here]
     code = f"import sys, importlib\nfor m in {modules!r}: importlib.import_module(m)\n"
-    code += "print(sorted({'torch', 'rclpy', 'transformers', 'onnx', 'matplotlib', 'rerun'} & set(sys.modules)))"
+    absent = {"torch", "rclpy", "transformers", "onnx", "matplotlib", "rerun", "ray", "pyarrow"}
+    code += f"print(sorted({absent} & set(sys.modules)))"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert run.returncode == 0, run.stderr
     assert run.stdout.strip() == "[]"

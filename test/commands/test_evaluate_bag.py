@@ -10,7 +10,7 @@ import pytest
 from support.bags import drive, write
 from support.labelled_bags import CAR, GT, ROAD, SKY, panoptic_frame, scene, tracked_bag, truth_bag, writing
 from support.worlds import CAR_ID, ROAD_ID, SKY_ID, colour_model, picture
-from vps_ros.commands.evaluate_bag import open_bags
+from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.main import main
 from vps_ros.evaluation import Evaluator
 from vps_ros.messages import panoptic

@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
+from vps_ros.evaluation.counts import dump_counts, load_counts
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.evaluation.pq import PanopticCounts, match
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, ClassInfo, Taxonomy
@@ -396,6 +397,10 @@ def test_finished_sequences_have_the_same_result_and_leave_less_behind(video):
     for sequence in {s for s, *_ in video}:
         finished.finish(sequence)
     assert finished.result().to_json() == whole.result().to_json()
+    stored = load_counts(dump_counts(finished), "counts")
+    merged = Evaluator(TAXONOMY)
+    merged.merge(stored)
+    assert merged.result().to_json() == whole.result().to_json()
     with pytest.raises(InputError, match=r"sequence .: .*finished"):
         finished.update(video[0][0], *video[0][1], *video[0][2])
 

@@ -11,8 +11,8 @@ from typing import NamedTuple, Protocol
 
 from markupsafe import Markup
 
-from vps_ros.commands.console import note, progress, table
-from vps_ros.commands.evaluate_bag import open_bags
+from vps_ros.bag_pairs import open_bags
+from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.youtube_vis import edition, find_truth, load_results, load_truth
@@ -176,7 +176,7 @@ def _bags(args: argparse.Namespace, names: Mapping[str, str], stack: ExitStack) 
     taxonomy = TAXONOMIES.get(args.taxonomy)
     topics = args.gt_topic, args.pred_topic
     opened = {
-        name: stack.enter_context(open_bags(args.gt, pred, *topics, taxonomy, args.allow_missing))
+        name: stack.enter_context(open_bags(args.gt, pred, *topics, taxonomy, args.allow_missing, warn))
         for name, pred in names.items()
     }
     first, *others = (pairs.taxonomy for pairs in opened.values())

@@ -92,14 +92,17 @@ class Evaluator:
         self._sequence(sequence).finish()
 
     def merge(self, other: Evaluator) -> None:
-        """Adds the counts of another evaluator with the same arguments.
+        """Adds the counts of another evaluator with the same arguments, which must not be used afterwards.
 
         Its part of a sequence that both have follows in time. Neither may have finished such a sequence.
         """
         if (other.taxonomy, other.rules, other._video) != (self.taxonomy, self.rules, self._video):
             raise InputError("evaluations with different taxonomies or protocols cannot be merged")
         for name, sequence in other._sequences.items():
-            self._sequence(name).extend(sequence)
+            if name in self._sequences:
+                self._sequences[name].extend(sequence)
+            else:
+                self._sequences[name] = sequence
 
     def result(self) -> Report:
         """Raises InputError when no frame was given."""

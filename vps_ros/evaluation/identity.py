@@ -176,6 +176,10 @@ class Identity(Metric):
         self._result = None
         self._frames += later._frames
 
+    def finish(self) -> None:
+        self.result()
+        self._frames, self._metrics = [], {}
+
     def result(self) -> IdentityQuality:
         if self._result is None:
             data = self._data()

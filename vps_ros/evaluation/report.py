@@ -1,4 +1,4 @@
-"""The HTML report of an evaluation: one file without scripts and without links to other files."""
+"""The HTML reports of evaluations: each is one file without scripts; only that of many drives has links, to theirs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vps_ros.evaluation.page.pictures import Picture, embed
 from vps_ros.evaluation.results import Report
 from vps_ros.files import atomic_write
 
-__all__ = ["Entry", "Picture", "write_html", "write_precision_html"]
+__all__ = ["Entry", "Picture", "write_drives_html", "write_html", "write_precision_html"]
 
 Section = tuple[str, str, Markup | str, Table | Markup | str]
 """Anchor, heading, meaning and content; a section without content is left out."""
@@ -73,6 +73,25 @@ def write_html(
             ("details", "Each prediction in full", "", Markup("").join(map(_details, range(len(entries)), entries))),
         ]
     _write(path, title, macro("lead", first), sections, top, contents=True)
+
+
+def write_drives_html(
+    path: str | Path, report: Report, links: Mapping[str, str], failed: Mapping[str, str], title: str
+) -> None:
+    """Writes the report of many drives atomically, the one of lowest STQ first; an existing file is replaced.
+
+    Args:
+        links: name of each sequence -> relative URL of its own report, written by `write_html`.
+        failed: drive without result -> the reason.
+    """
+    reasons = Table(tables.heads(("drive", "reason")), [tables.cells(*one) for one in failed.items()])
+    sections: list[Section] = [
+        ("drives", "Drives, worst first", tables.DRIVES, tables.sequence_table(report, links)),
+        ("failed", "Drives without result", "", reasons if failed else ""),
+        ("classes", "Classes", tables.CLASSES, tables.class_table(report)),
+        ("confusion", "Confusion of classes", tables.CONFUSION, tables.confusion_table(report)),
+    ]
+    _write(path, title, macro("lead", report), sections, _summary(report, {}), contents=True)
 
 
 def write_precision_html(path: str | Path, reports: Mapping[str, TrackPrecision], title: str) -> None:

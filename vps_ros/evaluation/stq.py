@@ -69,6 +69,7 @@ class Association:
         self._pred: Counter[int] = Counter()
         self._both: Counter[tuple[int, int]] = Counter()
         self._first: int | None = None
+        self._finished: tuple[AssociationQuality, dict[int, AssociationQuality]] | None = None
 
     def update(self, frame: Overlaps) -> None:
         """Counts the next frame by its overlap table."""
@@ -100,12 +101,21 @@ class Association:
         if self._first is None:
             self._first = later._first
 
+    def finish(self) -> None:
+        """Keeps the results only. No frame can follow."""
+        self._finished = self.result(), self.by_class()
+        self._gt, self._pred, self._both = Counter(), Counter(), Counter()
+
     def result(self) -> AssociationQuality:
+        if self._finished:
+            return self._finished[0]
         tubes = self._tubes()
         return AssociationQuality(math.fsum(tubes.values()), len(tubes))
 
     def by_class(self) -> dict[int, AssociationQuality]:
         """Class column -> the quality of its true tubes."""
+        if self._finished:
+            return self._finished[1]
         parts: dict[int, list[float]] = {}
         for gt, quality in self._tubes().items():
             parts.setdefault(column_of(gt), []).append(quality)
@@ -175,6 +185,9 @@ class SegmentationTracking(Metric):
     def extend(self, later: SegmentationTracking) -> None:
         self._association.extend(later._association)
         self._confusion.extend(later._confusion)
+
+    def finish(self) -> None:
+        self._association.finish()
 
     @classmethod
     def total(cls, sequences: Sequence[SegmentationTracking]) -> SegmentationTrackingQuality:

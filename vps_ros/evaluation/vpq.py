@@ -148,6 +148,10 @@ class VideoPanoptic(Metric):
         for n, counts in self._counts.items():
             counts.extend(later._counts[n])
 
+    def finish(self) -> None:
+        self._head.clear()
+        self._tail.clear()
+
     @classmethod
     def total(cls, sequences: Sequence[VideoPanoptic]) -> VideoPanopticQuality:
         first = sequences[0]

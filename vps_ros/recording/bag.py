@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -31,7 +31,8 @@ from vps_ros.recording.storage import (
 )
 
 _ENDING = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
-_METADATA = "metadata.yaml"
+METADATA = "metadata.yaml"
+"""Name of the file that describes the files of a rosbag2 folder."""
 _FORMATS = ((mcap.MAGIC, "mcap"), (sqlite.MAGIC, "sqlite3"), (ZSTD_MAGIC, "zstd"))
 _DATE = re.compile(r"\d{4}[-_.]?\d\d[-_.]?\d\d([-_.T]?\d\d[-_.:]?\d\d[-_.:]?\d\d)?")
 _NUMBER_FIRST = re.compile(rf"(\d+)_(?:(.+)_)?{_DATE.pattern}")
@@ -59,7 +60,7 @@ def locate(path: str | Path) -> Located:
     Raises InputError if there is no bag, or there are several.
     """
     path = Path(path)
-    if path.name == _METADATA and path.is_file():
+    if path.name == METADATA and path.is_file():
         path = path.parent
     if path.is_dir():
         return _locate_in_folder(path)
@@ -76,8 +77,8 @@ def is_bag(path: str | Path) -> bool:
         names = [p.name for p in _visible(path)]
         if any(_has_bag_name(name) for name in names):
             return True
-        return _METADATA in names and not any(name.lower().endswith(FORMATS) for name in names)
-    if path.name == _METADATA or _has_bag_name(path.name):
+        return METADATA in names and not any(name.lower().endswith(FORMATS) for name in names)
+    if path.name == METADATA or _has_bag_name(path.name):
         return path.exists()
     try:
         file_format(path)
@@ -89,7 +90,14 @@ def is_bag(path: str | Path) -> bool:
 def recording_name(path: str | Path) -> str:
     """The name of a recording without its ending: `drive` for drive.mcap, drive.db3.zstd, drive.mp4 and drive/."""
     name = Path(path).resolve().name
-    return _ENDING.sub("", name) if _ENDING.search(name) or Path(path).is_dir() else Path(name).stem
+    if is_bag_file(name):
+        return _ENDING.sub("", name)
+    return name if Path(path).is_dir() else Path(name).stem
+
+
+def is_bag_file(name: str) -> bool:
+    """Whether the ending of a name is that of a data file of rosbag2."""
+    return bool(_ENDING.search(name))
 
 
 def file_format(path: Path) -> str:
@@ -117,7 +125,7 @@ def _has_bag_name(name: str) -> bool:
 
 
 def _locate_in_folder(folder: Path) -> Located:
-    metadata = folder / _METADATA
+    metadata = folder / METADATA
     if not metadata.is_file():
         return _locate_one_recording(folder)
     try:
@@ -141,7 +149,7 @@ def _locate_in_folder(folder: Path) -> Located:
     unlisted = [p for p in _data_files(folder) if p not in files]
     if not files:
         if names and not unlisted:
-            raise InputError(f"{folder}: {_METADATA} lists {_shorten(names)}, which is missing; copy it there")
+            raise InputError(f"{folder}: {METADATA} lists {_shorten(names)}, which is missing; copy it there")
         found = _locate_one_recording(folder)
         what = f"lists {_shorten(names) or 'no file'}; {_shorten([p.name for p in found.files])} is read instead"
         return Located(found.files, losses=(Loss(what, str(metadata)), *found.losses))
@@ -151,7 +159,7 @@ def _locate_in_folder(folder: Path) -> Located:
         what = f"{len(missing)} of {len(names)} files are missing ({_shorten(missing)})"
         losses.append(Loss(what, str(folder), sum(per_file.get(name, 0) for name in missing)))
     if unlisted:
-        what = f"does not list {_shorten([p.name for p in unlisted])}, which is not read; delete {_METADATA} to read it"
+        what = f"does not list {_shorten([p.name for p in unlisted])}, which is not read; delete {METADATA} to read it"
         losses.append(Loss(what, str(metadata)))
     return Located(files, expected, tuple(losses))
 
@@ -184,7 +192,7 @@ def _locate_one_recording(folder: Path) -> Located:
         if any(p.suffix == ".bag" for p in _visible(folder)):
             raise InputError(f"{folder}: holds ROS 1 bags; convert them with `rosbags-convert` first")
         empty = "is an empty folder" if not any(folder.iterdir()) else "holds no bag"
-        raise InputError(f"{folder}: {empty}; give a .mcap or .db3 file, or a folder with {_METADATA}")
+        raise InputError(f"{folder}: {empty}; give a .mcap or .db3 file, or a folder with {METADATA}")
     split: dict[str, list[str]] = {}
     for file in files:
         recording, number = _recording_and_number(_ENDING.sub("", file.name))
@@ -240,6 +248,8 @@ class Bag:
 
     Args:
         path: a .mcap or .db3 file (also zstd-compressed), a rosbag2 folder, or its metadata.yaml.
+        file: the content of a .mcap file, a seekable file object; `path` is then its name for messages. The caller
+            closes it.
 
     Attributes:
         topics: sorted by name; a topic with several types is listed once for each.
@@ -247,18 +257,20 @@ class Bag:
         start, end: times of the first and the last message, nanoseconds; 0 if there is none.
         storage: "mcap" or "sqlite3".
 
-    Raises InputError if there is no bag at `path`, or nothing of it can be read.
+    Raises:
+        InputError: there is no bag at `path`, or nothing of it can be read.
+        NotIndexed: all of `file` would have to be read, see `vps_ros.recording.mcap.McapFile`.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, file: BinaryIO | None = None) -> None:
         self.path = Path(path)
-        located = locate(self.path)
+        located = locate(self.path) if file is None else Located((self.path,))
         self._expected = located.expected
         self._losses = list(located.losses)
         self._corrupt: Counter[tuple[str, str]] = Counter()
         with ExitStack() as stack:
             self._stack = stack
-            opened = self._open_all(located.files)
+            opened = {self.path: mcap.McapFile(file, str(path))} if file else self._open_all(located.files)
             self._stack = stack.pop_all()
         self._files = dict(sorted(opened.items(), key=lambda item: item[1].span or (0, 0)))
         self.files = tuple(self._files)

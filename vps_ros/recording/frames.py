@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import cv2
 import numpy as np
@@ -241,6 +241,7 @@ class BagReader(FrameSource):
     Args:
         path: a .mcap or .db3 file, or a rosbag2 folder.
         topic: required if the bag has several image topics.
+        file: the content of a .mcap file, see `vps_ros.recording.bag.Bag`.
 
     Attributes:
         topic: name of the topic.
@@ -249,8 +250,8 @@ class BagReader(FrameSource):
     Raises InputError if there is no bag, no image topic, or several and `topic` is not given.
     """
 
-    def __init__(self, path: str | Path, topic: str | None = None) -> None:
-        self._bag = Bag(path)
+    def __init__(self, path: str | Path, topic: str | None = None, file: BinaryIO | None = None) -> None:
+        self._bag = Bag(path, file)
         try:
             chosen = choose_image_topic(self._bag, topic)
         except InputError:

@@ -8,17 +8,18 @@ once to count their messages.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 import zlib
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from vps_ros.errors import InputError
 from vps_ros.messages.typestore import full_name
@@ -86,18 +87,26 @@ class _ChunkIndex(NamedTuple):
         return _Block(begin, end, True, indexed=self.counts, counts=self.counts, first=self.first, last=self.last)
 
 
+class NotIndexed(InputError):
+    """The index of an MCAP file is missing or incomplete."""
+
+
 class McapFile:
     """An open MCAP file; see storage.DataFile.
 
     Args:
+        file: its path, or a seekable file object, of which only the summary and the chunks with wanted topics are read.
+            The caller closes it.
         name: path for messages to the user.
 
-    Raises InputError if the file is damaged and no message can be read.
+    Raises:
+        InputError: the file is damaged and no message can be read.
+        NotIndexed: `file` is a file object, and its index is incomplete: all of it would have to be read.
     """
 
     storage = "mcap"
 
-    def __init__(self, file: Path, name: str) -> None:
+    def __init__(self, file: Path | BinaryIO, name: str) -> None:
         self._name = name
         self._schemas: dict[int, str] = {}
         self._channels: dict[int, _Channel] = {}
@@ -109,14 +118,21 @@ class McapFile:
         self._counted_total: int | None = None
         self._totals: tuple[Counter[int], Counter[int]] | None = None
         self._damage: list[Loss] = []
-        self._file = file.open("rb")
-        self._mmap = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
-        self._data = memoryview(self._mmap)
+        self._stack = ExitStack()
+        if isinstance(file, Path):
+            opened = self._stack.enter_context(file.open("rb"))
+            mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
+            self._stack.callback(_close, mapped)
+            self._data: memoryview | _FileBytes = self._stack.enter_context(memoryview(mapped))
+        else:
+            self._data = _FileBytes(file)
         try:
             with suppress(*_ERRORS):
                 self._read_summary()
             if self._index_is_complete():
                 self._blocks = [entry.block() for entry in self._index]
+            elif not isinstance(file, Path):
+                raise NotIndexed(f"{name}: its index is missing or incomplete")
             else:
                 self._read_data_section()
                 for block in self._blocks:
@@ -128,11 +144,7 @@ class McapFile:
             raise
 
     def close(self) -> None:
-        self._data.release()
-        # A memoryview in use elsewhere keeps the mapping open until it is released.
-        with suppress(BufferError):
-            self._mmap.close()
-        self._file.close()
+        self._stack.close()
 
     @property
     def topics(self) -> Counter[tuple[str, str]]:
@@ -197,7 +209,7 @@ class McapFile:
         if any(c not in self._channels or self._channels[c].schema not in (0, *self._schemas) for c in counts):
             return False
         for begin, end in [*((c.offset, c.end) for c in self._index), (self._summary_start, 0)]:
-            if any(kind in (_MESSAGE, _CHUNK) for kind, _, _ in _records(self._data[:begin], at)):
+            if any(kind in (_MESSAGE, _CHUNK) for kind, _, _ in _records(self._data[at:begin])):
                 return False
             at = end
         return all(entry.counts for entry in self._index)
@@ -206,35 +218,39 @@ class McapFile:
         """Reads statistics, definitions and the index of chunks."""
         data = self._data
         at = len(data) - len(MAGIC) - _FOOTER_BODY.size - _RECORD.size
-        if at < len(MAGIC) or _RECORD.unpack_from(data, at) != (_FOOTER, _FOOTER_BODY.size):
+        if at < len(MAGIC):
             return
-        start, _, _ = _FOOTER_BODY.unpack_from(data, at + _RECORD.size)
+        footer = data[at:]
+        if _RECORD.unpack_from(footer) != (_FOOTER, _FOOTER_BODY.size):
+            return
+        start, _, _ = _FOOTER_BODY.unpack_from(footer, _RECORD.size)
         if not len(MAGIC) <= start < at:
             return
         self._summary_start = start
-        for kind, begin, end in _records(data[:at], start):
+        summary = data[start:at]
+        for kind, begin, end in _records(summary):
             if kind == _CHUNK_INDEX:
-                self._index.append(_chunk_index(data[begin:end]))
+                self._index.append(_chunk_index(summary[begin:end]))
             elif kind == _STATISTICS:
-                self._counted_total, *_, length = _STATISTICS_HEAD.unpack_from(data, begin)
+                self._counted_total, *_, length = _STATISTICS_HEAD.unpack_from(summary, begin)
                 entries = begin + _STATISTICS_HEAD.size
-                self._counted.update(dict(struct.iter_unpack("<HQ", data[entries : entries + length])))
+                self._counted.update(dict(struct.iter_unpack("<HQ", summary[entries : entries + length])))
             else:
-                self._define(kind, data, begin, end)
+                self._define(kind, summary, begin, end)
         self._index.sort(key=lambda c: c.offset)
 
     def _chunk_offsets(self) -> list[int]:
         """Chunks of the index that are where it says."""
         offsets = (c.offset for c in self._index if c.offset + _RECORD.size <= self._summary_start)
         lengths = {c.offset: c.length - _RECORD.size for c in self._index}
-        return [o for o in offsets if _RECORD.unpack_from(self._data, o) == (_CHUNK, lengths[o])]
+        return [o for o in offsets if _RECORD.unpack(self._data[o : o + _RECORD.size]) == (_CHUNK, lengths[o])]
 
     def _read_data_section(self) -> None:
         data, size, at, chunks = self._data, len(self._data), len(MAGIC), self._chunk_offsets()
         while at + _RECORD.size <= size:
             index = bisect_right(chunks, at)
             limit = chunks[index] if index < len(chunks) else size
-            kind, length = _RECORD.unpack_from(data, at)
+            kind, length = _RECORD.unpack(data[at : at + _RECORD.size])
             begin, end = at + _RECORD.size, at + _RECORD.size + length
             if kind in (_DATA_END, _FOOTER) and limit == size:
                 return
@@ -257,8 +273,9 @@ class McapFile:
     def _read_record(self, kind: int, begin: int, end: int) -> None:
         """A record of the data section, outside chunks."""
         last = self._blocks[-1] if self._blocks else None
+        record = self._data[begin:end]
         if kind == _MESSAGE:
-            channel, _, time, _ = _MESSAGE_HEAD.unpack_from(self._data, begin)
+            channel, _, time, _ = _MESSAGE_HEAD.unpack_from(record)
             start = begin - _RECORD.size
             if last is None or last.chunk or last.end != start or end - last.begin > _RUN_BYTES:
                 last = _Block(start, start, False)
@@ -267,10 +284,10 @@ class McapFile:
             last.counts[channel] += 1
             last.add_times(time, time)
         elif kind == _MESSAGE_INDEX and last is not None and last.chunk:
-            channel, length = struct.unpack_from("<HI", self._data, begin)
-            last.indexed[channel] += min(length, end - begin - 6) // 16
+            channel, length = struct.unpack_from("<HI", record)
+            last.indexed[channel] += min(length, len(record) - 6) // 16
         else:
-            self._define(kind, self._data, begin, end)
+            self._define(kind, record, 0, len(record))
 
     def _define(self, kind: int, data: memoryview, begin: int, end: int) -> None:
         if kind == _SCHEMA:
@@ -326,8 +343,33 @@ class McapFile:
         return content
 
 
-def _records(data: memoryview, at: int = 0) -> Iterator[tuple[int, int, int]]:
+class _FileBytes:
+    """The content of a seekable file as a memoryview; a slice reads its bytes."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, part: slice) -> memoryview:
+        begin, end, _ = part.indices(self._size)
+        if begin >= end:
+            return memoryview(b"")
+        self._file.seek(begin)
+        return memoryview(self._file.read(end - begin))
+
+
+def _close(mapped: mmap.mmap) -> None:
+    # A memoryview in use elsewhere keeps the mapping open until it is released.
+    with suppress(BufferError):
+        mapped.close()
+
+
+def _records(data: memoryview) -> Iterator[tuple[int, int, int]]:
     """Complete records: opcode and byte range of the content."""
+    at = 0
     while at + _RECORD.size <= len(data):
         kind, length = _RECORD.unpack_from(data, at)
         at += _RECORD.size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from urllib.parse import quote
 
 import numpy as np
 from markupsafe import Markup
@@ -19,6 +20,7 @@ CLASSES = (
     "negatives. Classes that do not occur are left out."
 )
 SEQUENCES = "A tube is one true thing through its sequence. Without tubes AQ, and with it STQ, is 0 by protocol."
+DRIVES = "By STQ. A name leads to the report of its drive: pictures of its worst frames, timelines and classes."
 COMPARED_SCORES = "The best of each row is bold. VPQ is also shown for each length of its windows."
 COMPARED_CLASSES = "PQ of each class that occurs, the best in bold."
 COMPARED_SEQUENCES = "STQ of each sequence, the best in bold."
@@ -79,8 +81,12 @@ def class_table(report: Report) -> Table:
     return Table(heads(("class", "kind", *bars, "SQ", "RQ", *counts), _MEANINGS), rows, foot)
 
 
-def sequence_table(report: Report) -> Table:
-    """A row for each sequence, and one for all of them; a column for each score but the parts of VPQ."""
+def sequence_table(report: Report, links: Mapping[str, str] | None = None) -> Table:
+    """A row for each sequence, and one for all of them; a column for each score but the parts of VPQ.
+
+    Args:
+        links: name of a sequence -> relative URL of its own report. With them, the sequence of lowest STQ is the first.
+    """
 
     def scores(quality: Quality) -> list[Score]:
         return [score for score in quality.scores() if score.part_of != "VPQ"]
@@ -90,9 +96,19 @@ def sequence_table(report: Report) -> Table:
         return [Cell(name), *cells(quality.frames, quality.tubes), *shown]
 
     meanings = {score.name: score.meaning for score in scores(report)}
-    rows = [row(name, quality) for name, quality in report.sequences.items()]
+    sequences = list(report.sequences.items())
+    if links is not None:
+        sequences.sort(key=lambda one: -1 if one[1].stq != one[1].stq else one[1].stq)
+    rows = [row(name, quality) for name, quality in sequences]
+    for cells_of, (name, _) in zip(rows, sequences, strict=True):
+        if links is not None:
+            cells_of[0] = Cell(_link(links[name], name))
     head = heads(("sequence", "frames", "tubes", *(score.name for score in scores(report))), meanings)
     return Table(head, rows, row("all", report) if len(rows) > 1 else [], "many")
+
+
+def _link(url: str, text: str) -> Markup:
+    return Markup('<a href="{}#pictures">{}</a>').format(quote(url), text)
 
 
 def compared_scores(reports: Mapping[str, Report]) -> Table:

@@ -1,8 +1,9 @@
-"""`vps-ros evaluate --format bag`: the frames of two recordings, joined by their stamps."""
+"""Labels of two recordings, ground truth and prediction: their frames joined by the stamps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.commands.console import warn
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair
@@ -54,12 +54,14 @@ class BagPairs:
     Attributes:
         taxonomy: the classes that are compared.
         absent: number of frames that are missing on one side.
+        sequences: names of the cameras; of a single one, the name of the ground truth's recording.
     """
 
     def __init__(self, cameras: Mapping[str, tuple[_Side, _Side]], taxonomy: Taxonomy) -> None:
         self._cameras = cameras
         self.taxonomy = taxonomy
         stamps = [(gt.index.stamps, pred.index.stamps) for gt, pred in cameras.values()]
+        self.sequences = tuple(cameras)
         self._length = sum(len(np.union1d(*both)) for both in stamps)
         self.absent = sum(len(np.setxor1d(*both)) for both in stamps)
 
@@ -85,8 +87,9 @@ def open_bags(
     pred_topic: str | None = None,
     taxonomy: Taxonomy | None = None,
     allow_missing: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> Iterator[BagPairs]:
-    """Opens the labels of two recordings; warns of lost messages and missing frames.
+    """Opens the labels of two recordings.
 
     Args:
         gt: .mcap or .db3 file, or rosbag2 folder.
@@ -95,6 +98,7 @@ def open_bags(
         pred_topic: likewise.
         taxonomy: use this one; otherwise that of the messages.
         allow_missing: a frame that is missing on one side is void there; otherwise it is an error.
+        warn: called for lost messages and missing frames.
 
     Raises:
         InputError: as the readers of labels in `vps_ros.recording`, or frames are missing on one side, or no stamp is
@@ -107,7 +111,7 @@ def open_bags(
             warn(f"{pred}: {topic.image} belongs to a camera without ground truth and is left out")
         indexes = {c: (index_labels(of_gt, t), index_labels(of_pred, p)) for c, (t, p) in cameras.items()}
         for both in indexes.values():
-            _check_stamps(bags, both, allow_missing)
+            _check_stamps(bags, both, warn if allow_missing else None)
         names = [[both[side].names for both in indexes.values()] for side in (0, 1)]
         ours, theirs = map(_together, names)
         common = common_taxonomy(ours, theirs, taxonomy)
@@ -127,14 +131,15 @@ def open_bags(
             warn(loss)
 
 
-def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelIndex, LabelIndex], allow_missing: bool) -> None:
+def _check_stamps(
+    bags: tuple[Bag, Bag], both: tuple[LabelIndex, LabelIndex], accept: Callable[[str], None] | None
+) -> None:
+    """`accept` is called for frames that are missing on one side; None: they are an error."""
     gt, pred = both
     lost = next((f"; {loss}" for bag in bags for loss in bag.losses), "")
     for one in both:
         if len(one.undescribed):
-            _missing(
-                one.undescribed, f"{one.names.where}: no segments beside", "record both topics", allow_missing, lost
-            )
+            _missing(one.undescribed, f"{one.names.where}: no segments beside", "record both topics", accept, lost)
     if not len(np.intersect1d(gt.stamps, pred.stamps)):
         raise InputError(
             f"{pred.names.where}: no stamp in common with {gt.names.where} ({_span(pred)} here, {_span(gt)} there); "
@@ -143,16 +148,18 @@ def _check_stamps(bags: tuple[Bag, Bag], both: tuple[LabelIndex, LabelIndex], al
     for first, second, remedy in ((gt, pred, "predict them"), (pred, gt, "remove their predictions")):
         absent = np.setdiff1d(first.stamps, second.stamps)
         what = f"{second.names.where}: no {'prediction' if second is pred else 'ground truth'} for"
-        _missing(absent, what, remedy, allow_missing, lost)
+        _missing(absent, what, remedy, accept, lost)
 
 
-def _missing(stamps: NDArray[np.int64], what: str, remedy: str, allowed: bool, lost: str) -> None:
+def _missing(
+    stamps: NDArray[np.int64], what: str, remedy: str, accept: Callable[[str], None] | None, lost: str
+) -> None:
     if not len(stamps):
         return
     said = f"{what} {len(stamps)} frame(s): {listed(map(seconds, stamps.tolist()), 3)}"
-    if not allowed:
+    if accept is None:
         raise InputError(f"{said}; {remedy}, or pass --allow-missing to count them as void{lost}")
-    warn(f"{said}; counted as void")
+    accept(f"{said}; counted as void")
 
 
 def _span(index: LabelIndex) -> str:

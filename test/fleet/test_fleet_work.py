@@ -1,0 +1,271 @@
+"""The fleet without Ray: bags at URIs, results that are complete or absent, runs that continue."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from support.bags import drive, write
+from support.fleet_jobs import Logged
+from support.labelled_bags import scene, tracked_bag, truth_bag, writing
+from support.worlds import colour_model
+from vps_ros.commands.main import main
+from vps_ros.config import Config
+from vps_ros.errors import InputError
+from vps_ros.evaluation import Evaluator
+from vps_ros.recording.mcap import NotIndexed
+from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
+
+pytest.importorskip("pyarrow")
+pytest.importorskip("ray")
+from vps_ros.fleet.bags import find_bags  # noqa: E402
+from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report  # noqa: E402
+from vps_ros.fleet.replay import Replay  # noqa: E402
+from vps_ros.fleet.storage import Store  # noqa: E402
+from vps_ros.fleet.work import Item, plan, run  # noqa: E402
+from vps_ros.recording.frames import BagReader  # noqa: E402
+
+
+@pytest.fixture
+def drives(tmp_path):
+    """Two rosbag2 folders, a file, and files that are no bags."""
+    folder = tmp_path / "drives"
+    (folder / "june").mkdir(parents=True)
+    write(folder / "june" / "a", drive(3))
+    write(folder / "b", drive(4))
+    (part,) = write(tmp_path / "single", drive(2)).glob("*.mcap")
+    part.rename(folder / "june" / "c.mcap")
+    (folder / "notes.txt").write_text("hello")
+    (folder / ".hidden.mcap").write_text("hello")
+    return folder
+
+
+def refusal(call, *arguments):
+    with pytest.raises(InputError) as caught:
+        call(*arguments)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def items(*uris):
+    return [Item(bag) for bag in find_bags(map(str, uris)).values()]
+
+
+def test_bags_are_named_by_their_path_below_the_uri(drives, tmp_path):
+    found = find_bags([str(drives)])
+    assert list(found) == ["b", "june/a", "june/c"]
+    assert [len(bag.files) for bag in found.values()] == [2, 2, 1]
+    assert list(find_bags([f"file://{drives}/june", str(drives / "b")])) == ["a", "b", "c"]
+    assert list(find_bags([str(drives / "june" / "c.mcap")])) == ["c"]
+    for uri, words in ((tmp_path / "nowhere", "no such file or folder"), (drives / "notes.txt", "holds no bag")):
+        assert words in refusal(find_bags, [str(uri)])
+    assert "hologram://x: no library opens such URIs" in refusal(find_bags, ["hologram://x"])
+
+
+def test_two_bags_of_one_name(drives, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    write(other / "b", drive(2))
+    line = refusal(find_bags, [str(drives), str(other)])
+    assert "two bags of the name b" in line and f"{drives}/b" in line and f"{other}/b" in line
+
+
+def test_a_replaced_file_is_another_version(drives):
+    (before,) = find_bags([str(drives / "b")]).values()
+    (part,) = (drives / "b").glob("*.mcap")
+    os.utime(part, (1, 1))
+    (after,) = find_bags([str(drives / "b")]).values()
+    assert before.version != after.version
+    assert after.version == next(iter(find_bags([str(drives / "b")]).values())).version
+
+
+def test_a_file_appears_complete_or_not_at_all(tmp_path):
+    store = Store.at(str(tmp_path / "out"))
+    assert store.files() is None
+    (tmp_path / "one").write_text("one")
+    store.put(tmp_path / "one", "deep/a.txt")
+    assert [f.path for f in store.files()] == ["deep/a.txt"]
+    assert store.read("deep/a.txt") == b"one" and store.size("deep/a.txt") == 3 and store.size("deep") is None
+    with pytest.raises(FileNotFoundError):
+        store.put(tmp_path / "absent", "deep/a.txt")
+    assert store.read("deep/a.txt") == b"one" and len(list((tmp_path / "out" / "deep").iterdir())) == 1
+    assert "absent.txt: cannot be read (" in refusal(store.read, "absent.txt")
+
+
+def test_an_mcap_is_read_from_a_file_object(drives):
+    path = drives / "june" / "c.mcap"
+    with path.open("rb") as file, BagReader("c.mcap", None, file) as streamed, BagReader(path) as reader:
+        for a, b in zip(streamed.frames(), reader.frames(), strict=True):
+            assert a.stamp == b.stamp and np.array_equal(a.image, b.image)
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size - 100)
+    with path.open("rb") as file, pytest.raises(NotIndexed):
+        BagReader("c.mcap", None, file)
+
+
+def test_only_chunks_with_the_topic_are_read(tmp_path):
+    """Two topics in turn in one chunk each would be read completely; a second topic after the first is not."""
+    late = [("/late", stamp + 10**10, message) for _, stamp, message in drive(200)]
+    (path,) = write(tmp_path / "bag", drive(3) + late).glob("*.mcap")
+    read = []
+
+    class Counting:
+        def __init__(self, file):
+            self.seek, self._file = file.seek, file
+
+        def read(self, size):
+            read.append(size)
+            return self._file.read(size)
+
+    with path.open("rb") as file, BagReader("bag.mcap", "/camera/image_raw", Counting(file)) as reader:
+        assert len(list(reader.frames())) == 3
+    assert sum(read) < path.stat().st_size / 2
+
+
+def test_a_second_run_does_what_is_missing(drives, tmp_path):
+    job, output = Logged(tmp_path / "log"), Store.at(str(tmp_path / "out"))
+    todo = plan(job, items(drives), output)
+    assert [one.name for one in todo.missing] == ["b", "june/a", "june/c"] and not todo.done
+    assert run(job, todo.missing[0], output).figures == {"length": 1}
+    again = plan(job, items(drives), output)
+    assert [one.name for one in again.missing] == ["june/a", "june/c"] and again.done == {"b": {"length": 1}}
+    run(job, again.missing[0], output)
+    # A result that is gone, another one of another size, and a bag that changed.
+    (tmp_path / "out" / "b.txt").unlink()
+    assert [one.name for one in plan(job, items(drives), output).missing] == ["b", "june/c"]
+    (tmp_path / "out" / "june" / "a.txt").write_text("cut")
+    assert [one.name for one in plan(job, items(drives), output).missing] == ["b", "june/a", "june/c"]
+    for one in items(drives):
+        run(job, one, output)
+    assert not plan(job, items(drives), output).missing
+    os.utime(drives / "june" / "c.mcap", (1, 1))
+    assert [one.name for one in plan(job, items(drives), output).missing] == ["june/c"]
+    (tmp_path / "out" / "b.logged.json").write_text("[]")
+    assert [one.name for one in plan(job, items(drives), output).missing] == ["b", "june/c"]
+    assert not plan(job, items(drives), output).outdated[1:], "only markers of other parameters are outdated"
+
+
+def test_results_are_those_of_replay(drives, tmp_path):
+    model = colour_model(tmp_path / "colours.onnx")
+    job, output = Replay(Config(model=str(model), threads=1)), Store.at(str(tmp_path / "out"))
+    job.prepare(1)
+    for item in items(drives):
+        assert not run(job, item, output).error
+    flags = ("--model", str(model), "--tables")
+    for name, source in (("a", drives / "june" / "a"), ("c", drives / "june" / "c.mcap")):
+        assert main(["replay", str(source), "-o", str(tmp_path / f"{name}.mcap"), *flags]) == 0
+        assert (tmp_path / "out" / "june" / f"{name}.mcap").read_bytes() == (tmp_path / f"{name}.mcap").read_bytes()
+    assert {"b.mcap", "b.objects.parquet", "b.frames.parquet", "b.replay.json"} == {
+        path.name for path in (tmp_path / "out").iterdir() if path.is_file()
+    }
+
+
+def test_other_parameters_and_models_are_other_results(tmp_path):
+    jobs = [
+        Replay(Config(model=str(colour_model(tmp_path / name, poison=poison)), **parameters), topic)
+        for name, poison, parameters, topic in (
+            ("a.onnx", None, {}, None),
+            ("a.onnx", None, {"threads": 7}, None),
+            ("a.onnx", None, {"memory_tau": 3.0}, None),
+            ("a.onnx", None, {}, "/front"),
+            ("a.onnx", 0.5, {}, None),
+        )
+    ]
+    marks = [job.fingerprint for job in jobs]
+    assert marks[0] == marks[1] and len(set(marks)) == 4
+
+
+def test_half_a_bag_fails_and_leaves_nothing(drives, tmp_path):
+    path = drives / "june" / "c.mcap"
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    config, output = Config(model=str(colour_model(tmp_path / "colours.onnx"))), Store.at(str(tmp_path / "out"))
+    job = Replay(config)
+    job.prepare(1)
+    outcome = run(job, items(path)[0], output)
+    assert outcome.error.startswith("cut off or damaged at byte") and "--damaged" in outcome.error
+    assert not outcome.defect and "\n" not in outcome.error and not (tmp_path / "out").exists()
+    lenient = Replay(config, damaged=True)
+    lenient.prepare(1)
+    outcome = run(lenient, items(path)[0], output)
+    assert outcome.figures["frames"] == 1 and len(outcome.figures["losses"]) == 1
+
+
+def test_a_defect_is_one_line(drives, tmp_path):
+    class Broken(Logged):
+        def process(self, item, folder):
+            raise ZeroDivisionError("of this\ntest")
+
+    outcome = run(Broken(tmp_path / "log"), items(drives)[0], Store.at(str(tmp_path / "out")))
+    assert outcome.defect and outcome.error.startswith("ZeroDivisionError: of this test (test_fleet_work.py, line ")
+
+
+def fleet(capsys, *arguments):
+    code = main(["fleet", *map(str, arguments)])
+    return code, capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_wrong_arguments_are_refused_before_ray_starts(drives, tmp_path, capsys):
+    def refused(words, *arguments):
+        code, line = fleet(capsys, "replay", *arguments)
+        assert code == 2 and words in line, line
+
+    out = ("-o", tmp_path / "out")
+    refused("is within the input", drives, "-o", drives / "tracked")
+    refused("no such file or folder", tmp_path / "nowhere", *out)
+    refused("absent.onnx", drives, *out, "--model", "absent.onnx")
+    refused("--cpus 0: must be at least 1", drives, *out, "--cpus", 0)
+    refused("--address there: is not HOST:PORT", drives, *out, "--address", "there")
+    refused("no Ray can be reached there (Connection refused)", drives, *out, "--address", "127.0.0.1:9")
+    (tmp_path / "file").write_text("hello")
+    refused("file", drives, "-o", tmp_path / "file" / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_metrics_of_all_bags_are_those_of_one_process(tmp_path, capsys):
+    """To the last digit; the first drive of the report is the worst, and leads to its pictures."""
+    truths, found = {}, {}
+    for k, name in enumerate(("june/a", "june/b", "c")):
+        (tmp_path / "gt" / name).parent.mkdir(parents=True, exist_ok=True)
+        truths[name] = {i: scene(i + k) for i in range(5)}
+        # The car has another identity from frame 5 - k on.
+        found[name] = {i: scene(i + k, 7 + (i >= 5 - k)) for i in range(5)}
+        truth_bag(tmp_path / "gt" / f"{name}.mcap", truths[name])
+        tracked_bag(tmp_path / "pred" / f"{name}.mcap", found[name])
+    job, output = Evaluate(Rules()), Store.at(str(tmp_path / "out"))
+    pred, gt = (find_bags([str(tmp_path / side)]) for side in ("pred", "gt"))
+    outcomes = [run(job, Item(bag, gt[name]), output) for name, bag in reversed(pred.items())]
+    assert [one.error for one in outcomes] == [""] * 3
+    report = merge(job, sorted(pred), output)
+    once = Evaluator(CITYSCAPES)
+    for name in ("june/b", "c", "june/a"):
+        for i in range(5):
+            once.update(name, *truths[name][i], *found[name][i])
+    expected = once.result().to_json()
+    assert report.to_json() == expected and expected["tubes"] == 3
+    store_report(report, {name: name for name in pred}, {"d": "cut off <here>"}, output)
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == json.loads(json.dumps(expected))
+    page = (tmp_path / "out" / "report.html").read_text()
+    links = re.findall(r'<a href="([^"#]+)#pictures">([^<]+)</a>', page)
+    scores = {name: one["STQ"] for name, one in expected["per_sequence"].items()}
+    assert [name for _, name in links] == sorted(scores, key=scores.get) and len(set(scores.values())) == 3
+    for link, name in links:
+        shown = (tmp_path / "out" / link).read_text()
+        assert f"Among the lowest PQ: {name}/" in shown and 'id="pictures"' in shown
+    assert "cut off &lt;here&gt;" in page
+
+
+def test_bags_of_other_classes_are_not_merged(tmp_path):
+    output = Store.at(str(tmp_path / "out"))
+    for name, taxonomy in (("a", CITYSCAPES), ("b", KITTI_STEP)):
+        frames = {i: scene(i) for i in range(2)}
+        with writing(tmp_path / f"{name}.mcap") as labels:
+            for i, maps in frames.items():
+                labels.panoptic(i, *maps, namespace="/ground_truth", taxonomy=taxonomy)
+                labels.panoptic(i, *maps, taxonomy=taxonomy)
+        assert not run(Evaluate(Rules()), items(tmp_path / f"{name}.mcap")[0], output).error
+    with pytest.raises(InputError, match="b: has the classes of kitti-step, a those of cityscapes; choose one"):
+        merge(Evaluate(Rules()), "ab", output)
+    assert not run(Evaluate(Rules(taxonomy="cityscapes")), items(tmp_path / "b.mcap")[0], output).error
+    assert merge(Evaluate(Rules()), "ab", output).frames == 4

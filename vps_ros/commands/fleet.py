@@ -1,0 +1,174 @@
+"""`vps-ros fleet`: the same work on many recordings, on the machines of a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vps_ros.commands.console import note, progress, table, warn
+from vps_ros.commands.evaluate import add_least
+from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.errors import InputError
+from vps_ros.evaluation.metric import DEFAULT, PROTOCOLS
+from vps_ros.files import write_json
+from vps_ros.fleet.bags import find_bags
+from vps_ros.fleet.cluster import Workers, cluster, process
+from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report
+from vps_ros.fleet.replay import Replay
+from vps_ros.fleet.storage import Store
+from vps_ros.fleet.work import Item, Job, Outcome, forget, plan
+from vps_ros.taxonomy import TAXONOMIES
+
+DESCRIPTION = (
+    "Do the same with many recordings, on Ray: on this machine, or on the cluster at --address. A second run does what "
+    "is missing; a recording that fails is listed and does not stop the others."
+)
+EXAMPLES = [
+    "vps-ros fleet replay drives/ -o tracked/",
+    "vps-ros fleet replay s3://fleet/june s3://fleet/july -o s3://fleet/tracked --address ray-head:6379",
+    "vps-ros fleet evaluate s3://fleet/tracked --gt s3://fleet/labelled -o s3://fleet/report --address auto",
+    "vps-ros fleet replay --help",
+]
+
+_SHOWN = 10
+"""Drives in the table of the terminal."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    kinds = parser.add_subparsers(dest="work", metavar="WORK", required=True)
+    replay = kinds.add_parser("replay", help="track every object of each bag; as `vps-ros replay`, with tables")
+    _add_common(replay, "bags, or folders of bags: paths or URIs (s3://, gs://, abfs://)")
+    replay.add_argument("--topic", help="image topic, if the bags have several")
+    replay.add_argument("--damaged", action="store_true", help="process what is left of damaged bags")
+    add_parameter_flags(replay)
+    replay.set_defaults(do=_replay)
+    evaluate = kinds.add_parser(
+        "evaluate", help="measure each bag against ground truth, merged, with one report; as `vps-ros evaluate`"
+    )
+    _add_common(evaluate, "bags with predictions, or folders of them: paths or URIs")
+    evaluate.add_argument(
+        "--gt", action="append", metavar="URI", help="bags of the same names with ground truth (default: the same bags)"
+    )
+    for side, what in (("gt", "ground truth"), ("pred", "predictions")):
+        evaluate.add_argument(f"--{side}-topic", metavar="TOPIC", help=f"label topic of {what}, if bags have several")
+    evaluate.add_argument("--protocol", choices=PROTOCOLS, default=DEFAULT, help=f"default: {DEFAULT}")
+    evaluate.add_argument("--taxonomy", choices=TAXONOMIES, default="", help="default: that of the messages")
+    add_least(evaluate, "ignore true things")
+    evaluate.add_argument(
+        "--allow-missing", action="store_true", help="count frames that are missing on one side as void"
+    )
+    evaluate.set_defaults(do=_evaluate)
+
+
+def _add_common(parser: argparse.ArgumentParser, inputs: str) -> None:
+    parser.add_argument("uris", nargs="+", metavar="URI", help=inputs)
+    parser.add_argument("-o", "--output", required=True, metavar="URI", help="folder of the results, a path or URI")
+    parser.add_argument(
+        "--address", metavar="RAY", help="cluster, HOST:PORT, ray://HOST:PORT or auto (default: Ray on this machine)"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="0: as many as the cluster has room for (default)"
+    )
+    parser.add_argument("--cpus", type=int, default=1, metavar="N", help="CPU cores of each worker (default: 1)")
+    parser.add_argument("--gpus", type=float, default=0, metavar="X", help="GPUs of each worker, as 0.5 (default: 0)")
+    parser.add_argument("--json", metavar="F", help="also write the figures of all recordings as JSON")
+    parser.add_argument("--force", action="store_true", help="replace results of other parameters, and F")
+
+
+def run(args: argparse.Namespace) -> int:
+    for flag, least in (("workers", 0), ("cpus", 1), ("gpus", 0)):
+        if getattr(args, flag) < least:
+            raise InputError(f"--{flag} {getattr(args, flag):g}: must be at least {least}")
+    return args.do(args)
+
+
+def _replay(args: argparse.Namespace) -> int:
+    job = Replay(config_from(args), args.topic, args.damaged)
+    bags, output = find_bags(args.uris), _output(args)
+    outcomes = _run(job, [Item(bag) for bag in bags.values()], output, args)
+    figures = [one.figures for one in outcomes.values() if not one.error]
+    rows = [
+        ("bags", str(len(figures))),
+        ("failed", str(len(outcomes) - len(figures))),
+        *((what, str(sum(one[what] for one in figures))) for what in ("frames", "tracks", "dropped")),
+    ]
+    table(f"{len(bags)} bags -> {args.output}", ("figure", "value"), rows)
+    return _finish(outcomes, args)
+
+
+def _evaluate(args: argparse.Namespace) -> int:
+    names = [field.name for field in dataclasses.fields(Rules)]
+    job = Evaluate(Rules(**{name: getattr(args, name) for name in names}))
+    bags, output = find_bags(args.uris), _output(args)
+    truths = find_bags(args.gt) if args.gt else bags
+    items = [Item(bag, truths[name]) for name, bag in bags.items() if name in truths]
+    outcomes = _run(job, items, output, args)
+    for name in bags.keys() - truths.keys():
+        outcomes[name] = Outcome(name, error=f"no bag of this name among the ground truth in {', '.join(args.gt)}")
+    done = {name: one for name, one in outcomes.items() if not one.error}
+    if not done:
+        return _finish(outcomes, args)
+    report = merge(job, done, output)
+    sequences = {sequence: name for name, one in done.items() for sequence in one.figures["sequences"]}
+    failed = {name: one.error for name, one in outcomes.items() if one.error}
+    store_report(report, sequences, failed, output)
+    worst = sorted(report.sequences.items(), key=lambda one: one[1].stq)[:_SHOWN]
+    scores = [score for score in report.scores() if not score.part_of]
+    rows = [
+        [name, quality.frames, *(s.value for s in quality.scores() if not s.part_of)]
+        for name, quality in [("all", report), *worst]
+    ]
+    table(f"{len(done)} bags, the worst first -> {args.output}", ("drive", "frames", *(s.name for s in scores)), rows)
+    for name, one in done.items():
+        for line in one.figures["warnings"]:
+            warn(f"{name}: {line}")
+    return _finish(outcomes, args, metrics=report.to_json())
+
+
+def _output(args: argparse.Namespace) -> Store:
+    """The store of the results; raises InputError when a second run would take them as bags."""
+    output = Store.at(args.output)
+    for uri in (*args.uris, *(getattr(args, "gt", None) or ())):
+        if f"{output.uri}/".startswith(f"{Store.at(uri).uri}/"):
+            raise InputError(f"{args.output}: is within the input {uri}; choose another output")
+    return output
+
+
+def _run(job: Job, items: Sequence[Item], output: Store, args: argparse.Namespace) -> dict[str, Outcome]:
+    """The outcomes of all items by name, also of those that were done before."""
+    todo = plan(job, items, output)
+    if todo.outdated and not args.force:
+        raise InputError(
+            f"{args.output}: {len(todo.outdated)} result(s) are of other parameters, another model or version, such as "
+            f"{todo.outdated[0]}; pass --force to replace them, or choose another output"
+        )
+    outcomes = {name: Outcome(name, figures) for name, figures in todo.done.items()}
+    if todo.missing:
+        output.check_writable()
+        forget(job, todo.outdated, output)
+        with cluster(args.address) as resources:
+            note(
+                f"{len(items)} bags, {len(todo.done)} of them done before; Ray with {resources.get('CPU', 0):g} cores, "
+                f"{resources.get('GPU', 0):g} GPUs"
+            )
+            workers = Workers(args.workers, args.cpus, args.gpus)
+            for one in progress(process(job, todo.missing, output, workers), job.name, len(todo.missing)):
+                outcomes[one.name] = one
+    return dict(sorted(outcomes.items()))
+
+
+def _finish(outcomes: Mapping[str, Outcome], args: argparse.Namespace, **figures: Any) -> int:
+    """Lists what failed; the exit code."""
+    failed = {name: one.error for name, one in outcomes.items() if one.error}
+    if args.json:
+        done = {name: dict(one.figures) for name, one in outcomes.items() if not one.error}
+        write_json(args.json, {**figures, "bags": done, "failed": failed})
+    for name, error in failed.items():
+        warn(f"{name}: {error}")
+    if any(one.defect for one in outcomes.values()):
+        return 1
+    if failed:
+        raise InputError(f"{len(failed)} of {len(outcomes)} bags failed, see above; a second run tries them again")
+    return 0

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vps_ros.clips import MAX_LENGTH, ClipSpec
 from vps_ros.commands.console import note, progress
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, model_path, refuse_folder
@@ -31,6 +32,7 @@ EXAMPLES = [
     "vps-ros export streets-s.onnx -o wide.onnx --size 960x256 --tune",
     "vps-ros export --from hf facebook/mask2former-swin-tiny-cityscapes-panoptic -o city.onnx --size 2048x1024 --fp16",
     "vps-ros export --from kmax kmax_convnext_large.pth -o kmax.onnx --size 1281x417",
+    "vps-ros export --from kmax kmax_r50.pth -o clips.onnx --size 1281x417 --clip 2",
     "vps-ros export --from panopticfcn panoptic_fcn_r50_3x.pth -o fcn.onnx --size 1344x416",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
     "vps-ros export --from onnx streets-s-float -o streets-int8.onnx --int8",
@@ -76,6 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=int,
         metavar="N",
         help="of raft: updates of the optical flow (default: 12); fewer are faster and less accurate",
+    )
+    parser.add_argument(
+        "--clip",
+        type=int,
+        metavar="T",
+        help="of vps and kmax: the network takes clips of T frames, near-online, with the weights that it has "
+        "(default: that of training)",
+    )
+    parser.add_argument(
+        "--overlap", type=int, metavar="O", help="of --clip: frames that two consecutive clips share (default: 1)"
     )
     parser.add_argument("--fp16", action="store_true", help="of hf and kmax: compute in half precision, for GPUs")
     parser.add_argument(
@@ -190,11 +202,19 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--batch is for models with their post-processing on the host; leave out --postprocess graph")
     if args.origin == "raft" and (args.batch or args.build_engine or args.postprocess == "graph"):
         raise InputError("--from raft: --batch, --build-engine and --postprocess graph are for segmenters only")
+    clip = args.clip is not None and args.clip > 1
+    if clip and (args.int8 or args.batch or args.postprocess == "graph"):
+        raise InputError("--clip: --int8, --batch and --postprocess graph are for models that take single images")
+    if args.overlap is not None and not clip:
+        raise InputError("--overlap is of clips; it goes with --clip T, of at least 2")
+    if args.clip is not None:
+        _clip(args, 1)
     if args.build_engine:
         available_providers(("tensorrt",), False)
     args.camera = None if args.camera is None else read_size(args.camera, "--camera")
     for option, (sources, given) in {
         "--tune": (("vps",), args.tune),
+        "--clip": (("vps", "kmax"), args.clip is not None),
         "--size": (tuple(s for s in SOURCES if s != "onnx") + ("merge",), args.size is not None),
         "--classes": (("yolo", "rfdetr", "semantic"), args.classes is not None),
         "--embedding": (("yolo",), args.embedding is not None),
@@ -214,6 +234,16 @@ def _check(args: argparse.Namespace) -> None:
             raise InputError(f"{origin}: {option} goes with {' and '.join(named)} only")
 
 
+def _clip(args: argparse.Namespace, frames: int) -> ClipSpec | None:
+    """The clips of the file to write; None for single images. `frames`: of the clips of the checkpoint."""
+    length = frames if args.clip is None else args.clip
+    if not 1 <= length <= MAX_LENGTH:
+        raise InputError(f"--clip {length}: give 1 to {MAX_LENGTH} frames")
+    if args.overlap is not None and not 0 <= args.overlap < length:
+        raise InputError(f"--overlap {args.overlap}: clips of {length} frames share 0 to {length - 1} frames")
+    return None if length == 1 else ClipSpec(length, 1 if args.overlap is None else args.overlap)
+
+
 def _three(option: str, text: str) -> tuple[float, float, float]:
     try:
         r, g, b = (float(part) for part in text.split(","))
@@ -225,7 +255,7 @@ def _three(option: str, text: str) -> tuple[float, float, float]:
 def _from_vps(args: argparse.Namespace) -> None:
     from vps_ros.learning.data.sources import source_of
     from vps_ros.learning.export.onnx_file import model_card
-    from vps_ros.learning.kinds import kind_for
+    from vps_ros.learning.kinds import kind_for, require_clips
     from vps_ros.learning.training.initial_weights import trained
     from vps_ros.learning.training.validation import predict, tune
 
@@ -233,14 +263,17 @@ def _from_vps(args: argparse.Namespace) -> None:
         raise InputError(f"{args.checkpoint}: a folder that transformers saved; add --from hf")
     model, recipe, step, limits = trained(Path(args.checkpoint))
     kind, reporter, data = kind_for(recipe), _reporter(), recipe.data
-    card = model_card(kind, recipe, step, args.size, limits)
+    clip = _clip(args, getattr(model, "frames", 1))
+    if clip is not None:
+        require_clips(kind, recipe)
+    card = model_card(kind, recipe, step, args.size, limits, clip)
     if args.tune:
         frames = source_of(data).validation(reporter)
         if not frames:
             raise InputError("--tune: the recipe has no validation_split; leave --tune out")
         predictions = list(predict(kind, model, frames, card.input))
         limits, report = tune(predictions, reporter, data.taxonomy, kind.activation, kind.thresholds)
-        card = model_card(kind, recipe, step, args.size, limits)
+        card = model_card(kind, recipe, step, args.size, limits, clip)
         note(f"PQ {report.pq.all:.3f} on validation frames, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
     difference = kind.export(model, card, args.output)
     note(f"largest difference from torch {difference:.1e} of the outputs' range")
@@ -266,7 +299,8 @@ def _from_hf(args: argparse.Namespace) -> None:
 def _from_kmax(args: argparse.Namespace) -> None:
     from vps_ros.learning.kmax.export import import_checkpoint
 
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _reporter())
+    clip = _clip(args, 1)
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _reporter(), clip)
     _print_differences(report.differences)
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from vps_ros.errors import InputError
 from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.recipe import Recipe
@@ -98,6 +99,9 @@ class Kind(Protocol):
     def has_class_rows(self, name: str) -> bool:
         """Whether a parameter has one row for each class, with or without one more for void."""
 
+    # A kind whose network is a ClipNetwork also has
+    #     takes_clips: bool
+
     # A kind whose network has rows for some of the classes only, such as things, also has
     #     def has_partial_class_rows(self, name: str) -> bool
     # for these parameters. They are initialised randomly if the start has other classes.
@@ -117,6 +121,16 @@ def kind_for(recipe: Recipe) -> Kind:
 def module_of(recipe: Recipe) -> ModuleType:
     """The module of the recipe's kind; see KINDS."""
     return importlib.import_module(KINDS[recipe.model.kind])
+
+
+def require_clips(kind: Kind, recipe: Recipe) -> None:
+    """Raises InputError when the networks of this kind cannot take clips."""
+    if not getattr(kind, "takes_clips", False):
+        heat_maps = " with heat maps (dense_things)" if getattr(recipe.model, "dense_things", 0) else ""
+        raise InputError(
+            f"clip: a model of kind {recipe.model.kind}{heat_maps} cannot take clips; "
+            "the kinds kmax, and streets without dense_things, can"
+        )
 
 
 def normalised(images: Tensor, spec: InputSpec) -> Tensor:

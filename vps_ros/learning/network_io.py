@@ -1,9 +1,11 @@
-"""Input sizes of a network, the grid on which its labels are sampled, and its outputs."""
+"""Input sizes of a network, the grid on which its labels are sampled, its outputs, and the frames of its clips."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -59,8 +61,50 @@ STRIDE_4 = LabelGrid()
 
 
 class ModelOutputs(NamedTuple):
-    """The outputs of the ONNX contract for a batch: float [B, N, C + 1], [B, N, h, w], [B, N, D]."""
+    """The outputs of the ONNX contract for a batch: float [B, N, C + 1], [B, N, h, w], [B, N, D].
+
+    For clips of T frames, the masks are [B * T, N, h, w].
+    """
 
     class_logits: Tensor
     mask_logits: Tensor
     query_embeddings: Tensor
+
+
+class ClipNetwork(Protocol):
+    """A network that can segment clips, with the weights that it has for images.
+
+    Attributes:
+        frames: T, of each clip. The input is [B * T, 3, H, W], the frames of a clip one after the other; in the output,
+            maps are those of one tall image, T * h rows (Video-kMaX, section 3.1: T x H x W as 1 x TH x W).
+    """
+
+    frames: int
+
+
+def join_frames(maps: Tensor, frames: int) -> Tensor:
+    """[B * T, C, h, w] as [B, C, T * h, w]: the frames of each clip, the first on top."""
+    if frames == 1:
+        return maps
+    clips, channels, height, width = (int(n) for n in (maps.shape[0] // frames, *maps.shape[1:]))
+    stacked = maps.reshape(clips, frames, channels, height, width).transpose(1, 2)
+    return stacked.reshape(clips, channels, frames * height, width)
+
+
+def split_frames(maps: Tensor, frames: int) -> Tensor:
+    """The inverse of `join_frames`."""
+    if frames == 1:
+        return maps
+    clips, channels, height, width = (int(n) for n in (*maps.shape[:2], maps.shape[2] // frames, maps.shape[3]))
+    stacked = maps.reshape(clips, channels, frames, height, width).transpose(1, 2)
+    return stacked.reshape(clips * frames, channels, height, width)
+
+
+@contextmanager
+def single_images(network: ClipNetwork) -> Iterator[None]:
+    """Within this context, the network takes images instead of clips."""
+    frames, network.frames = network.frames, 1
+    try:
+        yield
+    finally:
+        network.frames = frames

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from vps_ros import __version__
+from vps_ros.clips import ClipSpec
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.kinds import Kind
+from vps_ros.learning.network_io import split_frames
 from vps_ros.learning.recipe import Recipe
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
@@ -25,7 +27,10 @@ OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
 
 
 class Deployed(nn.Module):
-    """The network with the input and outputs of the contract: uint8 [1, H, W, 3] RGB to three tensors."""
+    """The network with the input and outputs of the contract: uint8 [1, H, W, 3] RGB to three tensors.
+
+    A network for clips of T frames: [T, H, W, 3], and masks [T, N, h, w].
+    """
 
     outputs: tuple[str, ...] = OUTPUTS
 
@@ -41,7 +46,8 @@ class Deployed(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         output = self.model(self.normalised(image))
-        return output.final.classes, output.final.masks, output.embeddings
+        masks = split_frames(output.final.masks, getattr(self.model, "frames", 1))
+        return output.final.classes, masks, output.embeddings
 
 
 def export(
@@ -57,7 +63,7 @@ def export(
 
     Args:
         model: its `architecture` has INPUT_SIZES and `classes`; unless `deployed` reads its output, that has `final`, a
-            MaskOutput, and `embeddings`.
+            MaskOutput, and `embeddings`. A card with `clip` needs a ClipNetwork with this number of frames.
         write: writes the graph, instead of `graphs.trace`.
         compare: computes the differences on some images, instead of `verify.differences`, for networks with discrete
             choices such as TopK.
@@ -72,8 +78,11 @@ def export(
         raise InputError(f"input {spec.width}x{spec.height}: both sides must be {sides}")
     if len(card.taxonomy) != model.architecture.classes:
         raise InputError(f"{len(card.taxonomy)} classes in the card, {model.architecture.classes} in the model")
+    frames = 1 if card.clip is None else card.clip.length
+    if frames != getattr(model, "frames", 1):
+        model.frames = frames
     deployed = (deployed or Deployed(model, spec)).eval()
-    images = verify.probes(spec.height, spec.width)
+    images = verify.probes(spec.height, spec.width, frames)
     if state:
         # The state is meant for consecutive frames, so a frame similar to the last one is added.
         images.append(np.roll(images[-1], 4, axis=2))
@@ -86,11 +95,16 @@ def export(
 
 
 def model_card(
-    kind: Kind, recipe: Recipe, step: int, size: tuple[int, int] | None = None, limits: Thresholds | None = None
+    kind: Kind,
+    recipe: Recipe,
+    step: int,
+    size: tuple[int, int] | None = None,
+    limits: Thresholds | None = None,
+    clip: ClipSpec | None = None,
 ) -> ModelCard:
     """The card of a model of this recipe; `size` is width and height, by default that of the data."""
     source = {"trained_by": f"vps-ros {__version__}", "step": step, "terms": "; ".join(recipe.terms)}
     source["recipe"] = recipe.to_mapping()
     spec = kind.input_spec(size or recipe.data.size, recipe.data.keep_aspect)
     limits = limits or kind.thresholds
-    return ModelCard(recipe.name, recipe.data.taxonomy, spec, kind.activation, limits, json.dumps(source))
+    return ModelCard(recipe.name, recipe.data.taxonomy, spec, kind.activation, limits, json.dumps(source), clip=clip)

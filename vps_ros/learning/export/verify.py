@@ -40,8 +40,11 @@ class Difference:
     typical: float
 
 
-def probes(height: int, width: int) -> list[NDArray[np.uint8]]:
-    """Test images [1, H, W, 3]: noise, dark noise, and one with the spectrum and edges of natural images."""
+def probes(height: int, width: int, frames: int = 1) -> list[NDArray[np.uint8]]:
+    """Test images [1, H, W, 3]: noise, dark noise, and one with the spectrum and edges of natural images.
+
+    With `frames`, clips [frames, H, W, 3], in which each image moves.
+    """
     rng = np.random.default_rng(0)
     noise = rng.integers(0, 256, (height, width, 3), np.uint8)
     picture = np.zeros((height, width, 3), np.float32)
@@ -53,7 +56,8 @@ def probes(height: int, width: int) -> list[NDArray[np.uint8]]:
         low, right = y + rng.integers(2, height // 2 + 3), x + rng.integers(2, width // 2 + 3)
         picture[y:low, x:right] += rng.normal(size=3).astype(np.float32) / 4
     picture = 128 + 60 * (picture - picture.mean()) / max(picture.std(), 1e-6)
-    return [one[None] for one in (noise, noise // 8, np.clip(picture, 0, 255).astype(np.uint8))]
+    images = (noise, noise // 8, np.clip(picture, 0, 255).astype(np.uint8))
+    return [np.stack([np.roll(one, 4 * t, axis=1) for t in range(frames)]) for one in images]
 
 
 def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxruntime.InferenceSession:

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vps_ros.clips import ClipSpec
 from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
@@ -85,6 +86,7 @@ def import_checkpoint(
     half: bool = False,
     taxonomy: str | None = None,
     reporter: Reporter = SILENT,
+    clip: ClipSpec | None = None,
 ) -> Report:
     """Writes a verified model file of the contract.
 
@@ -92,6 +94,7 @@ def import_checkpoint(
         size: width and height of the input; by default that of the published models of the data set.
         half: compute in float16; the types of inputs and outputs do not change.
         taxonomy: see vps_ros.taxonomies.load_taxonomy; by default determined by the number of classes.
+        clip: the file takes clips, with the weights of the checkpoint.
 
     Raises InputError when the checkpoint cannot be used, its classes are unknown, or the size is not possible;
     RuntimeError when the outputs of ONNX Runtime differ from torch.
@@ -100,14 +103,15 @@ def import_checkpoint(
         Architecture.INPUT_SIZES.require(size, NAME, LARGEST)
     model = load(checkpoint)
     name = Path(checkpoint).name
-    card = card_of(model.architecture, name, size, half, taxonomy)
+    card = dataclasses.replace(card_of(model.architecture, name, size, half, taxonomy), clip=clip)
+    model.frames = 1 if clip is None else clip.length
     graphs.require_size(model, name)
     spec, a = card.input, model.architecture
     reporter.note(
         f"{name}: kMaX-DeepLab, {a.backbone_name}, {a.queries} queries, {a.classes} classes of {card.taxonomy.name}"
     )
     network = Padded(model, spec).eval()
-    images = verify.probes(spec.height, spec.width)
+    images = verify.probes(spec.height, spec.width, model.frames)
     images[-1][:, -spec.height // 8 :] = images[-1][:, :, -spec.width // 8 :] = FILL
     return write_verified(network, card, path, name, images, reporter, compare=compare, half=half, exact=sums)
 

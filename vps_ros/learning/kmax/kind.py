@@ -21,7 +21,7 @@ from vps_ros.learning.kmax.losses import match_targets, total_loss
 from vps_ros.learning.kmax.model import KMaxDeepLab, Prediction
 from vps_ros.learning.kmax.model import Output as KMaxOutput
 from vps_ros.learning.losses import association_losses
-from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs, single_images
 from vps_ros.learning.recipe import KMaxModel, Recipe
 from vps_ros.learning.training import checkpoint
 from vps_ros.learning.training.optimizer import Optimizers
@@ -44,6 +44,15 @@ class Output(NamedTuple):
 class KMaxTracked(nn.Module):
     """Image [B, 3, H, W] in -1..1 to an Output; both sides are multiples of 32 plus one."""
 
+    @property
+    def frames(self) -> int:
+        """See ClipNetwork."""
+        return self.segmenter.frames
+
+    @frames.setter
+    def frames(self, count: int) -> None:
+        self.segmenter.frames = count
+
     def __init__(self, model: KMaxModel) -> None:
         super().__init__()
         self.architecture = model
@@ -65,6 +74,7 @@ class KMaxKind:
     activation = "softmax_queries"
     thresholds = Thresholds(0.5, 0.3, 0.9, 0.4)
     random_quarters = False
+    takes_clips = True
     progress_terms = {"dice": "dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
@@ -105,7 +115,8 @@ class KMaxKind:
         return total + weights.track * track + weights.track_aux * track_aux, parts
 
     def predict(self, network: KMaxTracked, images: Tensor) -> ModelOutputs:
-        output = network(images)
+        with single_images(network):
+            output = network(images)
         return ModelOutputs(output.final.classes, output.final.masks, output.embeddings)
 
     def has_class_rows(self, name: str) -> bool:

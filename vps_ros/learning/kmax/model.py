@@ -28,6 +28,7 @@ from vps_ros.learning.kmax.layers import (
     trunc_normal_,
 )
 from vps_ros.learning.kmeans.model import assign, one_hot
+from vps_ros.learning.network_io import join_frames
 
 
 class LevelFusion(nn.Module):
@@ -112,9 +113,9 @@ class Predictor(nn.Module):
         trunc_normal_(self.class_head.weight, 0.01)
         nn.init.zeros_(self.class_head.bias)
 
-    def forward(self, for_masks: Tensor, for_classes: Tensor, feature: Tensor) -> Prediction:
-        """Query embeddings [B, dim, N] for masks and for classes, feature [B, C, h, w]."""
-        pixels = F.normalize(self.pixel_out(self.pixel_mix(self.pixel_near(feature))), dim=1)
+    def forward(self, for_masks: Tensor, for_classes: Tensor, feature: Tensor, frames: int = 1) -> Prediction:
+        """Query embeddings [B, dim, N] for masks and for classes, feature [B * frames, C, h, w]."""
+        pixels = join_frames(F.normalize(self.pixel_out(self.pixel_mix(self.pixel_near(feature))), dim=1), frames)
         kernels = self.mask_head(for_masks)
         b, d, h, w = shape_of(pixels)
         masks = kernels.transpose(1, 2) @ pixels.reshape(b, d, h * w)
@@ -166,22 +167,25 @@ class KMeansLayer(nn.Module):
         self.fixed_assignment: Tensor | None = None
         trunc_normal_(self.pixel_value.conv.weight, a.dim**-0.5)
 
-    def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, Prediction]:
-        """Queries [B, dim, N], feature [B, C, h, w], not activated."""
+    def forward(self, queries: Tensor, feature: Tensor, frames: int = 1) -> tuple[Tensor, Prediction]:
+        """Queries [B, dim, N], feature [B * frames, C, h, w], not activated."""
         pixels = self.pixel_in(F.gelu(feature))
         embedded = self.query_in(queries)
-        prediction = self.predictor(embedded, embedded, pixels)
+        prediction = self.predictor(embedded, embedded, pixels, frames)
         assignment = (
             assign(prediction.masks.detach())
             if self.fixed_assignment is None
             else one_hot(self.fixed_assignment, queries.shape[2])
         )
-        values = self.pixel_value(pixels)
+        values = join_frames(self.pixel_value(pixels), frames)
         b, d, h, w = shape_of(values)
         values = values.reshape(b, d, h * w)
         # A sum over thousands of pixels overflows half precision.
         with torch.autocast(values.device.type, enabled=False):
             centres = (assignment.to(values.dtype) @ values.transpose(1, 2)).transpose(1, 2)
+            if frames > 1:
+                # The mean of the frames: the normalisation that follows knows sums over one frame.
+                centres = centres / frames
         queries = queries + self.drop_path(self.centre_out(self.centre_norm(centres)))
         queries = F.gelu(queries + self.drop_path(self.attention(embedded)))
         queries = F.gelu(queries + self.drop_path(self.narrow(self.widen(queries))))
@@ -269,7 +273,13 @@ class Output(NamedTuple):
 
 
 class KMaxDeepLab(nn.Module):
-    """Image [B, 3, H, W] in -1..1 to an Output; both sides are multiples of 32 plus one."""
+    """Image [B, 3, H, W] in -1..1 to an Output; both sides are multiples of 32 plus one.
+
+    Attributes:
+        frames: see ClipNetwork.
+    """
+
+    frames: int = 1
 
     def __init__(self, architecture: Architecture | None = None) -> None:
         super().__init__()
@@ -294,18 +304,20 @@ class KMaxDeepLab(nn.Module):
     def forward(self, image: Tensor) -> Output:
         features = self.backbone(image)
         pixels = self.pixel_decoder([features[n] for n in self.levels])
-        queries = self.centres[None].expand(image.shape[0], -1, -1)
+        queries = self.centres[None].expand(image.shape[0] // self.frames, -1, -1)
         predictions = []
         for i, layer in zip(self.strides, self.layers, strict=True):
-            queries, prediction = layer(queries, pixels[i])
+            queries, prediction = layer(queries, pixels[i], self.frames)
             predictions.append(prediction)
         embeddings = self.mask_projection(queries)
-        final = self.predictor(embeddings, self.class_projection(queries), pixels[-1])
+        final = self.predictor(embeddings, self.class_projection(queries), pixels[-1], self.frames)
         return Output(final, embeddings.transpose(1, 2), predictions, self._semantic(features))
 
     def _semantic(self, features: dict[str, Tensor]) -> Tensor | None:
         if not self.training or self.semantic is None:
             return None
         if isinstance(self.semantic, SemanticHead):
-            return self.semantic(features["res5"])
-        return self.semantic(features["res5"], features["res3"], features["res2"])
+            found = self.semantic(features["res5"])
+        else:
+            found = self.semantic(features["res5"], features["res3"], features["res2"])
+        return join_frames(found, self.frames)

@@ -16,7 +16,7 @@ from vps_ros.learning.kmeans.export import Deployed, compare
 from vps_ros.learning.kmeans.losses import thing_losses, total_loss
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer, Output
 from vps_ros.learning.layers import efficientnet
-from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs, single_images
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training.optimizer import Optimizers
 from vps_ros.learning.training.validation import DENSE_LIMITS, LIMITS
@@ -35,6 +35,7 @@ class KMeansKind:
         self._recipe, self._model = recipe, model
         self.max_segments = model.queries
         self._dense = model.dense_things > 0
+        self.takes_clips = not self._dense
         self.activation = "sigmoid" if self._dense else "softmax_queries"
         self.thresholds = DENSE_LIMITS if self._dense else LIMITS
         self.random_quarters = model.detail > 0
@@ -76,7 +77,8 @@ class KMeansKind:
         return total, terms | {name: part.detach() for name, part in parts.items()}
 
     def predict(self, network: KMeansMaskTransformer, images: Tensor) -> ModelOutputs:
-        return network.model_outputs(network(images))
+        with single_images(network):
+            return network.model_outputs(network(images))
 
     def has_class_rows(self, name: str) -> bool:
         return "class_head" in name or name.startswith("semantic_head")

@@ -20,7 +20,7 @@ from vps_ros.learning.kmeans.architecture import RESIDUAL, Architecture
 from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, stuff_slots, thing_slots
 from vps_ros.learning.layers.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
 from vps_ros.learning.layers.efficientnet import EfficientNetLite
-from vps_ros.learning.network_io import ModelOutputs
+from vps_ros.learning.network_io import ModelOutputs, join_frames, split_frames
 from vps_ros.taxonomy import CITYSCAPES
 
 
@@ -127,11 +127,13 @@ class KMeansLayer(nn.Module):
         self.update = nn.Linear(a.query_dim, a.query_dim)
         self.exchange = Attention(a.query_dim, a.heads, 4 * a.query_dim)
 
-    def forward(self, queries: Tensor, feature: Tensor) -> tuple[Tensor, MaskOutput]:
-        masks = self.predictor.masks(queries, self.predictor.pixels(feature))
+    def forward(self, queries: Tensor, feature: Tensor, frames: int = 1) -> tuple[Tensor, MaskOutput]:
+        """Queries [B, N, D], feature [B * frames, C, h, w]; masks [B, N, frames * h, w]."""
+        masks = self.predictor.masks(queries, join_frames(self.predictor.pixels(feature), frames))
         assignment = assign(masks.detach())
-        values = self.values(feature).flatten(2).transpose(1, 2).float()
-        centroids = (assignment @ values) / (assignment.sum(2, keepdim=True) + 1.0)
+        values = join_frames(self.values(feature), frames).flatten(2).transpose(1, 2).float()
+        # The constant grows with the clip, so that copies of one frame have the centroids of this frame.
+        centroids = (assignment @ values) / (assignment.sum(2, keepdim=True) + float(frames))
         updated = self.exchange(queries + self.update(self.norm(centroids)))
         return updated, MaskOutput(self.predictor.classes(updated), masks)
 
@@ -148,7 +150,13 @@ def one_hot(chosen: Tensor, queries: int) -> Tensor:
 
 
 class KMeansMaskTransformer(nn.Module):
-    """Normalised image [B, 3, H, W] (H, W multiples of 32) to an Output."""
+    """Normalised image [B, 3, H, W] (H, W multiples of 32) to an Output.
+
+    Attributes:
+        frames: see ClipNetwork; 1 with heat maps, whose things have no tubes.
+    """
+
+    frames: int = 1
 
     def __init__(
         self, architecture: Architecture | None = None, isthing: NDArray[np.bool_] = CITYSCAPES.isthing
@@ -182,19 +190,21 @@ class KMeansMaskTransformer(nn.Module):
 
     def forward(self, image: Tensor, choice: Tensor | None = None) -> Output:
         """`choice` (int64 [B, H / 4, W / 4], 0..3: row * 2 + column): see Detail."""
+        frames = self.frames
         features = self.pixel_decoder(self.backbone(image))
-        queries = self.queries[None].expand(image.shape[0], -1, -1)
+        queries = self.queries[None].expand(image.shape[0] // frames, -1, -1)
         predictions = []
         for level, layer in zip(self.levels, self.layers, strict=True):
-            queries, prediction = layer(queries, features[level])
+            queries, prediction = layer(queries, features[level], frames)
             predictions.append(prediction)
         if self.detail is None:
             pixels = self.predictor.pixels(features[3])
         else:
             pixels = unit(self.detail(image, features[3], self.predictor.pixel_head(features[3]), choice))
+        pixels = join_frames(pixels, frames)
         final = MaskOutput(self.predictor.classes(queries), self.predictor.masks(queries, pixels))
-        semantic = self.semantic_head(features[3]).float()
-        offsets = self.offset_head(features[3]).float()
+        semantic = join_frames(self.semantic_head(features[3]).float(), frames)
+        offsets = join_frames(self.offset_head(features[3]).float(), frames)
         things = self.things(features[3]) if self.things else None
         return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets, things)
 
@@ -202,7 +212,7 @@ class KMeansMaskTransformer(nn.Module):
         """The outputs of an exported model; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
         final = output.final
         if output.things is None or self.things is None:
-            return ModelOutputs(final.classes, final.masks, output.embeddings)
+            return ModelOutputs(final.classes, split_frames(final.masks, self.frames), output.embeddings)
         a = self.architecture
         slots = thing_slots(
             self.things, output.things, output.pixels, self.thing_columns, a.classes, a.dense_things, peaks

@@ -52,7 +52,8 @@ def from_onnx(given: ModelFile) -> Unfolded:
     model = Unfolded(architecture, card.taxonomy.isthing).eval()
     deployed = Deployed(model, card.input).eval()
     known = _make_known(model)
-    image = torch.zeros(1, card.input.height, card.input.width, 3, dtype=torch.uint8)
+    frames = model.frames = 1 if card.clip is None else card.clip.length
+    image = torch.zeros(frames, card.input.height, card.input.width, 3, dtype=torch.uint8)
     with tempfile.TemporaryDirectory() as folder:
         trace(deployed, image, Path(folder) / "known.onnx", OUTPUTS)
         probe = onnx.load(str(Path(folder) / "known.onnx"))
@@ -68,7 +69,7 @@ def from_onnx(given: ModelFile) -> Unfolded:
                 found[name] = torch.from_numpy(found_value)
     model.load_state_dict(found, strict=False)
     model.unknown = frozenset(n for n in known if n not in found)
-    images = probes(card.input.height, card.input.width)
+    images = probes(card.input.height, card.input.width, frames)
     if not all(one.largest <= TOLERANCE for one in compare(deployed, path, images)):
         raise foreign
     return model

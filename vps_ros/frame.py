@@ -170,6 +170,8 @@ class PanopticFrame:
         embeddings: float32 [K, D], appearance of each of `segments`; None when the segmenter has none.
         milliseconds: time spent in each of STAGES.
         objects_3d: objects in 3D, where a host has a depth image of this frame; None otherwise.
+        camera_motion: float64 [3, 2], affine motion of the background since the frame before, in image widths: the
+            row vector (x, y, 1) of a point of that frame times it is its displacement. None if it is not known.
     """
 
     stamp: int
@@ -182,6 +184,7 @@ class PanopticFrame:
     embeddings: NDArray[np.float32] | None = field(default=None, compare=False)
     milliseconds: dict[str, float] = field(default_factory=dict, compare=False)
     objects_3d: Objects3D | None = field(default=None, compare=False)
+    camera_motion: NDArray[np.float64] | None = field(default=None, compare=False)
 
     @property
     def visible(self) -> tuple[Track, ...]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import pickle
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
+from tempfile import TemporaryFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +23,8 @@ from vps_ros.recording.image_files import read_image, stamp_of, to_rgb
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
+from vps_ros.trackers.lookahead import Identities, link
+from vps_ros.trackers.tracklets import TrackletRecorder
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class TrackedMap:
         instance: uint16 [H, W], track id of each pixel, 1 and up for things; 0 elsewhere.
         tracks: all tracks in the memory after the frame.
         milliseconds: segment (segments out of the map, and their appearance), flow, track, other (painting).
+        camera_motion: float64 [3, 2], as in PanopticFrame; None if the tracker does not know it.
     """
 
     files: FrameFiles
@@ -52,6 +58,7 @@ class TrackedMap:
     instance: NDArray[np.uint16]
     tracks: tuple[Track, ...]
     milliseconds: dict[str, float]
+    camera_motion: NDArray[np.float64] | None = None
 
 
 def load(files: FrameFiles) -> LoadedFrame:
@@ -93,6 +100,40 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
         yield sequence.step(frame)
 
 
+def track_maps_with_lookahead(
+    files: Iterable[FrameFiles],
+    read: Callable[[Iterable[FrameFiles]], Iterable[LoadedFrame]],
+    config: Config,
+    taxonomy: Taxonomy,
+    hz: float,
+) -> Iterator[TrackedMap]:
+    """As `track_maps`, with identities that are optimised over each complete sequence.
+
+    The first pass over a sequence tracks online, then the tracklets are linked (`vps_ros.trackers.lookahead`), and the
+    second pass writes. Memory grows with the number of tracklets; the tracks of each frame wait in a temporary file.
+
+    Args:
+        files: in order; the frames of a sequence one after the other.
+        read: loads frames in order; called twice for each sequence.
+    """
+    for _, group in groupby(files, key=lambda one: one.sequence):
+        sequence, recorder = tuple(group), TrackletRecorder()
+        with TemporaryFile() as file:
+            for frame, tracked in enumerate(track_maps(read(sequence), config, taxonomy, hz)):
+                width, vectors = tracked.semantic.shape[1], tracked.segments.segmentation.embeddings
+                appearances = (vectors, vectors)
+                recorder.add(0, stamp_of(frame, hz), width, tracked.tracks, appearances, tracked.camera_motion)
+                pickle.dump((tracked.tracks, tracked.milliseconds), file)
+            identities = Identities(recorder, link(recorder), config.tracker_parameters.confirm_hits)
+            file.seek(0)
+            for loaded in read(sequence):
+                online, milliseconds = pickle.load(file)
+                segments = segments_of(loaded.semantic, loaded.instance, taxonomy, loaded.files.map)
+                tracks = identities.rewrite(0, online)
+                instance = _instance_map(segments, tracks, loaded.files)
+                yield TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, milliseconds)
+
+
 class _Sequence:
     """The tracker of one sequence; checks that its frames fit each other."""
 
@@ -119,7 +160,8 @@ class _Sequence:
         instance = _instance_map(segments, tracks, loaded.files)
         timer.end("other")
         times = timer.milliseconds | self._tracker.milliseconds
-        return TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, times)
+        camera = self._tracker.camera_motion
+        return TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, times, camera)
 
     def _check(self, loaded: LoadedFrame) -> None:
         first = self._first = self._first or loaded

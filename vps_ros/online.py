@@ -223,6 +223,7 @@ class OnlinePanoptic:
             self.taxonomy,
             segmentation.embeddings,
             timer.milliseconds | self.tracker.milliseconds,
+            camera_motion=self.tracker.camera_motion,
         )
 
     @property

@@ -239,3 +239,10 @@ def test_embeddings_beside_the_maps(folders):
     assert track(folders, "--embeddings", folders / "maps", out="beside") == 0
     assert content(folders / "out") == content(folders / "beside")
     assert json.loads((folders / "out/track.json").read_text())["embeddings"] is True
+
+
+def test_lookahead_keeps_objects_and_writes_the_same_bytes_for_any_jobs(folders):
+    assert track(folders, "--lookahead", "--jobs", 1) == 0
+    assert [set(frame) for frame in ids(folders)] == [{1, 2, 3, 4}] * 5
+    assert track(folders, "--lookahead", "--jobs", 3, out="three") == 0
+    assert content(folders / "out") == content(folders / "three")

@@ -20,8 +20,8 @@ from vps_ros.learning.tracking.match_scorer import (  # noqa: E402
     assignment_loss,
     true_objects,
 )
-from vps_ros.trackers.hierarchical.assign import read  # noqa: E402
 from vps_ros.trackers.hierarchical.compare import COLUMNS  # noqa: E402
+from vps_ros.trackers.match_scorer import read  # noqa: E402
 
 CAR, ROAD = 13, 0
 RECIPE = """
@@ -97,7 +97,7 @@ def test_training_lowers_the_loss(tmp_path, capsys):
         recipe.write_text(RECIPE.format(steps=steps, folder=tmp_path / "drives"))
         run = tmp_path / f"run-{steps}"
         assert main(["train", "--config", str(recipe), "-o", str(run)]) == 0
-        scorer = read(run / "hierarchical.npz")
+        scorer = read(run / "hierarchical.npz", COLUMNS)
         losses[steps] = scorer.about["losses"]
         assert scorer.about["recipe"]["steps"] == steps
     assert all(losses[150][masks] < 0.7 * losses[1][masks] for masks in ("true", "degraded"))

@@ -15,7 +15,11 @@ from vps_ros.frame import AssociatedBy, Frame
 from vps_ros.online import describe_segments
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.hierarchical.assign import (
+from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
+from vps_ros.trackers.hierarchical.predict import camera_motion
+from vps_ros.trackers.hierarchical.update import AppearanceModel, HierarchicalMemory
+from vps_ros.trackers.masks import MaskHistory
+from vps_ros.trackers.match_scorer import (
     CONTEXT_FEATURES,
     FIRST_STAGE,
     SECOND_STAGE,
@@ -25,10 +29,6 @@ from vps_ros.trackers.hierarchical.assign import (
     shipped_scorer,
     write,
 )
-from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
-from vps_ros.trackers.hierarchical.predict import camera_motion
-from vps_ros.trackers.hierarchical.update import AppearanceModel, HierarchicalMemory
-from vps_ros.trackers.masks import MaskHistory
 
 # The camera's motion
 
@@ -157,7 +157,7 @@ def test_second_stage_sees_the_competition():
 def test_scorer_is_written_and_read(tmp_path):
     scorer = replace(by_hand(out_bias=0.5), about={"format": 1, "columns": COLUMNS})
     write(tmp_path / "scorer.npz", scorer)
-    again = read(tmp_path / "scorer.npz")
+    again = read(tmp_path / "scorer.npz", COLUMNS)
     for name in (*FIRST_STAGE, *SECOND_STAGE):
         np.testing.assert_array_equal(getattr(again, name), getattr(scorer, name))
 
@@ -175,15 +175,15 @@ def test_scorer_that_does_not_fit_is_refused(tmp_path, change, says):
     scorer = replace(by_hand(), **{"about": {"format": 1, "columns": COLUMNS}, **change})
     write(tmp_path / "scorer.npz", scorer)
     with pytest.raises(InputError, match=says):
-        read(tmp_path / "scorer.npz")
+        read(tmp_path / "scorer.npz", COLUMNS)
 
 
 def test_file_that_is_no_scorer_is_refused(tmp_path):
     with pytest.raises(InputError, match="no such file"):
-        read(tmp_path / "scorer.npz")
+        read(tmp_path / "scorer.npz", COLUMNS)
     (tmp_path / "scorer.npz").write_bytes(b"PK\x03\x04 cut off")
     with pytest.raises(InputError, match="not weights"):
-        read(tmp_path / "scorer.npz")
+        read(tmp_path / "scorer.npz", COLUMNS)
 
 
 def test_shipped_scorer_accepts_what_overlaps_and_rejects_what_is_far():
@@ -212,7 +212,7 @@ def test_shipped_scorer_accepts_what_overlaps_and_rejects_what_is_far():
     }
     for given_, likely in ((alike, True), (apart, False)):
         row = np.array([[given_[name] for name in COLUMNS]], np.float32)
-        assert (shipped_scorer()(row, np.array([0]), np.array([0]))[0] > 0) == likely
+        assert (shipped_scorer("hierarchical", COLUMNS)(row, np.array([0]), np.array([0]))[0] > 0) == likely
 
 
 # Features of pairs

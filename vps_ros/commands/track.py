@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import perf_counter
 
@@ -12,10 +13,10 @@ from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.replay import show
 from vps_ros.datasets.kitti_step import save_map
-from vps_ros.datasets.track_inputs import pair_files
+from vps_ros.datasets.track_inputs import FrameFiles, pair_files
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing, write_json
-from vps_ros.offline import TrackedMap, load, track_maps
+from vps_ros.offline import LoadedFrame, TrackedMap, load, track_maps, track_maps_with_lookahead
 from vps_ros.parallel import in_order
 from vps_ros.recording.image_files import DEFAULT_HZ, check_hz
 from vps_ros.recording.replay import Summary
@@ -71,6 +72,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"threads that read and write; 0 takes one for each core, {_MAX_THREADS} at most (default)",
     )
+    parser.add_argument(
+        "--lookahead",
+        action="store_true",
+        help="decide the identities of a sequence after its last frame: fewer id switches. Reads each frame twice",
+    )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_parameter_flags(parser)
 
@@ -97,15 +103,27 @@ def run(args: argparse.Namespace) -> int:
             return tracked
 
         began = perf_counter()
-        loaded = in_order(load, frames, jobs)
-        done = in_order(write, track_maps(loaded, config, taxonomy, args.hz), jobs)
+
+        def read(files: Iterable[FrameFiles]) -> Iterator[LoadedFrame]:
+            return in_order(load, files, jobs)
+
+        if args.lookahead:
+            tracked_maps = track_maps_with_lookahead(frames, read, config, taxonomy, args.hz)
+        else:
+            tracked_maps = track_maps(read(frames), config, taxonomy, args.hz)
+        done = in_order(write, tracked_maps, jobs)
         for tracked in progress(done, "track", len(frames)):
             summary.add(tracked.milliseconds, ((tracked.files.sequence, t.track_id) for t in tracked.tracks))
             crowds.update(tracked.segments.crowds)
             stuff.update(tracked.segments.numbered_stuff)
         summary.seconds = perf_counter() - began
         figures = summary.to_json()
-        made = {"tracker": config.tracker, "taxonomy": taxonomy.name, "embeddings": args.embeddings is not None}
+        made = {
+            "tracker": config.tracker,
+            "lookahead": args.lookahead,
+            "taxonomy": taxonomy.name,
+            "embeddings": args.embeddings is not None,
+        }
         write_json(draft / MARKER, {**made, "frames": figures["frames"], "tracks": figures["tracks"]})
     if args.json:
         write_json(args.json, figures)

@@ -14,7 +14,8 @@ from vps_ros.learning import Reporter, require_training
 
 DESCRIPTION = (
     "Trains a model on generated street drives or on data sets on disk. A recipe of kind match-scorer trains the "
-    "weights of the hierarchical tracker, one of kind tracker the embedding head and the fusion of the instance and "
+    "weights of the hierarchical tracker, one of kind lookahead those of replay --lookahead, one of kind tracker the "
+    "embedding head and the fusion of the instance and "
     "hybrid trackers. Drives that do not exist yet are generated first."
 )
 EXAMPLES = [
@@ -43,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
     require_training("training")
     from vps_ros.learning.recipe import Recipe, kind_of
     from vps_ros.learning.tracking.hybrid import TrackerRecipe, train_tracker
+    from vps_ros.learning.tracking.lookahead import LookaheadRecipe
     from vps_ros.learning.tracking.match_scorer import MatchScorerRecipe, train_match_scorer
     from vps_ros.learning.training.loop import train
     from vps_ros.reading import read_file
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     trackers: dict[str, tuple[type, Callable[..., Path]]] = {
         "tracker": (TrackerRecipe, train_tracker),
         "match-scorer": (MatchScorerRecipe, train_match_scorer),
+        "lookahead": (LookaheadRecipe, train_match_scorer),
     }
     with collected_deprecations() as deprecated:
         kind = kind_of(args.config)

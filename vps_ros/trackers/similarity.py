@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 _GATHER_COST = 12
 """Time of one dot product of gathered vectors, relative to that of one element of a matrix product (measured)."""
+_RATIO_LIMITS = (-6.0, 4.0)
 
 
 def location_similarity(
@@ -106,6 +109,26 @@ def bidirectional_softmax(products: NDArray[np.floating]) -> NDArray[np.float64]
     if products.size == 0:
         return np.zeros(products.shape)
     return (_softmax(products, 0) + _softmax(products, 1)) / 2
+
+
+def cosine_log_likelihood_ratio(
+    cosine: NDArray[np.floating], same: Sequence[float], different: Sequence[float]
+) -> NDArray[np.float64]:
+    """log p(cosine | same object) - log p(cosine | different objects), within limits, of normal distributions.
+
+    Args:
+        cosine: of two appearances.
+        same, different: mean and variance of both distributions.
+    """
+    (same_mean, same_variance), (different_mean, variance) = same, different
+    # A cosine above the mean of the same object counts as the mean: more similarity never lowers the likelihood.
+    below = np.minimum(cosine, same_mean) - same_mean
+    ratio = (
+        (cosine - different_mean) ** 2 / (2 * variance)
+        - below**2 / (2 * same_variance)
+        + 0.5 * np.log(variance / same_variance)
+    )
+    return np.clip(ratio, *_RATIO_LIMITS)
 
 
 def _softmax(values: NDArray[np.floating], axis: int) -> NDArray[np.float64]:

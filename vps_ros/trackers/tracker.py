@@ -96,6 +96,8 @@ class Tracker(ABC):
         parameters: in use.
         memory: the tracks.
         flow: the optical flow; None without `uses_flow`.
+        camera_motion: float64 [3, 2], affine motion of the background to the last frame, in image widths (see
+            `hierarchical.predict.camera_motion`); None where it is not known.
         milliseconds: time of the last step by part: "flow" (optical flow) and "track" (the rest).
         candidates: number of pairs of a track and a detection that the last step compared, summed over its
             assignments; the size of the matching space in Video-kMaX table 6.
@@ -116,6 +118,7 @@ class Tracker(ABC):
             from vps_ros.flow import FlowHistory
 
             self.flow = FlowHistory.of(self.parameters)
+        self.camera_motion: NDArray[np.float64] | None = None
         self.milliseconds = {"flow": 0.0, "track": 0.0}
         self.candidates = 0
         self._tubes = Matches()

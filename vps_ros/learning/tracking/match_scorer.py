@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cv2
 import numpy as np
@@ -32,7 +32,8 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.data.entries import HELD_OUT_SEED
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.hierarchical import Hierarchical
-from vps_ros.trackers.hierarchical.assign import (
+from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
+from vps_ros.trackers.match_scorer import (
     CONTEXT_FEATURES,
     CONTEXT_SCALE,
     FORMAT,
@@ -40,7 +41,6 @@ from vps_ros.trackers.hierarchical.assign import (
     MatchScorer,
     write,
 )
-from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
 from vps_ros.trackers.tracker import Matches, matched
 
 UNKNOWN = -1
@@ -127,7 +127,6 @@ def true_objects(table: Overlaps, count: int) -> NDArray[np.int64]:
     return found[1:]
 
 
-WEIGHTS = "hierarchical.npz"
 _FIRST_PASS_WEIGHT = 0.3
 """Weight of the loss of the first pass, whose scores of competing pairs are features of the second pass."""
 
@@ -164,6 +163,15 @@ class MatchScorerRecipe:
     weight_decay: float = 1e-3
     folder: str = ".drives/ablation"
     processes: int = 2
+
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
+    """Names of the features."""
+    weights: ClassVar[str] = "hierarchical.npz"
+    """Name of the file that is written."""
+
+    def examples(self, frames: Sequence[SegmentedFrame], masks: str) -> list[FrameExample]:
+        """The examples of one drive."""
+        return frame_examples(frames)
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_drives < self.drives:
@@ -203,7 +211,7 @@ class Batch(NamedTuple):
 
 
 class MatchScorerNetwork(nn.Module):
-    """MatchScorer (trackers/hierarchical/assign.py) in torch.
+    """MatchScorer (trackers/match_scorer.py) in torch.
 
     Args:
         mean: float32 [F], subtracted from the features, which then have mean 0.
@@ -262,35 +270,41 @@ def _competitors(odds: Tensor, group: Tensor, count: int) -> Tensor:
 
 
 def train_match_scorer(recipe: MatchScorerRecipe, folder: str | Path, reporter: Reporter = SILENT) -> Path:
-    """Trains, writes hierarchical.npz into the folder, and returns the file.
+    """Trains, writes the weights into the folder, and returns the file.
 
     Raises InputError when the folder exists, or model or drives cannot be used.
     """
     folder = refuse_existing(folder, force=False)
     torch.set_num_threads(1)
     training, validation = collect(recipe, reporter)
+    network = fit([one for masks in training.values() for one in masks], recipe, reporter)
+    losses = {masks: validation_loss(network, seen) for masks, seen in validation.items()}
+    reporter.note("loss on validation drives: " + ", ".join(f"{n} {v:.3f}" for n, v in losses.items()))
+    facts = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    about = {"format": FORMAT, "columns": recipe.columns, "recipe": facts, "losses": losses, "version": __version__}
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / recipe.weights
+    write(path, network.scorer(about))
+    return path
+
+
+def fit(examples: Sequence[FrameExample], recipe: MatchScorerRecipe, reporter: Reporter = SILENT) -> MatchScorerNetwork:
+    """A network that is trained on the examples, `frames_a_step` of them in each step."""
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
-    every = np.concatenate([one.columns for frames in training.values() for one in frames])
+    every = np.concatenate([one.columns for one in examples])
     network = MatchScorerNetwork(every.mean(axis=0), 1 / (every.std(axis=0) + 1e-6), recipe.hidden)
-    frames = [one for masks in training.values() for one in masks]
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     for _ in reporter.progress(range(recipe.steps), "training", recipe.steps):
-        batch = Batch.of([frames[i] for i in rng.integers(0, len(frames), recipe.frames_a_step)])
+        batch = Batch.of([examples[i] for i in rng.integers(0, len(examples), recipe.frames_a_step)])
         first, second = network(batch)
         loss = assignment_loss(second, batch) + _FIRST_PASS_WEIGHT * assignment_loss(first, batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         cycle.step()
-    losses = {masks: validation_loss(network, seen) for masks, seen in validation.items()}
-    reporter.note("loss on validation drives: " + ", ".join(f"{n} {v:.3f}" for n, v in losses.items()))
-    facts = json.loads(json.dumps(dataclasses.asdict(recipe)))
-    about = {"format": FORMAT, "columns": COLUMNS, "recipe": facts, "losses": losses, "version": __version__}
-    folder.mkdir(parents=True, exist_ok=True)
-    write(folder / WEIGHTS, network.scorer(about))
-    return folder / WEIGHTS
+    return network
 
 
 @torch.no_grad()
@@ -325,4 +339,4 @@ def _drive_examples(job: tuple[MatchScorerRecipe, str, int]) -> dict[str, list[F
     cv2.setNumThreads(1)
     drive = sources.Drive(scenario, seed, recipe.frames, recipe.size)
     by_masks = {masks: sources.Source(recipe.folder, drive, masks, recipe.model) for masks in recipe.masks}
-    return {masks: frame_examples(source.frames()) for masks, source in by_masks.items()}
+    return {masks: recipe.examples(source.frames(), masks) for masks, source in by_masks.items()}

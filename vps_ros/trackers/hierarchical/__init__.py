@@ -16,11 +16,12 @@ from vps_ros.frame import Frame, Segmentation
 from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.colour_histogram import colour_histograms
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.hierarchical.assign import MatchScorer, assign, shipped_scorer
-from vps_ros.trackers.hierarchical.compare import compare
+from vps_ros.trackers.hierarchical.assign import assign
+from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
 from vps_ros.trackers.hierarchical.predict import camera_motion
 from vps_ros.trackers.hierarchical.update import HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory, Masks
+from vps_ros.trackers.match_scorer import MatchScorer, shipped_scorer
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, memory_tau, tentative_tau
 
 
@@ -69,7 +70,7 @@ class Hierarchical(Tracker):
     ) -> None:
         super().__init__(parameters, model)
         self._masks = MaskHistory(self.flow)
-        self._scorer = shipped_scorer() if scorer is None else scorer
+        self._scorer = shipped_scorer("hierarchical", COLUMNS) if scorer is None else scorer
         self._last_stamp: int | None = None
 
     def reset(self) -> None:
@@ -91,12 +92,12 @@ class Hierarchical(Tracker):
         """Moves the box of each track into the current frame: by the camera's motion and by the track's own."""
         now = self._masks.now
         flow = self.flow.backward(1) if len(self.memory) else None
-        camera = None
+        self.camera_motion = None
         if flow is not None and previous.labels.shape == now.labels.shape:
-            camera = camera_motion(flow, (now.labels | previous.labels) == 0)
+            self.camera_motion = camera_motion(flow, (now.labels | previous.labels) == 0)
         seconds = 0.0 if self._last_stamp is None else max(stamp - self._last_stamp, 0) * 1e-9
         self._last_stamp = stamp
-        self.memory.move(camera, seconds, detections.size)
+        self.memory.move(self.camera_motion, seconds, detections.size)
 
     def associate(self, detections: Detections, stamp: int) -> Matches:
         pairs = compare(self.memory, self._masks, detections, stamp, self._tubes.tracks, self._tubes.detections)

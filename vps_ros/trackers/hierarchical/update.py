@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.memory import ROW, TrackMemory
-from vps_ros.trackers.similarity import dots
+from vps_ros.trackers.similarity import cosine_log_likelihood_ratio, dots
 
 _VOTE_DECAY = 0.95
 """Factor of older votes for a class at each new detection."""
@@ -21,7 +21,6 @@ _INITIAL_SAME, _INITIAL_DIFFERENT = (0.9, 0.01), (0.6, 0.03)
 """Mean and variance of the cosine before any object was seen."""
 _MIN_SAME_VARIANCE, _MIN_DIFFERENT_VARIANCE = 1e-4, 1e-3
 _SAME_RATE, _DIFFERENT_RATE = 0.02, 0.05
-_RATIO_LIMITS = (-6.0, 4.0)
 _MAX_COMPARED = 64
 """Largest number of detections of one frame that are compared with each other."""
 
@@ -207,15 +206,7 @@ class AppearanceModel:
 
     def log_likelihood_ratio(self, cosine: NDArray[np.floating]) -> NDArray[np.float64]:
         """log p(cosine | same object) - log p(cosine | different objects), within limits."""
-        (same, same_variance), (different, variance) = self._same, self._different
-        # A cosine above the mean of the same object counts as the mean: more similarity never lowers the likelihood.
-        below = np.minimum(cosine, same) - same
-        ratio = (
-            (cosine - different) ** 2 / (2 * variance)
-            - below**2 / (2 * same_variance)
-            + 0.5 * np.log(variance / same_variance)
-        )
-        return np.clip(ratio, *_RATIO_LIMITS)
+        return cosine_log_likelihood_ratio(cosine, self._same, self._different)
 
     def update(self, rows: NDArray[np.int64], units: NDArray[np.float32], weight: float) -> None:
         """Updates the tracks `rows` [R] with `units` [R, D], whose weight is `weight`; rows of zeros change nothing."""

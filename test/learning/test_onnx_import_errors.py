@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
+pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 from support.onnx_networks import network  # noqa: E402
 from vps_ros.commands.main import main  # noqa: E402

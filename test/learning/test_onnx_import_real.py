@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("onnx")
+pytest.importorskip("torch", reason="torch is of the [train] extra")
 
 import onnxruntime as ort  # noqa: E402
 

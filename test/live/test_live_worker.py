@@ -355,6 +355,7 @@ def test_no_camera_starves_beside_a_fast_one(slow, working):
 @pytest.mark.parametrize("batch", [True, False])
 def test_waiting_frames_of_several_cameras_in_one_run(folder, working, monkeypatch, batch):
     """The results are those of single frames; a broken frame of one camera does not affect the others."""
+    pytest.importorskip("torch", reason="torch is of the [train] extra")
     one, both = colour_model(folder / "single.onnx"), folder / "batch.onnx"
     if not both.exists():
         assert main(["export", "--from", "onnx", str(one), "-o", str(both), "--batch"]) == 0

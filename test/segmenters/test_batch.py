@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 import pytest
 
+pytest.importorskip("torch", reason="torch is of the [train] extra")
+
 from support.worlds import colour_model, picture
 from vps_ros.commands.main import main
 from vps_ros.config import Config

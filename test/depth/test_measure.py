@@ -101,12 +101,21 @@ def test_any_plane_is_found_where_it_is(metres, focal, x, y, width, height):
 
 
 @given(st.lists(st.floats(0.2, 200), min_size=1, max_size=80))
-def test_a_surface_is_part_of_the_depths_without_gaps_in_order(depths):
+def test_a_surface_is_an_interval_of_the_depths(depths):
     depths = np.array(depths)
-    found = nearest_surface(depths)
+    found = depths[nearest_surface(depths)]
     assert found.size > 0
     inside = depths[(depths >= found.min()) & (depths <= found.max())]
     assert sorted(inside) == sorted(found)
+
+
+def test_surfaces_with_noise_are_separated_where_few_depths_are():
+    rng = np.random.default_rng(1)
+    near, far = rng.normal(10, 0.5, 400), rng.normal(15, 0.75, 900)
+    depths = np.concatenate([near, far])
+    found = depths[nearest_surface(depths)]
+    assert np.median(found) == pytest.approx(10, abs=0.2)
+    assert 350 < found.size < 450
 
 
 @given(st.floats(10, 2000), st.integers(1, 500), st.integers(1, 500), st.integers(1, 4))

@@ -93,7 +93,8 @@ class Evaluation:
         self._pose = _transform(street.pose)
         found = self._filtered(result, depth).objects_3d
         once = ObjectLocator("world", lambda frame_id, stamp: self._pose)(result, depth).objects_3d
-        return ({o.track_id: o for o in one.objects} for one in (found, once))
+        assert found is not None and once is not None
+        return {o.track_id: o for o in found.objects}, {o.track_id: o for o in once.objects}
 
     def samples(
         self, street: StreetFrame, result: PanopticFrame, found: Any, measured: Any, depth: DepthImage

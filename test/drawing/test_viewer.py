@@ -18,6 +18,7 @@ from vps_ros.drawing.viewer import QUEUED, Target, Viewer
 from vps_ros.drawing.views import MISSED, Truth, View
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, PanopticFrame, Segment, Track, TrackState
+from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D
 from vps_ros.taxonomy import CITYSCAPES
 
 pytest.importorskip("rerun", reason="needs rerun-sdk (extra view)")
@@ -63,6 +64,22 @@ def recorded(tmp_path, views, **options):
             viewer.show(one)
     assert viewer.to_json() == {"file": {"shown": len(views), "dropped": 0, "problem": None}}
     return read(path)
+
+
+def test_objects_in_3d_have_boxes_velocities_and_points(tmp_path):
+    metres = np.full((60, 100), np.nan, np.float32)
+    metres[20:40, 10:40] = 5
+    depth = DepthImage(metres, START, Intrinsics(100.0, 100.0, 49.5, 29.5, 100, 60))
+    one = Object3D(7, CAR, 0.9, (-1.25, 0.0, 5.0), (1.5, 1.0, 0.2), (0.5, 0.0, -2.0), (0.1, 0.1, 0.1), 5.0, 600)
+    located = replace(frame(0), objects_3d=Objects3D((one,), "camera", depth))
+    found = recorded(tmp_path, [view(located), view(frame(1))], depth=True)
+    boxes, arrows, points = (found[f"/space/{name}"] for name in ("boxes", "velocities", "points"))
+    assert np.allclose(boxes["Boxes3D:half_sizes"][0][0], (0.75, 0.5, 0.1))
+    assert boxes["Boxes3D:labels"][0][0] == "car 7"
+    assert np.allclose(arrows["Arrows3D:vectors"][0][0], (0.5, 0.0, -2.0))
+    places = np.array(points["Points3D:positions"][0])
+    assert len(places) == 600
+    assert np.allclose(places[0], ((10 - 49.5) / 20, (20 - 29.5) / 20, 5.0))
 
 
 def test_a_recording_has_image_map_boxes_and_trails(tmp_path):

@@ -129,7 +129,9 @@ def run(args: argparse.Namespace) -> int:
     if args.gt and not target:
         raise InputError("--gt: the ground truth is shown by the viewer; add --view, --web or --save F.rrd")
     summary, sinks = Summary(), list[Sink]()
-    with viewer_beside(target, truth=args.gt is not None, name=Path(args.source).name) as viewer:
+    with viewer_beside(
+        target, truth=args.gt is not None, depth=bool(args.depth), name=Path(args.source).name
+    ) as viewer:
         with open_frames(args.source, topic=args.topic, hz=args.hz) as source, ExitStack() as stack:
             if args.tables is not None:
                 sinks.append(stack.enter_context(_tables(args)).write)

@@ -19,12 +19,14 @@ from vps_ros.drawing.overlay import identity_color
 from vps_ros.drawing.trails import Trails
 from vps_ros.drawing.views import MISTAKES, Truth, View
 from vps_ros.frame import STAGES, THING_BASE, PanopticFrame, Track, TrackState
+from vps_ros.label_maps import nearest
 from vps_ros.taxonomy import Taxonomy
 
 APPLICATION = "vps_ros"
 TIME, FRAME = "time", "frame"
 """Timelines: stamps of the frames, and their number from 0."""
 _JPEG_QUALITY = 85
+_MOST_POINTS = 40_000
 _DATE = 10**17
 """Nanoseconds. A smaller stamp counts from the start of a recording or a machine, and is no date."""
 _STATES = {TrackState.TENTATIVE: "tentative", TrackState.CONFIRMED: "confirmed", TrackState.LOST: "lost"}
@@ -65,6 +67,7 @@ class CameraLog:
             self._send(["camera", "image"], rr.EncodedImage(contents=encoded.tobytes(), media_type="image/jpeg"))
         if view.result is not None:
             self._log_result(view.result)
+            self._log_objects_3d(view.result, view.image)
         if view.truth is not None:
             self._log_truth(view.truth)
         for name, total in view.drops.items():
@@ -127,6 +130,40 @@ class CameraLog:
             path, _ = self._states.pop(forgotten)
             self._send(path, rr.StateChange(state=pa.array([None], pa.utf8())))
 
+    def _log_objects_3d(self, result: PanopticFrame, image: NDArray[np.uint8] | None) -> None:
+        """Boxes with velocities, and points in the colours of the image."""
+        found = result.objects_3d
+        if found is None:
+            if "space" in self._styled:
+                self._send(["space"], rr.Clear(recursive=True))
+            return
+        if "space" not in self._styled:
+            self._styled.add("space")
+            self._send(["space"], rr.ViewCoordinates.RDF, static=True)
+        objects = found.objects
+        colors = [identity_color(one.track_id) for one in objects]
+        centers = np.array([one.position for one in objects]).reshape(-1, 3)
+        boxes = rr.Boxes3D(
+            centers=centers,
+            half_sizes=np.array([one.size for one in objects]).reshape(-1, 3) / 2,
+            quaternions=[rr.Quaternion(xyzw=found.transform.quaternion)] * len(objects),
+            labels=[_title(result.taxonomy, one.class_id, one.track_id) for one in objects],
+            colors=colors,
+        )
+        self._send(["space", "boxes"], boxes)
+        velocities = np.array([one.velocity for one in objects]).reshape(-1, 3)
+        self._send(["space", "velocities"], rr.Arrows3D(origins=centers, vectors=velocities, colors=colors))
+        if image is not None:
+            metres = found.depth.metres
+            v, u = np.nonzero(np.isfinite(metres))
+            step = 1 + len(v) // _MOST_POINTS
+            v, u = v[::step], u[::step]
+            points = found.transform.apply(found.depth.intrinsics.points(u, v, metres[v, u]))
+            rows, columns = (
+                nearest(at, size, other) for at, size, other in zip((v, u), metres.shape, image.shape, strict=False)
+            )
+            self._send(["space", "points"], rr.Points3D(points.astype(np.float32), colors=image[rows, columns]))
+
     def _log_truth(self, truth: Truth) -> None:
         first = _first_thing(truth.taxonomy)
         is_thing = np.isin(truth.semantic, [c.id for c in truth.taxonomy.classes if c.isthing]) & (truth.instance > 0)
@@ -171,19 +208,20 @@ class CameraLog:
         self._recording.log([*self._prefix, *path], content, static=static, strict=True)
 
 
-def blueprint(cameras: Sequence[str], truth: bool = False, timing: bool = True) -> rrb.Blueprint:
+def blueprint(cameras: Sequence[str], truth: bool = False, timing: bool = True, depth: bool = False) -> rrb.Blueprint:
     """The arrangement of the panels: for each camera image, map, tracks and plots.
 
     Args:
         truth: also ground truth and errors.
         timing: also latency and dropped frames, which a recorded result does not have.
+        depth: also objects and points in 3D.
     """
-    parts = [_panels(f"/{camera}" if camera else "", camera, truth, timing) for camera in cameras]
+    parts = [_panels(f"/{camera}" if camera else "", camera, truth, timing, depth) for camera in cameras]
     root = parts[0] if len(parts) == 1 else rrb.Tabs(*parts)
     return rrb.Blueprint(root, rrb.TimePanel(timeline=TIME, state="collapsed"), collapse_panels=True)
 
 
-def _panels(prefix: str, camera: str, truth: bool, timing: bool) -> Any:
+def _panels(prefix: str, camera: str, truth: bool, timing: bool, depth: bool) -> Any:
     camera_view = rrb.Spatial2DView(origin=f"{prefix}/camera", name="Camera and tracks")
     panoptic = rrb.Spatial2DView(
         origin=f"{prefix}/camera",
@@ -202,6 +240,8 @@ def _panels(prefix: str, camera: str, truth: bool, timing: bool) -> Any:
             origin=f"{prefix}/errors", contents=["+ $origin/**", f"+ {prefix}/camera/image"], name="Errors"
         )
         side = rrb.Vertical(panoptic, known, errors)
+    if depth:
+        side = rrb.Vertical(rrb.Spatial3DView(origin=f"{prefix}/space", name="Objects in 3D"), side)
     lives = rrb.StateTimelineView(origin=f"{prefix}/tracks", name="Tracks")
     plots = [
         rrb.TimeSeriesView(origin=f"{prefix}/plots/{name}", name=title)

@@ -74,6 +74,7 @@ class Viewer:
         cameras: their names; "" for a single one.
         truth: leave space for ground truth and errors.
         timing: leave space for latency and dropped frames.
+        depth: leave space for objects in 3D.
         name: of the recording, shown by the viewer.
         wait: `show` waits for the viewer and drops nothing; for commands that have nothing else to do.
 
@@ -90,12 +91,13 @@ class Viewer:
         cameras: Sequence[str] = ("",),
         truth: bool = False,
         timing: bool = True,
+        depth: bool = False,
         name: str = "",
         wait: bool = False,
     ) -> None:
         self.url = ""
         self._target, self._cameras, self._name, self._wait = target, tuple(cameras), name, wait
-        self._truth, self._timing = truth, timing
+        self._truth, self._timing, self._depth = truth, timing, depth
         self._channels: dict[str, _Channel] = {}
         self._web: _Process | None = None
 
@@ -177,7 +179,7 @@ class Viewer:
         from vps_ros.drawing.rerun_log import CameraLog, blueprint
 
         logs = {camera: CameraLog(recording, camera) for camera in self._cameras}
-        layout = blueprint(self._cameras, self._truth, self._timing)
+        layout = blueprint(self._cameras, self._truth, self._timing, self._depth)
         self._channels[name] = _Channel(recording, logs, layout, self._wait, **where)
 
 

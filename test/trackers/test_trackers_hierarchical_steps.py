@@ -15,7 +15,7 @@ from vps_ros.frame import AssociatedBy, Frame
 from vps_ros.online import describe_segments
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
+from vps_ros.trackers.hierarchical.compare import COLUMNS, compare, near_pairs, union_of_pairs
 from vps_ros.trackers.hierarchical.predict import camera_motion
 from vps_ros.trackers.hierarchical.update import AppearanceModel, HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory
@@ -47,7 +47,7 @@ def flow_of(motion, height=96, width=160):
 @given(st.lists(st.floats(-0.05, 0.05), min_size=6, max_size=6))
 def test_camera_motion_of_a_moving_plane_is_found(numbers):
     motion = np.array(numbers).reshape(3, 2)
-    found = camera_motion(flow_of(motion), np.ones((96, 160), bool))
+    found = camera_motion(flow_of(motion), np.zeros((96, 160), bool))
     np.testing.assert_allclose(found, motion, atol=1e-5)
 
 
@@ -55,11 +55,11 @@ def test_camera_motion_ignores_what_moves_by_itself():
     motion = np.array([[0.01, 0], [0, 0.01], [0.03, -0.01]])
     flow = flow_of(motion)
     flow[30:60, 20:70] += 9
-    np.testing.assert_allclose(camera_motion(flow, np.ones((96, 160), bool)), motion, atol=1e-3)
+    np.testing.assert_allclose(camera_motion(flow, np.zeros((96, 160), bool)), motion, atol=1e-3)
 
 
 def test_camera_motion_says_nothing_without_background():
-    assert camera_motion(flow_of(np.zeros((3, 2))), np.zeros((96, 160), bool)) is None
+    assert camera_motion(flow_of(np.zeros((3, 2))), np.ones((96, 160), bool)) is None
 
 
 # Appearance
@@ -117,6 +117,34 @@ def test_appearances_of_different_classes_are_not_compared():
     before = model.log_likelihood_ratio(np.linspace(-1, 1, 9))
     model.learn_different(unit(0, 1), np.array([11, 13]))
     np.testing.assert_array_equal(model.log_likelihood_ratio(np.linspace(-1, 1, 9)), before)
+
+
+# Pairs that are near
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 30), st.integers(1, 30))
+def test_near_pairs_are_those_of_the_complete_table(seed, tracks, detections):
+    """Corners on a coarse grid, so that many distances are equal to the reach, which is included."""
+    rng = np.random.default_rng(seed)
+    predicted, boxes = (np.repeat(rng.integers(0, 16, (n, 2)), 2, 0).reshape(n, 4) / 16 for n in (tracks, detections))
+    for b in (predicted, boxes):
+        b[:, 2:] = b[:, :2] + rng.integers(1, 5, (len(b), 1)) / 16
+    reach = rng.integers(1, 4, tracks).astype(float)
+    m, k = near_pairs(boxes, boxes[:, 2:] - boxes[:, :2], predicted, predicted[:, 2:] - predicted[:, :2], reach)
+    side = predicted[:, None, 2] - predicted[:, None, 0] + boxes[:, 2] - boxes[:, 0]
+    apart = np.abs(boxes[:, :2] + boxes[:, 2:] - (predicted[:, :2] + predicted[:, 2:])[:, None])
+    assert sorted(zip(m.tolist(), k.tolist(), strict=True)) == list(
+        zip(*np.nonzero((apart <= side[..., None] * reach[:, None, None]).all(axis=2)), strict=True)
+    )
+
+
+def test_union_of_pairs_has_each_once_and_says_which_touch():
+    near, touching = np.array([[2, 0, 1], [0, 3, 1]]), [np.array([[1, 0], [1, 0]]), np.array([[1], [1]])]
+    m, k, by_pixels = union_of_pairs(near, touching, 4)
+    assert m.tolist() == [0, 0, 1, 2]
+    assert k.tolist() == [0, 3, 1, 0]
+    assert by_pixels.tolist() == [True, False, True, False]
 
 
 # The match scorer

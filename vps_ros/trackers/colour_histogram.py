@@ -27,8 +27,10 @@ _SCENE_WEIGHT = 0.5
 _SAMPLING = ((1, 1_000), (2, 10_000), (4, math.inf))
 """(step, area): of things with fewer pixels than `area`, every `step`-th row and column is sampled. The whole image is
 sampled as the largest things."""
-_BATCH = 256
-"""Things whose cells are in memory at the same time."""
+_BATCH = 64
+"""Things whose cells are counted at the same time; more do not fit into a processor's cache."""
+_EXACT = 4096
+"""Pixels of a histogram up to which float32 holds the sums of counts and colour weights exactly."""
 
 SIZE = math.prod(_BINS)
 """Length D of the embeddings."""
@@ -137,8 +139,9 @@ def _histograms(colors: NDArray[np.uint8], rows: NDArray[np.int32], count: int) 
         cell += number[:, 0]
         cell += number[:, 1]
         cell += number[:, 2]
-    counts = np.bincount(cell, minlength=count * cells).astype(np.float64)
-    counts = counts.reshape(count * _CELLS[0], -1) @ _COLOUR_SHARE
+    precision = np.float32 if np.bincount(rows).max(initial=0) < _EXACT else np.float64
+    counts = np.bincount(cell, minlength=count * cells).astype(precision)
+    counts = (counts.reshape(count * _CELLS[0], -1) @ _COLOUR_SHARE.astype(precision)).astype(np.float64)
     counts = (_SHARES[0].T @ counts.reshape(count, _CELLS[0], -1)).reshape(count, SIZE)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     return np.sqrt(shares.astype(np.float32))

@@ -53,6 +53,12 @@ class Masks:
         return place, flat[place]
 
     @cached_property
+    def places(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """Rows and columns of `pixels`."""
+        y, x = np.divmod(self.pixels[0].astype(np.int32), np.int32(self.labels.shape[1]))
+        return y, x
+
+    @cached_property
     def areas(self) -> NDArray[np.int64]:
         """Pixels of each label, int64 [K + 1]; that of label 0 is 0."""
         return np.bincount(self.pixels[1], minlength=len(self.ids) + 1)
@@ -131,14 +137,15 @@ class MaskHistory:
         """
         past, now = self._past[-steps], self.now
         height, width = now.labels.shape
-        by = np.zeros((len(past.ids) + 1, 2), np.int64)
-        by[1:] = np.rint(np.clip(shifts, -1, 1) * (width, height))
-        place, label = past.pixels
-        y, x = np.divmod(place, width)
-        x += by[label, 0]
-        y += by[label, 1]
-        inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-        found = now.labels.ravel()[y[inside] * width + x[inside]]
+        by = np.zeros((2, len(past.ids) + 1), np.int32)
+        by[:, 1:] = np.rint(np.clip(shifts, -1, 1) * (width, height)).T
+        (y, x), label = past.places, past.pixels[1]
+        x, y = x + by[0].take(label), y + by[1].take(label)
+        # As unsigned numbers, negative ones are large.
+        inside = (x.view(np.uint32) < width) & (y.view(np.uint32) < height)
+        y *= np.int32(width)
+        y += x
+        found = now.labels.ravel().take(y[inside])
         joint = overlap(label[inside], found, len(past.ids), len(now.ids))
         # The first row counts the pixels of each current mask that no moved mask covers.
         joint[0] = now.areas - joint[1:].sum(axis=0)

@@ -94,7 +94,7 @@ class Hierarchical(Tracker):
         flow = self.flow.backward(1) if len(self.memory) else None
         self.camera_motion = None
         if flow is not None and previous.labels.shape == now.labels.shape:
-            self.camera_motion = camera_motion(flow, (now.labels | previous.labels) == 0)
+            self.camera_motion = camera_motion(flow, now.labels, previous.labels)
         seconds = 0.0 if self._last_stamp is None else max(stamp - self._last_stamp, 0) * 1e-9
         self._last_stamp = stamp
         self.memory.move(self.camera_motion, seconds, detections.size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,14 +98,12 @@ def compare(
     boxes, predicted = memory.in_widths(detections.boxes), memory.rows["predicted_box"]
     seconds = np.clip((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS, _MAX_SECONDS)
     sides, predicted_sides = (np.maximum(b[:, 2:] - b[:, :2], 1e-6) for b in (boxes, predicted))
-    near = _near(boxes, sides, predicted, predicted_sides, _REACH + _REACH_PER_SECOND * seconds)
-    touching = np.zeros(near.shape, bool)
-    for one in overlaps:
-        one.mark(touching)
-    candidates = near | touching
-    candidates[matched_tracks] = False
-    candidates[:, matched_detections] = False
-    m, k = np.nonzero(candidates)
+    near = near_pairs(boxes, sides, predicted, predicted_sides, _REACH + _REACH_PER_SECOND * seconds)
+    touching = [pair for one in overlaps for pair in one.touching()]
+    m, k, by_pixels = union_of_pairs(near, touching, len(boxes))
+    if len(matched_tracks):
+        free = ~(np.isin(m, matched_tracks) | np.isin(k, matched_detections))
+        m, k, by_pixels = m[free], k[free], by_pixels[free]
     gap = memory.rows["gap"][m]
     size = np.maximum((np.sqrt(predicted_sides.prod(axis=1))[m] + np.sqrt(sides.prod(axis=1))[k]) / 2, _MIN_SIZE)
     offset = (boxes[k] - predicted[m]) / size[:, None]
@@ -144,20 +144,44 @@ def compare(
     table = np.empty((len(COLUMNS), len(m)), np.float32)
     for line, values in zip(table, columns, strict=True):
         line[:] = values
-    return Pairs(m, k, table.T, touching[m, k])
+    return Pairs(m, k, table.T, by_pixels)
 
 
-def _near(boxes, sides, predicted, predicted_sides, reach: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """bool [M, K]: whether the distance of the centres is at most `reach` [M] mean sizes along both axes."""
-    size = np.sqrt(predicted_sides.prod(axis=1))[:, None] + np.sqrt(sides.prod(axis=1))
-    np.maximum(size, 2 * _MIN_SIZE, out=size)
-    size *= reach[:, None]
+def union_of_pairs(
+    near: tuple[NDArray[np.int64], ...], touching: list[tuple[NDArray[np.int64], NDArray[np.int64]]], detections: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+    """Each pair (m, k) once, sorted, and whether it is among those that are `touching`.
+
+    Pairs are sorted as one number each, which takes less time than a table of all tracks and detections.
+    """
+    codes = np.concatenate([2 * (m * detections + k) + (i == 0) for i, (m, k) in enumerate((near, *touching))])
+    codes.sort()
+    pair = codes >> 1
+    first = np.ones(len(pair), bool)
+    np.not_equal(pair[1:], pair[:-1], out=first[1:])
+    m, k = np.divmod(pair[first], detections)
+    return m, k, codes[first] & 1 == 0
+
+
+def near_pairs(boxes, sides, predicted, predicted_sides, reach: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
+    """The pairs (m [P], k [P]) whose centres are at most `reach` [M] mean sizes apart along both axes, in any order.
+
+    They are looked for among the detections, sorted along x, that the largest of them would be near.
+    """
     # All lengths are doubled here: the sums of two sizes and of two corners are not divided by 2.
-    near = np.ones(size.shape, bool)
-    for axis in (0, 1):
-        expected, centre = (b[:, axis] + b[:, axis + 2] for b in (predicted, boxes))
-        near &= np.abs(centre - expected[:, None]) <= size
-    return near
+    expected, centre = (b[:, :2] + b[:, 2:] for b in (predicted, boxes))
+    older, newer = np.sqrt(predicted_sides.prod(axis=1)), np.sqrt(sides.prod(axis=1))
+    order = centre[:, 0].argsort()
+    x = centre[order, 0]
+    # A little more than needed: the exact comparison follows.
+    widest = np.maximum(older + newer.max(), 2 * _MIN_SIZE) * reach * (1 + 1e-9)
+    first = x.searchsorted(expected[:, 0] - widest)
+    count = x.searchsorted(expected[:, 0] + widest, side="right") - first
+    m = np.repeat(np.arange(len(predicted)), count)
+    k = order[np.arange(len(m)) + np.repeat(first - (np.cumsum(count) - count), count)]
+    size = np.maximum(older[m] + newer[k], 2 * _MIN_SIZE) * reach[m]
+    near = np.flatnonzero((np.abs(centre[k] - expected[m]) <= size[:, None]).all(axis=1))
+    return m[near], k[near]
 
 
 @dataclass(frozen=True)
@@ -187,29 +211,40 @@ class _Overlaps:
         shifts[known] = (now[:, :2] + now[:, 2:]) / 2 - past.centres[known]
         return cls(place, (masks.flow_overlap(steps), masks.shift_overlap(steps, shifts)))
 
-    def mark(self, touching: NDArray[np.bool_]) -> None:
-        """Sets `touching` [M, K] where masks of tracks and detections overlap."""
-        for joint in self.joints:
+    def touching(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """The pairs (m, k) of tracks and detections whose masks overlap, by each of `joints`."""
+        tracks = np.flatnonzero(self.place >= 0)
+        for joint, older, newer in zip(self.joints, self.older, self.newer, strict=True):
             row = np.full(len(joint), -1)
-            row[self.place[self.place >= 0] + 1] = np.flatnonzero(self.place >= 0)
-            i, k = np.nonzero(joint[1:, 1:])
-            both, older, newer = joint[i + 1, k + 1], joint.sum(axis=1)[i + 1], joint.sum(axis=0)[k + 1]
-            m = row[i + 1]
-            overlapping = (both > _TOUCHING * np.minimum(older, newer)) & (m >= 0)
-            touching[m[overlapping], k[overlapping]] = True
+            row[self.place[tracks] + 1] = tracks
+            i, k = np.divmod(np.flatnonzero(joint), joint.shape[1])
+            overlapping = (joint[i, k] > _TOUCHING * np.minimum(older[i], newer[k])) & (row[i] >= 0) & (k > 0)
+            yield row[i[overlapping]], k[overlapping] - 1
 
     def at(self, m: NDArray[np.int64], k: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
         """Dice by flow, Dice by motion, and the larger share of the smaller mask, [P] each, of the pairs."""
         if not self.joints:
             return (np.zeros(len(m)),) * 3
-        place = self.place[m]
+        place, k = self.place.take(m), k + 1
+        known = place >= 0
+        place += 1
         dices, contained = [], np.zeros(len(m))
-        for joint in self.joints:
-            both = np.where(place >= 0, joint[place + 1, k + 1], 0)
-            older, newer = joint.sum(axis=1)[place + 1], joint.sum(axis=0)[k + 1]
-            dices.append(2 * both / np.maximum(older + newer, 1))
-            np.maximum(contained, both / np.maximum(np.minimum(older, newer), 1), out=contained)
+        for joint, older, newer in zip(self.joints, self.older, self.newer, strict=True):
+            both = joint.ravel().take(place * joint.shape[1] + k) * known
+            a, b = older.take(place), newer.take(k)
+            dices.append(2 * both / np.maximum(a + b, 1))
+            np.maximum(contained, both / np.maximum(np.minimum(a, b), 1), out=contained)
         return (*dices, contained)
+
+    @cached_property
+    def older(self) -> list[NDArray[np.int64]]:
+        """Pixels of the earlier masks, of each of `joints`."""
+        return [joint.sum(axis=1) for joint in self.joints]
+
+    @cached_property
+    def newer(self) -> list[NDArray[np.int64]]:
+        """Pixels of the current masks, of each of `joints`."""
+        return [joint.sum(axis=0) for joint in self.joints]
 
 
 def _embedding_ratio(memory: HierarchicalMemory, m: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ _MIN_SAMPLES = 20
 _ITERATIONS = 3
 
 
-def camera_motion(flow: NDArray[np.float32], background: NDArray[np.bool_]) -> NDArray[np.float64] | None:
+def camera_motion(flow: NDArray[np.float32], *things: NDArray) -> NDArray[np.float64] | None:
     """Affine motion of the background from the older image to the newer one.
 
     Iteratively reweighted least squares. A sample with the residual r gets the weight (1 + (r / 2m)^2)^-4 in the next
@@ -20,24 +20,35 @@ def camera_motion(flow: NDArray[np.float32], background: NDArray[np.bool_]) -> N
 
     Args:
         flow: float32 [h, w, 2], from each pixel of the newer image to its place in the older one.
-        background: bool [h, w], pixels of the newer image that belong to no thing.
+        things: maps [h, w], each other than 0 at pixels of the newer image that are not background.
 
     Returns:
         float64 [3, 2]. The row vector (x, y, 1) of a point of the older image times it is the point's displacement, in
         image widths. None if there is too little background.
     """
-    height, width = background.shape
-    y, x = np.nonzero(background[_SPACING // 2 :: _SPACING, _SPACING // 2 :: _SPACING])
-    if len(x) < _MIN_SAMPLES:
+    width = flow.shape[1]
+    grid = np.s_[_SPACING // 2 :: _SPACING, _SPACING // 2 :: _SPACING]
+    background = np.logical_and.reduce([one[grid] == 0 for one in things])
+    y, x = np.nonzero(background)
+    count = len(x)
+    if count < _MIN_SAMPLES:
         return None
-    y, x = y * _SPACING + _SPACING // 2, x * _SPACING + _SPACING // 2
-    shift = flow[y, x].astype(np.float64) / -width
-    place = np.column_stack([x / width, y / width, np.ones(len(x))])
-    place[:, :2] -= shift
-    weight = np.ones(len(x))
+    # One row for each quantity: NumPy's inner loops then run over the samples.
+    samples = np.empty((5, count))
+    place, shift = samples[:3], samples[3:]
+    place[0], place[1], place[2] = x * _SPACING + _SPACING // 2, y * _SPACING + _SPACING // 2, width
+    place /= width
+    shift[:] = flow[grid][background].T
+    shift /= -width
+    place[:2] -= shift
+    weight, middle = np.ones(count), [(count - 1) // 2, count // 2]
     for _ in range(_ITERATIONS):
-        weighted = place * weight[:, None]
-        motion = np.linalg.solve(weighted.T @ place + 1e-9 * np.eye(3), weighted.T @ shift)
-        residual = np.abs(place @ motion - shift).sum(axis=1)
-        weight = (1 + (residual / (2 * np.median(residual) + 2e-4)) ** 2) ** -4.0
+        normal = (place * weight) @ samples.T
+        motion = np.linalg.solve(normal[:, :3] + 1e-9 * np.eye(3), normal[:, 3:])
+        residual = np.abs(motion.T @ place - shift).sum(axis=0)
+        median = np.partition(residual, middle)[middle].mean()
+        residual /= 2 * median + 2e-4
+        weight = 1 / (1 + residual * residual)
+        weight *= weight
+        weight *= weight
     return motion

@@ -23,6 +23,7 @@ _MIN_SAME_VARIANCE, _MIN_DIFFERENT_VARIANCE = 1e-4, 1e-3
 _SAME_RATE, _DIFFERENT_RATE = 0.02, 0.05
 _MAX_COMPARED = 64
 """Largest number of detections of one frame that are compared with each other."""
+_FIRST_OF_TWO = np.triu(np.ones((_MAX_COMPARED, _MAX_COMPARED), bool), 1)
 
 
 class HierarchicalMemory(TrackMemory):
@@ -225,17 +226,19 @@ class AppearanceModel:
         some = np.flatnonzero(units.any(axis=1))
         some = some[:: -(-len(some) // _MAX_COMPARED) or 1]
         units, class_ids = units[some], class_ids[some]
-        pairs = np.triu(class_ids[:, None] == class_ids, 1)
-        if pairs.any():
-            cosine = (units @ units.T)[pairs].astype(np.float64)
+        pairs = (class_ids[:, None] == class_ids) & _FIRST_OF_TWO[: len(some), : len(some)]
+        cosine = (units @ units.T)[pairs].astype(np.float64)
+        if len(cosine):
             _learn(self._different, cosine, _DIFFERENT_RATE, _MIN_DIFFERENT_VARIANCE)
 
 
 def _learn(statistics: NDArray[np.float64], cosine: NDArray[np.float64], rate: float, min_variance: float) -> None:
     """Moves mean and variance [2], in place, towards those of the cosines."""
-    statistics[0] += rate * (cosine.mean() - statistics[0])
-    statistics[1] += rate * (((cosine - statistics[0]) ** 2).mean() - statistics[1])
-    statistics[1] = max(statistics[1], min_variance)
+    mean, variance = statistics.tolist()
+    mean += rate * (float(cosine.sum()) / len(cosine) - mean)
+    cosine = cosine - mean
+    variance += rate * (float((cosine * cosine).sum()) / len(cosine) - variance)
+    statistics[:] = mean, max(variance, min_variance)
 
 
 def _centre(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

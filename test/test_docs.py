@@ -119,5 +119,9 @@ def test_tables_of_the_trackers_are_those_of_their_figures():
     assert shown.strip() == make.text(figures).strip()
 
 
-def test_the_page_of_benchmarks_is_made_of_the_committed_figures():
-    assert (ROOT / "docs" / "benchmarks.md").read_text() == maker("make_benchmarks").page()
+def test_tables_of_benchmarks_are_made_of_the_committed_figures():
+    make = maker("make_benchmarks")
+    assert (ROOT / "docs" / "benchmarks.md").read_text() == make.page()
+    pages = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
+    assert {name for name, text in pages.items() if make.FILLED.search(text)} == {"imports.md"}
+    assert all(make.filled(text) == text for text in pages.values())

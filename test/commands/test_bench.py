@@ -78,10 +78,28 @@ def test_what_cannot_be_measured_here_is_said_and_leaves_no_file(source_tree, ca
     assert not (source_tree / "quick.json").exists()
 
 
-def test_without_the_real_drive_its_benchmark_is_skipped(tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("name", ["real_frames", "tiles"])
+def test_without_the_real_drive_its_benchmark_is_skipped(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setenv("VPS_ROS_REALDATA", str(tmp_path))
-    assert main.main(["bench", "real_frames"]) == 0
+    assert main.main(["bench", name]) == 0
     assert "VPS_ROS_REALDATA" in capsys.readouterr().err
+
+
+def test_identities_of_boxes():
+    """Two cars in three frames: in the second frame, one gets another track; in the third, the other is not found."""
+    tiles = bench.load("tiles")
+    a, b, alone, inside, low = (np.array([x, 0, x + 40, h], float) for x, h in
+                                ((0, 40), (100, 40), (300, 40), (500, 40), (700, 20)))  # fmt: skip
+    ignored = tiles.Label(-1, np.array([490, 0, 560, 50], float))
+    labels = [[tiles.Label(7, a), tiles.Label(8, b), ignored]] * 3
+    found = [
+        [(1, a), (2, b)],
+        [(1, a), (3, b), (4, alone), (5, inside), (6, low)],
+        [(3, b)],
+    ]
+    scores = tiles.identities(labels, [[tiles.Found(*one) for one in frame] for frame in found])
+    # 6 labels and 6 boxes count, `alone` among them; 4 matches keep one identity, 5 are possible.
+    assert scores == (8 / 12, 10 / 12, 1, 5 / 6)
 
 
 def test_models_are_measured_on_real_streets_where_there_are_any(tmp_path, monkeypatch, capsys):

@@ -275,7 +275,10 @@ class _Channel:
                 if self._closing and monotonic() > self._deadline:
                     return False
                 if "timed out" not in str(error).lower():
-                    self._fail(f"the connection is lost ({error})")
+                    # The connection may end a moment before the process.
+                    sleep(_FLUSH_SECONDS)
+                    ended = self._process.ended() if self._process else ""
+                    self._fail(ended or f"the connection is lost ({error})")
                     return False
         return True
 

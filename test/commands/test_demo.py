@@ -14,6 +14,7 @@ from vps_ros.recording.frames import BagReader
 def test_a_demo_leaves_a_whole_result(tmp_path):
     run = vps_ros("demo", "-o", tmp_path / "demo", "--frames", 12)
     assert run.returncode == 0, run.stderr
+    assert f"vps-ros view {tmp_path / 'demo'}" in run.stderr.replace("\n", "")
     assert sorted(p.name for p in (tmp_path / "demo").iterdir()) == sorted(FILES)
 
     metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())

@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from vps_ros.drawing.overlay import Overlay, draw, identity_color, paint_map, text_color
+from vps_ros.drawing.colors import identity_color, paint_map, text_color
+from vps_ros.drawing.overlay import Overlay, draw
 from vps_ros.drawing.video import MAX_FRAME_SECONDS, VideoWriter, contact_sheet, letterbox
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Track, TrackState
@@ -38,8 +39,8 @@ def scene(height=120, width=200, track_id=7, slot=0, **changes):
         Segment(1000 + slot, CAR, True, 0.9, 1200, track_id),
     )
     tracks = (track(track_id, tuple(map(float, box)), slot=slot),)
-    values = {"segments": segments, "tracks": tracks, **changes}
-    return PanopticFrame(0, "camera", 0, ids, **values)
+    values = {"map": ids, "segments": segments, "tracks": tracks, **changes}
+    return PanopticFrame(0, "camera", 0, **values)
 
 
 def grey(height=120, width=200):
@@ -78,9 +79,27 @@ def test_neighbouring_identities_look_different():
 
 def test_things_have_a_thin_outline_and_stuff_none():
     picture = Overlay(CITYSCAPES, labels=False)(grey(), scene())
-    assert (picture[70, 139] == 255).all(), "right side of the car"
-    assert (picture[70, 138] != 255).any()
-    assert not (picture[30:50, 20:90] == 255).all(2).any(), "between road and sky"
+    color = np.array(identity_color(7))
+    inside, edge = picture[75, 130], picture[75, 139]
+    assert near(inside, (color + 100) / 2)
+    assert np.abs(edge.astype(int) - color).sum() < np.abs(inside.astype(int) - color).sum(), "right side of the car"
+    assert near(picture[75, 142], (np.array(CITYSCAPES.by_id[ROAD].color) + 100) / 2)
+    between = picture[30:50, 20:90].reshape(-1, 3)
+    assert len(np.unique(between, axis=0)) == 2, "road and sky, and nothing between them"
+
+
+def test_outlines_are_smooth_and_stay_where_the_object_is():
+    ids = np.full((120, 200), 1 + ROAD, np.uint16)
+    yy, xx = np.mgrid[:120, :200]
+    ids[(xx - 100) ** 2 + (yy - 60) ** 2 <= 40**2] = 1000
+    round_one = scene(tracks=(track(7, (60.0, 20.0, 141.0, 101.0)),))
+    picture = Overlay(CITYSCAPES, opacity=0.0, labels=False)(grey(), replace(round_one, map=ids))
+    drawn = np.argwhere((picture != 100).any(2))
+    radius = np.hypot(drawn[:, 1] - 100, drawn[:, 0] - 60)
+    assert 36 < radius.min() < radius.max() < 43
+    assert len(np.unique(picture[drawn[:, 0], drawn[:, 1]], axis=0)) > 20, "steps of brightness, not of pixels"
+    angles = np.arctan2(drawn[:, 0] - 60, drawn[:, 1] - 100)
+    assert np.histogram(angles, 36)[0].min() > 0, "closed"
 
 
 def test_each_object_has_a_label_in_its_colour():
@@ -118,11 +137,67 @@ def test_crowded_labels_do_not_cover_each_other():
         assert flat.sum() >= 100, f"label {i} is seen"
 
 
-def test_a_remembered_object_is_a_faint_dashed_box():
+def test_labels_leave_small_objects_uncovered():
+    """A row of small cars below a large one: the label of none covers another car."""
+    small = [(20.0 + 30 * i, 90.0, 28.0 + 30 * i, 96.0) for i in range(6)]
+    boxes = [(30.0, 20.0, 170.0, 80.0), *small]
+    frame = scene(tracks=tuple(track(i + 1, box) for i, box in enumerate(boxes)), map=np.zeros((120, 200), np.uint16))
+    changed = (Overlay(CITYSCAPES)(grey(), frame) != grey()).any(2)
+    assert changed[20:80, 30:170].any(), "the label of the large one is within it"
+    for x0, y0, x1, y1 in np.array(small, int):
+        assert not changed[y0:y1, x0:x1].any()
+
+
+def test_lines_and_letters_grow_with_the_image():
+    def label(width, height):
+        frame = scene(height, width)
+        bare = Overlay(CITYSCAPES, labels=False)(grey(height, width), frame)
+        rows = np.flatnonzero((bare != Overlay(CITYSCAPES)(grey(height, width), frame)).any((1, 2)))
+        return np.ptp(rows) + 1
+
+    heights = [label(640, 360), label(1280, 720), label(1920, 1080)]
+    assert heights == sorted(set(heights))
+    assert heights[0] >= 10
+
+
+def test_trails_follow_the_objects_until_a_new_sequence():
+    def at(index, sequence=0):
+        box = (20.0 + 20 * index, 60.0, 40.0 + 20 * index, 80.0)
+        nothing = np.zeros((120, 200), np.uint16)
+        return replace(scene(tracks=(track(7, box),)), stamp=index * SECOND // 10, map=nothing, sequence_id=sequence)
+
+    drawn = Overlay(CITYSCAPES, labels=False, trails=True)
+    pictures = [drawn(grey(), at(index)) for index in range(5)]
+    assert (pictures[0] == grey()).all()
+    rows, columns = np.nonzero((pictures[4] != 100).any(2))
+    assert (rows.min(), rows.max()) in [(79, 80), (79, 81), (80, 80), (80, 81)]
+    assert columns.min() == pytest.approx(30, abs=1)
+    assert columns.max() == pytest.approx(110, abs=1)
+    assert (drawn(grey(), at(5, sequence=1)) == grey()).all()
+
+
+def test_the_legend_names_the_stuff_seen_so_far():
+    drawn = Overlay(CITYSCAPES, labels=False, legend=True)
+    road = (Segment(1 + ROAD, ROAD, False, 1.0, 20_000, 0),)
+    sky = (Segment(1 + SKY, SKY, False, 1.0, 20_000, 0),)
+    one, both, later = (
+        drawn(grey(), PanopticFrame(0, "", 0, np.zeros((120, 200), np.uint16), segments, ()))
+        for segments in (road, road + sky, road)
+    )
+    sample = lambda picture, class_id: (picture == CITYSCAPES.by_id[class_id].color).all(2).sum()  # noqa: E731
+    assert sample(one, ROAD) >= 16
+    assert sample(one, SKY) == 0
+    assert sample(both, SKY) == sample(both, ROAD)
+    assert (later == both).all(), "an entry does not come and go"
+    assert (both[:90] == 100).all()
+
+
+def test_a_remembered_object_is_a_faint_dashed_box_on_request():
     lost = track(9, (30.0, 60.0, 80.0, 100.0), index=-1, state=TrackState.LOST)
     frame = scene(tracks=(*scene().tracks, lost))
-    plain = Overlay(CITYSCAPES, labels=False, lost=False)(grey(), frame)
-    drawn = Overlay(CITYSCAPES, labels=False)(grey(), frame)
+    plain = Overlay(CITYSCAPES, labels=False)(grey(), frame)
+    assert (plain == Overlay(CITYSCAPES, labels=False)(grey(), scene())).all()
+    drawn = Overlay(CITYSCAPES, labels=False, lost=True)(grey(), frame)
     changed = (plain != drawn).any(2)
     assert changed[60, 30:81].sum() in range(15, 40), "dashes along the top, with gaps"
     assert not changed[62:99, 32:79].any(), "nothing inside"
@@ -132,7 +207,7 @@ def test_a_remembered_box_out_of_the_picture_is_no_error():
     boxes = [(-500.0, -500.0, -400.0, -400.0), (150.0, 90.0, 1e9, 1e9), (float("nan"),) * 4, (1e12, 0.0, 2e12, 9.0)]
     tracks = tuple(track(i, box, -1, state=TrackState.LOST) for i, box in enumerate(boxes[:2], 1))
     tracks += tuple(tracks[0]._replace(box=box) for box in boxes[2:])
-    assert Overlay(CITYSCAPES)(grey(), scene(tracks=tracks)).shape == (120, 200, 3)
+    assert Overlay(CITYSCAPES, lost=True)(grey(), scene(tracks=tracks)).shape == (120, 200, 3)
 
 
 def test_small_images_are_enlarged_where_that_is_asked_for():

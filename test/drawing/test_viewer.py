@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from support import ROOT
-from vps_ros.drawing.overlay import identity_color
+from vps_ros.drawing.colors import identity_color
 from vps_ros.drawing.viewer import QUEUED, Target, Viewer
 from vps_ros.drawing.views import MISSED, Truth, View
 from vps_ros.errors import InputError

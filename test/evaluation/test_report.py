@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.pages import parse
-from vps_ros.drawing.overlay import identity_color
+from vps_ros.drawing.colors import identity_color
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.page import charts

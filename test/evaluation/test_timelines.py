@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.overlaps import Classes, overlaps
+from vps_ros.evaluation.page.changes import change_of
 from vps_ros.evaluation.timelines import Span, Timeline, Timelines
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 
@@ -189,3 +190,20 @@ def test_switches_are_those_of_trackeval(video):
     assert sum(line.switches for line in found) == quality.switches
     assert sum(line.visible - line.missed for line in found) == quality.counts["CLEAR"]["CLR_TP"]
     assert sum(line.missed for line in found) == quality.counts["CLEAR"]["CLR_FN"]
+
+
+@pytest.mark.parametrize(
+    "before, after, kind",
+    [
+        ([car(1)] * 4, [car(9)] * 4, ""),
+        ([EMPTY] * 4, [EMPTY, car(1), car(1), EMPTY], "appeared"),
+        ([car(1)] * 4, [EMPTY] * 4, "vanished"),
+        ([car(1), car(2), car(1), car(2)], [car(1), car(1), car(2), car(2)], "fewer switches"),
+        ([car(1)] * 4, [car(1), car(1), car(2), car(2)], "more switches"),
+        ([EMPTY, EMPTY, car(1), car(1)], [EMPTY, car(1), car(1), car(1)], "missed less"),
+        ([car(1)] * 4, [car(1), EMPTY, car(1), car(1)], "missed more"),
+    ],
+)
+def test_what_changed_between_two_predictions(before, after, kind):
+    one, other = (lines(*[(car(5), pred) for pred in preds]).result()[0] for preds in (before, after))
+    assert change_of(one, other) == kind

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import zlib
 from collections.abc import Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from vps_ros.commands.replay import show as show_figures
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
-from vps_ros.drawing.overlay import Overlay, paint_map
+from vps_ros.drawing.colors import paint_map
+from vps_ros.drawing.overlay import Overlay
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.report import Entry, Picture, write_html
+from vps_ros.evaluation.report import INTERVAL, Entry, Picture, moment, write_html
 from vps_ros.files import refuse_existing, write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
@@ -29,7 +31,7 @@ from vps_ros.taxonomy import CITYSCAPES, Taxonomy
 
 DESCRIPTION = """Generate a street drive as a bag, replay it, evaluate it against its exact ground truth.
 Writes drive.mcap, tracked.mcap, overlay.mp4, report.html and metrics.json."""
-EXAMPLES = ["vps-ros demo", "vps-ros demo -o out/ --frames 300"]
+EXAMPLES = ["vps-ros demo", "vps-ros demo --view", "vps-ros demo -o out/ --frames 300"]
 SCENARIO, SEED, SIZE = "cruise", 900_106, (640, 192)
 """A drive outside of the training data, with tram, bus, trucks, riders, people, and a turn at a junction."""
 PICTURES = 6
@@ -40,6 +42,7 @@ FILES = ("drive.mcap", "tracked.mcap", "overlay.mp4", "report.html", "metrics.js
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", default="demo", metavar="DIR", help="folder of the results (default: demo)")
     parser.add_argument("--frames", type=int, default=100, metavar="N", help="length of the drive (default: 100)")
+    parser.add_argument("--view", action="store_true", help="then show them, as `vps-ros view DIR` does")
     parser.add_argument("--force", action="store_true", help="replace results that exist")
 
 
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     frames = drive(SCENARIO, seed=SEED, frames=args.frames, size=SIZE)
     write_bag(drive_bag, progress(truth.store(frames), "generate", args.frames), args.force)
 
-    comparison = _Comparison(truth, args.frames)
+    comparison = _Comparison(truth)
     with BagReader(drive_bag) as bag:
         summary = replay_source(bag, Config(), tracked_bag, video, args.force, (comparison,))
     report, figures = comparison.evaluator.result(), summary.to_json()
@@ -67,6 +70,12 @@ def run(args: argparse.Namespace) -> int:
     show_report({"demo": report})
     show_figures(figures, f"{drive_bag} -> {tracked_bag}")
     note(f"results: {video} and {page}")
+    missing = "" if find_spec("rerun") else "; needs: pip install 'vps_ros[view]'"
+    note(f"look at them: vps-ros view {folder}{missing}")
+    if args.view:
+        from vps_ros.commands.main import main
+
+        return main(["view", str(folder)])
     return 0
 
 
@@ -90,23 +99,34 @@ class _Truth:
 class _Comparison:
     """Compares each panoptic frame with the ground truth at its stamp."""
 
-    def __init__(self, truth: _Truth, frames: int, taxonomy: Taxonomy = CITYSCAPES) -> None:
+    def __init__(self, truth: _Truth, taxonomy: Taxonomy = CITYSCAPES) -> None:
         self.evaluator = Evaluator(taxonomy)
         self.timeline: list[float] = []
-        self.pictures: list[Picture] = []
+        self._lowest: dict[int, tuple[float, Picture]] = {}
         self._truth = truth
-        self._every = max(frames // PICTURES, 1)
         self._draw = Overlay(taxonomy, min_height=360)
 
     def __call__(self, frame: Frame, result: PanopticFrame) -> None:
         semantic, instance = self._truth.at(result.stamp)
         quality = self.evaluator.update(SCENARIO, semantic, instance, *class_and_track_maps(result))
-        if len(self.timeline) % self._every == 0 and len(self.pictures) < PICTURES:
+        index = len(self.timeline)
+        if index == 0:
+            self._first = result.stamp
+        # Of consecutive frames, which look alike, only one is shown; of all of them, the lowest.
+        if quality.pq < self._lowest.get(index // INTERVAL, (2.0,))[0]:
             panels = {
                 "camera": frame.image,
                 "ground truth": paint_map(self.evaluator.taxonomy, semantic, instance),
                 "result": self._draw(frame.image, result),
             }
-            caption = f"Frame {len(self.timeline)}: PQ {100 * quality.pq:.1f}"
-            self.pictures.append(Picture(panels, caption))
+            caption = f"Among the lowest PQ: frame {index}, PQ {100 * quality.pq:.1f}"
+            link = moment(FILES[2], (result.stamp - self._first) / 1e9)
+            self._lowest[index // INTERVAL] = quality.pq, Picture(panels, caption, link)
+        if len(self._lowest) > PICTURES:
+            del self._lowest[max(self._lowest, key=lambda interval: self._lowest[interval][0])]
         self.timeline.append(quality.pq)
+
+    @property
+    def pictures(self) -> list[Picture]:
+        """Of the frames of lowest PQ, in the order of time."""
+        return [picture for _, (_, picture) in sorted(self._lowest.items())]

@@ -23,9 +23,10 @@ from vps_ros.evaluation.folders import FramePair, evaluate_pairs, pair_frames
 from vps_ros.evaluation.identity import INSTALL
 from vps_ros.evaluation.metric import DEFAULT, PROTOCOLS
 from vps_ros.evaluation.page import UNKNOWN, Cell, Table, percent, plural, tables
-from vps_ros.evaluation.page.pictures import Scores, lowest_pictures
+from vps_ros.evaluation.page.pictures import Scores, lowest_pictures, moment
 from vps_ros.evaluation.report import Entry, write_html, write_precision_html
 from vps_ros.files import write_json
+from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.taxonomy import TAXONOMIES, Taxonomy
 
 DESCRIPTION = "Measure predicted panoptic video against ground truth: STQ, VPQ, PQ, mIoU, VC, IDF1, HOTA, MOTA, IDSW."
@@ -36,6 +37,7 @@ EXAMPLES = [
     "vps-ros evaluate --format vipseg --gt VIPSeg_720P/ --split val --pred mine/ --json figures.json --jobs 8",
     "vps-ros evaluate --format youtube-vis --gt ytvis_2019/ --split train --pred results.json",
     "vps-ros evaluate --format bag --gt drive.mcap --pred tracked.mcap",
+    "vps-ros evaluate --format bag --gt drive.mcap --pred tracked.mcap --html report.html --overlay tracked.mp4",
 ]
 BAG, TRACKS = "bag", "youtube-vis"
 """Formats other than folders of maps."""
@@ -101,6 +103,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--html", metavar="F", help="also write a report with tables, plots and the frames of lowest PQ"
     )
+    parser.add_argument(
+        "--overlay",
+        metavar="PATH",
+        help="of the report: a video of `replay --overlay` to whose moments the pictures link, or a folder with one "
+        "SEQUENCE.mp4 for each sequence",
+    )
+    parser.add_argument(
+        "--hz", type=float, default=DEFAULT_HZ, help="of frames without stamps in that video (default: 10)"
+    )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="threads; 0: one for each core (default)")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
 
@@ -128,7 +139,8 @@ def run(args: argparse.Namespace) -> int:
         reports, found = _measure(source, args.protocol, jobs, args.allow_missing, smallest)
         shown = []
         if args.html:
-            shown = lowest_pictures(found, source.pairs, source.taxonomy, args.gt, args.split, smallest)
+            moments = _moments(args, found) if args.overlay else {}
+            shown = lowest_pictures(found, source.pairs, source.taxonomy, args.gt, args.split, smallest, moments)
         if args.json:
             write_json(args.json, to_json(reports))
         if args.html:
@@ -137,6 +149,29 @@ def run(args: argparse.Namespace) -> int:
     show(reports)
     _show_remarks(reports)
     return 0
+
+
+def _moments(args: argparse.Namespace, found: Mapping[str, Scores]) -> dict[tuple[str, str], str]:
+    """(sequence, frame) -> link to it in its overlay video, relative to the report.
+
+    Raises InputError when a video is missing.
+    """
+    sequences = {name: list(frames) for scores in found.values() for name, frames in scores.items()}
+    overlay, page = Path(args.overlay), Path(args.html).resolve().parent
+    if not overlay.is_dir() and len(sequences) > 1:
+        raise InputError(f"--overlay {overlay}: there are {len(sequences)} sequences; give a folder of SEQUENCE.mp4")
+    links = {}
+    for sequence, frames in sequences.items():
+        video = overlay / f"{sequence}.mp4" if overlay.is_dir() else overlay
+        if not video.is_file():
+            raise InputError(f"{video}: no such video; write it with `vps-ros replay --overlay`")
+        relative = os.path.relpath(video.resolve(), page)
+        # The frames of bags are named by their stamps in seconds.
+        begin = float(frames[0]) if args.format == BAG else 0.0
+        for index, frame in enumerate(frames):
+            seconds = float(frame) - begin if args.format == BAG else index / args.hz
+            links[sequence, frame] = moment(relative, seconds)
+    return links
 
 
 def _run_tracks(args: argparse.Namespace, names: Mapping[str, str]) -> int:
@@ -154,6 +189,10 @@ def _title_of(args: argparse.Namespace, names: Mapping[str, str]) -> str:
 
 
 def _check(args: argparse.Namespace) -> None:
+    if args.overlay and not args.html:
+        raise InputError("--overlay: the report links to it; add --html F")
+    if not args.hz > 0:
+        raise InputError(f"--hz {args.hz:g}: must be above 0")
     if args.jobs < 0:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 means one for each core")
     for option, formats in _FORMATS_OF_OPTIONS.items():

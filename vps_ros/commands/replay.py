@@ -90,6 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="calibration, YAML (camera_calibration) or JSON; default: topic camera_info or camera_info.yaml in FOLDER",
     )
     parser.add_argument("--cloud", action="store_true", help="also write the topic panoptic_cloud; needs --depth")
+    parser.add_argument("--remembered", action="store_true", help="of the overlay: also boxes of objects not seen now")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
     parser.add_argument(
         "--jobs",
@@ -150,6 +151,7 @@ def run(args: argparse.Namespace) -> int:
                 cloud=args.cloud,
                 summary=summary,
                 lookahead=args.lookahead,
+                remembered=args.remembered,
             )
         figures = summary.to_json()
         if viewer:
@@ -197,6 +199,7 @@ def replay_source(
     cloud: bool = False,
     summary: Summary | None = None,
     lookahead: bool = False,
+    remembered: bool = False,
 ) -> Summary:
     """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr.
 
@@ -206,6 +209,7 @@ def replay_source(
         cloud: write the topic panoptic_cloud, too.
         summary: as in `replay`.
         lookahead: identities from the complete recording; the source is read twice.
+        remembered: draw boxes of objects that are not seen into the video, too.
     """
     # Checked before the model is loaded, which takes time.
     writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
@@ -223,7 +227,7 @@ def replay_source(
             outputs.callback(depth.close)
         if video:
             outputs.enter_context(video)
-            draw = Overlay(pipeline.taxonomy, min_height=360)
+            draw = Overlay(pipeline.taxonomy, lost=remembered, min_height=360, trails=True, legend=True)
             all_sinks.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
         passes = iter(("replay", "identities"))
 

@@ -15,7 +15,7 @@ import rerun as rr
 import rerun.blueprint as rrb
 from numpy.typing import NDArray
 
-from vps_ros.drawing.overlay import identity_color
+from vps_ros.drawing.colors import identity_color
 from vps_ros.drawing.trails import Trails
 from vps_ros.drawing.views import MISTAKES, Truth, View
 from vps_ros.frame import STAGES, THING_BASE, PanopticFrame, Track, TrackState

@@ -10,12 +10,12 @@ from markupsafe import Markup
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.average_precision import TrackPrecision
-from vps_ros.evaluation.page import Table, charts, macro, tables
-from vps_ros.evaluation.page.pictures import Picture, embed
+from vps_ros.evaluation.page import Table, changes, charts, macro, tables
+from vps_ros.evaluation.page.pictures import INTERVAL, Picture, embed, moment
 from vps_ros.evaluation.results import Report
 from vps_ros.files import atomic_write
 
-__all__ = ["Entry", "Picture", "write_drives_html", "write_html", "write_precision_html"]
+__all__ = ["INTERVAL", "Entry", "Picture", "moment", "write_drives_html", "write_html", "write_precision_html"]
 
 Section = tuple[str, str, Markup | str, Table | Markup | str]
 """Anchor, heading, meaning and content; a section without content is left out."""
@@ -69,6 +69,7 @@ def write_html(
             ("classes", "Classes", tables.COMPARED_CLASSES, tables.compared_classes(reports)),
             ("sequences", "Sequences", tables.COMPARED_SEQUENCES, tables.compared_sequences(reports)),
             quality,
+            *(_changes(entries[0], other, len(entries) > 2) for other in entries[1:]),
             shown,
             ("details", "Each prediction in full", "", Markup("").join(map(_details, range(len(entries)), entries))),
         ]
@@ -132,6 +133,12 @@ def _maps(report: Report) -> list[Section]:
         ("timelines", "Timelines", macro("timeline_legend"), charts.timelines(report.sequences)),
         ("confusion", "Confusion of classes", tables.CONFUSION, tables.confusion_table(report)),
     ]
+
+
+def _changes(first: Entry, second: Entry, several: bool) -> Section:
+    body = changes.changes(*((one.name, one.report.sequences) for one in (first, second)))
+    anchor = f"changes-{second.name}" if several else "changes"
+    return anchor, f"What changed from {first.name} to {second.name}", changes.CHANGES, body
 
 
 def _summary(report: Report, facts: Mapping[str, str]) -> Markup:

@@ -19,7 +19,7 @@ from typing import Any
 import cv2
 
 from vps_ros.datasets.kitti_step import encode
-from vps_ros.drawing.overlay import identity_color
+from vps_ros.drawing.colors import identity_color
 from vps_ros.errors import InputError
 from vps_ros.labelling.edits import Change, Edit, Redo, State, Undo, UseLayer, effective, read_edit
 from vps_ros.labelling.project import LOG, Project

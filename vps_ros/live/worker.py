@@ -177,7 +177,7 @@ class Worker:
         self._clock = clock
         self._batch = len(self.cameras) if batch else 1
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
-        self._overlays = [Overlay(camera.pipeline.taxonomy) for camera in self.cameras]
+        self._overlays = [Overlay(camera.pipeline.taxonomy, trails=True, legend=True) for camera in self.cameras]
         # Frame and time of arrival (perf_counter) of those whose results are not published.
         self._pending: list[list[tuple[Frame, float]]] = [[] for _ in self.cameras]
         self._stopping = Event()

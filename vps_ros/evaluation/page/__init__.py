@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from vps_ros.drawing.overlay import Color, identity_color, text_color
+from vps_ros.drawing.colors import Color, identity_color, text_color
 
 UNKNOWN = "–"
 _COLORS, _DASHES = 6, 3

@@ -100,7 +100,7 @@ def _sequence(name: str, report: SequenceReport, most: int) -> Markup:
         [
             Cell(f"{line.class_name} {line.instance}"),
             Cell(
-                macro("timeline", _drawn(line.spans, report.frames), line.switch_frames, report.frames),
+                macro("timeline", draw_spans(line.spans, report.frames), line.switch_frames, report.frames),
                 "timeline busy" if line.switches > _MANY_SWITCHES else "timeline",
             ),
             *cells(*map(str, (line.switches, line.missed, line.visible))),
@@ -111,7 +111,7 @@ def _sequence(name: str, report: SequenceReport, most: int) -> Markup:
     return macro("timelines_of", name, ranked, table, len(ranked) - len(rows))
 
 
-def _drawn(spans: tuple[Span, ...], frames: int) -> list[Span]:
+def draw_spans(spans: tuple[Span, ...], frames: int) -> list[Span]:
     """The spans without those that lie within one part of RESOLUTION in which an earlier span ends."""
     if frames <= RESOLUTION:
         return list(spans)

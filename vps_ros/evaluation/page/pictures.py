@@ -7,6 +7,8 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote
 
 import cv2
 import numpy as np
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.kitti_step import Sequences, list_images
 from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
-from vps_ros.drawing.overlay import paint_map
+from vps_ros.drawing.colors import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation.folders import FramePair, load_pair
 from vps_ros.evaluation.page import macro
@@ -33,10 +35,12 @@ class Picture:
     Attributes:
         panels: RGB uint8 [H, W, 3], from top to bottom, by what they show: {"camera": ..., "ground truth": ...}.
         caption: which frame it is, and why it is shown.
+        moment: link to it in a video; "" without.
     """
 
     panels: Mapping[str, NDArray[np.uint8]]
     caption: str
+    moment: str = ""
 
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -45,7 +49,14 @@ Scores = Mapping[str, Mapping[str, float]]
 
 def embed(pictures: Iterable[Picture]) -> Markup:
     """HTML that contains the images."""
-    return macro("pictures", [(p.caption, [(n, _data_uri(i)) for n, i in p.panels.items()]) for p in pictures])
+    return macro(
+        "pictures", [(p.caption, p.moment, [(n, _data_uri(i)) for n, i in p.panels.items()]) for p in pictures]
+    )
+
+
+def moment(video: str, seconds: float) -> str:
+    """The link to a moment of a video; browsers start to play there (W3C Media Fragments)."""
+    return f"{quote(video)}#t={seconds:.3f}"
 
 
 def lowest_frames(predictions: Mapping[str, Scores], most: int = MAX_PICTURES) -> list[tuple[str, str]]:
@@ -67,6 +78,7 @@ def lowest_pictures(
     gt_root: str | Path,
     split: str | None = None,
     smallest: MinimumSize = ANY_SIZE,
+    moments: Mapping[tuple[str, str], str] = MappingProxyType({}),
 ) -> list[Picture]:
     """The frames of lowest PQ of all predictions; the ground truth of each is shown once.
 
@@ -76,6 +88,7 @@ def lowest_pictures(
         taxonomy: classes and colours.
         gt_root: the folder of the data set, in which camera images are searched.
         split, smallest: as in the evaluation.
+        moments: (sequence, frame) -> link to it in a video.
     """
     images = _list_images(gt_root, split)
     lowest = lowest_frames(predictions)
@@ -98,7 +111,7 @@ def lowest_pictures(
             label = "prediction" if len(shown) == 1 else name
             pq = predictions[name][sequence][frame]
             panels[f"{label}, PQ {100 * pq:.1f}"] = paint_map(taxonomy, *load_pair(one)[1])
-        pictures.append(Picture(panels, f"Among the lowest PQ: {pair.name}"))
+        pictures.append(Picture(panels, f"Among the lowest PQ: {pair.name}", moments.get((sequence, frame), "")))
     return pictures
 
 

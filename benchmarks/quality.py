@@ -27,6 +27,7 @@ SCENARIOS = ("cruise", "crowd", "occlusion", "turning", "low_rate", "night", "cr
 FIRST_SEED = HELD_OUT.start
 """Seeds from here on are never trained on."""
 FRAMES, SIZE = 100, (640, 192)
+JOBS = (1, 2, 3)
 DEFAULT, FLOAT = "streets-s, hierarchical", "streets-s-float, hierarchical"
 CITY = "city-s, hierarchical"
 CONFIGS = {
@@ -41,14 +42,15 @@ def run(progress) -> dict:
     """Figures by model and tracker; `progress(items, label, total)` shows how far it is."""
     pipelines = {name: OnlinePanoptic(config) for name, config in CONFIGS.items()}
     evaluators = {name: Evaluator(CITYSCAPES, video=False) for name in CONFIGS}
-    speeds: dict[str, list[dict]] = {DEFAULT: [], FLOAT: []}
+    speeds: dict[tuple[str, int], list[dict]] = {(model, n): [] for model in (DEFAULT, FLOAT) for n in JOBS}
     with tempfile.TemporaryDirectory() as temporary:
         for i, scenario in enumerate(progress(SCENARIOS, "drives", len(SCENARIOS))):
             name, bag = f"{scenario}-{FIRST_SEED + i}", Path(temporary) / f"{i}.mcap"
             frames = drive(scenario, seed=FIRST_SEED + i, frames=FRAMES, size=SIZE)
             write_bag(bag, _evaluated(frames, name, pipelines, evaluators))
-            for model, timed in speeds.items():
-                timed.append(_replay(CONFIGS[model], bag, Path(temporary) / f"{i}-{CONFIGS[model].model}.mcap"))
+            for (model, jobs), timed in speeds.items():
+                out = Path(temporary) / f"{i}-{CONFIGS[model].model}-{jobs}.mcap"
+                timed.append(_replay(CONFIGS[model], bag, out, jobs))
     shares = ("p50", "p99", "segment", "flow", "track", "other")
     return {
         "drives": [f"{s}-{FIRST_SEED + i}" for i, s in enumerate(SCENARIOS)],
@@ -59,7 +61,12 @@ def run(progress) -> dict:
                 "fps": float(np.median([one["fps"] for one in timed])),
                 "latency_ms": {key: float(np.median([one["latency_ms"][key] for one in timed])) for key in shares},
             }
-            for name, timed in speeds.items()
+            for (name, jobs), timed in speeds.items()
+            if jobs == 1
+        },
+        "fps_by_jobs": {
+            name: {str(jobs): float(np.median([one["fps"] for one in speeds[name, jobs]])) for jobs in JOBS}
+            for name in (DEFAULT, FLOAT)
         },
         "per_class": evaluators[DEFAULT].result().to_json()["per_class"],
     }
@@ -71,9 +78,11 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     of_quality = [[name, *(100 * one[k] for k in keys)] for name, one in figures["quality"].items()]
     shares = ["p50", "p99", "segment", "flow", "track", "other"]
     of_speed = [[name, one["fps"], *(one["latency_ms"][k] for k in shares)] for name, one in figures["speed"].items()]
+    by_jobs = [[name, *by.values()] for name, by in figures.get("fps_by_jobs", {}).items()]
     return [
         ("percent", ["model, tracker", *keys], of_quality),
         ("frames/s from bag to bag, and milliseconds per frame", ["model, tracker", "frames/s", *shares], of_speed),
+        *([("frames/s from bag to bag by --jobs", ["model, tracker", *map(str, JOBS)], by_jobs)] if by_jobs else []),
     ]
 
 
@@ -89,11 +98,11 @@ def _evaluated(
         yield street
 
 
-def _replay(config: Config, source: Path, target: Path) -> dict:
+def _replay(config: Config, source: Path, target: Path, jobs: int) -> dict:
     pipeline = OnlinePanoptic(config)
     with BagReader(source) as bag, BagWriter(target) as out:
         frames, taxonomy = bag.frames(), pipeline.taxonomy
-        return replay(frames, pipeline, [lambda _, result: out.write_frame(result, taxonomy)]).to_json()
+        return replay(frames, pipeline, [lambda _, result: out.write_frame(result, taxonomy)], jobs).to_json()
 
 
 def _figures(report: Report) -> dict:

@@ -13,8 +13,6 @@ from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
 from vps_ros.config import Config
-from vps_ros.drawing.overlay import Overlay
-from vps_ros.drawing.video import VideoWriter
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
 from vps_ros.frame import Frame, PanopticFrame
@@ -23,7 +21,6 @@ from vps_ros.recording.bag import recording_name
 from vps_ros.recording.depth import DEFAULT_SLOP, MILLIMETRES, BagDepth, DepthSource, FolderDepth, read_intrinsics
 from vps_ros.recording.frames import BagReader, FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
-from vps_ros.recording.lookahead import replay_with_lookahead
 from vps_ros.recording.replay import Sink, Summary, replay
 from vps_ros.recording.tables import TableWriter
 from vps_ros.recording.writer import BagWriter
@@ -212,7 +209,13 @@ def replay_source(
         remembered: draw boxes of objects that are not seen into the video, too.
     """
     # Checked before the model is loaded, which takes time.
-    writer, video = BagWriter(output, force), overlay and VideoWriter(overlay, force=force)
+    writer, video = BagWriter(output, force), None
+    if overlay:
+        # These, and look-ahead below, load packages that other replays do not need.
+        from vps_ros.drawing.overlay import Overlay
+        from vps_ros.drawing.video import VideoWriter
+
+        video = VideoWriter(overlay, force=force)
     pipeline = OnlinePanoptic(config)
     length = "" if source.count is None else f"{source.count} frames, "
     note(f"{source.name}: {length}model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
@@ -236,6 +239,8 @@ def replay_source(
 
         threads = jobs or os.cpu_count() or 1
         if lookahead:
+            from vps_ros.recording.lookahead import replay_with_lookahead
+
             summary = replay_with_lookahead(read, pipeline, all_sinks, threads, summary)
         else:
             summary = replay(read(), pipeline, all_sinks, threads, depth, summary)

@@ -8,7 +8,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, Literal
 
-import av
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +111,8 @@ class Video:
 
         Raises InputError at the end if there is none.
         """
+        import av
+
         read, damaged, end, reason = 0, 0, 0, ""
         try:
             for packet in container.demux(stream):
@@ -145,6 +146,9 @@ class Video:
         self.losses = (Loss(what, str(self.path), max((self.count or 0) - read, least)),)
 
     def _open(self) -> Any:
+        # Imported on use: bags and image files do not need it.
+        import av
+
         try:
             return av.open(str(self.path))
         except av.FFmpegError as error:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES, ExtensionFileLoader, FileFinder
+from pathlib import Path
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 Pairs = tuple[NDArray[np.int64], NDArray[np.int64]]
 _NONE = (np.empty(0, np.int64), np.empty(0, np.int64))
@@ -74,6 +79,23 @@ def _optimal(rows, columns, similarity) -> NDArray[np.bool_]:
     matrix = np.zeros((len(used_rows), len(used_columns)))
     matrix[r, c] = similarity
     partner = np.full(len(used_rows), -1)
-    best_r, best_c = linear_sum_assignment(matrix, maximize=True)
+    best_r, best_c = _scipy_assignment().linear_sum_assignment(matrix, maximize=True)
     partner[best_r] = best_c
     return partner[r] == c
+
+
+@lru_cache(maxsize=1)
+def _scipy_assignment() -> ModuleType:
+    """SciPy's module with `linear_sum_assignment`.
+
+    It is one compiled file, which is loaded by its path: the package scipy.optimize around it would take 50 MB of
+    memory and most of the start-up time of `replay`. A SciPy that has no such file is imported as usual.
+    """
+    scipy = importlib.util.find_spec("scipy")
+    for folder in (scipy and scipy.submodule_search_locations) or ():
+        finder = FileFinder(str(Path(folder) / "optimize"), (ExtensionFileLoader, EXTENSION_SUFFIXES))
+        if (spec := finder.find_spec("_lsap")) is not None and spec.loader is not None:
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    return importlib.import_module("scipy.optimize")

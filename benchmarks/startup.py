@@ -1,0 +1,103 @@
+"""Start-up time and memory of the commands, compared with importing the libraries that they need.
+
+Each line is a process of its own; its time is that of the processor, of all its threads, and its memory the largest
+resident size. `replay` reads a bag of generated street images of 1242x375; with one frame, its time is that until the
+first result is written. Where the environment variable VPS_ROS_BENCH_PREVIOUS names a commit, the same commands run
+with the package of that commit, in turn with the current one.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+
+from benchmarks._previous import REVISION, previous_package
+from vps_ros.commands.synth import write_bag
+from vps_ros.datasets.streets import drive
+
+DESCRIPTION = "time to start commands and memory of replay, compared with importing onnxruntime and cv2"
+SIZE, SHORT, LONG, REPEATS = (1242, 375), 40, 120, 3
+ROOT = Path(__file__).resolve().parent.parent
+KEYS = ("cpu_seconds", "wall_seconds", "peak_mib")
+GOALS = {"vps-ros --help": ("wall_seconds", 0.3), "replay, 1 frame": ("wall_seconds", 2.0)}
+GOALS |= {f"replay, {count} frames": ("peak_mib", 220.0) for count in (SHORT, LONG)}
+
+
+def run(progress) -> dict:
+    """Medians by command and package; `progress(items, label, total)` shows how far it is."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        packages = {"current": ROOT} | ({"previous": previous_package(folder / "previous")} if REVISION else {})
+        found: dict[str, dict[str, list[dict]]] = {}
+        jobs = [(*job, repeat) for repeat in range(REPEATS) for job in _commands(folder)]
+        for name, command, own, _ in progress(jobs, "processes", len(jobs)):
+            for which, path in packages.items() if own else [("current", ROOT)]:
+                found.setdefault(name, {}).setdefault(which, []).append(_measure(command, path))
+    return {
+        "previous": REVISION,
+        "size": list(SIZE),
+        "repeats": REPEATS,
+        "processes": {
+            name: {
+                which: {key: float(np.median([one[key] for one in runs])) for key in KEYS} for which, runs in of.items()
+            }
+            for name, of in found.items()
+        },
+    }
+
+
+def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
+    rows = []
+    for name, of in figures["processes"].items():
+        values = [of.get(which, {}).get(key) for key in KEYS for which in ("previous", "current")]
+        key, goal = GOALS.get(name, (None, None))
+        rows.append([name, *values, f"{goal:g} {'MiB' if key == 'peak_mib' else 's'}" if goal else None])
+    columns = [f"{key}, {which}" for key in ("CPU s", "wall s", "MiB") for which in ("previous", "current")]
+    return [("start of processes, and largest resident memory", ["process", *columns, "goal"], rows)]
+
+
+def _commands(folder: Path) -> list[tuple[str, list[str], bool]]:
+    """Name, arguments of Python, and whether it depends on the package."""
+    vps_ros = ["-m", "vps_ros.commands.main"]
+    jobs = [
+        ('python -c "import onnxruntime, cv2"', ["-c", "import onnxruntime, cv2"], False),
+        ("vps-ros --help", [*vps_ros, "--help"], True),
+        ("vps-ros replay --help", [*vps_ros, "replay", "--help"], True),
+    ]
+    for count in (1, SHORT, LONG):
+        bag = folder / f"{count}.mcap"
+        if not bag.exists():
+            write_bag(bag, drive("cruise", seed=900_000, frames=count, size=SIZE))
+        output = ["-o", str(folder / "out.mcap"), "--force"]
+        name = f"replay, {count} frame{'s' * (count > 1)}"
+        jobs.append((name, [*vps_ros, "replay", str(bag), *output], True))
+    return jobs
+
+
+def _measure(arguments: list[str], package: Path) -> dict[str, float]:
+    """Raises CalledProcessError when the process fails."""
+    environment = {**os.environ, "PYTHONPATH": str(package)}
+    began = perf_counter()
+    with subprocess.Popen(
+        [sys.executable, *arguments],
+        env=environment,
+        cwd=package,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        # Not `wait`, which would say nothing of what the process used.
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, arguments)
+    return {
+        "cpu_seconds": used.ru_utime + used.ru_stime,
+        "wall_seconds": perf_counter() - began,
+        "peak_mib": used.ru_maxrss / 1024,
+    }

@@ -190,7 +190,7 @@ class LiveConfig(_Readable, Parameters):
     depth_topic: str = parameter(
         "",
         "depth images registered to the camera, 16UC1 (mm) or 32FC1 (m), with camera_info beside them; publishes "
-        "objects_3d and panoptic_cloud; relative names are below the camera's name; empty: no depth",
+        "objects_3d, velocities_3d and panoptic_cloud; relative names are below the camera's name; empty: no depth",
     )
     depth_slop: float = parameter(
         0.02,

@@ -72,6 +72,12 @@ def test_a_topic_of_depth_becomes_objects_in_3d(replay, tmp_path, encoding):
     code, shown, figures, found = replay(bag, "--depth", DEPTH_TOPIC)
     assert (code, "without objects in 3D" in shown) == (0, False)
     check_objects(found["/vps/objects_3d"], 6)
+    velocities = found["/vps/velocities_3d"]
+    assert [m.header for m in velocities] == [m.header for m in found["/vps/objects_3d"]]
+    order = [int(d.id) for d in found["/vps/objects_3d"][-1].detections]
+    assert velocities[-1].track_ids.tolist() == order
+    by_id = dict(zip(order, velocities[-1].velocities, strict=True))
+    assert [by_id[1].x, by_id[1].z, by_id[2].x, by_id[2].z] == pytest.approx([VELOCITY, 0, 0, 0], abs=0.2)
     assert figures["depth"] == {"frames": 6, "objects": 12, "objects_without_depth": 0, "failures": {}}
     assert "/vps/panoptic_cloud" not in found
 
@@ -108,7 +114,7 @@ def test_missing_intrinsics_are_reported_once_and_2d_continues(replay, tmp_path)
     code, shown, figures, found = replay(bag, "--depth", DEPTH_TOPIC)
     assert code == 0
     assert len(found["/vps/tracks"]) == 5
-    assert "/vps/objects_3d" not in found
+    assert not {"/vps/objects_3d", "/vps/velocities_3d"} & found.keys()
     assert shown.count("no camera_info") == 1
     assert list(figures["depth"]["failures"].values()) == [5]
     assert (figures["frames"], figures["dropped"]) == (5, 0)

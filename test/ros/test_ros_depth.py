@@ -33,7 +33,9 @@ class Rig:
     def __init__(self, ros, model, **parameters):
         self.node = ros.node(model=model, depth_topic=DEPTH_TOPIC, **parameters)
         ros.run()
-        self.objects, self.cloud = (ros.listen(f"/vps/{name}", kind).matched() for name, kind in DEPTH_OUTPUTS.items())
+        self.objects, self.velocities, self.cloud = (
+            ros.listen(f"/vps/{name}", kind).matched() for name, kind in DEPTH_OUTPUTS.items()
+        )
         self.tracks = ros.listen("/vps/tracks").matched()
         self.info = ros.camera(DEPTH_INFO, kind=INFO).matched()
         self.depth = ros.camera(DEPTH_TOPIC).matched()
@@ -125,6 +127,10 @@ def test_tf_to_a_fixed_frame(ros, model):
     x, y, z = STANDING
     # What stays at the same distance of the camera moves with it.
     assert second == pytest.approx((z + 0.7, -x, 1.5 - y), abs=0.05)
+    (still_there,) = [
+        v for i, v in zip(rig.velocities[-1].track_ids, rig.velocities[-1].velocities, strict=True) if i == 2
+    ]
+    assert still_there.x == pytest.approx(1, abs=0.1)
     assert first[0] == pytest.approx(FIRST[2] + 0.7, abs=0.05)
     (one, _) = rig.objects[-1].detections
     turn = one.bbox.center.orientation

@@ -46,6 +46,11 @@ CONTRACT = {
         string taxonomy
         PanopticSegment[] segments
     """,
+    "ObjectVelocities": """
+        std_msgs/Header header
+        uint32[] track_ids
+        geometry_msgs/Vector3[] velocities
+    """,
 }
 CONSTANTS = {"TENTATIVE": 0, "CONFIRMED": 1, "LOST": 2, "NEW": 0, "PIXELS": 1, "MEMORY": 2, "INSTANCE": 3}
 

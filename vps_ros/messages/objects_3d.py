@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import PanopticFrame, segment_values
-from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D
+from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D, Vector
 from vps_ros.label_maps import nearest
 from vps_ros.messages.images import image_to_array
 from vps_ros.messages.typestore import byte_view, make_header, make_message, nanoseconds
@@ -75,6 +75,17 @@ def objects_3d(frame: PanopticFrame) -> Any:
     return make_message("vision_msgs/msg/Detection3DArray", header=header, detections=rows)
 
 
+def velocities_3d(frame: PanopticFrame) -> Any:
+    """Topic `velocities_3d`: vps_ros/ObjectVelocities of the objects of `objects_3d`, in the same order."""
+    found = _objects_of(frame)
+    return make_message(
+        "vps_ros/msg/ObjectVelocities",
+        header=make_header(frame.stamp, found.frame_id),
+        track_ids=np.array([one.track_id for one in found.objects], np.uint32),
+        velocities=[_vector(one.velocity) for one in found.objects],
+    )
+
+
 def panoptic_cloud(frame: PanopticFrame, image: NDArray[np.uint8]) -> Any:
     """Topic `panoptic_cloud`: sensor_msgs/PointCloud2 of all pixels with depth.
 
@@ -134,12 +145,15 @@ def _detection(one: Object3D, found: Objects3D, header: Any) -> Any:
         hypothesis=hypothesis,
         pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance.ravel()),
     )
-    sx, sy, sz = one.size
-    size = make_message("geometry_msgs/msg/Vector3", x=sx, y=sy, z=sz)
     return make_message(
         "vision_msgs/msg/Detection3D",
         header=header,
         results=[result],
-        bbox=make_message("vision_msgs/msg/BoundingBox3D", center=pose, size=size),
+        bbox=make_message("vision_msgs/msg/BoundingBox3D", center=pose, size=_vector(one.size)),
         id=str(one.track_id),
     )
+
+
+def _vector(values: Vector) -> Any:
+    x, y, z = values
+    return make_message("geometry_msgs/msg/Vector3", x=x, y=y, z=z)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
 from vps_ros.messages.images import array_to_compressed, array_to_image, image_to_array
-from vps_ros.messages.objects_3d import objects_3d, panoptic_cloud
+from vps_ros.messages.objects_3d import objects_3d, panoptic_cloud, velocities_3d
 from vps_ros.messages.typestore import make_header, make_message, make_time, nanoseconds
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -38,7 +38,11 @@ LIVE_OUTPUTS = {
 """OUTPUTS and those that only a live node has; a bag does not need them."""
 CAMERA_INFO, CAMERA_INFO_TYPE = "camera_info", "sensor_msgs/msg/CameraInfo"
 """The camera's own message with the header of the frame."""
-DEPTH_OUTPUTS = {"objects_3d": "vision_msgs/msg/Detection3DArray", "panoptic_cloud": "sensor_msgs/msg/PointCloud2"}
+DEPTH_OUTPUTS = {
+    "objects_3d": "vision_msgs/msg/Detection3DArray",
+    "velocities_3d": "vps_ros/msg/ObjectVelocities",
+    "panoptic_cloud": "sensor_msgs/msg/PointCloud2",
+}
 """Output topics of frames with a depth image."""
 LABEL_INFO, LABEL_INFO_TYPE = "label_info", "vision_msgs/msg/LabelInfo"
 """Published once: in a bag with the first frame, by a live node when it is activated. Late subscribers get it too."""
@@ -76,6 +80,7 @@ def output(
         "semantic": semantic,
         "detections": detections,
         "objects_3d": objects_3d,
+        "velocities_3d": velocities_3d,
     }
     return make[name](frame)
 

@@ -106,7 +106,7 @@ class BagWriter:
         ids: bool = False,
         cloud: NDArray[np.uint8] | None = None,
     ) -> None:
-        """Writes the topics of one panoptic frame under `prefix`; `objects_3d` if the frame has objects in 3D.
+        """Writes the topics of one panoptic frame under `prefix`; those of DEPTH_OUTPUTS if it has objects in 3D.
 
         Args:
             overlay: uint8 [H, W, 3] picture for the topic `overlay`.
@@ -124,7 +124,7 @@ class BagWriter:
         omitted = {
             "panoptic_ids": not ids,
             "overlay": overlay is None,
-            "objects_3d": frame.objects_3d is None,
+            **dict.fromkeys(DEPTH_OUTPUTS, frame.objects_3d is None),
             "panoptic_cloud": frame.objects_3d is None or cloud is None,
         }
         for name in (*OUTPUTS, *DEPTH_OUTPUTS):

@@ -140,24 +140,17 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables for people."""
     made = []
     for depth, one in figures["depth"].items():
-        for what, unit, of in (("position", "m", "by_distance"), ("position", "m", "by_class")):
+        for title, first, what, unit in (
+            ("median error of the position in m", "distance", "position", "median"),
+            ("90th percentile of the error of the position in m", "distance", "position", "p90"),
+            ("median error of the position in m", "class", "position", "median"),
+            ("median error of the velocity in m/s", "distance", "velocity", "median"),
+        ):
+            count = "velocities" if what == "velocity" else "samples"
             rows = [
-                [
-                    name,
-                    row["samples"],
-                    *(row["position"][m]["median"] for m in METHODS),
-                    row["position"][FILTERED]["p90"],
-                ]
-                for name, row in one[of].items()
+                [name, row[count], *(row[what][m][unit] for m in METHODS)] for name, row in one[f"by_{first}"].items()
             ]
-            first = "distance" if of == "by_distance" else "class"
-            title = f"{depth} depth: median error of the {what} in {unit}, {of.replace('_', ' ')}"
-            made.append((title, [first, "samples", *METHODS, f"{FILTERED}: 90 %"], rows))
-        rows = [
-            [name, row["velocities"], *(row["velocity"][m]["median"] for m in METHODS)]
-            for name, row in one["by_distance"].items()
-        ]
-        made.append((f"{depth} depth: median error of the velocity in m/s", ["distance", "samples", *METHODS], rows))
+            made.append((f"{depth} depth: {title}, by {first}", [first, "samples", *METHODS], rows))
     made.append(("processor time", ["ms per frame"], [[figures["locate_ms"]]]))
     return made
 

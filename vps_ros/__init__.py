@@ -23,11 +23,13 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from vps_ros.config import Config
+    from vps_ros.depth.locator import ObjectLocator
     from vps_ros.drawing.overlay import draw
     from vps_ros.drawing.video import VideoWriter
     from vps_ros.errors import DroppedFrame, InputError
     from vps_ros.evaluation.evaluator import Evaluator
     from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Segmentation, Track, TrackState
+    from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D
     from vps_ros.online import OnlinePanoptic
     from vps_ros.recording.frames import FrameSource, open_frames
     from vps_ros.recording.writer import BagWriter
@@ -37,11 +39,13 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "config": ("Config",),
+    "depth.locator": ("ObjectLocator",),
     "drawing.overlay": ("draw",),
     "drawing.video": ("VideoWriter",),
     "errors": ("DroppedFrame", "InputError"),
     "evaluation.evaluator": ("Evaluator",),
     "frame": ("AssociatedBy", "Frame", "PanopticFrame", "Segment", "Segmentation", "Track", "TrackState"),
+    "frame_3d": ("DepthImage", "Intrinsics", "Object3D", "Objects3D"),
     "online": ("OnlinePanoptic",),
     "recording.frames": ("FrameSource", "open_frames"),
     "recording.writer": ("BagWriter",),
@@ -57,11 +61,16 @@ __all__ = [
     "BagWriter",
     "ClassInfo",
     "Config",
+    "DepthImage",
     "DroppedFrame",
     "Evaluator",
     "Frame",
     "FrameSource",
     "InputError",
+    "Intrinsics",
+    "Object3D",
+    "ObjectLocator",
+    "Objects3D",
     "OnlinePanoptic",
     "PanopticFrame",
     "Segment",

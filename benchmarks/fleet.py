@@ -1,0 +1,221 @@
+"""Bags per minute of `vps-ros fleet replay` beside `vps-ros replay --jobs`, memory with many bags, and killed workers.
+
+The bags are copies of one generated street of 40 frames, 640x192; the model is the shipped one. The alternative replays
+the same bags one after the other in one process, with the threads of `--jobs 0`. Two nodes are two Ray nodes of one
+core on this machine (ray.cluster_utils). Seconds contain the start of the workers, not that of Ray. Memory is measured with
+bags of two frames. VPS_ROS_FLEET_BAGS and VPS_ROS_FLEET_SMALL_BAGS (numbers, separated by commas) set other sizes.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from time import perf_counter, sleep
+
+from vps_ros.commands.synth import write_bag
+from vps_ros.config import Config
+from vps_ros.datasets.streets import drive
+from vps_ros.online import OnlinePanoptic
+from vps_ros.recording.frames import open_frames
+from vps_ros.recording.replay import replay
+from vps_ros.recording.tables import TableWriter
+from vps_ros.recording.writer import BagWriter
+
+DESCRIPTION = (
+    "bags per minute of the fleet with 1 and 2 workers and 2 nodes, memory with many bags, killed workers, cost"
+)
+BAGS = int(os.environ.get("VPS_ROS_FLEET_BAGS", 24))
+SMALL_BAGS = tuple(map(int, os.environ.get("VPS_ROS_FLEET_SMALL_BAGS", "100,1000").split(",")))
+FRAMES, SMALL_FRAMES, KILL_SECONDS = 40, 2, 10.0
+HOURS, HZ, PRICE = 10_000, 10, 0.04
+"""Recorded hours, frames of a second, and an assumed price of a core for an hour, in dollars."""
+
+
+def run(progress) -> dict:
+    """All figures; {"skipped": why} where ray is missing."""
+    if importlib.util.find_spec("ray") is None:
+        return {"skipped": "ray is not installed; pip install 'vps_ros[fleet]'"}
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        bags = _bags(root / "bags", BAGS, FRAMES)
+        rates = {"replay --jobs 0": _alternative(progress, bags, root / "jobs")}
+        for workers in (1, 2):
+            name = f"fleet, {workers} worker{'s' * (workers > 1)}"
+            rates[name] = _fleet(progress, bags, root / f"workers{workers}", name, workers)
+        with _nodes(2) as address:
+            rates["fleet, 2 nodes"] = _fleet(progress, bags, root / "nodes", "fleet, 2 nodes", 2, address)
+        killed = _fleet(progress, bags, root / "killed", "killed workers", 2, kill=True)
+        memory = []
+        for count in SMALL_BAGS:
+            small = _bags(root / f"small{count}", count, SMALL_FRAMES)
+            memory.append(_fleet(progress, small, root / f"memory{count}", f"{count} small bags", 2))
+    seconds = rates["fleet, 2 workers"]["seconds"]
+    frames_of_a_core = BAGS * FRAMES / seconds / min(2, os.cpu_count() or 1)
+    hours = HOURS * HZ / frames_of_a_core
+    return {
+        "bags": BAGS,
+        "rates": rates,
+        "killed": killed,
+        "memory": memory,
+        "cost": {"frames_per_core_second": frames_of_a_core, "core_hours": hours, "dollars": hours * PRICE},
+    }
+
+
+def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
+    """The tables for people."""
+    rates = [[name, one["seconds"], figures["bags"] / one["seconds"] * 60] for name, one in figures["rates"].items()]
+    killed = figures["killed"]
+    memory = [
+        [one["bags"], one["seconds"], one["driver_mib"], one["worker_mib"], one["ray_mib"]] for one in figures["memory"]
+    ]
+    cost = figures["cost"]
+    return [
+        (f"{figures['bags']} bags of {FRAMES} frames", ["how", "seconds", "bags/min"], rates),
+        (
+            f"a worker of two killed every {KILL_SECONDS:g} s",
+            ["bags", "killed", "without result", "seconds"],
+            [[killed["bags"], killed["killed"], killed["failed"], killed["seconds"]]],
+        ),
+        (
+            f"highest resident memory, bags of {SMALL_FRAMES} frames, two workers",
+            ["bags", "seconds", "driver MiB", "largest worker MiB", "Ray's own processes MiB"],
+            memory,
+        ),
+        (
+            f"{HOURS:,} recorded hours at {HZ} frames/s, at an assumed price of {PRICE:g} dollars for a core and hour",
+            ["frames/s of a core", "core hours", "dollars"],
+            [[cost["frames_per_core_second"], round(cost["core_hours"]), round(cost["dollars"])]],
+        ),
+    ]
+
+
+def _bags(folder: Path, count: int, frames: int) -> Path:
+    folder.mkdir()
+    first = folder / "0000.mcap"
+    write_bag(first, drive("cruise", seed=900_000, frames=frames))
+    for k in range(1, count):
+        shutil.copyfile(first, folder / f"{k:04d}.mcap")
+    return folder
+
+
+def _alternative(progress, bags: Path, out: Path) -> dict:
+    began = perf_counter()
+    paths = sorted(bags.iterdir())
+    for path in progress(paths, "replay --jobs 0", len(paths)):
+        pipeline = OnlinePanoptic(Config())
+        with (
+            open_frames(path, topic="/camera/image_raw") as source,
+            BagWriter(out / path.name) as bag,
+            TableWriter(out, path.stem, path.stem) as rows,
+        ):
+            sinks = (lambda frame, result, p=pipeline, b=bag: b.write_frame(result, p.taxonomy), rows.write)
+            replay(source.frames(), pipeline, sinks, os.cpu_count() or 1)
+    return {"seconds": perf_counter() - began}
+
+
+def _fleet(
+    progress, bags: Path, out: Path, label: str, workers: int, address: str | None = None, kill: bool = False
+) -> dict:
+    from vps_ros.fleet.bags import find_bags
+    from vps_ros.fleet.cluster import Workers, cluster, process
+    from vps_ros.fleet.replay import Replay
+    from vps_ros.fleet.storage import Store
+    from vps_ros.fleet.work import Item
+
+    items = [Item(bag) for bag in find_bags([str(bags)]).values()]
+    job, output = Replay(Config(), "/camera/image_raw"), Store.at(str(out))
+    with cluster(address, max(workers, 1)), _watched(kill) as seen:
+        began = perf_counter()
+        outcomes = list(progress(process(job, items, output, Workers(workers)), label, len(items)))
+        seconds = perf_counter() - began
+    assert len({one.name for one in outcomes}) == len(outcomes) == len(items)
+    return {"bags": len(items), "seconds": seconds, "failed": sum(bool(one.error) for one in outcomes), **seen}
+
+
+@contextmanager
+def _nodes(count: int) -> Iterator[str]:
+    from ray.cluster_utils import Cluster
+
+    node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    made = Cluster(initialize_head=True, head_node_args=node)
+    try:
+        for _ in range(count - 1):
+            made.add_node(**node)
+        yield made.address
+    finally:
+        made.shutdown()
+
+
+@contextmanager
+def _watched(kill: bool) -> Iterator[dict]:
+    """Highest memory, in MiB, of this process, of its largest worker, and of Ray's processes together.
+
+    With `kill`, a worker is killed every KILL_SECONDS.
+    """
+    seen = {"driver_mib": 0.0, "worker_mib": 0.0, "ray_mib": 0.0, "killed": 0}
+    ended, last, choice = threading.Event(), perf_counter(), random.Random(0).choice
+
+    def watch() -> None:
+        nonlocal last
+        while not ended.wait(0.5):
+            workers, others = _descendants()
+            seen["driver_mib"] = max(seen["driver_mib"], _mib(os.getpid()))
+            seen["worker_mib"] = max(seen["worker_mib"], *map(_mib, workers), 0.0)
+            seen["ray_mib"] = max(seen["ray_mib"], sum(map(_mib, others)))
+            if kill and workers and perf_counter() - last > KILL_SECONDS:
+                _ignoring_ends(partial(os.kill, choice(workers), signal.SIGKILL))
+                seen["killed"] += 1
+                last = perf_counter()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+        # Ray's processes need a moment to end; the next measurement must not count them.
+        sleep(2)
+
+
+def _descendants() -> tuple[list[int], list[int]]:
+    """Workers of Ray that this process started, and its other descendants."""
+    parents, titles = {}, {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            pid = int(entry.name)
+            stat = _ignoring_ends(lambda entry=entry: (entry / "stat").read_text())
+            if stat:
+                parents[pid] = int(stat.rpartition(")")[2].split()[1])
+                titles[pid] = _ignoring_ends(lambda entry=entry: (entry / "cmdline").read_bytes()) or b""
+    found, grown = {os.getpid()}, True
+    while grown:
+        more = {pid for pid, parent in parents.items() if parent in found} - found
+        grown = bool(more)
+        found |= more
+    found.remove(os.getpid())
+    # Ray names a process after the call that it makes, and one that waits after its class.
+    workers = sorted(pid for pid in found if titles[pid].startswith((b"ray::replay", b"ray::_Worker")))
+    return workers, sorted(found - set(workers))
+
+
+def _mib(pid: int) -> float:
+    status = _ignoring_ends(lambda: Path(f"/proc/{pid}/status").read_text()) or ""
+    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+
+
+def _ignoring_ends(read: Callable):
+    """None where the process has ended."""
+    try:
+        return read()
+    except (FileNotFoundError, ProcessLookupError):
+        return None

@@ -2,8 +2,9 @@
 
 The bags are copies of one generated street of 40 frames, 640x192; the model is the shipped one. The alternative replays
 the same bags one after the other in one process, with the threads of `--jobs 0`. Two nodes are two Ray nodes of one
-core on this machine (ray.cluster_utils). Seconds contain the start of the workers, not that of Ray. Memory is measured with
-bags of two frames. VPS_ROS_FLEET_BAGS and VPS_ROS_FLEET_SMALL_BAGS (numbers, separated by commas) set other sizes.
+core on this machine (ray.cluster_utils). Seconds contain the start of the workers, not that of Ray. Memory is measured
+with bags of two frames. VPS_ROS_FLEET_BAGS and VPS_ROS_FLEET_SMALL_BAGS (numbers, separated by commas) set other
+sizes.
 """
 
 from __future__ import annotations

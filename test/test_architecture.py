@@ -46,7 +46,9 @@ ALLOWED = {
     "recording": BASE | {"lookahead", "depth", "online", "messages"},
     "live": BASE | {"config", "depth", "online", "messages", "drawing"},
     "ros": BASE | {"config", "live", "online", "messages"},
-    "fleet": BASE | {"bag_pairs", "config", "online", "segmenters", "trackers", "recording", "datasets", "evaluation"},
+    "fleet": BASE
+    | {"bag_pairs", "config", "online", "segmenters", "trackers", "flow", "recording"}
+    | {"datasets", "evaluation", "labelling"},
     "bag_pairs": BASE | {"recording", "datasets", "evaluation"},
     "learning": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(BASE, BASE),

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
+from vps_ros.labelling.project import Project
 from vps_ros.recording.mcap import NotIndexed
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 
@@ -22,6 +24,7 @@ pytest.importorskip("pyarrow")
 pytest.importorskip("ray")
 from vps_ros.fleet.bags import find_bags  # noqa: E402
 from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report  # noqa: E402
+from vps_ros.fleet.label import Label  # noqa: E402
 from vps_ros.fleet.replay import Replay  # noqa: E402
 from vps_ros.fleet.storage import Store  # noqa: E402
 from vps_ros.fleet.work import Item, plan, run  # noqa: E402
@@ -175,6 +178,25 @@ def test_other_parameters_and_models_are_other_results(tmp_path):
     ]
     marks = [job.fingerprint for job in jobs]
     assert marks[0] == marks[1] and len(set(marks)) == 4
+
+
+def test_a_labelling_project_is_that_of_label_new(drives, tmp_path):
+    model = colour_model(tmp_path / "colours.onnx")
+    job, output = Label(Config(model=str(model)), hz=5.0), Store.at(str(tmp_path / "out"))
+    job.prepare(1)
+    (item,) = items(drives / "b")
+    outcome = run(job, item, output)
+    assert outcome.figures == {"frames": 4, "labelled": 3, "tracks": 2}, outcome.error
+    with zipfile.ZipFile(tmp_path / "out" / "b.project.zip") as archive:
+        archive.extractall(tmp_path / "far")
+    assert (
+        main(["label", "new", str(drives / "b"), "-o", str(tmp_path / "near"), "--model", str(model), "--hz", "5"]) == 0
+    )
+    near, far = Project(tmp_path / "near"), Project(tmp_path / "far")
+    assert far.settings == near.settings and far.frames == near.frames
+    for frame in near.state().layers:
+        for a, b in zip(near.labels(near.state(), frame), far.labels(far.state(), frame), strict=True):
+            assert np.array_equal(a, b)
 
 
 def test_half_a_bag_fails_and_leaves_nothing(drives, tmp_path):

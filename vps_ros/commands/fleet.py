@@ -16,6 +16,7 @@ from vps_ros.files import write_json
 from vps_ros.fleet.bags import find_bags
 from vps_ros.fleet.cluster import Workers, cluster, process
 from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report
+from vps_ros.fleet.label import Label
 from vps_ros.fleet.replay import Replay
 from vps_ros.fleet.storage import Store
 from vps_ros.fleet.work import Item, Job, Outcome, forget, plan
@@ -29,6 +30,7 @@ EXAMPLES = [
     "vps-ros fleet replay drives/ -o tracked/",
     "vps-ros fleet replay s3://fleet/june s3://fleet/july -o s3://fleet/tracked --address ray-head:6379",
     "vps-ros fleet evaluate s3://fleet/tracked --gt s3://fleet/labelled -o s3://fleet/report --address auto",
+    "vps-ros fleet label s3://fleet/june -o s3://fleet/projects --address auto",
     "vps-ros fleet replay --help",
 ]
 
@@ -44,6 +46,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     replay.add_argument("--damaged", action="store_true", help="process what is left of damaged bags")
     add_parameter_flags(replay)
     replay.set_defaults(do=_replay)
+    label = kinds.add_parser("label", help="make a labelling project of each bag; as `vps-ros label new`")
+    _add_common(label, "bags, or folders of bags: paths or URIs (s3://, gs://, abfs://)")
+    label.add_argument("--topic", help="image topic, if the bags have several")
+    label.add_argument("--hz", type=float, default=1.0, help="labelled frames per second (default: 1)")
+    add_parameter_flags(label)
+    label.set_defaults(do=_label)
     evaluate = kinds.add_parser(
         "evaluate", help="measure each bag against ground truth, merged, with one report; as `vps-ros evaluate`"
     )
@@ -85,14 +93,23 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _replay(args: argparse.Namespace) -> int:
-    job = Replay(config_from(args), args.topic, args.damaged)
+    return _process(Replay(config_from(args), args.topic, args.damaged), args, ("frames", "tracks", "dropped"))
+
+
+def _label(args: argparse.Namespace) -> int:
+    if not 0 < args.hz <= 1000:
+        raise InputError(f"--hz {args.hz:g}: give labelled frames per second, above 0")
+    return _process(Label(config_from(args), args.topic, args.hz), args, ("frames", "labelled", "tracks"))
+
+
+def _process(job: Job, args: argparse.Namespace, sums: Sequence[str]) -> int:
     bags, output = find_bags(args.uris), _output(args)
     outcomes = _run(job, [Item(bag) for bag in bags.values()], output, args)
     figures = [one.figures for one in outcomes.values() if not one.error]
     rows = [
         ("bags", str(len(figures))),
         ("failed", str(len(outcomes) - len(figures))),
-        *((what, str(sum(one[what] for one in figures))) for what in ("frames", "tracks", "dropped")),
+        *((what, str(sum(one[what] for one in figures))) for what in sums),
     ]
     table(f"{len(bags)} bags -> {args.output}", ("figure", "value"), rows)
     return _finish(outcomes, args)

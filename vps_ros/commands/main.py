@@ -27,7 +27,7 @@ COMMANDS = {
     "track": "give identities to per-frame panoptic maps",
     "label": "label a recording: sparse labels, review, propagation to every frame",
     "evaluate": "measure predictions against ground truth",
-    "fleet": "replay or evaluate many recordings, on many machines",
+    "fleet": "replay, label or evaluate many recordings, on many machines",
     "ablate": "compare trackers on the same segmentations",
     "synth": "generate street drives with exact ground truth",
     "train": "train a model",

@@ -189,9 +189,8 @@ def test_a_labelling_project_is_that_of_label_new(drives, tmp_path):
     assert outcome.figures == {"frames": 4, "labelled": 3, "tracks": 2}, outcome.error
     with zipfile.ZipFile(tmp_path / "out" / "b.project.zip") as archive:
         archive.extractall(tmp_path / "far")
-    assert (
-        main(["label", "new", str(drives / "b"), "-o", str(tmp_path / "near"), "--model", str(model), "--hz", "5"]) == 0
-    )
+    flags = ("-o", str(tmp_path / "near"), "--model", str(model), "--hz", "5")
+    assert main(["label", "new", str(drives / "b"), *flags]) == 0
     near, far = Project(tmp_path / "near"), Project(tmp_path / "far")
     assert far.settings == near.settings and far.frames == near.frames
     for frame in near.state().layers:

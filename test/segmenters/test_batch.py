@@ -83,6 +83,13 @@ def test_a_network_with_the_batch_of_one_in_its_constants(tmp_path, kind):
     assert kind == "Slice" or (single(images[0]).map[:, 0] == 0).all()
 
 
+@pytest.mark.slow
+def test_a_shipped_model_of_8_bits(tmp_path):
+    """The export compares three images with each of them alone."""
+    assert main(["export", "--from", "onnx", "streets-s", "-o", str(tmp_path / "m.onnx"), "--batch"]) == 0
+    assert segmenter(tmp_path / "m.onnx").batched
+
+
 def export(path, *options):
     return main(["export", "--from", "onnx", str(path), "-o", str(path.parent / "m.onnx"), "--batch", *options])
 

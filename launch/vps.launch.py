@@ -11,6 +11,8 @@ from vps_ros.ros.parameter_file import ros_parameter_files
 ARGUMENTS = {
     "image": Argument("image topic; one that ends in /compressed is read as CompressedImage", "image"),
     "cameras": Argument("several cameras instead of image: NAME=TOPIC,NAME=TOPIC; NAME alone has the topic NAME/image"),
+    "depth": Argument("depth topic, registered to the image; with several cameras a name below each camera's; adds 3D"),
+    "objects_frame": Argument("coordinate frame of objects in 3D, by TF; empty is that of the camera"),
     "model": Argument("name of a shipped model, or path of an ONNX file; empty takes that of config"),
     "config": Argument("YAML file of parameters, flat or of ROS; empty takes the defaults (config/vps.yaml)"),
     "reliability": Argument(
@@ -39,6 +41,11 @@ def _start(value):
     cameras = _cameras(value["cameras"])
     given = {"autostart": on["autostart"], "use_sim_time": on["use_sim_time"]}
     given |= {name: ParameterValue(value[name], value_type=str) for name in ("model", "reliability") if value[name]}
+    given |= {
+        parameter: ParameterValue(value[name], value_type=str)
+        for parameter, name in (("depth_topic", "depth"), ("objects_frame", "objects_frame"))
+        if value[name]
+    }
     if cameras:
         given["cameras"] = ParameterValue(list(cameras), value_type=list[str])
         if value["image"] != "image":

@@ -123,6 +123,27 @@ def test_a_worker_publishes_objects_in_3d_and_counts_what_has_no_depth(model, wo
     assert caplog.text.count("no objects in 3D") == 1
 
 
+def test_a_viewer_gets_objects_in_3d_without_subscribers(model, working, transport):
+    depth = DepthSubscription(transport, DEPTH_TOPIC, 0.0, calibration)
+    locator, shown = ObjectLocator(), []
+    camera = Camera(
+        "",
+        OnlinePanoptic(Config(model=model)),
+        lambda message, received: frame_of(message, message.__msgtype__, received),
+        CollectingSink({"tracks"}),
+        locate=lambda result: locator(result, depth.of(result.stamp)),
+        show=lambda frame, result: shown.append(result.objects_3d),
+    )
+    worker = working(camera)
+    (_, stamp, first), (_, _, second) = drive(2)
+    transport.send(DEPTH_TOPIC, depth_message(metres_of(0), stamp))
+    transport.callbacks[DEPTH_TOPIC](b"cut off")
+    give(worker, first)
+    give(worker, second)
+    assert len(shown[0].objects) == 2
+    assert shown[1] is None
+
+
 def test_without_subscribers_nothing_is_located(model, working):
     def never(result):
         raise AssertionError

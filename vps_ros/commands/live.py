@@ -62,14 +62,15 @@ def run(args: argparse.Namespace) -> int:
             participant.close()
             leave(0)
         node = LiveNode(DdsTransport(participant, name))
-        viewer = beside.enter_context(viewer_beside(target, cameras=tuple(topics), name=name))
+        depth = bool(live.depth_topic)
+        viewer = beside.enter_context(viewer_beside(target, cameras=tuple(topics), depth=depth, name=name))
 
         def show_view(camera: str, frame: Frame, result: PanopticFrame) -> None:
             if viewer and node.worker:
                 drops = node.worker.stats[node.names.index(camera)].drops()
                 viewer.show(View(frame.stamp, frame.image, result, drops=drops, camera=camera))
 
-        node.configure(topics, made, live, show_view)
+        node.configure(topics, made, live, show_view if viewer else None)
         note(
             f"domain {participant.domain}: {', '.join(topics.values())} -> /{name}/...; "
             f"model {config.model}, providers {', '.join(made[0].segmenter.providers)}; Ctrl-C ends"

@@ -20,6 +20,8 @@ _KEPT = 32
 """Depth images in memory; more than come while a frame is processed."""
 _LATE = 0.1
 """Seconds to wait for the depth image of a frame that has been processed."""
+_STAMPED = 12
+"""Bytes of a message up to the end of its stamp."""
 _ALIVE = 1.0
 """Seconds since the latest depth image after which nothing is waited for."""
 
@@ -82,6 +84,8 @@ class DepthSubscription:
         self._info = bytes(data)
 
     def _keep(self, data: bytes) -> None:
+        if len(data) < _STAMPED:
+            return
         # The header is the first field of the message; byte 1 of CDR is the byte order.
         sec, nanosec = struct.unpack_from("<iI" if data[1] & 1 else ">iI", data, 4)
         with self._changed:

@@ -70,7 +70,7 @@ class LiveNode:
         images: Mapping[str, str],
         pipelines: Sequence[OnlinePanoptic],
         live: LiveConfig,
-        show: Callable[[str, Frame, PanopticFrame], None] = lambda camera, frame, result: None,
+        show: Callable[[str, Frame, PanopticFrame], None] | None = None,
     ) -> None:
         """Opens the output topics.
 
@@ -109,7 +109,7 @@ class LiveNode:
                 sink,
                 partial(self._camera_info, index),
                 partial(self._locate, index, locators[index]) if locators else None,
-                partial(show, name),
+                partial(show, name) if show else None,
             )
             for index, (name, pipeline, sink) in enumerate(rows)
         )

@@ -133,7 +133,7 @@ class Camera:
     sink: Sink
     info: Callable[[], Any] = lambda: None
     locate: Callable[[PanopticFrame], PanopticFrame] | None = None
-    show: Callable[[Frame, PanopticFrame], None] = lambda frame, result: None
+    show: Callable[[Frame, PanopticFrame], None] | None = None
 
 
 @dataclass(frozen=True)
@@ -302,10 +302,11 @@ class Worker:
                 if isinstance(found, DroppedFrame):
                     raise found
                 result = pipeline.track(found)
-                self._publish(index, found.frame, result)
+                result = self._publish(index, found.frame, result)
                 arrived = next(at for frame, at in pending if frame is found.frame)
                 self.stats[index].done((perf_counter() - arrived) * 1e3, result)
-                self.cameras[index].show(found.frame, result)
+                if show := self.cameras[index].show:
+                    show(found.frame, result)
         waiting = pipeline.waiting
         self._pending[index] = [one for one in pending if any(one[0] is frame for frame in waiting)]
 
@@ -335,7 +336,8 @@ class Worker:
             log.error("%s%d frames in a row could not be used; tracks start afresh", _prefix(camera), FAILURES)
             camera.pipeline.reset()
 
-    def _publish(self, index: int, frame: Frame, result: PanopticFrame) -> None:
+    def _publish(self, index: int, frame: Frame, result: PanopticFrame) -> PanopticFrame:
+        """Sends the messages of a frame; returns the result, with objects in 3D where they are needed and possible."""
         camera, overlay = self.cameras[index], self._overlays[index]
         taxonomy = camera.pipeline.taxonomy
 
@@ -343,7 +345,7 @@ class Worker:
         def draw() -> NDArray[np.uint8]:
             return overlay(frame.image, result)
 
-        def publish(name: str, message: Any = None, result: PanopticFrame = result) -> None:
+        def publish(name: str, message: Any = None) -> None:
             if not self._aborting.is_set():
                 made = output(name, result, taxonomy, draw, frame.image) if message is None else message
                 camera.sink.publish(name, made)
@@ -353,22 +355,25 @@ class Worker:
         for name in LIVE_OUTPUTS:
             if camera.sink.wants(name):
                 publish(name)
+        # After the others, because the depth image may come later than the frame.
         wanted = [name for name in DEPTH_OUTPUTS if camera.sink.wants(name)]
-        if wanted and (located := self._located(index, result)):
-            for name in wanted:
-                publish(name, result=located)
+        if camera.locate is not None and (wanted or camera.show):
+            result = self._located(index, camera.locate, result)
+            for name in wanted if result.objects_3d else ():
+                publish(name)
+        return result
 
-    def _located(self, index: int, result: PanopticFrame) -> PanopticFrame | None:
-        """The result with objects in 3D; None, which is logged once per cause and counted, if that is not possible."""
+    def _located(
+        self, index: int, locate: Callable[[PanopticFrame], PanopticFrame], result: PanopticFrame
+    ) -> PanopticFrame:
+        """The result with objects in 3D; without, which is logged once per cause and counted, if that is impossible."""
         camera, stats = self.cameras[index], self.stats[index]
-        if camera.locate is None:
-            return None
         try:
-            found = camera.locate(result)
+            found = locate(result)
         except DroppedFrame as reason:
             if stats.depth_failed(str(reason)):
                 log.warning("%sno objects in 3D: %s (logged once; 2D continues)", _prefix(camera), reason)
-            return None
+            return result
         assert found.objects_3d is not None
         stats.located(len(found.objects_3d.objects), found.objects_3d.without_depth)
         return found

@@ -198,6 +198,7 @@ class LiveConfig(_Readable, Parameters):
         unit="s",
         low=0,
         high=10,
+        live=True,
     )
     objects_frame: str = parameter(
         "", "coordinate frame of objects_3d and panoptic_cloud, by TF (ROS node only); empty: that of the camera"

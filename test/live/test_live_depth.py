@@ -69,6 +69,8 @@ def test_the_nearest_depth_image_with_its_intrinsics(transport):
     assert (found.metres[45, 12:28] == 4).all()
     with pytest.raises(DroppedFrame, match=r"within 0.02 s"):
         depth.of(START + 7 * TENTH)
+    depth.slop = 0.2
+    assert depth.of(START + 5 * TENTH).stamp == START + 4 * TENTH + 5_000_000
     exact = DepthSubscription(transport, DEPTH_TOPIC, 0.0, calibration)
     transport.send(DEPTH_TOPIC, depth_message(metres_of(0), START + 1))
     with pytest.raises(DroppedFrame, match="within 0 s"):

@@ -31,13 +31,17 @@ class DepthSubscription:
 
     Args:
         topic: name before remapping.
-        slop: largest distance of the stamps of a frame and its depth image, seconds; 0: they must be equal.
+        slop: see the attribute.
         camera_info: CameraInfo of the camera, which is used if the depth topic has none; None if there is none.
+
+    Attributes:
+        topic: absolute name, after remapping.
+        slop: largest distance of the stamps of a frame and its depth image, seconds; 0: they must be equal.
     """
 
     def __init__(self, transport: Transport, topic: str, slop: float, camera_info: Callable[[], Any]) -> None:
         self.topic = transport.resolve(topic)
-        self._slop, self._camera_info = round(slop * 1e9), camera_info
+        self.slop, self._camera_info = slop, camera_info
         self._images: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._arrived, self._changed = -_ALIVE, Condition()
         self._info = b""
@@ -72,8 +76,8 @@ class DepthSubscription:
         if not images:
             raise DroppedFrame(f"no depth image has arrived on {self.topic}")
         found = min(images, key=lambda one: abs(one[0] - stamp))
-        if abs(found[0] - stamp) > self._slop:
-            raise DroppedFrame(f"no depth image on {self.topic} within {self._slop / 1e9:g} s of the frame")
+        if abs(found[0] - stamp) > round(self.slop * 1e9):
+            raise DroppedFrame(f"no depth image on {self.topic} within {self.slop:g} s of the frame")
         return found[1]
 
     def _has_passed(self, stamp: int) -> bool:

@@ -153,6 +153,8 @@ class LiveNode:
     def update(self, live: LiveConfig) -> None:
         """Takes over the parameters that may change while the node is configured."""
         self._live = live
+        for depth in self._depths:
+            depth.slop = live.depth_slop
 
     def reset_tracks(self) -> tuple[bool, str]:
         """Service `~/reset_tracks`: success and message."""

@@ -19,6 +19,7 @@ DESCRIPTION = "Measure speed and quality, each beside a named alternative in the
 EXAMPLES = [
     "vps-ros bench                     # which benchmarks there are",
     "vps-ros bench pipeline",
+    "vps-ros bench pipeline --profile",
     "vps-ros bench pipeline --json benchmarks/results/pipeline.json",
 ]
 ROOT = Path(__file__).resolve().parents[2]
@@ -40,6 +41,9 @@ PACKAGES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="name of the benchmark; without it, all are listed")
+    parser.add_argument(
+        "--profile", action="store_true", help="what each stage's time is spent on; the benchmark NAME_profile"
+    )
     parser.add_argument("--json", metavar="F", help="also write the figures and facts about the machine as JSON")
 
 
@@ -50,20 +54,21 @@ def run(args: argparse.Namespace) -> int:
             raise InputError("--json needs the name of a benchmark; `vps-ros bench` lists them")
         table("benchmarks", ["name", "measures"], [[name, load(name).DESCRIPTION] for name in available])
         return 0
-    if args.name not in available:
-        raise InputError(f"no benchmark {args.name!r}; there is {', '.join(available)}")
-    module = load(args.name)
+    name = f"{args.name}_profile" if args.profile else args.name
+    if name not in available:
+        raise InputError(f"no benchmark {name!r}; there is {', '.join(available)}")
+    module = load(name)
     facts = machine()
     if facts["load"] is not None and facts["load"] > 0.5:
         note(f"the machine is busy (load {facts['load']:.1f}): times will be longer than on an idle one")
     figures = module.run(progress)
     if "skipped" in figures:
-        note(f"{args.name} was not measured: {figures['skipped']}")
+        note(f"{name} was not measured: {figures['skipped']}")
         return 0
     for title, columns, rows in tables(module, figures):
         table(title, columns, rows)
     if args.json is not None:
-        write_json(args.json, {"benchmark": args.name, "machine": facts, **figures})
+        write_json(args.json, {"benchmark": name, "machine": facts, **figures})
     return 0
 
 

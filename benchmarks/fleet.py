@@ -168,12 +168,12 @@ def _watched(kill: bool) -> Iterator[dict]:
     def watch() -> None:
         nonlocal last
         while not ended.wait(0.5):
-            workers, others = _descendants()
+            workers, busy, others = _descendants()
             seen["driver_mib"] = max(seen["driver_mib"], _mib(os.getpid()))
             seen["worker_mib"] = max(seen["worker_mib"], *map(_mib, workers), 0.0)
             seen["ray_mib"] = max(seen["ray_mib"], sum(map(_mib, others)))
-            if kill and workers and perf_counter() - last > KILL_SECONDS:
-                _ignoring_ends(partial(os.kill, choice(workers), signal.SIGKILL))
+            if kill and busy and perf_counter() - last > KILL_SECONDS:
+                _ignoring_ends(partial(os.kill, choice(busy), signal.SIGKILL))
                 seen["killed"] += 1
                 last = perf_counter()
 
@@ -188,8 +188,8 @@ def _watched(kill: bool) -> Iterator[dict]:
         sleep(2)
 
 
-def _descendants() -> tuple[list[int], list[int]]:
-    """Workers of Ray that this process started, and its other descendants."""
+def _descendants() -> tuple[list[int], list[int], list[int]]:
+    """Workers of Ray that this process started, those of them that process a bag, and its other descendants."""
     parents, titles = {}, {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdecimal():
@@ -205,8 +205,9 @@ def _descendants() -> tuple[list[int], list[int]]:
         found |= more
     found.remove(os.getpid())
     # Ray names a process after the call that it makes, and one that waits after its class.
-    workers = sorted(pid for pid in found if titles[pid].startswith((b"ray::replay", b"ray::_Worker")))
-    return workers, sorted(found - set(workers))
+    busy = sorted(pid for pid in found if titles[pid].startswith(b"ray::replay"))
+    workers = {*busy, *(pid for pid in found if titles[pid].startswith((b"ray::prepare", b"ray::_Worker")))}
+    return sorted(workers), busy, sorted(found - workers)
 
 
 def _mib(pid: int) -> float:

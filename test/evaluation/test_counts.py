@@ -21,7 +21,7 @@ def evaluator(frames, finished):
         semantic[5:15, k % 40 : k % 40 + 10], instance[5:15, k % 40 : k % 40 + 10] = 13, 1
         found.update("drive", semantic, instance, semantic, instance)
     if finished:
-        found.finish("drive")
+        found.finish("drive", timelines=False)
     return found
 
 

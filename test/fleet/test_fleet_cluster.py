@@ -20,7 +20,7 @@ pytest.importorskip("pyarrow")
 ray = pytest.importorskip("ray")
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from support.stores import s3_server  # noqa: E402
+from support.stores import rights_of_nobody, s3_server  # noqa: E402
 from vps_ros.fleet.bags import find_bags  # noqa: E402
 from vps_ros.fleet.cluster import Workers, cluster, process  # noqa: E402
 from vps_ros.fleet.storage import Store  # noqa: E402
@@ -176,6 +176,9 @@ def test_bad_stores_and_models(drives, tmp_path, model, nodes, capsys, monkeypat
     refused("s3://nowhere: cannot be listed (NO_SUCH_BUCKET", drives, "-o", "s3://nowhere", "--model", model)
     (tmp_path / "text.onnx").write_text("I am no model")
     refused("text.onnx: ", drives, *out, tmp_path / "text.onnx")
+    with rights_of_nobody():
+        refused("s3://fleet/day: cannot be listed (ACCESS_DENIED", "s3://fleet/day", *out, model)
+        refused("s3://fleet/out: cannot be listed (ACCESS_DENIED", drives, "-o", "s3://fleet/out", "--model", model)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     refused("s3://fleet/day: cannot be listed (NETWORK_CONNECTION", "s3://fleet/day", *out, model)
     assert not (tmp_path / "out").exists()
@@ -205,3 +208,14 @@ def test_evaluate_merges_to_the_last_digit(tmp_path, nodes, capsys):
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.counts")}
     assert len(after) == 5 and before.items() <= after.items()
     assert list(json.loads((tmp_path / "f.json").read_text())["metrics"]["per_sequence"]) == list("abcde")
+
+
+def test_without_an_address_ray_runs_on_this_machine(drives, tmp_path, model, nodes, capsys, monkeypatch):
+    """Also beside another cluster, which is left alone."""
+    monkeypatch.setenv("RAY_ADDRESS", nodes.address)
+    arguments = ["fleet", "replay", str(drives), "-o", str(tmp_path / "out"), "--model", str(model)]
+    assert main([*arguments, "--workers", "1"]) == 0
+    assert f"4 bags, 0 of them done before; Ray with {os.cpu_count()} cores" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.mcap")) == [f"{name}.mcap" for name in "abcd"]

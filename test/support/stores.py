@@ -2,6 +2,7 @@
 
 import logging
 import os
+import urllib.request
 from contextlib import contextmanager
 
 KEYS = {
@@ -32,3 +33,18 @@ def s3_server(bucket: str):
         os.environ.clear()
         os.environ.update(before)
         server.stop()
+
+
+@contextmanager
+def rights_of_nobody():
+    """Meanwhile the server refuses every request of the keys."""
+    try:
+        _refuse_after("0")
+        yield
+    finally:
+        _refuse_after("inf")
+
+
+def _refuse_after(requests: str) -> None:
+    url = f"{os.environ['AWS_ENDPOINT_URL']}/moto-api/reset-auth"
+    urllib.request.urlopen(urllib.request.Request(url, requests.encode(), {"Content-Type": "text/plain"})).close()

@@ -87,9 +87,13 @@ class Evaluator:
         except InputError as error:
             raise InputError(f"sequence {sequence}: {error}") from None
 
-    def finish(self, sequence: str) -> None:
-        """Releases what only further frames of this sequence would need. No frame of it can follow."""
-        self._sequence(sequence).finish()
+    def finish(self, sequence: str, timelines: bool = True) -> None:
+        """Releases what only further frames of this sequence would need. No frame of it can follow.
+
+        Args:
+            timelines: keep the timelines of its things too, the only part that grows with the length of a sequence.
+        """
+        self._sequence(sequence).finish(timelines)
 
     def merge(self, other: Evaluator) -> None:
         """Adds the counts of another evaluator with the same arguments, which must not be used afterwards.
@@ -167,9 +171,11 @@ class _Sequence:
             self.timelines.extend(later.timelines)
         self.frames += later.frames
 
-    def finish(self) -> None:
+    def finish(self, timelines: bool) -> None:
         for metric in self.metrics.values():
             metric.finish()
+        if not timelines:
+            self.timelines = None
 
     def report(self) -> SequenceReport:
         timelines = self.timelines.result() if self.timelines else ()

@@ -96,6 +96,9 @@ def process(job: Job, items: Sequence[Item], output: Store, workers: Workers) ->
             actor, item = running.pop(done)
             try:
                 found = ray.get(done)
+            except ray.exceptions.RayTaskError:
+                # An exception of this package in the worker.
+                raise
             except ray.exceptions.RayError as error:
                 # Ray's own retry binds a call to its actor, which waits where no node has room for it again. Any
                 # worker can take the item instead.

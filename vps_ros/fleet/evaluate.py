@@ -78,7 +78,7 @@ class Evaluate(Job):
                 shown = lowest_pictures({"": found}, {"": pairs}, opened.taxonomy, folder, smallest=smallest)
             warnings = [w.replace(str(gt), truth.where).replace(str(pred), item.bag.where) for w in warnings]
         for sequence in found:
-            evaluator.finish(sequence)
+            evaluator.finish(sequence, timelines=False)
         timeline = {name: list(frames.values()) for name, frames in found.items()}
         write_html(folder / f"result{_HTML}", [Entry(item.name, report, timeline)], shown, title=item.name)
         (folder / f"result{_COUNTS}").write_bytes(dump_counts(evaluator))

@@ -138,9 +138,12 @@ class Store:
                 )
             return
         name = f".vps-ros.{secrets.token_hex(4)}"
-        with tempfile.NamedTemporaryFile() as empty:
-            self.put(Path(empty.name), name)
-        self.remove(name)
+        try:
+            with tempfile.NamedTemporaryFile() as empty:
+                self.put(Path(empty.name), name)
+            self.remove(name)
+        except InputError as error:
+            raise InputError(str(error).replace(self.where(name), self.uri)) from None
 
     def remove(self, name: str) -> None:
         """Removes a file that exists."""

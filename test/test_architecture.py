@@ -42,6 +42,8 @@ ALLOWED = {
     "evaluation": BASE | {"datasets", "drawing"},
     "offline": BASE | {"config", "trackers", "datasets", "online", "recording"},
     "labelling": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "drawing"},
+    "adaptation": BASE
+    | {"config", "online", "segmenters", "trackers", "datasets", "messages", "recording", "labelling", "learning"},
     "ablation": BASE | {"config", "trackers", "segmenters", "datasets", "evaluation"},
     "recording": BASE | {"lookahead", "depth", "online", "messages"},
     "live": BASE | {"config", "depth", "online", "messages", "drawing"},

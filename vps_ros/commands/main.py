@@ -31,6 +31,7 @@ COMMANDS = {
     "ablate": "compare trackers on the same segmentations",
     "synth": "generate street drives with exact ground truth",
     "train": "train a model",
+    "adapt": "adapt a model to unlabelled recordings",
     "export": "write a trained model as ONNX",
     "inspect": "show the content of a model or a bag",
     "bench": "measure speed against named alternatives",

@@ -133,48 +133,48 @@ def _vipseg(root: Path, name: str, taxonomy: Taxonomy, frames: Iterable[Exported
 
 
 def _coco_panoptic(root: Path, name: str, taxonomy: Taxonomy, frames: Iterable[Exported]) -> None:
-    split = "train"
-    maps = root / "annotations" / f"panoptic_{split}"
-    _write_panoptic(
-        frames, taxonomy, lambda frame: f"{name}_{frame:06d}", root / split, maps, maps.with_suffix(".json")
-    )
+    maps = root / "annotations" / "panoptic_train"
+    named = ((f"{name}_{one.frame:06d}", one) for one in frames)
+    write_panoptic(named, taxonomy, root / "train", maps, maps.with_suffix(".json"), count=True)
 
 
 def _cityscapes_vps(root: Path, name: str, taxonomy: Taxonomy, frames: Iterable[Exported]) -> None:
     # The part of a name before the first underscore is the video; every frame is labelled.
-    video = name.replace("_", "-")
-    folder = root / "val"
-    file = root / "panoptic_gt_val_city_vps.json"
-    named = lambda frame: f"{video}_{frame:04d}_{video}_000000_{frame:06d}"  # noqa: E731
-    _write_panoptic(frames, taxonomy, named, folder / "img", folder / "panoptic_video", file, ids_are_names=True)
+    video, folder = name.replace("_", "-"), root / "val"
+    named = ((f"{video}_{one.frame:04d}_{video}_000000_{one.frame:06d}", one) for one in frames)
+    document = root / "panoptic_gt_val_city_vps.json"
+    write_panoptic(named, taxonomy, folder / "img", folder / "panoptic_video", document)
 
 
-def _write_panoptic(
-    frames: Iterable[Exported],
+def write_panoptic(
+    frames: Iterable[tuple[str, Exported]],
     taxonomy: Taxonomy,
-    named: Callable[[int], str],
     images: Path,
     maps: Path,
     document: Path,
-    ids_are_names: bool = False,
+    count: bool = False,
 ) -> None:
-    """Images, maps and JSON of COCO's panoptic format; a segment has the same id in all frames, and its `track_id`."""
+    """Images, maps and JSON of COCO's panoptic format; a segment has the same id in all frames, and its `track_id`.
+
+    Args:
+        frames: name of the files, and the frame.
+        images, maps: folders.
+        count: `image_id` is the number of the frame; otherwise its name.
+    """
     entries: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for one in frames:
-        file, labels = named(one.frame), one.labels
+    for file, one in frames:
+        labels = one.labels
         _copy(one.image, images / f"{file}.jpg")
         known = labels.semantic != VOID_ID
         ids = np.where(known, (labels.semantic.astype(np.uint32) + 1) << 16 | labels.instance, 0)
         save_png(maps / f"{file}.png", encode_ids(ids))
         segments = [{**s, "track_id": s["id"] & 0xFFFF} for s in describe_ids(ids)]
-        number: int | str = file if ids_are_names else one.frame
+        number: int | str = one.frame if count else file
         height, width = ids.shape
         entries.append({"id": number, "file_name": f"{file}.jpg", "width": width, "height": height})
         annotations.append({"image_id": number, "file_name": f"{file}.png", "segments_info": segments})
-    categories = taxonomy.to_json()
-    for category in categories:
-        category["isthing"] = int(category["isthing"])
+    categories = [{**category, "isthing": int(category["isthing"])} for category in taxonomy.to_json()]
     write_json(document, {"images": entries, "annotations": annotations, "categories": categories})
 
 

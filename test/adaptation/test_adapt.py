@@ -1,0 +1,175 @@
+"""`vps-ros adapt`: selection of frames, labels of a teacher, and the command from drives to a model."""
+
+import json
+
+import numpy as np
+import pytest
+
+from vps_ros.adaptation.select import BASE, Observed, class_map, feature, select
+from vps_ros.adaptation.steps import Plan, choose, start
+from vps_ros.adaptation.teacher import ZOOM, confirmed, views
+from vps_ros.commands.main import main
+from vps_ros.datasets.labels import LabelMap
+from vps_ros.errors import InputError
+from vps_ros.segmenters.segmentation import segmentation_from_map
+from vps_ros.taxonomy import CITYSCAPES
+
+ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
+
+
+def observed(features, disagreement=None, flicker=None):
+    none = np.zeros(len(features), np.float32)
+    return Observed(
+        np.array(features, np.float32),
+        none if disagreement is None else np.array(disagreement, np.float32),
+        none if flicker is None else np.array(flicker, np.float32),
+    )
+
+
+def test_novel_frames_are_chosen_first():
+    """Three places, seen often, twice and once: one frame of each before a second one of any."""
+    places = [[0, 0]] * 6 + [[1, 0]] * 2 + [[0, 1]]
+    chosen = select([observed(places)], 3, 1)
+    assert {tuple(places[f]) for _, f in chosen} == {(0, 0), (1, 0), (0, 1)}
+    assert len(select([observed(places)], 50, 1)) == len(places)
+
+
+def test_of_equal_frames_the_wrong_and_the_unsteady_one_is_chosen():
+    same = [[1, 0]] * 4
+    assert select([observed(same, [0, 0, 0.4, 0]), observed(same)], 1, 1) == [(0, 2)]
+    assert select([observed(same), observed(same, None, [0, 0.3, 0, 0])], 1, 1) == [(1, 1)]
+
+
+def test_novelty_and_disagreement_are_multiplied():
+    """By hand, from the second choice on: distances 2 and 1 to the first, values BASE and BASE + 0.5."""
+    features = [[0, 0], [2, 0], [1, 0]]
+    recordings = [observed(features, [9, 0, 0.5])]
+    assert BASE * 2 < (BASE + 0.5) * 1
+    assert select(recordings, 2, 1) == [(0, 0), (0, 2)]
+
+
+def test_clips_do_not_overlap_and_lie_in_their_recording():
+    rng = np.random.default_rng(0)
+    recordings = [observed(rng.normal(size=(n, 4)), rng.uniform(size=n)) for n in (10, 2, 7)]
+    chosen = select(recordings, 99, 3)
+    assert {r for r, _ in chosen} == {0, 2}
+    for r in (0, 2):
+        starts = sorted(f for other, f in chosen if other == r)
+        assert all(b - a >= 3 for a, b in zip(starts, starts[1:], strict=False))
+        assert starts[-1] + 3 <= len(recordings[r].flicker)
+    assert select([], 3, 3) == []
+
+
+def test_frames_of_clips_and_of_held_back_drives():
+    plan = Plan(("a", "b"), ("c",), "", "s", "t", 1, held_back_frames=3)
+    training, held = choose(plan, [observed([[0.0]] * 3), observed([[0.0]] * 4, [0, 1, 1, 1]), observed([[0.0]] * 9)])
+    assert training == [(1, 1), (1, 2), (1, 3)]
+    assert held == [(2, 0), (2, 4), (2, 8)]
+
+
+def segmentation(labels, classes, embeddings=None):
+    return segmentation_from_map(np.asarray(labels), classes, [0.9] * len(classes), CITYSCAPES, embeddings)
+
+
+def test_features_describe_classes_and_objects():
+    found = feature(segmentation([[1, 1, 2, 0]], [ROAD, CAR], [[5.0, 0], [0, 2.0]]), 19)
+    assert found[ROAD] == pytest.approx(0.5**0.5)
+    assert found[CAR] == pytest.approx(0.5)
+    assert found[19:].tolist() == [0, 1]
+    assert class_map(segmentation([[1, 1, 2, 0]], [ROAD, CAR])).tolist() == [[ROAD, ROAD, CAR, 255]]
+
+
+def test_labels_that_most_views_confirm():
+    labels = LabelMap(
+        np.array([[CAR, CAR, CAR, ROAD, 255, PERSON]], np.uint8), np.array([[1, 1, 1, 0, 0, 2]], np.uint16)
+    )
+    others = [
+        np.array([[CAR, CAR, SKY, SKY, SKY, 255]], np.uint8),
+        np.array([[CAR, SKY, SKY, SKY, SKY, 255]], np.uint8),
+        np.array([[CAR, CAR, ROAD, SKY, SKY, 255]], np.uint8),
+    ]
+    found = confirmed(labels, others, CITYSCAPES)
+    # All agree; two of three; none; all others see the sky; they fill void; no view shows the pixel.
+    assert found.semantic.tolist() == [[CAR, CAR, 255, SKY, SKY, PERSON]]
+    assert found.instance.tolist() == [[1, 1, 0, 0, 0, 2]]
+    # Objects are not invented: which object would it be?
+    cars = [np.full((1, 6), CAR, np.uint8)] * 3
+    assert confirmed(labels, cars, CITYSCAPES).semantic.tolist() == [[CAR, CAR, CAR, 255, 255, 255]]
+
+
+def test_views_lead_back_to_the_image():
+    """A segmenter that reads the class from the colour gives the same classes for every view."""
+    rng = np.random.default_rng(1)
+    truth = rng.choice([ROAD, SKY, CAR], (8, 12)).repeat(8, 0).repeat(8, 1).astype(np.uint8)
+    image = np.stack([truth * 10] * 3, -1)
+
+    def segment(view):
+        classes = view[..., 0] // 10
+        return segmentation(np.select([classes == c for c in (ROAD, SKY, CAR)], [1, 2, 3]), [ROAD, SKY, CAR])
+
+    flipped, smaller, parts = views(image, segment)
+    assert np.array_equal(flipped, truth)
+    assert np.array_equal(smaller, truth)
+    seen = parts != 255
+    assert np.array_equal(parts[seen], truth[seen])
+    assert seen.mean() == pytest.approx(1 / ZOOM, abs=0.02)
+
+
+def test_the_working_folder_belongs_to_its_arguments(tmp_path):
+    plan = Plan(("a",), ("b",), "", "s", "t", 1)
+    start(tmp_path / "w", plan)
+    start(tmp_path / "w", plan)
+    with pytest.raises(InputError, match="other clips"):
+        start(tmp_path / "w", Plan(("a",), ("b",), "", "s", "t", 2))
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x/file").write_text("")
+    with pytest.raises(InputError, match="other content"):
+        start(tmp_path / "x", plan)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["a.mcap", "-o", "m.onnx"], "1 drive(s) with 1 held back"),
+        (["a.mcap", "a.mcap", "-o", "m.onnx"], "named twice"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--hold-back", "2"], "2 held back"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--minutes", "0"], "above 0"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--streets", "1"], "--streets 1"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--size", "big"], "--size 'big'"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx"], "a.mcap: no such file"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--teacher", "none.onnx"], "none.onnx"),
+    ],
+)
+def test_wrong_arguments_are_one_line(tmp_path, monkeypatch, capsys, words, message):
+    pytest.importorskip("torch", reason="needs torch")
+    monkeypatch.chdir(tmp_path)
+    assert main(["adapt", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_from_drives_to_a_model(tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("panda3d", reason="needs panda3d")
+    monkeypatch.chdir(tmp_path)
+    size = "128x64"
+    assert main(["synth", "-o", "d", "--format", "bag", "--sequences", "2", "--frames", "4", "--size", size]) == 0
+    words = ["adapt", "d/0000.mcap", "d/0001.mcap", "-o", "city.onnx", "--clips", "1", "--steps", "2"]
+    words += ["--streets-drives", "1", "--size", size, "--no-trackers", "--json", "city.json"]
+    assert main([*words, "--plan"]) == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d"]
+    assert main(words) == 0
+    figures = json.loads((tmp_path / "city.json").read_text())
+    assert figures["compared_with"] == "ground truth"
+    assert {"before", "after"} <= figures.keys()
+    assert "city.onnx on held-back drives" in (tmp_path / "city.adapt/report.html").read_text()
+    data = json.loads((tmp_path / "city.adapt/data/panoptic_gt_train_city_vps.json").read_text())
+    assert len(data["annotations"]) == 3
+    assert main(["inspect", "city.onnx"]) == 0
+    # Nothing is done again but the export and the report.
+    run = tmp_path / "city.adapt/run/checkpoint.pt"
+    before = run.stat().st_mtime_ns, (tmp_path / "city.adapt/observed").stat().st_mtime_ns
+    assert main([*words, "--force"]) == 0
+    assert (tmp_path / "city.adapt/observed").stat().st_mtime_ns == before[1]
+    assert main([*words, "--force", "--clips", "2"]) == 2

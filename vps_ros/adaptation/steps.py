@@ -1,0 +1,196 @@
+"""The steps of `vps-ros adapt` before the training: frames are observed, selected, and labelled by the teacher.
+
+Results are kept in a working folder, so that an interrupted run continues:
+
+    WORK/plan.json                    arguments
+    WORK/observed/DRIVE.npz           features, disagreement and flicker of each frame
+    WORK/tracked/DRIVE/FRAME.png      labels of the teacher with identities of the complete recording
+    WORK/data/                        a data set in the layout of Cityscapes-VPS, train and val
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from vps_ros.adaptation.select import Observed, class_map, feature, select
+from vps_ros.adaptation.teacher import confirmed, views
+from vps_ros.config import Config
+from vps_ros.datasets.images import load_image
+from vps_ros.datasets.kitti_step import load_map, save_map
+from vps_ros.datasets.labels import LabelMap
+from vps_ros.errors import InputError
+from vps_ros.files import atomic_write, fingerprint, model_path, write_json
+from vps_ros.frame import Frame
+from vps_ros.labelling.export import Exported, write_panoptic
+from vps_ros.labelling.project import Progress, read_json
+from vps_ros.messages.panoptic import class_and_track_maps
+from vps_ros.online import OnlinePanoptic
+from vps_ros.reading import plain
+from vps_ros.recording.frames import open_frames
+from vps_ros.segmenters import Segmenter, load_segmenter
+from vps_ros.taxonomy import CITYSCAPES
+
+PLAN, CLIP = "plan.json", 3
+"""Consecutive frames of a labelled clip: training compares the frames of a pair."""
+DATA_SET = "cityscapes-vps"
+_QUALITY = 95
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Arguments that the results in a working folder depend on.
+
+    Attributes:
+        drives: recordings to learn from. held_back: recordings to report on.
+        topic: image topic of the bags, or empty.
+        student, teacher: fingerprints of the model files.
+        clips: to label.
+        held_back_frames: to label, for thresholds and for validation.
+    """
+
+    drives: tuple[str, ...]
+    held_back: tuple[str, ...]
+    topic: str
+    student: str
+    teacher: str
+    clips: int
+    held_back_frames: int = 40
+
+
+def start(work: Path, plan: Plan) -> None:
+    """Raises InputError when the folder holds the results of other arguments."""
+    if (work / PLAN).is_file():
+        before: Plan = read_json(Plan, work / PLAN)
+        if before != plan:
+            changed = next(name for name in vars(plan) if getattr(before, name) != getattr(plan, name))
+            raise InputError(
+                f"{work}: was made with other {changed}; repeat its arguments to continue, or choose --work"
+            )
+    elif work.is_dir() and any(work.iterdir()):
+        raise InputError(f"{work}: is a folder with other content; choose another --work")
+    else:
+        write_json(work / PLAN, plain(plan))
+
+
+def check_classes(models: Iterable[str]) -> list[Segmenter]:
+    """The segmenters of the models; raises InputError when one has other classes than Cityscapes."""
+    found = []
+    for name in models:
+        segmenter = load_segmenter(Config(model=name).segmenter_parameters)
+        mine = [(c.id, c.name, c.isthing) for c in segmenter.taxonomy.classes]
+        if mine != [(c.id, c.name, c.isthing) for c in CITYSCAPES.classes]:
+            raise InputError(
+                f"model {name}: has the classes of {segmenter.taxonomy.name}; adapt works with those of Cityscapes, "
+                "which the generated streets have"
+            )
+        found.append(segmenter)
+    return found
+
+
+def model_key(name: str) -> str:
+    return fingerprint(model_path(name))[:16]
+
+
+def name_of(drive: str, number: int) -> str:
+    """Name of a recording in the working folder."""
+    return f"{number:03d}-{Path(drive).resolve().stem}"
+
+
+def seconds_per_frame(segmenters: Iterable[Segmenter], frame: Frame) -> float:
+    """Time of all segmenters for one image; the first run of each, which prepares buffers, is left out."""
+    took = 0.0
+    for segmenter in segmenters:
+        segmenter(frame.image)
+        began = time.perf_counter()
+        segmenter(frame.image)
+        took += time.perf_counter() - began
+    return took
+
+
+def observe(work: Path, plan: Plan, student: str, teacher: str, progress: Progress) -> list[Observed]:
+    """Runs teacher and student on every frame of the recordings; keeps images, labels and measures of each frame."""
+    found = []
+    for number, drive in enumerate((*plan.drives, *plan.held_back)):
+        name = name_of(drive, number)
+        path = work / "observed" / f"{name}.npz"
+        if not path.is_file():
+            _observe(work, name, drive, plan.topic, student, teacher, progress)
+        with np.load(path) as stored:
+            found.append(Observed(stored["features"], stored["disagreement"], stored["flicker"]))
+    return found
+
+
+def _observe(work: Path, name: str, drive: str, topic: str, student: str, teacher: str, progress: Progress) -> None:
+    pipeline, segment = (
+        OnlinePanoptic(Config(model=teacher)),
+        load_segmenter(Config(model=student).segmenter_parameters),
+    )
+    features, disagreement, flicker = [], [], []
+    before: tuple[np.ndarray, np.ndarray] | None = None
+    with (
+        open_frames(drive, topic=topic or None) as source,
+        atomic_write(work / "tracked" / name, True, "images") as draft,
+    ):
+        (draft / "images").mkdir(parents=True)
+        for index, frame in enumerate(progress(source.frames(), name, source.count)):
+            semantic, instance = class_and_track_maps(pipeline.step(frame))
+            mine = segment(frame.image)
+            now = class_map(mine), semantic.astype(np.uint8)
+            features.append(feature(mine, len(CITYSCAPES)))
+            disagreement.append((now[0] != now[1]).mean())
+            same = before is not None and before[0].shape == now[0].shape
+            flicker.append(((now[0] != before[0]) & (now[1] == before[1])).mean() if same else 0.0)  # type: ignore[index]
+            before = now
+            save_map(draft / f"{index:06d}.png", now[1], instance)
+            options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+            data = cv2.imencode(".jpg", frame.image[..., ::-1], options)[1]
+            (draft / "images" / f"{index:06d}.jpg").write_bytes(data.tobytes())
+    (work / "observed").mkdir(exist_ok=True)
+    arrays = {"features": features, "disagreement": disagreement, "flicker": flicker}
+    with atomic_write(work / "observed" / f"{name}.npz") as path:
+        np.savez(path, **{key: np.array(values, np.float32) for key, values in arrays.items()})
+
+
+def choose(plan: Plan, observed: list[Observed]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """(recording, frame) of the frames of the training clips, clip by clip, and of the frames for validation."""
+    training = select(observed[: len(plan.drives)], plan.clips, CLIP)
+    frames = [(r, f + i) for r, f in training for i in range(CLIP)]
+    held = [(r, f) for r in range(len(plan.drives), len(observed)) for f in range(len(observed[r].flicker))]
+    places = np.linspace(0, len(held) - 1, min(plan.held_back_frames, len(held)))
+    return frames, [held[int(i)] for i in places]
+
+
+def label(work: Path, plan: Plan, teacher: str, observed: list[Observed], progress: Progress) -> Path:
+    """Writes the labels of the chosen frames as a data set; returns its folder."""
+    folder = work / "data"
+    if folder.is_dir():
+        return folder
+    segment = load_segmenter(Config(model=teacher).segmenter_parameters)
+    names = [name_of(drive, i) for i, drive in enumerate((*plan.drives, *plan.held_back))]
+
+    def labelled(chosen: list[tuple[int, int]], what: str, length: int) -> Iterator[tuple[str, Exported]]:
+        for place, (r, f) in enumerate(progress(chosen, what, len(chosen))):
+            source = work / "tracked" / names[r]
+            image = source / "images" / f"{f:06d}.jpg"
+            labels = LabelMap(*load_map(source / f"{f:06d}.png"))
+            sure = confirmed(labels, list(views(load_image(image), segment)), CITYSCAPES)
+            # The part of a name before the first underscore is the video.
+            yield f"{place // length:05d}_{names[r].replace('_', '-')}-{f:06d}", Exported(f, image, sure)
+
+    training, held = choose(plan, observed)
+    with atomic_write(folder) as draft:
+        for split, chosen, length in (("train", training, CLIP), ("val", held, 1)):
+            write_panoptic(
+                labelled(chosen, f"label {split}", length),
+                CITYSCAPES,
+                draft / split / "img",
+                draft / split / "panoptic_video",
+                draft / f"panoptic_gt_{split}_city_vps.json",
+            )
+    return folder

@@ -1,0 +1,166 @@
+"""The training of `vps-ros adapt`: a recipe made from that of the start, training, export with tuned thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vps_ros.adaptation.steps import CLIP, DATA_SET
+from vps_ros.datasets.streets import SCENARIOS
+from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
+from vps_ros.learning import Reporter
+
+RECIPE, RUN = "recipe.yaml", "run"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What the training may use.
+
+    Attributes:
+        minutes: of training; not used if `steps` is above 0.
+        steps: of the optimiser, instead of minutes; the result does not depend on the speed of the machine then.
+        streets: share of the pairs that are of generated streets, 0..1.
+        drives: generated drives of each scenario.
+        learning_rate: at its peak; lower than that of a training from nothing.
+        size: width and height of the network's input; None for that of the start.
+        workers: processes.
+        drives_folder: of rendered drives.
+    """
+
+    minutes: float
+    steps: int = 0
+    streets: float = 0.4
+    drives: int = 20
+    learning_rate: float = 0.0004
+    size: tuple[int, int] | None = None
+    workers: int = 2
+    drives_folder: str = ".drives"
+
+
+def recipe_of(start: str, name: str, data: Path, terms: str, budget: Budget, labels: dict[str, Any] | None) -> dict:
+    """The content of a recipe for `vps-ros train`.
+
+    Args:
+        start: a run's folder, a checkpoint, or an exported model with float weights.
+        name: of the new model.
+        data: folder of the labelled frames.
+        terms: of use of their labels.
+        labels: a further entry of `data`, with labels made by people; None without any.
+
+    Raises InputError when training cannot start from `start`.
+    """
+    from vps_ros.learning.training.initial_weights import trained
+
+    recipe = trained(start).recipe
+    size = budget.size or recipe.data.size
+    content = recipe.to_mapping()
+    streets = {
+        "format": "streets",
+        "scenarios": list(SCENARIOS),
+        "drives": budget.drives,
+        "balanced": budget.drives,
+        "frames": 6,
+        "size": list(size),
+        "validation_drives": 1,
+        "validation_frames": 1,
+        "weight": budget.streets,
+        "folder": budget.drives_folder,
+    }
+    own = {
+        "format": DATA_SET,
+        "name": "recordings",
+        "root": str(data),
+        "size": list(size),
+        "gap": CLIP - 1,
+        "weight": 1 - budget.streets,
+        "terms": terms,
+    }
+    schedule = {
+        **({"steps": budget.steps} if budget.steps else {"minutes": budget.minutes}),
+        "phases": [{"until": 1.0, "size": list(size), "pairs": 4}],
+        "learning_rate": budget.learning_rate,
+        "warmup": 0.05,
+        "constant": 0.3,
+        "workers": budget.workers,
+        "threads": 1,
+        "validate_every": 500,
+    }
+    entries = [own, streets] + ([{**labels, "size": list(size), "validation_split": ""}] if labels else [])
+    content |= {"name": name, "start": start, "data": entries, "schedule": schedule, "learned_before": []}
+    # Donors name data of the start's recipe.
+    content["augmentation"] |= {"donors": [], "paste": 0.0}
+    return content
+
+
+def fine_tune(work: Path, content: dict, reporter: Reporter) -> bool:
+    """Trains in WORK/run, or continues there; False when it was interrupted.
+
+    Raises InputError when WORK has another recipe.
+    """
+    from vps_ros.learning.recipe import Recipe
+    from vps_ros.learning.training import checkpoint
+    from vps_ros.learning.training.loop import train
+
+    recipe = Recipe.from_mapping(content, "recipe of adapt")
+    path, run = work / RECIPE, work / RUN
+    text = yaml.safe_dump(content, sort_keys=False)
+    if path.is_file() and path.read_text() != text:
+        raise InputError(f"{path}: is the recipe of other arguments; repeat them to continue, or choose another --work")
+    with atomic_write(path) as draft:
+        draft.write_text(text)
+    return not train(recipe, run, (run / checkpoint.FILE).is_file(), reporter).interrupted
+
+
+def export(work: Path, output: Path, int8: list[Any], reporter: Reporter) -> None:
+    """Writes the trained model with the thresholds that are best on the held-back frames.
+
+    Args:
+        int8: images for the calibration of integer convolutions; empty for float weights.
+    """
+    from vps_ros.learning.data.sources import source_of
+    from vps_ros.learning.export.int8 import quantise
+    from vps_ros.learning.export.onnx_file import model_card
+    from vps_ros.learning.kinds import kind_for
+    from vps_ros.learning.training.initial_weights import trained
+    from vps_ros.learning.training.validation import predict, tune
+
+    model, recipe, step, _ = trained(work / RUN)
+    kind = kind_for(recipe)
+    frames = source_of(recipe.data).validation(reporter)
+    predictions = list(predict(kind, model, frames, model_card(kind, recipe, step).input))
+    limits, report = tune(predictions, reporter, recipe.data.taxonomy, kind.activation, kind.thresholds)
+    reporter.note(f"PQ {report.pq.all:.3f} against the teacher's labels of held-back frames, with tuned thresholds")
+    with atomic_write(output) as draft:
+        kind.export(model, model_card(kind, recipe, step, None, limits), draft)
+        if int8:
+            same = quantise(draft, int8, str(output))
+            reporter.note(f"int8: {100 * same:.1f} % of the pixels of {len(int8)} frames keep their class")
+
+
+def train_trackers(work: Path, output: Path, budget: Budget, reporter: Reporter) -> Path:
+    """Learned weights of the trackers instance and hybrid for the new model, beside it.
+
+    They are learned on generated streets, whose identities are exact. Those of the hierarchical tracker do not depend
+    on the model.
+    """
+    import shutil
+
+    from vps_ros.learning.data.entries import StreetsData
+    from vps_ros.learning.tracking.hybrid import TrackerRecipe, train_tracker
+    from vps_ros.trackers.learned import weights_path
+
+    data = StreetsData(tuple(SCENARIOS), drives=budget.drives, frames=6, folder=budget.drives_folder)
+    validation = dataclasses.replace(data, seed=800_500, validation_seed=0, drives=1, frames=40)
+    shutil.rmtree(work / "trackers", ignore_errors=True)
+    recipe = TrackerRecipe("tracker", str(output), data, validation, processes=budget.workers)
+    made = train_tracker(recipe, work / "trackers", reporter)
+    target = weights_path(output)
+    with atomic_write(target) as draft:
+        shutil.copyfile(made, draft)
+    return target

@@ -21,13 +21,13 @@ from vps_ros.adaptation.steps import (
     start,
 )
 from vps_ros.adaptation.training import Budget, export, fine_tune, recipe_of, train_trackers
+from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.evaluate_bag import open_bags
 from vps_ros.commands.replay import replay_source
 from vps_ros.config import Config
 from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.datasets.images import load_image
-from vps_ros.drawing.overlay import paint_map
+from vps_ros.drawing.colors import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.folders import evaluate_pairs, load_pair
@@ -192,7 +192,7 @@ def _report(args: argparse.Namespace, plan: Plan, work: Path, output: Path, teac
                 replay_source(source, Config(model=model), bags[name], None, True)
         panels: dict[int, dict[str, np.ndarray]] = {}
         for name in models:
-            with open_bags(drive if truth else bags["teacher"], bags[name], taxonomy=CITYSCAPES) as pairs:
+            with open_bags(drive if truth else bags["teacher"], bags[name], taxonomy=CITYSCAPES, warn=warn) as pairs:
                 shown = set(
                     np.linspace(0, len(pairs) - 1, max(1, _PICTURES // len(plan.held_back))).astype(int).tolist()
                 )

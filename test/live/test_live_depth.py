@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 
-from support.bags import START, TENTH, drive
+from support.bags import START, TENTH, TOPIC, drive, write
 from support.depth import (
     DEPTH_INFO,
     DEPTH_TOPIC,
@@ -15,6 +15,7 @@ from support.depth import (
     calibration,
     centre,
     cloud_points,
+    depth_drive,
     depth_message,
     metres_of,
 )
@@ -202,6 +203,15 @@ def test_live_with_depth(dds, session, model, tmp_path):
     from support.dds import figures
 
     assert figures(tmp_path / "f.json")["depth"]["frames"] == len(dds.received["objects_3d"])
+
+
+def test_a_played_bag_with_depth(dds, session, model, tmp_path):
+    bag = write(tmp_path / "bag", depth_drive(12))
+    live = dds.live(model, "--depth-topic", DEPTH_TOPIC)
+    subscribe(dds)
+    player = dds.vps("play", bag, "--topic", TOPIC, "--topic", DEPTH_TOPIC, "--loop", "--wait", 120)
+    session(lambda: any(m.detections for m in dds.received["objects_3d"]), "objects of the played bag")
+    assert (player.end(), live.end()) == (0, 0), player.shown
 
 
 def test_live_goes_on_without_depth_and_reports_it(dds, session, model):

@@ -67,6 +67,23 @@ def test_objects_and_cloud_in_the_frame_of_the_camera(ros, model, encoding):
     assert set(points["z"][points["track"] == 2]) == {FAR}
 
 
+def test_several_cameras_have_depth_topics_below_their_names(ros, model):
+    ros.node(model=model, cameras=["front", "rear"], depth_topic="depth/image")
+    ros.run()
+    kind = DEPTH_OUTPUTS["objects_3d"]
+    front, rear = (ros.listen(f"/vps/{name}/objects_3d", kind).matched() for name in ("front", "rear"))
+    tracks = ros.listen("/vps/front/tracks").matched()
+    info = ros.camera("/front/depth/camera_info", kind=INFO).matched()
+    depth, image = ros.camera("/front/depth/image").matched(), ros.camera("/front/image").matched()
+    for i, (_, stamp, message) in enumerate(drive(6)):
+        info.send(calibration(stamp))
+        depth.send(depth_message(metres_of(i), stamp))
+        image.send(message)
+        tracks.until(i + 1)
+    assert len(front.until(1)[-1].detections) == 2
+    assert not rear
+
+
 def test_without_depth_parameter_there_are_no_topics(ros, model):
     node = ros.node(model=model)
     ros.run()

@@ -14,18 +14,20 @@ from vps_ros.config import RELIABILITIES
 from vps_ros.errors import InputError
 from vps_ros.live.transport import QosProfile
 from vps_ros.messages.images import DECODERS
+from vps_ros.messages.panoptic import CAMERA_INFO_TYPE, camera_info_topic
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.frames import choose_image_topic
 from vps_ros.recording.storage import Message
 
 DESCRIPTION = (
-    "Publish the images of a bag over DDS, as ROS 2 does, with their stamps and at the pace of the recording. "
-    "ROS is not needed. Starts with the first subscriber."
+    "Publish the images of a bag, and the camera_info beside them, over DDS, as ROS 2 does, with their stamps and at "
+    "the pace of the recording. ROS is not needed. Starts with the first subscriber."
 )
 EXAMPLES = [
     "vps-ros play drive.mcap",
     "vps-ros play drive/ --topic /front/image_raw --rate 0.5 --loop",
     "vps-ros play drive.mcap & vps-ros live --image /camera/image_raw",
+    "vps-ros play drive.mcap --topic /camera/image_raw --topic /camera/depth/image_raw",
 ]
 MAX_GAP_SECONDS = 10.0
 """Longest pause between messages: if a clock is set during the recording, the times of messages differ by decades."""
@@ -67,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
             t: f"{t.name}/compressed" if types[t.name] > 1 and t.type.endswith("CompressedImage") else t.name
             for t in topics
         }
+        described = {camera_info_topic(t.name) for t in topics}
+        published |= {t: t.name for t in bag.topics if t.type == CAMERA_INFO_TYPE and t.name in described}
         writers = {
             (t.name, t.type): participant.writer(name, t.type, QosProfile(args.reliability))
             for t, name in published.items()
@@ -79,13 +83,12 @@ def run(args: argparse.Namespace) -> int:
                 break
         sent = failed = 0
         with ticker() as show:
-            for due, message in _schedule(bag, {t.name for t in topics}, args.rate, args.loop):
+            for due, message in _schedule(bag, {t.name for t in published}, args.rate, args.loop):
                 if signals.wait(due - monotonic()):
                     break
-                if writers[message.topic, message.type].send_cdr(message.data):
-                    sent += 1
-                else:
-                    failed += 1
+                accepted = writers[message.topic, message.type].send_cdr(message.data)
+                if message.type in DECODERS:
+                    sent, failed = sent + accepted, failed + (not accepted)
                 show(f"{sent} images sent")
             else:
                 for writer in writers.values():
@@ -97,23 +100,25 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _schedule(bag: Bag, topics: set[str], rate: float, loop: bool) -> Iterator[tuple[float, Message]]:
-    """Each image message with its time of publication on the clock of monotonic(); `loop`: without end."""
+    """Each message with its time of publication on the clock of monotonic(); `loop`: without end."""
     due = start = monotonic()
     shortened = False
     while True:
-        previous, count = None, 0
-        for message in bag.messages(topics, DECODERS):
+        previous, count, played = None, 0, set[str]()
+        for message in bag.messages(topics, (*DECODERS, CAMERA_INFO_TYPE)):
             gap = 0.0 if previous is None else (message.time - previous) / 1e9
             if gap > MAX_GAP_SECONDS and not shortened:
                 shortened = True
                 warn(f"{bag.path}: pauses above {MAX_GAP_SECONDS:g} s are shortened, the first is {gap:.0f} s")
             due += min(gap, MAX_GAP_SECONDS) / rate
             previous = message.time
-            count += 1
+            if message.type in DECODERS:
+                count += 1
+                played.add(message.topic)
             yield due, message
         if not loop or not count:
             return
         # The first image follows the last one at the mean interval.
-        images = count / len(topics)
+        images = count / len(played)
         interval = (due - start) / (images - 1) if images > 1 else 0.0
         due = start = due + (interval or _SINGLE_IMAGE_SECONDS / rate)

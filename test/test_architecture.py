@@ -82,6 +82,7 @@ ONLY_IN |= dict.fromkeys(("rclpy", "rcl_interfaces", "std_srvs", "launch", "tf2_
 ONLY_IN["cyclonedds"] = "live"
 ONLY_IN["ray"] = "fleet"
 ONLY_IN["rerun"] = "drawing"
+ONLY_IN["foxglove"] = "live"
 
 
 def imports(path: Path) -> set[str]:

@@ -14,10 +14,11 @@ from vps_ros.drawing.views import View
 from vps_ros.errors import InputError
 from vps_ros.files import model_path, write_json
 from vps_ros.frame import Frame, PanopticFrame
+from vps_ros.live.foxglove import DEFAULT_ADDRESS, FoxgloveTransport
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
 from vps_ros.live.stats import Figures
-from vps_ros.live.transport import absolute
+from vps_ros.live.transport import Transport, absolute
 from vps_ros.live.worker import Worker
 
 DESCRIPTION = (
@@ -28,6 +29,7 @@ EXAMPLES = [
     "vps-ros live --image /camera/image_raw",
     "vps-ros live --image /camera/image_raw/compressed --domain 5 --interface eth0",
     "vps-ros live --image /camera/image_raw --view",
+    "vps-ros live --image /camera/image_raw --foxglove 0.0.0.0:8765",
     "vps-ros live --image front=/front/image_raw --image rear=/rear/image_raw --tracker hybrid",
 ]
 
@@ -45,6 +47,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="F", help="write the figures as JSON at the end")
     parser.add_argument("--force", action="store_true", help="replace a JSON file that exists")
     add_viewer_flags(parser)
+    parser.add_argument(
+        "--foxglove",
+        nargs="?",
+        const=DEFAULT_ADDRESS,
+        metavar="HOST:PORT",
+        help=f"also serve all topics for Foxglove over a WebSocket (default: {DEFAULT_ADDRESS}, for this machine only)",
+    )
     add_parameter_flags(parser, Config, LiveConfig)
 
 
@@ -61,7 +70,10 @@ def run(args: argparse.Namespace) -> int:
         if made is None:
             participant.close()
             leave(0)
-        node = LiveNode(DdsTransport(participant, name))
+        transport: Transport = DdsTransport(participant, name)
+        if args.foxglove is not None:
+            transport = _with_foxglove(transport, args.foxglove, beside)
+        node = LiveNode(transport)
         depth = bool(live.depth_topic)
         viewer = beside.enter_context(viewer_beside(target, cameras=tuple(topics), depth=depth, name=name))
 
@@ -99,6 +111,18 @@ def run(args: argparse.Namespace) -> int:
     if not stopped:
         leave(code)
     return code
+
+
+def _with_foxglove(transport: Transport, address: str, opened: ExitStack) -> Transport:
+    """The transport with a server for Foxglove beside it; without, and with a warning, where that is impossible."""
+    try:
+        both = FoxgloveTransport(transport, address)
+    except InputError as error:
+        warn(str(error))
+        return transport
+    opened.callback(both.close)
+    note(f"Foxglove: open {both.url}")
+    return both
 
 
 def _topics(given: list[str]) -> dict[str, str]:

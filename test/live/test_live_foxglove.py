@@ -1,0 +1,163 @@
+"""Foxglove: what its own packages make of a recording, and of `vps-ros live --foxglove` over a real WebSocket."""
+
+import json
+import re
+import socket
+import struct
+
+import numpy as np
+import pytest
+
+from support import ROOT
+from support.labelled_bags import panoptic_frame, scene, stamp
+from vps_ros.messages.panoptic import LIVE_OUTPUTS, OUTPUTS
+from vps_ros.recording.writer import BagWriter
+from vps_ros.taxonomy import CITYSCAPES
+
+ros2 = pytest.importorskip("mcap_ros2.decoder", reason="needs mcap-ros2-support")
+from mcap.reader import make_reader  # noqa: E402
+from mcap.records import Schema  # noqa: E402
+
+LAYOUT = json.loads((ROOT / "config" / "foxglove.json").read_text())
+
+
+def shown_topics():
+    """Topic -> fields of its messages that the panels of the layout show."""
+    found = {}
+    for path in re.findall(r'"(/[\w/]+(?:\.\w+)*)"', json.dumps(LAYOUT["configById"])):
+        topic, _, field = path.partition(".")
+        found.setdefault(topic, set()).update({field.partition(".")[0]} - {""})
+    return found
+
+
+def test_foxglove_decodes_a_recording_and_the_layout_shows_its_topics(tmp_path):
+    overlay = np.zeros((12, 32, 3), np.uint8)
+    with BagWriter(tmp_path / "out.mcap") as bag:
+        for index in range(3):
+            bag.write_frame(panoptic_frame(index, *scene(index)), CITYSCAPES, overlay, ids=True)
+    found = {}
+    with (tmp_path / "out.mcap").open("rb") as file:
+        reader = make_reader(file, decoder_factories=[ros2.DecoderFactory()])
+        for schema, channel, message, content in reader.iter_decoded_messages():
+            assert (schema.encoding, channel.message_encoding) == ("ros2msg", "cdr")
+            found.setdefault(channel.topic, []).append((schema.name, message.log_time, content))
+    for name, kind in OUTPUTS.items():
+        if f"/vps/{name}" in found:
+            assert {one[0] for one in found[f"/vps/{name}"]} == {kind}
+    panoptic = found["/vps/panoptic"][1]
+    assert panoptic[1] == stamp(1)
+    pixels = np.frombuffer(bytes(panoptic[2].data), np.uint16).reshape(12, 32)
+    assert (pixels == panoptic_frame(1, *scene(1)).map).all()
+    assert [s.class_name for s in found["/vps/segments"][0][2].segments] == ["road", "sky", "car"]
+
+    for topic, fields in shown_topics().items():
+        if topic == "/diagnostics":
+            continue
+        assert topic in found, f"{topic} of the layout is not in the recording"
+        for field in fields:
+            assert hasattr(found[topic][0][2], field), f"{topic} has no {field}"
+
+
+class Client:
+    """A client of Foxglove's protocol: JSON for control, binary messages for data."""
+
+    def __init__(self, url):
+        from websockets.sync.client import connect
+
+        protocols = ["foxglove.sdk.v1", "foxglove.websocket.v1"]
+        self._connection = connect(url, subprotocols=protocols, max_size=None)
+        self._socket = self._connection.__enter__()
+        self.channels = {}
+        self.received = {}
+
+    def close(self):
+        self._socket.close()
+
+    def read(self, seconds):
+        """One message of the server, if it comes in time."""
+        try:
+            data = self._socket.recv(timeout=seconds)
+        except TimeoutError:
+            return
+        if isinstance(data, str):
+            message = json.loads(data)
+            if message["op"] == "advertise":
+                self.channels |= {one["topic"]: one for one in message["channels"]}
+        elif data[0] == 1:
+            number, time = struct.unpack("<IQ", data[1:13])
+            self.received.setdefault(number, []).append((time, data[13:]))
+
+    def until(self, condition):
+        for _ in range(2000):
+            if condition():
+                return
+            self.read(0.1)
+        raise AssertionError(f"did not happen; channels {sorted(self.channels)}")
+
+    def subscribe(self, topic):
+        self.until(lambda: topic in self.channels)
+        channel = self.channels[topic]
+        wanted = [{"id": channel["id"], "channelId": channel["id"]}]
+        self._socket.send(json.dumps({"op": "subscribe", "subscriptions": wanted}))
+
+    def messages(self, topic):
+        channel = self.channels[topic]
+        schema = Schema(channel["id"], channel["schema"].encode(), channel["schemaEncoding"], channel["schemaName"])
+        decode = ros2.DecoderFactory().decoder_for(channel["encoding"], schema)
+        return [decode(data) for _, data in self.received.get(channel["id"], [])]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    from support.worlds import colour_model
+
+    return colour_model(tmp_path_factory.mktemp("models") / "colours.onnx")
+
+
+def test_a_client_gets_the_topics_of_a_live_node(dds, model, tmp_path):
+    pytest.importorskip("foxglove", reason="needs foxglove-sdk (extra foxglove)")
+    pytest.importorskip("websockets", reason="needs websockets")
+    from support.bags import TOPIC, drive, write
+    from support.dds import PATIENCE
+
+    live = dds.live(model, "--foxglove", "127.0.0.1:0")
+    url = re.search(r"ws://\S+", live.says("Foxglove"))[0]
+    client = Client(url)
+    player = dds.vps("play", write(tmp_path / "bag", drive(6)), "--loop", "--rate", 2, "--wait", PATIENCE)
+    try:
+        client.until(lambda: {"/diagnostics", "/vps/label_info", TOPIC} <= client.channels.keys())
+        published = {f"/vps/{name}": kind for name, kind in LIVE_OUTPUTS.items() if f"/vps/{name}" in client.channels}
+        assert {"/vps/tracks", "/vps/overlay", "/vps/panoptic", "/vps/overlay/compressed"} <= published.keys()
+        assert shown_topics().keys() <= client.channels.keys()
+        assert {topic: client.channels[topic]["schemaName"] for topic in published} == published
+
+        for topic in ("/vps/tracks", "/vps/overlay", "/vps/label_info", TOPIC):
+            client.subscribe(topic)
+        client.until(lambda: all(client.messages(t) for t in ("/vps/tracks", "/vps/overlay", "/vps/label_info", TOPIC)))
+        assert [o.class_name for o in client.messages("/vps/tracks")[-1].objects] == ["car", "car"]
+        overlay = client.messages("/vps/overlay")[-1]
+        assert (overlay.width, overlay.height, overlay.encoding) == (96, 64, "rgb8")
+        names = {c.class_id: c.class_name for c in client.messages("/vps/label_info")[0].class_map}
+        assert names[13] == "car"
+        assert client.messages(TOPIC)[-1].width == 96
+
+        # A client that leaves without a word changes nothing for the next one.
+        client._socket.socket.close()
+        other = Client(url)
+        other.subscribe("/vps/tracks")
+        other.until(lambda: other.messages("/vps/tracks"))
+        other.close()
+    finally:
+        codes = player.end(), live.end()
+    assert codes == (0, 0), live.shown
+
+
+def test_live_goes_on_where_the_server_cannot_start(dds, model):
+    pytest.importorskip("foxglove", reason="needs foxglove-sdk (extra foxglove)")
+    with socket.socket() as used:
+        used.bind(("127.0.0.1", 0))
+        used.listen()
+        address = f"127.0.0.1:{used.getsockname()[1]}"
+        live = dds.live(model, "--foxglove", address)
+        assert "Address already in use" in live.says("warning", address)
+        assert live.end() == 0

@@ -26,6 +26,9 @@ from vps_ros.trackers.colour_histogram import with_appearance
 from vps_ros.trackers.lookahead import Identities, link
 from vps_ros.trackers.tracklets import TrackletRecorder
 
+_CODE_BITS = 32
+"""Of the codes of MapSegments; the number of the clip is above them in the numbers of tubes."""
+
 
 @dataclass(frozen=True)
 class LoadedFrame:
@@ -82,22 +85,38 @@ def track_maps(frames: Iterable[LoadedFrame], config: Config, taxonomy: Taxonomy
 
     Args:
         frames: in order; the frames of a sequence one after the other.
-        config: `tracker` and its parameters. No model is run, so `tracker_weights: model` means none.
+        config: `tracker` and its parameters. No model is run, so `tracker_weights: model` means none. With a
+            `clip_length` T above 1, a thing keeps its instance id within each clip, T frames that do not overlap.
         taxonomy: which classes are things.
         hz: frames per second, for the stamps.
 
     Raises:
         InputError: names the frame whose size or embeddings do not fit the frames before, whose classes are unknown,
-            or which needs an id above 65535.
+            or which needs an id above 65535; or clips that are not possible.
     """
     # BLAS threads spin after each small product, on the cores that read the next frames.
     threadpool_limits(limits=1, user_api="blas")
     config = config.for_other_segmentations()
+    clip = _clip_length(config)
     sequence: _Sequence | None = None
     for frame in frames:
         if sequence is None or sequence.name != frame.files.sequence:
-            sequence = _Sequence(frame.files.sequence, make_tracker(config), taxonomy, hz)
+            if sequence is not None:
+                sequence.end()
+            sequence = _Sequence(frame.files.sequence, make_tracker(config), taxonomy, hz, clip)
         yield sequence.step(frame)
+    if sequence is not None:
+        sequence.end()
+
+
+def _clip_length(config: Config) -> int:
+    parameters = config.segmenter_parameters
+    if parameters.clip_overlap > 0:
+        raise InputError(
+            f"clip_overlap {parameters.clip_overlap}: there is one panoptic map for each frame, which belongs to one "
+            "clip; give clip_length alone"
+        )
+    return max(parameters.clip_length, 1)
 
 
 def track_maps_with_lookahead(
@@ -137,9 +156,9 @@ def track_maps_with_lookahead(
 class _Sequence:
     """The tracker of one sequence; checks that its frames fit each other."""
 
-    def __init__(self, name: str, tracker: Tracker, taxonomy: Taxonomy, hz: float) -> None:
+    def __init__(self, name: str, tracker: Tracker, taxonomy: Taxonomy, hz: float, clip: int) -> None:
         self.name = name
-        self._tracker, self._taxonomy, self._hz = tracker, taxonomy, hz
+        self._tracker, self._taxonomy, self._hz, self._clip = tracker, taxonomy, hz, clip
         self._count = 0
         self._first: LoadedFrame | None = None
         self._with_vectors: Embeddings | None = None
@@ -148,9 +167,13 @@ class _Sequence:
         self._check(loaded)
         timer = StageTimer()
         frame = Frame(loaded.image, stamp_of(self._count, self._hz))
-        self._count += 1
+        number, self._count = self._count // self._clip, self._count + 1
         segments = segments_of(loaded.semantic, loaded.instance, self._taxonomy, loaded.files.map)
         segments = self._with_embeddings(frame, segments, loaded.embeddings)
+        if self._clip > 1:
+            things = segments.segmentation.is_thing
+            tubes = np.where(things, (number << _CODE_BITS) + segments.codes + 1, 0)
+            segments = replace(segments, segmentation=replace(segments.segmentation, tubes=tubes))
         timer.end("segment")
         try:
             tracks = self._tracker.step(frame, segments.segmentation)
@@ -162,6 +185,11 @@ class _Sequence:
         times = timer.milliseconds | self._tracker.milliseconds
         camera = self._tracker.camera_motion
         return TrackedMap(loaded.files, segments, loaded.semantic, instance, tracks, times, camera)
+
+    def end(self) -> None:
+        """Raises InputError when the sequence is shorter than a clip."""
+        if self._count < self._clip:
+            raise InputError(f"clip_length {self._clip}: sequence {self.name} has only {self._count} frame(s)")
 
     def _check(self, loaded: LoadedFrame) -> None:
         first = self._first = self._first or loaded

@@ -11,11 +11,13 @@ import pytest
 pytest.importorskip("trackeval")
 
 
+from support.worlds import colour_model
 from vps_ros.ablation import trial
 from vps_ros.ablation.report import goal, tables
 from vps_ros.ablation.sources import CLASSES, ArrayCache, Drive, Source, fingerprint
 from vps_ros.ablation.sweeps import OURS, SWEEPS
 from vps_ros.ablation.trial import relabelled, tracked, true_identities
+from vps_ros.clips import ClipSpec
 from vps_ros.commands import main
 from vps_ros.config import TRACKERS, Config, tracker_parameters
 from vps_ros.evaluation import Evaluator
@@ -334,3 +336,64 @@ def test_results_are_not_replaced_unasked(tmp_path, capsys):
     there.write_text("mine")
     assert main.main(["ablate", "-o", str(tmp_path)]) == 2
     assert "--force" in capsys.readouterr().err and there.read_text() == "mine"
+
+
+class TestNearOnline:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def document(cls, tmp_path_factory, cache):
+        """Online and near-online with a model that knows colours, which segments a clip frame by frame."""
+        folder = tmp_path_factory.mktemp("near-online")
+        models = {"--model": colour_model(folder / "images.onnx")}
+        models["--clip-model"] = colour_model(folder / "clips.onnx", clip=ClipSpec(2, 1))
+        named = [str(part) for pair in models.items() for part in pair]
+        trackers = ["--trackers", "hila_mb,appearance,location", "--masks", "model,clips"]
+        run = ablate(*SMALL, *named, *trackers, "--sweeps", "--cache", cache, "--json", folder / "found.json")
+        assert run.returncode == 0, run.stderr
+        cls.printed = run.stdout
+        return json.loads((folder / "found.json").read_text())
+
+    def test_both_are_in_the_document_with_the_features_of_table_5(self, document):
+        assert document["plan"]["masks"] == ["model", "clips"]
+        found = {(r["masks"], r["features"]) for r in document["features"]}
+        alone = {"none", "appearance", "location", "appearance, location"}
+        stitched = {"stitching", "stitching, appearance", "stitching, location", "stitching, appearance, location"}
+        assert found == {("model", name) for name in alone} | {("clips", name) for name in alone | stitched}
+
+    def test_without_any_feature_the_same_segments_give_the_same(self, document):
+        """The model makes the same masks alone and in a clip, so that only stitching makes a difference."""
+        shares = {(r["masks"], r["features"]): r["AQ"] for r in document["features"]}
+        for name in ("none", "appearance", "location", "appearance, location"):
+            assert shares["model", name] == shares["clips", name]
+
+    def test_tables_show_the_figures_of_the_paper(self, document):
+        by_title = {title: (columns, rows) for title, columns, rows in tables(document)}
+        columns, rows = by_title["AQ by association features (Video-kMaX table 5)"]
+        assert columns[-1] == "paper, near-online"
+        assert rows[-1][0] == "stitching, appearance, location" and rows[-1][-1] == 74.2
+        _, rows = by_title["Pairs compared in a frame (Video-kMaX table 6)"]
+        assert ["paper, near-online", "hila_mb", 19.7, 94, 2.8, 24] in rows
+        columns, rows = by_title["AQ by lambda (Video-kMaX table 9)"]
+        assert columns[2:8] == ["0", "0.5", "0.7", "0.8", "0.9", "1"]
+        assert ["paper, near-online", "hila_mb", 73.34, 74.19, 74.22, 74.22, 74.22, 74.18] in [r[:8] for r in rows]
+        columns, rows = by_title["AQ by tau/alpha (Video-kMaX table 7)"]
+        theirs = next(r for r in rows if r[:2] == ["paper, near-online", "hila_mb"])
+        assert theirs[columns.index("10/0.7")] == 74.2
+        assert theirs[-2:] == pytest.approx([73.4, 0.5], abs=0.06)
+        columns, rows = by_title["AQ of online (model) and near-online (clips)"]
+        assert columns[1:4] == ["online", "near-online", "near-online better"]
+        assert [r[0] for r in rows] == ["true identity", "hila_mb", "appearance", "location"]
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--masks", "clips"], "clips and --clip-model go together"),
+            (["--masks", "true", "--clip-model", "streets-s"], "clips and --clip-model go together"),
+            (["--clip-model", "streets-s"], "model 'streets-s': takes single images; give a model for clips"),
+        ],
+    )
+    def test_a_model_of_the_wrong_kind_is_one_line(self, capsys, arguments, message):
+        assert main.main(["ablate", *SMALL, *arguments]) == 2
+        told = capsys.readouterr().err.strip()
+        assert message in told
+        assert "\n" not in told

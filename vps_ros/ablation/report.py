@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from vps_ros.ablation import features, paper
 from vps_ros.ablation.study import TRUTH
 from vps_ros.ablation.sweeps import OURS, SPACE, SWEEPS
 from vps_ros.errors import InputError
@@ -57,6 +58,10 @@ def tables(document: dict) -> list[Table]:
             found.append((f"{masks} masks, {_COLUMNS[name]} by scenario", columns, rows))
     if compared := goal(document):
         found.append((f"{OURS} beside the best other", _GOAL_COLUMNS, list(map(_goal_row, compared))))
+    if {"model", "clips"} <= set(document["plan"]["masks"]):
+        found.append(_near_online(document))
+    if document.get("features"):
+        found.append(_features(document))
     if document["sweeps"]:
         found.append(_space(document["sweeps"]))
     return found + list(_sweep_tables(document["sweeps"]))
@@ -116,13 +121,41 @@ def _cells(document: dict, masks: str, name: str) -> dict[tuple[str, str], Any]:
     return {(c["tracker"], c["scenario"]): c[name] for c in document["cells"] if c["masks"] == masks}
 
 
+def _near_online(document: dict) -> Table:
+    """AQ online and near-online, and the difference in each scenario."""
+    scenarios = document["plan"]["scenarios"]
+    online, near = (_cells(document, masks, "AQ") for masks in ("model", "clips"))
+    means = [_means(document, masks, "AQ") for masks in ("model", "clips")]
+    rows: list[list[object]] = []
+    for tracker in (TRUTH, *document["plan"]["trackers"]):
+        gains = [100 * (near[tracker, s] - online[tracker, s]) for s in scenarios]
+        won = f"{sum(gain > 0 for gain in gains)} of {len(gains)}"
+        rows.append([tracker, *(_percent(mean[tracker]) for mean in means), won, *gains])
+    columns = ["tracker", "online", "near-online", "near-online better", *(f"{s}, gain" for s in scenarios)]
+    return "AQ of online (model) and near-online (clips)", columns, rows
+
+
+def _features(document: dict) -> Table:
+    masks = document["plan"]["masks"]
+    found = {(r["masks"], r["features"]): _percent(r["AQ"]) for r in document["features"]}
+    rows: list[list[object]] = [
+        [row.name, *(found.get((m, row.name)) for m in masks), *paper.FEATURES[row.name]] for row in features.FEATURES
+    ]
+    return f"AQ by association features ({features.SOURCE})", ["features", *masks, *paper.FEATURE_COLUMNS], rows
+
+
 def _space(runs: Sequence[dict]) -> Table:
     rows: dict[tuple[str, str], list[object]] = {}
     for r in runs:
         if r["sweep"] == SPACE.name:
             rows.setdefault((r["masks"], r["tracker"]), []).extend([r["candidates"], r["candidates_max"]])
     columns = ["masks", "tracker", "pairs at tau 1000", "most", "pairs at its own tau", "most"]
-    return f"Pairs compared in a frame ({SPACE.source})", columns, [[*key, *row] for key, row in rows.items()]
+    theirs = {(paper.LABEL, tracker): [*values] for tracker, values in paper.SPACE.items()}
+    return (
+        f"Pairs compared in a frame ({SPACE.source})",
+        columns,
+        [[*key, *row] for key, row in (rows | theirs).items()],
+    )
 
 
 def _sweep_tables(runs: Sequence[dict]) -> Iterable[Table]:
@@ -131,6 +164,7 @@ def _sweep_tables(runs: Sequence[dict]) -> Iterable[Table]:
         if sweep is SPACE:
             continue
         rows: dict[tuple[str, ...], list[list[object]]] = {}
+        groups: dict[str, tuple[str, ...]] = {}
         of_sweep = [r for r in runs if r["sweep"] == sweep.name]
         for masks, tracker in dict.fromkeys((r["masks"], r["tracker"]) for r in of_sweep):
             mine = [r for r in of_sweep if (r["masks"], r["tracker"]) == (masks, tracker)]
@@ -138,6 +172,11 @@ def _sweep_tables(runs: Sequence[dict]) -> Iterable[Table]:
             values = [100 * r["AQ"] for r in mine]
             row = [masks, tracker, *values, float(np.mean(values)), float(np.std(values))]
             rows.setdefault(settings, []).append(row)
+            groups[tracker] = settings
+        for tracker, theirs in paper.SWEEPS.get(sweep.name, {}).items():
+            if tracker in groups:
+                row = [paper.LABEL, tracker, *theirs, float(np.mean(theirs)), float(np.std(theirs))]
+                rows[groups[tracker]].append(row)
         symbols = "/".join(axis.symbol for axis in sweep.axes)
         for settings, several in rows.items():
             title = f"AQ by {symbols} ({sweep.source})"

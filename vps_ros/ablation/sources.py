@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros import segmenters, taxonomy
+from vps_ros import clips, segmenters, taxonomy
 from vps_ros.ablation import degrade
 from vps_ros.ablation.degrade import DEGRADED, TRUE, VISIBLE, Degrader
+from vps_ros.clips import FrameGroups
 from vps_ros.datasets import streets
 from vps_ros.errors import InputError
 from vps_ros.evaluation import overlaps as tables
@@ -26,16 +27,19 @@ from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.files import atomic_write, model_path
 from vps_ros.files import fingerprint as file_fingerprint
 from vps_ros.frame import Frame, Segmentation
-from vps_ros.segmenters import SegmenterParameters, load_segmenter
+from vps_ros.segmenters import ClipSegmenter, SegmenterParameters, clip_of, load_segmenter
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
-from vps_ros.trackers import colour_histogram
+from vps_ros.trackers import colour_histogram, stitching
 from vps_ros.trackers.colour_histogram import with_appearance
+from vps_ros.trackers.stitching import Stitcher
 
 MASKS = {
     "true": "the masks of the ground truth, colour histograms as embeddings",
     "degraded": "the same with things missed, split and merged, ragged borders and flickering classes",
     "model": "masks and embeddings of the model",
+    "clips": "masks, tubes and embeddings of a model for clips (--clip-model), near-online",
 }
+OF_NETWORK = ("model", "clips")
 CLASSES = Classes(CITYSCAPES)
 _KEY = "key"
 _PACKAGES = ("numpy", "scipy", "opencv-python-headless", "panda3d", "onnxruntime", "onnxruntime-gpu")
@@ -71,9 +75,19 @@ class SegmentedFrame:
     table: Overlaps
 
 
-def check_model(model: str) -> None:
-    """Raises InputError for a model that does not exist, or has other classes than the generated streets."""
-    known = load_segmenter(SegmenterParameters(model=model, threads=1)).taxonomy
+def check_model(model: str, clips: bool = False) -> None:
+    """Raises InputError for a model that does not exist, or has other classes than the generated streets.
+
+    Args:
+        clips: whether it must take clips; otherwise it must take single images.
+    """
+    network = load_segmenter(SegmenterParameters(model=model, threads=1))
+    if clips != (clip_of(network).length > 1):
+        takes = (
+            "single images; give a model for clips (`vps-ros export --clip`)" if clips else "clips; give --clip-model"
+        )
+        raise InputError(f"model {model!r}: takes {takes}")
+    known = network.taxonomy
     if known.ids.tolist() != CITYSCAPES.ids.tolist() or known.thing_ids != CITYSCAPES.thing_ids:
         raise InputError(
             f"model {model!r}: its classes are those of {known.name}, the generated streets have those of "
@@ -93,7 +107,7 @@ class Source:
     Attributes:
         folder: cache of drives and segmentations.
         masks: one of MASKS.
-        model: of the masks `model`.
+        model: of the masks `model` or `clips`.
     """
 
     folder: str | Path
@@ -132,24 +146,38 @@ class Source:
     def _entry(self) -> tuple[str, str]:
         """Name and key in the cache."""
         code = [streets, taxonomy, degrade, tables, colour_histogram]
-        if self.masks == "model":
+        if self.masks in OF_NETWORK:
             facts: Any = file_fingerprint(model_path(self.model))
-            code.append(segmenters)
+            code += [segmenters, clips, stitching] if self.masks == "clips" else [segmenters]
         else:
             facts = asdict(_DEGRADED[self.masks])
         return f"{self.drive.name}-{self.masks}", fingerprint(code, [asdict(self.drive), self.masks, facts])
 
     def _segment(self, rendered: Rendered) -> Iterator[tuple[Segmentation, Overlaps]]:
-        # With one thread the order of sums, and so the masks, are the same on every machine.
-        parameters = SegmenterParameters(model=self.model, threads=1)
-        network = load_segmenter(parameters) if self.masks == "model" else None
-        degrader = Degrader(_DEGRADED.get(self.masks, TRUE), self.drive.seed)
-        for image, stamp, semantic, instance in zip(*rendered, strict=True):
-            truth = VISIBLE.void_small(semantic, instance, CITYSCAPES)
-            found = network(image) if network else degrader(*truth)
+        frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
+        truths = [VISIBLE.void_small(*labels, CITYSCAPES) for labels in zip(*rendered[2:], strict=True)]
+        if self.masks in OF_NETWORK:
+            # With one thread the order of sums, and so the masks, are the same on every machine.
+            segmentations = segmented(SegmenterParameters(model=self.model, threads=1), frames)
+        else:
+            degrader = Degrader(_DEGRADED[self.masks], self.drive.seed)
+            segmentations = (degrader(*truth) for truth in truths)
+        for frame, truth, found in zip(frames, truths, segmentations, strict=True):
             if found.embeddings is None:
-                found = with_appearance(Frame(image, int(stamp), "camera"), found)
+                found = with_appearance(frame, found)
             yield found, segment_table(truth, found)
+
+
+def segmented(parameters: SegmenterParameters, frames: Iterable[Frame]) -> Iterator[Segmentation]:
+    """The segmentations by a network of the frames of a sequence, with tubes if it takes clips."""
+    network = load_segmenter(parameters)
+    if not isinstance(network, ClipSegmenter) or network.clip.length == 1:
+        yield from (network(frame.image) for frame in frames)
+        return
+    groups, stitch = FrameGroups[Frame](network.clip), Stitcher(network.clip)
+    for group in (*map(groups.push, frames), groups.flush()):
+        if group is not None:
+            yield from stitch(group, network.segment_clip([f.image for f in group.items]), parameters.clip_iou)
 
 
 def segment_table(truth: tuple[NDArray, NDArray], found: Segmentation) -> Overlaps:
@@ -167,6 +195,8 @@ def _pack(found: list[tuple[Segmentation, Overlaps]]) -> dict[str, NDArray]:
     segmentations, overlaps_ = zip(*found, strict=True)
     packed = {name: np.concatenate([getattr(s, name) for s in segmentations]) for name in _ARRAYS}
     packed |= {name: np.concatenate([getattr(t, name) for t in overlaps_]) for name in _COLUMNS}
+    if all(s.tubes is not None for s in segmentations):
+        packed["tubes"] = np.concatenate([s.tubes for s in segmentations])
     packed["map"] = np.stack([s.map for s in segmentations])
     packed["segments"] = np.cumsum([len(s) for s in segmentations])[:-1]
     packed["pairs"] = np.cumsum([len(t.count) for t in overlaps_])[:-1]
@@ -174,7 +204,8 @@ def _pack(found: list[tuple[Segmentation, Overlaps]]) -> dict[str, NDArray]:
 
 
 def _unpack(packed: dict[str, NDArray]) -> Iterator[tuple[Segmentation, Overlaps]]:
-    arrays = zip(*(np.split(packed[name], packed["segments"]) for name in _ARRAYS), strict=True)
+    names = (*_ARRAYS, "tubes") if "tubes" in packed else _ARRAYS
+    arrays = zip(*(np.split(packed[name], packed["segments"]) for name in names), strict=True)
     columns = zip(*(np.split(packed[name], packed["pairs"]) for name in _COLUMNS), strict=True)
     for labels, one, table in zip(packed["map"], arrays, columns, strict=True):
         yield Segmentation(labels, *one), Overlaps(*table)

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 from threadpoolctl import threadpool_limits
 
-from vps_ros.ablation import trial
+from vps_ros.ablation import features, trial
 from vps_ros.ablation.degrade import DEGRADED, SMALLEST
 from vps_ros.ablation.sources import MASKS, Drive, Source, check_model
 from vps_ros.ablation.sweeps import SWEEPS
@@ -44,7 +44,7 @@ class Plan:
         seed: drive k of each scenario has seed + k.
         drives: number for each scenario.
         frames: number for each drive.
-        model: of the masks `model`.
+        model, clip_model: of the masks `model` and `clips`.
         sweeps: also vary the parameters of the papers' tables, on the first drive of each scenario.
         jobs: processes; only the times depend on it.
         cache: folder of drives and segmentations; None: a temporary one.
@@ -52,12 +52,13 @@ class Plan:
 
     trackers: tuple[str, ...] = tuple(TRACKERS)
     scenarios: tuple[str, ...] = tuple(SCENARIOS)
-    masks: tuple[str, ...] = tuple(MASKS)
+    masks: tuple[str, ...] = ("true", "degraded", "model")
     seed: int = 910_000
     drives: int = 2
     frames: int = 60
     size: tuple[int, int] = SIZE
     model: str = SegmenterParameters.model
+    clip_model: str = ""
     sweeps: bool = False
     jobs: int = 1
     cache: str | None = None
@@ -70,11 +71,16 @@ class Plan:
             check_limits(names, what, choices=known)
         for what, least in (("drives", 1), ("frames", 2), ("jobs", 1), ("seed", 0)):
             check_limits(getattr(self, what), what, low=least)
+        if ("clips" in self.masks) != bool(self.clip_model):
+            raise InputError("masks: clips and --clip-model go together: the model for clips makes these masks")
         if self.seed < HELD_OUT.stop and self.seed + self.drives > HELD_OUT.start:
             raise InputError(
                 f"seed: {self.seed} .. {self.seed + self.drives - 1} overlaps {HELD_OUT.start} .. {HELD_OUT.stop - 1}, "
                 "the drives on which the shipped model is evaluated; choose others"
             )
+
+    def source(self, cache: str, drive: Drive, masks: str) -> Source:
+        return Source(cache, drive, masks, self.clip_model if masks == "clips" else self.model)
 
     @property
     def each_drive(self) -> list[Drive]:
@@ -101,11 +107,12 @@ def study(plan: Plan, progress: Progress) -> dict:
     _check(plan)
     folder = TemporaryDirectory(prefix="vps-ros-ablate-") if plan.cache is None else nullcontext(plan.cache)
     with folder as cache, _workers(plan.jobs) as run:
-        drives = [[Source(cache, drive, masks, plan.model) for masks in plan.masks] for drive in plan.each_drive]
+        drives = [[plan.source(cache, drive, masks) for masks in plan.masks] for drive in plan.each_drive]
         for _ in progress(run(_prepare, drives), "drives", len(drives)):
             pass
         cells = _cells(plan, progress, run, cache)
         sweeps = _sweeps(plan, progress, run, cache) if plan.sweeps else []
+        by_features = _features(plan, progress, run, cache) if plan.sweeps else []
     rows = list(dict.fromkeys(c["tracker"] for c in cells))
     means = [
         {"masks": kind, "tracker": row, **trial.mean([c for c in cells if (c["masks"], c["tracker"]) == (kind, row)])}
@@ -114,13 +121,22 @@ def study(plan: Plan, progress: Progress) -> dict:
     ]
     facts = {**asdict(plan), "smallest": SMALLEST, "degradation": asdict(DEGRADED)}
     del facts["cache"]
-    return {"format": FORMAT, "plan": facts, "cells": cells, "means": means, "sweeps": sweeps}
+    return {
+        "format": FORMAT,
+        "plan": facts,
+        "cells": cells,
+        "means": means,
+        "sweeps": sweeps,
+        "features": by_features,
+    }
 
 
 def _check(plan: Plan) -> None:
     Identity(trial.CLASSES)
     if "model" in plan.masks:
         check_model(plan.model)
+    if "clips" in plan.masks:
+        check_model(plan.clip_model, clips=True)
     for masks in plan.masks:
         for tracker in plan.trackers:
             make_tracker(_config(plan, masks, tracker=tracker))
@@ -166,13 +182,32 @@ def _sweeps(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[d
     return entries
 
 
+def _features(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[dict]:
+    """One entry for each kind of masks and row of features.FEATURES: means over the scenarios."""
+    sources = [plan.source(cache, drive, m) for m in plan.masks for drive in plan.each_drive if drive.seed == plan.seed]
+    found: dict[tuple[str, str], list[dict]] = {}
+    for source, trials in zip(
+        sources, progress(run(_measure_features, sources), "features", len(sources)), strict=True
+    ):
+        for name, one in trials.items():
+            found.setdefault((source.masks, name), []).append(trial.figures([one]))
+    return [
+        {"masks": masks, "features": name, **{n: trial.mean(cells)[n] for n in ("AQ", "STQ", "IDF1", "IDSW")}}
+        for (masks, name), cells in found.items()
+    ]
+
+
+def _measure_features(source: Source) -> dict[str, Trial]:
+    return features.run(source.frames())
+
+
 def _tasks(
     plan: Plan, cache: str, rows: dict[str, dict], drives: Sequence[Drive], metrics: Sequence[str], truth: bool = False
 ) -> list[_Task]:
     """A task for each kind of masks and drive; `rows`: parameters of Config by the name of the row."""
     configs = {masks: {name: _config(plan, masks, **row) for name, row in rows.items()} for masks in plan.masks}
     pairs = [(masks, drive) for masks in plan.masks for drive in drives]
-    return [_Task(Source(cache, drive, masks, plan.model), configs[masks], metrics, truth) for masks, drive in pairs]
+    return [_Task(plan.source(cache, drive, masks), configs[masks], metrics, truth) for masks, drive in pairs]
 
 
 def _gathered(

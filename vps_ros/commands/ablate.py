@@ -22,6 +22,7 @@ DESCRIPTION = (
 EXAMPLES = [
     "vps-ros ablate",
     "vps-ros ablate --jobs 2 --sweeps -o ablation/",
+    "vps-ros ablate --masks model,clips --model images.onnx --clip-model clips.onnx --sweeps",
     "vps-ros ablate --trackers hierarchical,hila_mb --scenarios crowd --masks degraded --seed 700000",
 ]
 JSON, CACHE = "ablation.json", ".drives/ablation"
@@ -32,8 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", metavar="F", help="write the figures as JSON")
     parser.add_argument("--trackers", metavar="A,B", help=f"default: all of {', '.join(TRACKERS)}")
     parser.add_argument("--scenarios", metavar="A,B", help=f"default: all of {', '.join(SCENARIOS)}")
-    parser.add_argument("--masks", metavar="A,B", help=f"default: all of {', '.join(MASKS)}")
+    parser.add_argument("--masks", metavar="A,B", help=f"of {', '.join(MASKS)} (default: all; clips with --clip-model)")
     parser.add_argument("--model", default=Plan.model, help=f"model of the masks `model` (default: {Plan.model})")
+    parser.add_argument(
+        "--clip-model",
+        default="",
+        metavar="F",
+        help="model for clips, made by `vps-ros export --clip`: near-online beside online, as the masks `clips`",
+    )
     parser.add_argument("--frames", type=int, default=Plan.frames, metavar="N", help=f"default: {Plan.frames}")
     parser.add_argument(
         "--drives", type=int, default=Plan.drives, metavar="N", help=f"for each scenario (default: {Plan.drives})"
@@ -55,12 +62,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     texts = {name: getattr(args, name) for name in ("trackers", "scenarios", "masks")}
     given: dict[str, Any] = {n: tuple(part.strip() for part in text.split(",")) for n, text in texts.items() if text}
+    if args.clip_model and "masks" not in given:
+        given["masks"] = (*Plan.masks, "clips")
     plan = Plan(
         **given,
         seed=args.seed,
         drives=args.drives,
         frames=args.frames,
         model=args.model,
+        clip_model=args.clip_model,
         sweeps=args.sweeps,
         jobs=args.jobs,
         cache=None if args.no_cache else args.cache,

@@ -29,9 +29,11 @@ Reads SEGMENTATION/SEQUENCE/FRAME.png and IMAGES/SEQUENCE/FRAME.png (or .jpg), w
 kitti-step: 8-bit RGB PNG, R the class (255 void), G * 256 + B the instance. In the input, instances separate the
 objects of one frame and have no meaning in other frames. In the output, an object has the same instance in all frames
 of its sequence, from 1. A thing with instance 0 is a crowd, several objects that are not separated: it is written
-unchanged and not tracked. Void stays void. Stuff has instance 0."""
+unchanged and not tracked. Void stays void. Stuff has instance 0.
+With --clip-length T the input is of a segmenter for clips: within T consecutive frames an object has one instance."""
 EXAMPLES = [
     "vps-ros track --images kitti/image_02 --segmentation maps/ -o tracked/",
+    "vps-ros track --images images/ --segmentation maps/ -o tracked/ --clip-length 2",
     "vps-ros track --images images/ --segmentation maps/ --embeddings vectors/ -o tracked/ --json figures.json",
     "vps-ros track --images streets/ --segmentation streets/ -o tracked/ --taxonomy cityscapes --memory-tau 20",
 ]

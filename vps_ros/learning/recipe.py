@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+from vps_ros.clips import MAX_LENGTH
 from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.errors import InputError
 from vps_ros.learning.data.entries import FolderData, MixedData, StreetsData, entries_of, terms_of
@@ -205,6 +206,7 @@ class Recipe:
         new_classes: initialise classes that `start` lacks randomly, instead of an error.
         model: `kind: streets`, the default, or another of Model; its `classes` are those of the data.
         losses: factors of the loss terms, of the type LOSSES of the model.
+        clip: frames that the network segments together (near-online); a batch has as many frames for each of a pair.
     """
 
     name: str
@@ -217,6 +219,7 @@ class Recipe:
     model: Model = Architecture()
     augmentation: Augmentation = Augmentation()
     losses: Any = LossWeights()
+    clip: int = field(default=1, metadata={"low": 1, "high": MAX_LENGTH})
 
     def __post_init__(self) -> None:
         self.data.check()

@@ -1,4 +1,4 @@
-"""Batches of pairs of frames, from clips of any source: the same seed gives the same batch."""
+"""Batches of pairs of frames, or of pairs of clips, from videos of any source: the same seed gives the same batch."""
 
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ from vps_ros.taxonomy import Taxonomy
 
 @dataclass(frozen=True)
 class Batch:
-    """uint8 images [B, H, W, 3] and their targets; images 2i and 2i + 1 are a pair of one clip.
+    """uint8 images [B, H, W, 3] and their targets; images 2i and 2i + 1 are a pair of one video.
 
-    `choice` (int64 [B, h, w], or None) is the quarter of each cell at which the targets were sampled, 0..3.
+    `choice` (int64 [B, h, w], or None) is the quarter of each cell at which the targets were sampled, 0..3. With clips
+    of T frames, there are T images for each of the targets, which are those of one tall image (`join_frames`): a row is
+    a tube. Targets 2i and 2i + 1 are then of two clips of one video.
     """
 
     images: Tensor
@@ -48,11 +50,12 @@ class Batch:
 
     def parts(self, count: int) -> Iterator[Batch]:
         """The batch in `count` parts of equal size; pairs are not split."""
-        size = len(self.images) // count
-        for i in range(0, len(self.images), size):
-            chosen = slice(i, i + size)
-            choice = None if self.choice is None else self.choice[chosen]
-            yield Batch(self.images[chosen], self.targets.map(itemgetter(chosen)), choice)
+        for i in range(count):
+            images, targets = (
+                slice(i * n // count, (i + 1) * n // count) for n in (len(self.images), len(self.targets.classes))
+            )
+            choice = None if self.choice is None else self.choice[images]
+            yield Batch(self.images[images], self.targets.map(itemgetter(targets)), choice)
 
     def to(self, device: torch.device) -> Batch:
         """A copy of the batch on a device."""
@@ -70,6 +73,7 @@ class BatchSpec:
         random_quarters: labels are sampled in a random quarter of each cell, for a model with a detail branch.
         scale, gap: for clips that are not a Mixture; gap is the largest distance of the two frames of a pair.
         codes: meaning of the values of label maps; None if they are class ids.
+        frames: of each clip.
     """
 
     taxonomy: Taxonomy
@@ -79,6 +83,7 @@ class BatchSpec:
     scale: Scale = OWN_SCALE
     gap: int = 3
     codes: LabelCodes | None = None
+    frames: int = 1
 
 
 def training_batch(
@@ -102,10 +107,13 @@ def training_batch(
     sampler = _PairSampler(mixture, share, size, spec, options, rng)
     images, targets, choices = [], [], []
     for portion, clip in mixture.draw(pairs, share, rng):
-        for picture, choice in sampler.pair(portion, clip):
-            images.append(picture.image)
-            targets.append(make_targets(*picture[1:], spec.taxonomy, spec.max_segments, spec.codes))
-            choices.append(choice)
+        for frames in sampler.pair(portion, clip):
+            images += [picture.image for picture, _ in frames]
+            choices += [choice for _, choice in frames]
+            semantic, instance = (
+                np.concatenate(maps) for maps in zip(*(picture[1:] for picture, _ in frames), strict=True)
+            )
+            targets.append(make_targets(semantic, instance, spec.taxonomy, spec.max_segments, spec.codes))
     choice = torch.from_numpy(np.stack(choices)) if spec.random_quarters else None
     return Batch(torch.from_numpy(np.stack(images)), stack(targets), choice)
 
@@ -129,28 +137,34 @@ class _PairSampler:
     options: Augmentation
     rng: np.random.Generator
 
-    def pair(self, portion: Portion, clip: Clip) -> Iterator[tuple[Picture, NDArray[np.int64] | None]]:
-        """Both augmented frames of a pair, each with the quarters at which its labels were sampled."""
+    def pair(self, portion: Portion, clip: Clip) -> Iterator[list[tuple[Picture, NDArray[np.int64] | None]]]:
+        """Both sides of a pair: the augmented frames, each with the quarters at which its labels were sampled.
+
+        The frames of one side, a clip, have one view, one change of colours and one style.
+        """
         rng, options, grid = self.rng, self.options, self.spec.label_grid
-        frames = _read_pair(clip, portion.gap, rng)
-        view, colours = self._view(portion, frames[0]), random_colours(options.colour, rng)
-        apart = rng.random() < options.apart or frames[0] is frames[1]
+        sides = _read_pair(clip, portion.gap, rng, self.spec.frames)
+        view, colours = self._view(portion, sides[0][0]), random_colours(options.colour, rng)
+        apart = rng.random() < options.apart or sides[0] is sides[1]
         pasted = options.paste and rng.random() < options.paste
         donors = list(self._donors(portion, apart)) if pasted else []
         style = self._style(portion)
-        for i, frame in enumerate(frames):
+        for i, frames in enumerate(sides):
             if i and apart:
-                view, colours = self._view(portion, frame), random_colours(options.colour, rng)
+                view, colours = self._view(portion, frames[0]), random_colours(options.colour, rng)
                 style = style and self._style(replace(portion, style=1.0))
-            choice = rng.integers(4, size=grid.of(self.size)[::-1]) if self.spec.random_quarters else None
-            picture = apply_view(frame, view, choice, grid)
-            for d in donors:
-                picture = paste(picture, d.frames[i], d.views[i], d.things, choice, grid)
-            image = recolour(picture.image, colours)
-            if style:
-                seed, statistics = style
-                image = stylise(image, np.random.default_rng(seed), statistics)
-            yield picture._replace(image=add_noise(image, options, rng)), choice
+            done = []
+            for frame in frames:
+                choice = rng.integers(4, size=grid.of(self.size)[::-1]) if self.spec.random_quarters else None
+                picture = apply_view(frame, view, choice, grid)
+                for d in donors:
+                    picture = paste(picture, d.frames[i], d.views[i], d.things, choice, grid)
+                image = recolour(picture.image, colours)
+                if style:
+                    seed, statistics = style
+                    image = stylise(image, np.random.default_rng(seed), statistics)
+                done.append((picture._replace(image=add_noise(image, options, rng)), choice))
+            yield done
 
     def _view(self, portion: Portion, frame: Picture) -> View:
         options = replace(self.options, zoom=1.0) if portion.crops else self.options
@@ -171,7 +185,7 @@ class _PairSampler:
             source = self.mixture.donor(options.donors, self.share, rng)
             if source is None:
                 return
-            frames = _read_pair(source.clips[int(rng.integers(len(source.clips)))], source.gap, rng)
+            frames = _read_frames(source.clips[int(rng.integers(len(source.clips)))], source.gap, rng)
             things = placeable_objects(frames[0], self.spec.taxonomy)
             if things:
                 thing = things[int(rng.integers(len(things)))]
@@ -180,18 +194,34 @@ class _PairSampler:
 
     def _own_donors(self, portion: Portion, apart: bool) -> _Donors:
         rng, spec = self.rng, self.spec
-        frames = _read_pair(portion.clips[int(rng.integers(len(portion.clips)))], portion.gap, rng)
+        frames = _read_frames(portion.clips[int(rng.integers(len(portion.clips)))], portion.gap, rng)
         view = self._view(portion, frames[0])
         views = view, self._view(portion, frames[1]) if apart else view
         labels = [view_labels(*f[1:], v, None, spec.label_grid) for f, v in zip(frames, views, strict=True)]
         return _Donors(frames, views, choose_objects(labels, spec.taxonomy, self.options.pasted, rng))
 
 
-def _read_pair(clip: Clip, gap: int, rng: np.random.Generator) -> tuple[Picture, Picture]:
-    """Two frames at most `gap` apart; one frame twice if the clip has no other."""
+def _read_pair(
+    clip: Clip, gap: int, rng: np.random.Generator, count: int
+) -> tuple[tuple[Picture, ...], tuple[Picture, ...]]:
+    """Two clips of `count` consecutive frames, whose first frames are at most `gap` apart.
+
+    One clip twice if the video has no other; its last frame is repeated if it is shorter.
+    """
     first = int(rng.integers(len(clip)))
     step = int(rng.integers(1, gap + 1)) * (1 if rng.random() < 0.5 else -1)
     second = first + step if 0 <= first + step < len(clip) else first - step
     second = min(max(second, 0), len(clip) - 1)
-    frame = clip.read(first)
-    return frame, frame if second == first else clip.read(second)
+    one = _read_from(clip, first, count)
+    return one, one if second == first else _read_from(clip, second, count)
+
+
+def _read_frames(clip: Clip, gap: int, rng: np.random.Generator) -> tuple[Picture, Picture]:
+    """Two frames at most `gap` apart; one frame twice if the video has no other."""
+    (one,), (other,) = _read_pair(clip, gap, rng, 1)
+    return one, other
+
+
+def _read_from(clip: Clip, first: int, count: int) -> tuple[Picture, ...]:
+    start = max(min(first, len(clip) - count), 0)
+    return tuple(clip.read(min(start + i, len(clip) - 1)) for i in range(count))

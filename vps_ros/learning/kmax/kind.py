@@ -17,11 +17,12 @@ from vps_ros.learning.kinds import Weights
 from vps_ros.learning.kmax.architecture import BACKBONES, Architecture
 from vps_ros.learning.kmax.checkpoint import load
 from vps_ros.learning.kmax.export import compare
+from vps_ros.learning.kmax.layers import resize, shape_of
 from vps_ros.learning.kmax.losses import match_targets, total_loss
 from vps_ros.learning.kmax.model import KMaxDeepLab, Prediction
 from vps_ros.learning.kmax.model import Output as KMaxOutput
 from vps_ros.learning.losses import association_losses
-from vps_ros.learning.network_io import LabelGrid, ModelOutputs, single_images
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs, join_frames, single_images, split_frames
 from vps_ros.learning.recipe import KMaxModel, Recipe
 from vps_ros.learning.training import checkpoint
 from vps_ros.learning.training.optimizer import Optimizers
@@ -84,7 +85,9 @@ class KMaxKind:
         self.label_grid = LabelGrid(architecture.mask_stride, aligned=True)
 
     def build(self) -> KMaxTracked:
-        return KMaxTracked(self._model)
+        network = KMaxTracked(self._model)
+        network.frames = self._recipe.clip
+        return network
 
     def load_pretrained(self, network: nn.Module) -> None:
         pass
@@ -108,7 +111,8 @@ class KMaxKind:
         self, network: KMaxTracked, output: Output, targets: Targets, generator: torch.Generator
     ) -> tuple[Tensor, dict[str, Tensor]]:
         weights = self._recipe.losses
-        total, parts = total_loss(output.found, targets, weights, generator)
+        found = _of_clips(output.found, network.frames) if network.frames > 1 else output.found
+        total, parts = total_loss(found, targets, weights, generator)
         matching = match_targets(output.final, targets, weights.void).matching
         track, track_aux = association_losses(output.embeddings, matching, targets.trimmed())
         parts = parts | {"track": track.detach(), "track_aux": track_aux.detach()}
@@ -190,3 +194,18 @@ def _exact(found: KMaxOutput) -> KMaxOutput:
 
     semantic = None if found.semantic is None else found.semantic.float()
     return KMaxOutput(exact(found.final), found.embeddings, [exact(p) for p in found.layers], semantic)
+
+
+def _of_clips(found: KMaxOutput, frames: int) -> KMaxOutput:
+    """The output for clips, with all predictions at the final size, since resizing must not mix frames.
+
+    The auxiliary semantic head is left out: its points are on the grid of a single image.
+    """
+    height, width = shape_of(found.final.masks)[2:]
+    size = (height // frames, width)
+
+    def resized(maps: Tensor) -> Tensor:
+        return join_frames(resize(split_frames(maps, frames), size), frames)
+
+    layers = [Prediction(p.classes, resized(p.masks), resized(p.pixels)) for p in found.layers]
+    return KMaxOutput(found.final, found.embeddings, layers, None)

@@ -43,7 +43,9 @@ class KMeansKind:
 
     def build(self) -> KMeansMaskTransformer:
         isthing = self._recipe.data.taxonomy.isthing
-        return KMeansMaskTransformer(self._model, isthing).to(memory_format=torch.channels_last)
+        network = KMeansMaskTransformer(self._model, isthing).to(memory_format=torch.channels_last)
+        network.frames = self._recipe.clip
+        return network
 
     def load_pretrained(self, network: KMeansMaskTransformer) -> None:
         name = network.architecture.backbone
@@ -67,6 +69,9 @@ class KMeansKind:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         isthing = self._isthing.to(targets.classes.device)
         weights = self._recipe.losses
+        if network.frames > 1:
+            # Offsets are to the centre of an object in its frame, and the rows of the targets are tubes.
+            weights = dataclasses.replace(weights, offset=0.0)
         if output.things is None or network.things is None:
             return total_loss(output, targets, isthing, weights, generator)
         # Tracks are made of things from the heat maps, so the queries need no association loss.

@@ -27,7 +27,7 @@ from vps_ros.learning.data.clips import Clip
 from vps_ros.learning.data.entries import labels_of
 from vps_ros.learning.data.mixture import Mixture
 from vps_ros.learning.data.sources import OtherFrames, source_of
-from vps_ros.learning.kinds import kind_for, normalised
+from vps_ros.learning.kinds import kind_for, normalised, require_clips
 from vps_ros.learning.recipe import Phase, Recipe, Schedule
 from vps_ros.learning.training import checkpoint
 from vps_ros.learning.training.distributed import WorkerGroup, worker_group
@@ -126,6 +126,8 @@ class Run:
         torch.set_num_threads(s.threads)
         torch.manual_seed(recipe.seed)
         self.kind = kind_for(recipe)
+        if recipe.clip > 1:
+            require_clips(self.kind, recipe)
         try:
             self.model = self.kind.build().to(self.device)
         except torch.OutOfMemoryError:
@@ -139,7 +141,14 @@ class Run:
         scale = Scale(d.size, d.keep_aspect)
         codes = labels_of(d).codes
         self.batch_spec = BatchSpec(
-            d.taxonomy, self.kind.max_segments, self.kind.label_grid, self.kind.random_quarters, scale, d.gap, codes
+            d.taxonomy,
+            self.kind.max_segments,
+            self.kind.label_grid,
+            self.kind.random_quarters,
+            scale,
+            d.gap,
+            codes,
+            recipe.clip,
         )
         self.step = 0
         self.log: list[dict[str, Any]] = []

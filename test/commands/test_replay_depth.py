@@ -156,7 +156,7 @@ def test_the_same_bag_twice_gives_the_same_bytes(model, tmp_path):
     [
         (["--cloud"], "--cloud needs --depth"),
         (["--camera-info", "x.yaml"], "--camera-info needs --depth"),
-        (["--depth", "/no/such"], "no topic /no/such of raw depth images"),
+        (["--depth", "/no/such"], "no topic /no/such of depth images"),
         (["--depth", DEPTH_TOPIC, "--depth-slop", "-1"], "--depth-slop -1"),
         (["--depth", DEPTH_TOPIC, "--depth-scale", "0"], "--depth-scale 0"),
         (["--depth", DEPTH_TOPIC, "--camera-info", "absent.yaml"], "absent.yaml"),

@@ -15,6 +15,7 @@ from support.depth import (
     calibration,
     centre,
     cloud_points,
+    compressed_depth,
     depth_drive,
     depth_message,
     metres_of,
@@ -78,6 +79,14 @@ def test_the_nearest_depth_image_with_its_intrinsics(transport):
         exact.of(START)
     # Those of the camera, since the depth topic of this one has none yet.
     assert exact.of(START + 1).intrinsics.fx == 100
+
+
+def test_compressed_depth(transport):
+    topic = f"{DEPTH_TOPIC}/compressedDepth"
+    depth = DepthSubscription(transport, topic, 0.02, lambda: None)
+    transport.send(DEPTH_INFO, calibration())
+    transport.send(topic, compressed_depth(metres_of(0), START, "16UC1"))
+    assert (depth.of(START).metres[45, 4:20] == 4).all()
 
 
 def test_old_depth_images_are_forgotten(transport):

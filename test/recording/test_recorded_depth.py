@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 
 from support.bags import START, TENTH, TOPIC, raw, write
-from support.depth import DEPTH_INFO, DEPTH_TOPIC, NEAR, calibration, depth_drive, depth_message, metres_of
+from support.depth import (
+    DEPTH_INFO,
+    DEPTH_TOPIC,
+    NEAR,
+    calibration,
+    compressed_depth,
+    depth_drive,
+    depth_message,
+    metres_of,
+)
 from support.worlds import picture
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame
@@ -50,6 +59,34 @@ def test_holes(tmp_path, encoding, holes):
     assert np.isnan(depth.metres).sum() == len(holes)
     assert np.isnan(depth.metres[0, : len(holes)]).all()
     assert depth.metres[1, 1] == 2
+
+
+@pytest.mark.parametrize("encoding", ["16UC1", "32FC1"])
+def test_compressed_depth(tmp_path, encoding):
+    topic = f"{DEPTH_TOPIC}/compressedDepth"
+    metres = np.full((64, 96), 2.5, np.float32)
+    metres[:, :20] = 1.25
+    message = compressed_depth(metres, START, encoding)
+    bag = write(tmp_path / "bag", [(topic, START, message), (DEPTH_INFO, START, calibration())])
+    depth = BagDepth(bag, topic, TOPIC).of(frame(0))
+    assert np.allclose(depth.metres, metres, rtol=1e-3)
+    assert depth.intrinsics == CAMERA
+
+
+def test_compressed_depth_that_cannot_be_read(tmp_path):
+    topic = f"{DEPTH_TOPIC}/compressedDepth"
+    odd = [compressed_depth(np.ones((4, 6), np.float32), START + i * TENTH, "16UC1") for i in range(3)]
+    odd[0].format, odd[1].format = "16UC1; compressedDepth rvl", "mono8; jpeg compressed "
+    odd[2].data = odd[2].data[:20]
+    source = BagDepth(
+        write(tmp_path / "bag", [(topic, START + i * TENTH, m) for i, m in enumerate(odd)]),
+        topic,
+        TOPIC,
+        intrinsics=CAMERA,
+    )
+    for i, words in enumerate(["'compressedDepth' with PNG is expected", "encoding 'mono8'", "cannot be decoded"]):
+        with pytest.raises(DroppedFrame, match=words):
+            source.of(frame(i))
 
 
 def test_the_nearest_stamp_within_the_slop(tmp_path):

@@ -5,9 +5,12 @@ The camera of `calibration` has a focal length of 100 pixels and its centre in t
 
 from __future__ import annotations
 
+import struct
+
+import cv2
 import numpy as np
 
-from support.bags import START, TENTH, camera_info, drive, raw
+from support.bags import START, TENTH, camera_info, drive, jpeg, raw
 
 DEPTH_TOPIC, DEPTH_INFO = "/camera/depth/image_raw", "/camera/depth/camera_info"
 NEAR, FAR, BACKGROUND = 4.0, 8.0, 20.0
@@ -38,6 +41,18 @@ def depth_message(metres: np.ndarray, stamp: int, encoding: str = "16UC1"):
     """sensor_msgs/Image; millimetres for 16UC1."""
     pixels = np.round(metres * 1000).astype(np.uint16) if encoding == "16UC1" else metres.astype(np.float32)
     return raw(pixels, stamp, encoding)
+
+
+def compressed_depth(metres: np.ndarray, stamp: int, encoding: str):
+    """sensor_msgs/CompressedImage as compressed_depth_image_transport makes it, with its defaults (100, 10 m)."""
+    scale = 100.0 * 101.0
+    offset = 1 - scale / 10
+    pixels = metres * 1000 if encoding == "16UC1" else scale / metres + offset
+    png = cv2.imencode(".png", pixels.astype(np.uint16))[1].reshape(-1)
+    message = jpeg(np.zeros((2, 2, 3), np.uint8), stamp)
+    message.format = f"{encoding}; compressedDepth png"
+    message.data = np.concatenate([np.frombuffer(struct.pack("<iff", 0, scale, offset), np.uint8), png])
+    return message
 
 
 def depth_drive(count: int = 6, encoding: str = "16UC1", shift: int = 0, info: bool = True):

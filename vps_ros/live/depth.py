@@ -12,7 +12,7 @@ from typing import Any
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame_3d import DepthImage
 from vps_ros.live.transport import QosProfile, Transport
-from vps_ros.messages.objects_3d import IMAGE_TYPE, depth_image, intrinsics_of
+from vps_ros.messages.objects_3d import COMPRESSED_TYPE, IMAGE_TYPE, depth_image, intrinsics_of
 from vps_ros.messages.panoptic import CAMERA_INFO_TYPE, camera_info_topic
 from vps_ros.messages.typestore import read_message
 
@@ -45,10 +45,11 @@ class DepthSubscription:
         self._images: deque[tuple[int, bytes]] = deque(maxlen=_KEPT)
         self._arrived, self._changed = -_ALIVE, Condition()
         self._info = b""
+        self._kind = COMPRESSED_TYPE if self.topic.endswith("/compressedDepth") else IMAGE_TYPE
         info_topic, qos = camera_info_topic(self.topic), QosProfile("best_effort", 1)
         self._info_subscription = transport.subscribe(info_topic, CAMERA_INFO_TYPE, qos, self._keep_info)
         try:
-            self._subscription = transport.subscribe(topic, IMAGE_TYPE, QosProfile("best_effort", 5), self._keep)
+            self._subscription = transport.subscribe(topic, self._kind, QosProfile("best_effort", 5), self._keep)
         except BaseException:
             self._info_subscription.close()
             raise
@@ -66,7 +67,7 @@ class DepthSubscription:
         if info is None:
             raise DroppedFrame(f"no camera_info for the depth images ({camera_info_topic(self.topic)})")
         intrinsics = intrinsics_of(info)
-        return depth_image(read_message(self._nearest(stamp), IMAGE_TYPE), intrinsics)
+        return depth_image(read_message(self._nearest(stamp), self._kind), intrinsics)
 
     def _nearest(self, stamp: int) -> bytes:
         with self._changed:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,9 +17,11 @@ from vps_ros.messages.images import image_to_array
 from vps_ros.messages.typestore import byte_view, make_header, make_message, nanoseconds
 from vps_ros.taxonomy import VOID_ID
 
-IMAGE_TYPE = "sensor_msgs/msg/Image"
+IMAGE_TYPE, COMPRESSED_TYPE = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 ENCODINGS = {"16UC1": (np.uint16, 1e-3), "32FC1": (np.float32, 1.0)}
 """Encoding of a depth image -> type of its pixels, and metres of their unit (REP 118)."""
+_HEADER = 12
+"""Bytes before the PNG of a compressed depth image: its format, and two numbers for its quantisation."""
 _POINT = np.dtype(
     {
         "names": ["x", "y", "z", "rgb", "class", "track"],
@@ -38,21 +42,50 @@ def intrinsics_of(info: Any) -> Intrinsics:
 
 
 def depth_image(message: Any, intrinsics: Intrinsics) -> DepthImage:
-    """The DepthImage of a sensor_msgs/Image, 16UC1 in millimetres or 32FC1 in metres; 0, NaN and infinity are holes.
+    """The DepthImage of an Image, 16UC1 in millimetres or 32FC1 in metres, or of its CompressedImage (compressedDepth).
+
+    0, negative values, NaN and infinity are holes.
 
     Args:
         intrinsics: of the same view, for any size.
 
     Raises DroppedFrame when the encoding is another one or the data is damaged.
     """
-    if message.encoding not in ENCODINGS:
-        raise DroppedFrame(
-            f"depth image has encoding {message.encoding[:40]!r}; {' (mm) or '.join(ENCODINGS)} (m) is expected"
-        )
-    dtype, unit = ENCODINGS[message.encoding]
-    return to_depth(
-        image_to_array(message, message.encoding, dtype), unit, nanoseconds(message.header.stamp), intrinsics
-    )
+    stamp = nanoseconds(message.header.stamp)
+    if hasattr(message, "format"):
+        return to_depth(*_decompressed(message), stamp, intrinsics)
+    dtype, unit = _pixels_of(message.encoding)
+    return to_depth(image_to_array(message, message.encoding, dtype), unit, stamp, intrinsics)
+
+
+def _pixels_of(encoding: str) -> tuple[type[np.generic], float]:
+    if encoding not in ENCODINGS:
+        raise DroppedFrame(f"depth image has encoding {encoding[:40]!r}; {' (mm) or '.join(ENCODINGS)} (m) is expected")
+    return ENCODINGS[encoding]
+
+
+def _decompressed(message: Any) -> tuple[NDArray[Any], float]:
+    """Pixels [H, W] and metres of their unit of a CompressedImage of compressed_depth_image_transport.
+
+    A header of 12 bytes is followed by a PNG. Pixels of a 32FC1 image are inverse depth, quantised by two numbers of the
+    header.
+    """
+    encoding, _, how = (part.strip() for part in str(message.format).partition(";"))
+    dtype, unit = _pixels_of(encoding)
+    if "compressedDepth" not in how or "rvl" in how:
+        raise DroppedFrame(f"depth image has format {message.format[:40]!r}; 'compressedDepth' with PNG is expected")
+    data = np.frombuffer(bytes(message.data), np.uint8)
+    try:
+        pixels = cv2.imdecode(data[_HEADER:], cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        pixels = None
+    if pixels is None or pixels.ndim != 2 or pixels.dtype != np.uint16:
+        raise DroppedFrame("compressed depth image cannot be decoded")
+    if dtype == np.uint16:
+        return pixels, unit
+    scale, offset = struct.unpack_from("<ff", data, _HEADER - 8)
+    known = pixels > 0
+    return np.divide(scale, pixels - np.float32(offset), out=np.zeros(pixels.shape, np.float32), where=known), unit
 
 
 def to_depth(pixels: NDArray[Any], unit: float, stamp: int, intrinsics: Intrinsics) -> DepthImage:

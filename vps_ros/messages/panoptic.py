@@ -115,7 +115,7 @@ def camera_info(frame: PanopticFrame, info: Any) -> Any:
 
 def camera_info_topic(image: str) -> str:
     """The CameraInfo topic of an absolute image topic: `camera_info` in the same namespace, as in image_transport."""
-    return f"{image.removesuffix('/compressed').rpartition('/')[0]}/{CAMERA_INFO}"
+    return f"{image.removesuffix('/compressed').removesuffix('/compressedDepth').rpartition('/')[0]}/{CAMERA_INFO}"
 
 
 def segments(frame: PanopticFrame, taxonomy: Taxonomy) -> Any:

@@ -17,7 +17,7 @@ from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import list_files
 from vps_ros.frame import Frame
 from vps_ros.frame_3d import DepthImage, Intrinsics
-from vps_ros.messages.objects_3d import IMAGE_TYPE, depth_image, intrinsics_of, to_depth
+from vps_ros.messages.objects_3d import COMPRESSED_TYPE, IMAGE_TYPE, depth_image, intrinsics_of, to_depth
 from vps_ros.messages.panoptic import CAMERA_INFO_TYPE, camera_info_topic
 from vps_ros.messages.typestore import nanoseconds, read_message
 from vps_ros.reading import read_yaml
@@ -26,6 +26,7 @@ from vps_ros.recording.bag import Bag
 DEFAULT_SLOP = 0.02
 """Seconds between the stamps of a frame and its depth image at most."""
 MILLIMETRES = 1000.0
+_TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
 FORMATS = (".png", ".tif", ".tiff", ".npy")
 _INFO_FILES = ("camera_info.yaml", "camera_info.json")
 _SECONDS = re.compile(r"\d{1,10}\.\d+")
@@ -59,16 +60,16 @@ class BagDepth:
         self, path: str | Path, topic: str, image: str, slop: float = DEFAULT_SLOP, intrinsics: Intrinsics | None = None
     ) -> None:
         self._bag, self._topic, self._slop = Bag(path), topic, round(slop * 1e9)
-        images = {t.name for t in self._bag.topics if t.type == IMAGE_TYPE}
+        images = {t.name for t in self._bag.topics if t.type in _TYPES}
         if topic not in images:
             self.close()
             others = ", ".join(sorted(images - {image})) or "none"
-            raise InputError(f"{path}: no topic {topic} of raw depth images; other image topics are {others}")
+            raise InputError(f"{path}: no topic {topic} of depth images; other image topics are {others}")
         self._problem = ""
         self._intrinsics = intrinsics
         if intrinsics is None:
             self._find_intrinsics(list(dict.fromkeys(map(camera_info_topic, (topic, image)))))
-        self._messages = self._bag.messages([topic], [IMAGE_TYPE])
+        self._messages = self._bag.messages([topic], _TYPES)
         self._queue: deque[tuple[int, Any]] = deque()
         """Stamps and messages, up to the first one behind the frame."""
         self._newest = self._stamp = -(2**63)
@@ -106,7 +107,7 @@ class BagDepth:
             return False
         for message in self._messages:
             try:
-                content = read_message(message.data, IMAGE_TYPE)
+                content = read_message(message.data, message.type)
             except DroppedFrame:
                 continue
             one = nanoseconds(content.header.stamp) or message.time, content

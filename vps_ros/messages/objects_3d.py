@@ -67,8 +67,8 @@ def _pixels_of(encoding: str) -> tuple[type[np.generic], float]:
 def _decompressed(message: Any) -> tuple[NDArray[Any], float]:
     """Pixels [H, W] and metres of their unit of a CompressedImage of compressed_depth_image_transport.
 
-    A header of 12 bytes is followed by a PNG. Pixels of a 32FC1 image are inverse depth, quantised by two numbers of the
-    header.
+    A header of 12 bytes is followed by a PNG. Pixels of a 32FC1 image are inverse depth, quantised by two numbers in
+    the header.
     """
     encoding, _, how = (part.strip() for part in str(message.format).partition(";"))
     dtype, unit = _pixels_of(encoding)

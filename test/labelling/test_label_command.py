@@ -129,11 +129,13 @@ def test_corrected_frames_are_propagated_again(recording):
     assert np.array_equal(project.labels(state, 4).instance, kept.instance)
 
 
-def test_given_masks(tmp_path, capsys):
+@pytest.mark.parametrize("taxonomy", ["cityscapes", "kitti-step"])
+def test_given_masks(tmp_path, capsys, taxonomy):
+    """The classes of KITTI-STEP are not those of the model, so masks are propagated by optical flow alone."""
     for i in range(FRAMES):
         save_frame(tmp_path, "0000", f"{i:06d}", *street(i))
     code, root = label("new", tmp_path / "images/0000", "-o", tmp_path / "p", "--image-hz", 9, "--hz", 3,
-                       "--masks", tmp_path / "maps/0000", "--taxonomy", "cityscapes"), tmp_path / "p"  # fmt: skip
+                       "--masks", tmp_path / "maps/0000", "--taxonomy", taxonomy), tmp_path / "p"  # fmt: skip
     assert code == 0
     project = Project(root)
     state = project.state()
@@ -141,6 +143,9 @@ def test_given_masks(tmp_path, capsys):
     for frame in (0, 3, 6):
         semantic = project.labels(state, frame).semantic
         assert np.array_equal(semantic, street(frame)[1])
+    assert ("optical flow alone" in capsys.readouterr().err) == (taxonomy == "kitti-step")
+    assert label("dense", root, "--all") == 0
+    assert len(Project(root).state().layers) == FRAMES
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from vps_ros.adaptation.select import Observed, class_map, feature, select
 from vps_ros.adaptation.teacher import confirmed, views
@@ -26,13 +27,14 @@ from vps_ros.datasets.kitti_step import load_map, save_map
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, fingerprint, model_path, write_json
-from vps_ros.frame import Frame
+from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.labelling.export import Exported, write_panoptic
 from vps_ros.labelling.project import Progress, read_json
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
 from vps_ros.reading import plain
 from vps_ros.recording.frames import open_frames
+from vps_ros.recording.lookahead import replay_with_lookahead
 from vps_ros.segmenters import Segmenter, load_segmenter
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -127,30 +129,39 @@ def observe(work: Path, plan: Plan, student: str, teacher: str, progress: Progre
 
 
 def _observe(work: Path, name: str, drive: str, topic: str, student: str, teacher: str, progress: Progress) -> None:
-    pipeline, segment = (
-        OnlinePanoptic(Config(model=teacher)),
-        load_segmenter(Config(model=student).segmenter_parameters),
-    )
-    features, disagreement, flicker = [], [], []
-    before: tuple[np.ndarray, np.ndarray] | None = None
+    segment = load_segmenter(Config(model=student).segmenter_parameters)
+    features: list[NDArray[np.float32]] = []
+    disagreement: list[float] = []
+    flicker: list[float] = []
+    before: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
+    passes = iter((f"{name}, teacher", f"{name}, student"))
     with (
         open_frames(drive, topic=topic or None) as source,
         atomic_write(work / "tracked" / name, True, "images") as draft,
     ):
         (draft / "images").mkdir(parents=True)
-        for index, frame in enumerate(progress(source.frames(), name, source.count)):
-            semantic, instance = class_and_track_maps(pipeline.step(frame))
+
+        def keep(frame: Frame, result: PanopticFrame) -> None:
+            nonlocal before
+            index = len(features)
+            semantic, instance = class_and_track_maps(result)
             mine = segment(frame.image)
             now = class_map(mine), semantic.astype(np.uint8)
             features.append(feature(mine, len(CITYSCAPES)))
-            disagreement.append((now[0] != now[1]).mean())
-            same = before is not None and before[0].shape == now[0].shape
-            flicker.append(((now[0] != before[0]) & (now[1] == before[1])).mean() if same else 0.0)  # type: ignore[index]
+            disagreement.append(float((now[0] != now[1]).mean()))
+            unsteady = 0.0
+            if before is not None and before[0].shape == now[0].shape:
+                unsteady = float(((now[0] != before[0]) & (now[1] == before[1])).mean())
+            flicker.append(unsteady)
             before = now
             save_map(draft / f"{index:06d}.png", now[1], instance)
-            options = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
-            data = cv2.imencode(".jpg", frame.image[..., ::-1], options)[1]
+            data = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
             (draft / "images" / f"{index:06d}.jpg").write_bytes(data.tobytes())
+
+        def read() -> Iterable[Frame]:
+            return progress(source.frames(), next(passes), source.count)
+
+        replay_with_lookahead(read, OnlinePanoptic(Config(model=teacher)), [keep])
     (work / "observed").mkdir(exist_ok=True)
     arrays = {"features": features, "disagreement": disagreement, "flicker": flicker}
     with atomic_write(work / "observed" / f"{name}.npz") as path:

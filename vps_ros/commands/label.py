@@ -21,7 +21,6 @@ from vps_ros.labelling.uncertainty import uncertainties
 from vps_ros.recording.frames import open_frames
 from vps_ros.segmenters import load_segmenter
 from vps_ros.taxonomies import load_taxonomy
-from vps_ros.taxonomy import Taxonomy
 
 DESCRIPTION = """\
 Labels of a recording, from a few frames to all of them, in a project folder. Each step can be interrupted and repeated.
@@ -125,13 +124,17 @@ def _new(args: argparse.Namespace) -> int:
     if second:
         model_path(second.model)
     flow = flow_of(args)
-    taxonomy = load_taxonomy(args.taxonomy) if args.taxonomy else _classes_of(config)
+    of_model = load_segmenter(config.segmenter_parameters).taxonomy
+    taxonomy = load_taxonomy(args.taxonomy) if args.taxonomy else of_model
+    model = config.model if taxonomy.classes == of_model.classes else ""
+    if not model:
+        warn(f"{config.model} has other classes than {taxonomy.name}: masks will be propagated by optical flow alone")
     with open_frames(args.source, topic=args.topic, hz=args.image_hz) as source:
         settings = Settings(
             recording=str(Path(args.source).resolve()),
             topic=args.topic or "",
             name=args.name or Path(args.source).resolve().stem,
-            model=config.model,
+            model=model,
             second=args.second or "",
             masks=args.masks or "",
             hz=args.hz,
@@ -148,10 +151,6 @@ def _new(args: argparse.Namespace) -> int:
     project = label_sparse(root, settings, frames, config, second, flow, progress)
     note(f"{root}: {len(frames.stamps)} frames, {len(frames.sparse)} with labels; `vps-ros label review {root}`")
     return _show(project)
-
-
-def _classes_of(config: Config) -> Taxonomy:
-    return load_segmenter(config.segmenter_parameters).taxonomy
 
 
 def _review(args: argparse.Namespace) -> int:

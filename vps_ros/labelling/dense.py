@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,11 +70,22 @@ def label_dense(project: Project, flow: Flow, unreviewed: bool = False, progress
     sources = {frame: project.labels(state, frame, not unreviewed) for frame in sorted(state.sources)}
     count = len(project.frames.stamps)
     if (missing := count - len(sources)) > 0:
-        config = Config(model=project.settings.model)
-        store = SegmentStore(project.root / "segments", config, project.image, project.taxonomy)
-        found = propagate(sources, count, flow, project.image, store)
+        segment: Callable[[int], Segmentation] = partial(_nothing, project.frames.size)
+        if model := project.settings.model:
+            segment = SegmentStore(project.root / "segments", Config(model=model), project.image, project.taxonomy)
+        found = propagate(sources, count, flow, project.image, segment)
         project.add_layer("dense", progress(found, "propagate", missing))
     return missing
+
+
+def _nothing(size: tuple[int, int], frame: int) -> Segmentation:
+    """The result of a segmenter that finds nothing, for projects without a model."""
+    width, height = size
+    empty = np.zeros(0, np.float32)
+    return Segmentation(
+        np.zeros((height, width), np.uint8), empty.astype(np.int32), empty.astype(bool), empty, empty.astype(np.int64),
+        np.zeros((0, 4), np.float32),
+    )  # fmt: skip
 
 
 def propagate(

@@ -51,7 +51,8 @@ class Settings:
         recording: path of the recording.
         topic: of its images, or empty.
         name: of the sequence in exported data sets.
-        model: name or path of the segmenter; also used by the propagation to every frame.
+        model: name or path of the segmenter, also used by the propagation to every frame; empty for given masks with
+            other classes.
         second: a second model, whose disagreement marks segments as uncertain, or empty.
         masks: folder of given masks, or empty.
         hz: sparse frames per second.

@@ -45,7 +45,7 @@ from vps_ros.label_maps import look_up, pixel_counts
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
 from vps_ros.segmenters.segmentation import merge_segments
-from vps_ros.segmenters.upsampling import Upsampling, box_pixels, labels_at_camera, regions_of
+from vps_ros.segmenters.upsampling import Upsampling, labels_at_camera, regions_of
 from vps_ros.taxonomy import Taxonomy
 
 _NEGLIGIBLE = 10.0
@@ -297,28 +297,43 @@ def _assign_sigmoid(
         masks = _product(masks, score[:, None, None])
         limit = np.float32(limits.mask)
     queries = len(masks)
+    relevant = np.ones(masks.shape, bool)
+    if boxes is None and upsampling.stride:
+        ratings = masks if limits.mode == "argmax" else _product(masks, score[:, None, None])
+        relevant = _may_win(ratings) | (masks > limit)
     best = np.full(owner.shape, -np.inf, np.float32)
     inside = np.zeros(owner.shape, bool)
     area = np.zeros(queries)
-    for q in range(queries):
-        value = upsampling(masks[q])
-        if boxes is not None:
-            inside_box = box_pixels(boxes[q], value.shape)
-            cropped = np.full_like(value, -np.inf)
-            cropped[inside_box] = value[inside_box]
-            value = cropped
+    for q, region in regions_of(relevant, upsampling, boxes):
+        value, here = upsampling(masks[q], region), best[region.pixels]
         above = value > limit
         area[q] = np.count_nonzero(above)
         rating = value if limits.mode == "argmax" else _product(value, score[q])
-        better = rating > best
-        np.copyto(best, rating, where=better)
-        np.copyto(owner, owner.dtype.type(q + 1), where=better)
-        np.copyto(inside, above, where=better)
+        better = rating > here
+        np.copyto(here, rating, where=better)
+        np.copyto(owner[region.pixels], owner.dtype.type(q + 1), where=better)
+        np.copyto(inside[region.pixels], above, where=better)
     won = pixel_counts(owner, queries + 1)[1:]
     lost = look_up(owner, np.append(True, (won <= limits.overlap * area) | (area == 0)))
     if limits.mode == "pixel_wise":
         lost |= ~inside
     owner[lost] = 0
+
+
+def _may_win(ratings: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where masks [Q, h, w] can be the largest at a pixel beside a node.
+
+    Between four nodes a mask is nowhere larger than at one of these nodes, and the largest mask nowhere smaller than
+    the best of the smallest values at these nodes.
+    """
+    padded = np.pad(ratings, ((0, 0), (1, 1), (1, 1)), mode="edge")
+    rows = padded[:, :-1], padded[:, 1:]
+    high, low = np.maximum(*rows), np.minimum(*rows)
+    high, low = np.maximum(high[..., :-1], high[..., 1:]), np.minimum(low[..., :-1], low[..., 1:])
+    # Interpolation may exceed the values at the nodes by rounding.
+    wins = high * np.float32(1 + 1e-5) >= low.max(axis=0, initial=0)
+    wins = wins[:, :-1] | wins[:, 1:]
+    return wins[..., :-1] | wins[..., 1:]
 
 
 def _paste(

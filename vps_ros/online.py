@@ -6,7 +6,9 @@ comes with the last frame of its clip (Video-kMaX, sections 3.1 to 3.3); all els
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
@@ -24,6 +26,7 @@ from vps_ros.label_maps import look_up
 from vps_ros.segmenters import (
     BatchSegmenter,
     ClassNames,
+    ClipPool,
     ClipSegmenter,
     FunctionSegmenter,
     Segmenter,
@@ -37,6 +40,7 @@ from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
 from vps_ros.trackers.stitching import Stitcher
 
+_CLIPS_AHEAD = 2
 _FIRST_INTERVALS = 2
 """Intervals that must be known before a gap is compared with them; one alone may be that of two images at once."""
 
@@ -56,6 +60,17 @@ class SegmentedFrame:
     milliseconds: dict[str, float]
 
 
+@dataclass
+class _Clip:
+    """A complete clip before its segmentation; `future`: its segments, if another process computes them."""
+
+    frames: Group[Frame]
+    sequence: int
+    starts_sequence: bool
+    timer: StageTimer
+    future: Future[list[Segmentation] | DroppedFrame] | None = None
+
+
 class OnlinePanoptic:
     """The pipeline: a segmenter and a tracker. Sets NumPy's BLAS to one thread in the complete process.
 
@@ -72,6 +87,9 @@ class OnlinePanoptic:
         taxonomy: the classes of a function: a Taxonomy, the name of a data set, or class names by id (all things). Not
             needed if the function has an attribute `taxonomy`.
 
+    Attributes:
+        parallel: whether processes can segment several clips at the same time (see `segment_in_parallel`).
+
     Raises InputError when the model, the function's classes or a parameter cannot be used.
     """
 
@@ -82,7 +100,7 @@ class OnlinePanoptic:
         tracker: Tracker | None = None,
         taxonomy: ClassNames | None = None,
     ) -> None:
-        config = config or Config()
+        config, by_name = config or Config(), segmenter is None
         if segmenter is None:
             if taxonomy is not None:
                 raise InputError(
@@ -101,7 +119,10 @@ class OnlinePanoptic:
                 f"clip_length {config.segmenter_parameters.clip_length}: segmenter {self.segmenter.name} takes "
                 f"{self.clip.length} frame(s); leave clip_length out"
             )
+        # Other processes can load the model only by its name.
+        self.parallel = by_name and self.clip.length > 1
         self._groups: FrameGroups[Frame] = FrameGroups(self.clip)
+        self._starts = False
         self._stitcher = Stitcher(self.clip)
         self._sequence = SequenceMonitor(self.config)
         self._tracked_sequence = self._sequence.id
@@ -153,45 +174,91 @@ class OnlinePanoptic:
 
         A frame that cannot be used is the reason for it. Raises InputError as `step`.
         """
+        found: list[SegmentedFrame | DroppedFrame] = []
+        for clip in self._complete(frame):
+            found += [clip] if isinstance(clip, DroppedFrame) else self._finish(clip, self._segmentations(clip))
+        return found
+
+    def segment_in_parallel(
+        self, frames: Iterable[Frame | None], jobs: int
+    ) -> Generator[list[SegmentedFrame | DroppedFrame], None, None]:
+        """As `segment_ready` for all frames, by `jobs` processes, each with the model; the results are the same.
+
+        Only where `parallel` is true. Frames are taken up to two clips for each process ahead of the results.
+        """
+        waiting: deque[_Clip | DroppedFrame] = deque()
+
+        def finished(least: int) -> Iterator[list[SegmentedFrame | DroppedFrame]]:
+            while len(waiting) > least:
+                clip = waiting.popleft()
+                if isinstance(clip, DroppedFrame):
+                    yield [clip]
+                else:
+                    assert clip.future is not None
+                    yield self._finish(clip, clip.future.result())
+
+        with ClipPool(self.config.segmenter_parameters, jobs) as pool:
+            for frame in frames:
+                for clip in self._complete(frame):
+                    if isinstance(clip, _Clip):
+                        clip.future = pool.submit([one.image for one in clip.frames.items])
+                    waiting.append(clip)
+                yield from finished(_CLIPS_AHEAD * jobs)
+            yield from finished(0)
+
+    def _complete(self, frame: Frame | None) -> list[_Clip | DroppedFrame]:
+        """The clips that a frame, or for None the end of the recording, completes, not segmented yet."""
         if frame is None:
-            return self._segment(self._groups.flush(), StageTimer())
+            return self._taken(self._groups.flush(), StageTimer())
         timer = StageTimer()
         try:
             _check(frame)
         except DroppedFrame as reason:
             return [reason]
-        ended: list[SegmentedFrame | DroppedFrame] = []
+        ended: list[_Clip | DroppedFrame] = []
         before = self._sequence.id
         if self._sequence.starts(frame):
-            ended = self._segment(self._groups.flush(), StageTimer(), before)
-            self._start_sequence()
-        return [*ended, *self._segment(self._groups.push(frame), timer)]
+            ended = self._taken(self._groups.flush(), StageTimer(), before)
+            self._groups.reset()
+            self._starts = True
+        return [*ended, *self._taken(self._groups.push(frame), timer)]
 
-    def _segment(
+    def _taken(
         self, frames: Group[Frame] | None, timer: StageTimer, sequence: int | None = None
-    ) -> list[SegmentedFrame | DroppedFrame]:
-        """The new frames of a clip with their segments; each has the same share of the time."""
+    ) -> list[_Clip | DroppedFrame]:
         if frames is None:
             return []
-        new = frames.items[frames.new]
         timer.end("other")
+        starts, self._starts = self._starts, False
+        return [_Clip(frames, self._sequence.id if sequence is None else sequence, starts, timer)]
+
+    def _segmentations(self, clip: _Clip) -> list[Segmentation] | DroppedFrame:
+        """The segments of each frame of a clip, or why there are none."""
+        if clip.starts_sequence:
+            self.segmenter.reset()
+        images = [frame.image for frame in clip.frames.items]
         try:
-            found = self._segmentations(frames)
+            if self.clip.length == 1:
+                return [self.segmenter(images[0])]
+            assert isinstance(self.segmenter, ClipSegmenter)
+            return self.segmenter.segment_clip(images)
         except DroppedFrame as reason:
-            return [reason] * len(new)
+            return reason
+
+    def _finish(self, clip: _Clip, found: list[Segmentation] | DroppedFrame) -> list[SegmentedFrame | DroppedFrame]:
+        """The new frames of a clip with their segments; each has the same share of the time."""
+        new = clip.frames.items[clip.frames.new]
+        if clip.starts_sequence:
+            self._stitcher.reset()
+        if isinstance(found, DroppedFrame):
+            return [found] * len(new)
+        if self.clip.length > 1:
+            found = self._stitcher(clip.frames, found, self.config.segmenter_parameters.clip_iou)
         if self.tracker.needs_embeddings:
             found = [s if s.embeddings is not None else with_appearance(f, s) for f, s in zip(new, found, strict=True)]
-        timer.end("segment")
-        share = {stage: spent / len(new) for stage, spent in timer.milliseconds.items()}
-        number = self._sequence.id if sequence is None else sequence
-        return [SegmentedFrame(f, number, s, dict(share)) for f, s in zip(new, found, strict=True)]
-
-    def _segmentations(self, frames: Group[Frame]) -> list[Segmentation]:
-        if self.clip.length == 1:
-            return [self.segmenter(frames.items[0].image)]
-        assert isinstance(self.segmenter, ClipSegmenter)
-        found = self.segmenter.segment_clip([frame.image for frame in frames.items])
-        return self._stitcher(frames, found, self.config.segmenter_parameters.clip_iou)
+        clip.timer.end("segment")
+        share = {stage: spent / len(new) for stage, spent in clip.timer.milliseconds.items()}
+        return [SegmentedFrame(f, clip.sequence, s, dict(share)) for f, s in zip(new, found, strict=True)]
 
     def _track_all(self, segmented: list[SegmentedFrame | DroppedFrame]) -> list[PanopticFrame]:
         found = [self.track(one) for one in segmented if isinstance(one, SegmentedFrame)]

@@ -56,12 +56,13 @@ def colour_model(
     side: int = 256,
     recurrent: bool = False,
     clip: ClipSpec | None = None,
+    kernels: bool = False,
 ) -> Path:
     """Writes a model of the contract whose queries are the colours above; `poison` is added to its masks.
 
     It first multiplies square matrices of `side` rows, `rounds` times, to be as slow as a test needs; but an image
     that is grey, with which a network is warmed up, takes no time. A recurrent one counts its images. With `clip` it
-    takes clips; each colour is a tube.
+    takes clips; each colour is a tube. With `kernels` its masks are the product of kernels and features.
     """
     frames = 1 if clip is None else clip.length
     width, height = size
@@ -82,6 +83,10 @@ def colour_model(
         "logits": logits,
         "embeddings": embeddings,
     }
+    if kernels:
+        constants["kernels"] = np.concatenate([weight[:, :, 0, 0], bias[:, None]], 1)[None].astype(np.float32)
+        constants["colours"] = np.eye(4, 3, dtype=np.float32)[:, :, None, None]
+        constants["one"] = np.array([0, 0, 0, 1], np.float32)
     nodes, constants = _toil(rounds, side, constants) if rounds else ([], constants)
     nodes += [
         helper.make_node("Cast", ["image"], ["bare" if rounds else "float"], to=TensorProto.FLOAT),
@@ -89,7 +94,14 @@ def colour_model(
         helper.make_node("Mul", ["float", "scale"], ["unit"]),
         helper.make_node("Transpose", ["unit"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("AveragePool", ["planes"], ["small"], kernel_shape=[4, 4], strides=[4, 4]),
-        helper.make_node("Conv", ["small", "weight", "bias"], ["mask_logits"]),
+        *(
+            [
+                helper.make_node("Conv", ["small", "colours", "one"], ["mask_features"]),
+                helper.make_node("Identity", ["kernels"], ["mask_kernels"]),
+            ]
+            if kernels
+            else [helper.make_node("Conv", ["small", "weight", "bias"], ["mask_logits"])]
+        ),
         helper.make_node("Identity", ["logits"], ["class_logits"]),
         helper.make_node("Identity", ["embeddings"], ["query_embeddings"]),
     ]
@@ -99,6 +111,7 @@ def colour_model(
         count = [
             helper.make_tensor_value_info(f"{which}state_count", TensorProto.FLOAT, [1]) for which in ("", "next_")
         ]
+    masks = helper.make_tensor_value_info("mask_logits", TensorProto.FLOAT, [frames, queries, height // 4, width // 4])
     graph = helper.make_graph(
         nodes,
         "colours",
@@ -106,7 +119,14 @@ def colour_model(
         [
             *count[1:],
             helper.make_tensor_value_info("class_logits", TensorProto.FLOAT, list(logits.shape)),
-            helper.make_tensor_value_info("mask_logits", TensorProto.FLOAT, [frames, queries, height // 4, width // 4]),
+            *(
+                [
+                    helper.make_tensor_value_info("mask_kernels", TensorProto.FLOAT, [1, queries, 4]),
+                    helper.make_tensor_value_info("mask_features", TensorProto.FLOAT, [1, 4, height // 4, width // 4]),
+                ]
+                if kernels
+                else [masks]
+            ),
             helper.make_tensor_value_info("query_embeddings", TensorProto.FLOAT, list(embeddings.shape)),
         ],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ EXAMPLES = [
     "vps-ros export --from kmax kmax_convnext_large.pth -o kmax.onnx --size 1281x417",
     "vps-ros export --from kmax kmax_r50.pth -o clips.onnx --size 1281x417 --clip 2",
     "vps-ros export --from panopticfcn panoptic_fcn_r50_3x.pth -o fcn.onnx --size 1344x416",
+    "vps-ros export runs/panoptic-fcn -o clips.onnx --kernels",
     "vps-ros export --from onnx city.onnx -o city-gpu.onnx --postprocess graph --camera 1920x1080 --build-engine fp16",
     "vps-ros export --from onnx streets-s-float -o streets-int8.onnx --int8",
     "vps-ros export --from yolo yolo11n-seg.onnx -o things.onnx",
@@ -156,6 +158,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the network take images of several cameras in one run, for GPUs",
     )
+    parser.add_argument(
+        "--kernels",
+        action="store_true",
+        help="masks as products of kernels and features: the model can be used with --clip-length, which fuses the "
+        "kernels over clips. For models of kind panoptic-fcn, and streets with dense_things",
+    )
     parser.add_argument("--force", action="store_true", help="replace an existing file")
 
 
@@ -196,6 +204,11 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError(f"--components {args.components}: give an area of at least 1 pixel")
     if args.camera is not None and args.postprocess != "graph":
         raise InputError("--camera is the size of a segment_map; it goes with --postprocess graph only")
+    if args.kernels and (args.clip or args.postprocess == "graph"):
+        raise InputError(
+            "--kernels: the network takes single images, and their kernels are fused on the host; "
+            "leave out --clip and --postprocess graph"
+        )
     if args.int8 and args.fp16:
         raise InputError("--int8 is for CPUs and --fp16 for GPUs; choose one")
     if args.batch and args.postprocess == "graph":
@@ -214,6 +227,7 @@ def _check(args: argparse.Namespace) -> None:
     args.camera = None if args.camera is None else read_size(args.camera, "--camera")
     for option, (sources, given) in {
         "--tune": (("vps",), args.tune),
+        "--kernels": (("vps", "panopticfcn"), args.kernels),
         "--clip": (("vps", "kmax"), args.clip is not None),
         "--size": (tuple(s for s in SOURCES if s != "onnx") + ("merge",), args.size is not None),
         "--classes": (("yolo", "rfdetr", "semantic"), args.classes is not None),
@@ -275,7 +289,9 @@ def _from_vps(args: argparse.Namespace) -> None:
         limits, report = tune(predictions, reporter, data.taxonomy, kind.activation, kind.thresholds)
         card = model_card(kind, recipe, step, args.size, limits, clip)
         note(f"PQ {report.pq.all:.3f} on validation frames, things {report.pq.things:.3f}, stuff {report.pq.stuff:.3f}")
-    difference = kind.export(model, card, args.output)
+    if args.kernels and "as_kernels" not in signature(kind.export).parameters:
+        raise InputError(f"--kernels: a model of kind {recipe.model.kind} has no mask kernels; leave --kernels out")
+    difference = kind.export(model, card, args.output, **({"as_kernels": True} if args.kernels else {}))
     note(f"largest difference from torch {difference:.1e} of the outputs' range")
 
 
@@ -307,7 +323,7 @@ def _from_kmax(args: argparse.Namespace) -> None:
 def _from_panopticfcn(args: argparse.Namespace) -> None:
     from vps_ros.learning.panoptic_fcn.export import import_checkpoint
 
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, _reporter())
+    report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, _reporter(), args.kernels)
     note(f"largest difference from torch {report.difference:.1e} of the outputs' range")
 
 

@@ -95,7 +95,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=0,
         metavar="N",
         help="threads beside those of the network. 1: one frame after the other; 2: the network runs one frame "
-        "ahead of tracking; 3: writing has a thread as well; 0: by the cores (default). The output is the same",
+        "ahead of tracking; 3: writing has a thread as well; 0: by the cores (default). With a model for clips, N "
+        "processes segment them. The output is the same",
     )
     parser.add_argument(
         "--lookahead",

@@ -106,6 +106,9 @@ class Kind(Protocol):
     #     def has_partial_class_rows(self, name: str) -> bool
     # for these parameters. They are initialised randomly if the start has other classes.
 
+    # A kind whose masks are products of kernels and features also has
+    #     def export(self, network, card, path, as_kernels: bool = False) -> float
+
     def export(self, network: nn.Module, card: ModelCard, path: Path) -> float:
         """Writes an ONNX file atomically and returns the largest relative difference from torch.
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 from vps_ros.errors import InputError
@@ -58,6 +59,31 @@ class LabelGrid:
 
 
 STRIDE_4 = LabelGrid()
+
+
+class KernelOutputs(NamedTuple):
+    """As ModelOutputs, with masks as products of kernels [B, N, D] and features [B, D, h, w]."""
+
+    class_logits: Tensor
+    mask_kernels: Tensor
+    mask_features: Tensor
+    query_embeddings: Tensor
+
+
+def with_masks(kernels: Tensor, features: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+    """Kernels [B, N + S, D + S] and features [B, D + S, h, w] of N masks that are products and S that are not.
+
+    Each of the S masks is a channel of its own. The products are the same as before, then the masks.
+
+    Args:
+        kernels: [B, N, D].
+        features: [B, D, h, w].
+        masks: [B, S, h, w].
+    """
+    (b, n, d), s = (int(size) for size in kernels.shape), int(masks.shape[1])
+    own = torch.eye(s, device=kernels.device).expand(b, s, s)
+    top = torch.cat([kernels, kernels.new_zeros(b, n, s)], 2)
+    return torch.cat([top, torch.cat([kernels.new_zeros(b, s, d), own], 2)], 1), torch.cat([features, masks], 1)
 
 
 class ModelOutputs(NamedTuple):

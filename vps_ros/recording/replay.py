@@ -90,7 +90,8 @@ def replay(
 
     Args:
         jobs: threads. 1 processes one frame after the other; with 2, the segmenter runs one frame ahead of tracking;
-            with 3, the sinks have a thread as well. The results are the same.
+            with 3, the sinks have a thread as well. With a model for clips, `jobs` processes segment clips. The results
+            are the same.
         depth: images from which the results get `objects_3d`; a frame without one is counted and has 2D results only.
         summary: figures to update, for sinks that read them; default: new ones.
     """
@@ -137,7 +138,11 @@ def replay(
             )
 
         # None: the last clip may be incomplete.
-        segmented = stage(pipeline.segment_ready, chain(frames, (None,)), jobs > 1)
+        ended = chain(frames, (None,))
+        if pipeline.parallel and jobs > 1:
+            segmented: Iterator = threads.enter_context(closing(pipeline.segment_in_parallel(ended, jobs)))
+        else:
+            segmented = stage(pipeline.segment_ready, ended, jobs > 1)
         for result in stage(write, tracked(segmented), jobs > 2):
             summary.add(result.milliseconds, (track.track_id for track in result.tracks))
     summary.seconds = perf_counter() - start

@@ -10,6 +10,7 @@ import importlib
 from vps_ros.clips import ClipSpec
 from vps_ros.errors import InputError
 from vps_ros.files import model_path, shipped_models
+from vps_ros.segmenters.clip_pool import ClipPool
 from vps_ros.segmenters.function_segmenter import ClassNames, FunctionSegmenter, SegmentFunction, as_segmenter
 from vps_ros.segmenters.segmentation import segmentation_from_map, segmentation_from_masks
 from vps_ros.segmenters.segmenter import BatchSegmenter, ClipSegmenter, Segmenter, SegmenterParameters
@@ -19,6 +20,7 @@ __all__ = [
     "SEGMENTERS",
     "BatchSegmenter",
     "ClassNames",
+    "ClipPool",
     "ClipSegmenter",
     "FunctionSegmenter",
     "SegmentFunction",

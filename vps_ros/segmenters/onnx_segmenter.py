@@ -14,6 +14,7 @@ from vps_ros.clips import ClipSpec
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters import postprocess
+from vps_ros.segmenters.clip_kernels import fuse_kernels
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit, fit, prepare
 from vps_ros.segmenters.segmenter import SegmenterParameters
@@ -41,8 +42,9 @@ class OnnxSegmenter:
         self.card = self._session.card
         self.name, self.taxonomy = self.card.name, self.card.taxonomy
         self.providers, self.recurrent = self._session.providers, self._session.recurrent
-        self.batched = self._session.batched
-        self.clip = chosen_clip(self.card.clip, parameters, str(path))
+        self.clip = chosen_clip(self.card.clip, parameters, str(path), self._session.fusible)
+        self._fuses = self.card.clip is None and self.clip.length > 1
+        self.batched = self._session.batched and not self._fuses
         self.milliseconds: dict[str, float] = {}
         self._ahead: dict[int, tuple[NDArray[np.uint8], dict[str, NDArray]]] = {}
         self._made_for = None if self.card.camera is None else fit(self.card.input, *self.card.camera)
@@ -62,6 +64,7 @@ class OnnxSegmenter:
                 "or export the model with --postprocess host"
             )
         self.thresholds = chosen
+        self._least_cosine = parameters.clip_similarity
 
     def reset(self) -> None:
         """Sets recurrent state to zeros."""
@@ -117,16 +120,33 @@ class OnnxSegmenter:
                     "give images of one size"
                 )
         where = fit(self.card.input, *sizes[0])
-        ready = np.concatenate([prepare(image, where, self.card.input.padding) for image in images])
+        ready = [prepare(image, where, self.card.input.padding) for image in images]
         prepared = perf_counter()
-        outputs = self._session.run(ready)
+        if self._fuses:
+            frames = self._fused(images, ready)
+        else:
+            outputs = self._session.run(np.concatenate(ready))
+            frames = [
+                {name: v[t : t + 1] if name in PER_FRAME else v for name, v in outputs.items()}
+                for t in range(len(images))
+            ]
         ran = perf_counter()
-        found = [
-            self._segments({name: v[t : t + 1] if name in PER_FRAME else v for name, v in outputs.items()}, where)
-            for t in range(len(images))
-        ]
+        found = [self._segments(frame, where) for frame in frames]
         self._measure(began, prepared, ran)
         return found
+
+    def _fused(
+        self, images: Sequence[NDArray[np.uint8]], ready: Sequence[NDArray[np.uint8]]
+    ) -> list[dict[str, NDArray]]:
+        """Outputs of the network for each image, with kernels that are fused over the clip (Clip-PanoFCN)."""
+        known: dict[int, dict[str, NDArray]] = {}
+        for image, prepared in zip(images, ready, strict=True):
+            # The last clip of a sequence is filled with copies of its last frame.
+            if id(image) not in known:
+                known[id(image)] = {name: value.copy() for name, value in self._session.run(prepared).items()}
+        frames = [known[id(image)] for image in images]
+        queries = fuse_kernels(frames, self.taxonomy.isthing, self._least_cosine)
+        return [{**queries, "mask_features": frame["mask_features"]} for frame in frames]
 
     def _segments(self, outputs: Mapping[str, NDArray], where: Fit) -> Segmentation:
         """The segments of one frame, with the outputs for this frame."""
@@ -152,15 +172,22 @@ class OnnxSegmenter:
         }
 
 
-def chosen_clip(of_model: ClipSpec | None, parameters: SegmenterParameters, where: str) -> ClipSpec:
-    """The clips of a model of the file `where`; raises InputError when the parameters ask for others than it has."""
+def chosen_clip(of_model: ClipSpec | None, parameters: SegmenterParameters, where: str, fusible: bool) -> ClipSpec:
+    """The clips of a model of the file `where`; raises InputError when the parameters ask for others than it can take.
+
+    Args:
+        fusible: a model of single images can take clips of any length, since its kernels can be fused.
+    """
     length, overlap = parameters.clip_length, parameters.clip_overlap
     spec = of_model or ClipSpec()
+    if fusible and of_model is None and length > 1:
+        spec = ClipSpec(length)
     if length not in (0, spec.length):
         has = "single images" if spec.length == 1 else f"clips of {spec.length} frames"
         raise InputError(
             f"clip_length {length}: {where} takes {has}; export a model of a kind with clips (kmax, streets) "
-            f"with `vps-ros export --clip {length}`, or leave clip_length out"
+            f"with `vps-ros export --clip {length}`, or one with kernels (panoptic-fcn) with --kernels, or leave "
+            "clip_length out"
         )
     try:
         return spec if overlap < 0 else ClipSpec(spec.length, overlap)

@@ -53,6 +53,15 @@ class SegmenterParameters(Parameters):
         live=True,
         source="chosen; Video-kMaX section 3.1 gives none",
     )
+    clip_similarity: float = parameter(
+        0.9,
+        "least cosine of the embeddings of one object in the frames of a clip; for models of single images whose "
+        "kernels are fused over clips",
+        low=0,
+        high=1,
+        live=True,
+        source="released PanopticFCN; VIPSeg section 4.2 gives none",
+    )
     tensorrt_fp16: bool = parameter(False, "let TensorRT compute in half precision")
     postprocess: str = parameter(
         "model", "how masks become segments", choices=("model", "mask_wise", "pixel_wise"), live=True

@@ -55,6 +55,7 @@ class Session:
         providers: in use, in order, by the names of SegmenterParameters.providers.
         in_graph: whether post-processing is inside the graph.
         frames: that the network segments together; 1 without clips.
+        fusible: whether queries of several images can be fused: they have kernels, and no boxes or recurrent state.
 
     Raises InputError when the file is not a model of the contract, or a requested provider is not in use.
     """
@@ -69,6 +70,7 @@ class Session:
             self.frames = 1 if self.card.clip is None else self.card.clip.length
             self.in_graph = self._check_names()
             self._states = self._check_states()
+            self.fusible = "mask_kernels" in self._outputs and "query_boxes" not in self._outputs and not self._states
             self._running = ort.RunOptions()
             self._bindings: dict[int, Binding] = {}
             self._warm_up(self.frames)

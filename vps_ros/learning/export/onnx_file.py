@@ -24,18 +24,25 @@ from vps_ros.learning.recipe import Recipe
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
 
 OUTPUTS = ("class_logits", "mask_logits", "query_embeddings")
+KERNEL_OUTPUTS = ("class_logits", "mask_kernels", "mask_features", "query_embeddings")
 
 
 class Deployed(nn.Module):
-    """The network with the input and outputs of the contract: uint8 [1, H, W, 3] RGB to three tensors.
+    """The network with the input and outputs of the contract: uint8 [1, H, W, 3] RGB to the tensors `outputs`.
 
     A network for clips of T frames: [T, H, W, 3], and masks [T, N, h, w].
+
+    Args:
+        as_kernels: KERNEL_OUTPUTS instead of OUTPUTS, for networks that have them.
     """
 
     outputs: tuple[str, ...] = OUTPUTS
 
-    def __init__(self, model: nn.Module, spec: InputSpec) -> None:
+    def __init__(self, model: nn.Module, spec: InputSpec, as_kernels: bool = False) -> None:
         super().__init__()
+        self.as_kernels = as_kernels
+        if as_kernels:
+            self.outputs = KERNEL_OUTPUTS
         self.model = model
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1))
         self.register_buffer("scale", 1 / torch.tensor(spec.std).view(1, 3, 1, 1))
@@ -87,9 +94,11 @@ def export(
         # The state is meant for consecutive frames, so a frame similar to the last one is added.
         images.append(np.roll(images[-1], 4, axis=2))
     with atomic_write(path) as draft:
-        (write or partial(graphs.trace, outputs=OUTPUTS, state=state))(deployed, torch.from_numpy(images[0]), draft)
+        (write or partial(graphs.trace, outputs=deployed.outputs, state=state))(
+            deployed, torch.from_numpy(images[0]), draft
+        )
         graphs.save(onnx.load(str(draft)), card, draft)
-        found = (compare or partial(verify.differences, names=OUTPUTS, state=state))(deployed, draft, images)
+        found = (compare or partial(verify.differences, names=deployed.outputs, state=state))(deployed, draft, images)
         verify.require_close(found, str(path))
     return max(one.largest for one in found)
 

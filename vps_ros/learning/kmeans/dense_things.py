@@ -88,11 +88,13 @@ def gathered(maps: Tensor, cells: Tensor) -> Tensor:
 
 
 class Slots(NamedTuple):
-    """Things of an image as slots: class logits [B, K, C + 1], mask logits [B, K, h, w], embeddings [B, K, E]."""
+    """Things of an image as slots: class logits [B, K, C + 1], mask logits [B, K, h, w], embeddings [B, K, E], and the
+    kernels [B, K, D + PLACE] of the masks."""
 
     classes: Tensor
     masks: Tensor
     embeddings: Tensor
+    kernels: Tensor
 
 
 def thing_slots(
@@ -113,7 +115,7 @@ def thing_slots(
     masks = (kernels @ placed(pixels).flatten(2)).reshape(b, most, h, w)
     scores = (found.scores * mean_inside(masks.sigmoid(), 0.5)).clamp(min=1e-6).sqrt()
     classes = class_logits(scores, columns[found.classes], found.scores > 0, count)
-    return Slots(classes, masks, head.embedding_head(states).float())
+    return Slots(classes, masks, head.embedding_head(states).float(), kernels)
 
 
 def stuff_slots(classes: Tensor, masks: Tensor, columns: Tensor) -> tuple[Tensor, Tensor]:

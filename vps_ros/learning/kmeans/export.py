@@ -13,25 +13,24 @@ from torch import Tensor
 
 from vps_ros.learning.export import onnx_file as export
 from vps_ros.learning.export import verify
-from vps_ros.learning.export.onnx_file import OUTPUTS
-from vps_ros.learning.network_io import ModelOutputs
+from vps_ros.learning.network_io import KernelOutputs, ModelOutputs
 
 
 class Deployed(export.Deployed):
     """The exported network, including the search for peaks in the heat maps."""
 
-    def forward(self, image: Tensor, peaks: Tensor | None = None) -> ModelOutputs:
-        return self.model.model_outputs(self.model(self.normalised(image)), peaks)
+    def forward(self, image: Tensor, peaks: Tensor | None = None) -> ModelOutputs | KernelOutputs:
+        return self.model.model_outputs(self.model(self.normalised(image)), peaks, self.as_kernels)
 
 
 def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[verify.Difference, ...]:
     """Differences of a file from torch, with the peaks of the file: two nearly equal scores may be in another order."""
     if not deployed.model.architecture.dense_things:
-        return verify.differences(deployed, path, images, OUTPUTS)
+        return verify.differences(deployed, path, images, deployed.outputs)
     session, index = verify.open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
 
-    def as_decided(image: Tensor) -> ModelOutputs:
+    def as_decided(image: Tensor) -> ModelOutputs | KernelOutputs:
         (peaks,) = session.run(index, {"image": image.numpy()})
         return deployed(image, torch.from_numpy(peaks))
 
-    return verify.differences(as_decided, path, images, OUTPUTS)
+    return verify.differences(as_decided, path, images, deployed.outputs)

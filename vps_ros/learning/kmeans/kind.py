@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vps_ros.errors import InputError
 from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.export import onnx_file as export
 from vps_ros.learning.kmeans import onnx_weights
@@ -83,13 +84,17 @@ class KMeansKind:
 
     def predict(self, network: KMeansMaskTransformer, images: Tensor) -> ModelOutputs:
         with single_images(network):
-            return network.model_outputs(network(images))
+            found = network.model_outputs(network(images))
+        assert isinstance(found, ModelOutputs)
+        return found
 
     def has_class_rows(self, name: str) -> bool:
         return "class_head" in name or name.startswith("semantic_head")
 
-    def export(self, network: KMeansMaskTransformer, card: ModelCard, path: Path) -> float:
-        return export.export(network, card, path, deployed=Deployed(network, card.input), compare=compare)
+    def export(self, network: KMeansMaskTransformer, card: ModelCard, path: Path, as_kernels: bool = False) -> float:
+        if as_kernels and not self._dense:
+            raise InputError("--kernels: the masks of this model are those of queries; it needs dense_things")
+        return export.export(network, card, path, deployed=Deployed(network, card.input, as_kernels), compare=compare)
 
 
 kind, from_onnx = KMeansKind, onnx_weights.from_onnx

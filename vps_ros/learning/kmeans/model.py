@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vps_ros.learning.kmeans.architecture import RESIDUAL, Architecture
-from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, stuff_slots, thing_slots
+from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, placed, stuff_slots, thing_slots
 from vps_ros.learning.layers.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
 from vps_ros.learning.layers.efficientnet import EfficientNetLite
-from vps_ros.learning.network_io import ModelOutputs, join_frames, split_frames
+from vps_ros.learning.network_io import KernelOutputs, ModelOutputs, join_frames, split_frames, with_masks
 from vps_ros.taxonomy import CITYSCAPES
 
 
@@ -208,8 +208,15 @@ class KMeansMaskTransformer(nn.Module):
         things = self.things(features[3]) if self.things else None
         return Output(final, self.embedding_head(queries).float(), predictions, pixels, semantic, offsets, things)
 
-    def model_outputs(self, output: Output, peaks: Tensor | None = None) -> ModelOutputs:
-        """The outputs of an exported model; `peaks` of the heat maps may be given (dense_things.thing_slots)."""
+    def model_outputs(
+        self, output: Output, peaks: Tensor | None = None, as_kernels: bool = False
+    ) -> ModelOutputs | KernelOutputs:
+        """The outputs of an exported model.
+
+        Args:
+            peaks: of the heat maps (dense_things.thing_slots).
+            as_kernels: with dense things: their masks as kernels.
+        """
         final = output.final
         if output.things is None or self.things is None:
             return ModelOutputs(final.classes, split_frames(final.masks, self.frames), output.embeddings)
@@ -218,5 +225,9 @@ class KMeansMaskTransformer(nn.Module):
             self.things, output.things, output.pixels, self.thing_columns, a.classes, a.dense_things, peaks
         )
         stuff = stuff_slots(final.classes, final.masks, self.thing_columns)
-        parts = zip((*stuff, output.embeddings), slots, strict=True)
+        if as_kernels:
+            classes = torch.cat([slots.classes, stuff[0]], 1)
+            masks = with_masks(slots.kernels, placed(output.pixels), stuff[1])
+            return KernelOutputs(classes, *masks, torch.cat([slots.embeddings, output.embeddings], 1))
+        parts = zip((*stuff, output.embeddings), slots[:3], strict=True)
         return ModelOutputs(*(torch.cat(both, 1) for both in parts))

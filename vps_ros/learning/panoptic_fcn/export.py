@@ -19,7 +19,7 @@ from vps_ros.learning.export import graphs
 from vps_ros.learning.export import onnx_file as common
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
-from vps_ros.learning.network_io import ModelOutputs
+from vps_ros.learning.network_io import KernelOutputs, ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
 from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
@@ -30,8 +30,8 @@ from vps_ros.segmenters.model_card import InputSpec, ModelCard
 class Deployed(common.Deployed):
     """The network with the interface of the contract, including peak detection and kernel fusion."""
 
-    def forward(self, image: Tensor, given: Decisions | None = None) -> ModelOutputs:
-        return answers(self.model, self.model(self.normalised(image)), given)
+    def forward(self, image: Tensor, given: Decisions | None = None) -> ModelOutputs | KernelOutputs:
+        return answers(self.model, self.model(self.normalised(image)), given, self.as_kernels)
 
 
 def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
@@ -43,21 +43,25 @@ def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]])
     peaks, (index,) = open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
     fused, (first,) = open_with_node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
 
-    def with_decisions(image: Tensor) -> ModelOutputs:
+    def with_decisions(image: Tensor) -> ModelOutputs | KernelOutputs:
         inputs = {"image": image.numpy()}
         taken = (peaks.run([index], inputs)[0], fused.run([first], inputs)[0])
         return deployed(image, Decisions(*map(torch.from_numpy, taken)))
 
-    return differences(with_decisions, path, images, common.OUTPUTS)
+    return differences(with_decisions, path, images, deployed.outputs)
 
 
-def export(model: PanopticFCN, card: ModelCard, path: str | Path) -> float:
-    """As export/onnx_file.py; a card whose things and stuff are not the model's does not fit either."""
+def export(model: PanopticFCN, card: ModelCard, path: str | Path, as_kernels: bool = False) -> float:
+    """As export/onnx_file.py; a card whose things and stuff are not the model's does not fit either.
+
+    Args:
+        as_kernels: with kernels instead of masks, which can be fused over clips.
+    """
     if card.taxonomy.isthing.tolist() != model.isthing.tolist():
         raise InputError(
             f"the classes of {card.taxonomy.name} are not the model's {len(model.isthing)}, things and stuff in order"
         )
-    return common.export(model, card, path, compare=compare, deployed=Deployed(model, card.input))
+    return common.export(model, card, path, compare=compare, deployed=Deployed(model, card.input, as_kernels))
 
 
 LARGEST = 4096
@@ -77,10 +81,12 @@ def import_checkpoint(
     size: tuple[int, int] | None = None,
     taxonomy: str | None = None,
     reporter: Reporter = SILENT,
+    as_kernels: bool = False,
 ) -> Report:
     """Writes a verified model file of the contract.
 
     Args:
+        as_kernels: with kernels instead of masks, which can be fused over clips.
         size: width and height of the input; by default that of the published models of the data set.
         taxonomy: name or file of the taxonomy; by default determined by the numbers of classes.
 
@@ -98,7 +104,7 @@ def import_checkpoint(
         f"{card.taxonomy.name}"
     )
     reporter.note(f"tracing it for {card.input.width}x{card.input.height}, and comparing ONNX Runtime with torch")
-    return Report(card, export(published.model, card, path))
+    return Report(card, export(published.model, card, path, as_kernels))
 
 
 def card_of(published: Published, checkpoint: str, size: tuple[int, int] | None = None) -> ModelCard:

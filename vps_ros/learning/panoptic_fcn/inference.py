@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from vps_ros.learning.network_io import ModelOutputs
+from vps_ros.learning.network_io import KernelOutputs, ModelOutputs, with_masks
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
 
 COARSE = 2
@@ -109,7 +109,9 @@ def class_logits(scores: Tensor, columns: Tensor, usable: Tensor, count: int) ->
     return torch.where(usable[:, :, None], logits, torch.where(void, 0.0, NOTHING))
 
 
-def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) -> ModelOutputs:
+def answers(
+    model: PanopticFCN, output: Output, given: Decisions | None = None, as_kernels: bool = False
+) -> ModelOutputs | KernelOutputs:
     """Segments in the format of the ONNX contract: N slots for things, then one per stuff class.
 
     The score of a thing is that of its peak times the mean probability in its mask. Stuff scores are below those of all
@@ -117,17 +119,21 @@ def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) 
 
     Args:
         given: decisions of a model file to use instead.
+        as_kernels: masks of things as kernels, each followed by a weight of 1 for the gate of its class, if gated.
     """
     a = model.architecture
     found = peaks(output.centres, a.things, a.smoothed, given and given.peaks)
-    kernels = torch.cat([k.flatten(2) for k in output.kernels], 2)
-    vectors = kernels.gather(2, found.cells[:, None].expand(-1, kernels.shape[1], -1)).transpose(1, 2)
+    every = torch.cat([k.flatten(2) for k in output.kernels], 2)
+    vectors = every.gather(2, found.cells[:, None].expand(-1, every.shape[1], -1)).transpose(1, 2)
     usable = found.scores > a.centre
     first = given.first if given else fuse(model.thing_kernels(vectors), found.classes, usable, a.similar)
     vectors, kept = averaged(vectors, first)
-    masks = apply_kernels(model.thing_kernels(vectors), output.feature)
+    kernels, features = model.thing_kernels(vectors), output.feature
+    masks = apply_kernels(kernels, features)
     if model.gated:
         gates = model.gates(output.semantic)
+        own = F.one_hot(found.classes, gates.shape[1]).to(kernels.dtype)
+        kernels, features = torch.cat([kernels, own], 2), torch.cat([features, gates], 1)
         index = found.classes[:, :, None, None].expand(-1, -1, *gates.shape[2:])
         masks = masks + gates.gather(1, index)
     scores = found.scores * mean_inside(masks.sigmoid(), a.mask)
@@ -135,9 +141,10 @@ def answers(model: PanopticFCN, output: Output, given: Decisions | None = None) 
     stuff_classes, stuff_masks = (semantic_stuff if model.stuff_kernels is None else stuff)(model, output)
     embeddings = model.embedded(vectors).float()
     none = embeddings.new_zeros(len(embeddings), stuff_masks.shape[1], embeddings.shape[2])
-    return ModelOutputs(
-        torch.cat([logits, stuff_classes], 1), torch.cat([masks, stuff_masks], 1), torch.cat([embeddings, none], 1)
-    )
+    classes, embeddings = torch.cat([logits, stuff_classes], 1), torch.cat([embeddings, none], 1)
+    if as_kernels:
+        return KernelOutputs(classes, *with_masks(kernels, features, stuff_masks), embeddings)
+    return ModelOutputs(classes, torch.cat([masks, stuff_masks], 1), embeddings)
 
 
 def mean_inside(probabilities: Tensor, threshold: float) -> Tensor:

@@ -80,8 +80,8 @@ class PanopticFCNKind:
     def has_partial_class_rows(self, name: str) -> bool:
         return "class_head" in name
 
-    def export(self, network: PanopticFCN, card: ModelCard, path: Path) -> float:
-        return export(network, card, path)
+    def export(self, network: PanopticFCN, card: ModelCard, path: Path, as_kernels: bool = False) -> float:
+        return export(network, card, path, as_kernels)
 
 
 kind = PanopticFCNKind

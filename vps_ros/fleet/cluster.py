@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
 import socket
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -54,18 +56,33 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[dic
     except ImportError as error:
         raise InputError(f"the fleet needs ray ({error}); pip install 'vps_ros[fleet]'") from None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is None:
-        ray.init("local", num_cpus=cpus, object_store_memory=_STORE_BYTES, **quiet)
-    else:
+    if address is not None:
         _probe(address)
-        try:
-            ray.init(address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise _unreachable(address, " ".join(str(error).split())[:300]) from None
+    with _kept_handler(signal.SIGTERM):
+        if address is None:
+            ray.init("local", num_cpus=cpus, object_store_memory=_STORE_BYTES, **quiet)
+        else:
+            try:
+                ray.init(address, **quiet)
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise _unreachable(address, " ".join(str(error).split())[:300]) from None
     try:
         yield ray.cluster_resources()
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _kept_handler(number: signal.Signals) -> Iterator[None]:
+    """Restores the handler of a signal that Ray replaces by one that ends the process with a stack trace."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def process(job: Job, items: Sequence[Item], output: Store, workers: Workers) -> Iterator[Outcome]:

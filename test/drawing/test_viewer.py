@@ -156,6 +156,34 @@ def test_an_error_leaves_no_recording(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_recording_is_complete_while_the_web_viewer_is_still_served(tmp_path):
+    with Viewer(Target(web=True, save=str(tmp_path / "shown.rrd")), wait=True) as viewer:
+        viewer.show(view(frame(0)))
+        assert not (tmp_path / "shown.rrd").exists()
+        viewer.finish()
+        assert read(tmp_path / "shown.rrd")["/camera/boxes"]["Boxes2D:labels"] == [["car 7"]]
+        with urlopen(viewer.url, timeout=30) as page:
+            assert page.status == 200
+
+
+def test_a_server_that_is_no_viewer_is_reported():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(60)
+        url = f"rerun+http://127.0.0.1:{server.getsockname()[1]}/proxy"
+        with Viewer(Target(connect=url)) as viewer:
+            for i in range(QUEUED):
+                viewer.show(view(frame(i)))
+            server.accept()[0].close()
+            connection = server.accept()[0]
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 505 HTTP Version Not Supported\r\n\r\n")
+            connection.close()
+            server.close()
+    figures = viewer.to_json()["connect"]
+    assert figures["shown"] + figures["dropped"] == QUEUED
+    assert viewer.losses()
+
+
 def test_the_web_viewer_is_served_on_loopback_and_ends_with_the_block():
     with Viewer(Target(web=True), wait=True) as viewer:
         viewer.show(view(frame(0)))

@@ -103,6 +103,7 @@ def _view_result(args: argparse.Namespace, target: Target) -> int:
                 images = own.frames() if own.name != results.name else ()
         truth = opened.enter_context(TruthReader(args)) if args.gt else None
         viewer = opened.enter_context(_viewer(args, target, timing=False))
+        announce(viewer)
         found = 0
         for frame, result in progress(join(images, results.frames()), "view", results.count):
             if not viewer.open:
@@ -135,6 +136,7 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
         pipeline = OnlinePanoptic(config)
         # A camera does not wait for a viewer.
         viewer = opened.enter_context(_viewer(args, target, wait=not camera))
+        announce(viewer)
         summary = Summary()
         sink = sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()})
         frames = takewhile(lambda frame: viewer.open, progress(source.frames(), "view", source.count))
@@ -152,7 +154,6 @@ def _viewer(args: argparse.Namespace, target: Target, wait: bool = True, timing:
 
 
 def _end(args: argparse.Namespace, viewer: Viewer) -> int:
-    announce(viewer)
     finish(viewer)
     if args.json:
         write_json(args.json, viewer.to_json())

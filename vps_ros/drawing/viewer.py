@@ -100,14 +100,15 @@ class Viewer:
         self._truth, self._timing, self._depth = truth, timing, depth
         self._channels: dict[str, _Channel] = {}
         self._web: _Process | None = None
+        self._file = ExitStack()
 
     def __enter__(self) -> Viewer:
         _load_rerun()
         with ExitStack() as opening:
             if self._target.save:
                 path = refuse_folder(self._target.save, self._target.force)
-                draft = opening.enter_context(atomic_write(path, self._target.force))
-                # Rerun writes the file from another thread; the folder must exist before.
+                opening.push(self._file)
+                draft = self._file.enter_context(atomic_write(path, self._target.force))
                 self._add("file", self._recording(), file=draft)
             if self._target.web:
                 self._web = _start_web_viewer(self._target.port)
@@ -124,12 +125,22 @@ class Viewer:
 
     def __exit__(self, *error: Any) -> None:
         try:
-            self.finish(0.0 if error[0] else _CLOSE_SECONDS)
+            if error[0] is None:
+                self.finish()
+            else:
+                self._close_channels(0.0)
         finally:
             self._exits.__exit__(*error)
 
-    def finish(self, seconds: float = _CLOSE_SECONDS) -> None:
-        """Sends the frames that wait, for so many seconds at most; no frame can follow. A web viewer stays open."""
+    def finish(self) -> None:
+        """Sends the frames that wait, for a limited time, and completes the recording. A web viewer stays open.
+
+        No frame can follow.
+        """
+        self._close_channels(_CLOSE_SECONDS)
+        self._file.close()
+
+    def _close_channels(self, seconds: float) -> None:
         for channel in self._channels.values():
             channel.close(seconds)
 
@@ -242,6 +253,7 @@ class _Channel:
             while (view := self._take()) is not None:
                 self._logs[view.camera].log(view)
                 if not self._sent():
+                    self.dropped += not self.problem
                     break
                 self.shown += 1
         # Whatever fails here must not end the pipeline.

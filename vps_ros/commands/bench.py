@@ -32,6 +32,8 @@ PACKAGES = (
     "panda3d",
     "rosbags",
     "cyclonedds",
+    "ray",
+    "pyarrow",
     "torch",
     "transformers",
     "trackers",

@@ -122,9 +122,12 @@ class Store:
             with atomic_write(folder / name) as draft:
                 shutil.copyfile(source, draft)
             return
+        import pyarrow as pa
+
         with self._errors("cannot be written", name):
-            # Object stores show an upload when it is closed, so that nothing may fail between opening and closing.
-            content = source.read_bytes()
+            # Object stores show an upload when it is closed, so that nothing else may fail between opening and closing.
+            # The file is mapped, not read: results of a long drive are large.
+            content = pa.memory_map(str(source)).read_buffer() if source.stat().st_size else b""
             with self._opened[0].open_output_stream(self._path(name)) as target:
                 target.write(content)
 

@@ -12,6 +12,7 @@ from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
+from vps_ros.commands.youtube_vis import EDITIONS, YoutubeVisWriter
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
@@ -37,6 +38,7 @@ EXAMPLES = [
     "vps-ros replay drive.mcap -o tracked.mcap --depth /camera/depth/image_raw",
     "vps-ros replay images/ -o tracked.mcap --depth depth/ --camera-info calibration.yaml --cloud",
     "vps-ros replay drive.mcap -o labels.mcap --lookahead",
+    "vps-ros replay video.mp4 -o tracked.mcap --youtube-vis results.json --video-id 7",
     "vps-ros replay drive.mcap -o tracked.mcap --model mine.onnx --memory-tau 20 --json figures.json",
     "vps-ros replay drive.mcap -o tracked.mcap --tables tables/",
     "vps-ros replay drive.mcap -o tracked.mcap --view",
@@ -104,6 +106,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decide identities after the last frame, from the complete recording: fewer id switches, for "
         "labelling and as a bound of the online result. Reads the recording twice",
     )
+    parser.add_argument(
+        "--youtube-vis",
+        metavar="F.json",
+        help="also write the masks of all objects as results of YouTube-VIS, for evaluate --format youtube-vis",
+    )
+    parser.add_argument(
+        "--edition", choices=EDITIONS, default="2021", help="of YouTube-VIS: its classes (default: 2021)"
+    )
+    parser.add_argument(
+        "--video-id", type=int, default=1, metavar="N", help="of YouTube-VIS: of the video (default: 1)"
+    )
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_viewer_flags(parser)
     add_truth_flags(parser)
@@ -116,7 +129,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 chooses by the cores of this machine")
     if args.lookahead and args.depth:
         raise InputError("--lookahead: objects in 3D follow the online identities; leave --depth or --lookahead out")
-    for output in (args.output, args.overlay, args.json):
+    for output in (args.output, args.overlay, args.json, args.youtube_vis):
         if output and Path(output).resolve() == Path(args.source).resolve():
             raise InputError(f"{output}: is also the input; choose another output")
     if args.source.isdecimal() and not Path(args.source).exists():
@@ -134,6 +147,9 @@ def run(args: argparse.Namespace) -> int:
         with open_frames(args.source, topic=args.topic, hz=args.hz) as source, ExitStack() as stack:
             if args.tables is not None:
                 sinks.append(stack.enter_context(_tables(args)).write)
+            if args.youtube_vis is not None:
+                objects = YoutubeVisWriter(args.youtube_vis, args.edition, args.video_id, args.force)
+                sinks.append(stack.enter_context(objects).write)
             if viewer:
                 truth = stack.enter_context(TruthReader(args)) if args.gt else None
                 sinks.append(sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()}))

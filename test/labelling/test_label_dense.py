@@ -66,8 +66,7 @@ def test_flow_over_several_frames_leads_to_the_same_surface():
 
 
 def test_masks_reach_every_frame_from_both_sides():
-    sources = {0: truth(0), 8: truth(8)}
-    found = {f: labels for f, labels, _ in propagate(sources, COUNT, FLOW, image, nothing)}
+    found = {f: labels for f, labels, _ in propagate([0, 8], truth, COUNT, FLOW, image, nothing)}
     assert sorted(found) == [1, 2, 3, 4, 5, 6, 7]
     for frame, labels in found.items():
         for number in (1, 2, 3):
@@ -76,7 +75,7 @@ def test_masks_reach_every_frame_from_both_sides():
 
 
 def test_frames_outside_the_labelled_ones_get_labels_from_one_side():
-    found = {f: labels for f, labels, _ in propagate({2: truth(2)}, 5, FLOW, image, nothing)}
+    found = {f: labels for f, labels, _ in propagate([2], truth, 5, FLOW, image, nothing)}
     assert sorted(found) == [0, 1, 3, 4]
     for frame, labels in found.items():
         assert iou(labels.instance == 2, truth(frame).instance == 2) > 0.7

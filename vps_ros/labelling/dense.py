@@ -7,7 +7,7 @@ by optical flow, and the segments of the segmenter, which get the identity of th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -67,13 +67,13 @@ def label_dense(project: Project, flow: Flow, unreviewed: bool = False, progress
             f"{project.root}: no track is accepted; review them (`vps-ros label review {project.root}`), or propagate "
             "all of them with --all"
         )
-    sources = {frame: project.labels(state, frame, not unreviewed) for frame in sorted(state.sources)}
-    count = len(project.frames.stamps)
+    sources, count = sorted(state.sources), len(project.frames.stamps)
     if (missing := count - len(sources)) > 0:
         segment: Callable[[int], Segmentation] = partial(_nothing, project.frames.size)
         if model := project.settings.model:
             segment = SegmentStore(project.root / "segments", Config(model=model), project.image, project.taxonomy)
-        found = propagate(sources, count, flow, project.image, segment)
+        labels = partial(project.labels, state, accepted_only=not unreviewed)
+        found = propagate(sources, labels, count, flow, project.image, segment)
         project.add_layer("dense", progress(found, "propagate", missing))
     return missing
 
@@ -89,7 +89,8 @@ def _nothing(size: tuple[int, int], frame: int) -> Segmentation:
 
 
 def propagate(
-    sources: dict[int, LabelMap],
+    sources: Sequence[int],
+    labels: Callable[[int], LabelMap],
     frames: int,
     flow: Flow,
     image: Callable[[int], NDArray[np.uint8]],
@@ -98,22 +99,22 @@ def propagate(
     """Labels of every frame that has none, in order.
 
     Args:
-        sources: labelled frame -> its labels, with track ids as instances; at least one.
+        sources: labelled frames, ascending; at least one.
+        labels: labelled frame -> its labels, with track ids as instances.
         frames: number of all frames. Those before the first and after the last source get labels from one side.
         image: frame -> uint8 [H, W, 3] RGB.
         segment: frame -> segments of the segmenter.
     """
-    codes = {frame: labels.semantic.astype(np.int32) * CODE + labels.instance for frame, labels in sources.items()}
-    ends = sorted(sources)
-    gaps = [(None, ends[0]), *zip(ends, ends[1:], strict=False), (ends[-1], None)]
+    gaps = [(None, sources[0]), *zip(sources, sources[1:], strict=False), (sources[-1], None)]
     for before, after in gaps:
         first = 0 if before is None else before
         last = frames - 1 if after is None else after
         if last - first < (1 if before is None or after is None else 2):
             continue
         to_first, to_last = paths(flow, image, first, last)
+        codes = {end: _codes(labels(end)) for end in (before, after) if end is not None}
         for frame in range(first, last + 1):
-            if frame in sources:
+            if frame in codes:
                 continue
             share = (frame - first) / (last - first)
             moved = []
@@ -122,6 +123,10 @@ def propagate(
             if after is not None:
                 moved.append(_moved(codes[after], to_last[frame], 1.0 if before is None else share))
             yield frame, *fuse(moved, segment(frame))
+
+
+def _codes(labels: LabelMap) -> NDArray[np.int32]:
+    return labels.semantic.astype(np.int32) * CODE + labels.instance
 
 
 def _moved(codes: NDArray[np.int32], path: Path, weight: float) -> Moved:

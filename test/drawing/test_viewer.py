@@ -14,7 +14,7 @@ import pytest
 
 from support import ROOT
 from vps_ros.drawing.colors import identity_color
-from vps_ros.drawing.viewer import QUEUED, Target, Viewer
+from vps_ros.drawing.viewer import QUEUED, Target, Viewer, open_recording
 from vps_ros.drawing.views import MISSED, Truth, View
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, PanopticFrame, Segment, Track, TrackState
@@ -116,8 +116,11 @@ def test_a_recording_has_plots_and_the_life_of_each_track(tmp_path):
     drops = [view(one, drops={"unusable": i // 2}) for i, one in enumerate(results)]
     found = recorded(tmp_path, drops)
 
-    # It was confirmed in frame 1, lost in 3, and forgotten in 4, where null ends the line; nulls are left out here.
-    assert found["/tracks/0007_car"]["StateChange:state"] == [["confirmed"], ["lost"], [None]]
+    # It was confirmed in frame 1, lost in 3, and forgotten in 4.
+    life = found["/tracks/0007_car"]
+    assert life["StateChange:state"] == [["confirmed"], ["lost"], ["forgotten"]]
+    assert life["StateConfiguration:values"] == [["tentative", "confirmed", "lost", "forgotten"]]
+    assert life["StateConfiguration:visible"] == [[True, True, True, False]]
     assert found["/plots/latency/segment"]["Scalars:scalars"] == [[20.0]] * 5
     assert found["/plots/objects/visible"]["Scalars:scalars"] == [[1.0], [1.0], [1.0], [0.0], [0.0]]
     assert found["/plots/drops/unusable"]["Scalars:scalars"] == [[0.0], [0.0], [1.0], [1.0], [2.0]]
@@ -141,10 +144,14 @@ def test_cameras_have_their_own_entities(tmp_path):
 
 
 def test_rerun_itself_accepts_a_recording(tmp_path):
-    recorded(tmp_path, [view(frame(i)) for i in range(2)])
+    recorded(
+        tmp_path, [view(frame(0)), view(frame(1)), view(frame(2, (track(10, TrackState.LOST),))), view(frame(3, ()))]
+    )
     path = tmp_path / "shown.rrd"
     run = subprocess.run([sys.executable, "-m", "rerun", "rrd", "verify", path], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
+    with open_recording(str(path), Target(web=True)) as served, urlopen(served.page, timeout=30) as page:
+        assert page.status == 200
     with pytest.raises(InputError, match="exists; pass --force"), Viewer(Target(save=str(path))):
         pass
 

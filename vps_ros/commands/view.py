@@ -74,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
 
         return view_topics(args, target)
     if args.source.endswith(".rrd"):
-        open_recording(args.source, target)
+        with open_recording(args.source, target) as opened, suppress(KeyboardInterrupt):
+            if opened.page:
+                note(f"shown at {opened.page}; Ctrl-C ends")
+                opened.process.wait()
         return 0
     _find_parts(args)
     if is_bag(args.source) and has_result(args.source):

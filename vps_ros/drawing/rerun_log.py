@@ -10,7 +10,6 @@ from typing import Any
 
 import cv2
 import numpy as np
-import pyarrow as pa
 import rerun as rr
 import rerun.blueprint as rrb
 from numpy.typing import NDArray
@@ -30,6 +29,8 @@ _MOST_POINTS = 40_000
 _DATE = 10**17
 """Nanoseconds. A smaller stamp counts from the start of a recording or a machine, and is no date."""
 _STATES = {TrackState.TENTATIVE: "tentative", TrackState.CONFIRMED: "confirmed", TrackState.LOST: "lost"}
+_FORGOTTEN = "forgotten"
+"""Ends the row of a track; null would do so too, but Rerun's own check of recordings refuses it."""
 _STAGE_COLORS = ((76, 154, 255), (255, 170, 60), (90, 200, 120), (160, 160, 160))
 _COUNTS = {"visible": (90, 200, 120), "lost": (160, 160, 160)}
 
@@ -119,7 +120,11 @@ class CameraLog:
                 path = ["tracks", f"{track.track_id:04d}_{result.taxonomy.class_name(track.class_id)}"]
                 color = identity_color(track.track_id)
                 pale = tuple((255 + 2 * value) // 3 for value in color)
-                style = rr.StateConfiguration(values=list(_STATES.values()), colors=[pale, color, (120, 120, 120)])
+                style = rr.StateConfiguration(
+                    values=[*_STATES.values(), _FORGOTTEN],
+                    colors=[pale, color, (120, 120, 120), (0, 0, 0)],
+                    visible=[True, True, True, False],
+                )
                 self._send(path, style, static=True)
                 self._states[track.track_id] = path, ""
             path, before = self._states[track.track_id]
@@ -128,7 +133,7 @@ class CameraLog:
                 self._states[track.track_id] = path, state
         for forgotten in self._states.keys() - known.keys():
             path, _ = self._states.pop(forgotten)
-            self._send(path, rr.StateChange(state=pa.array([None], pa.utf8())))
+            self._send(path, rr.StateChange(state=_FORGOTTEN))
 
     def _log_objects_3d(self, result: PanopticFrame, image: NDArray[np.uint8] | None) -> None:
         """Boxes with velocities, and points in the colours of the image."""

@@ -99,7 +99,7 @@ class Viewer:
         self._target, self._cameras, self._name, self._wait = target, tuple(cameras), name, wait
         self._truth, self._timing, self._depth = truth, timing, depth
         self._channels: dict[str, _Channel] = {}
-        self._web: _Process | None = None
+        self._web: ViewerProcess | None = None
         self._file = ExitStack()
 
     def __enter__(self) -> Viewer:
@@ -205,7 +205,7 @@ class _Channel:
         wait: bool,
         file: Path | None = None,
         url: str | None = None,
-        process: _Process | None = None,
+        process: ViewerProcess | None = None,
     ) -> None:
         self.shown = self.dropped = 0
         self.problem = ""
@@ -302,12 +302,12 @@ class _Channel:
             self._changed.notify_all()
 
 
-class _Process:
+class ViewerProcess:
     """A viewer that was started here.
 
     Attributes:
         url: to which data are sent.
-        page: of the web viewer.
+        page: address of the web viewer; "" for a window.
     """
 
     def __init__(self, arguments: Sequence[str], port: int, page: str = "") -> None:
@@ -351,8 +351,9 @@ class _Process:
             self.process.kill()
 
 
-def open_recording(path: str, target: Target) -> None:
-    """Opens a recording of Rerun (.rrd) in a window, or serves it for a browser until Ctrl-C.
+@contextmanager
+def open_recording(path: str, target: Target) -> Iterator[ViewerProcess]:
+    """Opens a recording of Rerun (.rrd) in a window, or serves it for a browser until the end of the block.
 
     Raises InputError when there is no such file, it is of another version, or the viewer cannot be started.
     """
@@ -363,38 +364,33 @@ def open_recording(path: str, target: Target) -> None:
     _load_rerun()
     check = subprocess.run([_executable(), "rrd", "verify", path], capture_output=True, text=True)
     if check.returncode:
-        reason = (check.stderr or check.stdout).strip().splitlines()
-        raise InputError(
-            f"{path}: cannot be read by this version of the viewer ({reason[-1] if reason else 'damaged'})"
-        )
+        lines = (check.stderr or check.stdout).strip().splitlines() or ["damaged"]
+        raise InputError(f"{path}: cannot be read by this version of the viewer ({lines[-1]})")
     if not target.web:
-        _start_window(path)
+        yield _start_window(path)
         return
     viewer = _start_web_viewer(target.port, path)
     try:
-        print(viewer.page, flush=True)
-        viewer.process.wait()
-    except KeyboardInterrupt:
-        return
+        yield viewer
     finally:
         viewer.end()
 
 
-def _start_window(*paths: str) -> _Process:
+def _start_window(*paths: str) -> ViewerProcess:
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         raise InputError("no display for the viewer's window; use --web for a browser, or --save F.rrd")
     port = _free_port()
-    return _Process(["--hide-welcome-screen", "--memory-limit", MEMORY, *paths], port)
+    return ViewerProcess(["--hide-welcome-screen", "--memory-limit", MEMORY, *paths], port)
 
 
-def _start_web_viewer(port: int, *paths: str) -> _Process:
+def _start_web_viewer(port: int, *paths: str) -> ViewerProcess:
     page = port or _free_port()
     data = port + 1 if port else _free_port()
     for one in (page, data):
         _check_free(one)
     address = f"http://{LOOPBACK}:{page}/?url={quote(f'rerun+http://{LOOPBACK}:{data}/proxy', safe='')}"
     arguments = ["--serve-web", "--web-viewer-port", str(page), "--server-memory-limit", MEMORY, *paths]
-    process = _Process(arguments, data, address)
+    process = ViewerProcess(arguments, data, address)
     end = monotonic() + _START_SECONDS
     while not _listens(LOOPBACK, page) and monotonic() < end and not process.ended():
         sleep(0.05)

@@ -34,6 +34,8 @@ _CHUNK_HEAD = struct.Struct("<QQQII")
 _FOOTER_BODY = struct.Struct("<QQI")
 _STATISTICS_HEAD = struct.Struct("<QHIIIIQQI")
 _RUN_BYTES = 1 << 20
+_LARGE = 1 << 16
+"""Bytes of a message from which the pages of the file are released after it was read."""
 _ERRORS = (struct.error, UnicodeDecodeError, Damaged)
 
 
@@ -119,11 +121,13 @@ class McapFile:
         self._totals: tuple[Counter[int], Counter[int]] | None = None
         self._damage: list[Loss] = []
         self._stack = ExitStack()
+        self._mapped: mmap.mmap | None = None
         if isinstance(file, Path):
             opened = self._stack.enter_context(file.open("rb"))
             mapped = mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)
             self._stack.callback(_close, mapped)
             self._data: memoryview | _FileBytes = self._stack.enter_context(memoryview(mapped))
+            self._mapped = mapped
         else:
             self._data = _FileBytes(file)
         try:
@@ -189,7 +193,11 @@ class McapFile:
     def _messages(self, block: _Block, channels: set[int]) -> Iterator[Message]:
         content, found = self._load(block)
         for time, channel, begin, end in sorted((f for f in found if f[1] in channels), key=lambda f: f[0]):
-            yield Message(*self._topic(channel), time, bytes(content[begin:end]))
+            data = bytes(content[begin:end])
+            if self._mapped is not None and len(data) >= _LARGE and hasattr(mmap, "MADV_DONTNEED"):
+                # Otherwise the pages that were read count to the memory of the process until the end.
+                self._mapped.madvise(mmap.MADV_DONTNEED)
+            yield Message(*self._topic(channel), time, data)
 
     def _topic(self, channel: int) -> tuple[str, str]:
         topic, schema, encoding = self._channels[channel]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,13 +92,12 @@ def compare(
         stamp: of the current frame, nanoseconds.
         matched_tracks, matched_detections: those that already have a partner; they are in no pair.
     """
-    overlaps = [_Overlaps.of(memory, masks, steps) for steps in (1, 2)]
+    overlaps = _Overlaps.of(memory, masks, len(detections))
     boxes, predicted = memory.in_widths(detections.boxes), memory.rows["predicted_box"]
     seconds = np.clip((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS, _MAX_SECONDS)
     sides, predicted_sides = (np.maximum(b[:, 2:] - b[:, :2], 1e-6) for b in (boxes, predicted))
     near = near_pairs(boxes, sides, predicted, predicted_sides, _REACH + _REACH_PER_SECOND * seconds)
-    touching = [pair for one in overlaps for pair in one.touching()]
-    m, k, by_pixels = union_of_pairs(near, touching, len(boxes))
+    m, k, by_pixels = union_of_pairs(near, overlaps.touching(), len(boxes))
     if len(matched_tracks):
         free = ~(np.isin(m, matched_tracks) | np.isin(k, matched_detections))
         m, k, by_pixels = m[free], k[free], by_pixels[free]
@@ -110,7 +107,7 @@ def compare(
     side, centre = np.abs(offset), (offset[:, :2] + offset[:, 2:]) / 2
     distance = np.sqrt((centre * centre).sum(axis=1))
     ratio = np.abs(np.log(sides[k] / predicted_sides[m]))
-    (flow, motion, share), (flow_2, motion_2, share_2) = (one.at(m, k) for one in overlaps)
+    (flow, motion, flow_2, motion_2), (share, share_2) = overlaps.at(m, k)
     dice_2 = np.maximum(flow_2, motion_2)
     classes = detections.class_ids[k]
     colour = memory.colours.cosine(m, memory.unit_colours, k)
@@ -148,13 +145,13 @@ def compare(
 
 
 def union_of_pairs(
-    near: tuple[NDArray[np.int64], ...], touching: list[tuple[NDArray[np.int64], NDArray[np.int64]]], detections: int
+    near: tuple[NDArray[np.int64], ...], touching: tuple[NDArray[np.int64], ...], detections: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Each pair (m, k) once, sorted, and whether it is among those that are `touching`.
 
     Pairs are sorted as one number each, which takes less time than a table of all tracks and detections.
     """
-    codes = np.concatenate([2 * (m * detections + k) + (i == 0) for i, (m, k) in enumerate((near, *touching))])
+    codes = np.concatenate([2 * (m * detections + k) + (i == 0) for i, (m, k) in enumerate((near, touching))])
     codes.sort()
     pair = codes >> 1
     first = np.ones(len(pair), bool)
@@ -186,65 +183,68 @@ def near_pairs(boxes, sides, predicted, predicted_sides, reach: NDArray[np.float
 
 @dataclass(frozen=True)
 class _Overlaps:
-    """Overlaps of the masks of one earlier frame, warped by the flow and shifted by the motion, with the current ones.
+    """Overlaps of the masks of one and two frames ago, warped by the flow and shifted by the motion, with current ones.
+
+    The four joint histograms are one table, so that each operation on them is one call.
 
     Attributes:
-        place: int64 [M], which mask of the earlier frame each track had; -1 for none.
-        joints: joint histograms (see `overlap`) by flow and by motion; empty if no track had a mask.
+        joint: int64 [R, K + 1], joint histograms (see `overlap`), one below the other.
+        rows: int64 [4, M], where each track is in `joint`: one frame ago by flow and by motion, two frames ago by flow
+            and by motion; -1 for none.
+        older: int64 [R], pixels of the earlier mask of each row.
+        newer: int64 [H, K + 1], pixels of the current masks in each of the H histograms.
+        histogram: int64 [R], to which of them each row belongs.
     """
 
-    place: NDArray[np.int64]
-    joints: tuple[NDArray[np.int64], ...] = ()
+    joint: NDArray[np.int64]
+    rows: NDArray[np.int64]
+    older: NDArray[np.int64]
+    newer: NDArray[np.int64]
+    histogram: NDArray[np.int64]
 
     @classmethod
-    def of(cls, memory: HierarchicalMemory, masks: MaskHistory, steps: int) -> _Overlaps:
-        place = np.full(len(memory), -1)
-        past = masks.before(steps)
-        if past is None:
-            return cls(place)
-        known, rows = find(memory.rows["id"], past.ids)
-        if not len(known):
-            return cls(place)
-        place[rows] = known
-        shifts = np.zeros((len(past.ids), 2))
-        now = memory.predict(past.stamp, rows)
-        shifts[known] = (now[:, :2] + now[:, 2:]) / 2 - past.centres[known]
-        return cls(place, (masks.flow_overlap(steps), masks.shift_overlap(steps, shifts)))
+    def of(cls, memory: HierarchicalMemory, masks: MaskHistory, detections: int) -> _Overlaps:
+        rows, joints, first = np.full((4, len(memory)), -1), [], [0]
+        for steps in (1, 2):
+            past = masks.before(steps)
+            known, tracks = (NOTHING, NOTHING) if past is None else find(memory.rows["id"], past.ids)
+            if past is None or not len(known):
+                continue
+            shifts = np.zeros((len(past.ids), 2))
+            now = memory.predict(past.stamp, tracks)
+            shifts[known] = (now[:, :2] + now[:, 2:]) / 2 - past.centres[known]
+            for i, joint in enumerate((masks.flow_overlap(steps), masks.shift_overlap(steps, shifts))):
+                rows[2 * steps - 2 + i, tracks] = first[-1] + known + 1
+                joints.append(joint)
+                first.append(first[-1] + len(joint))
+        if not joints:
+            nothing = np.zeros((1, detections + 1), np.int64)
+            return cls(nothing, rows, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64))
+        table = np.concatenate(joints)
+        histogram = np.repeat(np.arange(len(joints)), np.diff(first))
+        return cls(table, rows, table.sum(axis=1), np.add.reduceat(table, first[:-1], axis=0), histogram)
 
-    def touching(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """The pairs (m, k) of tracks and detections whose masks overlap, by each of `joints`."""
-        tracks = np.flatnonzero(self.place >= 0)
-        for joint, older, newer in zip(self.joints, self.older, self.newer, strict=True):
-            row = np.full(len(joint), -1)
-            row[self.place[tracks] + 1] = tracks
-            i, k = np.divmod(np.flatnonzero(joint), joint.shape[1])
-            overlapping = (joint[i, k] > _TOUCHING * np.minimum(older[i], newer[k])) & (row[i] >= 0) & (k > 0)
-            yield row[i[overlapping]], k[overlapping] - 1
+    def touching(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The pairs (m, k) of tracks and detections whose masks overlap; a pair may occur several times."""
+        track = np.full(len(self.joint), -1)
+        known = self.rows >= 0
+        track[self.rows[known]] = np.nonzero(known)[1]
+        place = np.flatnonzero(self.joint)
+        i, k = np.divmod(place, self.joint.shape[1])
+        smaller = np.minimum(self.older.take(i), self.newer[self.histogram.take(i), k])
+        overlapping = self.joint.ravel().take(place) > _TOUCHING * smaller
+        overlapping &= (track.take(i) >= 0) & (k > 0)
+        return track.take(i[overlapping]), k[overlapping] - 1
 
-    def at(self, m: NDArray[np.int64], k: NDArray[np.int64]) -> tuple[NDArray[np.float64], ...]:
-        """Dice by flow, Dice by motion, and the larger share of the smaller mask, [P] each, of the pairs."""
-        if not self.joints:
-            return (np.zeros(len(m)),) * 3
-        place, k = self.place.take(m), k + 1
-        known = place >= 0
-        place += 1
-        dices, contained = [], np.zeros(len(m))
-        for joint, older, newer in zip(self.joints, self.older, self.newer, strict=True):
-            both = joint.ravel().take(place * joint.shape[1] + k) * known
-            a, b = older.take(place), newer.take(k)
-            dices.append(2 * both / np.maximum(a + b, 1))
-            np.maximum(contained, both / np.maximum(np.minimum(a, b), 1), out=contained)
-        return (*dices, contained)
-
-    @cached_property
-    def older(self) -> list[NDArray[np.int64]]:
-        """Pixels of the earlier masks, of each of `joints`."""
-        return [joint.sum(axis=1) for joint in self.joints]
-
-    @cached_property
-    def newer(self) -> list[NDArray[np.int64]]:
-        """Pixels of the current masks, of each of `joints`."""
-        return [joint.sum(axis=0) for joint in self.joints]
+    def at(self, m: NDArray[np.int64], k: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Dice [4, P] of the pairs in the order of `rows`, and by frame the larger share [2, P] of the smaller mask."""
+        rows = self.rows.take(m, axis=1)
+        # A row of -1 is the last one, whose pixels do not count.
+        both = self.joint.ravel().take(rows * self.joint.shape[1] + (k + 1)) * (rows >= 0)
+        older, newer = self.older.take(rows), self.newer[self.histogram.take(rows), k + 1]
+        dices = 2 * both / np.maximum(older + newer, 1)
+        shares = both / np.maximum(np.minimum(older, newer), 1)
+        return dices, np.maximum(shares[::2], shares[1::2])
 
 
 def _embedding_ratio(memory: HierarchicalMemory, m: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -68,7 +68,7 @@ class _Clip:
     sequence: int
     starts_sequence: bool
     timer: StageTimer
-    future: Future[list[Segmentation] | DroppedFrame] | None = None
+    future: Future[tuple[list[Segmentation] | DroppedFrame, float]] | None = None
 
 
 class OnlinePanoptic:
@@ -193,9 +193,8 @@ class OnlinePanoptic:
                 clip = waiting.popleft()
                 if isinstance(clip, DroppedFrame):
                     yield [clip]
-                else:
-                    assert clip.future is not None
-                    yield self._finish(clip, clip.future.result())
+                elif clip.future is not None:
+                    yield self._finish(clip, *clip.future.result())
 
         with ClipPool(self.config.segmenter_parameters, jobs) as pool:
             for frame in frames:
@@ -245,8 +244,10 @@ class OnlinePanoptic:
         except DroppedFrame as reason:
             return reason
 
-    def _finish(self, clip: _Clip, found: list[Segmentation] | DroppedFrame) -> list[SegmentedFrame | DroppedFrame]:
-        """The new frames of a clip with their segments; each has the same share of the time."""
+    def _finish(
+        self, clip: _Clip, found: list[Segmentation] | DroppedFrame, elsewhere: float | None = None
+    ) -> list[SegmentedFrame | DroppedFrame]:
+        """The new frames of a clip, each with the same share of the time; `elsewhere`: that of another process (ms)."""
         new = clip.frames.items[clip.frames.new]
         if clip.starts_sequence:
             self._stitcher.reset()
@@ -257,6 +258,8 @@ class OnlinePanoptic:
         if self.tracker.needs_embeddings:
             found = [s if s.embeddings is not None else with_appearance(f, s) for f, s in zip(new, found, strict=True)]
         clip.timer.end("segment")
+        if elsewhere is not None:
+            clip.timer.milliseconds["segment"] = elsewhere
         share = {stage: spent / len(new) for stage, spent in clip.timer.milliseconds.items()}
         return [SegmentedFrame(f, clip.sequence, s, dict(share)) for f, s in zip(new, found, strict=True)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class ClipPool:
     def __exit__(self, *error: Any) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Future[list[Segmentation] | DroppedFrame]:
-        """The segments of each image of a clip, or why there are none."""
+    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Future[tuple[list[Segmentation] | DroppedFrame, float]]:
+        """The segments of each image of a clip, or why there are none, and the milliseconds that they took."""
         # Copies of one image are sent once.
         distinct = {id(image): image for image in images}
         numbers = {key: number for number, key in enumerate(distinct)}
@@ -58,9 +59,14 @@ def _load(parameters: SegmenterParameters) -> None:
     threadpool_limits(limits=1, user_api="blas")
 
 
-def _segment(images: Sequence[NDArray[np.uint8]], numbers: Sequence[int]) -> list[Segmentation] | DroppedFrame:
+def _segment(
+    images: Sequence[NDArray[np.uint8]], numbers: Sequence[int]
+) -> tuple[list[Segmentation] | DroppedFrame, float]:
     assert _loaded is not None
+    found: list[Segmentation] | DroppedFrame
+    began = perf_counter()
     try:
-        return _loaded.segment_clip([images[number] for number in numbers])
+        found = _loaded.segment_clip([images[number] for number in numbers])
     except DroppedFrame as reason:
-        return reason
+        found = reason
+    return found, (perf_counter() - began) * 1e3

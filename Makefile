@@ -29,7 +29,7 @@ lint: .venv/tests
 # torch is pinned: every machine tests the same one.
 .venv/tests: pyproject.toml .venv/runtime
 	$(BIN)/pip install -q torch==2.13.0
-	$(BIN)/pip install -q -e ".[test,train,evaluate,live,fleet,docs]" ruff mypy
+	$(BIN)/pip install -q -e ".[test,train,evaluate,live,fleet,view,foxglove,docs]" ruff mypy
 	$(BIN)/pip install -q --no-deps "trackeval>=1.3"
 	@touch $@
 

@@ -7,7 +7,7 @@ from threading import Thread
 import numpy as np
 import pytest
 
-from support.browser import chromium
+from support.chromium import Chromium
 from support.labelled_bags import scene
 from vps_ros.drawing.video import VideoWriter
 from vps_ros.evaluation import Evaluator
@@ -46,7 +46,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("profile")) as page:
+    with Chromium(tmp_path_factory.mktemp("profile")) as page:
         yield page
 
 

@@ -1,7 +1,9 @@
-"""Fills the tables of docs/ablation.md and draws docs/images/ablation-*.png from docs/ablation.json.
+"""Fills the tables of docs/ablation.md and docs/clips.md from their figures, and draws docs/images/ablation-*.png.
 
 vps-ros ablate --sweeps --jobs 2 --json docs/ablation.json --force
 python docs/make_ablation.py
+
+docs/clips.md says how docs/ablation-clips.json is made.
 """
 
 from __future__ import annotations
@@ -17,10 +19,15 @@ from vps_ros.ablation.report import draw, tables  # noqa: E402
 
 BEGIN, END = "<!-- tables -->", "<!-- end of tables -->"
 DIGITS = 1
+FIGURES = {"ablation.md": "ablation.json", "clips.md": "ablation-clips.json"}
+"""Page -> file of its figures."""
+NEAR_ONLINE = ("AQ of online", "AQ by", "Pairs compared")
+"""First words of the tables that docs/clips.md shows."""
 
 
 def text(document: dict) -> str:
-    """What was run, and its tables."""
+    """What was run, and its tables; of online and near-online, those that compare the two."""
+    near_online = "clips" in document["plan"]["masks"]
     plan, machine = document["plan"], document["machine"]
     seeds = f"{plan['seed']} to {plan['seed'] + plan['drives'] - 1}"
     lines = [
@@ -30,6 +37,8 @@ def text(document: dict) -> str:
         "",
     ]
     for title, columns, rows in tables(document):
+        if near_online and not title.startswith(NEAR_ONLINE):
+            continue
         lines += [f"### {title[0].upper()}{title[1:]}", "", _row(columns), "|---" * len(columns) + "|"]
         lines += [*map(_row, rows), ""]
     return "\n".join(lines)
@@ -53,7 +62,7 @@ def _cell(value: object) -> str:
 
 
 if __name__ == "__main__":
-    results = json.loads((DOCS / "ablation.json").read_text())
-    draw(results, DOCS / "images")
-    page = DOCS / "ablation.md"
-    page.write_text(fill(page.read_text(), text(results)))
+    draw(json.loads((DOCS / "ablation.json").read_text()), DOCS / "images")
+    for name, figures in FIGURES.items():
+        page = DOCS / name
+        page.write_text(fill(page.read_text(), text(json.loads((DOCS / figures).read_text()))))

@@ -114,9 +114,9 @@ def maker(name):
 
 def test_tables_of_the_trackers_are_those_of_their_figures():
     make = maker("make_ablation")
-    figures = json.loads((ROOT / "docs" / "ablation.json").read_text())
-    shown = (ROOT / "docs" / "ablation.md").read_text().partition(make.BEGIN)[2].partition(make.END)[0]
-    assert shown.strip() == make.text(figures).strip()
+    for page, figures in make.FIGURES.items():
+        shown = (ROOT / "docs" / page).read_text().partition(make.BEGIN)[2].partition(make.END)[0]
+        assert shown.strip() == make.text(json.loads((ROOT / "docs" / figures).read_text())).strip()
 
 
 def test_tables_of_benchmarks_are_made_of_the_committed_figures():

@@ -72,7 +72,9 @@ class PanopticFCNKind:
         return total_loss(network, output, targets, self._recipe.losses)
 
     def predict(self, network: PanopticFCN, images: Tensor) -> ModelOutputs:
-        return answers(network, network(images))
+        found = answers(network, network(images))
+        assert isinstance(found, ModelOutputs)
+        return found
 
     def has_class_rows(self, name: str) -> bool:
         return name.startswith("semantic_head")

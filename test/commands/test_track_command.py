@@ -24,9 +24,11 @@ from support.track_folders import (
 from vps_ros.commands.main import main
 from vps_ros.config import TRACKERS, Config
 from vps_ros.datasets.kitti_step import list_maps, load_map, save_map
+from vps_ros.datasets.rle import from_json
 from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
 from vps_ros.frame import Frame, Segmentation
+from vps_ros.taxonomies import YOUTUBE_VIS_2021
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
@@ -54,6 +56,21 @@ def test_identities_last_and_begin_at_one_in_each_sequence(folders, capsys):
     assert list(figures["latency_ms"]) == ["p50", "p99", "segment", "flow", "track", "other"]
     assert (figures["frames"], figures["tracks"], figures["dropped"]) == (10, 8, 0)
     assert "hierarchical" in capsys.readouterr().out
+
+
+def test_the_objects_of_each_sequence_are_a_video_of_youtube_vis(folders):
+    assert track(folders, "--youtube-vis", folders / "r.json", "--video-id", 5) == 0
+    rows = json.loads((folders / "r.json").read_text())
+    assert sorted({row["video_id"] for row in rows}) == [5, 6]
+    for video, sequence in ((5, "0002"), (6, "0006")):
+        maps = [load_map(path) for path in list_maps(folders / "out")[sequence].values()]
+        objects = [row for row in rows if row["video_id"] == video]
+        assert len(objects) == 4
+        for number, row in enumerate(objects, 1):
+            name = YOUTUBE_VIS_2021.class_name(row["category_id"])
+            for mask, (semantic, instance) in zip(row["segmentations"], maps, strict=True):
+                np.testing.assert_array_equal(from_json(mask, "r.json").mask(), instance == number)
+                assert {CITYSCAPES.class_name(int(c)) for c in semantic[instance == number]} == {name}
 
 
 @pytest.mark.parametrize("tracker", TRACKERS)

@@ -12,7 +12,7 @@ from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
-from vps_ros.commands.youtube_vis import EDITIONS, YoutubeVisWriter
+from vps_ros.commands.youtube_vis import YoutubeVisWriter, add_youtube_vis_flags
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
@@ -106,17 +106,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="decide identities after the last frame, from the complete recording: fewer id switches, for "
         "labelling and as a bound of the online result. Reads the recording twice",
     )
-    parser.add_argument(
-        "--youtube-vis",
-        metavar="F.json",
-        help="also write the masks of all objects as results of YouTube-VIS, for evaluate --format youtube-vis",
-    )
-    parser.add_argument(
-        "--edition", choices=EDITIONS, default="2021", help="of YouTube-VIS: its classes (default: 2021)"
-    )
-    parser.add_argument(
-        "--video-id", type=int, default=1, metavar="N", help="of YouTube-VIS: of the video (default: 1)"
-    )
+    add_youtube_vis_flags(parser)
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_viewer_flags(parser)
     add_truth_flags(parser)

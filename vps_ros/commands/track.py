@@ -6,12 +6,14 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from time import perf_counter
 
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.replay import show
+from vps_ros.commands.youtube_vis import YoutubeVisWriter, add_youtube_vis_flags
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.datasets.track_inputs import FrameFiles, pair_files
 from vps_ros.errors import InputError
@@ -34,6 +36,7 @@ With --clip-length T the input is of a segmenter for clips: within T consecutive
 EXAMPLES = [
     "vps-ros track --images kitti/image_02 --segmentation maps/ -o tracked/",
     "vps-ros track --images images/ --segmentation maps/ -o tracked/ --clip-length 2",
+    "vps-ros track --images images/ --segmentation maps/ -o tracked/ --youtube-vis results.json",
     "vps-ros track --images images/ --segmentation maps/ --embeddings vectors/ -o tracked/ --json figures.json",
     "vps-ros track --images streets/ --segmentation streets/ -o tracked/ --taxonomy cityscapes --memory-tau 20",
 ]
@@ -79,6 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="decide the identities of a sequence after its last frame: fewer id switches. Reads each frame twice",
     )
+    add_youtube_vis_flags(parser)
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
     add_parameter_flags(parser)
 
@@ -98,7 +102,12 @@ def run(args: argparse.Namespace) -> int:
         note(f"{args.images}: {len(spare)} sequence(s) without maps left out: {', '.join(spare)}")
 
     summary, crowds, stuff = Summary(), Counter[int](), Counter[int]()
-    with atomic_write(output, args.force, MARKER) as draft:
+    with ExitStack() as stack:
+        objects = None
+        if args.youtube_vis is not None:
+            writer = YoutubeVisWriter(args.youtube_vis, args.edition, args.video_id, args.force)
+            objects = stack.enter_context(writer)
+        draft = stack.enter_context(atomic_write(output, args.force, MARKER))
 
         def write(tracked: TrackedMap) -> TrackedMap:
             save_map(draft / tracked.files.sequence / f"{tracked.files.frame}.png", tracked.semantic, tracked.instance)
@@ -118,6 +127,8 @@ def run(args: argparse.Namespace) -> int:
             summary.add(tracked.milliseconds, ((tracked.files.sequence, t.track_id) for t in tracked.tracks))
             crowds.update(tracked.segments.crowds)
             stuff.update(tracked.segments.numbered_stuff)
+            if objects is not None:
+                objects.write_map(tracked, taxonomy)
         summary.seconds = perf_counter() - began
         figures = summary.to_json()
         made = {

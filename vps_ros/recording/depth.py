@@ -205,8 +205,8 @@ def read_depth(file: Path, scale: float = MILLIMETRES) -> tuple[NDArray[Any], fl
 def read_intrinsics(file: str | Path) -> Intrinsics:
     """Intrinsics of a calibration file; raises InputError.
 
-    YAML of camera_calibration (camera_matrix: data: [9]; image_width, image_height), or JSON with camera_matrix of 3x3 numbers,
-    width and height, as `vps-ros synth` writes.
+    YAML of camera_calibration (camera_matrix: data: [9]; image_width, image_height), or JSON with camera_matrix of
+    3x3 numbers, width and height, as `vps-ros synth` writes.
     """
     where = Path(file)
     try:

@@ -15,6 +15,8 @@ from vps_ros.learning.kmeans.architecture import Architecture  # noqa: E402
 from vps_ros.learning.kmeans.kind import Deployed, compare  # noqa: E402
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer  # noqa: E402
 from vps_ros.learning.network_io import join_frames, split_frames  # noqa: E402
+from vps_ros.learning.video_knet.architecture import Architecture as KNetArchitecture  # noqa: E402
+from vps_ros.learning.video_knet.model import VideoKNet  # noqa: E402
 from vps_ros.segmenters import load_segmenter  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds  # noqa: E402
 from vps_ros.taxonomy import CITYSCAPES  # noqa: E402
@@ -42,7 +44,19 @@ def kmax(kind, stages):
     return kmax_small.calibrate(network, images(4, 65, 97, 1)), images(3, 65, 97)
 
 
+def video_knet():
+    torch.manual_seed(0)
+    small = {"queries": 12, "channels": (16, 24, 32, 48), "depths": (1, 1, 1, 1), "dim": 32, "embedding_dim": 16}
+    return VideoKNet(KNetArchitecture(**small), CITYSCAPES.isthing).double().eval(), images(3, 64, 96)
+
+
+def predictions(output):
+    """Classes and masks of all layers, those of the final one first."""
+    return output.stages[::-1] if hasattr(output, "stages") else [output.final, *output.layers]
+
+
 NETWORKS = {
+    "video k-net": video_knet,
     "kmeans": kmeans,
     "kmeans with detail": lambda: kmeans(detail=8),
     "kmax": lambda: kmax("resnet", 4),
@@ -81,9 +95,9 @@ def test_copies_of_a_frame_give_copies_of_its_result(name, frames):
     network.frames = frames
     clips = network(pictures.repeat_interleave(frames, 0))
     close = {"rtol": 1e-7, "atol": 1e-7}
-    torch.testing.assert_close(clips.final.classes, alone.final.classes, **close)
+    torch.testing.assert_close(predictions(clips)[0].classes, predictions(alone)[0].classes, **close)
     torch.testing.assert_close(clips.embeddings, alone.embeddings, **close)
-    for ours, theirs in zip([clips.final, *clips.layers], [alone.final, *alone.layers], strict=True):
+    for ours, theirs in zip(predictions(clips), predictions(alone), strict=True):
         tall = theirs.masks.repeat(1, 1, frames, 1)
         torch.testing.assert_close(ours.masks, tall, **close)
 
@@ -95,11 +109,11 @@ def test_clips_of_a_batch_do_not_influence_each_other_and_frames_of_a_clip_do(na
     network, pictures = NETWORKS[name]()
     network.frames = 2
     a, b, c = pictures
-    both = network(torch.stack([a, b, c, c])).final
-    one, other = (network(torch.stack(pair)).final for pair in ((a, b), (c, c)))
+    both = predictions(network(torch.stack([a, b, c, c])))[0]
+    one, other = (predictions(network(torch.stack(pair)))[0] for pair in ((a, b), (c, c)))
     torch.testing.assert_close(both.classes, torch.cat([one.classes, other.classes]), rtol=1e-6, atol=1e-6)
     network.frames = 1
-    assert (network(a[None]).final.classes - one.classes).abs().max() > 1e-4
+    assert (predictions(network(a[None]))[0].classes - one.classes).abs().max() > 1e-4
 
 
 def test_an_exported_clip_of_copies_segments_as_the_image(tmp_path):

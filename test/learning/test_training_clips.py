@@ -64,6 +64,7 @@ def test_a_video_that_is_shorter_than_a_clip_repeats_its_last_frame():
 
 
 KMEANS = {"kind": "streets", "queries": 8, "channels": [16] * 4, "depths": [1] * 4, "heads": 2, "query_dim": 32}
+KNET = {"kind": "video-knet", "queries": 4, "channels": [16] * 4, "depths": [1] * 4, "heads": 2, "dim": 32}
 KMAX = {
     "kind": "kmax",
     "architecture": {
@@ -103,11 +104,27 @@ def test_a_network_learns_from_clips_and_is_exported_for_clips(tmp_path, model, 
     assert load_segmenter(Config(model=str(tmp_path / "one.onnx"), threads=1)).clip == ClipSpec()
 
 
+def test_a_video_k_net_learns_from_clips_and_is_exported_for_clips_only(tmp_path, capsys):
+    assert main(["train", "--config", str(recipe_of(tmp_path, KNET, [96, 64])), "-o", str(tmp_path / "run")]) == 0
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    steps = [entry for entry in log if "total" in entry]
+    assert np.isfinite([e["total"] for e in steps]).all() and all(e["dice"] > 0 for e in steps)
+    assert "validation" in log[-1], "on single images"
+    assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "m.onnx")]) == 0
+    segmenter = load_segmenter(Config(model=str(tmp_path / "m.onnx"), threads=1))
+    assert segmenter.clip == ClipSpec(2, 1)
+    image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    one, other = segmenter.segment_clip([image, image])
+    assert one.tubes.tolist() == other.tubes.tolist() and (one.map == other.map).mean() > 0.99
+    assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "one.onnx"), "--clip", "1"]) == 2
+    assert "was trained on clips, without state" in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.parametrize(
     ("model", "clip", "message"),
     [
         (KMEANS | {"dense_things": 4}, 2, "kind streets with heat maps (dense_things) cannot take clips"),
-        ({"kind": "video-knet"}, 2, "kind video-knet cannot take clips"),
+        ({"kind": "panoptic-fcn"}, 2, "kind panoptic-fcn cannot take clips"),
         (KMEANS, 0, "clip: 0 is outside 1..64"),
     ],
 )

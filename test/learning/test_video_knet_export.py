@@ -1,11 +1,13 @@
 """Video K-Net as a model file: what it hands on from frame to frame, and that a reset forgets it."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import onnxruntime
 import pytest
 
+from vps_ros.clips import ClipSpec
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
@@ -104,6 +106,24 @@ class TestTheFile:
                     np.testing.assert_allclose(a, b.numpy(), atol=1e-4, rtol=1e-4)
                 state, theirs = ours[3:], got[3:]
         assert theirs[3].tolist() == [1.0] and theirs[2].sum() >= 1
+
+
+def test_a_file_for_clips_gives_copies_of_a_frame_the_result_of_a_first_frame(path, tmp_path):
+    """One kernel has the masks of all frames; the file has no state."""
+    clips = tmp_path / "clips.onnx"
+    export(deepcopy(trained()[0]), replace(CARD, clip=ClipSpec(3, 1)), clips)
+    assert [t.name for t in describe_model(str(clips)).inputs] == ["image"]
+    first = load_segmenter(Config(model=str(path), threads=1))(BRIGHT[0])
+    several = load_segmenter(Config(model=str(clips), threads=1))
+    found = several.segment_clip([BRIGHT[0]] * 3)
+    assert len(found) == 3 and centre_class(first) == CAR
+    for frame in found:
+        assert frame.class_ids.tolist() == first.class_ids.tolist()
+        assert frame.tubes.tolist() == found[0].tubes.tolist()
+        # Two kernels may be equal at a pixel but for rounding.
+        assert (frame.map == first.map).mean() > 0.99
+        np.testing.assert_allclose(frame.scores, first.scores, atol=1e-4)
+        np.testing.assert_allclose(frame.embeddings, first.embeddings, atol=1e-3)
 
 
 def test_its_state_stays_outside_of_what_post_processing_replaces(path, either):

@@ -132,7 +132,7 @@ def require_clips(kind: Kind, recipe: Recipe) -> None:
         heat_maps = " with heat maps (dense_things)" if getattr(recipe.model, "dense_things", 0) else ""
         raise InputError(
             f"clip: a model of kind {recipe.model.kind}{heat_maps} cannot take clips; "
-            "the kinds kmax, and streets without dense_things, can"
+            "the kinds kmax, video-knet, and streets without dense_things, can"
         )
 
 

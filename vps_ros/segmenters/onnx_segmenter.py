@@ -185,9 +185,9 @@ def chosen_clip(of_model: ClipSpec | None, parameters: SegmenterParameters, wher
     if length not in (0, spec.length):
         has = "single images" if spec.length == 1 else f"clips of {spec.length} frames"
         raise InputError(
-            f"clip_length {length}: {where} takes {has}; export a model of a kind with clips (kmax, streets) "
-            f"with `vps-ros export --clip {length}`, or one with kernels (panoptic-fcn) with --kernels, or leave "
-            "clip_length out"
+            f"clip_length {length}: {where} takes {has}; export a model of a kind with clips (kmax, video-knet, "
+            f"streets) with `vps-ros export --clip {length}`, or one with kernels (panoptic-fcn) with --kernels, or "
+            "leave clip_length out"
         )
     try:
         return spec if overlap < 0 else ClipSpec(spec.length, overlap)

@@ -7,8 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vps_ros.errors import InputError
 from vps_ros.learning.data.targets import Targets
-from vps_ros.learning.network_io import LabelGrid, ModelOutputs
+from vps_ros.learning.network_io import LabelGrid, ModelOutputs, single_images
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training.optimizer import Optimizers
 from vps_ros.learning.video_knet.architecture import Architecture, default_thresholds
@@ -19,11 +20,12 @@ from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
 
 class VideoKNetKind:
-    """Trained on pairs of frames; validation during training uses single frames."""
+    """Trained on pairs of frames or of clips; validation during training uses single frames."""
 
     activation = "sigmoid"
     label_grid = LabelGrid(4)
     random_quarters = False
+    takes_clips = True
     progress_terms = {"dice": "final_dice", "class": "classes"}
 
     def __init__(self, recipe: Recipe) -> None:
@@ -33,7 +35,9 @@ class VideoKNetKind:
         self.thresholds = default_thresholds(*recipe.data.size)
 
     def build(self) -> VideoKNet:
-        return VideoKNet(self._model, self._isthing).to(memory_format=torch.channels_last)
+        network = VideoKNet(self._model, self._isthing).to(memory_format=torch.channels_last)
+        network.frames = self._recipe.clip
+        return network
 
     def load_pretrained(self, network: nn.Module) -> None:
         pass
@@ -56,13 +60,19 @@ class VideoKNetKind:
         return found.total, found.parts
 
     def predict(self, network: VideoKNet, images: Tensor) -> ModelOutputs:
-        output = network(images)
+        with single_images(network):
+            output = network(images)
         return ModelOutputs(class_logits(output.stages[-1].classes), output.stages[-1].masks, output.embeddings)
 
     def has_class_rows(self, name: str) -> bool:
         return "class_head.3" in name or name.startswith("semantic_head")
 
     def export(self, network: VideoKNet, card: ModelCard, path: Path) -> float:
+        if self._recipe.clip > 1 and card.clip is None:
+            raise InputError(
+                f"--clip 1: {self._recipe.name} was trained on clips, without state; a model for images needs a run "
+                "with clip: 1"
+            )
         return export(network, card, path)
 
 

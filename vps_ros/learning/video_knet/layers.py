@@ -28,16 +28,18 @@ def membership(probability: Tensor) -> Tensor:
     return (2 * probability.detach() - 1).clamp(min=0)
 
 
-def masked_mean(members: Tensor, pixels: Tensor) -> Tensor:
-    """Mean feature of each mask, [B, N, D], with 1 added to the denominator, so that an empty mask gives 0.
+def masked_mean(members: Tensor, pixels: Tensor, frames: int = 1) -> Tensor:
+    """Mean feature of each mask, [B, N, D], with 1 added to the denominator for each frame: an empty mask gives 0.
 
-    K-Net uses the sum. The mean does not depend on the image size and stays in the range of half precision.
+    K-Net uses the sum. The mean does not depend on the image size and stays in the range of half precision. Copies of
+    one frame have the mean of this frame.
 
     Args:
         members: [B, N, P], 0..1.
+        frames: of a clip, whose pixels stand side by side.
     """
     with torch.autocast(pixels.device.type, enabled=False):
-        return (members @ pixels.float().transpose(1, 2)) / (members.sum(2, keepdim=True) + 1.0)
+        return (members @ pixels.float().transpose(1, 2)) / (members.sum(2, keepdim=True) + float(frames))
 
 
 class AdaptiveUpdate(nn.Module):

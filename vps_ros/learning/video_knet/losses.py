@@ -189,10 +189,11 @@ def pair_loss(model: VideoKNet, features: FrameFeatures, targets: Targets, weigh
     """The losses of both frames and the tracking losses.
 
     Linking uses the kernels that are matched with things of the first frame. Gradients flow to the first frame through
-    its state.
+    its state. With clips, each clip is segmented without a state, as in a file for clips, and the tracking losses
+    compare the kernels of the two clips.
 
     Args:
-        features: from `model.encode`; images 2i and 2i + 1 are the first and second frame of pair i.
+        features: from `model.encode`; images (or clips) 2i and 2i + 1 are the first and second of pair i.
         targets: ground truth of the same images.
     """
     truth = GroundTruth.of(targets)
@@ -201,7 +202,7 @@ def pair_loss(model: VideoKNet, features: FrameFeatures, targets: Targets, weigh
     before = model.decode(earlier)
     one = frame_losses(earlier, before, truth.part(first), model, weights)
     kept = matched_things(one.matching, truth.part(first).targets, before.state.kept.shape[1])
-    after = model.decode(later, before.state._replace(kept=kept))
+    after = model.decode(later, before.state._replace(kept=kept) if model.frames == 1 else None)
     two = frame_losses(later, after, truth.part(second), model, weights)
     parts = {name: value + two.terms[name] for name, value in one.terms.items()}
     embeddings = torch.stack([before.embeddings, after.embeddings], 1).flatten(0, 1)

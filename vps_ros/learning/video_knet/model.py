@@ -10,9 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vps_ros.learning.network_io import join_frames
 from vps_ros.learning.video_knet.architecture import THRESHOLDS, Architecture
 from vps_ros.learning.video_knet.layers import (
     AdaptiveUpdate,
+    Features,
     KernelAttention,
     MLPHead,
     SemanticPyramid,
@@ -83,7 +85,7 @@ class Prediction(NamedTuple):
 
 
 class FrameFeatures(NamedTuple):
-    """Features and initial kernels of a frame, independent of other frames.
+    """Features and initial kernels of a frame or clip, independent of others; h counts the rows of all its frames.
 
     Attributes:
         pixels: [B, D, P], P = h * w cells at stride 4.
@@ -130,9 +132,17 @@ def class_logits(classes: Tensor) -> Tensor:
 class VideoKNet(nn.Module):
     """Video K-Net. Kernels 0..I-1 are instance kernels of any thing class, followed by one kernel per stuff class.
 
+    With clips of T frames, kernels are of the clip: they are updated with the features of all T frames, and one kernel
+    gives the masks of one object in all of them (a tube).
+
     Args:
         isthing: [C], in the order of the taxonomy.
+
+    Attributes:
+        frames: see ClipNetwork.
     """
+
+    frames: int = 1
 
     def __init__(self, architecture: Architecture, isthing: Sequence[bool]) -> None:
         super().__init__()
@@ -156,7 +166,7 @@ class VideoKNet(nn.Module):
         self.embedding_head = MLPHead(a.dim, a.embedding_dim)
 
     def forward(self, image: Tensor, state: State | None = None, thresholds: Thresholds = THRESHOLDS) -> Output:
-        """Image [B, 3, H, W] in -1..1, sides multiples of 32; `state` of the previous frame, or None.
+        """Image [B * frames, 3, H, W] in -1..1, sides multiples of 32; `state` of the previous frame, or None.
 
         `thresholds` of post-processing determine which kernels the next frame can link with.
         """
@@ -172,14 +182,15 @@ class VideoKNet(nn.Module):
         Instance kernels are updated with the mean features of their initial masks; stuff kernels are the rows of the
         semantic classifier.
         """
-        features = self.pyramid(image)
+        features = Features(*(join_frames(maps, self.frames) for maps in self.pyramid(image)))
+        count = len(features.classes)
         pixels = (features.instances + features.classes).flatten(2)
-        masks = mask_logits(self.queries[None].expand(len(image), -1, -1), features.instances.flatten(2))
+        masks = mask_logits(self.queries[None].expand(count, -1, -1), features.instances.flatten(2))
         semantic = self.semantic_head(features.classes).float()
         areas = semantic.softmax(1)[:, self.stuff].flatten(2)
         members = torch.cat([membership(masks.sigmoid()), membership(areas)], 1)
-        instances = self.queries + masked_mean(members[:, : len(self.queries)], pixels)
-        rows = self.semantic_head.weight[self.stuff, :, 0, 0].expand(len(image), -1, -1)
+        instances = self.queries + masked_mean(members[:, : len(self.queries)], pixels, self.frames)
+        rows = self.semantic_head.weight[self.stuff, :, 0, 0].expand(count, -1, -1)
         kernels = torch.cat([instances, rows.to(instances.dtype)], 1)
         return FrameFeatures(pixels, kernels, members, masks.unflatten(2, semantic.shape[2:]), semantic)
 
@@ -190,7 +201,7 @@ class VideoKNet(nn.Module):
         kernels, members, size = features.kernels, features.members, features.semantic.shape[2:]
         inputs, stages = kernels, []
         for head in self.stages:
-            grouped = masked_mean(members, features.pixels)
+            grouped = masked_mean(members, features.pixels, self.frames)
             if head is self.stages[-1]:
                 inputs = kernels
                 if state is not None:

@@ -50,7 +50,7 @@ ALLOWED = {
     "ros": BASE | {"config", "live", "online", "messages"},
     "fleet": BASE
     | {"bag_pairs", "config", "online", "segmenters", "trackers", "flow", "recording"}
-    | {"datasets", "evaluation", "labelling"},
+    | {"datasets", "evaluation", "labelling", "adaptation"},
     "bag_pairs": BASE | {"recording", "datasets", "evaluation"},
     "learning": BASE | {"config", "flow", "trackers", "segmenters", "datasets", "evaluation", "ablation", "online"},
     **dict.fromkeys(BASE, BASE),

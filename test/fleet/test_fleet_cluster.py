@@ -27,6 +27,7 @@ from vps_ros.fleet.storage import Store  # noqa: E402
 from vps_ros.fleet.work import Item, plan  # noqa: E402
 
 pytestmark = pytest.mark.slow
+_OBSERVED = (".observed.npz", ".tracked.zip", ".observe.json")
 NODE = {"num_cpus": 2, "object_store_memory": 80_000_000, "include_dashboard": False}
 
 
@@ -219,6 +220,41 @@ def test_evaluate_merges_to_the_last_digit(tmp_path, nodes, capsys):
     after = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.counts")}
     assert len(after) == 5 and before.items() <= after.items()
     assert list(json.loads((tmp_path / "f.json").read_text())["metrics"]["per_sequence"]) == list("abcde")
+
+
+def test_adapt_from_bags_to_a_model(tmp_path, nodes, capsys, monkeypatch):
+    """On S3; half a bag is listed and left out."""
+    pytest.importorskip("torch", reason="needs torch")
+    pytest.importorskip("panda3d", reason="needs panda3d")
+    # Generated drives are kept in the current folder.
+    monkeypatch.chdir(tmp_path)
+    size, store, work = "128x64", Store.at("s3://fleet"), tmp_path / "work"
+    flags = ["--format", "bag", "--sequences", "2", "--frames", "4", "--size", size]
+    assert main(["synth", "-o", str(tmp_path / "d"), *flags]) == 0
+    for name in ("0000", "0001"):
+        store.put(tmp_path / "d" / f"{name}.mcap", f"city/{name}.mcap")
+    half = tmp_path / "half.mcap"
+    half.write_bytes((tmp_path / "d/0001.mcap").read_bytes()[:9_000])
+    store.put(half, "city/half.mcap")
+    arguments = ["adapt", "s3://fleet/city", "-o", "s3://fleet/models/city.onnx", "--work", work]
+    arguments += ["--clips", "1", "--steps", "2", "--streets-drives", "1", "--size", size, "--no-trackers"]
+    code, lines = fleet(capsys, nodes, *arguments, "--json", tmp_path / "f.json")
+    assert code == 2 and "1 of 3 bags failed, see above; the model was made without them" in lines[-1], lines
+    made = {file.path: file.changed for file in Store.at("s3://fleet/models").files()}
+    observed = {f"city.observed/{name}{e}" for name in ("0000", "0001") for e in _OBSERVED}
+    assert made.keys() == {"city.onnx", "city.report.html"} | observed
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert figures["compared_with"] == "ground truth" and {"before", "after"} <= figures.keys()
+    assert list(figures["bags"]) == ["0000", "0001"] and list(figures["failed"]) == ["half"]
+    assert len(json.loads((work / "data/panoptic_gt_train_city_vps.json").read_text())["annotations"]) == 3
+    assert store.read("models/city.onnx") == (work / "city.onnx").read_bytes()
+    # A second run is refused, and with --force observes nothing again but what failed.
+    assert "exists; pass --force" in fleet(capsys, nodes, *arguments)[1][-1]
+    trained = (work / "run/checkpoint.pt").stat().st_mtime_ns
+    assert fleet(capsys, nodes, *arguments, "--force")[0] == 2
+    again = {file.path: file.changed for file in Store.at("s3://fleet/models").files()}
+    assert {path for path in made if again[path] != made[path]} == {"city.onnx", "city.report.html"}
+    assert (work / "run/checkpoint.pt").stat().st_mtime_ns == trained
 
 
 def test_without_an_address_ray_runs_on_this_machine(drives, tmp_path, model, nodes, capsys, monkeypatch):

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +13,12 @@ from support.bags import drive, write
 from support.fleet_jobs import Logged
 from support.labelled_bags import scene, tracked_bag, truth_bag, writing
 from support.worlds import colour_model
+from vps_ros.adaptation.steps import Plan, observe
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.labelling.project import Project
+from vps_ros.labelling.project import Project, without_progress
 from vps_ros.recording.mcap import NotIndexed
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 
@@ -25,6 +27,7 @@ pytest.importorskip("ray")
 from vps_ros.fleet.bags import find_bags  # noqa: E402
 from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report  # noqa: E402
 from vps_ros.fleet.label import Label  # noqa: E402
+from vps_ros.fleet.observe import Observe, fetch_frames, observed_in  # noqa: E402
 from vps_ros.fleet.replay import Replay  # noqa: E402
 from vps_ros.fleet.storage import Store  # noqa: E402
 from vps_ros.fleet.work import Item, plan, run  # noqa: E402
@@ -196,6 +199,56 @@ def test_a_labelling_project_is_that_of_label_new(drives, tmp_path):
     for frame in near.state().layers:
         for a, b in zip(near.labels(near.state(), frame), far.labels(far.state(), frame), strict=True):
             assert np.array_equal(a, b)
+
+
+def test_bags_are_observed_as_by_adapt(drives, tmp_path):
+    """The measures of a local `vps-ros adapt`, and the images and labels of the frames that are asked for."""
+    model = str(colour_model(tmp_path / "colours.onnx"))
+    job, output = Observe(Config(model=model), Config(model=model)), Store.at(str(tmp_path / "out"))
+    job.prepare(1)
+    bags = items(drives)
+    assert [run(job, item, output).figures for item in bags] == [{"frames": n} for n in (4, 3, 2)]
+    local_plan = Plan(tuple(item.bag.where for item in bags), (), "", "", "", 1)
+    near = observe(tmp_path / "near", local_plan, model, model, without_progress)
+    for item, name, local in zip(bags, local_plan.names, near, strict=True):
+        far = observed_in(output, item.name)
+        for a, b in zip(vars(far).values(), vars(local).values(), strict=True):
+            assert np.array_equal(a, b)
+        fetch_frames(output, item.name, [1], tmp_path / "far")
+        for part in ("000001.png", "images/000001.jpg"):
+            assert (tmp_path / "far" / part).read_bytes() == (tmp_path / "near/tracked" / name / part).read_bytes()
+    assert not list((tmp_path / "far").rglob("000000*"))
+
+
+def test_other_models_are_other_observations(tmp_path):
+    a, b = (Config(model=str(colour_model(tmp_path / f"{p}.onnx", poison=p))) for p in (0.0, 0.5))
+    jobs = [Observe(a, a), Observe(a, b), Observe(b, a), Observe(a, a, "/front")]
+    assert len({job.fingerprint for job in jobs}) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["{0}/b", "-o", "m.onnx"], "1 drive(s) with 1 held back"),
+        (["{0}", "-o", "m.onnx", "--hold-back", "3"], "3 drive(s) with 3 held back"),
+        (["{0}", "-o", "model"], "model: give a folder and the name of a model, which ends in .onnx"),
+        (["{0}", "-o", "s3://m.onnx"], "s3://m.onnx: give a folder"),
+        (["{0}", "-o", "{0}/m.onnx"], "is within the input"),
+        (["{0}", "-o", "m.onnx", "--work", "{0}/w"], "is within the input"),
+        (["{0}", "-o", "there.onnx"], "there.onnx: exists; pass --force"),
+        (["{0}", "-o", "m.onnx", "--minutes", "0"], "above 0"),
+        (["{0}", "-o", "m.onnx", "--teacher", "none.onnx"], "none.onnx"),
+    ],
+)
+def test_wrong_arguments_of_adapt_are_one_line(drives, tmp_path, monkeypatch, capsys, words, message):
+    """Before Ray is started, and without anything written."""
+    pytest.importorskip("torch", reason="needs torch")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    Path("there.onnx").write_text("a model")
+    assert main(["fleet", "adapt", *(word.format(drives) for word in words)]) == 2
+    assert message in capsys.readouterr().err
+    assert [path.name for path in Path().iterdir()] == ["there.onnx"]
 
 
 def test_half_a_bag_fails_and_leaves_nothing(drives, tmp_path):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import numpy as np
@@ -33,7 +34,7 @@ from vps_ros.labelling.project import Progress, read_json
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
 from vps_ros.reading import plain
-from vps_ros.recording.frames import open_frames
+from vps_ros.recording.frames import FrameSource, open_frames
 from vps_ros.recording.lookahead import replay_with_lookahead
 from vps_ros.segmenters import Segmenter, load_segmenter
 from vps_ros.taxonomy import CITYSCAPES
@@ -41,6 +42,7 @@ from vps_ros.taxonomy import CITYSCAPES
 PLAN, CLIP = "plan.json", 3
 """Consecutive frames of a labelled clip: training compares the frames of a pair."""
 DATA_SET = "cityscapes-vps"
+TRACKED, DATA = "tracked", "data"
 _QUALITY = 95
 
 
@@ -54,6 +56,7 @@ class Plan:
         student, teacher: fingerprints of the model files.
         clips: to label.
         held_back_frames: to label, for thresholds and for validation.
+        versions: of the recordings in a store, which change when a file is replaced; empty for local recordings.
     """
 
     drives: tuple[str, ...]
@@ -63,6 +66,17 @@ class Plan:
     teacher: str
     clips: int
     held_back_frames: int = 40
+    versions: tuple[str, ...] = ()
+
+    @property
+    def recordings(self) -> tuple[str, ...]:
+        """All recordings; those that are held back are the last ones."""
+        return *self.drives, *self.held_back
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all recordings in the working folder."""
+        return [f"{number:03d}-{Path(drive).resolve().stem}" for number, drive in enumerate(self.recordings)]
 
 
 def start(work: Path, plan: Plan) -> None:
@@ -99,18 +113,23 @@ def model_key(name: str) -> str:
     return fingerprint(model_path(name))[:16]
 
 
-def name_of(drive: str, number: int) -> str:
-    """Name of a recording in the working folder."""
-    return f"{number:03d}-{Path(drive).resolve().stem}"
+def labels_name(index: int) -> str:
+    """File of the teacher's labels of a frame, in the folder of its drive."""
+    return f"{index:06d}.png"
 
 
-def seconds_per_frame(segmenters: Iterable[Segmenter], frame: Frame) -> float:
+def image_name(index: int) -> str:
+    """File of the image of a frame, in the folder of its drive."""
+    return f"images/{index:06d}.jpg"
+
+
+def seconds_per_frame(segmenters: Iterable[Segmenter], image: NDArray[np.uint8]) -> float:
     """Time of all segmenters for one image; the first run of each, which prepares buffers, is left out."""
     took = 0.0
     for segmenter in segmenters:
-        segmenter(frame.image)
+        segmenter(image)
         began = time.perf_counter()
-        segmenter(frame.image)
+        segmenter(image)
         took += time.perf_counter() - began
     return took
 
@@ -118,59 +137,80 @@ def seconds_per_frame(segmenters: Iterable[Segmenter], frame: Frame) -> float:
 def observe(work: Path, plan: Plan, student: str, teacher: str, progress: Progress) -> list[Observed]:
     """Runs teacher and student on every frame of the recordings; keeps images, labels and measures of each frame."""
     found = []
-    for number, drive in enumerate((*plan.drives, *plan.held_back)):
-        name = name_of(drive, number)
+    for name, drive in zip(plan.names, plan.recordings, strict=True):
         path = work / "observed" / f"{name}.npz"
         if not path.is_file():
-            _observe(work, name, drive, plan.topic, student, teacher, progress)
-        with np.load(path) as stored:
-            found.append(Observed(stored["features"], stored["disagreement"], stored["flicker"]))
+            segment = load_segmenter(Config(model=student).segmenter_parameters)
+            with (
+                open_frames(drive, topic=plan.topic or None) as source,
+                atomic_write(work / TRACKED / name, True, "images") as draft,
+            ):
+                seen = observe_drive(name, source, draft, segment, Config(model=teacher), progress)
+            path.parent.mkdir(exist_ok=True)
+            with atomic_write(path) as npz:
+                save_observed(npz, seen)
+        found.append(load_observed(path))
     return found
 
 
-def _observe(work: Path, name: str, drive: str, topic: str, student: str, teacher: str, progress: Progress) -> None:
-    segment = load_segmenter(Config(model=student).segmenter_parameters)
+def observe_drive(
+    name: str, source: FrameSource, folder: Path, segment: Segmenter, teacher: Config, progress: Progress
+) -> Observed:
+    """Runs teacher and student on every frame of one recording, which is read twice.
+
+    Args:
+        folder: for the images and the teacher's labels, with identities of the complete recording; is created.
+        segment: the student.
+        teacher: of the pipeline with the teacher.
+    """
     features: list[NDArray[np.float32]] = []
     disagreement: list[float] = []
     flicker: list[float] = []
     before: tuple[NDArray[np.uint8], NDArray[np.uint8]] | None = None
     passes = iter((f"{name}, teacher", f"{name}, student"))
-    with (
-        open_frames(drive, topic=topic or None) as source,
-        atomic_write(work / "tracked" / name, True, "images") as draft,
-    ):
-        (draft / "images").mkdir(parents=True)
+    (folder / "images").mkdir(parents=True)
 
-        def keep(frame: Frame, result: PanopticFrame) -> None:
-            nonlocal before
-            index = len(features)
-            semantic, instance = class_and_track_maps(result)
-            mine = segment(frame.image)
-            now = class_map(mine), semantic.astype(np.uint8)
-            features.append(feature(mine, len(CITYSCAPES)))
-            disagreement.append(float((now[0] != now[1]).mean()))
-            unsteady = 0.0
-            if before is not None and before[0].shape == now[0].shape:
-                unsteady = float(((now[0] != before[0]) & (now[1] == before[1])).mean())
-            flicker.append(unsteady)
-            before = now
-            save_map(draft / f"{index:06d}.png", now[1], instance)
-            data = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
-            (draft / "images" / f"{index:06d}.jpg").write_bytes(data.tobytes())
+    def keep(frame: Frame, result: PanopticFrame) -> None:
+        nonlocal before
+        index = len(features)
+        semantic, instance = class_and_track_maps(result)
+        mine = segment(frame.image)
+        now = class_map(mine), semantic.astype(np.uint8)
+        features.append(feature(mine, len(CITYSCAPES)))
+        disagreement.append(float((now[0] != now[1]).mean()))
+        unsteady = 0.0
+        if before is not None and before[0].shape == now[0].shape:
+            unsteady = float(((now[0] != before[0]) & (now[1] == before[1])).mean())
+        flicker.append(unsteady)
+        before = now
+        save_map(folder / labels_name(index), now[1], instance)
+        data = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+        (folder / image_name(index)).write_bytes(data.tobytes())
 
-        def read() -> Iterable[Frame]:
-            return progress(source.frames(), next(passes), source.count)
+    def read() -> Iterable[Frame]:
+        return progress(source.frames(), next(passes), source.count)
 
-        replay_with_lookahead(read, OnlinePanoptic(Config(model=teacher)), [keep])
-    (work / "observed").mkdir(exist_ok=True)
-    arrays = {"features": features, "disagreement": disagreement, "flicker": flicker}
-    with atomic_write(work / "observed" / f"{name}.npz") as path:
-        np.savez(path, **{key: np.array(values, np.float32) for key, values in arrays.items()})
+    replay_with_lookahead(read, OnlinePanoptic(teacher), [keep])
+    return Observed(*(np.array(values, np.float32) for values in (features, disagreement, flicker)))
+
+
+def save_observed(path: Path, observed: Observed) -> None:
+    np.savez(path, **vars(observed))
+
+
+def load_observed(path: Path | BinaryIO) -> Observed:
+    with np.load(path) as stored:
+        return Observed(**{name: stored[name] for name in ("features", "disagreement", "flicker")})
 
 
 def choose(plan: Plan, observed: list[Observed]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(recording, frame) of the frames of the training clips, clip by clip, and of the frames for validation."""
+    """(recording, frame) of the frames of the training clips, clip by clip, and of the frames for validation.
+
+    Raises InputError when no drive is long enough for a clip.
+    """
     training = select(observed[: len(plan.drives)], plan.clips, CLIP)
+    if not training:
+        raise InputError(f"no drive to learn from has {CLIP} frames; give longer recordings")
     frames = [(r, f + i) for r, f in training for i in range(CLIP)]
     held = [(r, f) for r in range(len(plan.drives), len(observed)) for f in range(len(observed[r].flicker))]
     places = np.linspace(0, len(held) - 1, min(plan.held_back_frames, len(held)))
@@ -179,20 +219,19 @@ def choose(plan: Plan, observed: list[Observed]) -> tuple[list[tuple[int, int]],
 
 def label(work: Path, plan: Plan, teacher: str, observed: list[Observed], progress: Progress) -> Path:
     """Writes the labels of the chosen frames as a data set; returns its folder."""
-    folder = work / "data"
+    folder = work / DATA
     if folder.is_dir():
         return folder
     segment = load_segmenter(Config(model=teacher).segmenter_parameters)
-    names = [name_of(drive, i) for i, drive in enumerate((*plan.drives, *plan.held_back))]
 
     def labelled(chosen: list[tuple[int, int]], what: str, length: int) -> Iterator[tuple[str, Exported]]:
         for place, (r, f) in enumerate(progress(chosen, what, len(chosen))):
-            source = work / "tracked" / names[r]
-            image = source / "images" / f"{f:06d}.jpg"
-            labels = LabelMap(*load_map(source / f"{f:06d}.png"))
+            source = work / TRACKED / plan.names[r]
+            image = source / image_name(f)
+            labels = LabelMap(*load_map(source / labels_name(f)))
             sure = confirmed(labels, list(views(load_image(image), segment)), CITYSCAPES)
             # The part of a name before the first underscore is the video.
-            yield f"{place // length:05d}_{names[r].replace('_', '-')}-{f:06d}", Exported(f, image, sure)
+            yield f"{place // length:05d}_{plan.names[r].replace('_', '-')}-{f:06d}", Exported(f, image, sure)
 
     training, held = choose(plan, observed)
     with atomic_write(folder) as draft:

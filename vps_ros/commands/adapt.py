@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from vps_ros.adaptation.select import Observed
 from vps_ros.adaptation.steps import (
     CLIP,
+    DATA,
+    TRACKED,
     Plan,
     check_classes,
     choose,
+    image_name,
     label,
     model_key,
-    name_of,
     observe,
     seconds_per_frame,
     start,
@@ -62,6 +69,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("drives", nargs="+", metavar="DRIVE", help="bags, videos or folders of images; two at least")
     parser.add_argument("-o", "--output", required=True, metavar="M.onnx", help="the adapted model")
     parser.add_argument("--topic", help="image topic of the bags, if they have several")
+    add_options(parser)
+    parser.add_argument("--plan", action="store_true", help="print the plan only")
+    parser.add_argument("--json", metavar="F", help="also write the quality before and after as JSON")
+    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Options that `vps-ros fleet adapt` has, too."""
     parser.add_argument("--student", default="streets-s", metavar="M", help="model before (default: streets-s)")
     parser.add_argument(
         "--start",
@@ -87,40 +102,108 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--int8", action="store_true", help="integer convolutions, for CPUs; calibrated on the drives")
     parser.add_argument("--no-trackers", action="store_true", help="leave out the weights of instance and hybrid")
     parser.add_argument("--work", metavar="DIR", help="working folder (default: the output's name with .adapt)")
-    parser.add_argument("--plan", action="store_true", help="print the plan only")
-    parser.add_argument("--json", metavar="F", help="also write the quality before and after as JSON")
-    parser.add_argument("--force", action="store_true", help="replace an output that exists")
+
+
+@dataclass(frozen=True)
+class Training:
+    """What decides the training, of `adapt` and of `fleet adapt`.
+
+    Attributes:
+        output: the new model, a file of this machine.
+        recipe: content of that of `vps-ros train`.
+    """
+
+    output: Path
+    work: Path
+    student: str
+    teacher: str
+    budget: Budget
+    recipe: dict[str, Any]
+    int8: bool
+    trackers: bool
+
+
+def training_of(args: argparse.Namespace, output: Path, work: Path) -> Training:
+    """Raises InputError when the arguments of `add_options` are wrong, or training is impossible."""
+    teacher, budget = args.teacher or args.student, _budget(args)
+    require_training("adapt")
+    if args.labels:
+        DATA_SETS[args.labels_format].truth(args.labels, None)
+    terms = f"labels by {model_path(teacher).stem}: see the terms of that model"
+    labels = {"format": args.labels_format, "root": args.labels, "split": "", "name": "labels"} if args.labels else None
+    weights = str(model_path(args.start)) if args.start in shipped_models() else args.start
+    recipe = recipe_of(weights, output.stem, work / DATA, terms, budget, labels)
+    return Training(output, work, args.student, teacher, budget, recipe, args.int8, not args.no_trackers)
+
+
+def plan_of(args: argparse.Namespace, drives: Sequence[str], versions: Sequence[str] = ()) -> Plan:
+    """The last drives are held back; raises InputError where too few are left."""
+    held = held_back(len(drives), args.hold_back)
+    models = (model_key(args.student), model_key(args.teacher or args.student))
+    return Plan(
+        tuple(drives[:-held]), tuple(drives[-held:]), args.topic or "", *models, args.clips, versions=tuple(versions)
+    )
+
+
+def held_back(drives: int, asked: int | None) -> int:
+    """Number of drives that are held back; raises InputError when there are too few drives."""
+    count = max(1, drives // 5) if asked is None else asked
+    if not 1 <= count < drives:
+        raise InputError(f"{drives} drive(s) with {count} held back; give more drives, at least two")
+    return count
 
 
 def run(args: argparse.Namespace) -> int:
     output = refuse_folder(args.output, args.force)
-    work = Path(args.work or output.with_suffix(".adapt"))
-    teacher = args.teacher or args.student
-    budget = _budget(args)
-    drives, held = _split(args)
-    require_training("adapt")
-    _check_labels(args)
-    plan = Plan(drives, held, args.topic or "", model_key(args.student), model_key(teacher), args.clips)
-    labels = {"format": args.labels_format, "root": args.labels, "split": "", "name": "labels"} if args.labels else None
-    terms = f"labels by {model_path(teacher).stem}: see the terms of that model"
-    weights = str(model_path(args.start)) if args.start in shipped_models() else args.start
-    content = recipe_of(weights, output.stem, work / "data", terms, budget, labels)
-    _print_plan(plan, args.student, teacher, budget)
+    drives = [str(Path(drive).resolve()) for drive in args.drives]
+    if len(set(drives)) != len(drives):
+        raise InputError("a drive is named twice; the quality would be measured on what was learned")
+    held_back(len(drives), args.hold_back)
+    training = training_of(args, output, Path(args.work or output.with_suffix(".adapt")))
+    plan = plan_of(args, drives)
+    segmenters = check_classes(dict.fromkeys((training.teacher, training.student)))
+    counts, first = [], None
+    for drive in plan.recordings:
+        with open_frames(drive, topic=plan.topic or None) as source:
+            counts.append(source.count or 0)
+            first = first or next(iter(islice(source.frames(), 1)))
+    assert first is not None
+    print_plan(plan, training, counts, seconds_per_frame(segmenters, first.image))
     if args.plan:
         return 0
-    start(work, plan)
-    reporter = Reporter(progress, note)
-    observed = observe(work, plan, args.student, teacher, progress)
-    label(work, plan, teacher, observed, progress)
-    if not fine_tune(work, content, reporter):
-        return 130
+    start(training.work, plan)
+    observed = observe(training.work, plan, training.student, training.teacher, progress)
+    quality = train(training, plan, observed, [(Path(drive).stem, nullcontext(drive)) for drive in plan.held_back])
+    if quality and args.json:
+        write_json(args.json, quality)
+    return 0 if quality else 130
+
+
+def train(
+    training: Training,
+    plan: Plan,
+    observed: list[Observed],
+    held: Sequence[tuple[str, AbstractContextManager[str | Path]]],
+) -> dict[str, Any]:
+    """Labels the chosen frames, trains on them, exports the model, and measures it; empty when interrupted.
+
+    Args:
+        held: name and path of each recording that is held back.
+
+    Returns:
+        The quality before and after, as JSON.
+    """
+    work, output, reporter = training.work, training.output, Reporter(progress, note)
+    label(work, plan, training.teacher, observed, progress)
+    if not fine_tune(work, training.recipe, reporter):
+        return {}
     chosen = choose(plan, observed)[0]
-    names = [name_of(drive, i) for i, drive in enumerate((*plan.drives, *plan.held_back))]
-    images = [load_image(work / "tracked" / names[r] / "images" / f"{f:06d}.jpg") for r, f in chosen[:: 2 * CLIP]]
-    export(work, output, images if args.int8 else [], reporter)
-    if not args.no_trackers:
-        note(f"{train_trackers(work, output, budget, reporter)}: learned weights of the trackers instance and hybrid")
-    return _report(args, plan, work, output, teacher)
+    images = [load_image(work / TRACKED / plan.names[r] / image_name(f)) for r, f in chosen[:: 2 * CLIP]]
+    export(work, output, images if training.int8 else [], reporter)
+    if training.trackers:
+        weights = train_trackers(work, output, training.budget, reporter)
+        note(f"{weights}: learned weights of the trackers instance and hybrid")
+    return _report(training, plan.topic or None, held)
 
 
 def _budget(args: argparse.Namespace) -> Budget:
@@ -134,36 +217,21 @@ def _budget(args: argparse.Namespace) -> Budget:
     return Budget(args.minutes, args.steps, args.streets, args.streets_drives, size=size)
 
 
-def _split(args: argparse.Namespace) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    drives = [str(Path(drive).resolve()) for drive in args.drives]
-    if len(set(drives)) != len(drives):
-        raise InputError("a drive is named twice; the quality would be measured on what was learned")
-    count = max(1, len(drives) // 5) if args.hold_back is None else args.hold_back
-    if not 1 <= count < len(drives):
-        raise InputError(f"{len(drives)} drive(s) with {count} held back; give more drives, at least two")
-    return tuple(drives[:-count]), tuple(drives[-count:])
+def print_plan(plan: Plan, training: Training, counts: Sequence[int], each: float, done: bool = False) -> None:
+    """The table of steps with their minutes.
 
-
-def _check_labels(args: argparse.Namespace) -> None:
-    if args.labels:
-        DATA_SETS[args.labels_format].truth(args.labels, None)
-
-
-def _print_plan(plan: Plan, student: str, teacher: str, budget: Budget) -> None:
-    segmenters = check_classes(dict.fromkeys((teacher, student)))
-    counts, first = [], None
-    for drive in (*plan.drives, *plan.held_back):
-        with open_frames(drive, topic=plan.topic or None) as source:
-            counts.append(source.count or 0)
-            first = first or next(iter(islice(source.frames(), 1)))
-    assert first is not None
-    each = seconds_per_frame(segmenters, first)
+    Args:
+        counts: frames of each recording.
+        each: seconds of teacher and student for a frame.
+        done: the frames are observed already.
+    """
+    budget, teacher = training.budget, model_path(training.teacher).stem
     held = sum(counts[len(plan.drives) :])
     frames, labelled = sum(counts), CLIP * plan.clips + plan.held_back_frames
     rendering = 8 * budget.drives * _SECONDS_PER_DRIVE / 60 / budget.workers
     rows = [
-        ("observe all frames by teacher and student", frames, each * frames / 60),
-        (f"label the chosen frames by {model_path(teacher).stem}", labelled, 4 * each * labelled / 60),
+        *([] if done else [("observe all frames by teacher and student", frames, each * frames / 60)]),
+        (f"label the chosen frames by {teacher}", labelled, 4 * each * labelled / 60),
         ("render generated streets, unless they exist", 8 * 6 * budget.drives, rendering),
         (f"train, {budget.steps} steps" if budget.steps else "train", None, 0.0 if budget.steps else budget.minutes),
         ("report on held-back drives", 3 * held, 3 * each * held / 60),
@@ -176,35 +244,39 @@ def _print_plan(plan: Plan, student: str, teacher: str, budget: Budget) -> None:
     )
 
 
-def _report(args: argparse.Namespace, plan: Plan, work: Path, output: Path, teacher: str) -> int:
-    models = {"before": args.student, "after": str(output)}
+def _report(
+    training: Training, topic: str | None, held: Sequence[tuple[str, AbstractContextManager[str | Path]]]
+) -> dict[str, Any]:
+    work, output, teacher = training.work, training.output, training.teacher
+    models = {"before": training.student, "after": str(output)}
     evaluators = {name: Evaluator(CITYSCAPES) for name in models}
     timelines: dict[str, dict[str, list[float]]] = {name: {} for name in models}
     pictures: list[Picture] = []
     against = set()
-    for number, drive in enumerate(plan.held_back):
-        bags = {}
-        truth = _has_truth(drive)
-        against.add("ground truth" if truth else f"labels of {model_path(teacher).stem}")
-        for name, model in {**models, **({} if truth else {"teacher": teacher})}.items():
-            bags[name] = work / "report" / f"{name}-{number}.mcap"
-            with open_frames(drive, topic=plan.topic or None) as source:
-                replay_source(source, Config(model=model), bags[name], None, True)
-        panels: dict[int, dict[str, np.ndarray]] = {}
-        for name in models:
-            with open_bags(drive if truth else bags["teacher"], bags[name], taxonomy=CITYSCAPES, warn=warn) as pairs:
-                shown = set(
-                    np.linspace(0, len(pairs) - 1, max(1, _PICTURES // len(plan.held_back))).astype(int).tolist()
-                )
-                values = timelines[name].setdefault(Path(drive).stem, [])
-                for i, (pair, quality) in enumerate(evaluate_pairs(pairs, evaluators[name])):
-                    values.append(quality.pq)
-                    if i in shown:
-                        gt, pred = load_pair(pair)
-                        panels.setdefault(i, {"reference": paint_map(CITYSCAPES, *gt)})[name] = paint_map(
-                            CITYSCAPES, *pred
-                        )
-        pictures += [Picture(found, f"{Path(drive).stem}, frame {i}") for i, found in sorted(panels.items())]
+    for number, (drive_name, opened) in enumerate(held):
+        with opened as drive:
+            bags = {}
+            truth = _has_truth(drive)
+            against.add("ground truth" if truth else f"labels of {model_path(teacher).stem}")
+            for name, model in {**models, **({} if truth else {"teacher": teacher})}.items():
+                bags[name] = work / "report" / f"{name}-{number}.mcap"
+                with open_frames(drive, topic=topic) as source:
+                    replay_source(source, Config(model=model), bags[name], None, True)
+            panels: dict[int, dict[str, np.ndarray]] = {}
+            for name in models:
+                with open_bags(
+                    drive if truth else bags["teacher"], bags[name], taxonomy=CITYSCAPES, warn=warn
+                ) as pairs:
+                    count = max(1, _PICTURES // len(held))
+                    shown = set(np.linspace(0, len(pairs) - 1, count).astype(int).tolist())
+                    values = timelines[name].setdefault(drive_name, [])
+                    for i, (pair, quality) in enumerate(evaluate_pairs(pairs, evaluators[name])):
+                        values.append(quality.pq)
+                        if i in shown:
+                            gt, pred = load_pair(pair)
+                            panels.setdefault(i, {"reference": paint_map(CITYSCAPES, *gt)})
+                            panels[i][name] = paint_map(CITYSCAPES, *pred)
+        pictures += [Picture(found, f"{drive_name}, frame {i}") for i, found in sorted(panels.items())]
     reports = {name: evaluator.result() for name, evaluator in evaluators.items()}
     reference = " and ".join(sorted(against))
     page = work / "report.html"
@@ -212,15 +284,13 @@ def _report(args: argparse.Namespace, plan: Plan, work: Path, output: Path, teac
     write_html(page, entries, pictures, f"{output.name} on held-back drives", {"compared with": reference})
     rows = [(name, *(100 * value for value in (r.stq, r.aq, r.sq, r.pq.all, r.miou))) for name, r in reports.items()]
     table(f"held-back drives, compared with {reference}", ("model", "STQ", "AQ", "SQ", "PQ", "mIoU"), rows, digits=1)
-    if args.json:
-        write_json(args.json, {"compared_with": reference, **{name: r.to_json() for name, r in reports.items()}})
     if reports["after"].stq < reports["before"].stq:
         warn("the adapted model is worse than the one before; use more drives, clips or minutes, or a better teacher")
     note(f"{output}: {output.stat().st_size / 1e6:.1f} MB; pictures: {page}; training: {work}")
-    return 0
+    return {"compared_with": reference, **{name: r.to_json() for name, r in reports.items()}}
 
 
-def _has_truth(drive: str) -> bool:
+def _has_truth(drive: str | Path) -> bool:
     if not is_bag(Path(drive)):
         return False
     with Bag(drive) as bag:

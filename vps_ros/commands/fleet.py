@@ -5,22 +5,37 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from vps_ros.adaptation.steps import (
+    DATA,
+    TRACKED,
+    check_classes,
+    choose,
+    image_name,
+    seconds_per_frame,
+    start,
+)
+from vps_ros.commands.adapt import add_options, held_back, plan_of, print_plan, train, training_of
 from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.evaluate import add_least
 from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.config import Config
+from vps_ros.datasets.images import load_image
 from vps_ros.errors import InputError
 from vps_ros.evaluation.metric import DEFAULT, PROTOCOLS
-from vps_ros.files import write_json
+from vps_ros.files import refuse_folder, write_json
 from vps_ros.fleet.bags import find_bags
 from vps_ros.fleet.cluster import Workers, cluster, process
 from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report
 from vps_ros.fleet.label import Label
+from vps_ros.fleet.observe import Observe, fetch_frames, observed_in
 from vps_ros.fleet.replay import Replay
 from vps_ros.fleet.storage import Store
 from vps_ros.fleet.work import Item, Job, Outcome, forget, plan
 from vps_ros.taxonomy import TAXONOMIES
+from vps_ros.trackers.learned import weights_path
 
 DESCRIPTION = (
     "Do the same with many recordings, on Ray: on this machine, or on the cluster at --address. A second run does what "
@@ -31,6 +46,7 @@ EXAMPLES = [
     "vps-ros fleet replay s3://fleet/june s3://fleet/july -o s3://fleet/tracked --address ray-head:6379",
     "vps-ros fleet evaluate s3://fleet/tracked --gt s3://fleet/labelled -o s3://fleet/report --address auto",
     "vps-ros fleet label s3://fleet/june -o s3://fleet/projects --address auto",
+    "vps-ros fleet adapt s3://fleet/june -o s3://fleet/models/june.onnx --teacher large.onnx --address auto",
     "vps-ros fleet replay --help",
 ]
 
@@ -52,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     label.add_argument("--hz", type=float, default=1.0, help="labelled frames per second (default: 1)")
     add_parameter_flags(label)
     label.set_defaults(do=_label)
+    adapt = kinds.add_parser("adapt", help="adapt a small model to the bags; as `vps-ros adapt`")
+    _add_common(adapt, "bags, or folders of bags; two bags at least: paths or URIs", "M.onnx", "the adapted model")
+    adapt.add_argument("--topic", help="image topic, if the bags have several")
+    add_options(adapt)
+    adapt.set_defaults(do=_adapt)
     evaluate = kinds.add_parser(
         "evaluate", help="measure each bag against ground truth, merged, with one report; as `vps-ros evaluate`"
     )
@@ -70,9 +91,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     evaluate.set_defaults(do=_evaluate)
 
 
-def _add_common(parser: argparse.ArgumentParser, inputs: str) -> None:
+def _add_common(
+    parser: argparse.ArgumentParser, inputs: str, output: str = "URI", what: str = "folder of the results"
+) -> None:
     parser.add_argument("uris", nargs="+", metavar="URI", help=inputs)
-    parser.add_argument("-o", "--output", required=True, metavar="URI", help="folder of the results, a path or URI")
+    parser.add_argument("-o", "--output", required=True, metavar=output, help=f"{what}, a path or URI")
     parser.add_argument(
         "--address", metavar="RAY", help="cluster, HOST:PORT, ray://HOST:PORT or auto (default: Ray on this machine)"
     )
@@ -115,6 +138,56 @@ def _process(job: Job, args: argparse.Namespace, sums: Sequence[str]) -> int:
     return _finish(outcomes, args)
 
 
+def _adapt(args: argparse.Namespace) -> int:
+    bags = find_bags(args.uris)
+    held_back(len(bags), args.hold_back)
+    above, _, file = args.output.rpartition("/")
+    stem = file.removesuffix(".onnx")
+    if stem in ("", file) or above.endswith(":/"):
+        raise InputError(f"{args.output}: give a folder and the name of a model, which ends in .onnx")
+    target = _output(args, args.output.removesuffix(file))
+    if target.local:
+        refuse_folder(target.local / file, args.force)
+    elif target.size(file) is not None and not args.force:
+        raise InputError(f"{args.output}: exists; pass --force to replace it, or choose another output")
+    work = Path(args.work or (target.local or Path()) / f"{stem}.adapt")
+    _output(args, str(work))
+    training = training_of(args, work / file, work)
+    segmenters = check_classes(dict.fromkeys((training.teacher, training.student)))
+    observations = Store.at(target.where(f"{stem}.observed"))
+    job = Observe(Config(model=training.student), Config(model=training.teacher), args.topic)
+    outcomes = _run(job, [Item(bag) for bag in bags.values()], observations, args)
+    done = [bag for bag in bags.values() if not outcomes[bag.name].error]
+    try:
+        plan = plan_of(args, [bag.where for bag in done], [bag.version for bag in done])
+    except InputError as error:
+        return _finish(outcomes, args, str(error))
+    for name in bags.keys() - {bag.name for bag in done}:
+        # The training may take hours; the list is repeated at its end.
+        warn(f"{name}: {outcomes[name].error}")
+    start(work, plan)
+    observed = [observed_in(observations, bag.name) for bag in done]
+    chosen = [place for places in choose(plan, observed) for place in places]
+    if not (work / DATA).is_dir():
+        for r, (bag, name) in enumerate(zip(done, plan.names, strict=True)):
+            fetch_frames(observations, bag.name, [f for drive, f in chosen if drive == r], work / TRACKED / name)
+    r, f = chosen[0]
+    each = seconds_per_frame(segmenters, load_image(work / TRACKED / plan.names[r] / image_name(f)))
+    print_plan(plan, training, [len(one.flicker) for one in observed], each, done=True)
+    quality = train(training, plan, observed, [(bag.name, bag.copied()) for bag in done[-len(plan.held_back) :]])
+    if not quality:
+        return 130
+    # The model comes last: where it is, the rest is.
+    for path, name in (
+        (work / "report.html", f"{stem}.report.html"),
+        *([(weights_path(training.output), weights_path(Path(file)).name)] if training.trackers else []),
+        (training.output, file),
+    ):
+        target.put(path, name)
+    note(f"{args.output}: stored")
+    return _finish(outcomes, args, "the model was made without them; repair them and choose another --work", **quality)
+
+
 def _evaluate(args: argparse.Namespace) -> int:
     names = [field.name for field in dataclasses.fields(Rules)]
     job = Evaluate(Rules(**{name: getattr(args, name) for name in names}))
@@ -144,12 +217,12 @@ def _evaluate(args: argparse.Namespace) -> int:
     return _finish(outcomes, args, metrics=report.to_json())
 
 
-def _output(args: argparse.Namespace) -> Store:
-    """The store of the results; raises InputError when a second run would take them as bags."""
-    output = Store.at(args.output)
+def _output(args: argparse.Namespace, uri: str | None = None) -> Store:
+    """The store of results, by default at --output; raises InputError when a second run would take them as bags."""
+    output = Store.at(args.output if uri is None else uri)
     for uri in (*args.uris, *(getattr(args, "gt", None) or ())):
         if f"{output.uri}/".startswith(f"{Store.at(uri).uri}/"):
-            raise InputError(f"{args.output}: is within the input {uri}; choose another output")
+            raise InputError(f"{output.uri}: is within the input {uri}; choose another output")
     return output
 
 
@@ -176,7 +249,12 @@ def _run(job: Job, items: Sequence[Item], output: Store, args: argparse.Namespac
     return dict(sorted(outcomes.items()))
 
 
-def _finish(outcomes: Mapping[str, Outcome], args: argparse.Namespace, **figures: Any) -> int:
+def _finish(
+    outcomes: Mapping[str, Outcome],
+    args: argparse.Namespace,
+    remedy: str = "a second run tries them again",
+    **figures: Any,
+) -> int:
     """Lists what failed; the exit code."""
     failed = {name: one.error for name, one in outcomes.items() if one.error}
     if args.json:
@@ -187,5 +265,5 @@ def _finish(outcomes: Mapping[str, Outcome], args: argparse.Namespace, **figures
     if any(one.defect for one in outcomes.values()):
         return 1
     if failed:
-        raise InputError(f"{len(failed)} of {len(outcomes)} bags failed, see above; a second run tries them again")
+        raise InputError(f"{len(failed)} of {len(outcomes)} bags failed, see above; {remedy}")
     return 0

@@ -162,7 +162,7 @@ def _adapt(args: argparse.Namespace) -> int:
         plan = plan_of(args, [bag.where for bag in done], [bag.version for bag in done])
     except InputError as error:
         return _finish(outcomes, args, str(error))
-    for name in bags.keys() - {bag.name for bag in done}:
+    for name in sorted(bags.keys() - {bag.name for bag in done}):
         # The training may take hours; the list is repeated at its end.
         warn(f"{name}: {outcomes[name].error}")
     start(work, plan)

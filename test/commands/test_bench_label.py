@@ -32,7 +32,7 @@ def test_what_is_right_is_not_corrected():
 
 def test_masks_identities_classes_and_missing_objects_are_one_correction_each():
     true = labels((CAR, 1, 10, 40), (PERSON, 2, 60, 10))
-    assert corrected(true, labels((CAR, 1, 10, 32), (PERSON, 2, 60, 10))) == (True, 1)
+    assert corrected(true, labels((CAR, 1, 10, 34), (PERSON, 2, 60, 10))) == (True, 1)
     assert corrected(true, labels((CAR, 7, 10, 40), (PERSON, 2, 60, 10))) == (True, 1)
     assert corrected(true, labels((PERSON, 1, 10, 40), (PERSON, 2, 60, 10))) == (True, 1)
     assert corrected(true, labels((CAR, 1, 10, 40))) == (True, 1)

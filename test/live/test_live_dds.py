@@ -20,7 +20,7 @@ from vps_ros.live.dds_transport import DdsTransport, register_service
 from vps_ros.live.node import CameraOutputs
 from vps_ros.live.transport import QosProfile
 from vps_ros.messages.images import compressed_to_rgb
-from vps_ros.messages.panoptic import LABEL_INFO, OUTPUTS, nanoseconds
+from vps_ros.messages.panoptic import DEPTH_OUTPUTS, LABEL_INFO, OUTPUTS, nanoseconds
 from vps_ros.messages.typestore import make_message, typestore
 
 SMALL = ("tracks", "segments", "detections", "panoptic")
@@ -349,8 +349,9 @@ def test_endpoints_have_the_types_and_qos_of_rmw(dds):
     there = {
         one.topic_name: one for one in BuiltinDataReader(dds.participant.entity, BuiltinTopicDcpsPublication).read(99)
     }
-    assert set(there) == {f"rt/vps/{name}" for name in TYPES}
-    for name, kind in TYPES.items():
+    kinds = {**TYPES, **DEPTH_OUTPUTS}
+    assert set(there) == {f"rt/vps/{name}" for name in kinds}
+    for name, kind in kinds.items():
         one = there[f"rt/vps/{name}"]
         package, _, short = kind.split("/")
         assert one.type_name == f"{package}::msg::dds_::{short}_"
@@ -365,7 +366,7 @@ def test_endpoints_have_the_types_and_qos_of_rmw(dds):
     dds.listen("tracks")
     assert until(lambda: sink.wants("tracks"))
     assert not sink.wants("segments")
-    assert [o.topic for o in dds.participant.publishers()] == sorted(f"/vps/{name}" for name in TYPES)
+    assert [o.topic for o in dds.participant.publishers()] == sorted(f"/vps/{name}" for name in kinds)
 
 
 def test_a_failing_callback_is_logged_once_and_does_not_stop_others(dds, caplog):

@@ -153,10 +153,11 @@ class OnnxSegmenter:
         tubes = self.clip.length > 1
         try:
             if self._session.in_graph:
-                return postprocess.from_segment_map(outputs, where, self.taxonomy, self._made_for, tubes)
-            found = postprocess.from_logits(
-                outputs, where, self.taxonomy, self.thresholds, self.card.mask_activation, tubes
-            )
+                found = postprocess.from_segment_map(outputs, where, self.taxonomy, self._made_for, tubes)
+            else:
+                found = postprocess.from_logits(
+                    outputs, where, self.taxonomy, self.thresholds, self.card.mask_activation, tubes
+                )
         except DroppedFrame as error:
             self.reset()
             raise DroppedFrame(f"{self._session.path.name}: {error}") from None

@@ -10,7 +10,7 @@ ROAD, PERSON, CAR = 0, 11, 13
 bench = load("label")
 
 
-def labels(*objects, size=(40, 100)):
+def labels(*objects, size=(80, 100)):
     """Road with rectangles (class, number, x, width), each 20 rows high."""
     semantic, instance = np.full(size, ROAD, np.uint8), np.zeros(size, np.int64)
     for class_id, number, x, width in objects:

@@ -23,7 +23,7 @@ from vps_ros.commands.synth import write_bag
 from vps_ros.datasets.streets import drive
 
 DESCRIPTION = "time to start commands and memory of replay, compared with importing onnxruntime and cv2"
-SIZE, LONG, REPEATS = (1242, 375), 40, 1
+SIZE, LONG, REPEATS = (1242, 375), 40, 3
 ROOT = Path(__file__).resolve().parent.parent
 KEYS = ("cpu_seconds", "wall_seconds", "peak_mib")
 GOALS = {"vps-ros --help": ("wall_seconds", 0.3), "replay, 1 frame": ("wall_seconds", 2.0)}

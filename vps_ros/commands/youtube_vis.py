@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +18,12 @@ from vps_ros.datasets.youtube_vis import ObjectTrack, ObjectVideo, save_results
 from vps_ros.errors import InputError
 from vps_ros.files import refuse_folder
 from vps_ros.frame import Frame, PanopticFrame
-from vps_ros.offline import TrackedMap
 from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vps_ros.taxonomy import Taxonomy
+
+if TYPE_CHECKING:
+    # It loads SciPy's sparse matrices, which `replay` does not need.
+    from vps_ros.offline import TrackedMap
 
 EDITIONS = {"2019": YOUTUBE_VIS_2019, "2021": YOUTUBE_VIS_2021}
 _SYNONYMS = {"motorcycle": "motorbike"}

@@ -400,12 +400,15 @@ def test_clips_are_published_frame_by_frame_and_an_incomplete_one_after_a_silenc
     assert ("clip", "3 frames, 0 of them overlapping; results at most 2 frames late") in status.values
 
 
-def test_frames_that_wait_for_their_clip_are_published_before_the_tracks_are_reset(tmp_path, working):
+@pytest.mark.parametrize(
+    "end", [lambda worker: worker.reset_tracks().result(PATIENCE), lambda worker: worker.stop(PATIENCE)]
+)
+def test_frames_that_wait_for_their_clip_are_published_before_the_tracks_are_forgotten(tmp_path, working, end):
     path = colour_model(tmp_path / "clips.onnx", clip=ClipSpec(4, 0))
     sink = CollectingSink()
     worker = working(camera(str(path), sink))
     worker.offer(0, drive(1)[0][2])
     until(lambda: worker.cameras[0].pipeline.waiting, "the frame")
-    worker.reset_tracks().result(PATIENCE)
+    end(worker)
     assert stamps(sink.kept["panoptic"]) == [START]
     assert worker.stats[0].figures().frames == 1

@@ -5,11 +5,6 @@ It is the viewer of Rerun (package rerun-sdk, extra `view`), which runs as a pro
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-import tempfile
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -17,9 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic, sleep
-from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from typing import TYPE_CHECKING, Any
 
+from vps_ros.drawing.viewer_process import (
+    ViewerProcess,
+    check_answer,
+    check_recording,
+    load_rerun,
+    start_web_viewer,
+    start_window,
+)
 from vps_ros.drawing.views import View
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_folder
@@ -27,13 +29,8 @@ from vps_ros.files import atomic_write, refuse_folder
 if TYPE_CHECKING:
     from rerun import RecordingStream
 
-LOOPBACK = "127.0.0.1"
 QUEUED = 8
 """Frames that wait for a viewer at most; it holds their images."""
-MEMORY = "2GiB"
-"""Limit of the viewer, which forgets the oldest frames then."""
-_START_SECONDS = 30.0
-_ANSWER_SECONDS = 2.0
 _FLUSH_SECONDS = 0.5
 _CLOSE_SECONDS = 10.0
 """Time in which the frames that wait at the end are still sent."""
@@ -103,7 +100,7 @@ class Viewer:
         self._file = ExitStack()
 
     def __enter__(self) -> Viewer:
-        _load_rerun()
+        load_rerun()
         with ExitStack() as opening:
             if self._target.save:
                 path = refuse_folder(self._target.save, self._target.force)
@@ -111,14 +108,14 @@ class Viewer:
                 draft = self._file.enter_context(atomic_write(path, self._target.force))
                 self._add("file", self._recording(), file=draft)
             if self._target.web:
-                self._web = _start_web_viewer(self._target.port)
+                self._web = start_web_viewer(self._target.port)
                 opening.callback(self._web.end)
                 self.url = self._web.page
                 self._add("web", self._recording(), process=self._web)
             if self._target.window:
-                self._add("window", self._recording(), process=_start_window())
+                self._add("window", self._recording(), process=start_window())
             if self._target.connect:
-                _check_answer(self._target.connect)
+                check_answer(self._target.connect)
                 self._add("connect", self._recording(), url=self._target.connect)
             self._exits = opening.pop_all()
         return self
@@ -302,55 +299,6 @@ class _Channel:
             self._changed.notify_all()
 
 
-class ViewerProcess:
-    """A viewer that was started here.
-
-    Attributes:
-        url: to which data are sent.
-        page: address of the web viewer; "" for a window.
-    """
-
-    def __init__(self, arguments: Sequence[str], port: int, page: str = "") -> None:
-        self.url, self.page = f"rerun+http://{LOOPBACK}:{port}/proxy", page
-        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
-        environment = {name: value for name, value in os.environ.items() if name != "RUST_LOG"}
-        command = [_executable(), "--bind", LOOPBACK, "--port", str(port), *arguments]
-        # In a session of its own: Ctrl-C ends the pipeline, and the window stays.
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self._log,
-            stderr=self._log,
-            env=environment,
-            start_new_session=True,
-        )
-        end = monotonic() + _START_SECONDS
-        while not _listens(LOOPBACK, port):
-            if (ended := self.ended()) or monotonic() > end:
-                self.end()
-                raise InputError(f"the viewer cannot be started: {ended or 'it does not answer'}")
-            sleep(0.05)
-
-    def ended(self) -> str:
-        """Why there is no viewer any more; "" while it runs."""
-        code = self.process.poll()
-        if code is None:
-            return ""
-        if code == 0:
-            return "the viewer was closed"
-        self._log.seek(0)
-        lines = self._log.read().decode(errors="replace").splitlines()
-        reason = next((line.strip() for line in lines if "Error" in line or "in use" in line), "")
-        return f"the viewer ended with code {code}" + (f" ({reason})" if reason else "")
-
-    def end(self) -> None:
-        self.process.terminate()
-        try:
-            self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-
-
 @contextmanager
 def open_recording(path: str, target: Target) -> Iterator[ViewerProcess]:
     """Opens a recording of Rerun (.rrd) in a window, or serves it for a browser until the end of the block.
@@ -361,101 +309,13 @@ def open_recording(path: str, target: Target) -> Iterator[ViewerProcess]:
         raise InputError(f"{path}: is a recording already; leave --save and --connect out")
     if not Path(path).is_file():
         raise InputError(f"{path}: no such file")
-    _load_rerun()
-    check = subprocess.run([_executable(), "rrd", "verify", path], capture_output=True, text=True)
-    if check.returncode:
-        lines = (check.stderr or check.stdout).strip().splitlines() or ["damaged"]
-        raise InputError(f"{path}: cannot be read by this version of the viewer ({lines[-1]})")
+    load_rerun()
+    check_recording(path)
     if not target.web:
-        yield _start_window(path)
+        yield start_window(path)
         return
-    viewer = _start_web_viewer(target.port, path)
+    viewer = start_web_viewer(target.port, path)
     try:
         yield viewer
     finally:
         viewer.end()
-
-
-def _start_window(*paths: str) -> ViewerProcess:
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        raise InputError("no display for the viewer's window; use --web for a browser, or --save F.rrd")
-    port = _free_port()
-    return ViewerProcess(["--hide-welcome-screen", "--memory-limit", MEMORY, *paths], port)
-
-
-def _start_web_viewer(port: int, *paths: str) -> ViewerProcess:
-    page = port or _free_port()
-    data = port + 1 if port else _free_port()
-    for one in (page, data):
-        _check_free(one)
-    address = f"http://{LOOPBACK}:{page}/?url={quote(f'rerun+http://{LOOPBACK}:{data}/proxy', safe='')}"
-    arguments = ["--serve-web", "--web-viewer-port", str(page), "--server-memory-limit", MEMORY, *paths]
-    process = ViewerProcess(arguments, data, address)
-    end = monotonic() + _START_SECONDS
-    while not _listens(LOOPBACK, page) and monotonic() < end and not process.ended():
-        sleep(0.05)
-    return process
-
-
-def _check_answer(url: str) -> None:
-    parts = urlsplit(url)
-    try:
-        host, port = parts.hostname, parts.port or 9876
-    except ValueError:
-        host = None
-    if not host or parts.scheme not in ("rerun", "rerun+http", "rerun+https") or parts.path != "/proxy":
-        raise InputError(f"{url}: not the address of a viewer; give rerun+http://HOST:PORT/proxy")
-    if not _listens(host, port):
-        raise InputError(f"{url}: no viewer answers; start `rerun` on that machine, or leave --connect out")
-
-
-def _listens(host: str, port: int) -> bool:
-    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_SECONDS):
-        return True
-    return False
-
-
-def _check_free(port: int) -> None:
-    with socket.socket() as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind((LOOPBACK, port))
-        except (OSError, OverflowError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "at most 65535"
-            raise InputError(f"port {port} of the viewer: {reason}; choose another one with --port") from None
-
-
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind((LOOPBACK, 0))
-        return one.getsockname()[1]
-
-
-def _executable() -> str:
-    """That of the package, whose version is that of the library; another one on the path may be older."""
-    import rerun_cli
-
-    name = "rerun.exe" if sys.platform == "win32" else "rerun"
-    return str(Path(rerun_cli.__file__).parent / name)
-
-
-def _load_rerun() -> None:
-    with _without_log():
-        try:
-            import rerun  # noqa: F401
-        except ModuleNotFoundError as error:
-            if error.name != "rerun":
-                raise
-            raise InputError('the viewer needs rerun-sdk; pip install "vps_ros[view]"') from None
-
-
-@contextmanager
-def _without_log() -> Iterator[None]:
-    """The library of Rerun reads its log level when it is loaded; what goes wrong is reported here, in one line."""
-    before = os.environ.get("RUST_LOG")
-    os.environ.setdefault("RUST_LOG", "off")
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["RUST_LOG"]

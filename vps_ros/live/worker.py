@@ -264,7 +264,8 @@ class Worker:
                     self._busy_since = monotonic()
                     self._process(self._with_waiting(taken))
                     self._busy_since = None
-                self._end_silent_clips()
+                self._end_clips(_SILENCE)
+            self._end_clips()
         # Without this a thread ends silently, and the process would seem to work.
         except BaseException:
             log.critical("the worker failed; nothing is published any more", exc_info=True)
@@ -310,9 +311,10 @@ class Worker:
         waiting = pipeline.waiting
         self._pending[index] = [one for one in pending if any(one[0] is frame for frame in waiting)]
 
-    def _end_silent_clips(self) -> None:
+    def _end_clips(self, silence: float = 0.0) -> None:
+        """Processes the incomplete clips of cameras without a frame for `silence` seconds."""
         for index, pending in enumerate(self._pending):
-            if pending and perf_counter() - pending[-1][1] > _SILENCE:
+            if pending and perf_counter() - pending[-1][1] >= silence:
                 self._finish(index, None)
 
     @contextmanager
@@ -379,9 +381,8 @@ class Worker:
         return found
 
     def _reset(self) -> None:
-        for index, camera in enumerate(self.cameras):
-            if self._pending[index]:
-                self._finish(index, None)
+        self._end_clips()
+        for camera in self.cameras:
             camera.pipeline.reset()
 
     def _do_jobs(self) -> None:

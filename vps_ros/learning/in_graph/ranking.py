@@ -8,6 +8,7 @@ import numpy as np
 
 from vps_ros.learning.in_graph.nodes import FLOAT, INT32, Value
 from vps_ros.segmenters.model_card import Thresholds
+from vps_ros.segmenters.postprocess import logit
 from vps_ros.taxonomy import Taxonomy
 
 
@@ -77,7 +78,7 @@ def _mask_scores(masks: Value, queries: int, limits: Thresholds, sigmoid: bool) 
     """[N] mean probability of masks [N, nodes] above the threshold; if masks do not overlap, where it is largest."""
     if sigmoid:
         p = masks.sigmoid()
-        inside = p > limits.mask
+        inside = masks > np.float32(logit(limits.mask))
     else:
         p = masks.apply("Softmax", axis=0)
         inside = p > limits.mask

@@ -19,7 +19,7 @@ BASE = {
     "clips",
     "frame",
     "frame_3d",
-    "frame_intervals",
+    "sequence",
     "taxonomy",
     "taxonomies",
     "parameters",

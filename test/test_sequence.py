@@ -7,17 +7,18 @@ from hypothesis import strategies as st
 
 from vps_ros.config import Config
 from vps_ros.frame import Frame
-from vps_ros.frame_intervals import FrameIntervals
-from vps_ros.online import SequenceMonitor
+from vps_ros.sequence import FrameIntervals, SequenceMonitor
 
 SMALL = np.zeros((4, 6, 3), np.uint8)
 LARGE = np.zeros((8, 6, 3), np.uint8)
 
 
 def starts(stamps, config=None, images=None):
-    watch = SequenceMonitor(config or Config())
+    watch, memory = SequenceMonitor(), (config or Config()).tracker_parameters
+    rule = memory.memory_tau, memory.memory_unit == "seconds"
     images = images or [SMALL] * len(stamps)
-    return [watch.starts(Frame(image, int(s * 1e9))) for s, image in zip(stamps, images, strict=True)], watch.id
+    found = [watch.starts(Frame(image, int(s * 1e9)), *rule) for s, image in zip(stamps, images, strict=True)]
+    return found, watch.id
 
 
 def test_a_steady_drive_is_one_sequence():

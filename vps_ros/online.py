@@ -6,12 +6,12 @@ comes with the last frame of its clip (Video-kMaX, sections 3.1 to 3.3); all els
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from time import perf_counter
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,8 @@ from vps_ros.clips import FrameGroups, Group
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import THING_BASE, Frame, PanopticFrame, Segment, Segmentation, Track
-from vps_ros.frame_intervals import FrameIntervals
 from vps_ros.label_maps import look_up
+from vps_ros.parallel import in_order
 from vps_ros.segmenters import (
     BatchSegmenter,
     ClassNames,
@@ -35,14 +35,13 @@ from vps_ros.segmenters import (
     clip_of,
     load_segmenter,
 )
+from vps_ros.sequence import SequenceMonitor
 from vps_ros.taxonomy import Taxonomy
 from vps_ros.trackers import Tracker, make_tracker
 from vps_ros.trackers.colour_histogram import with_appearance
 from vps_ros.trackers.stitching import Stitcher
 
 _CLIPS_AHEAD = 2
-_FIRST_INTERVALS = 2
-"""Intervals that must be known before a gap is compared with them; one alone may be that of two images at once."""
 
 
 @dataclass(frozen=True)
@@ -60,15 +59,15 @@ class SegmentedFrame:
     milliseconds: dict[str, float]
 
 
-@dataclass
-class _Clip:
-    """A complete clip before its segmentation; `future`: its segments, if another process computes them."""
+class _Clip(NamedTuple):
+    """A complete clip before its segmentation."""
 
     frames: Group[Frame]
     sequence: int
-    starts_sequence: bool
-    timer: StageTimer
-    future: Future[tuple[list[Segmentation] | DroppedFrame, float]] | None = None
+
+
+Found = tuple[list[Segmentation] | DroppedFrame, float]
+"""The segments of each frame of a clip, or why there are none; and the time of the network in milliseconds."""
 
 
 class OnlinePanoptic:
@@ -121,11 +120,11 @@ class OnlinePanoptic:
             )
         # Other processes can load the model only by its name.
         self.parallel = by_name and self.clip.length > 1
+        self._sequence = SequenceMonitor()
         self._groups: FrameGroups[Frame] = FrameGroups(self.clip)
-        self._starts = False
         self._stitcher = Stitcher(self.clip)
-        self._sequence = SequenceMonitor(self.config)
-        self._tracked_sequence = self._sequence.id
+        # Threads may segment and track at the same time: each half resets what it has when its sequence changes.
+        self._segmented_sequence = self._tracked_sequence = self._sequence.id
         # BLAS threads spin after each small product, on the cores that the network needs next.
         threadpool_limits(limits=1, user_api="blas")
 
@@ -140,7 +139,13 @@ class OnlinePanoptic:
         Raises DroppedFrame when the image or the output of the network cannot be used; the tracks are kept.
         Raises InputError when the stamp is not an int, or a function used as segmenter returns a wrong value.
         """
-        return self.track(self.segment(frame))
+        if self.clip.late:
+            raise InputError(
+                f"step: {self.segmenter.name} takes clips of {self.clip.length} frames with {self.clip.overlap} "
+                f"overlapping ones, so that results come {self.clip.late} frame(s) later; use push and flush, or "
+                f"clip_overlap {self.clip.length - 1}"
+            )
+        return self.push(frame)[0]
 
     def push(self, frame: Frame) -> list[PanopticFrame]:
         """Adds a frame; the results that it completes, in order: none, or those of this frame and of earlier ones.
@@ -153,30 +158,22 @@ class OnlinePanoptic:
         """The results of the frames that still wait for the end of their clip. The sequence may continue."""
         return self._track_all(self.segment_ready(None))
 
-    def segment(self, frame: Frame) -> SegmentedFrame:
-        """The first half of a step: segments without identities. Raises as `step`.
-
-        `track` must get the results in order. One thread may segment the next frame while another tracks this one.
-        """
-        if self.clip.late:
-            raise InputError(
-                f"step: {self.segmenter.name} takes clips of {self.clip.length} frames with {self.clip.overlap} "
-                f"overlapping ones, so that results come {self.clip.late} frame(s) later; use push and flush, or "
-                f"clip_overlap {self.clip.length - 1}"
-            )
-        (found,) = self.segment_ready(frame)
-        if isinstance(found, DroppedFrame):
-            raise found
+    def _track_all(self, segmented: list[SegmentedFrame | DroppedFrame]) -> list[PanopticFrame]:
+        found = [self.track(one) for one in segmented if isinstance(one, SegmentedFrame)]
+        for one in segmented:
+            if isinstance(one, DroppedFrame) and not found:
+                raise one
         return found
 
     def segment_ready(self, frame: Frame | None) -> list[SegmentedFrame | DroppedFrame]:
         """The first half of `push`, or of `flush` for None: the frames that are segmented now, in order.
 
-        A frame that cannot be used is the reason for it. Raises InputError as `step`.
+        A frame that cannot be used is the reason for it. Raises InputError as `step`. One thread may call this for the
+        next frame while another one calls `track` for the results of this one, in order.
         """
         found: list[SegmentedFrame | DroppedFrame] = []
         for clip in self._complete(frame):
-            found += [clip] if isinstance(clip, DroppedFrame) else self._finish(clip, self._segmentations(clip))
+            found += [clip] if isinstance(clip, DroppedFrame) else self._finish(clip, self._segment(clip))
         return found
 
     def segment_in_parallel(
@@ -186,89 +183,64 @@ class OnlinePanoptic:
 
         Only where `parallel` is true. Frames are taken up to two clips for each process ahead of the results.
         """
-        waiting: deque[_Clip | DroppedFrame] = deque()
-
-        def finished(least: int) -> Iterator[list[SegmentedFrame | DroppedFrame]]:
-            while len(waiting) > least:
-                clip = waiting.popleft()
-                if isinstance(clip, DroppedFrame):
-                    yield [clip]
-                elif clip.future is not None:
-                    yield self._finish(clip, *clip.future.result())
-
+        clips = (clip for frame in frames for clip in self._complete(frame))
         with ClipPool(self.config.segmenter_parameters, jobs) as pool:
-            for frame in frames:
-                for clip in self._complete(frame):
-                    if isinstance(clip, _Clip):
-                        clip.future = pool.submit([one.image for one in clip.frames.items])
-                    waiting.append(clip)
-                yield from finished(_CLIPS_AHEAD * jobs)
-            yield from finished(0)
+
+            def segment(clip: _Clip | DroppedFrame) -> tuple[_Clip, Found] | DroppedFrame:
+                if isinstance(clip, DroppedFrame):
+                    return clip
+                return clip, pool.submit([frame.image for frame in clip.frames.items]).result()
+
+            with closing(in_order(segment, clips, jobs, _CLIPS_AHEAD)) as segmented:
+                for one in segmented:
+                    yield [one] if isinstance(one, DroppedFrame) else self._finish(*one)
 
     def _complete(self, frame: Frame | None) -> list[_Clip | DroppedFrame]:
-        """The clips that a frame, or for None the end of the recording, completes, not segmented yet."""
+        """The clips that a frame completes, or for None the end of the recording; a frame that cannot be used."""
+        before, groups = self._sequence.id, list[tuple[Group[Frame] | None, int]]()
         if frame is None:
-            return self._taken(self._groups.flush(), StageTimer())
-        timer = StageTimer()
-        try:
-            _check(frame)
-        except DroppedFrame as reason:
-            return [reason]
-        ended: list[_Clip | DroppedFrame] = []
-        before = self._sequence.id
-        if self._sequence.starts(frame):
-            ended = self._taken(self._groups.flush(), StageTimer(), before)
-            self._groups.reset()
-            self._starts = True
-        return [*ended, *self._taken(self._groups.push(frame), timer)]
+            groups.append((self._groups.flush(), before))
+        else:
+            try:
+                _check(frame)
+            except DroppedFrame as reason:
+                return [reason]
+            memory = self.config.tracker_parameters
+            if self._sequence.starts(frame, memory.memory_tau, memory.memory_unit == "seconds"):
+                groups.append((self._groups.flush(), before))
+                self._groups.reset()
+            groups.append((self._groups.push(frame), self._sequence.id))
+        return [_Clip(group, sequence) for group, sequence in groups if group]
 
-    def _taken(
-        self, frames: Group[Frame] | None, timer: StageTimer, sequence: int | None = None
-    ) -> list[_Clip | DroppedFrame]:
-        if frames is None:
-            return []
-        timer.end("other")
-        starts, self._starts = self._starts, False
-        return [_Clip(frames, self._sequence.id if sequence is None else sequence, starts, timer)]
-
-    def _segmentations(self, clip: _Clip) -> list[Segmentation] | DroppedFrame:
-        """The segments of each frame of a clip, or why there are none."""
-        if clip.starts_sequence:
+    def _segment(self, clip: _Clip) -> Found:
+        if clip.sequence != self._segmented_sequence:
             self.segmenter.reset()
-        images = [frame.image for frame in clip.frames.items]
+        images, start = [frame.image for frame in clip.frames.items], perf_counter()
         try:
             if self.clip.length == 1:
-                return [self.segmenter(images[0])]
-            assert isinstance(self.segmenter, ClipSegmenter)
-            return self.segmenter.segment_clip(images)
+                found = [self.segmenter(images[0])]
+            else:
+                assert isinstance(self.segmenter, ClipSegmenter)
+                found = self.segmenter.segment_clip(images)
         except DroppedFrame as reason:
-            return reason
+            return reason, 0.0
+        return found, (perf_counter() - start) * 1e3
 
-    def _finish(
-        self, clip: _Clip, found: list[Segmentation] | DroppedFrame, elsewhere: float | None = None
-    ) -> list[SegmentedFrame | DroppedFrame]:
-        """The new frames of a clip, each with the same share of the time; `elsewhere`: that of another process (ms)."""
-        new = clip.frames.items[clip.frames.new]
-        if clip.starts_sequence:
+    def _finish(self, clip: _Clip, result: Found) -> list[SegmentedFrame | DroppedFrame]:
+        """The new frames of a clip, each with the same share of the time."""
+        (found, milliseconds), start = result, perf_counter()
+        if clip.sequence != self._segmented_sequence:
             self._stitcher.reset()
+            self._segmented_sequence = clip.sequence
+        new = clip.frames.items[clip.frames.new]
         if isinstance(found, DroppedFrame):
             return [found] * len(new)
         if self.clip.length > 1:
             found = self._stitcher(clip.frames, found, self.config.segmenter_parameters.clip_iou)
         if self.tracker.needs_embeddings:
             found = [s if s.embeddings is not None else with_appearance(f, s) for f, s in zip(new, found, strict=True)]
-        clip.timer.end("segment")
-        if elsewhere is not None:
-            clip.timer.milliseconds["segment"] = elsewhere
-        share = {stage: spent / len(new) for stage, spent in clip.timer.milliseconds.items()}
-        return [SegmentedFrame(f, clip.sequence, s, dict(share)) for f, s in zip(new, found, strict=True)]
-
-    def _track_all(self, segmented: list[SegmentedFrame | DroppedFrame]) -> list[PanopticFrame]:
-        found = [self.track(one) for one in segmented if isinstance(one, SegmentedFrame)]
-        for one in segmented:
-            if isinstance(one, DroppedFrame) and not found:
-                raise one
-        return found
+        share = (milliseconds + (perf_counter() - start) * 1e3) / len(new)
+        return [SegmentedFrame(f, clip.sequence, s, {"segment": share}) for f, s in zip(new, found, strict=True)]
 
     def track(self, segmented: SegmentedFrame) -> PanopticFrame:
         """The second half of a step: identities. Raises InputError as `step`."""
@@ -320,77 +292,21 @@ class OnlinePanoptic:
         Track ids continue: none is used twice.
         """
         self._sequence.restart()
-        self._tracked_sequence = self._sequence.id
-        self.tracker.reset()
-        self._start_sequence()
-
-    def _start_sequence(self) -> None:
+        self._segmented_sequence = self._tracked_sequence = self._sequence.id
         self.segmenter.reset()
         self._groups.reset()
         self._stitcher.reset()
+        self.tracker.reset()
 
     def configure(self, config: Config) -> None:
         """Uses the live parameters of `config` from the next frame on; the others must not differ."""
         self.segmenter.configure(config.segmenter_parameters)
         self.tracker.configure(config.tracker_parameters)
-        self._sequence.configure(config)
         self.config = config
 
     def interrupt(self) -> None:
         """Makes a step that is running in another thread fail soon; later steps are not affected."""
         self.segmenter.interrupt()
-
-
-class SequenceMonitor:
-    """Numbers the sequences of one stream of frames.
-
-    A sequence starts where time goes back, the image size changes, or there is a gap longer than the tracker's memory:
-    `memory_tau` seconds, or, where the memory counts frames, more than `memory_tau` + 1 usual intervals (rounded).
-
-    Attributes:
-        id: number of the sequence, from 0.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.configure(config)
-        self._intervals = FrameIntervals()
-        self._last: tuple[int, tuple[int, ...]] | None = None
-        self.id = 0
-
-    def configure(self, config: Config) -> None:
-        """Uses the memory of `config` from the next frame on, in the same sequence."""
-        self._tau = config.tracker_parameters.memory_tau
-        self._in_seconds = config.tracker_parameters.memory_unit == "seconds"
-
-    def starts(self, frame: Frame) -> bool:
-        """Whether `frame` starts a sequence after another one; False for the very first frame."""
-        now = (frame.stamp, frame.image.shape[:2])
-        before, self._last = self._last, now
-        new = before is not None and self._separate(before, now)
-        if new:
-            self.restart()
-            self._last = now
-        self._intervals.add(frame.stamp)
-        return new
-
-    def restart(self) -> None:
-        """Starts a sequence with the next frame."""
-        self.id += 1
-        self._intervals.clear()
-        self._last = None
-
-    def _separate(self, before: tuple[int, tuple[int, ...]], now: tuple[int, tuple[int, ...]]) -> bool:
-        elapsed = now[0] - before[0]
-        return elapsed < 0 or now[1] != before[1] or elapsed > self._longest_gap()
-
-    def _longest_gap(self) -> float:
-        """Nanoseconds."""
-        if self._in_seconds:
-            return self._tau * 1e9
-        if self._intervals.known < _FIRST_INTERVALS:
-            return float("inf")
-        # Half an interval for jitter: a limit at a multiple of the interval would depend on it.
-        return (self._tau + 1.5) * self._intervals.usual
 
 
 class StageTimer:

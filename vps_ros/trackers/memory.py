@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.frame import THING_BASE
-from vps_ros.frame_intervals import FrameIntervals
+from vps_ros.sequence import FrameIntervals
 from vps_ros.trackers.detections import Detections
 
 ROW: list[tuple] = [

@@ -32,17 +32,17 @@ def pipelines(config: Config, count: int) -> tuple[OnlinePanoptic, ...]:
 
 
 def _warm_up(pipeline: OnlinePanoptic) -> None:
-    """Runs grey frames with one artificial object: tables and libraries are loaded at their first use."""
+    """Runs a grey frame with one artificial object: tables and libraries are loaded at their first use."""
     things = [info.id for info in pipeline.taxonomy.classes if info.isthing][:1]
+    image = np.full(_SIZE, 127, np.uint8)
+    try:
+        found = pipeline.segmenter(image).embeddings
+    # The first real frame will report what is wrong with the model.
+    except DroppedFrame:
+        return
+    embeddings = None if found is None else np.ones((len(things), found.shape[1]), np.float32)
     for stamp in range(_WARM_UP):
-        frame = Frame(np.full(_SIZE, 127, np.uint8), stamp)
-        try:
-            found = pipeline.segmenter(frame.image).embeddings
-        # The first real frame will report what is wrong with the model.
-        except DroppedFrame:
-            return
-        embeddings = None if found is None else np.ones((len(things), found.shape[1]), np.float32)
-        pipeline.tracker.step(frame, _segmentation(things, embeddings))
+        pipeline.tracker.step(Frame(image, stamp), _segmentation(things, embeddings))
 
 
 def _segmentation(things: list[int], embeddings: NDArray[np.float32] | None) -> Segmentation:

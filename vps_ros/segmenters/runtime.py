@@ -76,6 +76,8 @@ def session_options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     # Threads that spin after a run would take the cores from optical flow and post-processing.
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    # The plan of a run's buffers is a second block of memory beside the arena of the run that was planned.
+    options.enable_mem_pattern = False
     options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     return options
 

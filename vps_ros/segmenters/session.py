@@ -190,7 +190,9 @@ class Session:
             self._check_outputs(outputs, count)
             outputs = {name: value for name, value in outputs.items() if not name.startswith("next_")}
             binding = Binding(self._session, image.shape, outputs, self._states, self._on_gpu)
-            binding.run(image, ort.RunOptions())
+            # On a GPU, the first run with bound buffers is slow.
+            if self._on_gpu:
+                binding.run(image, ort.RunOptions())
         except InputError:
             raise
         except Exception as error:

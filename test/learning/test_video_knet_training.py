@@ -1,5 +1,6 @@
 """Video K-Net from a recipe: trained, resumed, begun from another run, exported and run, by the commands themselves."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,6 +11,7 @@ from support import ROOT
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.datasets.streets import drive
+from vps_ros.errors import InputError
 from vps_ros.online import OnlinePanoptic
 from vps_ros.segmenters import load_segmenter
 
@@ -22,6 +24,7 @@ from vps_ros.learning.data.targets import Targets  # noqa: E402
 from vps_ros.learning.kinds import kind_for  # noqa: E402
 from vps_ros.learning.recipe import Recipe  # noqa: E402
 from vps_ros.learning.training import checkpoint  # noqa: E402
+from vps_ros.learning.training.initial_weights import load_initial_weights  # noqa: E402
 from vps_ros.learning.training.validation import predict, tune  # noqa: E402
 from vps_ros.learning.video_knet.architecture import LossWeights  # noqa: E402
 
@@ -40,12 +43,14 @@ def recipe_of(folder, **more):
     } | more
 
 
-def test_the_recipe_that_comes_along():
+def test_the_recipes_that_come_along():
     recipe = Recipe.from_yaml(ROOT / "config" / "train" / "video-knet.yaml")
     assert (recipe.model.kind, recipe.model.dim, recipe.losses) == ("video-knet", 128, LossWeights())
     assert Recipe.from_mapping(json.loads(json.dumps(recipe.to_mapping())), "again") == recipe
     kind = kind_for(recipe)
     assert kind.max_segments == 64 + 11 and kind.activation == "sigmoid"
+    of_clips = Recipe.from_yaml(ROOT / "config" / "train" / "video-knet-vis.yaml")
+    assert (of_clips.model.kind, of_clips.model.backbone, of_clips.clip) == ("video-knet", "efficientnet-lite0", 2)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +118,28 @@ def test_from_a_recipe_to_tracked_frames(tmp_path, capsys):
     assert main(["export", str(path), "-o", str(tmp_path / "again.onnx")]) == 2
     error = capsys.readouterr().err
     assert "start from the run's checkpoint instead" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("backbone", ["residual", "efficientnet-lite0"])
+def test_a_run_of_streets_gives_backbone_and_pixel_decoder(tmp_path, backbone):
+    path, sizes = tmp_path / checkpoint.FILE, {"queries": 6, "channels": [16] * 4, "depths": [0, 1, 1, 1], "heads": 2}
+    start = Recipe.from_mapping(recipe_of(tmp_path, model={**sizes, "backbone": backbone}), "start")
+    state = kind_for(start).build().state_dict()
+    checkpoint.save(path, recipe=start.to_mapping(), step=3, model=state, ema=state, optimizer={}, log=[])
+    content = recipe_of(tmp_path, start=str(tmp_path))
+    content["model"]["backbone"] = backbone
+    recipe = Recipe.from_mapping(content, "test")
+    kind = kind_for(recipe)
+    network = kind.build()
+    fresh = load_initial_weights(network, kind, recipe, ())
+    loaded = network.state_dict()
+    assert not [n for n in fresh if n.startswith(("pyramid.backbone.", "pyramid.pixel_decoder."))]
+    assert fresh and all(torch.equal(loaded[f"pyramid.{n}"], state[n]) for n in state if f"pyramid.{n}" in loaded)
+    # The other direction has no such rule.
+    checkpoint.save(path, recipe=recipe.to_mapping(), step=3, model=loaded, ema=loaded, optimizer={}, log=[])
+    back = dataclasses.replace(start, start=str(tmp_path))
+    with pytest.raises(InputError, match="holds a model of kind video-knet, the recipe's is streets"):
+        load_initial_weights(kind_for(back).build(), kind_for(back), back, ())
 
 
 def test_mixed_precision_learns_the_same(tmp_path):

@@ -106,6 +106,10 @@ class Kind(Protocol):
     #     def has_partial_class_rows(self, name: str) -> bool
     # for these parameters. They are initialised randomly if the start has other classes.
 
+    # A kind that shares layers with other kinds also has the prefixes of their names: kind -> prefix there -> here
+    #     shared_layers: Mapping[str, Mapping[str, str]]
+    # A start of one of these kinds gives these layers.
+
     # A kind whose masks are products of kernels and features also has
     #     def export(self, network, card, path, as_kernels: bool = False) -> float
 

@@ -6,12 +6,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vps_ros.errors import InputError
-from vps_ros.learning.layers import efficientnet
+from vps_ros.learning.layers.backbone import RESIDUAL, require_backbone
 from vps_ros.learning.network_io import InputSizes
 
 MASK_STRIDE = 4
-RESIDUAL = "residual"
-BACKBONES = (RESIDUAL, *efficientnet.SCALING)
 SIZE_MULTIPLE = 32
 
 
@@ -43,7 +41,7 @@ class Architecture:
 
     Attributes:
         classes: without void.
-        backbone: `residual`, with random initial weights, or a name of efficientnet.SCALING, with ImageNet weights.
+        backbone: a name of layers.backbone.BACKBONES.
         channels: of the features at strides 4, 8, 16 and 32.
         depths: blocks of the residual backbone's stages.
         dense_things: largest number of things from heat maps (dense_things.py); with 0, things come from queries.
@@ -73,7 +71,6 @@ class Architecture:
     kind: str = "streets"
 
     def __post_init__(self) -> None:
-        if self.backbone not in BACKBONES:
-            raise InputError(f"model: unknown backbone {self.backbone!r}; there are {', '.join(BACKBONES)}")
+        require_backbone(self.backbone)
         if self.detail and self.dense_things:
             raise InputError("model: heat maps (dense_things) have masks at stride 4 only; remove `detail`")

@@ -12,11 +12,11 @@ from vps_ros.errors import InputError
 from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.export import onnx_file as export
 from vps_ros.learning.kmeans import onnx_weights
-from vps_ros.learning.kmeans.architecture import MASK_STRIDE, RESIDUAL, Architecture
+from vps_ros.learning.kmeans.architecture import MASK_STRIDE, Architecture
 from vps_ros.learning.kmeans.export import Deployed, compare
 from vps_ros.learning.kmeans.losses import thing_losses, total_loss
 from vps_ros.learning.kmeans.model import KMeansMaskTransformer, Output
-from vps_ros.learning.layers import efficientnet
+from vps_ros.learning.layers.backbone import backbone_input, load_imagenet
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs, single_images
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training.optimizer import Optimizers
@@ -49,14 +49,10 @@ class KMeansKind:
         return network
 
     def load_pretrained(self, network: KMeansMaskTransformer) -> None:
-        name = network.architecture.backbone
-        if name != RESIDUAL:
-            network.backbone.network.load(efficientnet.imagenet_weights(name))
+        load_imagenet(network.backbone, network.architecture.backbone)
 
     def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
-        if self._model.backbone == RESIDUAL:
-            return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
-        return InputSpec(size[1], size[0], efficientnet.MEAN, efficientnet.STD, keep_aspect)
+        return backbone_input(self._model.backbone, size, keep_aspect)
 
     def optimizers(self, network: KMeansMaskTransformer) -> Optimizers:
         s = self._recipe.schedule

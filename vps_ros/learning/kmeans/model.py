@@ -16,10 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.kmeans.architecture import RESIDUAL, Architecture
+from vps_ros.learning.kmeans.architecture import Architecture
 from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, placed, stuff_slots, thing_slots
-from vps_ros.learning.layers.backbone import Attention, Backbone, ConvNorm, PixelDecoder, Projected
-from vps_ros.learning.layers.efficientnet import EfficientNetLite
+from vps_ros.learning.layers.backbone import Attention, ConvNorm, PixelDecoder, make_backbone
 from vps_ros.learning.network_io import KernelOutputs, ModelOutputs, join_frames, split_frames, with_masks
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -164,10 +163,7 @@ class KMeansMaskTransformer(nn.Module):
         super().__init__()
         a = self.architecture = architecture or Architecture()
         self.register_buffer("thing_columns", torch.from_numpy(np.flatnonzero(isthing)), persistent=False)
-        if a.backbone == RESIDUAL:
-            self.backbone = Backbone(a.channels, a.depths)
-        else:
-            self.backbone = Projected(EfficientNetLite(a.backbone), a.channels)
+        self.backbone = make_backbone(a.backbone, a.channels, a.depths)
         self.pixel_decoder = PixelDecoder(a.channels, 2 * a.heads)
         self.queries = nn.Parameter(torch.randn(a.queries, a.query_dim))
         levels = [level for level, count in enumerate(a.layers) for _ in range(count)]

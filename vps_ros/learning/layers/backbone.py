@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vps_ros.errors import InputError
+from vps_ros.learning.layers import efficientnet
 from vps_ros.learning.layers.efficientnet import EfficientNetLite
+from vps_ros.segmenters.model_card import InputSpec
+
+RESIDUAL = "residual"
+BACKBONES = (RESIDUAL, *efficientnet.SCALING)
+"""The residual backbone, with random initial weights, and the EfficientNet-Lites, with ImageNet weights."""
 
 FREQUENCIES = (1.0, 2.0, 4.0, 8.0, 16.0)
 POSITION_CHANNELS = 4 * len(FREQUENCIES)
@@ -106,6 +113,40 @@ class Projected(nn.Module):
 
     def forward(self, image: Tensor) -> list[Tensor]:
         return [project(x) for project, x in zip(self.projections, self.network(image), strict=True)]
+
+
+def require_backbone(name: str) -> None:
+    """Raises InputError when this is not a name of BACKBONES."""
+    if name not in BACKBONES:
+        raise InputError(f"model: unknown backbone {name!r}; there are {', '.join(BACKBONES)}")
+
+
+def make_backbone(
+    name: str, channels: tuple[int, int, int, int], depths: tuple[int, int, int, int]
+) -> Backbone | Projected:
+    """A backbone of BACKBONES with random weights, with these channels at strides 4, 8, 16 and 32.
+
+    Args:
+        depths: blocks of the residual backbone's stages.
+    """
+    return Backbone(channels, depths) if name == RESIDUAL else Projected(EfficientNetLite(name), channels)
+
+
+def load_imagenet(backbone: nn.Module, name: str) -> None:
+    """Loads the ImageNet weights of a backbone of this name; the residual one has none.
+
+    Raises InputError that names the package with the weights when it is not installed.
+    """
+    if isinstance(backbone, Projected):
+        backbone.network.load(efficientnet.imagenet_weights(name))
+
+
+def backbone_input(name: str, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
+    """The model card's input, with the normalisation of the backbone; `size` is width and height."""
+    width, height = size
+    if name == RESIDUAL:
+        return InputSpec(height, width, keep_aspect=keep_aspect)
+    return InputSpec(height, width, efficientnet.MEAN, efficientnet.STD, keep_aspect)
 
 
 class PixelDecoder(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,10 +115,13 @@ def load_initial_weights(network: nn.Module, kind: Kind, recipe: Recipe, images:
     """
     weights = weights_of(recipe, images)
     if weights.kind != recipe.model.kind:
-        raise InputError(
-            f"{recipe.start}: holds a model of kind {weights.kind}, the recipe's is {recipe.model.kind}; "
-            "make them the same"
-        )
+        shared = getattr(kind, "shared_layers", {}).get(weights.kind)
+        if shared is None:
+            raise InputError(
+                f"{recipe.start}: holds a model of kind {weights.kind}, the recipe's is {recipe.model.kind}; "
+                "make them the same"
+            )
+        weights = weights._replace(state=_renamed(weights.state, shared))
     names = [c.name for c in recipe.data.taxonomy.classes]
     places = _places(weights.classes, names)
     unknown = [name for name, place in zip(names, places, strict=True) if place < 0]
@@ -147,6 +150,16 @@ def load_initial_weights(network: nn.Module, kind: Kind, recipe: Recipe, images:
         raise InputError(f"{recipe.start}: none of its weights fits this recipe's model")
     network.load_state_dict(fitting, strict=False)
     return fresh
+
+
+def _renamed(state: Mapping[str, Tensor], prefixes: Mapping[str, str]) -> dict[str, Tensor]:
+    """The tensors whose names have one of the prefixes, with its replacement."""
+    return {
+        mine + name.removeprefix(theirs): value
+        for name, value in state.items()
+        for theirs, mine in prefixes.items()
+        if name.startswith(theirs)
+    }
 
 
 def _places(theirs: Sequence[str], mine: Sequence[str]) -> list[int]:

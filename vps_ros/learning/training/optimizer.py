@@ -90,13 +90,13 @@ class Optimizers:
 
     @classmethod
     def muon(cls, model: nn.Module, learning_rate: float, weight_decay: float) -> Optimizers:
-        """Muon for matrices, AdamW without decay for the rest of a k-means mask transformer.
+        """Muon for matrices, AdamW without decay for the rest.
 
-        Weights of a pretrained backbone, whose names begin with PRETRAINED, have AdamW at PRETRAINED_RATE of the rate.
+        Weights of a pretrained backbone, whose names contain PRETRAINED, have AdamW at PRETRAINED_RATE of the rate.
         """
         learning = {n: p for n, p in model.named_parameters() if p.requires_grad}
-        pretrained = [p for n, p in learning.items() if n.startswith(PRETRAINED)]
-        named = {n: p for n, p in learning.items() if not n.startswith(PRETRAINED)}
+        pretrained = [p for n, p in learning.items() if PRETRAINED in n]
+        named = {n: p for n, p in learning.items() if PRETRAINED not in n}
         # Queries and the rows of classifiers are lists of vectors, not linear maps.
         single = {n for n, p in named.items() if p.ndim < 2 or n == "queries" or "class_head" in n or "semantic" in n}
         return cls(

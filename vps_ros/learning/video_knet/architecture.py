@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import ClassVar
 
+from vps_ros.learning.layers.backbone import RESIDUAL, require_backbone
 from vps_ros.learning.network_io import InputSizes
 from vps_ros.segmenters.model_card import Thresholds
 
@@ -36,11 +37,13 @@ class Architecture:
     Attributes:
         classes: number of classes, void excluded.
         queries: number of instance kernels; each stuff class has one additional kernel.
-        channels, depths: of the backbone's stages at strides 4, 8, 16 and 32.
+        channels: of the features at strides 4, 8, 16 and 32.
+        depths: blocks of the residual backbone's stages.
         stages: number of kernel update heads.
         dim: length of a kernel and number of feature channels; 256 in the paper.
         embedding_dim: length of the association embedding.
         heads: number of heads of every attention layer.
+        backbone: a name of layers.backbone.BACKBONES.
     """
 
     TAG: ClassVar[str] = "kind"
@@ -56,7 +59,11 @@ class Architecture:
     dim: int = 128
     embedding_dim: int = 64
     heads: int = 4
+    backbone: str = RESIDUAL
     kind: str = "video-knet"
+
+    def __post_init__(self) -> None:
+        require_backbone(self.backbone)
 
 
 STUFF_PIXELS = 4096

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vps_ros.errors import InputError
 from vps_ros.learning.data.targets import Targets
+from vps_ros.learning.layers.backbone import backbone_input, load_imagenet
 from vps_ros.learning.network_io import LabelGrid, ModelOutputs, single_images
 from vps_ros.learning.recipe import Recipe
 from vps_ros.learning.training.optimizer import Optimizers
@@ -27,6 +28,7 @@ class VideoKNetKind:
     random_quarters = False
     takes_clips = True
     progress_terms = {"dice": "final_dice", "class": "classes"}
+    shared_layers = {"streets": {part: f"pyramid.{part}" for part in ("backbone.", "pixel_decoder.")}}
 
     def __init__(self, recipe: Recipe) -> None:
         assert isinstance(recipe.model, Architecture)
@@ -39,11 +41,11 @@ class VideoKNetKind:
         network.frames = self._recipe.clip
         return network
 
-    def load_pretrained(self, network: nn.Module) -> None:
-        pass
+    def load_pretrained(self, network: VideoKNet) -> None:
+        load_imagenet(network.pyramid.backbone, self._model.backbone)
 
     def input_spec(self, size: tuple[int, int], keep_aspect: bool) -> InputSpec:
-        return InputSpec(size[1], size[0], keep_aspect=keep_aspect)
+        return backbone_input(self._model.backbone, size, keep_aspect)
 
     def optimizers(self, network: VideoKNet) -> Optimizers:
         s = self._recipe.schedule

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vps_ros.learning.layers.backbone import POSITION_CHANNELS, Backbone, ConvNorm, PixelDecoder, positions
+from vps_ros.learning.layers.backbone import POSITION_CHANNELS, ConvNorm, PixelDecoder, make_backbone, positions
 from vps_ros.learning.video_knet.architecture import Architecture
 
 PRIOR = 0.01
@@ -142,7 +142,7 @@ class Features(NamedTuple):
 
 
 class SemanticPyramid(nn.Module):
-    """Image [B, 3, H, W] in -1..1 to Features at stride 4; H and W are multiples of 32.
+    """Normalised image [B, 3, H, W] to Features at stride 4; H and W are multiples of 32.
 
     The pixel decoder is the feature pyramid. The sum of its levels and of a sine position encoding is the input of two
     branches (semantic FPN, Kirillov et al., 2019). Levels are projected before upsampling, which is faster on CPUs.
@@ -150,7 +150,7 @@ class SemanticPyramid(nn.Module):
 
     def __init__(self, a: Architecture) -> None:
         super().__init__()
-        self.backbone = Backbone(a.channels, a.depths)
+        self.backbone = make_backbone(a.backbone, a.channels, a.depths)
         self.pixel_decoder = PixelDecoder(a.channels, 2 * a.heads)
         self.levels = nn.ModuleList(ConvNorm(c, a.dim, 1, act=False) for c in reversed(a.channels))
         self.place = nn.Conv2d(POSITION_CHANNELS, a.dim, 1, bias=False)

@@ -166,7 +166,7 @@ class VideoKNet(nn.Module):
         self.embedding_head = MLPHead(a.dim, a.embedding_dim)
 
     def forward(self, image: Tensor, state: State | None = None, thresholds: Thresholds = THRESHOLDS) -> Output:
-        """Image [B * frames, 3, H, W] in -1..1, sides multiples of 32; `state` of the previous frame, or None.
+        """Normalised image [B * frames, 3, H, W], sides multiples of 32; `state` of the previous frame, or None.
 
         `thresholds` of post-processing determine which kernels the next frame can link with.
         """

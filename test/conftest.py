@@ -8,8 +8,9 @@ from hypothesis import settings
 
 from support import ROOT
 
-# A slow machine must not fail a test.
-settings.register_profile("vps_ros", deadline=None)
+# A slow machine must not fail a test, and a run has the examples of the run before; `random` has new ones in each run.
+settings.register_profile("vps_ros", deadline=None, derandomize=True, database=None)
+settings.register_profile("random", deadline=None, derandomize=False)
 settings.load_profile("vps_ros")
 
 

@@ -52,13 +52,12 @@ def rank(
     if limits.mask_exponent:
         flat = masks.reshape(queries, shape[1] * shape[2])
         score = score * _mask_scores(flat, queries, limits, sigmoid) ** limits.mask_exponent
-    # No score exceeds 1.
-    key = score + thing.cast(FLOAT) * 2 if limits.things_first else score
-    value = able.choose(key, np.float32(-1))
-    of_row, of_column = value.reshape(queries, 1), value.reshape(1, queries)
     index = np.arange(queries, dtype=np.int32)
     # Ties are in the order of the queries.
-    before = (of_column > of_row) | (of_column.equals(of_row) & logits.nodes.value(index < index[:, None]))
+    before = _is_before(able.choose(score, np.float32(-1)), logits.nodes.value(index < index[:, None]))
+    if limits.things_first:
+        # Not 2 + score: its rounding makes small scores equal.
+        before = _is_before((able & thing).cast(INT32), before)
     position = before.cast(INT32).sum(1)
     there = position.reshape(1, queries).equals(logits.nodes.value(index[:, None]))
     order = there.choose(index, np.int32(0)).sum(1)
@@ -72,6 +71,12 @@ def rank(
         able.choose(class_score.take(order), np.float32(0)),
         score.take(order),
     )
+
+
+def _is_before(key: Value, tied: Value) -> Value:
+    """[N, N], whether the key [N] of a column is larger than that of the row; `tied` [N, N] is for equal keys."""
+    of_row, of_column = key.reshape(-1, 1), key.reshape(1, -1)
+    return (of_column > of_row) | (of_column.equals(of_row) & tied)
 
 
 def _mask_scores(masks: Value, queries: int, limits: Thresholds, sigmoid: bool) -> Value:

@@ -1,7 +1,8 @@
 """Real streets: mIoU over CamVid's 11 classes, and PQ over Cityscapes' 19, of models at several input sizes.
 
-CamVid's sequence Seq05VD in the 11 classes of SegNet (Badrinarayanan et al., 2015). The shipped city-s has learned from
-it in its last part (docs/training.md), so its figure there is that of training data; streets-s has seen no real street.
+CamVid's sequences 0001TP, 0006R0 and Seq05VD in the 11 classes of SegNet (Badrinarayanan et al., 2015). The shipped
+city-s has learned from all three (docs/training.md), so its figures there are those of training data; streets-s has
+seen no real street.
 The 19 classes of a model are brought to them by vps_ros/datasets/camvid.py: wall counts as building and terrain as
 tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and
 traffic sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every
@@ -13,8 +14,9 @@ in an input of about its own shape, for which the network would be exported (`vp
 
 The images may not be passed on and are no part of the project: VPS_ROS_REALDATA names the folder that holds
 streets/camvid, streets/cityscapes_stills and streets/cityscapes_clips, in the layouts of docs/datasets.md.
-VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints or exported files in float32, or shipped models
-in 8 bits (streets-s, city-s), whose files are measured as they are; without it, streets-s-float is measured.
+VPS_ROS_MODELS names the models, separated by commas: runs, checkpoints and streets-s-float (used without it), measured
+at several inputs, or names and files of exported models (`vps-ros export`, also of public networks), measured as they
+are.
 """
 
 from __future__ import annotations
@@ -37,17 +39,22 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Part(NamedTuple):
-    """Frames to measure on: format, folder, split, every which frame, and an input of about the images' shape."""
+    """Frames to measure on: format, folder, split, every which frame, an input of about the images' shape, and the
+    subfolder of the labels."""
 
     format: str
     folder: str
     split: str
     every: int
     size: tuple[int, int]
+    labels: str = ""
 
 
 PARTS = {
-    "CamVid Seq05VD": Part("camvid", "camvid", "Seq05VD", 1, (480, 352)),
+    **{
+        f"CamVid {drive}": Part("camvid", "camvid", drive, 1, (480, 352), f"labels/{drive}")
+        for drive in ("0001TP", "0006R0", "Seq05VD")
+    },
     "Cityscapes stills": Part("cityscapes", "cityscapes_stills", "", 1, (640, 320)),
     "Cityscapes clips": Part("cityscapes", "cityscapes_clips", "", 5, (640, 320)),
 }
@@ -57,20 +64,20 @@ STRETCHED, FITTED = "stretched", "fitted"
 def run(progress: Any) -> dict:
     """Figures by model, frames and input."""
     folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata")) / "streets"
-    there = {name: part for name, part in PARTS.items() if (folder / part.folder).is_dir()}
+    there = {name: part for name, part in PARTS.items() if (folder / part.folder / part.labels).is_dir()}
     if not there:
         return {"skipped": f"no {folder}/camvid; set VPS_ROS_REALDATA to the folder that holds streets/camvid"}
     models = [name for name in os.environ.get("VPS_ROS_MODELS", DEFAULT).split(",") if name]
     jobs = [(model, name) for model in models for name in there]
     found: dict[str, dict] = {}
     for model, name in progress(jobs, "models", len(jobs)):
-        measure = file_measured if model in shipped_models() and model != DEFAULT else measured
+        measure = file_measured if model.endswith(".onnx") or model in {*shipped_models()} - {DEFAULT} else measured
         found.setdefault(Path(model).stem, {})[name] = measure(model, folder, there[name])
     return {"models": found}
 
 
 def file_measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, Any]]:
-    """Scores of a shipped file as it is: each image stretched to its input."""
+    """Scores of an exported model as it is: each image stretched to its input."""
     from vps_ros.datasets.class_mapping import source_table
     from vps_ros.datasets.formats import DATA_SETS
 
@@ -149,7 +156,13 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables for people, in percent."""
     keys = ("mIoU", "PQ", "PQ things", "PQ stuff")
     rows, of_classes = [], []
-    camvid = [one for parts in figures["models"].values() for one in parts.get("CamVid Seq05VD", {}).values()]
+    camvid = [
+        one
+        for parts in figures["models"].values()
+        for part, inputs in parts.items()
+        if part.startswith("CamVid")
+        for one in inputs.values()
+    ]
     # A class that is neither in the labels nor in the result has no IoU.
     names = list(dict.fromkeys(name for one in camvid for name in one["classes"]))
     for model, parts in figures["models"].items():
@@ -159,8 +172,8 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
                 rows.append([model, part, one["frames"], f"{name} ({one['input']})", *cells])
                 if part.startswith("CamVid"):
                     found = (one["classes"].get(key) for key in names)
-                    of_classes.append([model, name, *(None if v is None else 100 * v for v in found)])
+                    of_classes.append([model, part, name, *(None if v is None else 100 * v for v in found)])
     shown = [("percent", ["model", "images", "frames", "input", *keys], rows)]
     if of_classes:
-        shown.append(("IoU of CamVid's classes, percent", ["model", "input", *names], of_classes))
+        shown.append(("IoU of CamVid's classes, percent", ["model", "images", "input", *names], of_classes))
     return shown

@@ -239,8 +239,9 @@ def semantic(tmp_path, layout, file="semantic.onnx", scene=SCENE, name="input", 
 
 class TestSemantic:
     @pytest.mark.parametrize("layout", ["nchw", "nhwc", "map", "map4"])
-    def test_stuff_of_each_layout(self, tmp_path, layout):
+    def test_stuff_of_each_layout(self, tmp_path, layout, capsys):
         assert export(*semantic(tmp_path, layout), "-o", tmp_path / "stuff.onnx") == 0
+        assert "pixels of things become void" in capsys.readouterr().err
         found = segments(tmp_path / "stuff.onnx")
         # Cars are things: without --components, their pixels are void.
         assert set(found) == {"road", "sky"}
@@ -249,7 +250,7 @@ class TestSemantic:
         assert iou(found["road"][1], (SCENE == 0) | ((SCENE == 9) & (layout in ("nchw", "nhwc")))) > limit
 
     @pytest.mark.parametrize("layout", ["nhwc", "map"])
-    def test_components_are_objects_from_their_least_area_on(self, tmp_path, layout):
+    def test_components_are_objects_from_their_least_area_on(self, tmp_path, layout, capsys):
         arguments = semantic(tmp_path, layout)
         for least, count in ((100, 2), (150, 1), (300, 0)):
             path = tmp_path / f"{least}.onnx"
@@ -258,6 +259,7 @@ class TestSemantic:
             found = segmenter(np.full((SIZE, SIZE, 3), 90, np.uint8))
             boxes = sorted(found.boxes[found.is_thing].tolist())
             assert boxes == [[6, 40, 20, 50], [30, 40, 50, 50]][2 - count :], least
+            assert "void" not in capsys.readouterr().err
             for i in np.flatnonzero(found.is_thing):
                 assert (found.map == i + 1).sum() == found.areas[i] >= least
 

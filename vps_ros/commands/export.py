@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vps_ros.clips import MAX_LENGTH, ClipSpec
-from vps_ros.commands.console import note, progress
+from vps_ros.commands.console import note, progress, warn
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, model_path, refuse_folder
 from vps_ros.learning import Reporter, require_training
@@ -310,6 +310,7 @@ def _from_hf(args: argparse.Namespace) -> None:
         args.components or 0,
     )
     _print_differences(report.differences)
+    _note_void_things(args.output)
 
 
 def _from_kmax(args: argparse.Namespace) -> None:
@@ -373,6 +374,7 @@ def _from_semantic(args: argparse.Namespace) -> None:
             args.components or 0,
         )
     )
+    _note_void_things(args.output)
 
 
 def _merge(args: argparse.Namespace) -> None:
@@ -393,6 +395,16 @@ def _describe(card: ModelCard) -> None:
         f"{card.name}: input {card.input.width}x{card.input.height}, {things} things and "
         f"{len(card.taxonomy) - things} stuff classes"
     )
+
+
+def _note_void_things(model: str) -> None:
+    """A warning for a semantic network whose things are not made of components: their threshold is 1."""
+    card = describe_model(model).card
+    if card is not None and not isinstance(card, FlowCard) and card.taxonomy.thing_ids and card.thresholds.thing >= 1:
+        warn(
+            "pixels of things become void, because a semantic network does not separate objects; add them from a "
+            "network for objects with --merge, or make connected components objects with --components PIXELS"
+        )
 
 
 SOURCES = {

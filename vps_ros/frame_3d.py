@@ -105,8 +105,8 @@ class Object3D:
         size: of the box along the axes of the camera (right, down, forward), metres. It encloses the visible surface.
         velocity: of the centre in `Objects3D.frame_id`, metres per second.
         deviation: standard deviations of `position` by the filter, metres, along the axes of that frame.
-        distance: median depth of the surface along the optical axis, metres.
-        pixels: of the depth image that were used.
+        distance: median depth of the surface along the optical axis, metres; NaN if the object was read from messages.
+        pixels: of the depth image that were used; 0 if the object was read from messages.
     """
 
     track_id: int
@@ -127,13 +127,13 @@ class Objects3D:
     Attributes:
         objects: those of the visible tracks with enough depth, in the order of the tracks.
         frame_id: coordinate frame of positions and velocities.
-        depth: the depth image.
+        depth: the depth image; None if only the objects were recorded.
         transform: from the camera to `frame_id`; its rotation is the orientation of the boxes.
         without_depth: visible tracks that have too few pixels with depth.
     """
 
     objects: tuple[Object3D, ...]
     frame_id: str
-    depth: DepthImage = field(repr=False)
+    depth: DepthImage | None = field(default=None, repr=False)
     transform: Transform = Transform()
     without_depth: int = 0

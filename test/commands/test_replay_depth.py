@@ -10,6 +10,7 @@ from rosbags.highlevel import AnyReader
 from support.bags import START, TENTH, write
 from support.depth import (
     BACKGROUND,
+    CALIBRATION,
     DEPTH_TOPIC,
     FAR,
     FIRST,
@@ -24,8 +25,6 @@ from support.depth import (
 from support.worlds import CAR_ID, PAINTS, colour_model, picture
 from vps_ros.commands.main import main
 from vps_ros.messages.panoptic import nanoseconds
-
-CALIBRATION = "image_width: 96\nimage_height: 64\ncamera_matrix: {data: [100, 0, 47.5, 0, 100, 31.5, 0, 0, 1]}\n"
 
 
 @pytest.fixture(scope="module")

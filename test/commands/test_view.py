@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import pytest
 
-from support.bags import TYPES, drive, write
+from support.bags import START, TENTH, TYPES, drive, write
+from support.depth import CALIBRATION, DEPTH_TOPIC, FIRST, STANDING, VELOCITY, depth_drive, metres_of
 from support.labelled_bags import stamp, truth_bag, writing
 from support.worlds import CAR_ID, ROAD_ID, SKY_ID, colour_model, picture
 from vps_ros.commands.main import main
@@ -71,6 +72,57 @@ def test_a_result_is_shown_with_the_images_and_the_ground_truth_of_its_drive(vps
     assert code == 0
     assert "name the recording with --images" in shown
     assert "/camera/image" not in read(tmp_path / "a.rrd")
+
+
+def in_3d(path):
+    """Of a recording: labels and centres of the boxes, velocities, and numbers of points of each frame."""
+    found = read(path)
+    boxes = found["/space/boxes"]
+    points = found.get("/space/points", {}).get("Points3D:positions", [])
+    return boxes["Boxes3D:labels"], boxes["Boxes3D:centers"], [len(one) for one in points]
+
+
+def test_a_result_is_shown_in_3d_with_and_without_depth_images(vps_ros, tmp_path, model):
+    bag, result = write(tmp_path / "drive", depth_drive()), tmp_path / "out.mcap"
+    assert vps_ros("replay", bag, "-o", result, "--model", model, "--depth", DEPTH_TOPIC)[0] == 0
+    save = "--save", tmp_path / "a.rrd", "--force"
+    assert vps_ros("view", result, *save)[0] == 0
+    labels, centres, points = in_3d(tmp_path / "a.rrd")
+    assert labels == [["car 1", "car 2"]] * 6
+    assert np.allclose(centres[0], (FIRST, STANDING), atol=0.02)
+    assert points == []
+    arrows = read(tmp_path / "a.rrd")["/space/velocities"]["Arrows3D:vectors"]
+    assert np.allclose(arrows[-1], ((VELOCITY, 0, 0), (0, 0, 0)), atol=0.3)
+
+    # The depth topic of the bag with the images is found; --depth names another one or a folder.
+    code, shown = vps_ros("view", result, "--images", bag, *save)
+    assert (code, f"depth: {DEPTH_TOPIC}" in shown) == (0, True)
+    assert in_3d(tmp_path / "a.rrd") == (labels, centres, [96 * 64] * 6)
+    code, shown = vps_ros("view", result, "--images", bag, "--depth", "/nothing", *save)
+    assert (code, "no topic /nothing of depth images" in shown) == (2, True)
+
+
+def test_a_result_without_objects_in_3d_gets_them_from_a_folder(vps_ros, tmp_path, model):
+    bag, result, depth = write(tmp_path / "drive", drive()), tmp_path / "out.mcap", tmp_path / "depth"
+    assert vps_ros("replay", bag, "-o", result, "--model", model)[0] == 0
+    depth.mkdir()
+    for index in range(1, 6):
+        np.save(depth / f"{START + index * TENTH}.npy", metres_of(index))
+    calibration = tmp_path / "camera.yaml"
+    calibration.write_text(CALIBRATION)
+    flags = "--images", bag, "--depth", depth, "--camera-info", calibration, "--save", tmp_path / "a.rrd"
+    code, shown = vps_ros("view", result, *flags)
+    assert code == 0, shown
+    assert "1 frame(s) without depth: " in shown
+    labels, centres, points = in_3d(tmp_path / "a.rrd")
+    assert (labels, points) == ([["car 1", "car 2"]] * 5, [96 * 64] * 5)
+    assert np.allclose(centres[0][1], STANDING, atol=0.02)
+
+
+def test_a_recording_with_depth_is_tracked_and_shown_in_3d(vps_ros, tmp_path, model):
+    bag = write(tmp_path / "drive", depth_drive())
+    assert vps_ros("view", bag, "--save", tmp_path / "a.rrd", "--model", model)[0] == 0
+    assert in_3d(tmp_path / "a.rrd")[0] == [["car 1", "car 2"]] * 6
 
 
 def test_the_folder_of_a_demo_is_shown_with_all_of_its_parts(vps_ros, tmp_path, model):

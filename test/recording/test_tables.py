@@ -11,11 +11,13 @@ from support.bags import START, TENTH, drive, write
 from support.worlds import colour_model
 from vps_ros.commands.main import main
 from vps_ros.frame import AssociatedBy, Frame, PanopticFrame, Segment, Track, TrackState
+from vps_ros.frame_3d import Object3D, Objects3D
 from vps_ros.recording.tables import TableWriter
 from vps_ros.taxonomy import CITYSCAPES
 
 parquet = pytest.importorskip("pyarrow.parquet")
 PERSON, CAR, BUS = 11, 13, 15
+SPACE = [f"{name}_{axis}" for name in ("position", "size", "velocity_3d") for axis in "xyz"]
 
 
 def track(number, class_id, box, velocity=(0.0, 0.0), state=TrackState.CONFIRMED, score=0.9):
@@ -40,6 +42,8 @@ def test_a_row_for_each_object_and_for_each_frame(tmp_path):
     segments = (Segment(1, 0, False, 0.8, 20_000, 0), Segment(1001, CAR, True, 0.9, 400, 1))
     lost = track(2, PERSON, (5, 6, 7, 8), state=TrackState.LOST)
     first = result(0, track(1, CAR, (10, 20, 30, 40), (12.5, -1.5)), lost, segments=segments)
+    in_3d = Object3D(1, CAR, 0.9, (1.0, -2.0, 12.5), (4.0, 1.5, 2.0), (0.5, 0.0, -8.0), (0.1, 0.1, 0.2), 12.0, 90)
+    first = replace(first, objects_3d=Objects3D((in_3d,), "camera"))
     tables(tmp_path, "drive", replace(first, milliseconds={"segment": 3.0, "flow": 1.0}), result(1))
     car, person = parquet.read_table(tmp_path / "drive.objects.parquet").to_pylist()
     assert car == {
@@ -65,7 +69,9 @@ def test_a_row_for_each_object_and_for_each_frame(tmp_path):
         "hits": 3,
         "first_seen": START,
         "last_seen": START,
+        **dict(zip(SPACE, (1.0, -2.0, 12.5, 4.0, 1.5, 2.0, 0.5, 0.0, -8.0), strict=True)),
     }
+    assert [person[column] for column in SPACE] == [None] * 9
     assert (person["state"], person["segment_id"], person["class_name"]) == ("lost", 0, "person")
     full, empty = parquet.read_table(tmp_path / "drive.frames.parquet").to_pylist()
     assert dict(full["areas"]) == {"road": 20_000, "car": 400}

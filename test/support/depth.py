@@ -13,6 +13,8 @@ import numpy as np
 from support.bags import START, TENTH, camera_info, drive, jpeg, raw
 
 DEPTH_TOPIC, DEPTH_INFO = "/camera/depth/image_raw", "/camera/depth/camera_info"
+CALIBRATION = "image_width: 96\nimage_height: 64\ncamera_matrix: {data: [100, 0, 47.5, 0, 100, 31.5, 0, 0, 1]}\n"
+"""Text of a calibration file of the camera."""
 NEAR, FAR, BACKGROUND = 4.0, 8.0, 20.0
 """Metres of the square that moves, of the one that stands, and of everything else."""
 FIRST, STANDING = (-1.44, 0.64, NEAR), (2.88, 0.96, FAR)

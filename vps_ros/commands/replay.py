@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress, table, warn
+from vps_ros.commands.depth import add_depth_flags, open_depth
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
@@ -19,8 +20,8 @@ from vps_ros.files import write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.bag import recording_name
-from vps_ros.recording.depth import DEFAULT_SLOP, MILLIMETRES, BagDepth, DepthSource, FolderDepth, read_intrinsics
-from vps_ros.recording.frames import BagReader, FrameSource, open_frames
+from vps_ros.recording.depth import DepthSource
+from vps_ros.recording.frames import FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay
 from vps_ros.recording.tables import TableWriter
@@ -63,31 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also write Parquet tables of the objects and of the frames, named like the output (default: beside it)",
     )
-    parser.add_argument(
-        "--depth",
-        metavar="TOPIC|FOLDER",
-        help="depth images registered to the frames: a topic of the bag (16UC1 in mm, 32FC1 in m), or a folder with "
-        "the names or stamps of the frames; adds position, size and velocity in 3D (topic objects_3d)",
-    )
-    parser.add_argument(
-        "--depth-slop",
-        type=float,
-        default=DEFAULT_SLOP,
-        metavar="S",
-        help=f"most seconds between a frame and its depth image; 0: equal stamps (default: {DEFAULT_SLOP:g})",
-    )
-    parser.add_argument(
-        "--depth-scale",
-        type=float,
-        default=MILLIMETRES,
-        metavar="N",
-        help=f"of a folder with images of 16 bits: units in one metre (default: {MILLIMETRES:g})",
-    )
-    parser.add_argument(
-        "--camera-info",
-        metavar="F",
-        help="calibration, YAML (camera_calibration) or JSON; default: topic camera_info or camera_info.yaml in FOLDER",
-    )
+    add_depth_flags(parser, "adds position, size and velocity in 3D (topic objects_3d)")
     parser.add_argument("--cloud", action="store_true", help="also write the topic panoptic_cloud; needs --depth")
     parser.add_argument("--remembered", action="store_true", help="of the overlay: also boxes of objects not seen now")
     parser.add_argument("--json", metavar="F", help="also write the figures as JSON")
@@ -117,6 +94,8 @@ def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     if args.jobs < 0:
         raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 chooses by the cores of this machine")
+    if args.cloud and args.depth is None:
+        raise InputError("--cloud needs --depth TOPIC or --depth FOLDER")
     if args.lookahead and args.depth:
         raise InputError("--lookahead: objects in 3D follow the online identities; leave --depth or --lookahead out")
     for output in (args.output, args.overlay, args.json, args.youtube_vis):
@@ -151,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
                 args.force,
                 tuple(sinks),
                 args.jobs,
-                depth=_open_depth(args, source),
+                depth=open_depth(args, source, args.source),
                 cloud=args.cloud,
                 summary=summary,
                 lookahead=args.lookahead,
@@ -172,23 +151,6 @@ def _tables(args: argparse.Namespace) -> TableWriter:
     output = Path(args.output)
     name = output.name.removesuffix(".mcap")
     return TableWriter(args.tables or output.parent, name, recording_name(args.source), args.force)
-
-
-def _open_depth(args: argparse.Namespace, source: FrameSource) -> DepthSource | None:
-    if args.depth is None:
-        if args.cloud or args.camera_info:
-            raise InputError(f"{'--cloud' if args.cloud else '--camera-info'} needs --depth TOPIC or --depth FOLDER")
-        return None
-    if not 0 <= args.depth_slop < 10:
-        raise InputError(f"--depth-slop {args.depth_slop:g}: give seconds from 0 to 10")
-    if not args.depth_scale > 0:
-        raise InputError(f"--depth-scale {args.depth_scale:g}: give the number of units in one metre, as 1000")
-    intrinsics = read_intrinsics(args.camera_info) if args.camera_info else None
-    if Path(args.depth).is_dir():
-        return FolderDepth(args.depth, source.file_names, args.depth_scale, args.depth_slop, intrinsics)
-    if not isinstance(source, BagReader):
-        raise InputError(f"--depth {args.depth}: no such folder; only bags have topics of depth images")
-    return BagDepth(args.source, args.depth, source.topic, args.depth_slop, intrinsics)
 
 
 def replay_source(

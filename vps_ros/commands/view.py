@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.dds import add_dds_flags
+from vps_ros.commands.depth import add_depth_flags, open_depth
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, announce, finish, serve, sink_of, target_of
 from vps_ros.config import Config
+from vps_ros.depth.locator import ObjectLocator
 from vps_ros.drawing.viewer import Target, Viewer, open_recording
 from vps_ros.drawing.views import View
-from vps_ros.errors import InputError
+from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.bag import is_bag
-from vps_ros.recording.frames import open_frames
+from vps_ros.recording.depth import DepthSource, depth_topics
+from vps_ros.recording.frames import BagReader, FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Summary, replay
 from vps_ros.recording.results import ResultReader, has_result
@@ -36,6 +41,7 @@ EXAMPLES = [
     "vps-ros view demo",
     "vps-ros view drive.mcap",
     "vps-ros view tracked.mcap --images drive.mcap --gt drive.mcap",
+    "vps-ros view tracked.mcap --images drive.mcap --depth /camera/depth/image_raw",
     "vps-ros view dashcam.mp4 --web",
     "vps-ros view 0",
     "vps-ros view drive.mcap --save drive.rrd",
@@ -56,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--images", metavar="PATH", help="of a result: the recording that has its images")
     parser.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")
     parser.add_argument("--result", metavar="TOPIC", help="of a bag with results of several cameras: /vps/front")
+    add_depth_flags(parser, "shows objects and points in 3D (default: the depth topic of the bag, if it has one)")
     parser.add_argument("--hz", type=float, help=f"frames per second of images (default: {DEFAULT_HZ:g})")
     parser.add_argument("--json", metavar="F", help="write how many frames were shown as JSON")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
@@ -96,27 +103,82 @@ def _find_parts(args: argparse.Namespace) -> None:
 def _view_result(args: argparse.Namespace, target: Target) -> int:
     with ExitStack() as opened:
         results = opened.enter_context(ResultReader(args.source, args.result))
-        images: Iterable[Frame] = ()
-        if args.images:
-            images = opened.enter_context(open_frames(args.images, topic=args.topic, hz=args.hz)).frames()
-        else:
-            with suppress(InputError):
-                own = opened.enter_context(open_frames(args.source, topic=args.topic))
-                # The map itself is an image too.
-                images = own.frames() if own.name != results.name else ()
+        images = _images_of(args, results, opened)
+        depth = _depth_of(args, images, args.images or args.source) if images else None
+        if depth:
+            opened.callback(depth.close)
+        locate = _Locator(depth)
         truth = opened.enter_context(TruthReader(args)) if args.gt else None
-        viewer = opened.enter_context(_viewer(args, target, timing=False))
+        in_3d = results.has_objects_3d or depth is not None
+        viewer = opened.enter_context(_viewer(args, target, timing=False, depth=in_3d))
         announce(viewer)
         found = 0
-        for frame, result in progress(join(images, results.frames()), "view", results.count):
+        frames = images.frames() if images else ()
+        for frame, result in progress(join(frames, results.frames()), "view", results.count):
             if not viewer.open:
                 break
             found += frame is not None
             image = None if frame is None else frame.image
-            viewer.show(View(result.stamp, image, result, truth.of(result) if truth else None))
+            shown = result if frame is None else locate(frame, result)
+            viewer.show(View(result.stamp, image, shown, truth.of(result) if truth else None))
+        _warn_of_depth(locate.failures)
         if not found:
             warn(f"{args.source}: no image with the stamp of a result; name the recording with --images drive.mcap")
         return _end(args, viewer)
+
+
+def _images_of(args: argparse.Namespace, results: ResultReader, opened: ExitStack) -> FrameSource | None:
+    if args.images:
+        return opened.enter_context(open_frames(args.images, topic=args.topic, hz=args.hz))
+    with suppress(InputError):
+        own = opened.enter_context(open_frames(args.source, topic=args.topic))
+        # The map itself is an image too.
+        return own if own.name != results.name else None
+    return None
+
+
+def _depth_of(args: argparse.Namespace, frames: FrameSource, path: str) -> DepthSource | None:
+    """The depth images of --depth, or of the only depth topic of the bag with the frames."""
+    if args.depth is None and isinstance(frames, BagReader):
+        topics = depth_topics(path)
+        if len(topics) == 1:
+            args.depth = topics[0]
+            note(f"depth: {args.depth}")
+        elif topics:
+            note(f"no objects in 3D: choose a depth topic with --depth: {', '.join(topics)}")
+    return open_depth(args, frames, path)
+
+
+class _Locator:
+    """Adds a depth image to the objects in 3D of a result, or objects in 3D to a result that has none.
+
+    Attributes:
+        failures: reason -> number of frames without depth.
+    """
+
+    def __init__(self, depth: DepthSource | None) -> None:
+        self.failures: Counter[str] = Counter()
+        self._depth, self._locate = depth, ObjectLocator()
+
+    def __call__(self, frame: Frame, result: PanopticFrame) -> PanopticFrame:
+        if self._depth is None:
+            return result
+        try:
+            depth = self._depth.of(frame)
+            if result.objects_3d is None:
+                return self._locate(result, depth)
+        except DroppedFrame as error:
+            self.failures[str(error)] += 1
+            return result
+        if result.objects_3d.frame_id != result.frame_id:
+            self.failures[f"points are not shown: the transform to {result.objects_3d.frame_id} is not known"] += 1
+            return result
+        return replace(result, objects_3d=replace(result.objects_3d, depth=depth))
+
+
+def _warn_of_depth(failures: Counter[str]) -> None:
+    for reason, count in failures.items():
+        warn(f"{count} frame(s) without depth: {reason}")
 
 
 def join(images: Iterable[Frame], results: Iterable[PanopticFrame]) -> Iterator[tuple[Frame | None, PanopticFrame]]:
@@ -136,24 +198,29 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
             open_frames(int(args.source) if camera else args.source, topic=args.topic, hz=args.hz)
         )
         truth = opened.enter_context(TruthReader(args)) if args.gt else None
+        depth = _depth_of(args, source, args.source)
+        if depth:
+            opened.callback(depth.close)
         pipeline = OnlinePanoptic(config)
         # A camera does not wait for a viewer.
-        viewer = opened.enter_context(_viewer(args, target, wait=not camera))
+        viewer = opened.enter_context(_viewer(args, target, wait=not camera, depth=depth is not None))
         announce(viewer)
         summary = Summary()
         sink = sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()})
         frames = takewhile(lambda frame: viewer.open, progress(source.frames(), "view", source.count))
         with suppress(KeyboardInterrupt):
-            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, summary=summary)
+            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, depth, summary)
         for loss in source.losses:
             warn(str(loss))
         for reason, count in summary.dropped.items():
             warn(f"{count} frame(s) skipped: {reason}")
+        if summary.depth:
+            _warn_of_depth(summary.depth.failures)
         return _end(args, viewer)
 
 
-def _viewer(args: argparse.Namespace, target: Target, wait: bool = True, timing: bool = True) -> Viewer:
-    return Viewer(target, truth=args.gt is not None, timing=timing, name=Path(args.source).name, wait=wait)
+def _viewer(args: argparse.Namespace, target: Target, **options: bool) -> Viewer:
+    return Viewer(target, truth=args.gt is not None, name=Path(args.source).name, **{"wait": True, **options})
 
 
 def _end(args: argparse.Namespace, viewer: Viewer) -> int:

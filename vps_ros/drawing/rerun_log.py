@@ -156,9 +156,10 @@ class CameraLog:
             colors=colors,
         )
         self._send(["space", "boxes"], boxes)
-        velocities = np.array([one.velocity for one in objects]).reshape(-1, 3)
+        # A recording without velocities has NaN.
+        velocities = np.nan_to_num([one.velocity for one in objects]).reshape(-1, 3)
         self._send(["space", "velocities"], rr.Arrows3D(origins=centers, vectors=velocities, colors=colors))
-        if image is not None:
+        if image is not None and found.depth is not None:
             metres = found.depth.metres
             v, u = np.nonzero(np.isfinite(metres))
             step = 1 + len(v) // _MOST_POINTS

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import PanopticFrame, segment_values
-from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D, Vector
+from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D, Transform, Vector
 from vps_ros.label_maps import nearest
 from vps_ros.messages.images import image_to_array
 from vps_ros.messages.typestore import byte_view, make_header, make_message, nanoseconds
@@ -128,6 +128,8 @@ def panoptic_cloud(frame: PanopticFrame, image: NDArray[np.uint8]) -> Any:
         image: uint8 [H, W, 3], RGB; gives the colours.
     """
     found = _objects_of(frame)
+    if found.depth is None:
+        raise DroppedFrame(f"no depth image of the frame at {frame.stamp} ns")
     metres = found.depth.metres
     rows, columns = np.nonzero(np.isfinite(metres))
     points = found.depth.intrinsics.points(columns, rows, metres[rows, columns])
@@ -153,6 +155,42 @@ def panoptic_cloud(frame: PanopticFrame, image: NDArray[np.uint8]) -> Any:
         row_step=cloud.nbytes,
         data=byte_view(cloud),
         is_dense=True,
+    )
+
+
+def read_objects_3d(detections: Any, velocities: Any | None = None) -> Objects3D:
+    """The Objects3D of messages of the topics `objects_3d` and `velocities_3d`, without a depth image.
+
+    The translation of `transform` is not known from these messages and stays 0. Velocities are NaN without a message.
+    Raises DroppedFrame when an id is not a number, or the messages name other objects.
+    """
+    try:
+        known = {int(one.id): one for one in detections.detections}
+        moves = dict(zip(velocities.track_ids.tolist(), velocities.velocities, strict=True)) if velocities else {}
+        objects = tuple(_object(track_id, one, moves.get(track_id)) for track_id, one in known.items())
+    except (ValueError, IndexError) as error:
+        raise DroppedFrame(f"objects in 3D cannot be read: {error}") from None
+    if moves and moves.keys() != known.keys():
+        raise DroppedFrame("velocities_3d names other objects than objects_3d")
+    turn = next((one.bbox.center.orientation for one in detections.detections), None)
+    transform = Transform(quaternion=(turn.x, turn.y, turn.z, turn.w)) if turn else Transform()
+    return Objects3D(objects, detections.header.frame_id, None, transform)
+
+
+def _object(track_id: int, one: Any, velocity: Any | None) -> Object3D:
+    place, size, result = one.bbox.center.position, one.bbox.size, one.results[0]
+    variance = np.asarray(result.pose.covariance).reshape(6, 6)[range(3), range(3)]
+    x, y, z = np.sqrt(variance).tolist()
+    return Object3D(
+        track_id,
+        int(result.hypothesis.class_id),
+        float(result.hypothesis.score),
+        (place.x, place.y, place.z),
+        (size.x, size.y, size.z),
+        (velocity.x, velocity.y, velocity.z) if velocity else (np.nan,) * 3,
+        (x, y, z),
+        np.nan,
+        0,
     )
 
 

@@ -6,6 +6,8 @@ import json
 import re
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -129,6 +131,20 @@ class BagDepth:
 
     def close(self) -> None:
         self._bag.close()
+
+
+def depth_topics(path: str | Path) -> list[str]:
+    """Topics of a bag with "depth" in their names whose first image can be read as depth."""
+    with Bag(path) as bag:
+        found = []
+        for topic in bag.topics:
+            if "depth" not in topic.name.lower() or topic.type not in _TYPES:
+                continue
+            for message in islice(bag.messages([topic.name], [topic.type]), 1):
+                with suppress(DroppedFrame):
+                    depth_image(read_message(message.data, message.type), Intrinsics(1, 1, 0, 0, 1, 1))
+                    found.append(topic.name)
+        return found
 
 
 class FolderDepth:

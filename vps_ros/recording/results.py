@@ -8,14 +8,17 @@ from pathlib import Path
 
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import PanopticFrame
-from vps_ros.messages.panoptic import OUTPUTS, read_panoptic
-from vps_ros.messages.typestore import read_message
+from vps_ros.frame_3d import Objects3D
+from vps_ros.messages.objects_3d import read_objects_3d
+from vps_ros.messages.panoptic import DEPTH_OUTPUTS, OUTPUTS, read_panoptic
+from vps_ros.messages.typestore import nanoseconds, read_message
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.label_classes import common_taxonomy
 from vps_ros.recording.labels import IMAGE, SEGMENTS, LabelTopic, find_label_topics, index_labels, read_labels
 from vps_ros.recording.storage import Message
 
 TRACKS = OUTPUTS["tracks"]
+_BESIDE = {"tracks": TRACKS, **{name: DEPTH_OUTPUTS[name] for name in ("objects_3d", "velocities_3d")}}
 
 
 class ResultReader:
@@ -28,6 +31,7 @@ class ResultReader:
     Attributes:
         taxonomy: the classes that the messages name.
         count: number of frames.
+        has_objects_3d: whether frames have `objects_3d`; these have no depth image.
 
     Raises InputError when there is no result, several and no `topic`, or a message cannot be read.
     """
@@ -44,6 +48,8 @@ class ResultReader:
         self._stamps = index.stamps
         self.name = self._topic.image
         self.count = len(index.stamps)
+        located = f"{self._topic.namespace}/objects_3d"
+        self.has_objects_3d = any(t.name == located and t.count for t in self._bag.topics)
 
     def __enter__(self) -> ResultReader:
         return self
@@ -56,7 +62,7 @@ class ResultReader:
 
     def frames(self) -> Iterator[PanopticFrame]:
         """In the order of their stamps. Tracks are missing where the bag has no message with this stamp."""
-        tracks = self._tracks()
+        tracks, detections, velocities = (self._by_stamp(kind, name) for name, kind in _BESIDE.items())
         for found in read_labels(self._bag, self._topic, self._stamps):
             try:
                 tracked = tracks.pop(found.stamp, None)
@@ -64,17 +70,22 @@ class ResultReader:
                 frame = read_panoptic(
                     read_message(found.image.data, IMAGE), described, tracked and read_message(tracked.data, TRACKS)
                 )
+                objects = self._objects(detections.pop(found.stamp, None), velocities.pop(found.stamp, None))
             except DroppedFrame as error:
                 raise InputError(f"{found.where}: {error}; record it again") from None
-            yield replace(frame, taxonomy=self.taxonomy)
+            yield replace(frame, taxonomy=self.taxonomy, objects_3d=objects)
 
-    def _tracks(self) -> dict[int, Message]:
-        """The messages by stamp; some hundred bytes for each object in a frame."""
-        found = {}
-        for message in self._bag.messages([f"{self._topic.namespace}/tracks"], [TRACKS]):
-            stamp = read_message(message.data, TRACKS).header.stamp
-            found[stamp.sec * 10**9 + stamp.nanosec] = message
-        return found
+    @staticmethod
+    def _objects(detections: Message | None, velocities: Message | None) -> Objects3D | None:
+        if detections is None:
+            return None
+        moves = velocities and read_message(velocities.data, DEPTH_OUTPUTS["velocities_3d"])
+        return read_objects_3d(read_message(detections.data, DEPTH_OUTPUTS["objects_3d"]), moves)
+
+    def _by_stamp(self, kind: str, name: str) -> dict[int, Message]:
+        """The messages of a topic by stamp; some hundred bytes for each object in a frame."""
+        messages = self._bag.messages([f"{self._topic.namespace}/{name}"], [kind])
+        return {nanoseconds(read_message(message.data, kind).header.stamp): message for message in messages}
 
 
 def has_result(path: str | Path) -> bool:

@@ -29,6 +29,7 @@ _OBJECTS = {
     "hits": "int32",
     "first_seen": "int64",
     "last_seen": "int64",
+    **dict.fromkeys((f"{name}_{axis}" for name in ("position", "size", "velocity_3d") for axis in "xyz"), "float"),
 }
 _FRAMES = {
     **_KEYS,
@@ -39,6 +40,7 @@ _FRAMES = {
     **{f"{stage}_ms": "double" for stage in STAGES},
     "void_area": "int64",
 }
+_NOT_LOCATED = (None,) * 9
 _ROWS = 1 << 16
 """Rows that are in memory before they are written as a row group."""
 
@@ -91,12 +93,15 @@ class TableWriter:
         """Adds the rows of a frame; a sink of `vps_ros.recording.replay.replay`."""
         keys = (self._recording, self._frames, result.sequence_id, result.stamp)
         name = result.taxonomy.class_name
+        located = {one.track_id: one for one in result.objects_3d.objects} if result.objects_3d else {}
         for t in result.tracks:
             kind = t.class_id, name(t.class_id)
             state, by = t.state.name.lower(), t.associated_by.name.lower()
             numbers = t.segment_id, t.hits, t.first_seen, t.last_seen
             row = (*keys, t.track_id, *kind, *t.box, *t.velocity, t.area, t.score, state, by, t.association_score)
-            self._objects_table.add((*row, *numbers))
+            in_3d = located.get(t.track_id)
+            space = (*in_3d.position, *in_3d.size, *in_3d.velocity) if in_3d else _NOT_LOCATED
+            self._objects_table.add((*row, *numbers, *space))
         areas: Counter[str] = Counter()
         for segment in result.segments:
             areas[name(segment.class_id)] += segment.area

@@ -10,6 +10,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
+from typing import Any
 
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.dds import add_dds_flags
@@ -219,7 +220,7 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
         return _end(args, viewer)
 
 
-def _viewer(args: argparse.Namespace, target: Target, **options: bool) -> Viewer:
+def _viewer(args: argparse.Namespace, target: Target, **options: Any) -> Viewer:
     return Viewer(target, truth=args.gt is not None, name=Path(args.source).name, **{"wait": True, **options})
 
 

@@ -140,7 +140,39 @@ def test_an_exported_clip_of_copies_segments_as_the_image(tmp_path):
         assert frame.tubes.tolist() == found[0].tubes.tolist()
 
 
+def clip_model(path):
+    network, _ = kmeans()
+    spec = InputSpec(64, 96)
+    limits = Thresholds(thing=0.0, stuff=0.0, mask=0.0, overlap=0.0, mode="pixel_wise")
+    card = ModelCard("small", CITYSCAPES, spec, "softmax_queries", limits, clip=ClipSpec(2, 1))
+    onnx_file.export(network.float(), card, path, deployed=Deployed(network, spec), compare=compare)
+    return str(path)
+
+
 class TestCommand:
+    def test_integer_convolutions_of_a_model_for_clips(self, tmp_path):
+        path = tmp_path / "int8.onnx"
+        assert main(["export", "--from", "onnx", clip_model(tmp_path / "clips.onnx"), "-o", str(path), "--int8"]) == 0
+        segmenter = load_segmenter(Config(model=str(path), threads=1))
+        assert (segmenter.clip, segmenter.card.name) == (ClipSpec(2, 1), "small-int8")
+        image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+        one, other = segmenter.segment_clip([image, image])
+        assert one.tubes.tolist() == other.tubes.tolist() and len(one)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            (["--batch"], "takes the frames of a clip of one camera in a run already; leave --batch out"),
+            (["--postprocess", "graph"], "takes clips, whose masks become segments on the host, frame by frame"),
+        ],
+    )
+    def test_options_for_single_images_are_refused(self, tmp_path, capsys, options, message):
+        path = tmp_path / "m.onnx"
+        arguments = ["export", "--from", "onnx", clip_model(tmp_path / "clips.onnx"), "-o", str(path), *options]
+        assert main(arguments) == 2
+        error = capsys.readouterr().err.strip()
+        assert message in error and "\n" not in error and not path.exists()
+
     def test_a_published_checkpoint_becomes_a_model_for_clips(self, tmp_path):
         network = kmax_small.network(kmax_small.architecture("resnet", 4, dim=32, classes=19))
         kmax_small.calibrate(network, images(4, 65, 97, 1))
@@ -159,9 +191,10 @@ class TestCommand:
             (["--clip", "0"], "--clip 0: give 1 to 64 frames"),
             (["--overlap", "1"], "--overlap is of clips"),
             (
-                ["--clip", "2", "--int8"],
-                "--clip: --int8, --batch and --postprocess graph are for models that take single",
+                ["--clip", "2", "--batch"],
+                "--clip: --batch and --postprocess graph are for models that take single images",
             ),
+            (["--clip", "2", "--postprocess", "graph"], "for models that take single images; leave them out"),
             (["--clip", "2", "--from", "hf"], "--from hf: --clip goes with --from vps and --from kmax only"),
         ],
     )
@@ -174,4 +207,6 @@ class TestCommand:
     def test_a_model_with_heat_maps_is_refused(self, tmp_path, capsys):
         model = str(model_path("streets-s-float"))
         assert main(["export", model, "-o", str(tmp_path / "m.onnx"), "--clip", "2"]) == 2
-        assert "kind streets with heat maps (dense_things) cannot take clips" in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "kind streets with heat maps (dense_things) cannot take clips" in error
+        assert "export it with --kernels instead, and run it with --clip-length T" in error

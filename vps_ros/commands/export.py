@@ -216,8 +216,10 @@ def _check(args: argparse.Namespace) -> None:
     if args.origin == "raft" and (args.batch or args.build_engine or args.postprocess == "graph"):
         raise InputError("--from raft: --batch, --build-engine and --postprocess graph are for segmenters only")
     clip = args.clip is not None and args.clip > 1
-    if clip and (args.int8 or args.batch or args.postprocess == "graph"):
-        raise InputError("--clip: --int8, --batch and --postprocess graph are for models that take single images")
+    if clip and (args.batch or args.postprocess == "graph"):
+        raise InputError(
+            "--clip: --batch and --postprocess graph are for models that take single images; leave them out"
+        )
     if args.overlap is not None and not clip:
         raise InputError("--overlap is of clips; it goes with --clip T, of at least 2")
     if args.clip is not None:

@@ -133,10 +133,16 @@ def module_of(recipe: Recipe) -> ModuleType:
 def require_clips(kind: Kind, recipe: Recipe) -> None:
     """Raises InputError when the networks of this kind cannot take clips."""
     if not getattr(kind, "takes_clips", False):
-        heat_maps = " with heat maps (dense_things)" if getattr(recipe.model, "dense_things", 0) else ""
+        if getattr(recipe.model, "dense_things", 0) or recipe.model.kind == "panoptic-fcn":
+            heat_maps = " with heat maps (dense_things)" if recipe.model.kind != "panoptic-fcn" else ""
+            raise InputError(
+                f"clip: a model of kind {recipe.model.kind}{heat_maps} cannot take clips, since it finds the things of "
+                "each frame anew; export it with --kernels instead, and run it with --clip-length T, which fuses "
+                "kernels over clips"
+            )
         raise InputError(
-            f"clip: a model of kind {recipe.model.kind}{heat_maps} cannot take clips; "
-            "the kinds kmax, video-knet, and streets without dense_things, can"
+            f"clip: a model of kind {recipe.model.kind} cannot take clips; the kinds kmax, video-knet, and streets "
+            "without dense_things, can"
         )
 
 

@@ -35,6 +35,8 @@ def allow_batch(path: str | Path, where: str) -> None:
     """
     model = onnx.load(str(path))
     card = ModelCard.from_json(next(p.value for p in model.metadata_props if p.key == METADATA_KEY), where)
+    if card.clip is not None:
+        raise InputError(f"{where}: takes the frames of a clip of one camera in a run already; leave --batch out")
     if len(model.graph.input) > 1 or "segment_map" in {o.name for o in model.graph.output}:
         raise InputError(f"{where}: --batch is for models without recurrent state and without --postprocess graph")
     image = model.graph.input[0].type.tensor_type.shape.dim[0]

@@ -86,7 +86,7 @@ def _classes(path: Path, images: Sequence[NDArray[np.uint8]]) -> NDArray[np.int3
 
 
 class _Images(CalibrationDataReader):
-    """Calibration inputs of the network, with the recurrent state of a first frame."""
+    """Calibration inputs of the network, with the recurrent state of a first frame; clips are copies of one image."""
 
     def __init__(self, images: Sequence[NDArray[np.uint8]], card: ModelCard, graph: onnx.GraphProto) -> None:
         states = {
@@ -97,10 +97,9 @@ class _Images(CalibrationDataReader):
             for value in graph.input
             if value.name.startswith("state_")
         }
-        self._inputs = (
-            {"image": prepare(image, fit(card.input, *image.shape[:2]), card.input.padding), **states}
-            for image in images
-        )
+        frames = 1 if card.clip is None else card.clip.length
+        ready = (prepare(image, fit(card.input, *image.shape[:2]), card.input.padding) for image in images)
+        self._inputs = ({"image": np.repeat(image, frames, axis=0), **states} for image in ready)
 
     def get_next(self) -> dict[str, NDArray] | None:
         return next(self._inputs, None)

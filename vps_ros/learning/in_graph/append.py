@@ -46,6 +46,11 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
     if METADATA_KEY not in properties:
         raise InputError(f"{where}: has no metadata {METADATA_KEY!r}; {_AGAIN}")
     card = ModelCard.from_json(properties[METADATA_KEY].value, where)
+    if card.clip is not None:
+        raise InputError(
+            f"{where}: takes clips, whose masks become segments on the host, frame by frame; "
+            "leave --postprocess graph out"
+        )
     opset = max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
     if opset < _OPSET:
         raise InputError(f"{where}: is of ONNX opset {opset}; post-processing in the graph needs {_OPSET} or newer")

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vps_ros.commands.dds import Signals
 from vps_ros.config import Config
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.camera import CameraSubscription, read_image
@@ -20,6 +19,7 @@ from vps_ros.live.dds import DdsParticipant
 from vps_ros.live.dds_transport import DdsTransport
 from vps_ros.live.node import CameraOutputs
 from vps_ros.live.pipelines import pipelines
+from vps_ros.live.signals import Signals
 from vps_ros.live.transport import QosProfile
 from vps_ros.live.worker import Camera, LatestFrames, Worker
 from vps_ros.messages.images import array_to_image

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from benchmarks._live import PREFIX, TOPIC, noted
-from vps_ros.commands.dds import Signals
+from vps_ros.live.signals import Signals
 
 CYCLONE = "rmw_cyclonedds_cpp"
 

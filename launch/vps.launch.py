@@ -14,6 +14,8 @@ ARGUMENTS = {
     "depth": Argument("depth topic, registered to the image; with several cameras a name below each camera's; adds 3D"),
     "objects_frame": Argument("coordinate frame of objects in 3D, by TF; empty is that of the camera"),
     "model": Argument("name of a shipped model, or path of an ONNX file; empty takes that of config"),
+    "clip_length": Argument("frames that the network segments together, near-online; empty takes that of config"),
+    "clip_overlap": Argument("frames that consecutive clips share; empty takes that of config"),
     "config": Argument("YAML file of parameters, flat or of ROS; empty takes the defaults (config/vps.yaml)"),
     "reliability": Argument(
         "of the image subscription; empty takes that of config", choices=("", "best_effort", "reliable")
@@ -46,6 +48,7 @@ def _start(value):
         for parameter, name in (("depth_topic", "depth"), ("objects_frame", "objects_frame"))
         if value[name]
     }
+    given |= {name: _number(name, value[name]) for name in ("clip_length", "clip_overlap") if value[name]}
     if cameras:
         given["cameras"] = ParameterValue(list(cameras), value_type=list[str])
         if value["image"] != "image":
@@ -69,6 +72,12 @@ def _start(value):
     outputs = [f"{value['name']}/{camera}" for camera in cameras] or [value["name"]]
     windows = [_window(output, place) for output in outputs] if on["overlay"] else []
     return [node, *windows, *([_rviz(outputs[0], place)] if on["rviz"] else [])]
+
+
+def _number(name, text):
+    if not text.isdecimal():
+        raise InputError(f"{name}:={text}: give a number of frames")
+    return int(text)
 
 
 def _cameras(text):

@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
-from vps_ros.commands.dds import Signals, add_dds_flags, join, leave
+from vps_ros.commands.dds import add_dds_flags, join
 from vps_ros.commands.parameters import add_parameter_flags, config_from
 from vps_ros.commands.viewing import add_viewer_flags, finish, target_of, viewer_beside
 from vps_ros.config import Config, LiveConfig
@@ -17,6 +17,7 @@ from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.foxglove import DEFAULT_ADDRESS, FoxgloveTransport
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
+from vps_ros.live.signals import Signals, leave
 from vps_ros.live.stats import Figures
 from vps_ros.live.transport import Transport, absolute
 from vps_ros.live.worker import Worker

@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
-from vps_ros.commands.dds import Signals, join
+from vps_ros.commands.dds import join
 from vps_ros.commands.viewing import announce, finish
 from vps_ros.drawing.viewer import Target, Viewer
 from vps_ros.drawing.views import View
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import write_json
 from vps_ros.live.camera import CameraSubscription, read_image
+from vps_ros.live.signals import Signals
 from vps_ros.live.transport import QosProfile, Transport, absolute
 from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS, read_panoptic
 from vps_ros.messages.typestore import nanoseconds, read_message

@@ -80,7 +80,7 @@ class FoxgloveTransport(Transport):
 
         def receive(data: bytes) -> None:
             callback(data)
-            channel.send(bytes(data))
+            channel.send(data)
 
         return self._transport.subscribe(topic, kind, qos, receive)
 
@@ -144,7 +144,10 @@ class Channel:
         self.subscribers = 0
         self.latched = False
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
+        if not self.latched and not self.subscribers:
+            return
+        data = bytes(data)
         if self.latched:
             self._last = data
         if self.subscribers:
@@ -173,7 +176,7 @@ class _Publisher:
     def send(self, message: Any) -> bool:
         if self._channel.subscribers or self._channel.latched:
             self._channel.send(bytes(typestore().serialize_cdr(message, message.__msgtype__)))
-        return self._publisher.send(message)
+        return self._publisher.send(message) if self._publisher.subscribers or self._channel.latched else True
 
     def close(self) -> None:
         self._publisher.close()

@@ -7,45 +7,55 @@ import sys
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
 
 from vps_ros.errors import InputError
+from vps_ros.live.signals import Signals, leave
 from vps_ros.ros.node import RCLError, VpsNode
+
+_POLL = 0.2
+"""Seconds after which a signal is noticed at the latest."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs until it is shut down; returns 2 when it cannot start."""
-    try:
-        rclpy.init(args=arguments)
-    # Wrong ROS arguments: a parameter file that is missing or not one, a wrong remapping.
-    except RCLError as error:
-        print(f"vps: {_described(error)}", file=sys.stderr)
-        return 2
-    try:
+    """Runs until SIGINT or SIGTERM; returns 2 when it cannot start."""
+    # The handlers of rclpy would close the publishers before the results of the last frames are sent.
+    with Signals() as signals:
         try:
-            node = VpsNode()
-        except (InputError, ParameterException) as error:
-            print(f"vps: {error}", file=sys.stderr)
+            rclpy.init(args=arguments, signal_handler_options=SignalHandlerOptions.NO)
+        # Wrong ROS arguments: a parameter file that is missing or not one, a wrong remapping.
+        except RCLError as error:
+            print(f"vps: {_described(error)}", file=sys.stderr)
             return 2
         try:
-            if not node.autostart:
-                node.get_logger().info("waiting to be configured; autostart is false")
-            elif not node.start():
-                return 2
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            executor.spin()
-        except (KeyboardInterrupt, ExternalShutdownException):
-            pass
-        # A signal may end rclpy's context in the middle of a step of the executor.
-        except RCLError:
-            if rclpy.ok():
-                raise
+            return _run(signals)
         finally:
-            node.close()
-            node.destroy_node()
+            rclpy.try_shutdown()
+
+
+def _run(signals: Signals) -> int:
+    try:
+        node = VpsNode()
+    except (InputError, ParameterException) as error:
+        print(f"vps: {error}", file=sys.stderr)
+        return 2
+    try:
+        if not node.autostart:
+            node.get_logger().info("waiting to be configured; autostart is false")
+        else:
+            started = signals.during(node.start)
+            if started is None:
+                leave(0)
+            if not started:
+                return 2
+        executor = SingleThreadedExecutor()
+        executor.add_node(node)
+        while not signals.wait(0):
+            executor.spin_once(_POLL)
     finally:
-        rclpy.try_shutdown()
+        node.close()
+        node.destroy_node()
     return 0
 
 

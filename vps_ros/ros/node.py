@@ -130,6 +130,8 @@ class VpsNode(LifecycleNode):
         self.live.update(live)
         if PERIOD.name in values:
             self._timer.timer_period_ns = round(values[PERIOD.name] * 1e9)
+            # Otherwise the previous period ends first.
+            self._timer.reset()
 
     def _change_pipelines(self, config: Config) -> None:
         def work() -> None:

@@ -12,8 +12,10 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import wraps
 from importlib import import_module
+from time import monotonic
 from typing import Any, TypeVar
 
+from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
@@ -34,6 +36,8 @@ except ModuleNotFoundError:  # Humble
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
+_UNKNOWN = "_NODE_NAME_UNKNOWN_"
+"""What rmw_dds_common gives for a node."""
 
 
 class RosTransport(Transport):
@@ -73,15 +77,7 @@ class RosTransport(Transport):
         """Raises InputError where an override is not valid or the message package is missing."""
         message_class, profile = interface_class(kind), _to_rclpy(qos)
 
-        def report_mismatch(event: Any) -> None:
-            name, found = self.resolve(topic), False
-            for other in self._node.get_subscriptions_info_by_topic(topic):
-                if reason := qos_mismatch(_from_rclpy(profile), _from_rclpy(other.qos_profile)):
-                    log.warning("nothing goes from %s to %s: %s", name, _node_of(other), reason)
-                    found = True
-            if not found:
-                log.warning("nothing goes from %s to a subscriber: incompatible %s", name, event.last_policy_kind)
-
+        report_mismatch = MismatchReport(self._node, self.resolve(topic), _from_rclpy(profile), self._logged)
         with self._named_overrides(topic):
             publisher = self._node.create_publisher(
                 message_class,
@@ -176,6 +172,45 @@ class RosPublisher:
                 raise
 
 
+class MismatchReport:
+    """Logs each subscriber of a topic whose quality of service does not match the publisher's; for its event.
+
+    DDS reports a subscriber before the graph of ROS contains it and the name of its node. So the graph is looked at
+    until it does, for at most `_PATIENCE` seconds.
+    """
+
+    _POLL, _PATIENCE = 0.1, 10.0
+
+    def __init__(self, node: Node, topic: str, offered: QosProfile, logged: Callable[[Callable], Callable]) -> None:
+        self._node, self._topic, self._offered, self._logged = node, topic, offered, logged
+        self._reported: set[tuple[int, ...]] = set()
+
+    def __call__(self, event: Any) -> None:
+        end = monotonic() + self._PATIENCE
+
+        def look() -> None:
+            found = self._report()
+            if found or monotonic() > end:
+                self._node.destroy_timer(timer)
+            if not found and monotonic() > end:
+                why = event.last_policy_kind
+                log.warning("nothing goes from %s to a subscriber: incompatible %s", self._topic, why)
+
+        clock = Clock(clock_type=ClockType.STEADY_TIME)
+        timer = self._node.create_timer(self._POLL, self._logged(look), clock=clock)
+
+    def _report(self) -> bool:
+        """Logs the subscribers that were not logged before; whether there is one."""
+        found = False
+        for other in self._node.get_subscriptions_info_by_topic(self._topic):
+            reason, gid = qos_mismatch(self._offered, _from_rclpy(other.qos_profile)), tuple(other.endpoint_gid)
+            if reason and gid not in self._reported and (name := _node_of(other)):
+                log.warning("nothing goes from %s to %s: %s", self._topic, name, reason)
+                self._reported.add(gid)
+                found = True
+        return found
+
+
 class TfTransforms:
     """transport.Transforms, by tf2_ros. The node's executor must not wait for the caller."""
 
@@ -258,7 +293,8 @@ def interface_class(kind: str) -> Any:
 
 
 def _node_of(endpoint: Any) -> str:
-    return f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
+    """Fully qualified name; "" while the graph of ROS does not know the node."""
+    return "" if endpoint.node_name == _UNKNOWN else f"{endpoint.node_namespace.rstrip('/')}/{endpoint.node_name}"
 
 
 def _to_rclpy(qos: QosProfile) -> QoSProfile:

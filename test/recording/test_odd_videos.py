@@ -172,6 +172,28 @@ def test_frames_behind_a_damaged_packet_are_read(tmp_path):
     assert frames.losses[0].count == 1
 
 
+@pytest.mark.parametrize("container", ["a.mkv", "a.ts"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_truncated_video_without_index_is_a_loss(tmp_path, container):
+    """Matroska states its duration; of a transport stream, the last frame is damaged."""
+    rng = np.random.default_rng(0)
+    path = write(tmp_path / container, [rng.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(30)], "libx264")
+    frames = open_frames(path)
+    assert len(list(frames)) == 30 and frames.losses == ()
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    frames = open_frames(path)
+    assert 2 < len(list(frames)) < 30
+    (loss,) = frames.losses
+    assert ("are missing" if container == "a.mkv" else "1 frame(s) are damaged") in str(loss)
+
+
+def test_an_empty_video_is_named_so(tmp_path):
+    (tmp_path / "a.mp4").touch()
+    with pytest.raises(InputError, match=r"a\.mp4: is empty"):
+        open_frames(tmp_path / "a.mp4")
+
+
 def test_odd_files_of_phones(oddfiles):
     (film_size,) = {frame.image.shape for frame in open_frames(oddfiles / "cover_picture_first.mp4")}
     assert film_size == (96, 128, 3)

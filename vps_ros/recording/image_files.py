@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -113,7 +114,7 @@ class Video:
         """
         import av
 
-        read, damaged, end, reason = 0, 0, 0, ""
+        read, damaged, incomplete, end, reason = 0, 0, 0, 0, ""
         try:
             for packet in container.demux(stream):
                 if packet.pts is not None:
@@ -124,6 +125,7 @@ class Video:
                     damaged, reason = damaged + 1, f" ({error.strerror})"
                     continue
                 read += len(frames)
+                incomplete += sum(frame.is_corrupt for frame in frames)
                 yield from frames
         except av.FFmpegError as error:
             reason = f" ({error.strerror})"
@@ -137,10 +139,12 @@ class Video:
         elif damaged:
             what = "1 damaged packet is" if damaged == 1 else f"{damaged} damaged packets are"
             self._set_loss(f"{what} left out{reason}", read, damaged)
-        elif _is_edited(stream):
-            missing = (stream.start_time or 0) + stream.duration - end
-            if missing * stream.time_base * stream.average_rate > 1:
-                self._set_loss(f"its last {float(missing * stream.time_base):.2f} s are missing", read)
+        else:
+            missing = (_declared_end(stream) or 0) - end * stream.time_base
+            if missing * (stream.average_rate or 0) > 1:
+                self._set_loss(f"its last {float(missing):.2f} s are missing", read)
+            elif incomplete:
+                self._set_loss(f"{incomplete} frame(s) are damaged and shown as far as they can be decoded", read)
 
     def _set_loss(self, what: str, read: int, least: int = 0) -> None:
         self.losses = (Loss(what, str(self.path), max((self.count or 0) - read, least)),)
@@ -149,6 +153,8 @@ class Video:
         # Imported on use: bags and image files do not need it.
         import av
 
+        if self.path.is_file() and not self.path.stat().st_size:
+            raise InputError(f"{self.path}: is empty; copy or record it again")
         try:
             return av.open(str(self.path))
         except av.FFmpegError as error:
@@ -186,6 +192,20 @@ def _is_edited(stream: Any) -> bool:
     if "mov" not in stream.container.format.name or not (stream.frames and stream.duration and stream.average_rate):
         return False
     return abs(stream.duration * stream.time_base * stream.average_rate - stream.frames) > 0.5
+
+
+def _declared_end(stream: Any) -> Fraction | None:
+    """Seconds from time 0 of the file to the end of a stream, as the file says; None if it does not say it."""
+    if _is_edited(stream):
+        return ((stream.start_time or 0) + stream.duration) * stream.time_base
+    container = stream.container
+    if "matroska" in container.format.name:
+        if stated := re.fullmatch(r"(\d+):(\d+):(\d+\.?\d*)", stream.metadata.get("DURATION", "")):
+            hours, minutes, seconds = (Fraction(number) for number in stated.groups())
+            return 3600 * hours + 60 * minutes + seconds
+        if len(container.streams) == 1 and container.duration:
+            return Fraction(container.duration, 1_000_000)
+    return None
 
 
 def _upright(image: NDArray[np.uint8], frame: Any) -> NDArray[np.uint8]:

@@ -250,14 +250,16 @@ def test_a_corrupt_jpeg_is_skipped_and_counted(replay, tmp_path):
 
 def test_images_that_change_size_start_a_sequence(replay, tmp_path):
     large = [(TOPIC, START + i * TENTH, raw(picture({0: (8, 40)}, (192, 128)), START + i * TENTH)) for i in range(3, 6)]
-    assert replay(write(tmp_path / "bag", drive(3) + large), "--overlay", tmp_path / "o.mp4")[0] == 0
+    code, shown = replay(write(tmp_path / "bag", drive(3) + large), "--overlay", tmp_path / "o.mp4")
+    assert code == 0 and "1 time(s), because the image size changes" in shown
     messages = [m for _, m in read(tmp_path / "out.mcap")["/vps/tracks"]]
     assert [m.sequence_id for m in messages] == [0, 0, 0, 1, 1, 1]
 
 
 def test_stamps_that_jump_back_start_a_sequence(replay, tmp_path):
     messages = drive(3) + [(t, stamp + 3 * TENTH, m) for t, stamp, m in drive(3)]
-    assert replay(write(tmp_path / "bag", messages))[0] == 0
+    code, shown = replay(write(tmp_path / "bag", messages))
+    assert code == 0 and "1 time(s), because time jumps back" in shown
     messages = [m for _, m in read(tmp_path / "out.mcap")["/vps/tracks"]]
     assert sorted(m.sequence_id for m in messages) == [0, 0, 0, 1, 1, 1]
     ids = {number: {o.track_id for m in messages if m.sequence_id == number for o in m.objects} for number in (0, 1)}

@@ -82,6 +82,10 @@ def export(path, *options):
         ("yolo", "rfdetr", "--from rfdetr"),
         ("yolo", "classifier", "of no layout that can be imported"),
         ("rfdetr", "v8", "--from yolo"),
+        ("semantic", "v8", "--from yolo"),
+        ("semantic", "v5", "--from yolo"),
+        ("semantic", "v10 boxes", "boxes only"),
+        ("semantic", "rfdetr", "--from rfdetr"),
         ("semantic", "classifier", "of no layout that can be imported"),
     ],
 )
@@ -91,6 +95,26 @@ def test_a_network_of_another_kind(tmp_path, capsys, origin, name, message):
     assert export(path, "--from", origin, *classes) == 2
     error = capsys.readouterr().err.strip()
     assert message in error and len(error.splitlines()) == 1 and not (tmp_path / "m.onnx").exists()
+
+
+def test_a_class_map_of_fractions(tmp_path, capsys):
+    path = network(tmp_path / "net.onnx", IMAGE, {"depth": np.full((1, 32, 32), 0.5)})
+    assert export(path, "--from", "semantic", "--classes", "cityscapes") == 2
+    assert "no class indices (as 0.5)" in capsys.readouterr().err and not (tmp_path / "m.onnx").exists()
+
+
+def test_a_class_map_beside_the_logits(tmp_path):
+    """Some networks have both, or a map of confidence."""
+    outputs = {"out": np.random.default_rng(0).normal(size=(1, 19, 16, 16)), "confidence": np.full((1, 16, 16), 0.5)}
+    path = network(tmp_path / "net.onnx", IMAGE, outputs)
+    assert export(path, "--from", "semantic", "--classes", "cityscapes") == 0
+
+
+def test_a_class_name_twice(tmp_path, capsys):
+    (tmp_path / "classes.txt").write_text("road\nsky\nroad")
+    path = network(tmp_path / "net.onnx", IMAGE, {"out": np.zeros((1, 3, 16, 16))})
+    assert export(path, "--from", "semantic", "--classes", tmp_path / "classes.txt") == 2
+    assert "has 'road' more than once" in capsys.readouterr().err
 
 
 def test_scores_that_are_logits(tmp_path, capsys):

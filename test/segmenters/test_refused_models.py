@@ -45,7 +45,7 @@ class TestWhatIsRefused:
         model = Model()
         model.card = None
         message = refusal(model.save(tmp_path))
-        assert "no metadata 'vps_ros'" in message
+        assert "no metadata 'vps_ros'" in message and "of a model of this package" in message
         assert "vps-ros export" in message
 
     @pytest.mark.parametrize(

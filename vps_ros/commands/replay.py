@@ -217,6 +217,8 @@ def replay_source(
         warn(str(loss))
     for reason, count in summary.dropped.items():
         warn(f"{count} frame(s) skipped: {reason}")
+    for reason, count in summary.restarts.items():
+        warn(f"all tracks end and new ones start {count} time(s), because {reason}")
     for reason, count in summary.depth.failures.items() if summary.depth else ():
         warn(f"{count} frame(s) without objects in 3D: {reason}")
     summary.dropped.update({str(loss): loss.count for loss in source.losses})

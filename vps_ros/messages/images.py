@@ -174,7 +174,8 @@ def _rows(data: NDArray[np.uint8], height: int, used: int, step: int, what: str)
 
 def _wrong_size(data: NDArray[np.uint8], used: int, step: int, what: str) -> DroppedFrame:
     return DroppedFrame(
-        f"image of {what} needs rows of at least {used} bytes; it has step {step} and {data.size} bytes of data"
+        f"image of {what} needs rows of at least {used} bytes, and data of step x rows; it has step {step} and "
+        f"{data.size} bytes of data"
     )
 
 

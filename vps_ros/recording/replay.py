@@ -41,12 +41,14 @@ class Summary:
     Attributes:
         milliseconds: of each frame, in the order of STAGES.
         clip: of the segmenter.
+        restarts: sequences after the first, by the reason why the tracks ended.
         waits: milliseconds between the stamp of each frame and that of the frame which completed its clip.
     """
 
     milliseconds: list[tuple[float, ...]] = field(default_factory=list)
     tracks: set[Hashable] = field(default_factory=set)
     dropped: Counter[str] = field(default_factory=Counter)
+    restarts: Counter[str] = field(default_factory=Counter)
     depth: DepthSummary | None = None
     seconds: float = 0.0
     clip: ClipSpec = ClipSpec()
@@ -98,14 +100,19 @@ def replay(
     summary, sinks = Summary() if summary is None else summary, tuple(sinks)
     summary.clip, summary.depth = pipeline.clip, DepthSummary() if depth else None
     locator = ObjectLocator()
+    previous: SegmentedFrame | None = None
 
     def tracked(segmented: Iterable[list[SegmentedFrame | DroppedFrame]]) -> Iterator[tuple[Frame, PanopticFrame]]:
+        nonlocal previous
         for ready in segmented:
             last = {found.sequence: found.frame.stamp for found in ready if isinstance(found, SegmentedFrame)}
             for found in ready:
                 if isinstance(found, DroppedFrame):
                     summary.dropped[str(found)] += 1
                 else:
+                    if previous is not None and found.sequence != previous.sequence:
+                        summary.restarts[_why_restarted(previous.frame, found.frame)] += 1
+                    previous = found
                     summary.waits.append((last[found.sequence] - found.frame.stamp) / 1e6)
                     yield found.frame, pipeline.track(found)
 
@@ -156,3 +163,9 @@ def replay(
             "use shorter clips, or a model for single images"
         )
     return summary
+
+
+def _why_restarted(before: Frame, now: Frame) -> str:
+    if now.image.shape != before.image.shape:
+        return "the image size changes"
+    return "time jumps back" if now.stamp < before.stamp else "no frame comes for longer than the memory"

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 Shape = Sequence[int | str | None]
 """As ONNX Runtime gives it: names or None for sizes that are not fixed."""
 _STRIDES = (8, 16, 32)
+_OWN = {"class_logits", "segment_map"}
+"""Outputs of our own models, one of which each has."""
 _QUERIES = ({"class_queries_logits", "masks_queries_logits"}, {"logits", "pred_masks"})
 """Outputs of networks that transformers (optimum) exported."""
 
@@ -26,17 +28,20 @@ def import_command(image: Shape, outputs: Mapping[str, NetworkOutput], metadata:
         image: shape of its input.
         where: path of the file.
     """
-    # Height and width last.
-    image = image[:-1] if image and image[-1] == 3 else image
     shapes = {name: output.shape for name, output in outputs.items() if output.shape}
     command = f"vps-ros export --from {{}} {where} -o OUT.onnx"
+    if _OWN & set(outputs):
+        return (
+            "its outputs are those of a model of this package, whose metadata is missing; export it again with "
+            "`vps-ros export`, or add the metadata (docs/models.md, The model file)"
+        )
     if {"dets", "labels"} <= set(outputs):
         if "masks" not in outputs:
             return "it looks like RF-DETR without masks, which detects boxes only; export RF-DETR Seg instead"
         return f"it looks like RF-DETR Seg; import it with `{command.format('rfdetr')}`"
     if any(names <= set(outputs) for names in _QUERIES):
         return "it looks like a network of transformers; import its checkpoint with `vps-ros export --from hf FOLDER`"
-    layout = _yolo(shapes, image, metadata)
+    layout = _yolo(image, outputs, metadata)
     if layout == "boxes":
         return (
             "it looks like YOLO without masks, which detects boxes only; export a network such as yolo11n-seg instead"
@@ -46,7 +51,7 @@ def import_command(image: Shape, outputs: Mapping[str, NetworkOutput], metadata:
         return f"it looks like {layout} with masks; import it with `{command.format('yolo')}{names}`"
     for name, shape in shapes.items():
         if len(shape) == 4 or (len(shape) == 3 and outputs[name].integer):
-            kind = _semantic(shape, image)
+            kind = _semantic(shape, _rows_and_columns(image))
             return f"it looks like {kind}; import it with `{command.format('semantic')} --classes NAME|FILE`"
     listed = ", ".join(f"{name} {list(output.shape)}" for name, output in outputs.items())
     return (
@@ -55,10 +60,22 @@ def import_command(image: Shape, outputs: Mapping[str, NetworkOutput], metadata:
     )
 
 
-def _yolo(shapes: Mapping[str, Shape], image: Shape, metadata: Mapping[str, str]) -> str:
+def finds_instances(image: Shape, outputs: Mapping[str, NetworkOutput], metadata: Mapping[str, str]) -> bool:
+    """Whether the network looks like YOLO or RF-DETR, with or without masks; arguments as of `import_command`."""
+    return {"dets", "labels"} <= set(outputs) or bool(_yolo(image, outputs, metadata))
+
+
+def _rows_and_columns(image: Shape) -> Shape:
+    """The shape of an input without channels that are last: height and width are then last."""
+    return image[:-1] if image and image[-1] == 3 else image
+
+
+def _yolo(image: Shape, outputs: Mapping[str, NetworkOutput], metadata: Mapping[str, str]) -> str:
     """Name of the layout of YOLO, "boxes" for one without masks, "" for other networks."""
-    rows = [shape for shape in shapes.values() if len(shape) == 3]
-    prototypes = [shape[1] for shape in shapes.values() if len(shape) == 4]
+    image = _rows_and_columns(image)
+    shapes = [output.shape for output in outputs.values() if not output.integer]
+    rows = [shape for shape in shapes if len(shape) == 3]
+    prototypes = [shape[1] for shape in shapes if len(shape) == 4]
     if not rows:
         return ""
     _, first, last = rows[0]

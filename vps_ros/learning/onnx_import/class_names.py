@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -84,6 +85,8 @@ def _from_file(path: Path) -> list[str]:
         raise InputError(f"--classes {path}: not readable ({str(error).splitlines()[0]})") from None
     if not names:
         raise InputError(f"--classes {path}: holds no names")
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"--classes {path}: has {repeated[0]!r} more than once; give each class its own name")
     return names
 
 

@@ -16,7 +16,7 @@ from vps_ros.files import atomic_write
 from vps_ros.learning.in_graph.nodes import FLOAT, UINT8, Nodes, Value
 from vps_ros.learning.onnx_import.embedding import add_output
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard
-from vps_ros.segmenters.recognise import NetworkOutput, import_command
+from vps_ros.segmenters.recognise import NetworkOutput, Shape, finds_instances, import_command
 from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.segmenters.session import Session
 
@@ -69,9 +69,17 @@ class Network:
     @property
     def remedy(self) -> str:
         """What the network looks like instead, and the command for it."""
+        return import_command(*self._described(), self.where)
+
+    @property
+    def finds_instances(self) -> bool:
+        """Whether it looks like YOLO or RF-DETR."""
+        return finds_instances(*self._described())
+
+    def _described(self) -> tuple[Shape, dict[str, NetworkOutput], dict[str, str]]:
         width, height = self.size
         outputs = {name: NetworkOutput(shape, self.types[name].kind in "iu") for name, shape in self.shapes.items()}
-        return import_command((1, 3, height, width), outputs, self.metadata, self.where)
+        return (1, 3, height, width), outputs, self.metadata
 
 
 def open_network(path: str | Path, size: tuple[int, int] | None = None, features: str | None = None) -> Network:

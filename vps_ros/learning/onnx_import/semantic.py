@@ -59,6 +59,12 @@ def import_semantic(
     output, layout = _output(network, layout, len(taxonomy))
     spec = _input_spec(network, mean, std)
     values = network.values[output]
+    if layout == "map" and (values != np.round(values)).any():
+        example = values[values != np.round(values)][0]
+        raise InputError(
+            f"{network.where}: output {output!r} has the shape of a class map, {list(values.shape)}, but its values are "
+            f"no class indices (as {example:g}); {network.remedy}"
+        )
     # Networks with a softmax at their end: the logarithm is as good as the logits.
     probabilities = layout != "map" and are_probabilities(values) and _sums_to_one(values, layout)
     name = Path(network.where).stem
@@ -118,6 +124,9 @@ def _input_spec(
 def _output(network: Network, layout: str | None, classes: int) -> tuple[str, str]:
     """Name and layout of the output; raises InputError when it is ambiguous or has another number of classes."""
     fitting = {name: shape for name, shape in network.shapes.items() if len(shape) in (3, 4) and shape[0] == 1}
+    of_classes = any(len(shape) == 4 and classes in (shape[1], shape[-1]) for shape in fitting.values())
+    if layout is None and not of_classes and network.finds_instances:
+        raise InputError(f"{network.where}: {network.remedy}")
     if len(network.shapes) != 1 and len(fitting) != 1:
         # Networks with auxiliary heads: the first output is the main one.
         fitting = dict(list(fitting.items())[:1])

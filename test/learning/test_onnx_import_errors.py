@@ -100,7 +100,7 @@ def test_a_network_of_another_kind(tmp_path, capsys, origin, name, message):
 def test_a_class_map_of_fractions(tmp_path, capsys):
     path = network(tmp_path / "net.onnx", IMAGE, {"depth": np.full((1, 32, 32), 0.5)})
     assert export(path, "--from", "semantic", "--classes", "cityscapes") == 2
-    assert "no class indices (as 0.5)" in capsys.readouterr().err and not (tmp_path / "m.onnx").exists()
+    assert "are no class indices (as 0.5)" in capsys.readouterr().err and not (tmp_path / "m.onnx").exists()
 
 
 def test_a_class_map_beside_the_logits(tmp_path):

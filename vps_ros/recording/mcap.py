@@ -275,7 +275,7 @@ class McapFile:
                 at = limit
             else:
                 break
-        what = f"cut off or damaged in the record at byte {min(at, size)}; the messages that can be read are used"
+        what = f"cut off or damaged at byte {min(at, size)}; the messages that can be read are used"
         self._damage.append(Loss(what, self._name))
 
     def _read_record(self, kind: int, begin: int, end: int) -> None:

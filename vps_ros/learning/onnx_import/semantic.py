@@ -62,8 +62,8 @@ def import_semantic(
     if layout == "map" and (values != np.round(values)).any():
         example = values[values != np.round(values)][0]
         raise InputError(
-            f"{network.where}: output {output!r} has the shape of a class map, {list(values.shape)}, but its values are "
-            f"no class indices (as {example:g}); {network.remedy}"
+            f"{network.where}: output {output!r} has the shape of a class map, {list(values.shape)}, but its values "
+            f"are no class indices (as {example:g}); {network.remedy}"
         )
     # Networks with a softmax at their end: the logarithm is as good as the logits.
     probabilities = layout != "map" and are_probabilities(values) and _sums_to_one(values, layout)

@@ -31,6 +31,8 @@ _DATE = 10**17
 _STATES = {TrackState.TENTATIVE: "tentative", TrackState.CONFIRMED: "confirmed", TrackState.LOST: "lost"}
 _FORGOTTEN = "forgotten"
 """Ends the row of a track; null would do so too, but Rerun's own check of recordings refuses it."""
+_BEHIND = rrb.EyeControls3D(position=(0.0, -6.0, -9.0), look_target=(0.0, 0.0, 15.0), eye_up=(0.0, -1.0, 0.0))
+"""View in 3D: from above and behind the camera, in its frame."""
 _STAGE_COLORS = ((76, 154, 255), (255, 170, 60), (90, 200, 120), (160, 160, 160))
 _COUNTS = {"visible": (90, 200, 120), "lost": (160, 160, 160)}
 
@@ -235,7 +237,7 @@ def _panels(prefix: str, camera: str, truth: bool, timing: bool, depth: bool) ->
         name="Panoptic map",
         overrides={f"{prefix}/camera/panoptic": rr.SegmentationImage.from_fields(opacity=1.0)},
     )
-    side: Any = panoptic
+    maps = [panoptic]
     if truth:
         known = rrb.Spatial2DView(
             origin=f"{prefix}/truth",
@@ -245,9 +247,12 @@ def _panels(prefix: str, camera: str, truth: bool, timing: bool, depth: bool) ->
         errors = rrb.Spatial2DView(
             origin=f"{prefix}/errors", contents=["+ $origin/**", f"+ {prefix}/camera/image"], name="Errors"
         )
-        side = rrb.Vertical(panoptic, known, errors)
+        maps += [known, errors]
+    side = rrb.Vertical(*maps)
     if depth:
-        side = rrb.Vertical(rrb.Spatial3DView(origin=f"{prefix}/space", name="Objects in 3D"), side)
+        space = rrb.Spatial3DView(origin=f"{prefix}/space", name="Objects in 3D", eye_controls=_BEHIND)
+        # Beside 3D, three maps below each other would be too small to see anything.
+        side = rrb.Vertical(space, rrb.Tabs(*maps), row_shares=[3, 2])
     lives = rrb.StateTimelineView(origin=f"{prefix}/tracks", name="Tracks")
     plots = [
         rrb.TimeSeriesView(origin=f"{prefix}/plots/{name}", name=title)

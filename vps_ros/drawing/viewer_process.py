@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -34,7 +35,7 @@ class ViewerProcess:
     def __init__(self, arguments: Sequence[str], port: int, page: str = "") -> None:
         self.url, self.page = f"rerun+http://{LOOPBACK}:{port}/proxy", page
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # as long as the process
-        environment = {name: value for name, value in os.environ.items() if name != "RUST_LOG"}
+        self._settings = tempfile.TemporaryDirectory(prefix="vps-viewer-", ignore_cleanup_errors=True)
         command = [_executable(), "--bind", LOOPBACK, "--port", str(port), *arguments]
         # In a session of its own: Ctrl-C ends the pipeline, and the window stays.
         self.process = subprocess.Popen(
@@ -42,7 +43,7 @@ class ViewerProcess:
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,
-            env=environment,
+            env=_environment(self._settings.name),
             start_new_session=True,
         )
         end = monotonic() + _START_SECONDS
@@ -95,9 +96,24 @@ def start_web_viewer(port: int, *paths: str) -> ViewerProcess:
     return process
 
 
+def _environment(folder: str) -> dict[str, str]:
+    """Environment of a process of Rerun that sends no usage statistics: on Linux, its settings are in `folder`.
+
+    On other systems the settings of the user apply. The web viewer sends from the browser, which has its own.
+    """
+    settings = Path(folder) / "rerun" / "analytics.json"
+    settings.parent.mkdir()
+    # Rerun ignores the file if one of its fields is missing.
+    fields = {"analytics_id": "", "metadata": {}, "config_file_path": "", "data_dir_path": ""}
+    settings.write_text(json.dumps({"analytics_enabled": False, **fields}), "utf-8")
+    return {name: value for name, value in os.environ.items() if name != "RUST_LOG"} | {"XDG_CONFIG_HOME": folder}
+
+
 def check_recording(path: str) -> None:
     """Raises InputError when this version of the viewer cannot read a recording (.rrd)."""
-    check = subprocess.run([_executable(), "rrd", "verify", path], capture_output=True, text=True)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [_executable(), "rrd", "verify", path]
+        check = subprocess.run(command, capture_output=True, text=True, env=_environment(folder))
     if check.returncode:
         lines = (check.stderr or check.stdout).strip().splitlines() or ["damaged"]
         raise InputError(f"{path}: cannot be read by this version of the viewer ({lines[-1]})")

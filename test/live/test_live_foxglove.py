@@ -4,13 +4,15 @@ import json
 import re
 import socket
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from support import ROOT
 from support.labelled_bags import panoptic_frame, scene, stamp
-from vps_ros.messages.panoptic import LIVE_OUTPUTS, OUTPUTS
+from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D
+from vps_ros.messages.panoptic import DEPTH_OUTPUTS, LIVE_OUTPUTS, OUTPUTS
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -32,9 +34,12 @@ def shown_topics():
 
 def test_foxglove_decodes_a_recording_and_the_layout_shows_its_topics(tmp_path):
     overlay = np.zeros((12, 32, 3), np.uint8)
+    one = Object3D(1, 13, 0.9, (1.0, -2.0, 12.5), (4.0, 1.5, 2.0), (0.5, 0.0, -8.0), (0.1, 0.1, 0.2), 12.0, 90)
+    depth = DepthImage(np.full((12, 32), 12.5, np.float32), stamp(0), Intrinsics(30, 30, 15.5, 5.5, 32, 12))
     with BagWriter(tmp_path / "out.mcap") as bag:
         for index in range(3):
-            bag.write_frame(panoptic_frame(index, *scene(index)), CITYSCAPES, overlay, ids=True)
+            frame = replace(panoptic_frame(index, *scene(index)), objects_3d=Objects3D((one,), "camera", depth))
+            bag.write_frame(frame, CITYSCAPES, overlay, ids=True, cloud=overlay)
     found = {}
     with (tmp_path / "out.mcap").open("rb") as file:
         reader = make_reader(file, decoder_factories=[ros2.DecoderFactory()])
@@ -50,6 +55,12 @@ def test_foxglove_decodes_a_recording_and_the_layout_shows_its_topics(tmp_path):
     assert (pixels == panoptic_frame(1, *scene(1)).map).all()
     assert [s.class_name for s in found["/vps/segments"][0][2].segments] == ["road", "sky", "car"]
 
+    (box,) = found["/vps/objects_3d"][0][2].detections
+    assert (box.id, box.bbox.center.position.z, box.bbox.size.x) == ("1", 12.5, 4.0)
+    assert found["/vps/panoptic_cloud"][0][2].width == 12 * 32
+    panel = LAYOUT["configById"]["3D!objects"]["topics"]
+    kinds = {topic: found[topic][0][0] for topic in panel}
+    assert kinds == {f"/vps/{name}": DEPTH_OUTPUTS[name] for name in ("panoptic_cloud", "objects_3d")}
     for topic, fields in shown_topics().items():
         if topic == "/diagnostics":
             continue
@@ -128,7 +139,8 @@ def test_a_client_gets_the_topics_of_a_live_node(dds, model, tmp_path):
         client.until(lambda: {"/diagnostics", "/vps/label_info", TOPIC} <= client.channels.keys())
         published = {f"/vps/{name}": kind for name, kind in LIVE_OUTPUTS.items() if f"/vps/{name}" in client.channels}
         assert {"/vps/tracks", "/vps/overlay", "/vps/panoptic", "/vps/overlay/compressed"} <= published.keys()
-        assert shown_topics().keys() <= client.channels.keys()
+        # This node has no depth.
+        assert shown_topics().keys() - {f"/vps/{name}" for name in DEPTH_OUTPUTS} <= client.channels.keys()
         assert {topic: client.channels[topic]["schemaName"] for topic in published} == published
 
         for topic in ("/vps/tracks", "/vps/overlay", "/vps/label_info", TOPIC):

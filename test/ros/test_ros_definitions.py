@@ -11,7 +11,7 @@ import vps_ros
 from support import ROOT
 from support.ros_contract import CONSTANTS, CONTRACT, fields
 from vps_ros.frame import AssociatedBy, TrackState
-from vps_ros.messages.panoptic import OUTPUTS
+from vps_ros.messages.panoptic import DEPTH_OUTPUTS, OUTPUTS
 from vps_ros.messages.typestore import typestore
 
 
@@ -40,14 +40,20 @@ def test_no_module_hides_the_generated_ones():
 
 
 def test_views_show_topics_that_there_are():
-    topics = {f"/vps/{name}" for name in OUTPUTS} | {"/diagnostics"}
+    outputs = OUTPUTS | DEPTH_OUTPUTS
+    topics = {f"/vps/{name}" for name in outputs} | {"/diagnostics"}
     layout = json.loads((ROOT / "config" / "foxglove.json").read_text())
     placed = set(re.findall(r'"(\w+!\w+)"', json.dumps(layout["layout"])))
     assert placed == set(layout["configById"])
     shown = set(re.findall(r'"(/[\w/]+)', json.dumps(layout["configById"])))
     view = yaml.safe_load((ROOT / "config" / "vps.rviz").read_text())
-    shown |= {display["Topic"]["Value"] for display in view["Visualization Manager"]["Displays"]}
-    assert {"/vps/overlay", "/vps/panoptic", "/vps/tracks", "/diagnostics"} <= shown <= topics
+    displays = {one["Topic"]["Value"]: one["Class"] for one in view["Visualization Manager"]["Displays"]}
+    shown |= displays.keys()
+    # A display has the name of the message type that it takes.
+    assert all(
+        outputs[topic.removeprefix("/vps/")].endswith(f"/{kind.split('/')[1]}") for topic, kind in displays.items()
+    )
+    assert {"/vps/overlay", "/vps/panoptic", "/vps/tracks", "/vps/objects_3d", "/diagnostics"} <= shown <= topics
 
 
 def test_there_is_one_version():

@@ -15,7 +15,7 @@ import cv2
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "test")]
 
-from support.browser import chromium  # noqa: E402
+from support.chromium import Chromium  # noqa: E402
 from vps_ros.commands.main import main as vps_ros  # noqa: E402
 from vps_ros.drawing.viewer import Target, open_recording  # noqa: E402
 
@@ -29,7 +29,7 @@ def main(demo: str) -> None:
         folder = Path(name)
         recording, picture = folder / "demo.rrd", folder / "viewer.png"
         assert vps_ros(["view", demo, "--save", str(recording)]) == 0
-        with open_recording(str(recording), Target(web=True)) as viewer, chromium(folder / "profile") as page:
+        with open_recording(str(recording), Target(web=True)) as viewer, Chromium(folder / "profile") as page:
             page.open(viewer.page, *SIZE)
             time.sleep(SECONDS)
             page.screenshot(picture)

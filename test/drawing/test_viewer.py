@@ -1,5 +1,6 @@
 """The viewer: recordings read back with Rerun, its web server, and viewers that are slow, closed or missing."""
 
+import json
 import os
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 from support import ROOT
 from vps_ros.drawing.colors import identity_color
 from vps_ros.drawing.viewer import QUEUED, Target, Viewer, open_recording
+from vps_ros.drawing.viewer_process import _environment, _executable
 from vps_ros.drawing.views import MISSED, Truth, View
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, PanopticFrame, Segment, Track, TrackState
@@ -290,3 +292,17 @@ def test_without_the_package_the_extra_is_named():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert "vps_ros[view]" in run.stdout, run.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have only the settings of the user")
+def test_viewers_are_started_without_usage_statistics(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    found = subprocess.run(
+        [_executable(), "analytics", "config"],
+        env=_environment(str(tmp_path / "settings")),
+        capture_output=True,
+        text=True,
+    )
+    # The first line of the answer may be a greeting.
+    assert json.loads(found.stdout[found.stdout.index("{") :])["analytics_enabled"] is False
+    assert not list(tmp_path.glob(".local/share/rerun/analytics/*"))

@@ -102,7 +102,7 @@ def _environment(folder: str) -> dict[str, str]:
     On other systems the settings of the user apply. The web viewer sends from the browser, which has its own.
     """
     settings = Path(folder) / "rerun" / "analytics.json"
-    settings.parent.mkdir()
+    settings.parent.mkdir(parents=True)
     # Rerun ignores the file if one of its fields is missing.
     fields = {"analytics_id": "", "metadata": {}, "config_file_path": "", "data_dir_path": ""}
     settings.write_text(json.dumps({"analytics_enabled": False, **fields}), "utf-8")

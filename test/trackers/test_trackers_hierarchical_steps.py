@@ -15,7 +15,7 @@ from vps_ros.frame import AssociatedBy, Frame
 from vps_ros.online import describe_segments
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.detections import Detections
-from vps_ros.trackers.hierarchical.compare import COLUMNS, compare, near_pairs, union_of_pairs
+from vps_ros.trackers.hierarchical.compare import COLUMNS, compare, geometry, near_pairs, union_of_pairs
 from vps_ros.trackers.hierarchical.predict import camera_motion
 from vps_ros.trackers.hierarchical.update import AppearanceModel, HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory
@@ -72,13 +72,11 @@ def unit(*angles):
 def taught(same, different, rounds=400):
     """A model of one object that turns by `same` radians between frames, beside another `different` radians away."""
     model, classes = AppearanceModel(), np.zeros(2, np.int64)
-    model.set_width(0, 2)
     model.add(2)
     for i in range(rounds):
         turn = same * (i % 2)
-        units = unit(turn, different + turn)
-        model.learn_different(units, classes)
-        model.update(np.arange(2), units, 1.0)
+        model.observe(unit(turn, different + turn), classes)
+        model.update(np.arange(2), np.arange(2), 1.0)
     return model
 
 
@@ -100,22 +98,31 @@ def test_more_similarity_than_usual_does_not_lower_the_ratio():
 
 
 def test_unknown_appearance_stays_until_known_and_known_one_through_unknown():
-    model = AppearanceModel()
-    model.set_width(0, 2)
+    model, one = AppearanceModel(), np.zeros(1, np.int64)
     model.add(1)
-    model.update(np.array([0]), np.zeros((1, 2), np.float32), 0.5)
-    assert not model.vectors.any()
-    model.update(np.array([0]), unit(0.5), 0.5)
-    model.update(np.array([0]), np.zeros((1, 2), np.float32), 0.5)
-    np.testing.assert_allclose(model.vectors, unit(0.5), atol=1e-6)
-    model.update(np.array([0]), unit(0.9), 0.5)
-    np.testing.assert_allclose(model.vectors, unit(0.7), atol=1e-6)
+    model.observe(np.zeros((1, 2), np.float32), one)
+    model.update(one, one, 0.5)
+    assert not model.vectors.any() and not model.known.any()
+    for units, expected in ((unit(0.5), 0.5), (np.zeros((1, 2), np.float32), 0.5), (unit(0.9), 0.7)):
+        model.observe(units, one)
+        model.update(one, one, 0.5)
+        np.testing.assert_allclose(model.vectors, unit(expected), atol=1e-6)
+
+
+@given(st.floats(0.01, 1), st.floats(0, np.pi * 0.9))
+def test_mean_appearance_has_norm_1(weight, turn):
+    model, one = AppearanceModel(), np.zeros(1, np.int64)
+    model.add(1)
+    for angle in (0, turn, 0, turn):
+        model.observe(unit(angle), one)
+        model.update(one, one, weight)
+        np.testing.assert_allclose(np.linalg.norm(model.vectors, axis=1), 1, atol=1e-4)
 
 
 def test_appearances_of_different_classes_are_not_compared():
     model = AppearanceModel()
     before = model.log_likelihood_ratio(np.linspace(-1, 1, 9))
-    model.learn_different(unit(0, 1), np.array([11, 13]))
+    model.observe(unit(0, 1), np.array([11, 13]))
     np.testing.assert_array_equal(model.log_likelihood_ratio(np.linspace(-1, 1, 9)), before)
 
 
@@ -131,7 +138,7 @@ def test_near_pairs_are_those_of_the_complete_table(seed, tracks, detections):
     for b in (predicted, boxes):
         b[:, 2:] = b[:, :2] + rng.integers(1, 5, (len(b), 1)) / 16
     reach = rng.integers(1, 4, tracks).astype(float)
-    m, k = near_pairs(boxes, boxes[:, 2:] - boxes[:, :2], predicted, predicted[:, 2:] - predicted[:, :2], reach)
+    m, k = near_pairs(geometry(predicted), geometry(boxes), reach)
     side = predicted[:, None, 2] - predicted[:, None, 0] + boxes[:, 2] - boxes[:, 0]
     apart = np.abs(boxes[:, :2] + boxes[:, 2:] - (predicted[:, :2] + predicted[:, 2:])[:, None])
     assert sorted(zip(m.tolist(), k.tolist(), strict=True)) == list(
@@ -169,7 +176,7 @@ def by_hand(**changed):
 
 
 def test_competition_is_from_the_other_pairs_of_the_group():
-    found = competition(np.array([0.0, 1.0, 2.0, 5.0]), np.array([3, 3, 3, 0]))
+    (found,) = competition(np.array([0.0, 1.0, 2.0, 5.0]), np.array([3, 3, 3, 0]))
     e = np.exp
     np.testing.assert_allclose(found, np.log([1 + e(1) + e(2), 2 + e(2), 2 + e(1), 1]))
 

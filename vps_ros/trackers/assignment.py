@@ -62,14 +62,19 @@ def hungarian(
 
 def find(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> Pairs:
     """Indices of those `wanted` that occur in `sorted_ids`, and their indices there, int64 [F] each, by the latter."""
-    if not len(sorted_ids) or not len(wanted):
-        return _NONE
-    place = sorted_ids.searchsorted(wanted)
-    place[place == len(sorted_ids)] = 0
-    known = (sorted_ids.take(place) == wanted).nonzero()[0]
+    place = find_rows(sorted_ids, wanted)
+    known = (place >= 0).nonzero()[0]
     place = place.take(known)
     order = place.argsort()
     return known.take(order), place.take(order)
+
+
+def find_rows(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The index in `sorted_ids` of each of those `wanted`, int64 [W]; -1 where it does not occur."""
+    if not len(sorted_ids):
+        return np.full(len(wanted), -1)
+    place = sorted_ids.searchsorted(wanted)
+    return np.where(sorted_ids.take(place, mode="clip") == wanted, place, -1)
 
 
 def _optimal(rows, columns, similarity) -> NDArray[np.bool_]:

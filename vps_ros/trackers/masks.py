@@ -17,9 +17,9 @@ from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.similarity import dice, overlap
 
 
-def label_map(segmentation: Segmentation, detections: Detections, size: tuple[int, int]) -> NDArray[np.uint16]:
-    """uint16 [h, w] of `size`: 1 + k where detection k is at the centre of the cell, 0 elsewhere."""
-    table = np.zeros(len(segmentation) + 1, np.uint16)
+def label_map(segmentation: Segmentation, detections: Detections, size: tuple[int, int]) -> NDArray[np.unsignedinteger]:
+    """[h, w] of `size`, uint8 if that is enough: 1 + k where detection k is at the centre of the cell, 0 elsewhere."""
+    table = np.zeros(len(segmentation) + 1, np.uint8 if len(detections) < 256 else np.uint16)
     table[detections.index + 1] = np.arange(1, len(detections) + 1)
     labels = segmentation.map
     if labels.dtype not in (np.uint8, np.uint16):
@@ -34,19 +34,19 @@ class Masks:
     """Masks of the detections of one frame.
 
     Attributes:
-        labels: uint16 [h, w], 1 + k where detection k is, 0 elsewhere.
+        labels: uint8 or uint16 [h, w], 1 + k where detection k is, 0 elsewhere.
         ids: int64 [K], track ids of the detections; 0 until they are known.
         centres: float64 [K, 2], (x, y) of their boxes, divided by the image's size.
         stamp: nanoseconds.
     """
 
-    labels: NDArray[np.uint16]
+    labels: NDArray[np.unsignedinteger]
     ids: NDArray[np.int64]
     centres: NDArray[np.float64]
     stamp: int
 
     @cached_property
-    def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+    def pixels(self) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger]]:
         """Indices in the flattened map of the pixels of detections, and their labels."""
         flat = self.labels.ravel()
         place = np.flatnonzero(flat != 0)
@@ -96,6 +96,11 @@ class MaskHistory:
         # No track has id 0. If the tracker fails in this frame, its detections belong to no track in the next ones.
         unknown, centres = np.zeros(len(detections), np.int64), (detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2
         self.now = Masks(label_map(segmentation, detections, size), unknown, centres, frame.stamp)
+
+    @property
+    def areas(self) -> NDArray[np.int64]:
+        """Pixels of each detection of the current frame, int64 [K]."""
+        return self.now.areas[1:]
 
     def set_ids(self, ids: NDArray[np.int64]) -> None:
         """The track ids [K] of the detections of the current frame."""

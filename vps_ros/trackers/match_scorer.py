@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -58,19 +58,31 @@ class MatchScorer:
         self, features: NDArray[np.float32], m: NDArray[np.int64], k: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """Log-odds [P] of pairs with the `features` [P, F], of rows m [P] and columns k [P]."""
-        x = (features - self.mean) * self.scale
-        first = np.maximum(x @ self.hidden.T + self.hidden_bias, 0) @ self.out + self.out_bias
-        first = np.clip(first, -MAX_LOG_ODDS, MAX_LOG_ODDS)
-        context = np.column_stack([first, competition(first, m), competition(first, k)]).astype(np.float32)
-        context *= np.float32(CONTEXT_SCALE)
-        second = np.concatenate([x, context], axis=1) @ self.again.T + self.again_bias
-        return first + np.maximum(second, 0) @ self.again_out + self.again_out_bias
+        weights, bias = self._of_features
+        both = weights @ features.T
+        both += bias
+        hidden = len(self.hidden)
+        first = self.out @ np.maximum(both[:hidden], 0) + self.out_bias
+        first = np.minimum(np.maximum(first, -MAX_LOG_ODDS), MAX_LOG_ODDS)
+        context = np.empty((CONTEXT_FEATURES, len(m)), np.float32)
+        context[0], context[1:] = first, competition(first, m, k)
+        context *= CONTEXT_SCALE
+        second = both[hidden:]
+        second += self.again[:, -CONTEXT_FEATURES:] @ context
+        return first + self.again_out @ np.maximum(second, 0) + self.again_out_bias
+
+    @cached_property
+    def _of_features(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Weights [H + A, F] and biases [H + A, 1] of both layers for features that are not normalised."""
+        weights = np.concatenate([self.hidden, self.again[:, :-CONTEXT_FEATURES]]).astype(np.float64) * self.scale
+        bias = np.concatenate([self.hidden_bias, self.again_bias]) - weights @ self.mean.astype(np.float64)
+        return weights.astype(np.float32), bias.astype(np.float32)[:, None]
 
 
-def competition(log_odds: NDArray[np.floating], group: NDArray[np.int64]) -> NDArray[np.float64]:
-    """log(1 + sum of exp(log_odds) of the other pairs of the same group), [P]."""
+def competition(log_odds: NDArray[np.floating], *groups: NDArray[np.int64]) -> list[NDArray[np.float64]]:
+    """For each way of grouping the pairs: log(1 + sum of exp(log_odds) of the other pairs of the same group), [P]."""
     odds = np.exp(log_odds.astype(np.float64))
-    return np.log1p(np.maximum(np.bincount(group, odds)[group] - odds, 0)) if len(log_odds) else odds
+    return [np.log1p(np.maximum(np.bincount(group, odds).take(group) - odds, 0)) for group in groups]
 
 
 @lru_cache

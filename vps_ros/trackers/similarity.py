@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -122,13 +123,10 @@ def cosine_log_likelihood_ratio(
     """
     (same_mean, same_variance), (different_mean, variance) = same, different
     # A cosine above the mean of the same object counts as the mean: more similarity never lowers the likelihood.
-    below = np.minimum(cosine, same_mean) - same_mean
-    ratio = (
-        (cosine - different_mean) ** 2 / (2 * variance)
-        - below**2 / (2 * same_variance)
-        + 0.5 * np.log(variance / same_variance)
-    )
-    return np.clip(ratio, *_RATIO_LIMITS)
+    below, above = np.minimum(cosine, same_mean) - same_mean, cosine - different_mean
+    ratio = above * above * (0.5 / variance) - below * below * (0.5 / same_variance)
+    ratio += 0.5 * math.log(variance / same_variance)
+    return np.minimum(np.maximum(ratio, _RATIO_LIMITS[0]), _RATIO_LIMITS[1])
 
 
 def _softmax(values: NDArray[np.floating], axis: int) -> NDArray[np.float64]:

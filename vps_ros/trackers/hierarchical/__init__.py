@@ -83,9 +83,8 @@ class Hierarchical(Tracker):
         self._masks.push(frame, segmentation, detections)
         self._predict(previous, int(frame.stamp), detections)
         # At the working size, where it takes less time and the image has less noise.
-        now = self._masks.now
         wanted = np.ones(len(detections), bool)
-        colours = colour_histograms(self.flow.image, now.labels, wanted, now.areas[1:])
+        colours = colour_histograms(self.flow.image, self._masks.now.labels, wanted, self._masks.areas)
         self.memory.observe(detections, colours)
 
     def _predict(self, previous: Masks, stamp: int, detections: Detections) -> None:

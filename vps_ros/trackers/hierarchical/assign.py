@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,6 +12,9 @@ from vps_ros.trackers.assignment import hungarian
 from vps_ros.trackers.hierarchical.compare import Pairs
 from vps_ros.trackers.tracker import Matches
 
+_EVIDENCE = np.array([AssociatedBy.MEMORY, AssociatedBy.PIXELS], np.int64)
+"""Without and with overlapping masks."""
+
 
 def assign(pairs: Pairs, log_odds: NDArray[np.floating], threshold: float) -> Matches:
     """The assignment of the greatest sum of log-odds, among the pairs with a probability above `threshold`.
@@ -17,9 +22,10 @@ def assign(pairs: Pairs, log_odds: NDArray[np.floating], threshold: float) -> Ma
     The log-odds are counted from those of the threshold. A match is by PIXELS where masks overlap, else by MEMORY.
     """
     share = min(max(threshold, 1e-9), 1 - 1e-9)
-    least = float(np.log(share / (1 - share)))
-    good = np.flatnonzero(log_odds > least)
-    best = good[hungarian(pairs.m[good], pairs.k[good], log_odds[good] - least)]
-    probability = 1 / (1 + np.exp(-log_odds[best].astype(np.float64)))
-    by = np.where(pairs.by_pixels[best], int(AssociatedBy.PIXELS), int(AssociatedBy.MEMORY))
-    return Matches(pairs.m[best], pairs.k[best], probability, by)
+    least = math.log(share / (1 - share))
+    good = (log_odds > least).nonzero()[0]
+    m, k, log_odds = pairs.m.take(good), pairs.k.take(good), log_odds.take(good)
+    best = hungarian(m, k, log_odds - least)
+    probability = 1 / (1 + np.exp(-log_odds.take(best).astype(np.float64)))
+    by = _EVIDENCE.take(pairs.by_pixels.take(good.take(best)))
+    return Matches(m.take(best), k.take(best), probability, by)

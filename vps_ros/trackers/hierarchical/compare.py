@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.trackers.assignment import find
+from vps_ros.trackers.assignment import find_rows
 from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.hierarchical.update import HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory
-from vps_ros.trackers.similarity import box_iou
 
 COLUMNS = (
     "flow_dice",
@@ -49,6 +48,8 @@ appearance; and hits, size and position of the detection.
 """
 
 NOTHING = np.empty(0, np.int64)
+_NO_TRACK = np.array([-1])
+_BOTH_WAYS = np.array([[-1], [1]])
 _REACH, _REACH_PER_SECOND = 2.0, 4.0
 """Largest distance of a pair in object sizes, and its growth with the time since the last detection."""
 _MIN_SECONDS, _MAX_SECONDS = 0.01, 10.0
@@ -92,56 +93,79 @@ def compare(
         stamp: of the current frame, nanoseconds.
         matched_tracks, matched_detections: those that already have a partner; they are in no pair.
     """
-    overlaps = _Overlaps.of(memory, masks, len(detections))
-    boxes, predicted = memory.in_widths(detections.boxes), memory.rows["predicted_box"]
-    seconds = np.clip((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS, _MAX_SECONDS)
-    sides, predicted_sides = (np.maximum(b[:, 2:] - b[:, :2], 1e-6) for b in (boxes, predicted))
-    near = near_pairs(boxes, sides, predicted, predicted_sides, _REACH + _REACH_PER_SECOND * seconds)
-    m, k, by_pixels = union_of_pairs(near, overlaps.touching(), len(boxes))
+    count = len(detections)
+    overlaps = _Overlaps.of(memory, masks, count)
+    seconds = np.minimum(np.maximum((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS), _MAX_SECONDS)
+    of_all = geometry(np.concatenate([memory.rows["predicted_box"], memory.boxes]))
+    of_tracks, of_detections = of_all[:, : len(memory)], of_all[:, len(memory) :]
+    near = near_pairs(of_tracks, of_detections, _REACH + _REACH_PER_SECOND * seconds)
+    m, k, by_pixels = union_of_pairs(near, overlaps.touching(), count)
     if len(matched_tracks):
         free = ~(np.isin(m, matched_tracks) | np.isin(k, matched_detections))
         m, k, by_pixels = m[free], k[free], by_pixels[free]
-    gap = memory.rows["gap"][m]
-    size = np.maximum((np.sqrt(predicted_sides.prod(axis=1))[m] + np.sqrt(sides.prod(axis=1))[k]) / 2, _MIN_SIZE)
-    offset = (boxes[k] - predicted[m]) / size[:, None]
-    side, centre = np.abs(offset), (offset[:, :2] + offset[:, 2:]) / 2
-    distance = np.sqrt((centre * centre).sum(axis=1))
-    ratio = np.abs(np.log(sides[k] / predicted_sides[m]))
-    (flow, motion, flow_2, motion_2), (share, share_2) = overlaps.at(m, k)
+    if not len(m):
+        return Pairs(m, k, np.empty((0, len(COLUMNS)), np.float32), by_pixels)
+    track, detection = of_tracks.take(m, axis=1), of_detections.take(k, axis=1)
+    corners = detection[:4]
+    size = np.maximum((track[-1] + detection[-1]) / 2, _MIN_SIZE)
+    side = np.abs((corners - track[:4]) / size)
+    side = np.minimum(side[:2], side[2:])
+    between = (detection[4:6] - track[4:6]) / (2 * size)
+    distance = np.sqrt(between[0] * between[0] + between[1] * between[1])
+    ratio = np.abs(detection[6:8] - track[6:8])
+    inner = np.maximum(np.minimum(corners[2:], track[2:4]) - np.maximum(corners[:2], track[:2]), 0)
+    both = inner[0] * inner[1]
+    (flow, motion, flow_2, motion_2), (share, share_2) = overlaps.at(m * count + k)
     dice_2 = np.maximum(flow_2, motion_2)
-    classes = detections.class_ids[k]
-    colour = memory.colours.cosine(m, memory.unit_colours, k)
+    gap, classes = memory.rows["gap"][m], detections.class_ids[k]
+    first, second = gap == 1, gap == 2
+    colour = memory.colours.cosine(m, k)
     columns = (
         flow,
         motion,
         share,
         dice_2,
         share_2,
-        np.where(gap == 1, np.maximum(flow, motion), np.where(gap == 2, dice_2, 0)),
+        first * np.maximum(flow, motion) + second * dice_2,
         np.log(gap),
         np.log(seconds)[m],
-        gap == 1,
-        gap == 2,
+        first,
+        second,
         distance,
         distance / gap,
-        np.minimum(side[:, 0], side[:, 2]),
-        np.minimum(side[:, 1], side[:, 3]),
-        ratio[:, 1],
-        ratio[:, 0],
+        side[0],
+        side[1],
+        ratio[1],
+        ratio[0],
         memory.class_share(m, classes),
         memory.rows["latest_class"][m] == classes,
         memory.colours.log_likelihood_ratio(colour),
-        _embedding_ratio(memory, m, k),
+        memory.embedding_model.ratio(m, k),
         colour,
-        box_iou(predicted[m], boxes[k]),
-        np.minimum(memory.rows["hits"][m], _MAX_HITS) / _MAX_HITS,
-        0.2 * np.log1p(detections.areas[k] * (640 / detections.size[1]) ** 2),
-        (boxes[k, 0] < _BORDER) | (boxes[k, 2] > 1 - _BORDER),
+        both / (track[8] + detection[8] - both),
+        np.minimum(memory.rows["hits"], _MAX_HITS)[m] / _MAX_HITS,
+        0.2 * np.log1p(detections.areas * (640 / detections.size[1]) ** 2)[k],
+        (corners[0] < _BORDER) | (corners[2] > 1 - _BORDER),
     )
     table = np.empty((len(COLUMNS), len(m)), np.float32)
     for line, values in zip(table, columns, strict=True):
         line[:] = values
     return Pairs(m, k, table.T, by_pixels)
+
+
+def geometry(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """float64 [10, N] of boxes [N, 4]: the four sides, twice the centre, logarithms of width and height, area, size.
+
+    With one row for each quantity, NumPy's inner loops run over the boxes.
+    """
+    rows = np.empty((10, len(boxes)))
+    rows[:4] = boxes.T
+    np.add(rows[:2], rows[2:4], out=rows[4:6])
+    sides = np.maximum(rows[2:4] - rows[:2], 1e-6)
+    np.log(sides, out=rows[6:8])
+    np.multiply(sides[0], sides[1], out=rows[8])
+    np.sqrt(rows[8], out=rows[9])
+    return rows
 
 
 def union_of_pairs(
@@ -160,97 +184,90 @@ def union_of_pairs(
     return m, k, codes[first] & 1 == 0
 
 
-def near_pairs(boxes, sides, predicted, predicted_sides, reach: NDArray[np.float64]) -> tuple[NDArray[np.int64], ...]:
+def near_pairs(
+    tracks: NDArray[np.float64], detections: NDArray[np.float64], reach: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], ...]:
     """The pairs (m [P], k [P]) whose centres are at most `reach` [M] mean sizes apart along both axes, in any order.
 
     They are looked for among the detections, sorted along x, that the largest of them would be near.
+
+    Args:
+        tracks, detections: their `geometry` [10, M] and [10, K].
     """
-    # All lengths are doubled here: the sums of two sizes and of two corners are not divided by 2.
-    expected, centre = (b[:, :2] + b[:, 2:] for b in (predicted, boxes))
-    older, newer = np.sqrt(predicted_sides.prod(axis=1)), np.sqrt(sides.prod(axis=1))
-    order = centre[:, 0].argsort()
-    x = centre[order, 0]
+    # All lengths are doubled: the sums of two sizes and of two corners are not divided by 2.
+    order = detections[4].argsort()
     # A little more than needed: the exact comparison follows.
-    widest = np.maximum(older + newer.max(), 2 * _MIN_SIZE) * reach * (1 + 1e-9)
-    first = x.searchsorted(expected[:, 0] - widest)
-    count = x.searchsorted(expected[:, 0] + widest, side="right") - first
-    m = np.repeat(np.arange(len(predicted)), count)
-    k = order[np.arange(len(m)) + np.repeat(first - (np.cumsum(count) - count), count)]
-    size = np.maximum(older[m] + newer[k], 2 * _MIN_SIZE) * reach[m]
-    near = np.flatnonzero((np.abs(centre[k] - expected[m]) <= size[:, None]).all(axis=1))
-    return m[near], k[near]
+    widest = np.maximum(tracks[9] + detections[9].max(), 2 * _MIN_SIZE) * reach * (1 + 1e-9)
+    first, end = detections[4].take(order).searchsorted(tracks[4] + _BOTH_WAYS * widest)
+    count = end - first
+    m = np.repeat(np.arange(len(reach)), count)
+    k = order.take(np.arange(len(m)) + np.repeat(first - np.cumsum(count) + count, count))
+    apart = np.abs(detections[4:6].take(k, axis=1) - tracks[4:6].take(m, axis=1))
+    size = np.maximum(tracks[9].take(m) + detections[9].take(k), 2 * _MIN_SIZE) * reach.take(m)
+    near = np.flatnonzero(np.maximum(apart[0], apart[1]) <= size)
+    return m.take(near), k.take(near)
 
 
 @dataclass(frozen=True)
 class _Overlaps:
     """Overlaps of the masks of one and two frames ago, warped by the flow and shifted by the motion, with current ones.
 
-    The four joint histograms are one table, so that each operation on them is one call.
+    Only pairs that overlap are here, E of them, so that time grows with their number and not with its square.
 
     Attributes:
-        joint: int64 [R, K + 1], joint histograms (see `overlap`), one below the other.
-        rows: int64 [4, M], where each track is in `joint`: one frame ago by flow and by motion, two frames ago by flow
-            and by motion; -1 for none.
-        older: int64 [R], pixels of the earlier mask of each row.
-        newer: int64 [H, K + 1], pixels of the current masks in each of the H histograms.
-        histogram: int64 [R], to which of them each row belongs.
+        kind: int64 [E], one frame ago by flow (0) and by motion (1), two frames ago by flow (2) and by motion (3).
+        pair: int64 [E], m * K + k of the track and the detection.
+        values: float64 [2, E], Dice and share of the smaller mask.
+        detections: K.
     """
 
-    joint: NDArray[np.int64]
-    rows: NDArray[np.int64]
-    older: NDArray[np.int64]
-    newer: NDArray[np.int64]
-    histogram: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    pair: NDArray[np.int64]
+    values: NDArray[np.float64]
+    detections: int
 
     @classmethod
     def of(cls, memory: HierarchicalMemory, masks: MaskHistory, detections: int) -> _Overlaps:
-        rows, joints, first = np.full((4, len(memory)), -1), [], [0]
+        # The rows of all joint histograms (see `overlap`), one below the other: kind and track of each.
+        kinds, heights, tracks, places, pixels = [], [], [], [], []
+        width, rows = detections + 1, 0
         for steps in (1, 2):
             past = masks.before(steps)
-            known, tracks = (NOTHING, NOTHING) if past is None else find(memory.rows["id"], past.ids)
-            if past is None or not len(known):
+            if past is None or (track := find_rows(memory.rows["id"], past.ids)).max() < 0:
                 continue
-            shifts = np.zeros((len(past.ids), 2))
-            now = memory.predict(past.stamp, tracks)
-            shifts[known] = (now[:, :2] + now[:, 2:]) / 2 - past.centres[known]
+            now = memory.predict(past.stamp, track)
+            shifts = ((now[:, :2] + now[:, 2:]) / 2 - past.centres) * (track >= 0)[:, None]
             for i, joint in enumerate((masks.flow_overlap(steps), masks.shift_overlap(steps, shifts))):
-                rows[2 * steps - 2 + i, tracks] = first[-1] + known + 1
-                joints.append(joint)
-                first.append(first[-1] + len(joint))
-        if not joints:
-            nothing = np.zeros((1, detections + 1), np.int64)
-            return cls(nothing, rows, np.zeros(1, np.int64), nothing, np.zeros(1, np.int64))
-        table = np.concatenate(joints)
-        histogram = np.repeat(np.arange(len(joints)), np.diff(first))
-        return cls(table, rows, table.sum(axis=1), np.add.reduceat(table, first[:-1], axis=0), histogram)
+                place = joint.ravel().nonzero()[0]
+                pixels.append(joint.ravel().take(place))
+                places.append(place + rows * width)
+                kinds.append(2 * steps - 2 + i)
+                heights.append(len(joint))
+                tracks += [_NO_TRACK, track]
+                rows += len(joint)
+        if not rows:
+            return cls(NOTHING, NOTHING, np.empty((2, 0)), detections)
+        both = np.concatenate(pixels)
+        row, k = np.divmod(np.concatenate(places), width)
+        kind, m = np.repeat(kinds, heights).take(row), np.concatenate(tracks).take(row)
+        column = kind * width + k
+        older, newer = np.bincount(row, both).take(row), np.bincount(column, both).take(column)
+        some = ((m >= 0) & (k > 0)).nonzero()[0]
+        both, older, newer = both.take(some), older.take(some), newer.take(some)
+        values = np.empty((2, len(some)))
+        np.divide(2 * both, older + newer, out=values[0])
+        np.divide(both, np.minimum(older, newer), out=values[1])
+        return cls(kind.take(some), m.take(some) * detections + k.take(some) - 1, values, detections)
 
-    def touching(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The pairs (m, k) of tracks and detections whose masks overlap; a pair may occur several times."""
-        track = np.full(len(self.joint), -1)
-        known = self.rows >= 0
-        track[self.rows[known]] = np.nonzero(known)[1]
-        place = np.flatnonzero(self.joint)
-        i, k = np.divmod(place, self.joint.shape[1])
-        smaller = np.minimum(self.older.take(i), self.newer[self.histogram.take(i), k])
-        overlapping = self.joint.ravel().take(place) > _TOUCHING * smaller
-        overlapping &= (track.take(i) >= 0) & (k > 0)
-        return track.take(i[overlapping]), k[overlapping] - 1
+    def touching(self) -> tuple[NDArray[np.int64], ...]:
+        """The pairs (m, k) whose masks overlap; a pair may occur several times."""
+        return np.divmod(self.pair[self.values[1] > _TOUCHING], self.detections)
 
-    def at(self, m: NDArray[np.int64], k: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Dice [4, P] of the pairs in the order of `rows`, and by frame the larger share [2, P] of the smaller mask."""
-        rows = self.rows.take(m, axis=1)
-        # A row of -1 is the last one, whose pixels do not count.
-        both = self.joint.ravel().take(rows * self.joint.shape[1] + (k + 1)) * (rows >= 0)
-        older, newer = self.older.take(rows), self.newer[self.histogram.take(rows), k + 1]
-        dices = 2 * both / np.maximum(older + newer, 1)
-        shares = both / np.maximum(np.minimum(older, newer), 1)
+    def at(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Of pairs [P], ascending: Dice [4, P] in the order of `kind`, and by frame the larger share [2, P]."""
+        place = pairs.searchsorted(self.pair)
+        known = (pairs.take(place, mode="clip") == self.pair).nonzero()[0]
+        found = np.zeros((2, 4, len(pairs)))
+        found[:, self.kind.take(known), place.take(known)] = self.values.take(known, axis=1)
+        dices, shares = found
         return dices, np.maximum(shares[::2], shares[1::2])
-
-
-def _embedding_ratio(memory: HierarchicalMemory, m: NDArray[np.int64], k: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log-likelihood ratio [P] of the embeddings; 0 where one is unknown."""
-    units, model = memory.unit_embeddings, memory.embedding_model
-    if units is None:
-        return np.zeros(len(m))
-    known = model.vectors.any(axis=1)[m] & units.any(axis=1)[k]
-    return np.where(known, model.log_likelihood_ratio(model.cosine(m, units, k)), 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +10,7 @@ _SPACING = 8
 """Pixels of the working image between samples of the flow."""
 _MIN_SAMPLES = 20
 _ITERATIONS = 3
+_RIDGE = 1e-9 * np.eye(3)
 
 
 def camera_motion(flow: NDArray[np.float32], *things: NDArray) -> NDArray[np.float64] | None:
@@ -41,14 +43,18 @@ def camera_motion(flow: NDArray[np.float32], *things: NDArray) -> NDArray[np.flo
     shift[:] = flow[grid][background].T
     shift /= -width
     place[:2] -= shift
-    weight, middle = np.ones(count), [(count - 1) // 2, count // 2]
-    for _ in range(_ITERATIONS):
-        normal = (place * weight) @ samples.T
-        motion = np.linalg.solve(normal[:, :3] + 1e-9 * np.eye(3), normal[:, 3:])
-        residual = np.abs(motion.T @ place - shift).sum(axis=0)
-        median = np.partition(residual, middle)[middle].mean()
-        residual /= 2 * median + 2e-4
+    normal, middle = place @ samples.T, [(count - 1) // 2, count // 2]
+    for _ in range(_ITERATIONS - 1):
+        residual = np.abs(_solution(normal).T @ place - shift).sum(axis=0)
+        low, high = np.partition(residual, middle)[middle]
+        residual /= low + high + 2e-4
         weight = 1 / (1 + residual * residual)
         weight *= weight
         weight *= weight
-    return motion
+        normal = (place * weight) @ samples.T
+    return _solution(normal)
+
+
+def _solution(normal: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Motion [3, 2] of the normal equations [3, 3 + 2]."""
+    return cv2.solve(normal[:, :3] + _RIDGE, normal[:, 3:].copy(), flags=cv2.DECOMP_CHOLESKY)[1]

@@ -11,9 +11,13 @@ from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.memory import ROW, TrackMemory
 from vps_ros.trackers.similarity import cosine_log_likelihood_ratio, dots
 
+Statistics = tuple[float, float]
+"""Mean and variance of cosines."""
+
 _VOTE_DECAY = 0.95
 """Factor of older votes for a class at each new detection."""
 _MIN_SECONDS = 1e-3
+_MIN_NORM = np.float32(1e-12)
 _MAX_ZOOM = 0.1
 """Largest relative change of a track's predicted size from frame to frame."""
 
@@ -21,7 +25,7 @@ _INITIAL_SAME, _INITIAL_DIFFERENT = (0.9, 0.01), (0.6, 0.03)
 """Mean and variance of the cosine before any object was seen."""
 _MIN_SAME_VARIANCE, _MIN_DIFFERENT_VARIANCE = 1e-4, 1e-3
 _SAME_RATE, _DIFFERENT_RATE = 0.02, 0.05
-_MAX_COMPARED = 64
+_MAX_COMPARED = 32
 """Largest number of detections of one frame that are compared with each other."""
 _FIRST_OF_TWO = np.triu(np.ones((_MAX_COMPARED, _MAX_COMPARED), bool), 1)
 
@@ -42,7 +46,7 @@ class HierarchicalMemory(TrackMemory):
             the frames since the last detection, and the class of the last detection.
         votes: float64 [M, C], of each class id.
         embedding_model, colours: appearance by the segmenter's embeddings, and by colour histograms.
-        unit_embeddings, unit_colours: float32 [K, D] of the current detections, of norm 1 or 0; None if there are none.
+        boxes: float64 [K, 4] of the current detections, in image widths.
     """
 
     dtype = np.dtype(
@@ -69,9 +73,8 @@ class HierarchicalMemory(TrackMemory):
         self.votes = np.empty((0, 0))
         self.embedding_model.clear()
         self.colours.clear()
-        self.unit_embeddings: NDArray[np.float32] | None = None
-        self.unit_colours: NDArray[np.float32] | None = None
-        self._aspect = 1.0
+        self.boxes = np.empty((0, 4))
+        self._widths = np.ones(4)
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
         super().keep(wanted)
@@ -85,7 +88,7 @@ class HierarchicalMemory(TrackMemory):
         Args:
             camera: [3, 2], motion of the background (see camera_motion); None if unknown.
         """
-        self._aspect = size[0] / size[1]
+        self._widths[1::2] = size[0] / size[1]
         self.rows["gap"] += 1
         if len(self):
             boxes = self.rows["predicted_box"]
@@ -93,9 +96,10 @@ class HierarchicalMemory(TrackMemory):
             shift = self.rows["own_velocity"] * seconds
             if camera is not None:
                 shift = shift + centre @ camera[:2] + camera[2]
-                half = half * np.clip(1 + (camera[0, 0] + camera[1, 1]) / 2, 1 - _MAX_ZOOM, 1 + _MAX_ZOOM)
-            centre = centre + shift
-            self.rows["predicted_box"] = np.concatenate([centre - half, centre + half], axis=1)
+                half *= min(max(1 + float(camera[0, 0] + camera[1, 1]) / 2, 1 - _MAX_ZOOM), 1 + _MAX_ZOOM)
+            centre += shift
+            np.subtract(centre, half, out=boxes[:, :2])
+            np.add(centre, half, out=boxes[:, 2:])
 
     def observe(self, detections: Detections, colours: NDArray[np.float32]) -> None:
         """Takes the appearance of the detections of the current frame.
@@ -103,26 +107,24 @@ class HierarchicalMemory(TrackMemory):
         Args:
             colours: float32 [K, D], colour histograms of norm 1 or 0.
         """
-        self.unit_colours, self.unit_embeddings = colours, None
-        if detections.embeddings is not None:
-            scale = np.where(detections.norms > 0, detections.norms, np.float32(1))[:, None]
-            self.unit_embeddings = detections.embeddings / scale
-        for model, units in self._appearances():
-            if units is not None:
-                model.set_width(len(self), units.shape[1])
-                model.learn_different(units, detections.class_ids)
-
-    def in_widths(self, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Boxes [K, 4], divided by the image's size, in image widths."""
-        return boxes * (1, self._aspect, 1, self._aspect)
+        self.boxes = detections.boxes * self._widths
+        classes = detections.class_ids
+        missing = int(classes.max(initial=-1)) + 1 - self.votes.shape[1]
+        if missing > 0:
+            self.votes = np.pad(self.votes, ((0, 0), (0, missing)))
+        self.colours.observe(colours, classes)
+        embeddings = detections.embeddings
+        if embeddings is not None:
+            embeddings = embeddings / np.maximum(detections.norms, _MIN_NORM)[:, None]
+        self.embedding_model.observe(embeddings, classes)
 
     def predict(self, stamp: int, which: NDArray[np.int64] | None = None) -> NDArray[np.float64]:
         """Boxes, float64 [R, 4], of the rows `which` [R] (None: all) in the current frame, divided by its size."""
-        rows = self.rows if which is None else self.rows[which]
-        return rows["predicted_box"] / (1, self._aspect, 1, self._aspect)
+        boxes = self.rows["predicted_box"]
+        return (boxes if which is None else boxes[which]) / self._widths
 
     def update(self, rows, detections: Detections, which, stamp: int, frame: int) -> None:
-        boxes = self.in_widths(detections.boxes)[which]
+        boxes = self.boxes[which]
         step = np.maximum(stamp - self.rows["last_seen"][rows], 0) * 1e-9
         newest = (_centre(boxes) - _centre(self.rows["predicted_box"][rows])) / np.maximum(step, _MIN_SECONDS)[:, None]
         # The first difference has weight 1. After a step that is shorter than half the usual one, as before an
@@ -136,36 +138,28 @@ class HierarchicalMemory(TrackMemory):
 
     def create(self, detections: Detections, which, ids, slots, stamp: int, frame: int) -> NDArray[np.int64]:
         self.votes = np.concatenate([self.votes, np.zeros((len(which), self.votes.shape[1]))])
-        for model, _ in self._appearances():
-            model.add(len(which))
+        self.embedding_model.add(len(which))
+        self.colours.add(len(which))
         rows = super().create(detections, which, ids, slots, stamp, frame)
-        self.rows["predicted_box"][rows] = self.in_widths(detections.boxes)[which]
+        self.rows["predicted_box"][rows] = self.boxes[which]
         return rows
 
     def class_share(self, rows: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.float64]:
         """float64 [P]: share of the class ids `classes` [P] in the votes of the rows [P]."""
-        votes = np.zeros((len(self), max(self.votes.shape[1], int(classes.max(initial=0)) + 1)))
-        votes[:, : self.votes.shape[1]] = self.votes
-        return votes[rows, classes] / np.maximum(votes.sum(axis=1), 1e-9)[rows]
-
-    def _appearances(self):
-        return (self.embedding_model, self.unit_embeddings), (self.colours, self.unit_colours)
+        return self.votes[rows, classes] / self.votes.sum(axis=1)[rows]
 
     def _describe(self, rows, detections: Detections, which) -> None:
         super()._describe(rows, detections, which)
         classes = detections.class_ids[which]
-        missing = int(classes.max(initial=-1)) + 1 - self.votes.shape[1]
-        if missing > 0:
-            self.votes = np.pad(self.votes, ((0, 0), (0, missing)))
-        self.votes[rows] *= _VOTE_DECAY
-        self.votes[rows, classes] += 1
+        votes = self.votes[rows] * _VOTE_DECAY
+        votes[np.arange(len(rows)), classes] += 1
+        self.votes[rows] = votes
         self.rows["latest_class"][rows] = classes
-        self.rows["class_id"][rows] = self.votes[rows].argmax(axis=1)
+        self.rows["class_id"][rows] = votes.argmax(axis=1)
 
     def _update_appearance(self, rows, detections: Detections, which) -> None:
-        for model, units in self._appearances():
-            if units is not None:
-                model.update(rows, units[which], self.appearance_weight)
+        self.embedding_model.update(rows, which, self.appearance_weight)
+        self.colours.update(rows, which, self.appearance_weight)
 
 
 class AppearanceModel:
@@ -177,68 +171,89 @@ class AppearanceModel:
 
     Attributes:
         vectors: float32 [M, D], of norm 1; zeros where unknown. D is 0 before the first.
+        known: bool [M], where `vectors` is known.
+        units: float32 [K, D] of the current detections, of norm 1 or 0; None without any.
+        seen: bool [K], where `units` is not 0.
     """
 
     def __init__(self) -> None:
         self.clear()
 
-    def clear(self) -> None:
-        self.vectors: NDArray[np.float32] = np.zeros((0, 0), np.float32)
-        self._same, self._different = np.array(_INITIAL_SAME), np.array(_INITIAL_DIFFERENT)
+    def clear(self, tracks: int = 0, width: int = 0) -> None:
+        """Forgets everything; so many tracks are then unknown."""
+        self.vectors, self.known = np.zeros((tracks, width), np.float32), np.zeros(tracks, bool)
+        self.units: NDArray[np.float32] | None = None
+        self._same, self._different = _INITIAL_SAME, _INITIAL_DIFFERENT
 
     def keep(self, wanted: NDArray[np.bool_]) -> None:
-        self.vectors = self.vectors[wanted]
+        self.vectors, self.known = self.vectors[wanted], self.known[wanted]
 
     def add(self, count: int) -> None:
         """Appends `count` tracks of unknown appearance."""
         self.vectors = np.concatenate([self.vectors, np.zeros((count, self.vectors.shape[1]), np.float32)])
+        self.known = np.concatenate([self.known, np.zeros(count, bool)])
 
-    def set_width(self, tracks: int, width: int) -> None:
-        """Clears everything, and makes all `tracks` unknown, if vectors have another length than before."""
-        if self.vectors.shape[1] != width:
-            self.clear()
-            self.vectors = np.zeros((tracks, width), np.float32)
+    def observe(self, units: NDArray[np.float32] | None, class_ids: NDArray[np.int64]) -> None:
+        """Takes the detections [K, D] of a frame, and learns how similar different ones of one class are.
 
-    def cosine(
-        self, rows: NDArray[np.int64], units: NDArray[np.float32], which: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """Cosine [P] of the tracks `rows` [P] and the vectors `which` [P] of `units` [K, D]; 0 where one is unknown."""
-        return dots(self.vectors, units, (rows, which))
+        Everything before is forgotten if D has changed.
+        """
+        if units is not None:
+            if self.vectors.shape[1] != units.shape[1]:
+                self.clear(len(self.vectors), units.shape[1])
+            self.seen = units.any(axis=1)
+            some = np.flatnonzero(self.seen)
+            some = some[:: -(-len(some) // _MAX_COMPARED) or 1]
+            compared, class_ids = units[some], class_ids[some]
+            pairs = (class_ids[:, None] == class_ids) & _FIRST_OF_TWO[: len(some), : len(some)]
+            cosine = (compared @ compared.T)[pairs]
+            if len(cosine):
+                self._different = _learned(self._different, cosine, _DIFFERENT_RATE, _MIN_DIFFERENT_VARIANCE)
+        self.units = units
 
-    def log_likelihood_ratio(self, cosine: NDArray[np.floating]) -> NDArray[np.float64]:
+    def cosine(self, rows: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Cosine [P] of the tracks `rows` [P] and the detections `which` [P]; 0 where one is unknown."""
+        assert self.units is not None
+        return dots(self.vectors, self.units, (rows, which))
+
+    def log_likelihood_ratio(self, cosine: NDArray[np.floating]) -> NDArray[np.floating]:
         """log p(cosine | same object) - log p(cosine | different objects), within limits."""
         return cosine_log_likelihood_ratio(cosine, self._same, self._different)
 
-    def update(self, rows: NDArray[np.int64], units: NDArray[np.float32], weight: float) -> None:
-        """Updates the tracks `rows` [R] with `units` [R, D], whose weight is `weight`; rows of zeros change nothing."""
-        old = self.vectors[rows]
-        known = units.any(axis=1)
-        both = known & old.any(axis=1)
-        if both.any():
-            cosine = (old[both] * units[both]).sum(axis=1, dtype=np.float64)
-            _learn(self._same, cosine, min(1.0, _SAME_RATE * len(cosine)), _MIN_SAME_VARIANCE)
-        share = np.where(both, np.float32(weight), known.astype(np.float32))[:, None]
-        mean = old + share * (units - old)
-        self.vectors[rows] = mean / np.maximum(np.sqrt((mean * mean).sum(axis=1, keepdims=True)), np.float32(1e-6))
+    def ratio(self, rows: NDArray[np.int64], which: NDArray[np.int64]) -> NDArray[np.floating]:
+        """Log-likelihood ratio [P] of the tracks `rows` [P] and the detections `which` [P]; 0 where one is unknown."""
+        if self.units is None:
+            return np.zeros(len(rows))
+        return self.log_likelihood_ratio(self.cosine(rows, which)) * (self.known[rows] & self.seen[which])
 
-    def learn_different(self, units: NDArray[np.float32], class_ids: NDArray[np.int64]) -> None:
-        """Learns how similar the different detections [K, D] of one class in one frame are."""
-        some = np.flatnonzero(units.any(axis=1))
-        some = some[:: -(-len(some) // _MAX_COMPARED) or 1]
-        units, class_ids = units[some], class_ids[some]
-        pairs = (class_ids[:, None] == class_ids) & _FIRST_OF_TWO[: len(some), : len(some)]
-        cosine = (units @ units.T)[pairs].astype(np.float64)
-        if len(cosine):
-            _learn(self._different, cosine, _DIFFERENT_RATE, _MIN_DIFFERENT_VARIANCE)
+    def update(self, rows: NDArray[np.int64], which: NDArray[np.int64], weight: float) -> None:
+        """Updates the tracks `rows` [R] with the detections `which` [R]; unknown detections change nothing."""
+        if self.units is None:
+            return
+        old, new = self.vectors.take(rows, axis=0), self.units.take(which, axis=0)
+        known, seen = self.known[rows], self.seen[which]
+        both = known & seen
+        cosine = np.einsum("rd,rd->r", old, new)
+        if count := np.count_nonzero(both):
+            self._same = _learned(self._same, cosine[both], min(1.0, _SAME_RATE * count), _MIN_SAME_VARIANCE)
+        share = seen - both * np.float32(1 - weight)
+        # The norm of the mean of two vectors of norm 1 follows from their cosine.
+        scale = 1 / np.sqrt(np.maximum(1 - 2 * share * (1 - share) * (1 - cosine), np.float32(1e-6)))
+        new *= (share * scale)[:, None]
+        old *= ((1 - share) * scale)[:, None]
+        new += old
+        self.vectors[rows] = new
+        self.known[rows] = known | seen
 
 
-def _learn(statistics: NDArray[np.float64], cosine: NDArray[np.float64], rate: float, min_variance: float) -> None:
-    """Moves mean and variance [2], in place, towards those of the cosines."""
-    mean, variance = statistics.tolist()
+def _learned(before: Statistics, cosine: NDArray[np.float32], rate: float, min_variance: float) -> Statistics:
+    """Mean and variance, moved towards those of the cosines."""
+    mean, variance = before
+    cosine = cosine.astype(np.float64)
     mean += rate * (float(cosine.sum()) / len(cosine) - mean)
-    cosine = cosine - mean
-    variance += rate * (float((cosine * cosine).sum()) / len(cosine) - variance)
-    statistics[:] = mean, max(variance, min_variance)
+    cosine -= mean
+    variance += rate * (float(cosine @ cosine) / len(cosine) - variance)
+    return mean, max(variance, min_variance)
 
 
 def _centre(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks._kernels import MODEL, SIMILARITY, export_kernels, needs_training
 from vps_ros.ablation.degrade import VISIBLE
 from vps_ros.ablation.sources import CLASSES, segment_table
 from vps_ros.ablation.trial import relabelled, tracked
@@ -29,17 +30,14 @@ from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.evaluation.overlaps import Overlaps
 from vps_ros.evaluation.stq import SegmentationTracking
 from vps_ros.evaluation.vpq import VideoPanoptic
-from vps_ros.files import model_path
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.segmenters import SegmenterParameters, load_segmenter
-from vps_ros.segmenters.model_card import ModelCard, describe_model
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import make_tracker
 
 DESCRIPTION = "Clip-PanoFCN: tracking strategies (VIPSeg table 2) and length of clips (figure 7)"
 SCENARIOS, SEED, FRAMES, SIZE = ("cruise", "crowd", "occlusion"), 940_000, 16, (640, 192)
-MODEL, SIMILARITY = "streets-s-float", 0.95
-LENGTHS, TABLE_LENGTH = (1, 2, 3, 4, 8), 3
+LENGTHS, TABLE_LENGTH = tuple(range(1, 9)), 3
 WINDOWS = (1, 2, 4, 6)
 BASE, TRACK, CLIP, BOTH = "PanopticFCN", "+Track", "+Clip", "+Clip and Track"
 PAPER = {
@@ -53,19 +51,11 @@ PAPER = {
 
 def run(progress: Any) -> dict:
     """Figures by strategy, and by length of the clips."""
-    try:
-        from vps_ros.learning.kinds import kind_for
-        from vps_ros.learning.training.initial_weights import trained
-    except ModuleNotFoundError as error:
-        return {"skipped": f"{error.name} is missing; run `pip install .[train]`"}
     with TemporaryDirectory() as temporary:
-        model = Path(temporary) / "kernels.onnx"
-        source = model_path(MODEL)
-        network, recipe, *_ = trained(source)
-        card = describe_model(str(source)).card
-        assert isinstance(card, ModelCard)
-        kind: Any = kind_for(recipe)
-        kind.export(network, card, model, as_kernels=True)
+        try:
+            model = export_kernels(Path(temporary))
+        except ModuleNotFoundError as error:
+            return needs_training(error)
         drives = list(progress(_drives(), "drives", len(SCENARIOS)))
         jobs = [(length, number) for length in LENGTHS for number in range(len(drives))]
         trials: dict[tuple[str, int], list[_Trial]] = {}

@@ -22,43 +22,34 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._kernels import MODEL, SIMILARITY, export_kernels, needs_training
 from vps_ros.clips import ClipSpec
 from vps_ros.commands.youtube_vis import ObjectCollector
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.datasets.youtube_vis import ObjectTrack, ObjectVideo
 from vps_ros.evaluation.average_precision import AveragePrecision
-from vps_ros.files import model_path
 from vps_ros.frame import PanopticFrame
 from vps_ros.lookahead import Lookahead
 from vps_ros.online import OnlinePanoptic
 from vps_ros.segmenters.model_card import ModelCard, describe_model
 from vps_ros.taxonomy import CITYSCAPES
-from vps_ros.trackers.learned import copy_learned
 
 DESCRIPTION = "AP of tracked things (YouTube-VIS): online, kernels fused over clips, look-ahead"
 SCENARIOS, SEED, FRAMES, SIZE = ("cruise", "crowd", "occlusion", "turning"), 950_000, 16, (640, 192)
-MODEL, SIMILARITY, LENGTHS = "streets-s-float", 0.95, (1, 2, 4)
+LENGTHS = (1, 2, 4)
 LEAST_AREA = 64
 FIGURES = ("AP", "AP50", "AP75", "AR1", "AR10")
 
 
 def run(progress: Any) -> dict:
     """Figures by length of the clips and kind of identities."""
-    try:
-        from vps_ros.learning.kinds import kind_for
-        from vps_ros.learning.training.initial_weights import trained
-    except ModuleNotFoundError as error:
-        return {"skipped": f"{error.name} is missing; run `pip install .[train]`"}
     given = [Path(path) for path in os.environ.get("VPS_ROS_VIS_MODELS", "").split(",") if path]
     with TemporaryDirectory() as temporary:
-        model, source = Path(temporary) / "kernels.onnx", model_path(MODEL)
-        network, recipe, *_ = trained(source)
-        card = describe_model(str(source)).card
-        assert isinstance(card, ModelCard)
-        kind: Any = kind_for(recipe)
-        kind.export(network, card, model, as_kernels=True)
-        copy_learned(source, model)
+        try:
+            model = export_kernels(Path(temporary))
+        except ModuleNotFoundError as error:
+            return needs_training(error)
         cases = [_Case(MODEL, _config(model, length), ClipSpec(length, 0)) for length in LENGTHS]
         cases += [_given(path) for path in given]
         for number, scenario in enumerate(progress(SCENARIOS, "drives", len(SCENARIOS)), 1):

@@ -138,8 +138,11 @@ def _near_online(document: dict) -> Table:
 def _features(document: dict) -> Table:
     masks = document["plan"]["masks"]
     found = {(r["masks"], r["features"]): _percent(r["AQ"]) for r in document["features"]}
+    nothing = (None,) * len(paper.FEATURE_COLUMNS)
     rows: list[list[object]] = [
-        [row.name, *(found.get((m, row.name)) for m in masks), *paper.FEATURES[row.name]] for row in features.FEATURES
+        [row.name, *(found.get((m, row.name)) for m in masks), *paper.FEATURES.get(row.name, nothing)]
+        for row in features.FEATURES
+        if any((m, row.name) in found for m in masks)
     ]
     return f"AQ by association features ({features.SOURCE})", ["features", *masks, *paper.FEATURE_COLUMNS], rows
 

@@ -187,8 +187,8 @@ def chosen_clip(of_model: ClipSpec | None, parameters: SegmenterParameters, wher
         has = "single images" if spec.length == 1 else f"clips of {spec.length} frames"
         raise InputError(
             f"clip_length {length}: {where} takes {has}; export a model of a kind with clips (kmax, video-knet, "
-            f"streets) with `vps-ros export --clip {length}`, or one with kernels (panoptic-fcn) with --kernels, or "
-            "leave clip_length out"
+            f"streets) with `vps-ros export --clip {length}`, or one with kernels (panoptic-fcn, and streets with heat "
+            "maps, as the shipped models) with --kernels, or leave clip_length out"
         )
     try:
         return spec if overlap < 0 else ClipSpec(spec.length, overlap)

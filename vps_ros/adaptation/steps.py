@@ -37,6 +37,7 @@ from vps_ros.reading import plain
 from vps_ros.recording.frames import FrameSource, open_frames
 from vps_ros.recording.lookahead import replay_with_lookahead
 from vps_ros.segmenters import Segmenter, load_segmenter
+from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.taxonomy import CITYSCAPES
 
 PLAN, CLIP = "plan.json", 3
@@ -107,6 +108,12 @@ def check_classes(models: Iterable[str]) -> list[Segmenter]:
             )
         found.append(segmenter)
     return found
+
+
+def input_size(model: str) -> tuple[int, int]:
+    """Width and height of a model's input."""
+    spec = OnnxSegmenter(model_path(model), Config(model=model).segmenter_parameters).card.input
+    return spec.width, spec.height
 
 
 def model_key(name: str) -> str:

@@ -16,6 +16,8 @@ from vps_ros.files import atomic_write
 from vps_ros.learning import Reporter
 
 RECIPE, RUN = "recipe.yaml", "run"
+RECORDINGS = "recordings"
+"""Entry of the recipe with the labelled frames of the drives."""
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Budget:
         minutes: of training; not used if `steps` is above 0.
         steps: of the optimiser, instead of minutes; the result does not depend on the speed of the machine then.
         streets: share of the pairs that are of generated streets, 0..1.
+        style: share of these that get the colours of a frame of the recordings, and other changes of style.
         drives: generated drives of each scenario.
         learning_rate: at its peak; lower than that of a training from nothing.
         size: width and height of the network's input; None for that of the start.
@@ -36,6 +39,7 @@ class Budget:
     minutes: float
     steps: int = 0
     streets: float = 0.4
+    style: float = 0.7
     drives: int = 20
     learning_rate: float = 0.0004
     size: tuple[int, int] | None = None
@@ -55,6 +59,7 @@ def recipe_of(start: str, name: str, data: Path, terms: str, budget: Budget, lab
 
     Raises InputError when training cannot start from `start`.
     """
+    from vps_ros.learning.kmeans.architecture import Architecture
     from vps_ros.learning.training.initial_weights import trained
 
     recipe = trained(start).recipe
@@ -70,16 +75,19 @@ def recipe_of(start: str, name: str, data: Path, terms: str, budget: Budget, lab
         "validation_drives": 1,
         "validation_frames": 1,
         "weight": budget.streets,
+        "style": budget.style,
+        "style_of": RECORDINGS,
         "folder": budget.drives_folder,
     }
     own = {
         "format": DATA_SET,
-        "name": "recordings",
+        "name": RECORDINGS,
         "root": str(data),
         "size": list(size),
         "gap": CLIP - 1,
         "weight": 1 - budget.streets,
         "terms": terms,
+        "partial": True,
     }
     schedule = {
         **({"steps": budget.steps} if budget.steps else {"minutes": budget.minutes}),
@@ -95,6 +103,9 @@ def recipe_of(start: str, name: str, data: Path, terms: str, budget: Budget, lab
     content |= {"name": name, "start": start, "data": entries, "schedule": schedule, "learned_before": []}
     # Donors name data of the start's recipe.
     content["augmentation"] |= {"donors": [], "paste": 0.0}
+    if Path(start).suffix == ".onnx" and isinstance(recipe.model, Architecture):
+        # A model file lacks these heads; with random weights, their gradients damage the features that they share.
+        content["losses"] |= {"semantic": 0.0, "offset": 0.0, "layer_classes": 0.0}
     return content
 
 
@@ -117,10 +128,11 @@ def fine_tune(work: Path, content: dict, reporter: Reporter) -> bool:
     return not train(recipe, run, (run / checkpoint.FILE).is_file(), reporter).interrupted
 
 
-def export(work: Path, output: Path, int8: list[Any], reporter: Reporter) -> None:
+def export(work: Path, output: Path, size: tuple[int, int], int8: list[Any], reporter: Reporter) -> None:
     """Writes the trained model with the thresholds that are best on the held-back frames.
 
     Args:
+        size: width and height of the network's input, which may differ from that of the training.
         int8: images for the calibration of integer convolutions; empty for float weights.
     """
     from vps_ros.learning.data.sources import source_of
@@ -133,11 +145,12 @@ def export(work: Path, output: Path, int8: list[Any], reporter: Reporter) -> Non
     model, recipe, step, _ = trained(work / RUN)
     kind = kind_for(recipe)
     frames = source_of(recipe.data).validation(reporter)
-    predictions = list(predict(kind, model, frames, model_card(kind, recipe, step).input))
+    card = model_card(kind, recipe, step, recipe.model.INPUT_SIZES.nearest(size))
+    predictions = list(predict(kind, model, frames, card.input))
     limits, report = tune(predictions, reporter, recipe.data.taxonomy, kind.activation, kind.thresholds)
     reporter.note(f"PQ {report.pq.all:.3f} against the teacher's labels of held-back frames, with tuned thresholds")
     with atomic_write(output) as draft:
-        kind.export(model, model_card(kind, recipe, step, None, limits), draft)
+        kind.export(model, dataclasses.replace(card, thresholds=limits), draft)
         if int8:
             same = quantise(draft, int8, str(output))
             reporter.note(f"int8: {100 * same:.1f} % of the pixels of {len(int8)} frames keep their class")

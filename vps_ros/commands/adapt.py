@@ -21,6 +21,7 @@ from vps_ros.adaptation.steps import (
     check_classes,
     choose,
     image_name,
+    input_size,
     label,
     model_key,
     observe,
@@ -96,9 +97,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=0, help="of training, instead of minutes")
     parser.add_argument("--streets", type=float, default=0.4, help="share of generated streets, 0..1 (default: 0.4)")
     parser.add_argument(
+        "--style",
+        type=float,
+        default=0.7,
+        metavar="P",
+        help="share of the generated streets that get the colours of the recordings, 0..1 (default: 0.7)",
+    )
+    parser.add_argument(
         "--streets-drives", type=int, default=20, metavar="N", help="generated drives of each scenario (default: 20)"
     )
-    parser.add_argument("--size", metavar="WxH", help="input of the network (default: that of --start)")
+    parser.add_argument("--size", metavar="WxH", help="input of the network (default: that of --student)")
     parser.add_argument("--int8", action="store_true", help="integer convolutions, for CPUs; calibrated on the drives")
     parser.add_argument("--no-trackers", action="store_true", help="leave out the weights of instance and hybrid")
     parser.add_argument("--work", metavar="DIR", help="working folder (default: the output's name with .adapt)")
@@ -199,7 +207,8 @@ def train(
         return {}
     chosen = choose(plan, observed)[0]
     images = [load_image(work / TRACKED / plan.names[r] / image_name(f)) for r, f in chosen[:: 2 * CLIP]]
-    export(work, output, images if training.int8 else [], reporter)
+    size = training.budget.size or input_size(training.student)
+    export(work, output, size, images if training.int8 else [], reporter)
     if training.trackers:
         weights = train_trackers(work, output, training.budget, reporter)
         note(f"{weights}: learned weights of the trackers instance and hybrid")
@@ -213,8 +222,10 @@ def _budget(args: argparse.Namespace) -> Budget:
         raise InputError("--minutes, --clips and --streets-drives must be above 0")
     if not 0 <= args.streets < 1:
         raise InputError(f"--streets {args.streets:g}: give a share in 0..1, below 1")
+    if not 0 <= args.style <= 1:
+        raise InputError(f"--style {args.style:g}: give a share in 0..1")
     size = read_size(args.size, "--size") if args.size else None
-    return Budget(args.minutes, args.steps, args.streets, args.streets_drives, size=size)
+    return Budget(args.minutes, args.steps, args.streets, args.style, args.streets_drives, size=size)
 
 
 def print_plan(plan: Plan, training: Training, counts: Sequence[int], each: float, done: bool = False) -> None:

@@ -59,11 +59,13 @@ class SourceClasses:
     Attributes:
         groups: candidates of the classes that have another name in the model, or several.
         classes_only: the data set does not separate objects, or labels some classes only.
+        partial: void pixels may show objects that are not labelled, as with the labels of a teacher.
     """
 
     taxonomy: Taxonomy
     groups: Groups
     classes_only: bool
+    partial: bool = False
 
 
 def normalized_name(name: str) -> str:
@@ -89,7 +91,7 @@ def assign_codes(
 ) -> tuple[LabelCodes, list[NDArray[np.uint8] | None]]:
     """Values for the groups of several data sets, and for each data set a table [256] from its ids to values.
 
-    The table is None for a data set with the taxonomy of the model.
+    The table is None for a data set with the taxonomy of the model that is not partial.
 
     Args:
         alone: give every class also a value for pixels without a segment.
@@ -117,12 +119,14 @@ def assign_codes(
     tables: list[NDArray[np.uint8] | None] = []
     for source in sources:
         if source.taxonomy == taxonomy:
-            tables.append(None)
+            table = np.arange(256, dtype=np.uint8)
+            table[VOID_ID] = value(()) if source.partial else VOID_ID
+            tables.append(table if source.partial else None)
             continue
         found = candidates(source, taxonomy)
         if not any(found.values()):
             raise InputError(f"data: {source.taxonomy.name} has no class that corresponds to one of {taxonomy.name}")
-        table = np.full(256, value(()) if source.classes_only else VOID_ID, np.uint8)
+        table = np.full(256, value(()) if source.classes_only or source.partial else VOID_ID, np.uint8)
         for class_id, members in found.items():
             instances = source.taxonomy.by_id[class_id].isthing or not source.classes_only
             exact = len(members) == 1 and instances and members[0] < count

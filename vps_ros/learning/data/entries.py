@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
@@ -148,6 +148,7 @@ class FolderData(Entry):
         keep_aspect: scale frames to fit into `size` and pad them right and below; otherwise they are stretched.
         validation_frames: in all, spread over the split.
         teacher: an ONNX model of semantic segmentation whose labels fill unlabelled pixels (data/pseudo_labels.py).
+        partial: void pixels may show objects that are not labelled; nothing is learned from them.
     """
 
     TAG: ClassVar[str] = "format"
@@ -163,6 +164,7 @@ class FolderData(Entry):
     keep_aspect: bool = False
     validation_frames: int = 100
     teacher: str = ""
+    partial: bool = False
 
     @property
     def taxonomy(self) -> Taxonomy:
@@ -170,7 +172,7 @@ class FolderData(Entry):
 
     @property
     def classes(self) -> SourceClasses:
-        return DATA_SETS[self.format].classes
+        return replace(DATA_SETS[self.format].classes, partial=self.partial)
 
     @property
     def known_terms(self) -> str:

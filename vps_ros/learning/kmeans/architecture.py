@@ -17,6 +17,7 @@ SIZE_MULTIPLE = 32
 class LossWeights:
     """Factors of the terms.
 
+    `layer_classes` is the factor of the classes that each k-means layer predicts, relative to those of the last one.
     `void` is the weight of an unmatched query in the class term. `classes_only` is for cells with a class or a group of
     classes, but without a segment. `centre` and `thing_mask` are for the heat maps, as in PanopticFCN.
     """
@@ -33,6 +34,7 @@ class LossWeights:
     track_aux: float = 1.0
     centre: float = 1.0
     thing_mask: float = 3.0
+    layer_classes: float = 0.3
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps
 from vps_ros.learning.panoptic_fcn.losses import dice, focal
 
 LAYER_WEIGHT = 0.3
-"""Weight of the prediction of each k-means layer, relative to the final one."""
+"""Weight of the masks of each k-means layer, relative to the final ones."""
 POSITIVES = 3
 """Number of cells of a thing, those with the highest scores, that are trained for its mask (7 in PanopticFCN)."""
 
@@ -53,7 +53,10 @@ def total_loss(
         coarse = F.avg_pool2d(truth, factor)
         coarse_valid = F.avg_pool2d(valid, factor)
         terms.append(mask_terms(prediction, overlaps(prediction.masks, coarse, coarse_valid), coarse_valid.sum()))
-    classes, dice, mask_id = (final + LAYER_WEIGHT * sum(rest) for final, *rest in zip(*terms, strict=True))
+    factors = (weights.layer_classes, LAYER_WEIGHT, LAYER_WEIGHT)
+    classes, dice, mask_id = (
+        final + factor * sum(rest) for factor, (final, *rest) in zip(factors, zip(*terms, strict=True), strict=True)
+    )
     track, track_aux = association_losses(output.embeddings, matching, targets)
     parts = {
         "classes": classes,

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import yaml
 
 from vps_ros.adaptation.select import BASE, Observed, class_map, feature, select
 from vps_ros.adaptation.steps import Plan, choose, start
@@ -135,6 +136,7 @@ def test_the_working_folder_belongs_to_its_arguments(tmp_path):
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--hold-back", "2"], "2 held back"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--minutes", "0"], "above 0"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--streets", "1"], "--streets 1"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--style", "2"], "--style 2"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--size", "big"], "--size 'big'"),
         (["a.mcap", "b.mcap", "-o", "m.onnx"], "a.mcap: no such file"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--teacher", "none.onnx"], "none.onnx"),
@@ -166,6 +168,8 @@ def test_from_drives_to_a_model(tmp_path, monkeypatch):
     assert "city.onnx on held-back drives" in (tmp_path / "city.adapt/report.html").read_text()
     data = json.loads((tmp_path / "city.adapt/data/panoptic_gt_train_city_vps.json").read_text())
     assert len(data["annotations"]) == 3
+    recipe = yaml.safe_load((tmp_path / "city.adapt/recipe.yaml").read_text())
+    assert recipe["data"][0]["partial"] and recipe["data"][1]["style_of"] == recipe["data"][0]["name"]
     assert main(["inspect", "city.onnx"]) == 0
     # Nothing is done again but the export and the report.
     run = tmp_path / "city.adapt/run/checkpoint.pt"

@@ -402,6 +402,16 @@ class TestVerification:
         verify.require_close([first, second], "x")
         (odd, _) = verify.differences(lambda x: (x / x, x.float()), path, [image], ["a", "b"])
         assert odd.largest == odd.typical == np.inf
+
+        def one_pixel(x):
+            wrong = x.float()
+            wrong[0, 0, 0, 0] += 51
+            return x.float(), wrong
+
+        # One of twelve values differs by 51 of 255.
+        for spared, expected in ((0.0, 0.2), (1 / 13, 0.2), (1 / 11, 0.0)):
+            (_, two) = verify.differences(one_pixel, path, [image], ["a", "b"], spared=spared)
+            assert two.largest == pytest.approx(expected)
         with pytest.raises(RuntimeError, match="x: ONNX Runtime differs from torch in a by 0.4 of the output's range"):
             verify.require_close([verify.Difference("a", 0.4, 0.001)], "x")
         verify.require_close([verify.Difference("a", 0.4, 0.001)], "x", half=True)

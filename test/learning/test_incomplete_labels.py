@@ -48,6 +48,19 @@ def test_targets_by_hand():
     assert plain.unlabelled.all() and (plain.semantic == CAR).all() and not len(plain.members)
 
 
+def test_void_of_partial_labels_is_unlabelled():
+    codes, (table, full) = assign_codes(
+        CITYSCAPES, [SourceClasses(CITYSCAPES, {}, False, partial=True), SourceClasses(CITYSCAPES, {}, False)]
+    )
+    assert full is None
+    assert table[[ROAD, CAR]].tolist() == [ROAD, CAR]
+    semantic = table[np.array([[ROAD] * 4, [CAR] * 4, [VOID_ID] * 4], np.uint8)]
+    t = make_targets(semantic, np.array([[0] * 4, [3] * 4, [0] * 4]), CITYSCAPES, 4, codes)
+    assert t.unlabelled[:, 0].tolist() == [False, False, True]
+    assert t.segments[2].tolist() == [-1] * 4
+    assert sorted(t.classes.tolist()) == [-1, -1, ROAD, CAR]
+
+
 def test_the_loss_of_a_group_is_that_of_its_summed_probability():
     logits = torch.zeros(1, 19, 1, 2)
     logits[0, CAR, 0, 0], logits[0, TRUCK, 0, 0], logits[0, ROAD, 0, 0] = np.log([3.0, 2.0, 4.0])

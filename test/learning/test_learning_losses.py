@@ -179,6 +179,19 @@ def test_images_of_void_alone_teach_no_mask_and_no_class_of_a_pixel():
     assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
 
+def test_without_weight_the_auxiliary_heads_have_no_gradient():
+    """These heads are random where a model file is the start; the masks of the k-means layers are still learned."""
+    network, output = small_output()
+    semantic = np.full((8, 16), ROAD, np.uint8)
+    t = stack([make_targets(semantic, np.zeros((8, 16), np.uint16), CITYSCAPES, 8)] * 2)
+    weights = LossWeights(semantic=0.0, offset=0.0, layer_classes=0.0)
+    total_loss(output, t, torch.from_numpy(CITYSCAPES.isthing), weights, torch.Generator())[0].backward()
+    heads = [network.semantic_head, network.offset_head, *(layer.predictor.class_head for layer in network.layers)]
+    assert not any(p.grad is not None and p.grad.any() for head in heads for p in head.parameters())
+    assert network.predictor.class_head.weight.grad.any()
+    assert all(layer.predictor.pixel_head.weight.grad.any() for layer in network.layers)
+
+
 def test_a_network_that_has_gone_wrong_is_matched_all_the_same():
     """Its loss is no number, by which training knows; the matching itself must not fail."""
     _, output = small_output()

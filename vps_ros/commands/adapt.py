@@ -238,7 +238,8 @@ def print_plan(plan: Plan, training: Training, counts: Sequence[int], each: floa
     """
     budget, teacher = training.budget, model_path(training.teacher).stem
     held = sum(counts[len(plan.drives) :])
-    frames, labelled = sum(counts), CLIP * plan.clips + plan.held_back_frames
+    frames, drives = sum(counts), counts[: len(plan.drives)]
+    labelled = CLIP * min(plan.clips, sum(count // CLIP for count in drives)) + min(plan.held_back_frames, held)
     rendering = 8 * budget.drives * _SECONDS_PER_DRIVE / 60 / budget.workers
     rows = [
         *([] if done else [("observe all frames by teacher and student", frames, each * frames / 60)]),

@@ -104,6 +104,7 @@ def differences(
     images: Sequence[NDArray[np.uint8]],
     names: Sequence[str],
     state: Mapping[str, Tensor] | None = None,
+    spared: float = 0.0,
 ) -> tuple[Difference, ...]:
     """Differences of a model file from the network that it was made from.
 
@@ -113,6 +114,8 @@ def differences(
         images: uint8 [1, H, W, 3] each; with a state, frames of one sequence, with a state of its own for each of both.
         names: of the outputs, in that order.
         state: of a first frame, inputs of the file by name; the next states are compared too.
+        spared: share of the values of each output and image, those with the largest differences, that `largest` leaves
+            out.
     """
     session, ours = open_session(path), dict(state or {})
     theirs = {name: one.numpy() for name, one in ours.items()}
@@ -129,7 +132,8 @@ def differences(
                 largest[i] = np.inf
                 continue
             error = a.astype(np.float64) - b
-            largest[i] = max(largest[i], np.abs(error).max())
+            rank = error.size - 1 - int(spared * error.size)
+            largest[i] = max(largest[i], np.partition(np.abs(error).ravel(), rank)[rank])
             magnitude[i] = max(magnitude[i], np.abs(b).max())
             squares[i] += np.square(error).sum()
             power[i] += np.square(b, dtype=np.float64).sum()

@@ -3,7 +3,7 @@
 CamVid's sequences 0001TP, 0006R0 and Seq05VD in the 11 classes of SegNet (Badrinarayanan et al., 2015). The shipped
 city-s has learned from all three (docs/training.md), so its figures there are those of training data; streets-s has
 seen no real street.
-The 19 classes of a model are brought to them by vps_ros/datasets/camvid.py: wall counts as building and terrain as
+The 19 classes of a model are brought to them by datasets/class_images.py: wall counts as building and terrain as
 tree, as in that list; truck, bus and train as car; rider, bicycle and motorcycle as bicyclist; traffic light and
 traffic sign as sign. A pixel without a class is an error. Of Cityscapes, three images labelled by people, and every
 fifth frame of clips labelled by a machine, of which recipes may have learned; things that the labels do not tell apart

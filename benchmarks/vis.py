@@ -24,14 +24,13 @@ import numpy as np
 
 from benchmarks._kernels import MODEL, SIMILARITY, export_kernels, needs_training
 from vps_ros.clips import ClipSpec
-from vps_ros.commands.youtube_vis import ObjectCollector
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
-from vps_ros.datasets.youtube_vis import ObjectTrack, ObjectVideo
+from vps_ros.datasets.youtube_vis import ObjectCollector, ObjectTrack, ObjectVideo
 from vps_ros.evaluation.average_precision import AveragePrecision
 from vps_ros.frame import PanopticFrame
-from vps_ros.lookahead import Lookahead
 from vps_ros.online import OnlinePanoptic
+from vps_ros.recording.lookahead import Lookahead
 from vps_ros.segmenters.model_card import ModelCard, describe_model
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -137,7 +136,7 @@ def _results(config: Config, frames: Sequence[StreetFrame]) -> list[PanopticFram
 def _with_lookahead(
     config: Config, frames: Sequence[StreetFrame], results: Sequence[PanopticFrame]
 ) -> list[PanopticFrame]:
-    lookahead = Lookahead(config)
+    lookahead = Lookahead(config.tracker_parameters.confirm_hits)
     for one, result in zip(frames, results, strict=True):
         lookahead.add(one.frame, result)
     lookahead.link()

@@ -35,7 +35,6 @@ ALLOWED = {
     "config": BASE | {"segmenters", "trackers"},
     "online": BASE | {"config", "segmenters", "trackers"},
     "depth": BASE,
-    "lookahead": BASE | {"config", "trackers"},
     "messages": BASE,
     "drawing": BASE,
     "datasets": BASE,
@@ -45,7 +44,7 @@ ALLOWED = {
     "adaptation": BASE
     | {"config", "online", "segmenters", "trackers", "datasets", "messages", "recording", "labelling", "learning"},
     "ablation": BASE | {"config", "trackers", "segmenters", "datasets", "evaluation"},
-    "recording": BASE | {"lookahead", "depth", "online", "messages"},
+    "recording": BASE | {"depth", "online", "messages", "trackers"},
     "live": BASE | {"config", "depth", "online", "messages", "drawing"},
     "ros": BASE | {"config", "live", "online", "messages"},
     "fleet": BASE

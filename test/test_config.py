@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from support import ROOT
 from support.trackers_scene import at, ids_of
 from vps_ros.commands.main import main
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import add_parameter_flags, config_from
 from vps_ros.config import (
     TRACKERS,
     Config,

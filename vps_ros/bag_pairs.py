@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, listed
 from vps_ros.errors import InputError
-from vps_ros.evaluation.folders import FramePair
+from vps_ros.evaluation.pairs import FramePair
 from vps_ros.recording.bag import Bag
 from vps_ros.recording.label_classes import ClassNames, class_table, common_taxonomy
 from vps_ros.recording.labels import (
@@ -113,7 +113,7 @@ def open_bags(
         for both in indexes.values():
             _check_stamps(bags, both, warn if allow_missing else None)
         names = [[both[side].names for both in indexes.values()] for side in (0, 1)]
-        ours, theirs = map(_together, names)
+        ours, theirs = map(_merge_names, names)
         common = common_taxonomy(ours, theirs, taxonomy)
 
         def side(bag: Bag, topic: LabelTopic, index: LabelIndex) -> _Side:
@@ -166,7 +166,7 @@ def _span(index: LabelIndex) -> str:
     return f"{seconds(int(index.stamps[0]))} to {seconds(int(index.stamps[-1]))}" if len(index.stamps) else "none"
 
 
-def _together(sides: list[ClassNames]) -> ClassNames:
+def _merge_names(sides: list[ClassNames]) -> ClassNames:
     """The class names of all cameras of one recording; they come from one node and agree."""
     names = {i: name for side in sides for i, name in side.names.items()}
     things = {i: thing for side in sides for i, thing in side.things.items()}

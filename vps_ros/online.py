@@ -176,25 +176,6 @@ class OnlinePanoptic:
             found += [clip] if isinstance(clip, DroppedFrame) else self._finish(clip, self._segment(clip))
         return found
 
-    def segment_in_parallel(
-        self, frames: Iterable[Frame | None], jobs: int
-    ) -> Generator[list[SegmentedFrame | DroppedFrame], None, None]:
-        """As `segment_ready` for all frames, by `jobs` processes, each with the model; the results are the same.
-
-        Only where `parallel` is true. Frames are taken up to two clips for each process ahead of the results.
-        """
-        clips = (clip for frame in frames for clip in self._complete(frame))
-        with ClipPool(self.config.segmenter_parameters, jobs) as pool:
-
-            def segment(clip: _Clip | DroppedFrame) -> tuple[_Clip, Found] | DroppedFrame:
-                if isinstance(clip, DroppedFrame):
-                    return clip
-                return clip, pool.submit([frame.image for frame in clip.frames.items]).result()
-
-            with closing(in_order(segment, clips, jobs, _CLIPS_AHEAD)) as segmented:
-                for one in segmented:
-                    yield [one] if isinstance(one, DroppedFrame) else self._finish(*one)
-
     def _complete(self, frame: Frame | None) -> list[_Clip | DroppedFrame]:
         """The clips that a frame completes, or for None the end of the recording; a frame that cannot be used."""
         before, groups = self._sequence.id, list[tuple[Group[Frame] | None, int]]()
@@ -267,6 +248,25 @@ class OnlinePanoptic:
             timer.milliseconds | self.tracker.milliseconds,
             camera_motion=self.tracker.camera_motion,
         )
+
+    def segment_in_parallel(
+        self, frames: Iterable[Frame | None], jobs: int
+    ) -> Generator[list[SegmentedFrame | DroppedFrame], None, None]:
+        """As `segment_ready` for all frames, by `jobs` processes, each with the model; the results are the same.
+
+        Only where `parallel` is true. Frames are taken up to two clips for each process ahead of the results.
+        """
+        clips = (clip for frame in frames for clip in self._complete(frame))
+        with ClipPool(self.config.segmenter_parameters, jobs) as pool:
+
+            def segment(clip: _Clip | DroppedFrame) -> tuple[_Clip, Found] | DroppedFrame:
+                if isinstance(clip, DroppedFrame):
+                    return clip
+                return clip, pool.submit([frame.image for frame in clip.frames.items]).result()
+
+            with closing(in_order(segment, clips, jobs, _CLIPS_AHEAD)) as segmented:
+                for one in segmented:
+                    yield [one] if isinstance(one, DroppedFrame) else self._finish(*one)
 
     @property
     def waiting(self) -> tuple[Frame, ...]:

@@ -11,8 +11,8 @@ import pytest
 from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
 from vps_ros.evaluation.page.charts import polylines
+from vps_ros.evaluation.pairs import evaluate_pairs, pair_frames
 from vps_ros.taxonomy import KITTI_STEP
 
 SIZE = (12, 16)

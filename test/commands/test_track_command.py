@@ -26,7 +26,7 @@ from vps_ros.config import TRACKERS, Config
 from vps_ros.datasets.kitti_step import list_maps, load_map, save_map
 from vps_ros.datasets.rle import from_json
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.folders import evaluate_pairs, pair_frames
+from vps_ros.evaluation.pairs import evaluate_pairs, pair_frames
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomies import YOUTUBE_VIS_2021
 from vps_ros.taxonomy import CITYSCAPES

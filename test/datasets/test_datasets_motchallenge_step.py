@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vps_ros.datasets.kitti_step import DATA_SET as KITTI
+from vps_ros.datasets.kitti_step import MOTCHALLENGE as DATA_SET
 from vps_ros.datasets.labels import LabelMap
-from vps_ros.datasets.motchallenge_step import DATA_SET
 from vps_ros.errors import InputError
 
 SKY, PERSON, VOID = 3, 4, 255

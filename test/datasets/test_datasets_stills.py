@@ -6,14 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from vps_ros.datasets import camvid, cityscapes, coco, labelmefacade, rle
+from vps_ros.datasets import cityscapes, coco, rle
+from vps_ros.datasets.class_images import CAMVID, LABELME_FACADE
 from vps_ros.datasets.class_mapping import SourceClasses, assign_codes, candidates, source_table
 from vps_ros.errors import InputError
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, MOTCHALLENGE_STEP, VOID_ID
 
 NAMES = [c.name for c in CITYSCAPES.classes]
-CAMVID = SourceClasses(camvid.CAMVID, camvid.GROUPS, True)
-FACADES = SourceClasses(labelmefacade.LABELME_FACADE, labelmefacade.GROUPS, True)
 COCO = SourceClasses(coco.COCO_STREETS, coco.GROUPS, True)
 
 
@@ -41,7 +40,7 @@ def test_camvid_is_read_in_both_layouts(tmp_path, layout):
     for name in ("a_2", "a_10"):
         put(tmp_path / names[0].format(name), labels)
         put(tmp_path / names[1].format(name), image)
-    videos = camvid.read_truth(tmp_path, "0001TP" if layout == "sequences" else "train")
+    videos = CAMVID.truth(tmp_path, "0001TP" if layout == "sequences" else "train")
     frames = [f for video in videos.values() for f in video.values()]
     assert [f.frame for f in frames] == ["a_2", "a_10"]
     assert len(videos) == (1 if layout == "sequences" else 2), "SegNet's folders mix sequences: each frame is alone"
@@ -49,7 +48,7 @@ def test_camvid_is_read_in_both_layouts(tmp_path, layout):
     assert found.semantic.tolist() == [[0, 8, VOID_ID], [10, 3, VOID_ID]] and not found.instance.any()
     assert all(f.image.is_file() for f in frames)
     with pytest.raises(InputError, match="has no .*test.*there: (0001TP|train)"):
-        camvid.read_truth(tmp_path, "test")
+        CAMVID.truth(tmp_path, "test")
     put(tmp_path / names[0].format("a_2"), labels + np.uint8(12))
     with pytest.raises(InputError, match=r"value 12, .* stands for no class; labels of CamVid are grey"):
         frames[0].read()
@@ -58,19 +57,19 @@ def test_camvid_is_read_in_both_layouts(tmp_path, layout):
 def test_a_split_of_camvid_names_sequences(tmp_path):
     for name in ("0001TP", "0006R0", "Seq05VD"):
         put(tmp_path / f"labels/{name}/x.png", np.zeros((2, 2), np.uint8))
-    assert list(camvid.read_truth(tmp_path, "0006R0, 0001TP")) == ["0006R0", "0001TP"]
-    assert len(camvid.read_truth(tmp_path)) == 3
+    assert list(CAMVID.truth(tmp_path, "0006R0, 0001TP")) == ["0006R0", "0001TP"]
+    assert len(CAMVID.truth(tmp_path, None)) == 3
 
 
 def test_labelmefacade_by_hand(tmp_path):
     put(tmp_path / "labels/a.png", np.array([[0, 1, 6]], np.uint8))
-    frame = only(labelmefacade.read_truth(tmp_path))
+    frame = only(LABELME_FACADE.truth(tmp_path, None))
     assert frame.read().semantic.tolist() == [[VOID_ID, 1, 6]] and frame.image == tmp_path / "images/a.jpg"
     put(tmp_path / "labels/a.png", np.array([[7]], np.uint8))
     with pytest.raises(InputError, match="value 7 stands for no class"):
         frame.read()
     with pytest.raises(InputError, match="holds no labels of LabelMeFacade"):
-        labelmefacade.read_truth(tmp_path / "labels")
+        LABELME_FACADE.truth(tmp_path / "labels", None)
 
 
 @pytest.mark.parametrize("bits", [8, 16])
@@ -165,9 +164,9 @@ def test_coco_as_downloaded_and_what_is_wrong_with_it(tmp_path):
 
 def test_groups_of_classes_have_values_of_their_own():
     codes, (camvid_table, coco_table, own) = assign_codes(
-        CITYSCAPES, [CAMVID, COCO, SourceClasses(CITYSCAPES, {}, False)]
+        CITYSCAPES, [CAMVID.classes, COCO, SourceClasses(CITYSCAPES, {}, False)]
     )
-    ids = {c.name: c.id for c in camvid.CAMVID.classes}
+    ids = {c.name: c.id for c in CAMVID.taxonomy.classes}
 
     def told(table, class_id):
         value = table[class_id]
@@ -187,19 +186,19 @@ def test_groups_of_classes_have_values_of_their_own():
 
 
 def test_a_class_that_the_model_lacks_leaves_its_group_open():
-    found = candidates(CAMVID, MOTCHALLENGE_STEP)
-    ids = {c.name: c.id for c in camvid.CAMVID.classes}
+    found = candidates(CAMVID.classes, MOTCHALLENGE_STEP)
+    ids = {c.name: c.id for c in CAMVID.taxonomy.classes}
     assert found[ids["pedestrian"]] == (4,) and found[ids["sky"]] == (3,)
     assert found[ids["car"]] == () and found[ids["building"]] == (), "a wall is no class there, so it may be one"
-    assert candidates(FACADES, KITTI_STEP)[2] == (13, 14, 15)
+    assert candidates(LABELME_FACADE.classes, KITTI_STEP)[2] == (13, 14, 15)
     lamps = SourceClasses(coco.COCO_STREETS, {c.name: ("lamp",) for c in coco.COCO_STREETS.classes}, True)
     with pytest.raises(InputError, match="has no class that corresponds"):
         assign_codes(CITYSCAPES, [lamps])
 
 
 def test_the_model_is_measured_by_the_classes_of_the_data_set():
-    table = source_table(CAMVID, CITYSCAPES)
-    names = {c.name: c.id for c in camvid.CAMVID.classes}
+    table = source_table(CAMVID.classes, CITYSCAPES)
+    names = {c.name: c.id for c in CAMVID.taxonomy.classes}
     found = {NAMES[i]: int(table[i]) for i in range(19)}
     assert found["truck"] == names["car"] and found["terrain"] == names["tree"] and found["rider"] == names["bicyclist"]
     assert found["wall"] == names["building"] and found["fence"] == names["fence"]

@@ -9,7 +9,7 @@ import pytest
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.counts import dump_counts, load_counts
+from vps_ros.evaluation.evaluator import dump_counts, load_counts
 from vps_ros.taxonomy import CITYSCAPES
 
 

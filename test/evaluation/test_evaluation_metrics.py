@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as hnp
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.counts import dump_counts, load_counts
+from vps_ros.evaluation.evaluator import dump_counts, load_counts
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.evaluation.pq import PanopticCounts, match
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, ClassInfo, Taxonomy

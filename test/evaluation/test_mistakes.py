@@ -4,7 +4,7 @@ import numpy as np
 
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.drawing.views import FALSE, MISSED, SWITCHED, WRONG_CLASS
-from vps_ros.evaluation.mistakes import SWITCH_FRAMES, MistakeMarker
+from vps_ros.evaluation.timelines import SWITCH_FRAMES, MistakeMarker
 from vps_ros.taxonomy import CITYSCAPES
 
 ROAD, SKY, CAR, VOID = 0, 10, 13, 255

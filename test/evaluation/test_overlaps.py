@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, overlaps
+from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps, unique_inverse
 from vps_ros.taxonomy import CITYSCAPES
 
 CLASSES = Classes(CITYSCAPES)
@@ -49,7 +49,7 @@ def test_tables_add_up_to_that_of_the_frames_side_by_side():
 @pytest.mark.parametrize("codes", [[], [7], [3, -1, 3], [5, 0, 5, 2] * 300, [-1, 9] * 300, [2**40, 1] * 300])
 def test_dense_is_np_unique_with_its_inverse(codes):
     codes = np.array(codes, np.int64)
-    ids, index = dense(codes)
+    ids, index = unique_inverse(codes)
     expected, inverse = np.unique(codes, return_inverse=True)
     assert ids.tolist() == expected.tolist()
     assert index.tolist() == inverse.tolist()

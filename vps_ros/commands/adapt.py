@@ -38,7 +38,7 @@ from vps_ros.datasets.images import load_image
 from vps_ros.drawing.colors import paint_map
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator
-from vps_ros.evaluation.folders import evaluate_pairs, load_pair
+from vps_ros.evaluation.pairs import evaluate_pairs, load_pair
 from vps_ros.evaluation.report import Entry, Picture, write_html
 from vps_ros.files import model_path, refuse_folder, shipped_models, write_json
 from vps_ros.learning import Reporter, require_training

@@ -27,7 +27,7 @@ from vps_ros.files import refuse_existing, write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.recording.frames import BagReader
-from vps_ros.taxonomy import CITYSCAPES, Taxonomy
+from vps_ros.taxonomy import CITYSCAPES
 
 DESCRIPTION = """Generate a street drive as a bag, replay it, evaluate it against its exact ground truth.
 Writes drive.mcap, tracked.mcap, overlay.mp4, report.html and metrics.json."""
@@ -99,12 +99,12 @@ class _Truth:
 class _Comparison:
     """Compares each panoptic frame with the ground truth at its stamp."""
 
-    def __init__(self, truth: _Truth, taxonomy: Taxonomy = CITYSCAPES) -> None:
-        self.evaluator = Evaluator(taxonomy)
+    def __init__(self, truth: _Truth) -> None:
+        self.evaluator = Evaluator(CITYSCAPES)
         self.timeline: list[float] = []
         self._lowest: dict[int, tuple[float, Picture]] = {}
         self._truth = truth
-        self._draw = Overlay(taxonomy, min_height=360)
+        self._draw = Overlay(CITYSCAPES, min_height=360)
 
     def __call__(self, frame: Frame, result: PanopticFrame) -> None:
         semantic, instance = self._truth.at(result.stamp)

@@ -13,17 +13,18 @@ from markupsafe import Markup
 
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.console import note, progress, table, warn
+from vps_ros.commands.options import add_minimum_size_flags
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.youtube_vis import edition, find_truth, load_results, load_truth
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.evaluation.average_precision import AveragePrecision, TrackPrecision
-from vps_ros.evaluation.folders import FramePair, evaluate_pairs, pair_frames
 from vps_ros.evaluation.identity import INSTALL
 from vps_ros.evaluation.metric import DEFAULT, PROTOCOLS
 from vps_ros.evaluation.page import UNKNOWN, Cell, Table, percent, plural, tables
 from vps_ros.evaluation.page.pictures import Scores, lowest_pictures, moment
+from vps_ros.evaluation.pairs import FramePair, evaluate_pairs, pair_frames
 from vps_ros.evaluation.report import Entry, write_html, write_precision_html
 from vps_ros.files import write_json
 from vps_ros.recording.image_files import DEFAULT_HZ
@@ -95,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which classes are things, for kitti-step: kitti-step person and car (the benchmark's, the default), "
         "cityscapes every road user (the generated streets and the shipped model); bags contain theirs",
     )
-    add_least(parser, "ignore true things")
+    add_minimum_size_flags(parser, "ignore true things")
     parser.add_argument(
         "--allow-missing", action="store_true", help="count frames that are missing on one side as void"
     )
@@ -114,18 +115,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="threads; 0: one for each core (default)")
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
-
-
-def add_least(parser: argparse.ArgumentParser, what: str) -> None:
-    """Adds the options of MinimumSize; `what` happens to things below the limits."""
-    for name, unit in (("area", "that show fewer than PX pixels"), ("height", "that are lower than PX rows")):
-        parser.add_argument(
-            f"--least-{name}",
-            type=int,
-            default=0,
-            metavar="PX",
-            help=f"{what} {unit} in a frame: there the ground truth is void (default: 0, all count)",
-        )
 
 
 def run(args: argparse.Namespace) -> int:

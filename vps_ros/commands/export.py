@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import shutil
-from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from vps_ros.clips import MAX_LENGTH, ClipSpec
 from vps_ros.commands.console import note, progress, warn
@@ -21,7 +21,6 @@ from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.trackers.learned import copy_learned
 
 if TYPE_CHECKING:
-    from vps_ros.learning.export.verify import Difference
     from vps_ros.segmenters.model_card import ModelCard
 
 DESCRIPTION = (
@@ -227,27 +226,21 @@ def _check(args: argparse.Namespace) -> None:
     if args.build_engine:
         available_providers(("tensorrt",), False)
     args.camera = None if args.camera is None else read_size(args.camera, "--camera")
-    for option, (sources, given) in {
-        "--tune": (("vps",), args.tune),
-        "--kernels": (("vps", "panopticfcn"), args.kernels),
-        "--clip": (("vps", "kmax"), args.clip is not None),
-        "--size": (tuple(s for s in SOURCES if s != "onnx") + ("merge",), args.size is not None),
-        "--classes": (("yolo", "rfdetr", "semantic"), args.classes is not None),
-        "--embedding": (("yolo",), args.embedding is not None),
-        "--mean": (("semantic",), args.mean is not None),
-        "--std": (("semantic",), args.std is not None),
-        "--layout": (("semantic",), args.layout is not None),
-        "--components": (("semantic", "hf"), args.components is not None),
-        "--task": (("hf",), args.task is not None),
-        "--map": (("merge",), args.map is not None),
-        "--fp16": (("hf", "kmax"), args.fp16),
-        "--int8": (("vps", "hf", "kmax", "panopticfcn", "onnx"), args.int8),
-        "--updates": (("raft",), args.updates is not None),
-        "--taxonomy": (("hf", "kmax", "panopticfcn"), args.taxonomy is not None),
-    }.items():
-        if given and args.origin not in sources:
-            origin, *named = ("--merge" if s == "merge" else f"--from {s}" for s in (args.origin, *sources))
-            raise InputError(f"{origin}: {option} goes with {' and '.join(named)} only")
+    own = {
+        "tune": ("vps",),
+        "kernels": ("vps",),
+        "clip": ("vps",),
+        "size": ("vps", "merge"),
+        "map": ("merge",),
+        "int8": ("vps", "hf", "kmax", "panopticfcn", "onnx"),
+    }
+    for option in dict.fromkeys([*own, *(option for one in IMPORTERS.values() for option in one.options)]):
+        named = {*own.get(option, ()), *(origin for origin, one in IMPORTERS.items() if option in one.options)}
+        sources = [origin for origin in (*SOURCES, "merge") if origin in named]
+        value, flag = getattr(args, option), f"--{option}"
+        if value not in (None, False) and args.origin not in sources:
+            origin, *others = ("--merge" if s == "merge" else f"--from {s}" for s in (args.origin, *sources))
+            raise InputError(f"{origin}: {flag} goes with {' and '.join(others)} only")
 
 
 def _clip(args: argparse.Namespace, frames: int) -> ClipSpec | None:
@@ -297,45 +290,54 @@ def _from_vps(args: argparse.Namespace) -> None:
     note(f"largest difference from torch {difference:.1e} of the outputs' range")
 
 
-def _from_hf(args: argparse.Namespace) -> None:
-    require_training("reading checkpoints of transformers", "transformers")
-    from vps_ros.learning.hf import import_checkpoint
+class Importer(NamedTuple):
+    """A function (checkpoint, output, **options) of `vps_ros.learning` that writes a model file, and its options."""
 
-    report = import_checkpoint(
-        args.checkpoint,
-        args.output,
-        args.size,
-        args.fp16,
-        args.taxonomy,
-        _reporter(),
-        args.task,
-        args.components or 0,
-    )
-    _print_differences(report.differences)
-    _note_void_things(args.output)
+    module: str
+    function: str
+    options: tuple[str, ...]
 
 
-def _from_kmax(args: argparse.Namespace) -> None:
-    from vps_ros.learning.kmax.export import import_checkpoint
+IMPORTERS = {
+    "hf": Importer("hf", "import_checkpoint", ("size", "fp16", "taxonomy", "task", "components")),
+    "kmax": Importer("kmax.export", "import_checkpoint", ("size", "fp16", "taxonomy", "clip")),
+    "panopticfcn": Importer("panoptic_fcn.export", "import_checkpoint", ("size", "taxonomy", "kernels")),
+    "raft": Importer("raft.checkpoint", "import_checkpoint", ("size", "updates")),
+    "yolo": Importer("onnx_import.instances", "import_yolo", ("size", "classes", "embedding")),
+    "rfdetr": Importer("onnx_import.instances", "import_rfdetr", ("size", "classes")),
+    "semantic": Importer(
+        "onnx_import.semantic", "import_semantic", ("size", "classes", "mean", "std", "layout", "components")
+    ),
+}
+"""Origin of the checkpoint -> what reads it."""
+_PARAMETERS = {"fp16": "half", "kernels": "as_kernels"}
+"""Option -> the parameter of importers, where its name differs."""
 
-    clip = _clip(args, 1)
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.fp16, args.taxonomy, _reporter(), clip)
-    _print_differences(report.differences)
 
-
-def _from_panopticfcn(args: argparse.Namespace) -> None:
-    from vps_ros.learning.panoptic_fcn.export import import_checkpoint
-
-    report = import_checkpoint(args.checkpoint, args.output, args.size, args.taxonomy, _reporter(), args.kernels)
-    note(f"largest difference from torch {report.difference:.1e} of the outputs' range")
-
-
-def _from_raft(args: argparse.Namespace) -> None:
-    from vps_ros.learning.raft.checkpoint import UPDATES, import_checkpoint
-
-    updates = UPDATES if args.updates is None else args.updates
-    report = import_checkpoint(args.checkpoint, args.output, args.size, updates, _reporter())
-    _print_differences(report.differences)
+def _import(args: argparse.Namespace) -> None:
+    if args.origin == "hf":
+        require_training("reading checkpoints of transformers", "transformers")
+    if args.origin == "semantic" and args.classes is None:
+        raise InputError("--from semantic: needs --classes, a data set such as cityscapes or a file of names")
+    module, name, names = IMPORTERS[args.origin]
+    function = getattr(importlib.import_module(f"vps_ros.learning.{module}"), name)
+    given = {option: getattr(args, option) for option in names if getattr(args, option) is not None}
+    if "clip" in given:
+        given["clip"] = _clip(args, 1)
+    options = {_PARAMETERS.get(option, option): value for option, value in given.items()}
+    if "reporter" in signature(function).parameters:
+        options["reporter"] = _reporter()
+    found = function(args.checkpoint, args.output, **options)
+    if hasattr(found, "differences"):
+        for one in found.differences:
+            largest, typical = f"at most {one.largest:.1e} of its range", f"{one.typical:.1e} of its size on average"
+            note(f"{one.name}: {largest} from torch, {typical}")
+    elif hasattr(found, "difference"):
+        note(f"largest difference from torch {found.difference:.1e} of the outputs' range")
+    else:
+        _describe(found)
+    if args.origin in ("hf", "semantic"):
+        _note_void_things(args.output)
 
 
 def _from_onnx(args: argparse.Namespace) -> None:
@@ -345,38 +347,6 @@ def _from_onnx(args: argparse.Namespace) -> None:
     if isinstance(found.card, FlowCard):
         raise InputError(f"{found.path}: a network for optical flow; --from onnx takes segmenters")
     shutil.copyfile(found.path, args.output)
-
-
-def _from_yolo(args: argparse.Namespace) -> None:
-    from vps_ros.learning.onnx_import.instances import import_yolo
-
-    _describe(import_yolo(args.checkpoint, args.output, args.size, args.classes, args.embedding))
-
-
-def _from_rfdetr(args: argparse.Namespace) -> None:
-    from vps_ros.learning.onnx_import.instances import import_rfdetr
-
-    _describe(import_rfdetr(args.checkpoint, args.output, args.size, args.classes))
-
-
-def _from_semantic(args: argparse.Namespace) -> None:
-    from vps_ros.learning.onnx_import.semantic import import_semantic
-
-    if args.classes is None:
-        raise InputError("--from semantic: needs --classes, a data set such as cityscapes or a file of names")
-    _describe(
-        import_semantic(
-            args.checkpoint,
-            args.output,
-            args.classes,
-            args.size,
-            args.mean,
-            args.std,
-            args.layout,
-            args.components or 0,
-        )
-    )
-    _note_void_things(args.output)
 
 
 def _merge(args: argparse.Namespace) -> None:
@@ -409,17 +379,7 @@ def _note_void_things(model: str) -> None:
         )
 
 
-SOURCES = {
-    "vps": _from_vps,
-    "hf": _from_hf,
-    "kmax": _from_kmax,
-    "panopticfcn": _from_panopticfcn,
-    "raft": _from_raft,
-    "yolo": _from_yolo,
-    "rfdetr": _from_rfdetr,
-    "semantic": _from_semantic,
-    "onnx": _from_onnx,
-}
+SOURCES = {"vps": _from_vps, **dict.fromkeys(IMPORTERS, _import), "onnx": _from_onnx}
 """Origin of the checkpoint -> the function that writes the model file to `args.output`."""
 
 
@@ -449,8 +409,3 @@ def _allow_batch(args: argparse.Namespace) -> None:
 
 def _reporter() -> Reporter:
     return Reporter(progress, note)
-
-
-def _print_differences(differences: Sequence[Difference]) -> None:
-    for one in differences:
-        note(f"{one.name}: at most {one.largest:.1e} of its range from torch, {one.typical:.1e} of its size on average")

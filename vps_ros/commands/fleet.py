@@ -19,8 +19,7 @@ from vps_ros.adaptation.steps import (
 )
 from vps_ros.commands.adapt import add_options, held_back, plan_of, print_plan, train, training_of
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.evaluate import add_least
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import add_minimum_size_flags, add_parameter_flags, config_from
 from vps_ros.config import Config
 from vps_ros.datasets.images import load_image
 from vps_ros.errors import InputError
@@ -84,7 +83,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         evaluate.add_argument(f"--{side}-topic", metavar="TOPIC", help=f"label topic of {what}, if bags have several")
     evaluate.add_argument("--protocol", choices=PROTOCOLS, default=DEFAULT, help=f"default: {DEFAULT}")
     evaluate.add_argument("--taxonomy", choices=TAXONOMIES, default="", help="default: that of the messages")
-    add_least(evaluate, "ignore true things")
+    add_minimum_size_flags(evaluate, "ignore true things")
     evaluate.add_argument(
         "--allow-missing", action="store_true", help="count frames that are missing on one side as void"
     )

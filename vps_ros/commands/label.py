@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import add_parameter_flags, config_from
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import model_path

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.dds import add_dds_flags, join
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import add_parameter_flags, config_from
 from vps_ros.commands.viewing import add_viewer_flags, finish, target_of, viewer_beside
 from vps_ros.config import Config, LiveConfig
 from vps_ros.drawing.views import View

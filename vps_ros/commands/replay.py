@@ -6,14 +6,20 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.depth import add_depth_flags, open_depth
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import (
+    add_parameter_flags,
+    add_youtube_vis_flags,
+    config_from,
+    youtube_vis_results,
+)
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
-from vps_ros.commands.youtube_vis import YoutubeVisWriter, add_youtube_vis_flags
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
@@ -26,6 +32,9 @@ from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Sink, Summary, replay
 from vps_ros.recording.tables import TableWriter
 from vps_ros.recording.writer import BagWriter
+
+if TYPE_CHECKING:
+    from vps_ros.datasets.youtube_vis import ResultsWriter
 
 DESCRIPTION = (
     "Track every object in a recording: reads a bag, a video or a folder of images, writes a bag. Deterministic; "
@@ -116,9 +125,8 @@ def run(args: argparse.Namespace) -> int:
         with open_frames(args.source, topic=args.topic, hz=args.hz) as source, ExitStack() as stack:
             if args.tables is not None:
                 sinks.append(stack.enter_context(_tables(args)).write)
-            if args.youtube_vis is not None:
-                objects = YoutubeVisWriter(args.youtube_vis, args.edition, args.video_id, args.force)
-                sinks.append(stack.enter_context(objects).write)
+            if results := stack.enter_context(youtube_vis_results(args)):
+                sinks.append(partial(_add_objects, results))
             if viewer:
                 truth = stack.enter_context(TruthReader(args)) if args.gt else None
                 sinks.append(sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()}))
@@ -145,6 +153,11 @@ def run(args: argparse.Namespace) -> int:
         show(figures, f"{Path(args.source).name} -> {args.output}")
         serve(viewer)
     return 0
+
+
+def _add_objects(results: ResultsWriter, frame: Frame, result: PanopticFrame) -> None:
+    objects = ((t.track_id, t.class_id, t.score, result.mask(t)) for t in result.visible)
+    results.add("", result.taxonomy, result.map.shape, objects)
 
 
 def _tables(args: argparse.Namespace) -> TableWriter:

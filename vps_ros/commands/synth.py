@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from vps_ros.commands.console import note, progress
-from vps_ros.commands.evaluate import add_least
+from vps_ros.commands.options import add_minimum_size_flags
 from vps_ros.datasets.kitti_step import MAPS, image_path, map_path, save_map
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.streets import SCENARIOS, TRAINING, StreetFrame, drive
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="640x192", metavar="WxH", help="pixels (default: 640x192)")
     parser.add_argument("--seed", type=int, default=0, metavar="S", help="drive k has seed S + k (default: 0)")
     parser.add_argument("--scenario", default=_MIXED, metavar="NAME", help=f"default: {_MIXED}")
-    add_least(parser, "leave out things")
+    add_minimum_size_flags(parser, "leave out things")
     parser.add_argument(
         "--depth",
         action="store_true",

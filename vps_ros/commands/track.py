@@ -11,9 +11,13 @@ from pathlib import Path
 from time import perf_counter
 
 from vps_ros.commands.console import note, progress, warn
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import (
+    add_parameter_flags,
+    add_youtube_vis_flags,
+    config_from,
+    youtube_vis_results,
+)
 from vps_ros.commands.replay import show
-from vps_ros.commands.youtube_vis import YoutubeVisWriter, add_youtube_vis_flags
 from vps_ros.datasets.kitti_step import save_map
 from vps_ros.datasets.track_inputs import FrameFiles, pair_files
 from vps_ros.errors import InputError
@@ -103,10 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
     summary, crowds, stuff = Summary(), Counter[int](), Counter[int]()
     with ExitStack() as stack:
-        objects = None
-        if args.youtube_vis is not None:
-            writer = YoutubeVisWriter(args.youtube_vis, args.edition, args.video_id, args.force)
-            objects = stack.enter_context(writer)
+        results = stack.enter_context(youtube_vis_results(args))
         draft = stack.enter_context(atomic_write(output, args.force, MARKER))
 
         def write(tracked: TrackedMap) -> TrackedMap:
@@ -127,8 +128,10 @@ def run(args: argparse.Namespace) -> int:
             summary.add(tracked.milliseconds, ((tracked.files.sequence, t.track_id) for t in tracked.tracks))
             crowds.update(tracked.segments.crowds)
             stuff.update(tracked.segments.numbered_stuff)
-            if objects is not None:
-                objects.write_map(tracked, taxonomy)
+            if results is not None:
+                seen = (t for t in tracked.tracks if t.index >= 0)
+                objects = ((t.track_id, t.class_id, t.score, tracked.instance == t.track_id) for t in seen)
+                results.add(tracked.files.sequence, taxonomy, tracked.instance.shape, objects)
         summary.seconds = perf_counter() - began
         figures = summary.to_json()
         made = {

@@ -16,7 +16,7 @@ from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.drawing.views import Truth
 from vps_ros.errors import InputError
-from vps_ros.evaluation.mistakes import MistakeMarker
+from vps_ros.evaluation.timelines import MistakeMarker
 from vps_ros.frame import PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.recording.bag import Bag, is_bag

@@ -15,7 +15,7 @@ from typing import Any
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.dds import add_dds_flags
 from vps_ros.commands.depth import add_depth_flags, open_depth
-from vps_ros.commands.parameters import add_parameter_flags, config_from
+from vps_ros.commands.options import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, announce, finish, serve, sink_of, target_of
 from vps_ros.config import Config

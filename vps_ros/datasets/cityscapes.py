@@ -20,9 +20,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.folders import paired, subfolders
+from vps_ros.datasets.folders import labels_with_images, subfolders
 from vps_ros.datasets.images import GREY, GREY16, load_png
-from vps_ros.datasets.labels import DataSet, LabelledFrame, LabelMap, Videos, class_table, existing, listed, map_classes
+from vps_ros.datasets.labels import (
+    DataSet,
+    LabelledFrame,
+    LabelMap,
+    Videos,
+    class_table,
+    existing_folder,
+    listed,
+    map_classes,
+)
 from vps_ros.errors import InputError
 from vps_ros.files import list_files
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
@@ -53,9 +62,9 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
     Raises InputError when the folder holds none, or not the split.
     """
-    root = existing(root)
+    root = existing_folder(root)
     if (root / "label_ids").is_dir():
-        return paired(root / "label_ids", root / "images", split, partial(_load_numbered, root))
+        return labels_with_images(root / "label_ids", root / "images", split, partial(_load_numbered, root))
     splits = subfolders(root / "gtFine")
     if split and split not in splits:
         raise InputError(

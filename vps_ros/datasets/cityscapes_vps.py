@@ -12,23 +12,22 @@ underscore is the video. Source: Kim et al., Video Panoptic Segmentation, CVPR 2
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 from vps_ros.datasets.cityscapes import TERMS
 from vps_ros.datasets.coco_panoptic import (
     PREDICTED_MAPS,
     PREDICTIONS,
-    PanopticWriter,
     check_categories,
     classes_by_id,
     frame_names,
     panoptic_videos,
     panoptic_writer,
 )
-from vps_ros.datasets.json_values import load_json
-from vps_ros.datasets.labels import VideoDataSet, Videos, existing
+from vps_ros.datasets.labels import VideoDataSet, Videos, existing_folder
 from vps_ros.files import list_files
+from vps_ros.reading import load_json
 from vps_ros.taxonomy import CITYSCAPES
 
 SPLIT = "val"
@@ -41,7 +40,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     Raises:
         InputError: the JSON is absent or broken, or its content is inconsistent; the error names the place.
     """
-    root = existing(root)
+    root = existing_folder(root)
     split = split or SPLIT
     document = load_json(
         root / f"panoptic_gt_{split}_city_vps.json", "give the folder of Cityscapes-VPS with its panoptic labels"
@@ -64,7 +63,7 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     Raises:
         InputError: as `read_truth` and `frame_names`.
     """
-    root = existing(root)
+    root = existing_folder(root)
     document = load_json(root / PREDICTIONS, f"predictions are {PREDICTIONS} and {PREDICTED_MAPS}/<image id>.png")
     check_categories(document, CITYSCAPES)
     maps = root / PREDICTED_MAPS
@@ -74,17 +73,12 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     )
 
 
-def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
-    """A context that writes predictions; frames are named by their image id."""
-    return panoptic_writer(root, force, CITYSCAPES, lambda _, frame: f"{frame}.png")
-
-
 DATA_SET = VideoDataSet(
     "cityscapes-vps",
     CITYSCAPES,
     read_truth,
     read_predictions,
-    write_predictions,
+    partial(panoptic_writer, taxonomy=CITYSCAPES),
     sparse=True,
     protocol="cityscapes-vps",
     terms=TERMS,

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets import rle
-from vps_ros.datasets.json_values import JsonValue, load_json
-from vps_ros.datasets.labels import DataSet, LabelledFrame, LabelMap, Videos, existing, listed
+from vps_ros.datasets.labels import DataSet, LabelledFrame, LabelMap, Videos, existing_folder, listed
 from vps_ros.errors import InputError
+from vps_ros.reading import JsonValue, load_json
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, ClassInfo, Taxonomy
 
 _THINGS = ("person", "bicycle", "car", "motorcycle", "bus", "train", "truck")
@@ -53,7 +53,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
     Raises InputError when the folder holds no JSON of instances, or the JSON is not COCO's.
     """
-    path, images = _find(existing(root), split)
+    path, images = _find(existing_folder(root), split)
     document = load_json(path, "instances of COCO are one JSON with images, annotations and categories")
     names = {c.get("id", int): c.get("name", str) for c in document.items("categories")}
     objects: dict[int, list[JsonValue]] = {}
@@ -99,7 +99,7 @@ def _labels(size: tuple[int, int], annotations: Sequence[JsonValue], names: dict
     for number, (annotation, (name, box)) in enumerate(zip(annotations, boxes, strict=True), 1):
         crowd = bool(annotation.get("iscrowd", int))
         mask = _mask(annotation, size)
-        if name == "person" and any(_share(box, cycle) > _TOUCHES for cycle in cycles):
+        if name == "person" and any(_overlap_of_smaller(box, cycle) > _TOUCHES for cycle in cycles):
             name = PERSON_OR_RIDER
         # Crowds lie below everything, then the large below the small.
         found.append((not crowd, -int(mask.sum()), number, name, mask))
@@ -151,7 +151,7 @@ def _box(annotation: JsonValue) -> tuple[float, float, float, float]:
     return tuple(box)
 
 
-def _share(a: tuple[float, ...], b: tuple[float, ...]) -> float:
+def _overlap_of_smaller(a: tuple[float, ...], b: tuple[float, ...]) -> float:
     """Intersection of two boxes over the smaller one."""
     w = min(a[0] + a[2], b[0] + b[2]) - max(a[0], b[0])
     h = min(a[1] + a[3], b[1] + b[3]) - max(a[1], b[1])

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.images import RGB, load_png, save_png
-from vps_ros.datasets.json_values import JsonValue
 from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, check_labels, listed
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.label_maps import areas, boxes, runs
+from vps_ros.reading import JsonValue
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 MAX_SEGMENT = 2**24 - 1
@@ -192,15 +192,15 @@ class PanopticWriter:
     id in all frames.
     """
 
-    def __init__(self, folder: Path, taxonomy: Taxonomy, file: Callable[[str, str], str]) -> None:
-        self._folder, self._taxonomy, self._file = folder, taxonomy, file
-        self.annotations: dict[str, dict[str, dict]] = {}
+    def __init__(self, folder: Path, taxonomy: Taxonomy, by_video: bool) -> None:
+        self._folder, self._taxonomy, self._by_video = folder, taxonomy, by_video
+        self._annotations: dict[str, dict[str, dict]] = {}
         """Video -> frame -> its annotation."""
 
     def add(self, sequence: str, frame: str, labels: LabelMap) -> None:
         """As `LabelWriter.add`."""
         where = f"{sequence}/{frame}"
-        frames = self.annotations.setdefault(sequence, {})
+        frames = self._annotations.setdefault(sequence, {})
         if frame in frames:
             raise InputError(f"{where}: written twice; give each frame a name of its own")
         semantic, instance = check_labels(labels, self._taxonomy, where)
@@ -209,36 +209,36 @@ class PanopticWriter:
             value = instance.min() if instance.min() < 0 else instance.max()
             raise InputError(f"{where}: instance {value} cannot be written; use 0..{MAX_INSTANCE}, renumber them")
         ids = np.where(semantic == VOID_ID, 0, (semantic.astype(np.uint32) + 1) << 16 | instance.astype(np.uint32))
-        name = self._file(sequence, frame)
-        save_png(self._folder / PREDICTED_MAPS / name, encode_ids(ids))
-        frames[frame] = {"image_id": frame, "file_name": Path(name).name, "segments_info": describe_ids(ids)}
+        folder = self._folder / PREDICTED_MAPS / (sequence if self._by_video else "")
+        save_png(folder / f"{frame}.png", encode_ids(ids))
+        frames[frame] = {"image_id": frame, "file_name": f"{frame}.png", "segments_info": describe_ids(ids)}
 
-
-def flat_annotations(writer: PanopticWriter) -> dict:
-    """The `annotations` of the frames of all videos in one list."""
-    return {"annotations": [a for frames in writer.annotations.values() for a in frames.values()]}
+    def save(self) -> None:
+        """Writes the JSON."""
+        videos = {video: list(frames.values()) for video, frames in self._annotations.items()}
+        if self._by_video:
+            annotations = [{"video_id": video, "annotations": found} for video, found in videos.items()]
+        else:
+            annotations = [annotation for found in videos.values() for annotation in found]
+        document = {"annotations": annotations, "categories": self._taxonomy.to_json()}
+        write_json(self._folder / PREDICTIONS, document)
 
 
 @contextmanager
 def panoptic_writer(
-    root: str | Path,
-    force: bool,
-    taxonomy: Taxonomy,
-    file: Callable[[str, str], str],
-    document: Callable[[PanopticWriter], dict] = flat_annotations,
+    root: str | Path, force: bool = False, *, taxonomy: Taxonomy, by_video: bool = False
 ) -> Iterator[PanopticWriter]:
-    """A context that writes ROOT/pred.json and ROOT/pan_pred, all or nothing.
+    """A context that writes ROOT/pred.json and ROOT/pan_pred/FRAME.png, all or nothing.
 
     Args:
         root: see `vps_ros.datasets.labels.VideoDataSet.writer`.
         force: likewise.
-        file: (video, frame) -> the map's path within pan_pred.
-        document: the writer after the last frame -> the content of the JSON besides the categories.
+        by_video: the maps are ROOT/pan_pred/VIDEO/FRAME.png, and the JSON has a list of annotations for each video.
     """
     with atomic_write(root, force, PREDICTIONS) as draft:
-        writer = PanopticWriter(draft, taxonomy, file)
+        writer = PanopticWriter(draft, taxonomy, by_video)
         yield writer
-        write_json(draft / PREDICTIONS, {**document(writer), "categories": taxonomy.to_json()})
+        writer.save()
 
 
 def describe_ids(ids: NDArray[np.integer]) -> list[dict]:

@@ -45,7 +45,7 @@ def read_split(root: Path, split: str) -> tuple[str, ...]:
     return names
 
 
-def of_split(folders: Mapping[str, Path], root: Path, split: str | None, where: Path) -> Mapping[str, Path]:
+def folders_of_split(folders: Mapping[str, Path], root: Path, split: str | None, where: Path) -> Mapping[str, Path]:
     """The `folders` of the videos that ROOT/SPLIT.txt names; all of them without a split.
 
     Args:
@@ -98,7 +98,7 @@ def png_videos(
     return videos
 
 
-def paired(
+def labels_with_images(
     labels: Path, images: Path, split: str | None, load: Callable[[Path], LabelMap], tracked: bool = False
 ) -> Videos:
     """Labelled frames of LABELS/NAME.png or LABELS/SEQUENCE/NAME.png, with their images of the same name.
@@ -142,7 +142,7 @@ def subfolders(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def map_writer(
-    root: str | Path, force: bool, encode: Callable[[LabelMap, str], NDArray[np.integer]], folder: str = "."
+    root: str | Path, force: bool = False, *, encode: Callable[[LabelMap, str], NDArray[np.integer]], folder: str = "."
 ) -> Iterator[MapWriter]:
     """A context that writes ROOT/FOLDER/VIDEO/FRAME.png, all or none.
 

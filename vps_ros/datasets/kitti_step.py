@@ -1,12 +1,13 @@
 """KITTI-STEP panoptic maps: RGB PNG with the class in R and the instance in G and B, and their folders.
 
+MOTChallenge-STEP has the same coding and layout, and 7 classes of its own, of which person is a thing.
+
 Source: the STEP benchmark (Weber et al., STEP: Segmenting and Tracking Every Pixel, NeurIPS 2021).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,19 +17,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.folders import IMAGE_SUFFIXES, MapWriter, map_writer, subfolders
+from vps_ros.datasets.folders import IMAGE_SUFFIXES, map_writer, subfolders
 from vps_ros.datasets.images import RGB, load_png, save_png
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, VideoDataSet, Videos, check_classes, existing, listed
+from vps_ros.datasets.labels import (
+    LabelledFrame,
+    LabelMap,
+    VideoDataSet,
+    Videos,
+    check_classes,
+    existing_folder,
+    listed,
+)
 from vps_ros.errors import InputError
 from vps_ros.files import list_files
 from vps_ros.label_maps import look_up
-from vps_ros.taxonomy import KITTI_STEP, VOID_ID, Taxonomy
+from vps_ros.taxonomy import KITTI_STEP, MOTCHALLENGE_STEP, VOID_ID, Taxonomy
 
 MAX_INSTANCE = 65535
 """The largest instance id that G and B hold."""
 MAPS = "panoptic_maps"
 IMAGES = "images"
 SPLITS = ("train", "val", "test", "training", "testing")
+MOTCHALLENGE_SPLITS = {"train": ("0002", "0009"), "test": ("0001", "0007")}
+"""The sequences of each split of MOTChallenge-STEP, each named as those of MOTChallenge."""
 
 Sequences = dict[str, dict[str, Path]]
 """Sequence name -> frame name (file name without suffix) -> file; sequences by name, frames in natural order."""
@@ -96,6 +107,28 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     return with_images(labelled(root, split), root, split)
 
 
+def labelled_motchallenge(root: str | Path, split: str | None = None) -> Videos:
+    """As `labelled`, of MOTChallenge-STEP. Without folders for splits, the sequences of the split are taken.
+
+    Raises InputError when the folder has no sequence of the split.
+    """
+    try:
+        return labelled(root, split, MOTCHALLENGE_STEP)
+    except InputError:
+        if split not in MOTCHALLENGE_SPLITS:
+            raise
+    names = MOTCHALLENGE_SPLITS[split]
+    videos = {s: frames for s, frames in labelled(root, None, MOTCHALLENGE_STEP).items() if s in names}
+    if not videos:
+        raise InputError(f"{root}: holds no sequence of split {split!r}, which are {' and '.join(names)}")
+    return videos
+
+
+def read_motchallenge(root: str | Path, split: str | None = None) -> Videos:
+    """As `labelled_motchallenge`, with the camera images where they lie under the same ROOT."""
+    return with_images(labelled_motchallenge(root, split), root, split)
+
+
 def with_images(videos: Videos, root: str | Path, split: str | None = None) -> Videos:
     """The frames with their images of ROOT/images or ROOT/image_02, in any layout that `list_images` knows."""
     root = Path(root)
@@ -110,11 +143,6 @@ def with_images(videos: Videos, root: str | Path, split: str | None = None) -> V
         s: {f: replace(one, image=images.get(s, {}).get(f)) for f, one in frames.items()}
         for s, frames in videos.items()
     }
-
-
-def prediction_writer(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
-    """A context that writes predictions as ROOT/SEQUENCE/FRAME.png, all or none."""
-    return map_writer(root, force, lambda labels, name: encode(*labels, name))
 
 
 def check_channel_order(labels: LabelMap, taxonomy: Taxonomy, where: object) -> None:
@@ -212,7 +240,7 @@ def _labels(path: Path, taxonomy: Taxonomy) -> LabelMap:
 
 
 def _list(root: Path, folders: tuple[str, ...], suffixes: tuple[str, ...], split: str | None, what: str) -> Sequences:
-    root = existing(root)
+    root = existing_folder(root)
     bases = [root / name for name in folders if (root / name).is_dir()] or [root]
     # The layout of KITTI tracking: training/image_02/0000/000000.png
     bases = [b / f if (b / f).is_dir() else b for base in bases for b in _splits(base, split) for f in folders]
@@ -260,11 +288,25 @@ def _check_range(values: NDArray, high: int, what: str, hint: str) -> None:
             raise InputError(f"{what} {value} cannot be written; {hint}")
 
 
+def _encode(labels: LabelMap, where: str) -> NDArray[np.uint8]:
+    return encode(*labels, where)
+
+
+_writer = partial(map_writer, encode=_encode)
+"""Writes predictions as ROOT/SEQUENCE/FRAME.png, all or none."""
 DATA_SET = VideoDataSet(
     "kitti-step",
     KITTI_STEP,
     read_truth,
     labelled,
-    prediction_writer,
+    _writer,
     terms="KITTI-STEP: CC BY-NC-SA 3.0, non-commercial",
+)
+MOTCHALLENGE = VideoDataSet(
+    "motchallenge-step",
+    MOTCHALLENGE_STEP,
+    read_motchallenge,
+    labelled_motchallenge,
+    _writer,
+    terms="MOTChallenge-STEP: CC BY-NC-SA 3.0, non-commercial",
 )

@@ -168,10 +168,12 @@ def check_classes(semantic: NDArray[np.uint8], taxonomy: Taxonomy, where: object
     found = np.flatnonzero(cv2.calcHist([semantic], [0], None, [VOID_ID + 1], [0, VOID_ID + 1]))
     unknown = np.setdiff1d(found, np.append(taxonomy.ids, VOID_ID))
     if len(unknown):
-        raise InputError(f"{where}: class id {listed(unknown)} is not in taxonomy {taxonomy.name} ({span(taxonomy)})")
+        raise InputError(
+            f"{where}: class id {listed(unknown)} is not in taxonomy {taxonomy.name} ({id_range(taxonomy)})"
+        )
 
 
-def span(taxonomy: Taxonomy) -> str:
+def id_range(taxonomy: Taxonomy) -> str:
     """The ids of a taxonomy and void, for errors."""
     ids = taxonomy.ids
     return f"ids {ids.min()}..{ids.max()}, {VOID_ID} for void"
@@ -183,7 +185,7 @@ def listed(values: Iterable[object], most: int = 5) -> str:
     return ", ".join(map(str, values[:most])) + (", ..." if len(values) > most else "")
 
 
-def existing(root: str | Path) -> Path:
+def existing_folder(root: str | Path) -> Path:
     """The folder, when it is one; raises InputError otherwise."""
     root = Path(root)
     if not root.is_dir():

@@ -14,7 +14,7 @@ Video Panoptic Segmentation, CVPR 2020.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +23,16 @@ from vps_ros.datasets.coco_panoptic import (
     PREDICTED_MAPS,
     PREDICTIONS,
     ClassIds,
-    PanopticWriter,
     frame_names,
     panoptic_videos,
     panoptic_writer,
 )
 from vps_ros.datasets.folders import png_videos, subfolders
 from vps_ros.datasets.images import GREY, PALETTE, RGB, load_png
-from vps_ros.datasets.json_values import JsonValue, load_json
-from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, class_table, existing, listed, map_classes
+from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, class_table, existing_folder, listed, map_classes
 from vps_ros.errors import InputError
 from vps_ros.files import list_files
+from vps_ros.reading import JsonValue, load_json
 from vps_ros.taxonomies import VIPER
 from vps_ros.taxonomy import VOID_ID
 
@@ -59,7 +58,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     Raises:
         InputError: it is neither, maps of classes and instances do not agree, or a JSON is inconsistent.
     """
-    root = existing(root)
+    root = existing_folder(root)
     document = root / f"viper_panoptic_{split or PANOPTIC_SPLIT}_video.json"
     if document.is_file():
         return _read_json(document, root / (split or PANOPTIC_SPLIT) / "panoptic_video")
@@ -72,16 +71,18 @@ def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     Category ids are those of the `categories` in pred.json; without these, those of the video panoptic form.
     Annotations without `image_id` belong to the sorted maps in their order.
     """
-    root = existing(root)
+    root = existing_folder(root)
     return _read_json(root / PREDICTIONS, root / PREDICTED_MAPS)
 
 
-def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
-    """A context that writes predictions; frames are named SEQUENCE_FRAME, as the data set's files."""
-    return panoptic_writer(root, force, VIPER, lambda _, frame: f"{frame}.png")
-
-
-DATA_SET = VideoDataSet("viper", VIPER, read_truth, read_predictions, write_predictions, protocol="cityscapes-vps")
+DATA_SET = VideoDataSet(
+    "viper",
+    VIPER,
+    read_truth,
+    read_predictions,
+    partial(panoptic_writer, taxonomy=VIPER),
+    protocol="cityscapes-vps",
+)
 
 
 def load_maps(classes: str | Path, instances: str | Path) -> LabelMap:

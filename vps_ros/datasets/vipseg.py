@@ -14,7 +14,6 @@ Large-scale Video Panoptic Segmentation in the Wild: A Benchmark, CVPR 2022.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path, PurePath
@@ -25,7 +24,6 @@ from numpy.typing import NDArray
 from vps_ros.datasets.coco_panoptic import (
     PREDICTED_MAPS,
     PREDICTIONS,
-    PanopticWriter,
     SegmentTable,
     check_categories,
     classes_by_id,
@@ -33,9 +31,8 @@ from vps_ros.datasets.coco_panoptic import (
     panoptic_writer,
     read_segments,
 )
-from vps_ros.datasets.folders import MapWriter, map_writer, of_split, png_videos, subfolders
+from vps_ros.datasets.folders import folders_of_split, map_writer, png_videos, subfolders
 from vps_ros.datasets.images import GREY, GREY16, PALETTE, load_png
-from vps_ros.datasets.json_values import JsonValue, load_json
 from vps_ros.datasets.labels import (
     LabelledFrame,
     LabelMap,
@@ -43,11 +40,12 @@ from vps_ros.datasets.labels import (
     Videos,
     check_labels,
     class_table,
-    existing,
+    existing_folder,
     listed,
     map_classes,
 )
 from vps_ros.errors import InputError
+from vps_ros.reading import JsonValue, load_json
 from vps_ros.taxonomies import VIPSEG
 from vps_ros.taxonomy import VOID_ID
 
@@ -110,7 +108,7 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
         InputError: the folder is neither, a split is unknown, videos of a split are missing, or the JSON is
             inconsistent; the error names the place.
     """
-    root = existing(root)
+    root = existing_folder(root)
     document = root / f"panoptic_gt_VIPSeg{f'_{split}' if split else ''}.json"
     converted = sorted(root.glob("panoptic_gt_VIPSeg_*.json"))
     if converted and not split and not document.is_file() and not (root / MASKS).is_dir():
@@ -123,33 +121,31 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames of predictions in either coding; `split` is ignored."""
-    root = existing(root)
+    root = existing_folder(root)
     if (root / PREDICTIONS).is_file():
         return _read_json(root / PREDICTIONS, root / PREDICTED_MAPS)
     return _read_masks(root, None)
 
 
-def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[PanopticWriter]:
-    """A context that writes predictions in COCO's style, which the benchmark evaluates."""
-
-    def document(writer: PanopticWriter) -> dict:
-        videos = writer.annotations.items()
-        return {"annotations": [{"video_id": v, "annotations": list(frames.values())} for v, frames in videos]}
-
-    return panoptic_writer(root, force, VIPSEG, lambda video, frame: f"{video}/{frame}.png", document)
+def _encode(labels: LabelMap, where: str) -> NDArray[np.uint16]:
+    return encode(*labels, where)
 
 
-def write_masks(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
-    """A context that writes maps in the downloaded coding, as ROOT/panomasks/VIDEO/FRAME.png, all or none."""
-    return map_writer(root, force, lambda labels, name: encode(*labels, name), MASKS)
-
-
-DATA_SET = VideoDataSet("vipseg", VIPSEG, read_truth, read_predictions, write_predictions, protocol="vipseg")
+write_masks = partial(map_writer, encode=_encode, folder=MASKS)
+"""(folder, force) -> a context that writes maps in the downloaded coding, as ROOT/panomasks/VIDEO/FRAME.png."""
+DATA_SET = VideoDataSet(
+    "vipseg",
+    VIPSEG,
+    read_truth,
+    read_predictions,
+    partial(panoptic_writer, taxonomy=VIPSEG, by_video=True),
+    protocol="vipseg",
+)
 
 
 def _read_masks(root: Path, split: str | None) -> Videos:
     folder = root / MASKS if (root / MASKS).is_dir() else root
-    folders = of_split(subfolders(folder), root, split, folder)
+    folders = folders_of_split(subfolders(folder), root, split, folder)
     images = next((root / name for name in ("imgs", "images") if (root / name).is_dir()), None)
     image = (lambda video, frame: images / video / f"{frame}.jpg") if images else None
     return png_videos(root, folders, load_map, f"VIPSeg maps; expected {MASKS}/VIDEO/FRAME.png", image)
@@ -172,7 +168,7 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
             frame = PurePath(annotation.get(name_of, str)).stem
             if frame in frames:
                 raise annotation.error(f"is the second one of image {frame!r}; keep one")
-            segments = _counted(read_segments(annotation, VIPSEG, class_id), annotation, numbers)
+            segments = _renumbered(read_segments(annotation, VIPSEG, class_id), annotation, numbers)
             file = maps / name / f"{frame}.png"
             image = root / "images" / name / f"{frame}.jpg" if root else None
             frames[frame] = LabelledFrame(name, frame, file, partial(load_segments, file, segments), image)
@@ -181,7 +177,7 @@ def _read_json(path: Path, maps: Path, root: Path | None = None) -> Videos:
     return videos
 
 
-def _counted(segments: SegmentTable, annotation: JsonValue, numbers: dict[int, int]) -> SegmentTable:
+def _renumbered(segments: SegmentTable, annotation: JsonValue, numbers: dict[int, int]) -> SegmentTable:
     """The segments with instances counted from 1 in the order of the JSON, which the STQ of the benchmark uses."""
     for segment in annotation.value["segments_info"]:
         numbers.setdefault(segment["id"], len(numbers) + 1)

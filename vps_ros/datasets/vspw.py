@@ -10,16 +10,15 @@ Source: Miao et al., VSPW: A Large-scale Dataset for Video Scene Parsing in the 
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.folders import MapWriter, load_classes, map_writer, of_split, png_videos, subfolders
+from vps_ros.datasets.folders import folders_of_split, load_classes, map_writer, png_videos, subfolders
 from vps_ros.datasets.images import GREY, PALETTE, load_png
-from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, check_classes, class_table, existing
+from vps_ros.datasets.labels import LabelMap, VideoDataSet, Videos, check_classes, class_table, existing_folder
 from vps_ros.errors import InputError
 from vps_ros.taxonomies import VSPW
 from vps_ros.taxonomy import VOID_ID
@@ -46,13 +45,13 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
     Raises:
         InputError: the folder holds no masks, or lacks the masks of videos of the split.
     """
-    root = existing(root)
+    root = existing_folder(root)
     folders = {
         name: folder / "mask" for name, folder in subfolders(root / "data").items() if (folder / "mask").is_dir()
     }
     return png_videos(
         root,
-        of_split(folders, root, split, root / "data"),
+        folders_of_split(folders, root, split, root / "data"),
         load_mask,
         "masks of VSPW; expected data/VIDEO/mask/FRAME.png",
         lambda v, f: root / "data" / v / "origin" / f"{f}.jpg",
@@ -61,23 +60,19 @@ def read_truth(root: str | Path, split: str | None = None) -> Videos:
 
 def read_predictions(root: str | Path, split: str | None = None) -> Videos:
     """Labelled frames of a folder of predictions; `split` is ignored."""
-    root = existing(root)
+    root = existing_folder(root)
     return png_videos(root, subfolders(root), load_prediction, "predictions; expected VIDEO/FRAME.png")
 
 
-def write_predictions(root: str | Path, force: bool = False) -> AbstractContextManager[MapWriter]:
-    """A context that writes predictions; instances are dropped."""
-    return map_writer(root, force, _encode)
-
-
-DATA_SET = VideoDataSet(
-    "vspw", VSPW, read_truth, read_predictions, write_predictions, protocol="vspw", classes_only=True
-)
-
-
 def _encode(labels: LabelMap, where: str) -> NDArray[np.uint8]:
+    """The classes of a prediction; instances are dropped."""
     semantic = np.asarray(labels.semantic)
     if semantic.ndim != 2 or semantic.dtype != np.uint8:
         raise InputError(f"{where}: classes must be uint8 [H, W]; 255 is void")
     check_classes(semantic, VSPW, where)
     return semantic
+
+
+DATA_SET = VideoDataSet(
+    "vspw", VSPW, read_truth, read_predictions, partial(map_writer, encode=_encode), protocol="vspw", classes_only=True
+)

@@ -12,22 +12,27 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vps_ros.datasets.coco_panoptic import classes_by_id
-from vps_ros.datasets.json_values import JsonValue, load_json
-from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing
-from vps_ros.datasets.rle import RunLengths, from_json
+from vps_ros.datasets.labels import LabelledFrame, LabelMap, Videos, existing_folder
+from vps_ros.datasets.rle import RunLengths, from_json, from_mask
 from vps_ros.errors import InputError
-from vps_ros.files import atomic_write
+from vps_ros.files import atomic_write, refuse_folder
+from vps_ros.reading import JsonValue, load_json
 from vps_ros.taxonomies import YOUTUBE_VIS_2019, YOUTUBE_VIS_2021
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
+EDITIONS = {"2019": YOUTUBE_VIS_2019, "2021": YOUTUBE_VIS_2021}
+_SYNONYMS = {"motorcycle": "motorbike"}
+"""Name of a class in other data sets -> its name in YouTube-VIS."""
 SPLIT = "valid"
 """The default split, by its name in the data set; `val` is accepted too."""
 
@@ -65,7 +70,7 @@ class ObjectVideo:
 
 def find_truth(root: str | Path, split: str | None = None) -> Path:
     """The JSON of a split within the data set; raises InputError when there is none."""
-    root = existing(root)
+    root = existing_folder(root)
     split = {None: SPLIT, "val": SPLIT}.get(split, split)
     names = (f"{split}.json", f"{split}/instances.json", f"instances_{split}.json", f"instances_{split}_sub.json")
     found = [root / name for name in names if (root / name).is_file()]
@@ -78,7 +83,7 @@ def edition(path: str | Path) -> Taxonomy:
     """The taxonomy of the edition whose categories a JSON lists; raises InputError when it is neither's."""
     document = load_json(path, "give the JSON of YouTube-VIS")
     names = {c.get("id", int): c.get("name", str) for c in document.items("categories")}
-    for taxonomy in (YOUTUBE_VIS_2019, YOUTUBE_VIS_2021):
+    for taxonomy in EDITIONS.values():
         if names == {c.id: c.name for c in taxonomy.classes}:
             return taxonomy
     raise document.at("categories").error("are those of no known edition of YouTube-VIS (2019, 2021)")
@@ -149,6 +154,103 @@ def save_results(path: str | Path, videos: Iterable[ObjectVideo], force: bool = 
             rows.append(row)
     with atomic_write(path, force) as draft:
         draft.write_text(json.dumps(rows))
+
+
+@dataclass
+class _Object:
+    masks: dict[int, RunLengths] = field(default_factory=dict)
+    classes: Counter[int] = field(default_factory=Counter)
+    score: float = 0.0
+
+
+class ObjectCollector:
+    """The objects of one video, frame by frame. Memory grows with the outlines of the masks.
+
+    The score of an object is the mean of its scores in the frames in which it is seen, its class that of most frames.
+    """
+
+    def __init__(self) -> None:
+        self.frames = 0
+        self._objects: dict[int, _Object] = {}
+
+    def add(self, objects: Iterable[tuple[int, int, float, NDArray[np.bool_]]]) -> None:
+        """Adds the next frame: identity, class id, score and mask (bool [H, W]) of each object that is seen in it."""
+        for number, class_id, score, mask in objects:
+            found = self._objects.setdefault(number, _Object())
+            found.masks[self.frames] = from_mask(mask)
+            found.classes[class_id] += 1
+            found.score += score
+        self.frames += 1
+
+    def tracks(self) -> tuple[ObjectTrack, ...]:
+        """The objects in the order of their identities; class ids are those that were added."""
+        return tuple(
+            ObjectTrack(
+                number,
+                one.classes.most_common(1)[0][0],
+                tuple(one.masks.get(frame) for frame in range(self.frames)),
+                one.score / len(one.masks),
+            )
+            for number, one in sorted(self._objects.items())
+        )
+
+
+class ResultsWriter:
+    """Collects the objects of videos, and writes them as results of YouTube-VIS.
+
+    Classes are matched by name; objects of other classes are left out.
+
+    Args:
+        path: of the JSON file.
+        edition: a key of EDITIONS.
+        first_id: `video_id` of the first video; others have the next numbers.
+        force: replace an existing file.
+    """
+
+    def __init__(self, path: str | Path, edition: str, first_id: int, force: bool = False) -> None:
+        self._path = refuse_folder(path, force)
+        self._edition, self._first_id, self._force = edition, first_id, force
+        self._videos: dict[str, tuple[tuple[int, ...], ObjectCollector]] = {}
+
+    def add(
+        self,
+        video: str,
+        taxonomy: Taxonomy,
+        size: tuple[int, ...],
+        objects: Iterable[tuple[int, int, float, NDArray[np.bool_]]],
+    ) -> None:
+        """Adds the next frame of a video, height and width `size`; `objects` as in ObjectCollector.
+
+        Raises InputError when the size changes.
+        """
+        self._taxonomy = taxonomy
+        known, collector = self._videos.setdefault(video, (size, ObjectCollector()))
+        if known != size:
+            raise InputError(f"{self._path}: the size of the images changes; a video of YouTube-VIS has one size")
+        collector.add(objects)
+
+    def save(self) -> tuple[list[str], str]:
+        """Writes the file; returns a line for each video, and one about the objects that were left out, or ""."""
+        names = {c.name: c.id for c in EDITIONS[self._edition].classes}
+        videos, left_out = [], Counter[str]()
+        for video_id, (name, ((height, width), objects)) in enumerate(self._videos.items(), self._first_id):
+            tracks = []
+            for track in objects.tracks():
+                class_name = self._taxonomy.class_name(track.class_id)
+                category = names.get(_SYNONYMS.get(class_name, class_name))
+                if category is None:
+                    left_out[class_name] += 1
+                else:
+                    tracks.append(replace(track, class_id=category))
+            frames = tuple(map(str, range(objects.frames)))
+            videos.append(ObjectVideo(video_id, name, frames, height, width, tuple(tracks)))
+        save_results(self._path, videos, self._force)
+        lines = [
+            f"{self._path}: {len(v.tracks)} objects in {len(v.frames)} frames, video {v.id}{v.name and f' ({v.name})'}"
+            for v in videos
+        ]
+        listed = ", ".join(f"{count} {name}" for name, count in sorted(left_out.items()))
+        return lines, listed and f"{self._path}: YouTube-VIS {self._edition} has no class for {listed}; left out"
 
 
 def labelled(videos: Iterable[ObjectVideo], where: str | Path) -> Videos:

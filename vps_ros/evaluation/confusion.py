@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.evaluation.metric import Metric, Result, Rules, Score
-from vps_ros.evaluation.overlaps import Classes, Overlaps, mean_of_known
+from vps_ros.evaluation.overlaps import Classes, Overlaps, nan_mean
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class ClassConfusion(Result):
     def mean_iou(self) -> float:
         """Mean over the classes that occur; NaN when none does."""
         iou = self.class_iou
-        return mean_of_known(iou[self.counts[:-1].sum(1) > 0] if self.only_true else iou)
+        return nan_mean(iou[self.counts[:-1].sum(1) > 0] if self.only_true else iou)
 
     @property
     def segmentation_quality(self) -> float:
@@ -42,7 +42,7 @@ class ClassConfusion(Result):
         Unlabelled pixels are left out. Where void is predicted on a labelled pixel, the pixel counts as missed by its
         true class, and void enters the mean as one more class, with IoU 0. `mean_iou` is without that last term.
         """
-        return mean_of_known(self._ious())
+        return nan_mean(self._ious())
 
     def scores(self) -> tuple[Score, ...]:
         return (Score("mIoU", self.mean_iou, "mean IoU of the classes"),)

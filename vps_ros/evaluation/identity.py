@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.metric import Metric, Result, Rules, Score
-from vps_ros.evaluation.overlaps import Classes, Overlaps, dense, sums
+from vps_ros.evaluation.overlaps import Classes, Overlaps, sum_by_index, unique_inverse
 
 _NONE = -1
 """Code of what is not a thing with an identity."""
@@ -150,11 +150,14 @@ class Identity(Metric):
         gt_thing, pred_thing = thing[frame.gt_class], thing[frame.pred_class]
         crowd = gt_thing & (frame.gt_instance == 0)
         ignored = crowd | (frame.gt_class == self._classes.void)
-        gt_ids, gt_at = dense(np.where(gt_thing & ~crowd, frame.gt, _NONE))
+        gt_ids, gt_at = unique_inverse(np.where(gt_thing & ~crowd, frame.gt, _NONE))
         track = frame.pred_instance if self._any_class else frame.pred
-        pred_ids, pred_at = dense(np.where(pred_thing, track, _NONE))
-        gt_area, pred_area = sums(gt_at, frame.count, len(gt_ids)), sums(pred_at, frame.count, len(pred_ids))
-        lost = sums(pred_at, np.where(ignored, frame.count, 0), len(pred_ids))
+        pred_ids, pred_at = unique_inverse(np.where(pred_thing, track, _NONE))
+        gt_area, pred_area = (
+            sum_by_index(gt_at, frame.count, len(gt_ids)),
+            sum_by_index(pred_at, frame.count, len(pred_ids)),
+        )
+        lost = sum_by_index(pred_at, np.where(ignored, frame.count, 0), len(pred_ids))
         gt_kept, pred_kept = gt_ids != _NONE, (pred_ids != _NONE) & (2 * lost <= pred_area)
         pairs = gt_kept[gt_at] & pred_kept[pred_at]
         if not self._any_class:
@@ -194,8 +197,8 @@ class Identity(Metric):
     def _data(self) -> dict[str, Any]:
         """The input of TrackEval's metrics."""
         empty = np.zeros(0, np.int64)
-        gt_names, gt_ids = dense(np.concatenate([empty, *(f.gt for f in self._frames)]))
-        pred_names, pred_ids = dense(np.concatenate([empty, *(f.pred for f in self._frames)]))
+        gt_names, gt_ids = unique_inverse(np.concatenate([empty, *(f.gt for f in self._frames)]))
+        pred_names, pred_ids = unique_inverse(np.concatenate([empty, *(f.pred for f in self._frames)]))
         pred_ids = self._renumbered(len(pred_names), pred_ids)
         return {
             "num_timesteps": len(self._frames),

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.errors import InputError
-from vps_ros.evaluation.overlaps import Classes, Overlaps, known
+from vps_ros.evaluation.overlaps import Classes, Overlaps, none_for_nan
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Result(ABC):
 
     def to_json(self) -> dict[str, Any]:
         """Its part of the `--json` of `vps-ros evaluate`, by default its scores: shares in 0..1, None for NaN."""
-        return {score.name: score.value if score.is_count else known(score.value) for score in self.scores()}
+        return {score.name: score.value if score.is_count else none_for_nan(score.value) for score in self.scores()}
 
 
 class Metric(ABC):

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.datasets.labels import ANY_SIZE, MinimumSize, listed, span
+from vps_ros.datasets.labels import ANY_SIZE, MinimumSize, id_range, listed
 from vps_ros.errors import InputError
 from vps_ros.label_maps import runs
 from vps_ros.taxonomy import VOID_ID, Taxonomy
@@ -23,8 +23,8 @@ _INSTANCE_BITS = 32
 _MAX_INSTANCE = (1 << _INSTANCE_BITS) - 1
 _TABLE_MIN_CODES, _TABLE_MAX_VALUE = 500, 1 << 21
 """More codes than the first, all below the second, are found with a look-up table; otherwise by sorting."""
-ONE = 1 << 64
-"""Shares are summed as integer multiples of 1 / ONE: the sum of integers does not depend on their order."""
+SHARE_SCALE = 1 << 64
+"""Shares are summed as integer multiples of 1 / SHARE_SCALE: the sum of integers does not depend on their order."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class Overlaps:
     def add(cls, tables: Sequence[Overlaps]) -> Overlaps:
         """The table of several frames together, in which segments become tubes."""
         gt, pred, count = (np.concatenate([getattr(t, name) for t in tables]) for name in ("gt", "pred", "count"))
-        return cls(*_sum_pairs(dense(gt), dense(pred), count))
+        return cls(*_sum_pairs(unique_inverse(gt), unique_inverse(pred), count))
 
 
 Numbers = TypeVar("Numbers", int, NDArray[np.int64])
@@ -157,21 +157,21 @@ def overlaps(
 def _segments(
     classes: Classes, semantic: NDArray[np.integer], instance: NDArray[np.integer], where: object
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """As `dense`: the sorted codes of the segments, and for each run the index of its segment."""
+    """As `unique_inverse`: the sorted codes of the segments, and for each run the index of its segment."""
     table = classes.column
     semantic = semantic.astype(np.int64)
     column = table[np.where((semantic < 0) | (semantic >= len(table)), len(table) - 1, semantic)]
     if column.size and column.min() < 0:
         raise InputError(
             f"{where}: class id {listed(np.unique(semantic[column < 0]))} is not in taxonomy {classes.taxonomy.name} "
-            f"({span(classes.taxonomy)}); choose its taxonomy"
+            f"({id_range(classes.taxonomy)}); choose its taxonomy"
         )
     instance = np.where(classes.is_thing[column], instance, 0).astype(np.int64)
     if instance.size and not 0 <= instance.min() <= instance.max() <= _MAX_INSTANCE:
         raise InputError(f"{where}: instance ids must be in 0..{_MAX_INSTANCE}; renumber them")
-    # Small codes, so that `dense` can use its look-up table.
+    # Small codes, so that `unique_inverse` can use its look-up table.
     width = int(instance.max(initial=0)) + 1
-    ids, index = dense(column * width + instance)
+    ids, index = unique_inverse(column * width + instance)
     return code_of(ids // width, ids % width), index
 
 
@@ -180,15 +180,15 @@ def _sum_pairs(
     pred: tuple[NDArray[np.int64], NDArray[np.int64]],
     count: NDArray[np.int64],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Codes and pixels of each pair that occurs; `gt` and `pred` as from `dense`."""
+    """Codes and pixels of each pair that occurs; `gt` and `pred` as from `unique_inverse`."""
     gt_ids, gt_index = gt
     pred_ids, pred_index = pred
-    pair_ids, pair_index = dense(gt_index * max(len(pred_ids), 1) + pred_index)
-    total = sums(pair_index, count, len(pair_ids))
+    pair_ids, pair_index = unique_inverse(gt_index * max(len(pred_ids), 1) + pred_index)
+    total = sum_by_index(pair_index, count, len(pair_ids))
     return gt_ids[pair_ids // max(len(pred_ids), 1)], pred_ids[pair_ids % max(len(pred_ids), 1)], total
 
 
-def dense(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def unique_inverse(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct codes, sorted, and for each entry the index of its code among them."""
     if len(codes) > _TABLE_MIN_CODES and codes.min() >= 0 and (high := int(codes.max())) < _TABLE_MAX_VALUE:
         there = np.zeros(high + 1, bool)
@@ -201,18 +201,18 @@ def dense(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64
     return ids, np.searchsorted(ids, codes)
 
 
-def sums(index: NDArray[np.int64], count: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+def sum_by_index(index: NDArray[np.int64], count: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """Sum of `count` for each index below `length`; exact up to 2^53 pixels, which doubles hold."""
     return np.bincount(index, count, length).astype(np.int64)
 
 
-def mean_of_known(values: NDArray[np.float64]) -> float:
+def nan_mean(values: NDArray[np.float64]) -> float:
     """Mean of the entries that are not NaN; NaN when all are."""
     measured = values[~np.isnan(values)]
     return float(measured.mean()) if measured.size else float("nan")
 
 
-def known(value: float) -> float | None:
+def none_for_nan(value: float) -> float | None:
     """The value for JSON: None for NaN."""
     return None if value != value else float(value)
 

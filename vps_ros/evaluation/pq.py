@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from vps_ros.evaluation.metric import ComparedFrame, Metric, Result, Score
 from vps_ros.evaluation.overlaps import (
-    ONE,
+    SHARE_SCALE,
     Classes,
     Overlaps,
     column_of,
-    dense,
     instance_of,
-    known,
-    mean_of_known,
-    sums,
+    nan_mean,
+    none_for_nan,
+    sum_by_index,
+    unique_inverse,
 )
 
 
@@ -49,19 +49,19 @@ def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
     false negative. A predicted segment without a match is no false positive when more than half of it lies on void and
     on crowds of its class. Without `crowds`, instance 0 is an instance like any other.
     """
-    gt_ids, gt_index = dense(table.gt)
-    pred_ids, pred_index = dense(table.pred)
-    gt_area = sums(gt_index, table.count, len(gt_ids))
-    pred_area = sums(pred_index, table.count, len(pred_ids))
+    gt_ids, gt_index = unique_inverse(table.gt)
+    pred_ids, pred_index = unique_inverse(table.pred)
+    gt_area = sum_by_index(gt_index, table.count, len(gt_ids))
+    pred_area = sum_by_index(pred_index, table.count, len(pred_ids))
     gt_class, pred_class = column_of(gt_ids), column_of(pred_ids)
     crowd = classes.is_thing[gt_class] & (instance_of(gt_ids) == 0) & crowds
     void = gt_class == classes.void
 
     on_void = void[gt_index]
     same = table.gt_class == table.pred_class
-    pred_on_void = sums(pred_index, np.where(on_void, table.count, 0), len(pred_ids))
+    pred_on_void = sum_by_index(pred_index, np.where(on_void, table.count, 0), len(pred_ids))
     ignored = on_void | (crowd[gt_index] & same)
-    pred_ignored = sums(pred_index, np.where(ignored, table.count, 0), len(pred_ids))
+    pred_ignored = sum_by_index(pred_index, np.where(ignored, table.count, 0), len(pred_ids))
 
     union = gt_area[gt_index] + pred_area[pred_index] - table.count - pred_on_void[pred_index]
     pairs = np.flatnonzero(same & ~on_void & ~crowd[gt_index] & (2 * table.count > union))
@@ -99,15 +99,15 @@ class PanopticQuality(Result):
     @property
     def all(self) -> float:
         """Mean over the classes that occur; NaN when none does. `things` and `stuff` are means of these classes."""
-        return mean_of_known(self.pq)
+        return nan_mean(self.pq)
 
     @property
     def things(self) -> float:
-        return mean_of_known(self.pq[self.is_thing])
+        return nan_mean(self.pq[self.is_thing])
 
     @property
     def stuff(self) -> float:
-        return mean_of_known(self.pq[~self.is_thing])
+        return nan_mean(self.pq[~self.is_thing])
 
     def to_json(self) -> dict:
         return {"PQ": parts_json(self)}
@@ -145,7 +145,7 @@ class PanopticCounts(Metric):
         columns = column_of(found.gt)
         pairs = zip(columns.tolist(), found.intersection.tolist(), found.union.tolist(), strict=True)
         for column, intersection, union in pairs:
-            self._iou[column] += intersection * ONE // union
+            self._iou[column] += intersection * SHARE_SCALE // union
         size = self._classes.void
         self._tp += np.bincount(columns, minlength=size)
         self._fp += np.bincount(column_of(found.false_positives), minlength=size)
@@ -162,7 +162,7 @@ class PanopticCounts(Metric):
         counts = cls(sequences[0]._classes)
         for one in sequences:
             counts.extend(one)
-        iou, tp, fp, fn = np.array([total / ONE for total in counts._iou]), counts._tp, counts._fp, counts._fn
+        iou, tp, fp, fn = np.array([total / SHARE_SCALE for total in counts._iou]), counts._tp, counts._fp, counts._fn
         occurs, weight, unknown = tp + fp + fn > 0, tp + 0.5 * (fp + fn), np.full(len(tp), np.nan)
         # One division, so that PQ of a perfect class is exactly 1.
         pq = np.divide(iou, weight, out=unknown.copy(), where=occurs)
@@ -173,4 +173,4 @@ class PanopticCounts(Metric):
 
 def parts_json(quality: Any) -> dict:
     """{"all", "things", "stuff"} of a PQ or VPQ, None for NaN."""
-    return {part: known(getattr(quality, part)) for part in ("all", "things", "stuff")}
+    return {part: none_for_nan(getattr(quality, part)) for part in ("all", "things", "stuff")}

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vps_ros.evaluation.confusion import ClassConfusion
 from vps_ros.evaluation.identity import IdentityQuality
 from vps_ros.evaluation.metric import Rules, Score
-from vps_ros.evaluation.overlaps import known
+from vps_ros.evaluation.overlaps import none_for_nan
 from vps_ros.evaluation.pq import PanopticQuality
 from vps_ros.evaluation.stq import AssociationQuality, SegmentationTrackingQuality
 from vps_ros.evaluation.timelines import Timeline
@@ -143,7 +143,7 @@ class ClassReport:
     def to_json(self) -> dict:
         quality = {"IoU": self.iou, "PQ": self.pq, "SQ": self.sq, "RQ": self.rq, "VPQ": self.vpq, "AQ": self.aq}
         counts = {"TP": self.tp, "FP": self.fp, "FN": self.fn, "tubes": self.tubes}
-        return {"thing": self.is_thing, **{name: known(value) for name, value in quality.items()}, **counts}
+        return {"thing": self.is_thing, **{name: none_for_nan(value) for name, value in quality.items()}, **counts}
 
 
 def class_reports(taxonomy: Taxonomy, quality: Quality) -> dict[str, ClassReport]:

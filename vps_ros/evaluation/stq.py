@@ -16,7 +16,7 @@ import numpy as np
 from vps_ros.errors import InputError
 from vps_ros.evaluation.confusion import Confusion
 from vps_ros.evaluation.metric import Metric, Result, Rules, Score
-from vps_ros.evaluation.overlaps import ONE, Classes, Overlaps, column_of
+from vps_ros.evaluation.overlaps import SHARE_SCALE, Classes, Overlaps, column_of
 
 PROTOCOLS = ("deeplab2", "video-k-net", "vipseg")
 _STREET_THINGS = range(11, 19)
@@ -129,8 +129,8 @@ class Association:
             if gt != crowd:
                 crowded = 0 if crowd is None else self._both.get((crowd, pred), 0)
                 union = self._gt[gt] + self._pred[pred] - crowded - both
-                inner[gt] += both * both * ONE // union
-        return {gt: value / (self._gt[gt] * ONE) for gt, value in inner.items()}
+                inner[gt] += both * both * SHARE_SCALE // union
+        return {gt: value / (self._gt[gt] * SHARE_SCALE) for gt, value in inner.items()}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Timelines: in which frames each true thing is visible, and which predicted track is matched with it there."""
+"""Which predicted track is matched with each true thing in each frame: timelines, and marks of the mistakes."""
 
 from __future__ import annotations
 
@@ -9,11 +9,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from vps_ros.datasets.labels import LabelMap
+from vps_ros.drawing.views import FALSE, MISSED, SWITCHED, WRONG_CLASS
 from vps_ros.errors import InputError
-from vps_ros.evaluation.overlaps import Classes, Overlaps, column_of, dense, instance_of, sums
+from vps_ros.evaluation.overlaps import (
+    Classes,
+    Overlaps,
+    code_of,
+    column_of,
+    instance_of,
+    overlaps,
+    sum_by_index,
+    unique_inverse,
+)
+from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 NO_TRACK = -1
 """In place of a track where a thing is missed."""
+SWITCH_FRAMES = 10
+"""Frames in which an object stays marked after it was matched with another track than before."""
 
 
 class Span(NamedTuple):
@@ -131,12 +145,62 @@ def matched_tracks(classes: Classes, frame: Overlaps) -> tuple[NDArray[np.int64]
 
     Crowds are left out.
     """
-    gt_ids, gt_at = dense(frame.gt)
-    pred_ids, pred_at = dense(frame.pred)
-    areas = sums(gt_at, frame.count, len(gt_ids))[gt_at] + sums(pred_at, frame.count, len(pred_ids))[pred_at]
+    gt_ids, gt_at = unique_inverse(frame.gt)
+    pred_ids, pred_at = unique_inverse(frame.pred)
+    areas = (
+        sum_by_index(gt_at, frame.count, len(gt_ids))[gt_at]
+        + sum_by_index(pred_at, frame.count, len(pred_ids))[pred_at]
+    )
     # IoU = count / (areas - count) > 1/2, in whole numbers.
     hit = (frame.gt_class == frame.pred_class) & (3 * frame.count > areas)
     tracks = np.full(len(gt_ids), NO_TRACK)
     tracks[gt_at[hit]] = frame.pred_instance[hit]
     tube = classes.is_thing[column_of(gt_ids)] & (instance_of(gt_ids) != 0)
     return gt_ids[tube], tracks[tube]
+
+
+class MistakeMarker:
+    """Compares the frames of one sequence, in order, with their ground truth.
+
+    Things are matched as in the timelines of the report: same class, IoU above 0.5. A switch is what IDSW counts.
+    """
+
+    def __init__(self, taxonomy: Taxonomy) -> None:
+        self._classes = Classes(taxonomy)
+        self._track_of: dict[int, int] = {}
+        self._marked: dict[int, int] = {}
+        """Code of a true thing -> number of frames in which it stays marked as switched."""
+
+    def mark(self, gt: LabelMap, pred: LabelMap) -> NDArray[np.uint8]:
+        """uint8 [H, W] of MISTAKES, 0 where there is none and where the ground truth is void.
+
+        Raises InputError when the sizes differ or a class is not in the taxonomy.
+        """
+        table = overlaps(self._classes, *gt, *pred)
+        things, tracks = matched_tracks(self._classes, table)
+        matched = {code_of(column_of(c), t) for c, t in zip(things.tolist(), tracks.tolist(), strict=True) if t >= 0}
+        self._marked = {code: left - 1 for code, left in self._marked.items() if left > 1}
+        missed = []
+        for code, track in zip(things.tolist(), tracks.tolist(), strict=True):
+            if track == NO_TRACK:
+                missed.append(code)
+                continue
+            if self._track_of.get(code, track) != track:
+                self._marked[code] = SWITCH_FRAMES
+            self._track_of[code] = track
+        labelled = gt.semantic != VOID_ID
+        marks = np.where(labelled & (gt.semantic != pred.semantic), WRONG_CLASS, 0).astype(np.uint8)
+        is_thing = self._classes.is_thing[table.pred_class] & (table.pred_instance != 0)
+        unmatched = set(table.pred[is_thing].tolist()) - matched
+        for codes, side, value in (
+            (unmatched, pred, FALSE),
+            (missed, gt, MISSED),
+            (self._marked, gt, SWITCHED),
+        ):
+            marks[self._pixels(side, codes) & labelled] = value
+        return marks
+
+    def _pixels(self, labels: LabelMap, codes: object) -> NDArray[np.bool_]:
+        wanted = np.fromiter(codes, np.int64)  # type: ignore[call-overload]
+        column = self._classes.column[labels.semantic]
+        return np.isin(code_of(column, labels.instance.astype(np.int64)), wanted)

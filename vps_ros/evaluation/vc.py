@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.metric import ComparedFrame, Metric, Result, Rules, Score
-from vps_ros.evaluation.overlaps import ONE, Classes, known, size_name
+from vps_ros.evaluation.overlaps import SHARE_SCALE, Classes, none_for_nan, size_name
 from vps_ros.evaluation.vpq import check_windows
 
 WINDOWS = (8, 16)
@@ -24,7 +24,7 @@ class ConsistencyShares(dict[int, float], Result):
     """{n: VC_n in 0..1}, NaN where no window was counted."""
 
     def to_json(self) -> dict:
-        return {"VC": {str(n): known(value) for n, value in self.items()}}
+        return {"VC": {str(n): none_for_nan(value) for n, value in self.items()}}
 
     def scores(self) -> tuple[Score, ...]:
         return tuple(
@@ -62,7 +62,7 @@ class VideoConsistency(Metric):
             raise InputError(f"VC: windows of {self._windows[-1]} frames are too long; at most 65535 are possible")
         self._shares = dict.fromkeys(self._windows, 0)
         self._counted = dict.fromkeys(self._windows, 0)
-        self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
+        self._gt, self._pred = _ConstantPixels(self._windows[-1]), _ConstantPixels(self._windows[-1])
         self._finished = False
 
     @classmethod
@@ -118,7 +118,7 @@ class VideoConsistency(Metric):
     def finish(self) -> None:
         """Releases the maps. No frame can follow."""
         self._finished = True
-        self._gt, self._pred = _Constant(self._windows[-1]), _Constant(self._windows[-1])
+        self._gt, self._pred = _ConstantPixels(self._windows[-1]), _ConstantPixels(self._windows[-1])
 
     @classmethod
     def total(cls, sequences: Sequence[VideoConsistency]) -> ConsistencyShares:
@@ -127,7 +127,9 @@ class VideoConsistency(Metric):
             total._refuse_unlike(one)
             total._add(one)
         counts = total._counted.items()
-        return ConsistencyShares({n: total._shares[n] / (ONE * count) if count else math.nan for n, count in counts})
+        return ConsistencyShares(
+            {n: total._shares[n] / (SHARE_SCALE * count) if count else math.nan for n, count in counts}
+        )
 
     def _count_last(self) -> None:
         """Counts the windows that end with the last frame, when a frame follows it."""
@@ -139,7 +141,7 @@ class VideoConsistency(Metric):
     def _count(self, n: int, truth: NDArray[np.bool_], prediction: NDArray[np.bool_]) -> None:
         constant = int(np.count_nonzero(truth))
         if constant:
-            self._shares[n] += int(np.count_nonzero(truth & prediction)) * ONE // constant
+            self._shares[n] += int(np.count_nonzero(truth & prediction)) * SHARE_SCALE // constant
             self._counted[n] += 1
 
     def _add(self, other: VideoConsistency) -> None:
@@ -147,7 +149,7 @@ class VideoConsistency(Metric):
             self._shares[n] += other._shares[n]
             self._counted[n] += other._counted[n]
 
-    def _sides(self, other: VideoConsistency) -> tuple[tuple[_Constant, _Constant], ...]:
+    def _sides(self, other: VideoConsistency) -> tuple[tuple[_ConstantPixels, _ConstantPixels], ...]:
         return (self._gt, other._gt), (self._pred, other._pred)
 
     def _refuse_unlike(self, other: VideoConsistency) -> None:
@@ -159,7 +161,7 @@ class VideoConsistency(Metric):
             raise InputError("a finished sequence takes no more frames; count the next one on its own")
 
 
-class _Constant:
+class _ConstantPixels:
     """For how many frames each pixel kept its class after the first frame (`lead`) and before the last (`trail`).
 
     Both are counted up to `most`.
@@ -184,11 +186,11 @@ class _Constant:
             self.last = semantic.copy()
         self.frames += 1
 
-    def lasts(self, later: _Constant, before: int, after: int) -> NDArray[np.bool_]:
+    def lasts(self, later: _ConstantPixels, before: int, after: int) -> NDArray[np.bool_]:
         """bool [H, W]: pixels of constant class in the last `before` frames and the first `after` of `later`."""
         return (self.trail >= before) & (self.last == later.first) & (later.lead >= after)
 
-    def extend(self, later: _Constant) -> None:
+    def extend(self, later: _ConstantPixels) -> None:
         """Adds the frames of `later` after these."""
         if not later.frames:
             return

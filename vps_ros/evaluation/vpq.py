@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.metric import Metric, Result, Rules, Score
-from vps_ros.evaluation.overlaps import Classes, Overlaps, mean_of_known
+from vps_ros.evaluation.overlaps import Classes, Overlaps, nan_mean
 from vps_ros.evaluation.pq import PanopticCounts, PanopticQuality, match, parts_json
 
 
@@ -194,4 +194,4 @@ def check_windows(windows: Iterable[int]) -> tuple[int, ...]:
 
 
 def _mean(values: Iterable[float]) -> float:
-    return mean_of_known(np.array(list(values)))
+    return nan_mean(np.array(list(values)))

@@ -13,10 +13,10 @@ from vps_ros.bag_pairs import BagPairs, open_bags
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.errors import InputError
 from vps_ros.evaluation import Evaluator, Report
-from vps_ros.evaluation.counts import dump_counts, load_counts
-from vps_ros.evaluation.folders import FramePair, evaluate_pairs
+from vps_ros.evaluation.evaluator import dump_counts, load_counts
 from vps_ros.evaluation.metric import DEFAULT
 from vps_ros.evaluation.page.pictures import lowest_pictures
+from vps_ros.evaluation.pairs import FramePair, evaluate_pairs
 from vps_ros.evaluation.report import Entry, write_drives_html, write_html
 from vps_ros.files import write_json
 from vps_ros.fleet.storage import Store

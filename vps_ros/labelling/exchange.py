@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 
 from vps_ros.datasets import rle
 from vps_ros.datasets.class_mapping import normalized_name
-from vps_ros.datasets.json_values import JsonValue, load_json
 from vps_ros.datasets.labels import LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
 from vps_ros.labelling.edits import LayerFrame, SegmentRow
 from vps_ros.labelling.project import Project
 from vps_ros.labelling.segments import described
+from vps_ros.reading import JsonValue, load_json
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 ANNOTATIONS = "annotations.xml"

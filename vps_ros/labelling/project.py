@@ -23,13 +23,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.datasets.images import load_image
-from vps_ros.datasets.json_values import load_json
 from vps_ros.datasets.kitti_step import load_map, save_map
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.labelling.edits import Edit, Layer, LayerFrame, SegmentRow, State, UseLayer, read_edit, state_of, to_json
-from vps_ros.reading import read_as
+from vps_ros.reading import load_json, read_as
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 SETTINGS, FRAMES, LOG, INDEX = "project.json", "frames.json", "edits.jsonl", "index.json"

@@ -19,7 +19,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import natural_key
 from vps_ros.messages.typestore import full_name
 from vps_ros.recording import mcap, sqlite
-from vps_ros.recording.image_files import FORMATS
+from vps_ros.recording.image_files import IMAGE_SUFFIXES
 from vps_ros.recording.storage import (
     ZSTD_MAGIC,
     DataFile,
@@ -40,7 +40,7 @@ _NUMBER_LAST = re.compile(r"_(\d+)$")
 
 
 @dataclass(frozen=True)
-class Located:
+class BagFiles:
     """The data files of a recording.
 
     Attributes:
@@ -54,7 +54,7 @@ class Located:
     losses: tuple[Loss, ...] = ()
 
 
-def locate(path: str | Path) -> Located:
+def find_bag_files(path: str | Path) -> BagFiles:
     """The data files of the bag at `path`: a data file, a rosbag2 folder, or its metadata.yaml.
 
     Raises InputError if there is no bag, or there are several.
@@ -67,7 +67,7 @@ def locate(path: str | Path) -> Located:
     if not path.exists():
         raise InputError(f"{path}: no such file; give a .mcap or .db3 file, or a rosbag2 folder")
     file_format(path)
-    return Located((path,))
+    return BagFiles((path,))
 
 
 def is_bag(path: str | Path) -> bool:
@@ -77,7 +77,7 @@ def is_bag(path: str | Path) -> bool:
         names = [p.name for p in _visible(path)]
         if any(_has_bag_name(name) for name in names):
             return True
-        return METADATA in names and not any(name.lower().endswith(FORMATS) for name in names)
+        return METADATA in names and not any(name.lower().endswith(IMAGE_SUFFIXES) for name in names)
     if path.name == METADATA or _has_bag_name(path.name):
         return path.exists()
     try:
@@ -124,7 +124,7 @@ def _has_bag_name(name: str) -> bool:
     return bool(_ENDING.search(name)) or name.endswith(".bag")
 
 
-def _locate_in_folder(folder: Path) -> Located:
+def _locate_in_folder(folder: Path) -> BagFiles:
     metadata = folder / METADATA
     if not metadata.is_file():
         return _locate_one_recording(folder)
@@ -143,7 +143,7 @@ def _locate_in_folder(folder: Path) -> Located:
     except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError):
         found = _locate_one_recording(folder)
         damaged = Loss("is damaged; the data files are read without it", str(metadata))
-        return Located(found.files, losses=(damaged, *found.losses))
+        return BagFiles(found.files, losses=(damaged, *found.losses))
     listed = {name: _existing(folder, name) for name in names}
     files = tuple(file for file in listed.values() if file)
     unlisted = [p for p in _data_files(folder) if p not in files]
@@ -152,7 +152,7 @@ def _locate_in_folder(folder: Path) -> Located:
             raise InputError(f"{folder}: {METADATA} lists {_shorten(names)}, which is missing; copy it there")
         found = _locate_one_recording(folder)
         what = f"lists {_shorten(names) or 'no file'}; {_shorten([p.name for p in found.files])} is read instead"
-        return Located(found.files, losses=(Loss(what, str(metadata)), *found.losses))
+        return BagFiles(found.files, losses=(Loss(what, str(metadata)), *found.losses))
     losses = []
     missing = [name for name, file in listed.items() if not file]
     if missing:
@@ -161,7 +161,7 @@ def _locate_in_folder(folder: Path) -> Located:
     if unlisted:
         what = f"does not list {_shorten([p.name for p in unlisted])}, which is not read; delete {METADATA} to read it"
         losses.append(Loss(what, str(metadata)))
-    return Located(files, expected, tuple(losses))
+    return BagFiles(files, expected, tuple(losses))
 
 
 def _existing(folder: Path, name: str) -> Path | None:
@@ -185,7 +185,7 @@ def _data_files(folder: Path) -> list[Path]:
     return sorted(files, key=natural_key)
 
 
-def _locate_one_recording(folder: Path) -> Located:
+def _locate_one_recording(folder: Path) -> BagFiles:
     """The data files of a folder without metadata; raises InputError if there are none, or those of several bags."""
     files = _data_files(folder)
     if not files:
@@ -210,9 +210,9 @@ def _locate_one_recording(folder: Path) -> Located:
     order = sorted(int(number) for number in numbers if number)
     gaps = [f"{a} and {b}" for a, b in pairwise(order) if b - a > 1]
     if not gaps:
-        return Located(tuple(files))
+        return BagFiles(tuple(files))
     what = f"there is no file between the numbers {_shorten(gaps)}; the recording may be incomplete"
-    return Located(tuple(files), losses=(Loss(what, str(folder)),))
+    return BagFiles(tuple(files), losses=(Loss(what, str(folder)),))
 
 
 def _recording_and_number(name: str) -> tuple[str, str]:
@@ -264,13 +264,13 @@ class Bag:
 
     def __init__(self, path: str | Path, file: BinaryIO | None = None) -> None:
         self.path = Path(path)
-        located = locate(self.path) if file is None else Located((self.path,))
-        self._expected = located.expected
-        self._losses = list(located.losses)
+        found = find_bag_files(self.path) if file is None else BagFiles((self.path,))
+        self._expected = found.expected
+        self._losses = list(found.losses)
         self._corrupt: Counter[tuple[str, str]] = Counter()
         with ExitStack() as stack:
             self._stack = stack
-            opened = {self.path: mcap.McapFile(file, str(path))} if file else self._open_all(located.files)
+            opened = {self.path: mcap.McapFile(file, str(path))} if file else self._open_all(found.files)
             self._stack = stack.pop_all()
         self._files = dict(sorted(opened.items(), key=lambda item: item[1].span or (0, 0)))
         self.files = tuple(self._files)

@@ -29,7 +29,7 @@ DEFAULT_SLOP = 0.02
 """Seconds between the stamps of a frame and its depth image at most."""
 MILLIMETRES = 1000.0
 _TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
-FORMATS = (".png", ".tif", ".tiff", ".npy")
+DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 _INFO_FILES = ("camera_info.yaml", "camera_info.json")
 _SECONDS = re.compile(r"\d{1,10}\.\d+")
 _NANOSECONDS = re.compile(r"\d{12,19}")
@@ -172,9 +172,9 @@ class FolderDepth:
         intrinsics: Intrinsics | None = None,
     ) -> None:
         self._folder, self._names, self._scale, self._slop = Path(folder), names, scale, round(slop * 1e9)
-        files = list_files(self._folder, FORMATS) if self._folder.is_dir() else []
+        files = list_files(self._folder, DEPTH_SUFFIXES) if self._folder.is_dir() else []
         if not files:
-            raise InputError(f"{folder}: holds no depth images ({', '.join(FORMATS)})")
+            raise InputError(f"{folder}: holds no depth images ({', '.join(DEPTH_SUFFIXES)})")
         self._by_name = {file.stem: file for file in files}
         self._stamps = np.zeros(0, np.int64)
         if names is None:

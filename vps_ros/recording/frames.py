@@ -23,7 +23,7 @@ from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic, is_bag
 from vps_ros.recording.image_files import (
     DEFAULT_HZ,
-    FORMATS,
+    IMAGE_SUFFIXES,
     ImageFolder,
     check_hz,
     open_images,
@@ -74,7 +74,7 @@ def open_frames(
         if not path.exists():
             raise InputError(f"{path}: no such file or folder; give a video, a folder of images or a bag")
         if not is_bag(path):
-            if path.is_dir() or path.suffix.lower() in FORMATS:
+            if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
                 _refuse_topic(topic, path)
             return ImageSource(path, hz, topic)
         if hz is not None:

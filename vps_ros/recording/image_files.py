@@ -20,7 +20,7 @@ from vps_ros.recording.storage import Loss
 
 FIRST_STAMP = 1_000_000_000
 """Stamp of the first frame, nanoseconds: one second, since zero means "not set" in ROS."""
-FORMATS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 DEFAULT_HZ = 10.0
 _COMPRESSED_FORMATS = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
 """First bytes of a file -> the format of a CompressedImage that holds it unchanged. Suffixes are often wrong."""
@@ -158,7 +158,7 @@ class Video:
         try:
             return av.open(str(self.path))
         except av.FFmpegError as error:
-            formats = ", ".join(FORMATS)
+            formats = ", ".join(IMAGE_SUFFIXES)
             raise InputError(
                 f"{self.path}: neither an image ({formats}) nor a video that FFmpeg reads ({error.strerror})"
             ) from None
@@ -235,7 +235,7 @@ def open_images(path: str | Path, hz: float | None = None, stream: str | None = 
         check_hz(hz)
     if not path.exists():
         raise InputError(f"{path}: no such file or folder; give a folder of images or a video file")
-    if path.is_dir() or path.suffix.lower() in FORMATS:
+    if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES:
         if stream is not None:
             raise InputError(f"stream {stream}: only videos have streams; {path} is not a video, leave it out")
         return ImageFolder(path, hz)
@@ -338,10 +338,12 @@ def to_rgb(image: NDArray[Any], where: str = "image") -> NDArray[np.uint8]:
 
 
 def _image_paths(folder: Path) -> list[Path]:
-    found = [p for p in list_files(folder, FORMATS) if p.is_file()]
+    found = [p for p in list_files(folder, IMAGE_SUFFIXES) if p.is_file()]
     if found:
         return found
     inner = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    hint = f"; choose one of its folders: {', '.join(inner[:5])}" if inner else f"; give images ({', '.join(FORMATS)})"
+    hint = f"give images ({', '.join(IMAGE_SUFFIXES)})"
+    if inner:
+        hint = f"choose one of its folders: {', '.join(inner[:5])}"
     empty = "is empty" if not any(folder.iterdir()) else "holds no images"
-    raise InputError(f"{folder}: {empty}{hint}")
+    raise InputError(f"{folder}: {empty}; {hint}")

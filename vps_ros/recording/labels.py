@@ -107,7 +107,7 @@ def find_truth_topic(bag: Bag, name: str | None = None) -> LabelTopic:
         return named_label_topic(bag, name)
     found = _of_one_node(bag, _find_gt(bag, bag), "--gt-topic")
     if len(found) > 1:
-        raise _several(bag, found, "--gt-topic")
+        raise _several_topics(bag, found, "--gt-topic")
     return found[0]
 
 
@@ -136,7 +136,7 @@ def pair_label_topics(
     if len(truths) == len(predictions) == 1:
         return {"": (truths[0], predictions[0])}, ()
     if len(truths) == 1 and truths[0].camera not in {t.camera for t in predictions}:
-        raise _several(pred, predictions, "--pred-topic")
+        raise _several_topics(pred, predictions, "--pred-topic")
     by_camera = {t.camera: t for t in predictions}
     absent = [t for t in truths if t.camera not in by_camera]
     if absent:
@@ -152,7 +152,7 @@ def _find_gt(gt: Bag, pred: Bag) -> list[LabelTopic]:
     found = list(find_label_topics(gt))
     named = [t for t in found if _GROUND_TRUTH.search(t.image)]
     if not named and len(found) > 1 and gt.path.resolve() == pred.path.resolve():
-        raise _several(gt, found, "--gt-topic and --pred-topic")
+        raise _several_topics(gt, found, "--gt-topic and --pred-topic")
     return named or found
 
 
@@ -176,11 +176,11 @@ def _of_one_node(bag: Bag, found: list[LabelTopic], option: str) -> list[LabelTo
     nodes = {t.namespace.rpartition("/")[0] for t in found}
     # Namespaces below the root are nodes; only deeper ones can be cameras of one node.
     if len(found) > 1 and (len(nodes) > 1 or nodes == {""}):
-        raise _several(bag, found, option)
+        raise _several_topics(bag, found, option)
     return found
 
 
-def _several(bag: Bag, found: Sequence[LabelTopic], option: str) -> InputError:
+def _several_topics(bag: Bag, found: Sequence[LabelTopic], option: str) -> InputError:
     return InputError(f"{bag.path}: several topics with labels; choose with {option}: {_list_names(found)}")
 
 
@@ -255,15 +255,15 @@ def index_labels(bag: Bag, topic: LabelTopic) -> LabelIndex:
     stamps = {name: array("q") for name in (topic.image, topic.segments) if name}
     names, things, taxonomy = _label_info(bag, topic), {}, ""
     for message in bag.messages(list(stamps), [IMAGE, SEGMENTS]):
-        content = _content(bag, message)
+        content = _parse(bag, message)
         stamps[message.topic].append(nanoseconds(content.header.stamp))
         if message.topic == topic.segments:
             taxonomy = taxonomy or content.taxonomy
             for segment in content.segments:
                 names[segment.class_id] = segment.class_name
                 things[segment.class_id] = bool(segment.is_thing)
-    images = _unique(bag, topic.image, stamps[topic.image])
-    described = _unique(bag, topic.segments, stamps[topic.segments]) if topic.segments else images
+    images = _unique_stamps(bag, topic.image, stamps[topic.image])
+    described = _unique_stamps(bag, topic.segments, stamps[topic.segments]) if topic.segments else images
     return LabelIndex(
         np.intersect1d(images, described, assume_unique=True),
         np.setdiff1d(images, described, assume_unique=True),
@@ -280,7 +280,7 @@ def read_labels(bag: Bag, topic: LabelTopic, wanted: NDArray[np.int64]) -> Itera
     pending: dict[int, dict[str, Message]] = {}
     done = 0
     for message in bag.messages(topics, [IMAGE, SEGMENTS]):
-        stamp = nanoseconds(_content(bag, message).header.stamp)
+        stamp = nanoseconds(_parse(bag, message).header.stamp)
         at = int(np.searchsorted(wanted, stamp))
         if at == len(wanted) or wanted[at] != stamp:
             continue
@@ -311,7 +311,7 @@ def _of_segments(image: Any, segments: Any, table: NDArray[np.int16]) -> tuple[N
     known = np.take(table, rows[:, 1], mode="clip")
     known[0] = VOID_ID
     semantic, instance = np.zeros(rows[:, 0].max() + 1, np.uint8), np.zeros(rows[:, 0].max() + 1, np.uint32)
-    semantic[rows[:, 0]], instance[rows[:, 0]] = _checked(known, rows[:, 1]), rows[:, 2]
+    semantic[rows[:, 0]], instance[rows[:, 0]] = _known_classes(known, rows[:, 1]), rows[:, 2]
     return semantic[frame.map], instance[frame.map]
 
 
@@ -324,10 +324,10 @@ def _of_ids(ids: NDArray[np.int32], table: NDArray[np.int16]) -> tuple[NDArray[n
     instance[void] = 0
     known = np.take(table, classes, mode="clip")
     known[void] = VOID_ID
-    return _checked(known, classes), instance
+    return _known_classes(known, classes), instance
 
 
-def _checked(known: NDArray[np.int16], classes: NDArray[np.integer]) -> NDArray[np.uint8]:
+def _known_classes(known: NDArray[np.int16], classes: NDArray[np.integer]) -> NDArray[np.uint8]:
     if (known == UNKNOWN).any():
         unknown = np.unique(classes[known == UNKNOWN])
         raise DroppedFrame(f"class id {', '.join(map(str, unknown[:5]))} is not one of the classes that are compared")
@@ -341,14 +341,14 @@ def _label_info(bag: Bag, topic: LabelTopic) -> dict[int, str]:
     return {}
 
 
-def _content(bag: Bag, message: Message) -> Any:
+def _parse(bag: Bag, message: Message) -> Any:
     try:
         return read_message(message.data, message.type)
     except DroppedFrame as error:
         raise InputError(f"{bag.path}: {message.topic} at {seconds(message.time)}: {error}; record it again") from None
 
 
-def _unique(bag: Bag, topic: str, stamps: array) -> NDArray[np.int64]:
+def _unique_stamps(bag: Bag, topic: str, stamps: array) -> NDArray[np.int64]:
     """The stamps in ascending order; raises InputError for duplicates."""
     found, count = np.unique(np.frombuffer(stamps, np.int64) if stamps else np.zeros(0, np.int64), return_counts=True)
     if (count > 1).any():

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from vps_ros.evaluation.overlaps import mean_of_known
+from vps_ros.evaluation.overlaps import nan_mean
 from vps_ros.evaluation.page import Cell, Table, cells, heads, macro
 from vps_ros.evaluation.results import SequenceReport
 from vps_ros.evaluation.timelines import Span, Timeline
@@ -39,8 +39,7 @@ def quality_over_time(predictions: Mapping[str, Curves]) -> Markup | str:
     """A plot for each sequence, with a curve for each prediction: those of lowest PQ, in the order of the sequences."""
     names = list(dict.fromkeys(name for curves in predictions.values() for name in curves))
     means = {
-        name: [mean_of_known(np.asarray(curves.get(name, ()), float)) for curves in predictions.values()]
-        for name in names
+        name: [nan_mean(np.asarray(curves.get(name, ()), float)) for curves in predictions.values()] for name in names
     }
     lowest = sorted(names, key=lambda name: min((mean for mean in means[name] if mean == mean), default=math.inf))
     plots = []

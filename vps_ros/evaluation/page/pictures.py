@@ -19,8 +19,8 @@ from vps_ros.datasets.kitti_step import Sequences, list_images
 from vps_ros.datasets.labels import ANY_SIZE, MinimumSize
 from vps_ros.drawing.colors import paint_map
 from vps_ros.errors import InputError
-from vps_ros.evaluation.folders import FramePair, load_pair
 from vps_ros.evaluation.page import macro
+from vps_ros.evaluation.pairs import FramePair, load_pair
 from vps_ros.taxonomy import Taxonomy
 
 MAX_PICTURES = 6

@@ -1,11 +1,13 @@
-"""Parameters as command line flags, generated from their declarations."""
+"""Command line flags that several commands have: parameters, generated from their declarations, and others."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any, overload
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, overload
 
-from vps_ros.commands.console import warn
+from vps_ros.commands.console import note, warn
 from vps_ros.config import (
     DEFAULT_TRACKER,
     PIPELINE,
@@ -21,6 +23,9 @@ from vps_ros.config import (
 )
 from vps_ros.errors import InputError
 from vps_ros.parameters import Parameter
+
+if TYPE_CHECKING:
+    from vps_ros.datasets.youtube_vis import ResultsWriter
 
 
 def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | type[LiveConfig]) -> None:
@@ -107,3 +112,47 @@ def _parsed(p: Parameter, text: str) -> Any:
     except (KeyError, ValueError):
         kind = "true or false" if p.type is bool else f"of type {p.type.__name__}"
         raise InputError(f"{p.flag}: {text!r} is not {kind}") from None
+
+
+def add_minimum_size_flags(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds the options of MinimumSize; `what` happens to things below the limits."""
+    for name, unit in (("area", "that show fewer than PX pixels"), ("height", "that are lower than PX rows")):
+        parser.add_argument(
+            f"--least-{name}",
+            type=int,
+            default=0,
+            metavar="PX",
+            help=f"{what} {unit} in a frame: there the ground truth is void (default: 0, all count)",
+        )
+
+
+def add_youtube_vis_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds --youtube-vis, --edition and --video-id."""
+    parser.add_argument(
+        "--youtube-vis",
+        metavar="F.json",
+        help="also write the masks of all objects as results of YouTube-VIS, for evaluate --format youtube-vis",
+    )
+    parser.add_argument(
+        "--edition", choices=("2019", "2021"), default="2021", help="of YouTube-VIS: its classes (default: 2021)"
+    )
+    parser.add_argument(
+        "--video-id", type=int, default=1, metavar="N", help="of YouTube-VIS: of the first video (default: 1)"
+    )
+
+
+@contextmanager
+def youtube_vis_results(args: argparse.Namespace) -> Iterator[ResultsWriter | None]:
+    """The writer of --youtube-vis, or None; the file is written when the block ends without an error."""
+    if args.youtube_vis is None:
+        yield None
+        return
+    from vps_ros.datasets.youtube_vis import ResultsWriter
+
+    results = ResultsWriter(args.youtube_vis, args.edition, args.video_id, args.force)
+    yield results
+    lines, left_out = results.save()
+    for line in lines:
+        note(line)
+    if left_out:
+        warn(left_out)

@@ -1,4 +1,4 @@
-"""Evaluation of two folders: pairs their frames, reads and compares the maps in parallel."""
+"""Pairs the frames of ground truth and prediction, and evaluates the pairs in parallel."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.options import add_minimum_size_flags
+from vps_ros.commands.options import add_minimum_size_flags, jobs_of
 from vps_ros.datasets.formats import FORMATS
 from vps_ros.datasets.labels import MinimumSize
 from vps_ros.datasets.youtube_vis import edition, find_truth, load_results, load_truth
@@ -124,8 +124,7 @@ def run(args: argparse.Namespace) -> int:
         return _run_tracks(args, names)
     with ExitStack() as stack:
         source = _bags(args, names, stack) if args.format == BAG else _folders(args, names)
-        jobs = args.jobs or os.cpu_count() or 1
-        reports, found = _measure(source, args.protocol, jobs, args.allow_missing, smallest)
+        reports, found = _measure(source, args.protocol, jobs_of(args), args.allow_missing, smallest)
         shown = []
         if args.html:
             moments = _moments(args, found) if args.overlay else {}
@@ -182,8 +181,7 @@ def _check(args: argparse.Namespace) -> None:
         raise InputError("--overlay: the report links to it; add --html F")
     if not args.hz > 0:
         raise InputError(f"--hz {args.hz:g}: must be above 0")
-    if args.jobs < 0:
-        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 means one for each core")
+    jobs_of(args)
     for option, formats in _FORMATS_OF_OPTIONS.items():
         if getattr(args, option) and args.format not in formats:
             flag = f"--{option.replace('_', '-')}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
@@ -112,6 +113,13 @@ def _parsed(p: Parameter, text: str) -> Any:
     except (KeyError, ValueError):
         kind = "true or false" if p.type is bool else f"of type {p.type.__name__}"
         raise InputError(f"{p.flag}: {text!r} is not {kind}") from None
+
+
+def jobs_of(args: argparse.Namespace, most: int = 1 << 16) -> int:
+    """The threads of --jobs; 0: one for each core, `most` at most. Raises InputError for a negative number."""
+    if args.jobs < 0:
+        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
+    return args.jobs or min(os.cpu_count() or 1, most)
 
 
 def add_minimum_size_flags(parser: argparse.ArgumentParser, what: str) -> None:

@@ -16,6 +16,7 @@ from vps_ros.commands.options import (
     add_parameter_flags,
     add_youtube_vis_flags,
     config_from,
+    jobs_of,
     youtube_vis_results,
 )
 from vps_ros.commands.truth import TruthReader, add_truth_flags
@@ -101,8 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config = config_from(args)
-    if args.jobs < 0:
-        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 chooses by the cores of this machine")
+    jobs = jobs_of(args)
     if args.cloud and args.depth is None:
         raise InputError("--cloud needs --depth TOPIC or --depth FOLDER")
     if args.lookahead and args.depth:
@@ -137,7 +137,7 @@ def run(args: argparse.Namespace) -> int:
                 args.overlay,
                 args.force,
                 tuple(sinks),
-                args.jobs,
+                jobs,
                 depth=open_depth(args, source, args.source),
                 cloud=args.cloud,
                 summary=summary,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from vps_ros.commands.options import (
     add_parameter_flags,
     add_youtube_vis_flags,
     config_from,
+    jobs_of,
     youtube_vis_results,
 )
 from vps_ros.commands.replay import show
@@ -94,9 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     config = config_from(args)
     check_hz(args.hz)
-    if args.jobs < 0:
-        raise InputError(f"--jobs {args.jobs}: cannot be negative; 0 takes one for each core")
-    jobs = args.jobs or min(os.cpu_count() or 1, _MAX_THREADS)
+    jobs = jobs_of(args, _MAX_THREADS)
     output = Path(args.output)
     _refuse_inputs(output, args.images, args.segmentation, args.embeddings)
     refuse_existing(output, args.force, MARKER)

@@ -174,7 +174,7 @@ def labels_at_camera(labels: NDArray, where: Fit, count: int) -> tuple[NDArray, 
     y, x = _nearest(where)
     # Areas and boxes are computed on the smaller map, where each pixel stands for a rectangle of the camera image.
     if len(y.used) < labels.shape[0] or len(x.used) < labels.shape[1]:
-        labels = labels.take(y.used, axis=0).take(x.used, axis=1)
+        labels = _at(labels, y.used, x.used)
     start, length = runs(labels)
     row, column = np.divmod(start, labels.shape[1])
     label = labels.ravel()[start].astype(np.int64)
@@ -182,5 +182,10 @@ def labels_at_camera(labels: NDArray, where: Fit, count: int) -> tuple[NDArray, 
     top, bottom = y.ends[row], y.ends[row + 1]
     area = areas(label, (right - left) * (bottom - top), count)
     box = bounding_boxes(label, left, top, right, bottom, count)
-    resized = labels.take(x.index, axis=1).take(y.index, axis=0)
-    return resized, area, np.where(area[:, None] > 0, box, 0)
+    return _at(labels, y.index, x.index), area, np.where(area[:, None] > 0, box, 0)
+
+
+def _at(labels: NDArray, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray:
+    """`labels` at those rows and columns. Columns are taken as rows of the transposed map, which is several times as
+    fast."""
+    return cv2.transpose(cv2.transpose(labels).take(columns, axis=0)).take(rows, axis=0)

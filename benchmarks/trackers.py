@@ -36,7 +36,7 @@ DESCRIPTION = (
 CAMERA, COUNTS = (1242, 375), (50, 200)
 FRAMES, WARM_UP, REPEATS = 60, 15, 5
 PARTS = ("association", "flow", "masks", "flow_and_masks", "image", "step")
-GOAL_MS = {50: 0.25, 200: 1.5}
+GOAL_MS = {50: 0.6, 200: 2.0}
 PIXELS_GOAL_MS, PIXELS_CORES = 6.0, 2
 CHURN = {"hierarchical": 200_000, **{name: 10_000 for name in TRACKERS if name != "hierarchical"}}
 CHURN_THEIRS = {"roboflow ByteTrack": 10_000, "roboflow BoT-SORT": 10_000}

@@ -143,7 +143,7 @@ class MaskHistory:
         past, now = self._past[-steps], self.now
         height, width = now.labels.shape
         by = np.zeros((2, len(past.ids) + 1), np.int32)
-        by[:, 1:] = np.rint(np.clip(shifts, -1, 1) * (width, height)).T
+        by[:, 1:] = np.rint(np.minimum(np.maximum(shifts, -1), 1) * (width, height)).T
         (y, x), label = past.places, past.pixels[1]
         x, y = x + by[0].take(label), y + by[1].take(label)
         # As unsigned numbers, negative ones are large.

@@ -24,7 +24,7 @@ from vps_ros.live.transport import QosProfile
 from vps_ros.live.worker import Camera, LatestFrames, Worker
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
-from vps_ros.online import OnlinePanoptic
+from vps_ros.online import OnlinePanoptic, SegmentedFrame
 
 TOPIC, PREFIX = "/bench/image", "/bench"
 KEPT = 1_000
@@ -60,10 +60,10 @@ class Noted:
     def __getattr__(self, name: str):
         return getattr(self._pipeline, name)
 
-    def step(self, frame: Frame) -> PanopticFrame:
-        result = self._pipeline.step(frame)
+    def track(self, segmented: SegmentedFrame) -> PanopticFrame:
+        result = self._pipeline.track(segmented)
         spent = result.milliseconds
-        self._notes[frame.stamp]["step"] = spent["segment"] + spent["flow"] + spent["track"]
+        self._notes[result.stamp]["step"] = spent["segment"] + spent["flow"] + spent["track"]
         return result
 
 

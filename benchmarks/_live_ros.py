@@ -2,26 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 
 from benchmarks._live import PREFIX, TOPIC, noted
 from vps_ros.live.signals import Signals
-
-CYCLONE = "rmw_cyclonedds_cpp"
-
-
-def missing() -> str:
-    """What this shell lacks for it; "" for nothing."""
-    if importlib.util.find_spec("rclpy") is None:
-        return "rclpy is missing"
-    if importlib.util.find_spec("vps_ros.msg") is None:
-        return "no workspace with vps_ros is sourced"
-    # The private domain of a benchmark needs a setting of Cyclone DDS.
-    return "" if os.environ.get("RMW_IMPLEMENTATION") == CYCLONE else f"RMW_IMPLEMENTATION is not {CYCLONE}"
 
 
 def main(model: str, out: Path) -> None:

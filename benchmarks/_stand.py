@@ -45,29 +45,6 @@ class Run:
     figures: dict
 
 
-@contextmanager
-def private_domain():
-    """Environment variables of a private DDS domain on the loopback interface.
-
-    With the receive buffer that docs/ros.md advises for large images, which `vps-ros live` has by itself.
-    """
-    inner = '<General><Interfaces><NetworkInterface name="lo"/></Interfaces></General>'
-    inner += '<Internal><SocketReceiveBufferSize min="default" max="16MB"/></Internal>'
-    inner += f"<Discovery><Tag>{secrets.token_hex(8)}</Tag></Discovery>"
-    own = {
-        "CYCLONEDDS_URI": f"<CycloneDDS><Domain>{inner}</Domain></CycloneDDS>",
-        "ROS_DOMAIN_ID": str(1 + secrets.randbelow(100)),
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-    }
-    before = {name: os.environ.get(name) for name in own}
-    os.environ.update(own)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-
-
 def street_images(progress, folder: Path, size: tuple[int, int], count: int) -> Path:
     """A file of `count` frames of a generated street, uint8 [count, H, W, 3]."""
     path = folder / f"{size[0]}x{size[1]}.npy"

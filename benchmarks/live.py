@@ -20,7 +20,7 @@ from time import perf_counter
 
 import numpy as np
 
-from benchmarks._host import Host
+from benchmarks._host import Host, missing, private_domain
 
 DESCRIPTION = (
     "from a camera's stamp to its tracks over DDS at 10 and 30 Hz, compared with a queue; serialisation of an image"
@@ -38,8 +38,7 @@ def run(progress) -> dict:
     """Figures in milliseconds, of rclpy only where it is; {"skipped": why} where cyclonedds is missing."""
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
-    from benchmarks._live_ros import missing
-    from benchmarks._stand import measure, private_domain, street_images
+    from benchmarks._stand import measure, street_images
 
     runs, lacking = [], missing()
     with tempfile.TemporaryDirectory() as room, private_domain():

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._host import private_domain
+
 DESCRIPTION = "memory, threads and latency of the host over an hour of 30 Hz, compared with its first minutes"
 SIZE, HZ, DISTINCT, MINUTES, ROWS = (1242, 375), 30, 30, 60.0, 6
 SHOWN = ("rss_mib", "threads", "p50", "p99", "rate", "load")
@@ -22,7 +24,7 @@ def run(progress) -> dict:
     """Samples of every few seconds; {"skipped": why} where cyclonedds is missing."""
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
-    from benchmarks._stand import measure, private_domain, street_images
+    from benchmarks._stand import measure, street_images
 
     minutes = float(os.environ.get("VPS_ROS_SOAK_MINUTES", MINUTES))
     with tempfile.TemporaryDirectory() as room, private_domain():

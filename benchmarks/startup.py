@@ -2,7 +2,9 @@
 
 Each line is a process of its own; its time is that of the processor, of all its threads, and its memory the largest
 resident size, including files that are mapped into memory, such as the bag. `replay` reads a bag of generated street
-images of 1242x375; with one frame, its time is that until the first result is written. Where the environment variable
+images of 1242x375; with one frame, its time is that until the first result is written. In a ROS shell with the
+workspace, on rmw_cyclonedds_cpp, `ros2 run` and `ros2 launch` start the node, until it subscribes to a camera
+of that size (it is active), and until its first result. Where the environment variable
 VPS_ROS_BENCH_PREVIOUS names a commit, the same commands run with the package of that commit, in turn with the current
 one.
 """
@@ -18,6 +20,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
+from benchmarks import _node_start
 from benchmarks._previous import REVISION, previous_package
 from vps_ros.commands.synth import write_bag
 from vps_ros.datasets.streets import drive
@@ -28,6 +31,9 @@ ROOT = Path(__file__).resolve().parent.parent
 KEYS = ("cpu_seconds", "wall_seconds", "peak_mib")
 GOALS = {"vps-ros --help": ("wall_seconds", 0.3), "replay, 1 frame": ("wall_seconds", 2.0)}
 GOALS |= {f"replay, {LONG} frames": ("peak_mib", 220.0)}
+NODE_KEYS = ("active_seconds", "result_seconds", "cpu_seconds", "rss_mib", "pss_mib")
+NODE_GOAL = 3.0
+"""Seconds until the node is active."""
 
 
 def run(progress) -> dict:
@@ -40,27 +46,57 @@ def run(progress) -> dict:
         for name, command, own, _ in progress(jobs, "processes", len(jobs)):
             for which, path in packages.items() if own else [("current", ROOT)]:
                 found.setdefault(name, {}).setdefault(which, []).append(_measure(command, path))
+        lacking = _node_start.lacking()
+        image = next(iter(drive("cruise", seed=900_000, frames=1, size=SIZE))).frame.image
+        node: dict[str, dict[str, list[dict]]] = {}
+        starts = [(name, repeat) for repeat in range(REPEATS) for name in (() if lacking else _node_start.COMMANDS)]
+        for name, _ in progress(starts, "nodes", len(starts)):
+            for which, path in packages.items():
+                node.setdefault(name, {}).setdefault(which, []).append(_node_start.measure(name, path, image))
     return {
         "previous": REVISION,
         "size": list(SIZE),
         "repeats": REPEATS,
-        "processes": {
-            name: {
-                which: {key: float(np.median([one[key] for one in runs])) for key in KEYS} for which, runs in of.items()
-            }
-            for name, of in found.items()
-        },
+        "processes": _medians(found, KEYS),
+        "rclpy": lacking or "measured",
+        "node": _medians(node, NODE_KEYS),
     }
 
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
-    rows = []
+    rows, nodes = [], []
     for name, of in figures["processes"].items():
-        values = [of.get(which, {}).get(key) for key in KEYS for which in ("previous", "current")]
+        values = _columns(of, KEYS)
         key, goal = GOALS.get(name, (None, None))
         rows.append([name, *values, f"{goal:g} {'MiB' if key == 'peak_mib' else 's'}" if goal else None])
-    columns = [f"{key}, {which}" for key in ("CPU s", "wall s", "MiB") for which in ("previous", "current")]
-    return [("start of processes, and largest resident memory", ["process", *columns, "goal"], rows)]
+    found = [
+        (
+            "start of processes, and largest resident memory",
+            ["process", *_titles("CPU s", "wall s", "MiB"), "goal"],
+            rows,
+        )
+    ]
+    for name, of in figures["node"].items():
+        nodes.append([name, *_columns(of, NODE_KEYS), f"active after {NODE_GOAL:g} s"])
+    if nodes:
+        titles = _titles("active, wall s", "first result, wall s", "CPU s", "MiB (RSS)", "MiB (PSS)")
+        found.append(("start of the node, and its memory after the first result", ["process", *titles, "goal"], nodes))
+    return found
+
+
+def _medians(found: dict[str, dict[str, list[dict]]], keys: tuple[str, ...]) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        name: {which: {key: float(np.median([one[key] for one in runs])) for key in keys} for which, runs in of.items()}
+        for name, of in found.items()
+    }
+
+
+def _columns(of: dict[str, dict[str, float]], keys: tuple[str, ...]) -> list[float | None]:
+    return [of.get(which, {}).get(key) for key in keys for which in ("previous", "current")]
+
+
+def _titles(*keys: str) -> list[str]:
+    return [f"{key}, {which}" for key in keys for which in ("previous", "current")]
 
 
 def _commands(folder: Path) -> list[tuple[str, list[str], bool]]:

@@ -6,7 +6,6 @@ The Python package cyclonedds must not be imported here: its library is not that
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._host import missing, private_domain
+from benchmarks._worker_memory import memory
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
 from vps_ros.messages.typestore import typestore
@@ -88,13 +88,6 @@ def measure(name: str, package: Path, image: np.ndarray) -> dict[str, float]:
         executor.shutdown()
         rclpy.shutdown(context=context)
     return found
-
-
-def memory(pid: int | str) -> dict[str, float]:
-    """Resident and proportional size of a process now, MiB."""
-    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    sizes = dict(re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE))
-    return {f"{name.lower()}_mib": int(sizes[name]) / 1024 for name in ("Rss", "Pss")}
 
 
 def _family(pid: int) -> Iterator[int]:

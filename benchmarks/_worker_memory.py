@@ -1,6 +1,7 @@
 """A live worker that is given images one after another: `_worker_memory.py FOLDER DISTINCT CAMERAS FRAMES EVERY`.
 
-The folder has the images 0.npy, 1.npy and so on. Prints its memory as JSON: after the imports, and after every EVERY frames of each camera.
+The folder has the images 0.npy, 1.npy and so on. Prints its memory as JSON: after the imports, and after every EVERY
+frames of each camera.
 """
 
 from __future__ import annotations

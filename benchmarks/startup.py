@@ -76,7 +76,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
             rows,
         )
     ]
-    for name, of in figures["node"].items():
+    for name, of in figures.get("node", {}).items():
         nodes.append([name, *_columns(of, NODE_KEYS), f"active after {NODE_GOAL:g} s"])
     if nodes:
         titles = _titles("active, wall s", "first result, wall s", "CPU s", "MiB (RSS)", "MiB (PSS)")

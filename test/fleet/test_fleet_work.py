@@ -28,6 +28,7 @@ from vps_ros.fleet.bags import find_bags  # noqa: E402
 from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report  # noqa: E402
 from vps_ros.fleet.label import Label  # noqa: E402
 from vps_ros.fleet.observe import Observe, fetch_frames, observed_in  # noqa: E402
+from vps_ros.fleet.portable import PortableConfig  # noqa: E402
 from vps_ros.fleet.replay import Replay  # noqa: E402
 from vps_ros.fleet.storage import Store  # noqa: E402
 from vps_ros.fleet.work import Item, plan, run  # noqa: E402
@@ -343,3 +344,17 @@ def test_bags_of_other_classes_are_not_merged(tmp_path):
         merge(Evaluate(Rules()), "ab", output)
     assert not run(Evaluate(Rules(taxonomy="cityscapes")), items(tmp_path / "b.mcap")[0], output).error
     assert merge(Evaluate(Rules()), "ab", output).frames == 4
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (Config(), (3, 3)),
+        (Config(threads=2, flow_threads=5), (2, 5)),
+        (Config(tracker="sort"), (3, None)),
+    ],
+    ids=["open", "chosen", "no flow"],
+)
+def test_networks_have_the_threads_of_their_worker(config, expected):
+    here = PortableConfig(config).here(3)
+    assert (here.threads, getattr(here, "flow_threads", None)) == expected

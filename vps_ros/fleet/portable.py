@@ -64,14 +64,15 @@ class PortableConfig:
         """The Config with paths of this machine, to which the files are written once.
 
         Args:
-            threads: of the network, where the parameters leave them open.
+            threads: of each network, where the parameters leave them open.
         """
         # The content of large models is no longer needed in this process.
         files, self._files = self._files, ()
         folder = _placed(files)
         self._folder = f"{folder}/"
         values: dict[str, Any] = {f.parameter: str(folder / f.path) for f in files if f.parameter}
-        values["threads"] = self._config.threads or threads
+        # Not every tracker has a network for optical flow.
+        values |= {name: threads for name in ("threads", "flow_threads") if getattr(self._config, name, None) == 0}
         return dataclasses.replace(self._config, **values)
 
     def plain(self, message: object) -> str:

@@ -14,8 +14,10 @@ from support.dds import PATIENCE, until
 from support.labelled_bags import panoptic_frame, scene, stamp
 from support.rrd import maps, read
 from support.worlds import colour_model
-from vps_ros.commands.view_live import IMAGE, RESULT, LiveFrames
+from vps_ros.commands.view_live import IMAGE, RESULT, LiveFrames, _Camera
+from vps_ros.live.health import Level, Status, diagnostic_array
 from vps_ros.messages import panoptic
+from vps_ros.messages.typestore import typestore
 from vps_ros.taxonomy import CITYSCAPES
 
 
@@ -62,6 +64,47 @@ def test_view_shows_a_camera_and_the_results_of_its_node(dds, model, tmp_path):
     assert found["/camera/image"]["EncodedImage:blob"]
 
 
+def test_view_shows_several_cameras_with_their_latency_and_drops(dds, model, tmp_path):
+    cameras = "front=/camera/image_raw", "rear=/rear/image_raw"
+    live = dds.vps("live", *(part for one in cameras for part in ("--image", one)), "--model", model)
+    view = dds.vps("view", *(part for one in cameras for part in ("--live", one)), "--save", tmp_path / "view.rrd")
+    view.says("/vps/front/panoptic", "/vps/rear/panoptic", "Ctrl-C ends")
+    bags = (
+        write(tmp_path / "front", drive(6)),
+        write(tmp_path / "rear", [("/rear/image_raw", *m[1:]) for m in drive(6)]),
+    )
+    players = [dds.vps("play", bag, "--loop", "--rate", 2, "--wait", PATIENCE) for bag in bags]
+    view.says("front: ", "with results", "rear: ")
+    dds.subscribe("/diagnostics", "diagnostic_msgs/msg/DiagnosticArray")
+    until(lambda: dds.values().get("latency p50 (ms)", "-") != "-", "latency")
+    frames = int(dds.values()["frames"])
+    until(lambda: int(dds.values()["frames"]) > frames + 20, "frames after the report")
+    assert view.end() == 0, view.shown
+    assert [one.end() for one in (*players, live)] == [0, 0, 0]
+    found = read(tmp_path / "view.rrd")
+    for camera in ("front", "rear"):
+        assert found[f"/{camera}/camera/boxes"]["Boxes2D:labels"][-1]
+        p50, p99 = (found[f"/{camera}/plots/latency/{name}"]["Scalars:scalars"][-1][0] for name in ("p50", "p99"))
+        assert 0 < p50 <= p99
+        assert found[f"/{camera}/plots/drops/unusable"]["Scalars:scalars"][-1] == [0.0]
+
+
+def test_the_report_of_a_node_is_that_of_its_camera():
+    camera = _Camera("front", "/front/image_raw", "/vps")
+    values = (("latency p50 (ms)", "12.5"), ("latency p99 (ms)", "-"), ("dropped for newer ones", "3"), ("failed", "1"))
+    others = Status("vps: rear", Level.OK, "", (("latency p50 (ms)", "99.0"), ("failed", "7")))
+    camera.report(diagnostic_array(stamp(0), [Status("vps: front", Level.OK, "", values), others]))
+    camera._frames.results = False
+    image = image_message(0)
+    (view,) = camera.take(IMAGE, "sensor_msgs/msg/Image", image)
+    assert (view.camera, view.latency, view.drops) == ("front", {"p50": 12.5}, {"replaced": 3, "unusable": 1})
+
+
+def image_message(index):
+    (_, _, message) = drive(index + 1)[index]
+    return bytes(typestore().serialize_cdr(message, message.__msgtype__))
+
+
 def messages(index):
     frame = panoptic_frame(index, *scene(index))
     return [getattr(panoptic, name)(frame, *([CITYSCAPES] if name != "panoptic" else [])) for name in RESULT]
@@ -99,3 +142,17 @@ def test_without_a_node_each_image_is_shown_at_once():
     frames = LiveFrames(results=False)
     (view,) = add(frames, IMAGE, 0, np.zeros((12, 32, 3), np.uint8))
     assert view.result is None
+
+
+def test_a_recording_that_starts_again_is_shown_again():
+    frames, image = LiveFrames(), np.zeros((12, 32, 3), np.uint8)
+    for _ in range(2):
+        for index in range(2):
+            assert add(frames, IMAGE, index, image) == []
+            shown = [
+                view
+                for name, one in zip(RESULT, messages(index), strict=True)
+                for view in add(frames, name, index, one)
+            ]
+            assert [view.stamp for view in shown] == [stamp(index)]
+    assert add(frames, "tracks", 1, messages(1)[2]) == [], "it was shown already"

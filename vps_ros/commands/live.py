@@ -6,7 +6,7 @@ import argparse
 from contextlib import ExitStack
 
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
-from vps_ros.commands.dds import add_dds_flags, join
+from vps_ros.commands.dds import add_dds_flags, camera_topics, join
 from vps_ros.commands.options import add_parameter_flags, config_from
 from vps_ros.commands.viewing import add_viewer_flags, finish, target_of, viewer_beside
 from vps_ros.config import Config, LiveConfig
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     config, live = config_from(args), config_from(args, LiveConfig)
-    topics, name = _topics(args.image), absolute(args.name)[1:]
+    topics, name = camera_topics(args.image, "--image"), absolute(args.name)[1:]
     model_path(config.model)
     target = target_of(args)
     with log_to_stderr(), Signals() as signals, join(args) as participant, ExitStack() as beside:
@@ -124,20 +124,6 @@ def _with_foxglove(transport: Transport, address: str, opened: ExitStack) -> Tra
     opened.callback(both.close)
     note(f"Foxglove: open {both.url}")
     return both
-
-
-def _topics(given: list[str]) -> dict[str, str]:
-    topics: dict[str, str] = {}
-    for text in given:
-        name, _, topic = text.rpartition("=")
-        name = name and absolute(name)[1:]
-        if name in topics:
-            other = f"{name!r} is the name of two cameras" if name else "several cameras need names"
-            raise InputError(f"--image {text}: {other}; give --image front=/front/image_raw --image rear=...")
-        topics[name] = absolute(topic)
-    if "" in topics and len(topics) > 1:
-        raise InputError(f"--image {topics['']}: several cameras need names; give --image front={topics['']}")
-    return topics
 
 
 def _figures(worker: Worker) -> dict:

@@ -47,6 +47,7 @@ EXAMPLES = [
     "vps-ros view 0",
     "vps-ros view drive.mcap --save drive.rrd",
     "vps-ros view --live /camera/image_raw --name vps",
+    "vps-ros view --live front=/front/image_raw --live rear=/rear/image_raw",
 ]
 _DEMO_DRIVE, _DEMO_RESULT = "drive.mcap", "tracked.mcap"
 
@@ -58,7 +59,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="a bag, a video, a folder of images, the number of a camera, a result of `vps-ros replay`, the folder of "
         "`vps-ros demo`, or a recording of the viewer (.rrd)",
     )
-    parser.add_argument("--live", metavar="TOPIC", help="an image topic, with the results that a node publishes for it")
+    parser.add_argument(
+        "--live",
+        action="append",
+        metavar="TOPIC",
+        help="an image topic, with the results and the latency that a node publishes for it; NAME=TOPIC, repeated, for "
+        "several cameras of the node",
+    )
     parser.add_argument("--name", default="vps", help="with --live: name of that node (default: vps)")
     parser.add_argument("--images", metavar="PATH", help="of a result: the recording that has its images")
     parser.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")

@@ -34,6 +34,8 @@ _FORGOTTEN = "forgotten"
 _BEHIND = rrb.EyeControls3D(position=(0.0, -6.0, -9.0), look_target=(0.0, 0.0, 15.0), eye_up=(0.0, -1.0, 0.0))
 """View in 3D: from above and behind the camera, in its frame."""
 _STAGE_COLORS = ((76, 154, 255), (255, 170, 60), (90, 200, 120), (160, 160, 160))
+_LATENCY = {"p50": (76, 154, 255), "p99": (255, 170, 60)}
+_DROPS = {"replaced": (255, 170, 60), "unusable": (220, 60, 60)}
 _COUNTS = {"visible": (90, 200, 120), "lost": (160, 160, 160)}
 
 
@@ -74,7 +76,9 @@ class CameraLog:
         if view.truth is not None:
             self._log_truth(view.truth)
         for name, total in view.drops.items():
-            self._plot(["drops", name], total, (220, 60, 60), name)
+            self._plot(["drops", name], total, _DROPS.get(name, (220, 60, 60)), name)
+        for name, milliseconds in view.latency.items():
+            self._plot(["latency", name], milliseconds, _LATENCY.get(name, (160, 160, 160)), f"{name} (ms)")
 
     def _log_result(self, result: PanopticFrame) -> None:
         first = _first_thing(result.taxonomy)

@@ -49,6 +49,7 @@ class View:
         truth: None without ground truth.
         drops: reason -> number of frames that were lost for it so far.
         camera: its name; "" for a single camera.
+        latency: name -> milliseconds, beside the times in `result`.
     """
 
     stamp: int
@@ -57,6 +58,7 @@ class View:
     truth: Truth | None = None
     drops: Mapping[str, int] = field(default_factory=dict)
     camera: str = ""
+    latency: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, frame: Frame, result: PanopticFrame) -> View:

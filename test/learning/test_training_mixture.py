@@ -288,6 +288,32 @@ def test_a_style_of_another_entry_is_drawn_for_its_pairs_only(folders):
     assert torch.equal(a, training_batch(first[0], SIZE, 2, BatchSpec(CITYSCAPES, 8), PLAIN, (3,)).images)
 
 
+def test_unsure_pixels_are_void_in_validation_and_unlabelled_in_training(folders):
+    """A validation frame has no other value than classes and void."""
+    entry = three(folders)[0] | {"partial": True}
+    data = Recipe.from_mapping(content([entry, *three(folders)[1:]]), "x").data
+    codes, (table, *_) = labels_of(data)
+    assert codes.unlabelled[table[VOID_ID]] and table[VOID_ID] != VOID_ID
+    (clip, index), *_ = source_of(data).validation()
+    clip = dataclasses.replace(clip, clip=WithVoid(clip.clip))
+    semantic = clip.read(index).semantic
+    assert (semantic[:4] == VOID_ID).all()
+    assert set(np.unique(semantic).tolist()) <= {*CITYSCAPES.ids.tolist(), VOID_ID}
+
+
+@dataclasses.dataclass
+class WithVoid:
+    """A clip whose uppermost rows have no label."""
+
+    clip: object
+
+    def read(self, index):
+        picture = self.clip.read(index)
+        semantic = picture.semantic.copy()
+        semantic[:4] = VOID_ID
+        return picture._replace(semantic=semantic)
+
+
 def save_teacher(path, output):
     """A network that gives a constant: int64 [1, h, w] or float [1, C, h, w]."""
     value = helper.make_tensor(

@@ -21,7 +21,7 @@ from vps_ros.learning.data.entries import Data, FolderData, entries_of, labels_o
 from vps_ros.learning.data.mixture import CodedClip, Mixture, Portion
 from vps_ros.learning.data.pseudo_labels import add_pseudo_labels
 from vps_ros.learning.data.streets import Streets
-from vps_ros.taxonomy import Taxonomy
+from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,13 @@ class Mixed:
         return Mixture(tuple(portions))
 
     def validation(self, reporter: Reporter = SILENT) -> list[tuple[Clip, int]]:
-        """Validation frames of the first entry, with the label codes of the run."""
+        """Validation frames of the first entry, with the classes of the model; pixels without a single class are void."""
         table = self._tables[0]
         frames = self._sources[0].validation(reporter)
-        return frames if table is None else [(CodedClip(clip, table), i) for clip, i in frames]
+        if table is None:
+            return frames
+        table = np.where(np.isin(table, self.taxonomy.ids), table, VOID_ID).astype(np.uint8)
+        return [(CodedClip(clip, table), i) for clip, i in frames]
 
     def other_validation(self, reporter: Reporter = SILENT) -> dict[str, OtherFrames]:
         """Validation frames of the entries after the first, by name, for entries that have some."""

@@ -6,7 +6,7 @@ images of 1242x375; with one frame, its time is that until the first result is w
 workspace, on rmw_cyclonedds_cpp, `ros2 run` and `ros2 launch` start the node, until it subscribes to a camera
 of that size (it is active), and until its first result. Where the environment variable
 VPS_ROS_BENCH_PREVIOUS names a commit, the same commands run with the package of that commit, in turn with the current
-one.
+one. On a machine with much other load, only the seconds of the processor and the memory can be compared.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
             rows,
         )
     ]
-    for name, of in figures.get("node", {}).items():
+    for name, of in figures["node"].items():
         nodes.append([name, *_columns(of, NODE_KEYS), f"active after {NODE_GOAL:g} s"])
     if nodes:
         titles = _titles("active, wall s", "first result, wall s", "CPU s", "MiB (RSS)", "MiB (PSS)")

@@ -1,5 +1,6 @@
 """The command line as a user meets it: real processes, exit codes, one line on stderr."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -55,6 +56,26 @@ def test_arguments_that_do_not_fit_are_one_line_and_exit_2(arguments, words, cap
     assert shown.count("\n") == 1
     for word in words:
         assert word in shown
+
+
+def test_two_outputs_of_one_path_are_refused(tmp_path, capsys):
+    """The second would silently replace the first."""
+    bag, output = write(tmp_path / "bag", drive(1)), tmp_path / "out.mcap"
+    same = tmp_path / "folder" / ".." / "out.mcap"
+    (tmp_path / "folder").mkdir()
+    assert main(["replay", str(bag), "-o", str(output), "--json", str(same)]) == 2
+    shown = capsys.readouterr().err
+    assert "given for --output and for --json" in shown
+    assert not output.exists()
+
+
+def test_a_full_disk_names_the_copy_and_not_its_source(tmp_path, capsys, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "source.onnx", None, "copy.onnx")
+
+    monkeypatch.setattr("vps_ros.commands.inspect.run", fail)
+    assert main(["inspect", str(tmp_path)]) == 2
+    assert capsys.readouterr().err.strip() == "vps-ros: disk full while writing copy.onnx; free some space"
 
 
 def test_a_folder_where_a_file_is_expected_is_refused_before_any_work(tmp_path, capsys):

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Before the work, which may take hours.
         for output in filter(None, (getattr(args, name, None) for name in ("json", "html"))):
             refuse_folder(output, getattr(args, "force", True))
+        _refuse_equal_outputs(args)
         return args.run(args) or 0
     except InputError as error:
         return _print_error(error, 2)
@@ -63,13 +64,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            return _print_error(f"disk full while writing {error.filename or 'the output'}; free some space", 2)
+            # Of a copy, the second name is the output.
+            name = error.filename2 or error.filename or "the output"
+            return _print_error(f"disk full while writing {name}; free some space", 2)
         if error.errno in (errno.EACCES, errno.EROFS, errno.EISDIR, errno.ENOTDIR) and error.filename:
             return _print_error(f"{error.filename}: {error.strerror}; choose another path", 2)
         raise
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def _refuse_equal_outputs(args: argparse.Namespace) -> None:
+    flags: dict[str, str] = {}
+    for flag in ("output", "json", "html", "overlay", "youtube_vis", "save"):
+        path = getattr(args, flag, None)
+        if isinstance(path, str) and path:
+            name = f"--{flag.replace('_', '-')}"
+            other = flags.setdefault(os.path.realpath(path), name)
+            if other != name:
+                raise InputError(f"{path}: is given for {other} and for {name}; give each its own file")
 
 
 def _handle_termination() -> dict[int, Any]:

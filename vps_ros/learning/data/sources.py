@@ -136,7 +136,7 @@ class Mixed:
         return Mixture(tuple(portions))
 
     def validation(self, reporter: Reporter = SILENT) -> list[tuple[Clip, int]]:
-        """Validation frames of the first entry, with the classes of the model; pixels without a single class are void."""
+        """Validation frames of the first entry, with the model's classes; pixels without a single class are void."""
         table = self._tables[0]
         frames = self._sources[0].validation(reporter)
         if table is None:

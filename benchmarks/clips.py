@@ -11,6 +11,7 @@ process with one thread; for Clip-PanoFCN of streets-s-float, exported with `--k
 
 from __future__ import annotations
 
+import gc
 import tempfile
 import tracemalloc
 from collections.abc import Iterable, Sequence
@@ -124,6 +125,7 @@ def memory(config: Config) -> tuple[float, float]:
     for number, frame in enumerate(pictures(LATE), 1):
         pipeline.push(frame)
         if number in (EARLY, LATE):
+            gc.collect()
             found.append(tracemalloc.get_traced_memory()[0] / 1e3)
     tracemalloc.stop()
     return found[0], found[1]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from support.worlds import CAR_ID, ROAD_ID, SKY_ID, colour_model, picture
-from vps_ros import Config, DroppedFrame, Frame, OnlinePanoptic
+from vps_ros import Config, DroppedFrame, Frame, InputError, OnlinePanoptic
 from vps_ros.frame import THING_BASE
 
 TENTH = 100_000_000
@@ -35,6 +35,12 @@ def test_every_pixel_gets_its_class_and_every_square_its_id(pipeline):
     for segment in result.segments:
         assert segment.area == np.count_nonzero(result.map == segment.segment_id)
     assert set(result.milliseconds) == {"segment", "flow", "track", "other"}
+
+
+@pytest.mark.parametrize("value", [np.zeros((64, 96, 3), np.uint8), None])
+def test_an_array_in_place_of_a_frame_is_refused(pipeline, value):
+    with pytest.raises(InputError, match=r"give vps_ros.Frame\(image, stamp\)"):
+        pipeline.step(value)
 
 
 def test_a_moving_square_keeps_its_id_and_tells_its_velocity(pipeline):

@@ -137,7 +137,8 @@ class OnlinePanoptic:
         """Classes and identities of one frame.
 
         Raises DroppedFrame when the image or the output of the network cannot be used; the tracks are kept.
-        Raises InputError when the stamp is not an int, or a function used as segmenter returns a wrong value.
+        Raises InputError when `frame` is no Frame, its stamp is not an int, or a function used as segmenter returns a
+        wrong value.
         """
         if self.clip.late:
             raise InputError(
@@ -152,6 +153,10 @@ class OnlinePanoptic:
 
         Raises as `step`; a DroppedFrame only if no result can be returned.
         """
+        if not isinstance(frame, Frame):
+            raise InputError(
+                f"frame: is a {type(frame).__name__}; give vps_ros.Frame(image, stamp), or a frame of open_frames"
+            )
         return self._track_all(self.segment_ready(frame))
 
     def flush(self) -> list[PanopticFrame]:

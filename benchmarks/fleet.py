@@ -2,25 +2,24 @@
 
 The bags are copies of one generated street of 40 frames, 640x192; the model is the shipped one. The alternative replays
 the same bags one after the other in one process, with the threads of `--jobs 0`. Two nodes are two Ray nodes of one
-core on this machine (ray.cluster_utils). Seconds contain the start of the workers, not that of Ray. Memory is measured
-with bags of two frames. VPS_ROS_FLEET_BAGS and VPS_ROS_FLEET_SMALL_BAGS (numbers, separated by commas) set other
-sizes.
+core on this machine (ray.cluster_utils). Seconds contain the start of the workers, not that of Ray. CPU seconds are
+those of the process that replays, or of all workers together; on a machine that does other work, only these can be
+compared. Memory is measured with bags of two frames. VPS_ROS_FLEET_BAGS and VPS_ROS_FLEET_SMALL_BAGS (numbers,
+separated by commas) set other sizes.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import random
 import shutil
 import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, process_time, sleep
 
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
@@ -34,9 +33,9 @@ from vps_ros.recording.writer import BagWriter
 DESCRIPTION = (
     "bags per minute of the fleet with 1 and 2 workers and 2 nodes, memory with many bags, killed workers, cost"
 )
-BAGS = int(os.environ.get("VPS_ROS_FLEET_BAGS", 24))
+BAGS = int(os.environ.get("VPS_ROS_FLEET_BAGS", 8))
 SMALL_BAGS = tuple(map(int, os.environ.get("VPS_ROS_FLEET_SMALL_BAGS", "100,1000").split(",")))
-FRAMES, SMALL_FRAMES, KILL_SECONDS = 40, 2, 10.0
+FRAMES, SMALL_FRAMES = 40, 2
 HOURS, HZ, PRICE = 10_000, 10, 0.04
 """Recorded hours, frames of a second, and an assumed price of a core for an hour, in dollars."""
 
@@ -59,8 +58,7 @@ def run(progress) -> dict:
         for count in SMALL_BAGS:
             small = _bags(root / f"small{count}", count, SMALL_FRAMES)
             memory.append(_fleet(progress, small, root / f"memory{count}", f"{count} small bags", 2))
-    seconds = rates["fleet, 2 workers"]["seconds"]
-    frames_of_a_core = BAGS * FRAMES / seconds / min(2, os.cpu_count() or 1)
+    frames_of_a_core = BAGS * FRAMES / rates["fleet, 2 workers"]["cpu_seconds"]
     hours = HOURS * HZ / frames_of_a_core
     return {
         "bags": BAGS,
@@ -73,16 +71,20 @@ def run(progress) -> dict:
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """The tables for people."""
-    rates = [[name, one["seconds"], figures["bags"] / one["seconds"] * 60] for name, one in figures["rates"].items()]
+    bags = figures["bags"]
+    rates = [
+        [name, one["seconds"], bags / one["seconds"] * 60, one["cpu_seconds"] / bags]
+        for name, one in figures["rates"].items()
+    ]
     killed = figures["killed"]
     memory = [
         [one["bags"], one["seconds"], one["driver_mib"], one["worker_mib"], one["ray_mib"]] for one in figures["memory"]
     ]
     cost = figures["cost"]
     return [
-        (f"{figures['bags']} bags of {FRAMES} frames", ["how", "seconds", "bags/min"], rates),
+        (f"{bags} bags of {FRAMES} frames", ["how", "seconds", "bags/min", "CPU s of a bag"], rates),
         (
-            f"a worker of two killed every {KILL_SECONDS:g} s",
+            "a worker of two killed after every second bag",
             ["bags", "killed", "without result", "seconds"],
             [[killed["bags"], killed["killed"], killed["failed"], killed["seconds"]]],
         ),
@@ -109,7 +111,7 @@ def _bags(folder: Path, count: int, frames: int) -> Path:
 
 
 def _alternative(progress, bags: Path, out: Path) -> dict:
-    began = perf_counter()
+    began, cpu = perf_counter(), process_time()
     paths = sorted(bags.iterdir())
     for path in progress(paths, "replay --jobs 0", len(paths)):
         pipeline = OnlinePanoptic(Config())
@@ -120,12 +122,13 @@ def _alternative(progress, bags: Path, out: Path) -> dict:
         ):
             sinks = (lambda frame, result, p=pipeline, b=bag: b.write_frame(result, p.taxonomy), rows.write)
             replay(source.frames(), pipeline, sinks, os.cpu_count() or 1)
-    return {"seconds": perf_counter() - began}
+    return {"seconds": perf_counter() - began, "cpu_seconds": process_time() - cpu}
 
 
 def _fleet(
     progress, bags: Path, out: Path, label: str, workers: int, address: str | None = None, kill: bool = False
 ) -> dict:
+    """Figures of a run; with `kill`, a worker that processes a bag is killed after every second bag."""
     from vps_ros.fleet.bags import find_bags
     from vps_ros.fleet.cluster import Workers, cluster, process
     from vps_ros.fleet.replay import Replay
@@ -134,12 +137,26 @@ def _fleet(
 
     items = [Item(bag) for bag in find_bags([str(bags)]).values()]
     job, output = Replay(Config(), "/camera/image_raw"), Store.at(str(out))
-    with cluster(address, max(workers, 1)), _watched(kill) as seen:
+    outcomes, hit = [], set[str]()
+    with cluster(address, max(workers, 1)), _watched() as seen:
         began = perf_counter()
-        outcomes = list(progress(process(job, items, output, Workers(workers)), label, len(items)))
+        for outcome in progress(process(job, items, output, Workers(workers)), label, len(items)):
+            outcomes.append(outcome)
+            if kill and len(outcomes) % 2:
+                hit |= _kill_one({item.name for item in items} - hit)
         seconds = perf_counter() - began
     assert len({one.name for one in outcomes}) == len(outcomes) == len(items)
-    return {"bags": len(items), "seconds": seconds, "failed": sum(bool(one.error) for one in outcomes), **seen}
+    failed = sum(bool(one.error) for one in outcomes)
+    return {"bags": len(items), "seconds": seconds, "failed": failed, "killed": len(hit), **seen}
+
+
+def _kill_one(names: set[str]) -> set[str]:
+    """Kills one worker that processes one of these bags; the name of the bag, or nothing where there is none."""
+    for pid, title in _descendants().items():
+        if (name := title.removeprefix("ray::replay ")) in names:
+            _ignoring_ends(lambda pid=pid: os.kill(pid, signal.SIGKILL))
+            return {name}
+    return set()
 
 
 @contextmanager
@@ -157,25 +174,22 @@ def _nodes(count: int) -> Iterator[str]:
 
 
 @contextmanager
-def _watched(kill: bool) -> Iterator[dict]:
-    """Highest memory, in MiB, of this process, of its largest worker, and of Ray's processes together.
-
-    With `kill`, a worker is killed every KILL_SECONDS.
-    """
-    seen = {"driver_mib": 0.0, "worker_mib": 0.0, "ray_mib": 0.0, "killed": 0}
-    ended, last, choice = threading.Event(), perf_counter(), random.Random(0).choice
+def _watched() -> Iterator[dict]:
+    """Highest memory, in MiB, of this process, of its largest worker, and of Ray's processes together; CPU seconds of
+    the workers and of Ray's processes."""
+    seen = {"driver_mib": 0.0, "worker_mib": 0.0, "ray_mib": 0.0}
+    cpu: dict[tuple[bool, int], float] = {}
+    ended = threading.Event()
 
     def watch() -> None:
-        nonlocal last
         while not ended.wait(0.5):
-            workers, busy, others = _descendants()
+            titles = _descendants()
+            # Ray names a process after its actor or the call that it makes.
+            workers = {pid for pid, title in titles.items() if title.startswith(("ray::prepare", "ray::replay"))}
             seen["driver_mib"] = max(seen["driver_mib"], _mib(os.getpid()))
             seen["worker_mib"] = max(seen["worker_mib"], *map(_mib, workers), 0.0)
-            seen["ray_mib"] = max(seen["ray_mib"], sum(map(_mib, others)))
-            if kill and busy and perf_counter() - last > KILL_SECONDS:
-                _ignoring_ends(partial(os.kill, choice(busy), signal.SIGKILL))
-                seen["killed"] += 1
-                last = perf_counter()
+            seen["ray_mib"] = max(seen["ray_mib"], sum(_mib(pid) for pid in titles.keys() - workers))
+            cpu.update({(pid in workers, pid): _cpu_seconds(pid) for pid in titles})
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -184,30 +198,36 @@ def _watched(kill: bool) -> Iterator[dict]:
     finally:
         ended.set()
         thread.join()
+        seen["cpu_seconds"] = sum(value for (worker, _), value in cpu.items() if worker)
+        seen["ray_cpu_seconds"] = sum(value for (worker, _), value in cpu.items() if not worker)
         # Ray's processes need a moment to end; the next measurement must not count them.
         sleep(2)
 
 
-def _descendants() -> tuple[list[int], list[int], list[int]]:
-    """Workers of Ray that this process started, those of them that process a bag, and its other descendants."""
+def _descendants() -> dict[int, str]:
+    """Titles of the processes that this one and its descendants started."""
     parents, titles = {}, {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal():
-            pid = int(entry.name)
-            stat = _ignoring_ends(lambda entry=entry: (entry / "stat").read_text())
-            if stat:
-                parents[pid] = int(stat.rpartition(")")[2].split()[1])
-                titles[pid] = _ignoring_ends(lambda entry=entry: (entry / "cmdline").read_bytes()) or b""
-    found, grown = {os.getpid()}, True
-    while grown:
-        more = {pid for pid, parent in parents.items() if parent in found} - found
-        grown = bool(more)
+        if entry.name.isdecimal() and (stat := _stat(int(entry.name))):
+            parents[int(entry.name)] = int(stat[1])
+            line = _ignoring_ends(lambda entry=entry: (entry / "cmdline").read_bytes()) or b""
+            titles[int(entry.name)] = line.decode(errors="replace").rstrip("\0 ")
+    found, more = set[int](), {os.getpid()}
+    while more:
+        more = {pid for pid, parent in parents.items() if parent in more} - found
         found |= more
-    found.remove(os.getpid())
-    # Ray names a process after the call that it makes, and one that waits after its class.
-    busy = sorted(pid for pid in found if titles[pid].startswith(b"ray::replay"))
-    workers = {*busy, *(pid for pid in found if titles[pid].startswith((b"ray::prepare", b"ray::_Worker")))}
-    return sorted(workers), busy, sorted(found - workers)
+    return {pid: titles[pid] for pid in found}
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none where the process has ended."""
+    text = _ignoring_ends(lambda: Path(f"/proc/{pid}/stat").read_text()) or ""
+    return text.rpartition(")")[2].split()
+
+
+def _cpu_seconds(pid: int) -> float:
+    stat = _stat(pid)
+    return sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK") if stat else 0.0
 
 
 def _mib(pid: int) -> float:

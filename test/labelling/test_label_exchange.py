@@ -2,6 +2,7 @@
 
 import json
 import zipfile
+from collections import Counter
 from xml.etree import ElementTree
 
 import numpy as np
@@ -127,7 +128,7 @@ def test_another_class_in_the_tool_is_another_track(project):
 def test_edits_are_in_the_export(project):
     project.append([Classify(2, 15), Delete(3)])
     root = ElementTree.parse(exported(project, "cvat-video")).getroot()
-    found = {(t.get("label"), t.find("mask/attribute").text): len(t.findall("mask")) for t in root.findall("track")}
+    found = Counter((t.get("label"), t.find("mask/attribute").text) for t in root.findall("track"))
     assert found[("bus", "2")] == FRAMES
     assert ("car", "3") not in found
     assert ("road", "0") in found
@@ -155,17 +156,57 @@ WRITERS = {"images": write_cvat_images, "video": write_cvat_video, "coco": write
 @pytest.mark.parametrize("name", WRITERS)
 @given(semantic=arrays(np.uint8, (5, 7), elements=CLASSES), instance=arrays(np.uint16, (5, 7), elements=NUMBERS))
 def test_any_labels_survive(tmp_path_factory, name, semantic, instance):
+    """In this package, and what CVAT keeps of its own formats."""
     semantic[0, 0] = 0
     labels = LabelMap(semantic, np.where(CITYSCAPES.thing_table[semantic], instance, 0).astype(np.uint16))
+    later = LabelMap(semantic[::-1], labels.instance[::-1])
     folder = tmp_path_factory.mktemp("any")
-    WRITERS[name](folder, CITYSCAPES, [(4, labels)])
-    back, numbers = np.full((5, 7), 255, np.uint8), np.zeros((5, 7), np.uint16)
+    WRITERS[name](folder, CITYSCAPES, [(4, labels), (5, later)])
     file = folder / ("instances.json" if name == "coco" else "annotations.xml")
-    for shape in read_shapes(file, (7, 5))[4]:
-        class_id = next(c.id for c in CITYSCAPES.classes if c.name == shape.label)
-        back[shape.mask], numbers[shape.mask] = class_id, shape.track
-    assert np.array_equal(back, labels.semantic)
-    assert np.array_equal(numbers, labels.instance)
+    read = read_shapes(file, (7, 5))
+    back = {f: [(shape.label, shape.track, shape.mask) for shape in shapes] for f, shapes in read.items()}
+    for frames in [back] if name == "coco" else [back, kept_by_cvat(file, (7, 5))]:
+        assert sorted(frames) == [4, 5]
+        for frame, wanted in ((4, labels), (5, later)):
+            found, numbers = np.full((5, 7), 255, np.uint8), np.zeros((5, 7), np.uint16)
+            for label, track, mask in frames[frame]:
+                found[mask], numbers[mask] = next(c.id for c in CITYSCAPES.classes if c.name == label), track
+            assert np.array_equal(found, wanted.semantic)
+            assert np.array_equal(numbers, wanted.instance)
+
+
+def kept_by_cvat(path, size):
+    """Frame -> (label, identity, mask), by the rules of CVAT's importer.
+
+    An image is found by its name, a track needs `frame` and `keyframe` at each mask, and of a track of masks the first
+    one is kept.
+    """
+    width, height = size
+    root = ElementTree.parse(path).getroot()
+    masks = [(int(image.get("name").split(".")[0]), m.get("label"), m) for image in root.iter("image") for m in image]
+    for track in root.iter("track"):
+        shown = [m for m in track if m.attrib["keyframe"] == "1"]
+        masks.append((int(shown[0].attrib["frame"]), track.get("label"), shown[0]))
+    frames = {}
+    for frame, label, mask in masks:
+        left, top, wide, high = (int(mask.attrib[name]) for name in ("left", "top", "width", "height"))
+        inside, value = [], False
+        for length in map(int, mask.attrib["rle"].split(",")):
+            inside += [value] * length
+            value = not value
+        drawn = np.zeros((height, width), bool)
+        drawn[top : top + high, left : left + wide] = np.reshape(inside, (high, wide))
+        values = {a.attrib["name"]: a.text for a in mask.iter("attribute")}
+        assert mask.get("outside", "0") == "0"
+        frames.setdefault(frame, []).append((label, int(values["track_id"]), drawn))
+    return frames
+
+
+def test_cvat_keeps_identities_of_coco_in_attributes(tmp_path):
+    labels = LabelMap(np.full((2, 2), CAR, np.uint8), np.full((2, 2), 7, np.uint16))
+    write_coco(tmp_path, CITYSCAPES, [(0, labels)])
+    (found,) = json.loads((tmp_path / "instances.json").read_text())["annotations"]
+    assert found["track_id"] == 7 and found["attributes"] == {"track_id": 7}
 
 
 MASK = '<mask label="car" rle="{rle}" left="0" top="0" width="2" height="2"/>'

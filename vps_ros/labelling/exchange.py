@@ -62,8 +62,8 @@ def shapes_of(labels: LabelMap, taxonomy: Taxonomy, frame: int) -> Iterator[Shap
 
 
 def write_cvat_images(root: Path, taxonomy: Taxonomy, frames: Iterable[tuple[int, LabelMap]]) -> None:
-    """annotations.xml of a task made of the images FRAME.jpg; labels.json is for the task's constructor of labels."""
-    top = _cvat(taxonomy)
+    """annotations.xml of a task made of the images FRAME.jpg; cvat-labels.json for the task's constructor of labels."""
+    top, _ = _cvat(taxonomy, "annotation")
     for place, (frame, labels) in enumerate(frames):
         height, width = labels.semantic.shape
         image = ElementTree.SubElement(
@@ -76,26 +76,32 @@ def write_cvat_images(root: Path, taxonomy: Taxonomy, frames: Iterable[tuple[int
 
 
 def write_cvat_video(root: Path, taxonomy: Taxonomy, frames: Iterable[tuple[int, LabelMap]]) -> None:
-    """annotations.xml of a task made of all images in order, or of the video: one track for each object and stuff."""
-    top = _cvat(taxonomy)
-    tracks: dict[tuple[str, int], ElementTree.Element] = {}
+    """annotations.xml of a task made of all images in order, or of the video; a track of one frame for each mask.
+
+    CVAT has no tracks of masks: it keeps the first mask of a track only, and writes each mask as a track of one frame,
+    which ends in the next frame with `outside`.
+    """
+    top, task = _cvat(taxonomy, "interpolation")
+    size = ElementTree.SubElement(task, "original_size")
     for frame, labels in frames:
+        if not len(size):
+            for name, value in zip(("height", "width"), labels.semantic.shape, strict=True):
+                ElementTree.SubElement(size, name).text = str(value)
         for shape in shapes_of(labels, taxonomy, frame):
-            key = shape.label, shape.track
-            if key not in tracks:
-                tracks[key] = ElementTree.SubElement(
-                    top, "track", id=str(len(tracks)), label=shape.label, source="file"
-                )
-            seen = {"frame": str(frame), "keyframe": "1", "outside": "0"}
-            mask = ElementTree.SubElement(tracks[key], "mask", {**seen, **_cvat_mask(shape)})
-            ElementTree.SubElement(mask, "attribute", name="track_id").text = str(shape.track)
+            track = ElementTree.SubElement(top, "track", id=str(len(top) - 2), label=shape.label, source="file")
+            for number, outside in ((frame, "0"), (frame + 1, "1")):
+                seen = {"frame": str(number), "keyframe": "1", "outside": outside}
+                mask = ElementTree.SubElement(track, "mask", {**seen, **_cvat_mask(shape)})
+                ElementTree.SubElement(mask, "attribute", name="track_id").text = str(shape.track)
     _write_cvat(root, top, taxonomy)
 
 
-def _cvat(taxonomy: Taxonomy) -> ElementTree.Element:
+def _cvat(taxonomy: Taxonomy, mode: str) -> tuple[ElementTree.Element, ElementTree.Element]:
+    """The document with its labels, and its element `task`."""
     top = ElementTree.Element("annotations")
     ElementTree.SubElement(top, "version").text = "1.1"
     task = ElementTree.SubElement(ElementTree.SubElement(top, "meta"), "task")
+    ElementTree.SubElement(task, "mode").text = mode
     labels = ElementTree.SubElement(task, "labels")
     for label in _constructor(taxonomy):
         one = ElementTree.SubElement(labels, "label")
@@ -105,7 +111,7 @@ def _cvat(taxonomy: Taxonomy) -> ElementTree.Element:
         for name, value in (("name", "track_id"), ("mutable", "False"), ("input_type", "number"),
                             ("default_value", "0"), ("values", f"0\n{_CODE - 1}\n1")):  # fmt: skip
             ElementTree.SubElement(attribute, name).text = value
-    return top
+    return top, task
 
 
 def _constructor(taxonomy: Taxonomy) -> list[dict]:
@@ -158,6 +164,8 @@ def write_coco(root: Path, taxonomy: Taxonomy, frames: Iterable[tuple[int, Label
                     "bbox": [float(x0), float(y0), float(x1 - x0), float(y1 - y0)],
                     "iscrowd": 0,
                     "track_id": shape.track,
+                    # CVAT keeps what is in `attributes`.
+                    "attributes": {"track_id": shape.track},
                 }
             )
     categories = [{"id": c.id + 1, "name": c.name, "isthing": int(c.isthing)} for c in taxonomy.classes]

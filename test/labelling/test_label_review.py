@@ -2,8 +2,13 @@
 
 import http.client
 import json
+import re
+import signal
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -240,13 +245,10 @@ def test_a_person_reviews_in_a_browser(project, tmp_path):
 
 
 def test_the_command_prints_the_address_and_ends_by_an_interrupt(project):
-    import re
-    import signal
-    import subprocess
-    import sys
-
     command = [sys.executable, "-m", "vps_ros.commands.main", "label", "review", str(project.root)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+    # A shell starts processes in the background with SIGINT ignored, and they pass that on.
+    default = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=default) as process:
         line = process.stderr.readline()
         url = re.search(r"http://127\.0\.0\.1:(\d+)/([\w-]{20,})/", line)
         assert url, line
@@ -255,4 +257,7 @@ def test_the_command_prints_the_address_and_ends_by_an_interrupt(project):
         page = connection.getresponse().read()
         assert page == (Path(__file__).parents[2] / "vps_ros/labelling/page/review.html").read_bytes()
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 0
+        try:
+            assert process.wait(60) == 0
+        finally:
+            process.kill()

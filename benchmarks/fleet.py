@@ -178,18 +178,19 @@ def _watched() -> Iterator[dict]:
     """Highest memory, in MiB, of this process, of its largest worker, and of Ray's processes together; CPU seconds of
     the workers and of Ray's processes."""
     seen = {"driver_mib": 0.0, "worker_mib": 0.0, "ray_mib": 0.0}
-    cpu: dict[tuple[bool, int], float] = {}
+    cpu: dict[int, float] = {}
+    workers = set[int]()
     ended = threading.Event()
 
     def watch() -> None:
         while not ended.wait(0.5):
             titles = _descendants()
-            # Ray names a process after its actor or the call that it makes.
-            workers = {pid for pid, title in titles.items() if title.startswith(("ray::prepare", "ray::replay"))}
+            # Ray names a process after its actor or its call, and for moments between two calls after neither.
+            workers.update(p for p, title in titles.items() if title.startswith(("ray::prepare", "ray::replay")))
             seen["driver_mib"] = max(seen["driver_mib"], _mib(os.getpid()))
             seen["worker_mib"] = max(seen["worker_mib"], *map(_mib, workers), 0.0)
             seen["ray_mib"] = max(seen["ray_mib"], sum(_mib(pid) for pid in titles.keys() - workers))
-            cpu.update({(pid in workers, pid): _cpu_seconds(pid) for pid in titles})
+            cpu.update({pid: _cpu_seconds(pid) for pid in titles})
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -198,8 +199,8 @@ def _watched() -> Iterator[dict]:
     finally:
         ended.set()
         thread.join()
-        seen["cpu_seconds"] = sum(value for (worker, _), value in cpu.items() if worker)
-        seen["ray_cpu_seconds"] = sum(value for (worker, _), value in cpu.items() if not worker)
+        seen["cpu_seconds"] = sum(cpu[pid] for pid in workers)
+        seen["ray_cpu_seconds"] = sum(cpu[pid] for pid in cpu.keys() - workers)
         # Ray's processes need a moment to end; the next measurement must not count them.
         sleep(2)
 

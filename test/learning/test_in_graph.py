@@ -11,8 +11,8 @@ from support.interpolation import at_input
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
-from vps_ros.segmenters.postprocess import from_segment_map
 from vps_ros.segmenters.preprocess import fit
+from vps_ros.segmenters.segment_map import from_segment_map
 from vps_ros.taxonomy import ClassInfo, Taxonomy
 
 onnx = pytest.importorskip("onnx")

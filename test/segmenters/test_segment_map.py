@@ -6,8 +6,8 @@ import pytest
 from support.small_taxonomy import CAR, ROAD, SKY, TAXONOMY
 from vps_ros.errors import DroppedFrame
 from vps_ros.segmenters.model_card import InputSpec
-from vps_ros.segmenters.postprocess import from_segment_map
 from vps_ros.segmenters.preprocess import fit
+from vps_ros.segmenters.segment_map import from_segment_map
 
 
 class TestSlots:

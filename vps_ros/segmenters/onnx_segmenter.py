@@ -17,6 +17,7 @@ from vps_ros.segmenters import postprocess
 from vps_ros.segmenters.clip_kernels import fuse_kernels
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit, fit, prepare
+from vps_ros.segmenters.segment_map import from_segment_map
 from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.segmenters.session import PER_FRAME, Session
 
@@ -153,7 +154,7 @@ class OnnxSegmenter:
         tubes = self.clip.length > 1
         try:
             if self._session.in_graph:
-                found = postprocess.from_segment_map(outputs, where, self.taxonomy, self._made_for, tubes)
+                found = from_segment_map(outputs, where, self.taxonomy, self._made_for, tubes)
             else:
                 found = postprocess.from_logits(
                     outputs, where, self.taxonomy, self.thresholds, self.card.mask_activation, tubes

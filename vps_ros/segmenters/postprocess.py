@@ -25,7 +25,7 @@ Candidates of the same stuff class become one segment, with the score and embedd
 with fewer pixels of the network's input than `thing_area` or `stuff_area` become void. Each camera pixel takes the
 label of the nearest pixel of the network's input.
 
-A model with post-processing inside its graph returns a segment_map instead of logits (from_segment_map).
+A model with post-processing inside its graph returns a segment_map instead of logits (segment_map.py).
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ from vps_ros.frame import Segmentation
 from vps_ros.label_maps import look_up, pixel_counts
 from vps_ros.segmenters.model_card import Thresholds
 from vps_ros.segmenters.preprocess import Fit
-from vps_ros.segmenters.segmentation import merge_segments
 from vps_ros.segmenters.upsampling import Upsampling, labels_at_camera, regions_of
 from vps_ros.taxonomy import Taxonomy
 
@@ -53,8 +52,6 @@ _NEGLIGIBLE = 10.0
 _CANNOT_WIN = 4.0
 """A mask whose logit is lower by this than the largest at four nodes is the largest at no pixel between them, except in
 rare cases."""
-_VOID_SLOT = 255
-"""Value of segment_map where there is no segment."""
 
 
 class Candidates(NamedTuple):
@@ -92,14 +89,14 @@ def from_logits(
 
     Raises DroppedFrame when an output holds NaN or infinity.
     """
-    embeddings = _embeddings(outputs)
+    embeddings = embeddings_of(outputs)
     found, masks, row = _select_candidates(outputs, taxonomy, limits, activation)
     upsampling = Upsampling.of(where, masks.shape[1:])
     owner = np.zeros(upsampling.size, _label_type(len(found.query)))
     overlap = np.where(limits.stuff_overlap | taxonomy.isthing[found.column], limits.overlap, 0.0)
     if len(found.query):
         if activation == "sigmoid":
-            boxes = _finite(outputs, "query_boxes")[0][found.query] if "query_boxes" in outputs else None
+            boxes = finite(outputs, "query_boxes")[0][found.query] if "query_boxes" in outputs else None
             _assign_sigmoid(owner, masks, row, boxes, found.score, upsampling, limits, overlap)
         else:
             _assign_softmax(owner, masks, row, upsampling, limits, overlap)
@@ -141,7 +138,7 @@ def _select_candidates(
     outputs: Mapping[str, NDArray], taxonomy: Taxonomy, limits: Thresholds, activation: str
 ) -> tuple[Candidates, NDArray[np.float32], NDArray[np.int64]]:
     """The candidates; mask logits [R, h, w], relative to the largest unless sigmoid; and the row of each candidate."""
-    class_logits = _finite(outputs, "class_logits")[0]
+    class_logits = finite(outputs, "class_logits")[0]
     column, score = classify(class_logits)
     enough = score >= np.where(taxonomy.isthing[column], limits.thing, limits.stuff)
     if activation == "sigmoid" and limits.drop_void:
@@ -173,8 +170,8 @@ def mask_logits(
     mask_kernels and mask_features, which are computed of these queries only unless `every`.
     """
     if "mask_logits" in outputs:
-        return _finite(outputs, "mask_logits")[0], query
-    kernels, features = (_finite(outputs, name)[0] for name in ("mask_kernels", "mask_features"))
+        return finite(outputs, "mask_logits")[0], query
+    kernels, features = (finite(outputs, name)[0] for name in ("mask_kernels", "mask_features"))
     kernels, row = (kernels, query) if every else (kernels[query], np.arange(len(query)))
     return (kernels @ features.reshape(len(features), -1)).reshape(-1, *features.shape[1:]), row
 
@@ -417,66 +414,6 @@ def _product(logits: NDArray[np.float32], score: NDArray | float) -> NDArray[np.
     return np.divide(score, product, out=product)
 
 
-def from_segment_map(
-    outputs: Mapping[str, NDArray],
-    where: Fit,
-    taxonomy: Taxonomy,
-    made_for: Fit | None = None,
-    tubes: bool = False,
-) -> Segmentation:
-    """Segmentation of one frame by a model with post-processing inside its graph. Camera pixels take the nearest label.
-
-    Args:
-        outputs: segment_map uint8 [1, h, w], a slot for each pixel, 255 void; and for each slot slot_class int32 [1, N]
-            (index in the taxonomy, -1 for none), slot_score [1, N] and, optionally, query_embeddings [1, N, D].
-        where: position of the camera image in the network's input.
-        made_for: the same for the camera images that segment_map shows without padding; None where segment_map covers
-            the network's complete input.
-        tubes: set the tube of each segment to its slot.
-
-    Raises DroppedFrame when a score or embedding is NaN or infinity, a pixel has a slot without a class, or the image
-    does not have the aspect that segment_map is made for.
-    """
-    slots = _slots_at_camera(outputs["segment_map"][0], where, made_for)
-    score, embeddings = _finite(outputs, "slot_score")[0], _embeddings(outputs)
-    column = outputs["slot_class"][0].astype(np.int64)
-    count = min(len(column), _VOID_SLOT)
-    has_class = (column >= 0) & (column < len(taxonomy))
-    used = pixel_counts(slots, _VOID_SLOT + 1)[:_VOID_SLOT] > 0
-    if used[count:].any() or (used[:count] & ~has_class[:count]).any():
-        raise DroppedFrame("segment_map has a slot to which slot_class gives no class; the frame is dropped")
-    column = np.where(has_class, column, 0)
-    # Labels count from 1, and 0 is void.
-    labels = cv2.LUT(slots, np.append(np.arange(1, _VOID_SLOT + 1), 0).astype(np.uint8))
-    return merge_segments(
-        labels,
-        taxonomy.ids[column[:count]],
-        taxonomy.isthing[column[:count]],
-        score[:count],
-        None if embeddings is None else embeddings[:count],
-        np.arange(count) if tubes else None,
-    )
-
-
-def _slots_at_camera(segment_map: NDArray[np.uint8], where: Fit, made_for: Fit | None) -> NDArray[np.uint8]:
-    """The slot of each camera pixel, uint8 [H, W]."""
-    covered = where.input
-    if made_for is not None:
-        covered = made_for.resized
-        if covered != where.resized:
-            camera, expected = ("{1}x{0}".format(*fit.camera) for fit in (where, made_for))
-            raise DroppedFrame(
-                f"the image is {camera}, and the model's segment_map is for {expected}; "
-                f"export the model with --camera {camera}"
-            )
-    if segment_map.shape == where.camera and covered == where.resized:
-        return segment_map
-    rows, columns = (
-        where._replace(input=covered).nearest(axis, size, size) for axis, size in enumerate(segment_map.shape)
-    )
-    return segment_map.take(rows, axis=0).take(columns, axis=1)
-
-
 def _label_type(largest: int) -> type[np.unsignedinteger]:
     """The smallest type of a label map; look-up and counting are several times as fast with 8 bits."""
     return np.uint8 if largest < 256 else np.uint16
@@ -488,11 +425,13 @@ def logit(p: float) -> float:
     return math.inf if p >= 1 else math.log(p / (1 - p))
 
 
-def _embeddings(outputs: Mapping[str, NDArray]) -> NDArray[np.float32] | None:
-    return _finite(outputs, "query_embeddings")[0] if "query_embeddings" in outputs else None
+def embeddings_of(outputs: Mapping[str, NDArray]) -> NDArray[np.float32] | None:
+    """[N, E] of the queries, if the network gives them."""
+    return finite(outputs, "query_embeddings")[0] if "query_embeddings" in outputs else None
 
 
-def _finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:
+def finite(outputs: Mapping[str, NDArray], name: str) -> NDArray[np.float32]:
+    """An output of the network; raises DroppedFrame when it holds NaN or infinity."""
     values = np.asarray(outputs[name], np.float32)
     # A finite sum of squares proves that all values are finite, at less cost; that of finite values can overflow.
     if not math.isfinite(np.vdot(values, values)) and not np.isfinite(values).all():

@@ -8,6 +8,7 @@ from vps_ros.errors import InputError
 from vps_ros.labelling.edits import (
     Accept,
     Classify,
+    ClassifyStuff,
     Confirm,
     Delete,
     Layer,
@@ -122,6 +123,8 @@ def test_confirmed_frames_are_propagated_from():
         (Split(1, 0), "no segment on one side"),
         (Swap(1, 2, 40), "nothing to exchange"),
         (Classify(1, 0), "class 0 is no thing"),
+        (ClassifyStuff(0, 1, 1, CAR), "class 13 is no stuff"),
+        (ClassifyStuff(5, 1, 1, 0), "frame 5 has no masks"),
         (Delete(1, 40, 50), "not seen in frames 40..50"),
         (Confirm(5), "frame 5 has no masks"),
         (UseLayer("x"), "no such folder"),
@@ -153,6 +156,7 @@ EDITS = st.one_of(
     st.builds(Split, st.integers(1, 6), st.sampled_from([10, 20, 30])),
     st.builds(Swap, st.integers(1, 6), st.integers(1, 6), st.sampled_from([0, 10, 20, 30])),
     st.builds(Classify, st.integers(1, 6), st.sampled_from([PERSON, CAR, BUS])),
+    st.builds(ClassifyStuff, st.sampled_from([0, 10]), st.integers(0, 9), st.integers(0, 9), st.sampled_from([0, 10])),
     st.builds(Accept, st.integers(1, 6), st.booleans()),
 )
 

@@ -17,15 +17,17 @@ import pytest
 
 from support.chromium import SHIFT, Chromium
 from support.track_folders import save_frame, street
-from support.worlds import CAR_ID
+from support.worlds import CAR_ID, ROAD_ID, SKY_ID
 from vps_ros.commands.main import main
 from vps_ros.datasets.kitti_step import decode
 from vps_ros.errors import InputError
-from vps_ros.labelling.edits import Accept, Merge
+from vps_ros.labelling.edits import Accept, ClassifyStuff, Delete, LayerFrame, Merge, Undo
 from vps_ros.labelling.project import Project
 from vps_ros.labelling.review import ReviewServer
+from vps_ros.taxonomy import VOID_ID
 
 FRAMES, LABELLED = 9, (0, 4, 8)
+BUILDING = 2
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +118,29 @@ def test_pictures(project):
             assert request(server, "GET", path)[0] == 404, path
 
 
+def test_regions_of_stuff(project):
+    """The sky becomes building, then a deleted car becomes sky."""
+    before = project.labels(project.state(), 4)
+    car = int(before.instance[14, 22])
+    project.append([ClassifyStuff(4, 0, 0, BUILDING)])
+    found = project.labels(project.state(), 4)
+    assert np.array_equal(found.semantic == BUILDING, before.semantic == SKY_ID)
+    project.append([Delete(car), ClassifyStuff(4, 22, 14, SKY_ID)])
+    found = project.labels(project.state(), 4)
+    assert (found.semantic[before.instance == car] == SKY_ID).all()
+    assert (found.semantic == SKY_ID).sum() == (before.instance == car).sum()
+    # Things that nobody accepted are void for the propagation; what was classified before is not changed by that.
+    assert np.array_equal(
+        project.labels(project.state(), 4, accepted_only=True).semantic,
+        np.where(found.instance > 0, VOID_ID, found.semantic),
+    )
+    project.append([Undo()])
+    assert (project.labels(project.state(), 4).semantic[before.instance == car] == VOID_ID).all()
+    # A new layer replaces the masks of its frames.
+    project.add_layer("import", [(4, before, LayerFrame(()))])
+    assert np.array_equal(project.labels(project.state(), 4).semantic == SKY_ID, before.semantic == SKY_ID)
+
+
 def test_nobody_else_gets_in(project):
     with served(project) as server:
         before = (project.root / "edits.jsonl").read_bytes()
@@ -145,6 +170,9 @@ def test_nobody_else_gets_in(project):
         ({"version": 1, "edit": {"op": "accept", "track": 99}}, 400, "no track 99"),
         ({"version": 1, "edit": {"op": "accept", "track": "../x"}}, 400, "not of type int"),
         ({"version": 1, "edit": {"op": "layer", "name": "../x"}}, 400, "not by the page"),
+        ({"version": 1, "edit": {"op": "classify-stuff", "frame": 0, "x": 160, "y": 0, "class_id": 2}}, 400, "outside"),
+        ({"version": 1, "edit": {"op": "classify-stuff", "frame": 0, "x": 8, "y": 14, "class_id": 2}}, 400, "a track"),
+        ({"version": 1, "edit": {"op": "classify-stuff", "frame": 0, "x": 0, "y": 0, "class_id": 10}}, 400, "already"),
         (b" " * 70000, 413, "at most"),
     ],
 )
@@ -174,7 +202,7 @@ def place(browser, track_mask):
 
 
 def test_a_person_reviews_in_a_browser(project, tmp_path):
-    """Select by mouse, merge, split, re-classify, delete, accept, undo and redo by keys and buttons."""
+    """Select by mouse, merge, split, classify tracks and stuff, delete, accept, undo and redo by keys and buttons."""
     files = {p: p.read_bytes() for p in project.root.rglob("*") if p.is_file()}
     instance = project.labels(project.state(), 0).instance
     semantic = project.labels(project.state(), 0).semantic
@@ -220,13 +248,29 @@ def test_a_person_reviews_in_a_browser(project, tmp_path):
         browser.key("f")
         done(8)
         assert log()[-1] == {"op": "confirm", "frame": 4, "confirmed": True}
+        # Regions of stuff: the sky becomes road, unlabelled pixels too, then each is undone.
+        labels = project.labels(project.state(), 4)
+        for mask, name, edits in ((labels.semantic == SKY_ID, "sky", 1), (labels.semantic == VOID_ID, "void", 2)):
+            browser.click(*place(browser, mask))
+            browser.wait(f"document.querySelector('#track').textContent === 'Region of {name}'")
+            browser.key("c")
+            browser.evaluate(f"document.querySelector('#class').value = '{ROAD_ID}';"
+                             "document.querySelector('#class').dispatchEvent(new Event('change'))")  # fmt: skip
+            done(8 + edits)
+            assert log()[-1].items() >= {"op": "classify-stuff", "frame": 4, "class_id": ROAD_ID}.items()
+            assert (project.labels(project.state(), 4).semantic[mask] == ROAD_ID).all()
+            browser.wait("document.querySelector('#track').textContent === 'Region of road'")
+        browser.key("u")
+        browser.key("u")
+        done(12)
+        assert np.array_equal(project.labels(project.state(), 4).semantic, labels.semantic)
         # The list: accept all, one after the other.
         count = len(Project(project.root).state().tracks)
         for accepted in range(count):
             browser.key("n") if accepted == 0 else None
             browser.evaluate("select(page.state.tracks.find(t => !t.accepted).id, true)")
             browser.key("a")
-            done(9 + accepted)
+            done(13 + accepted)
         assert browser.text("#progress").startswith(f"{count} of {count} tracks accepted")
         # A key that is not possible is an answer, not an error of the page.
         browser.evaluate("page.frame = 0; undefined")

@@ -3,7 +3,9 @@
 import base64
 import json
 import os
+import select
 import shutil
+import signal
 import subprocess
 import time
 
@@ -12,6 +14,8 @@ import pytest
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 CODES = {"ArrowLeft": 37, "ArrowRight": 39, "Delete": 46, "Home": 36, "End": 35}
 SHIFT = 8
+SECONDS = 120
+"""Longest time without a message of the browser while an answer is expected."""
 
 
 class Chromium:
@@ -56,7 +60,11 @@ class Chromium:
 
     def __exit__(self, *error):
         self._process.terminate()
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait(30)
         os.close(self._read)
         os.close(self._write)
 
@@ -76,6 +84,7 @@ class Chromium:
 
     def _next(self):
         while b"\0" not in self._buffer:
+            assert select.select([self._read], [], [], SECONDS)[0], f"no answer of Chromium within {SECONDS} s"
             data = os.read(self._read, 1 << 16)
             assert data, "Chromium has ended"
             self._buffer += data

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 
 from vps_ros.errors import InputError
 from vps_ros.reading import plain, read_as
-from vps_ros.taxonomy import Taxonomy
+from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 
 class SegmentRow(NamedTuple):
@@ -120,6 +120,23 @@ class Classify:
 
 
 @dataclass(frozen=True)
+class ClassifyStuff:
+    """A region of stuff, or void, of a frame gets another class of stuff, or VOID_ID.
+
+    The region has the pixel x, y and all pixels of its class that are connected with it, after the edits before this
+    one.
+    """
+
+    TAG: ClassVar[str] = "op"
+    NAMES: ClassVar[tuple[str, ...]] = ("classify-stuff",)
+    frame: int
+    x: int
+    y: int
+    class_id: int
+    op: str = "classify-stuff"
+
+
+@dataclass(frozen=True)
 class Delete:
     """The segments of a track in `first`..`last` (-1: to its end) become void."""
 
@@ -171,7 +188,7 @@ class Redo:
     op: str = "redo"
 
 
-Change = UseLayer | Merge | Split | Swap | Classify | Delete | Accept | Confirm
+Change = UseLayer | Merge | Split | Swap | Classify | ClassifyStuff | Delete | Accept | Confirm
 Edit = Change | Undo | Redo
 
 
@@ -190,6 +207,19 @@ class TrackLabels:
     segments: Mapping[int, tuple[int, ...]]
 
 
+class Region(NamedTuple):
+    """A region of stuff with another class than that of its layer; see ClassifyStuff.
+
+    Attributes:
+        deleted: segments of the frame that belonged to no track when the class was changed; they are void.
+    """
+
+    x: int
+    y: int
+    class_id: int
+    deleted: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class State:
     """The labels after all edits.
@@ -197,6 +227,7 @@ class State:
     Attributes:
         layers: frame -> name of the layer with its masks.
         tracks: track id -> the object.
+        stuff: frame -> regions with another class, in the order of their edits.
         sources: frames whose masks are propagated: those of sparse and imported layers, and confirmed ones.
         confirmed: frames that a person confirmed.
         next_id: the id of the next new track.
@@ -204,6 +235,7 @@ class State:
 
     layers: Mapping[int, str] = field(default_factory=dict)
     tracks: Mapping[int, TrackLabels] = field(default_factory=dict)
+    stuff: Mapping[int, tuple[Region, ...]] = field(default_factory=dict)
     sources: frozenset[int] = frozenset()
     confirmed: frozenset[int] = frozenset()
     next_id: int = 1
@@ -265,6 +297,8 @@ def apply(state: State, edit: Change, layers: Mapping[str, Layer], taxonomy: Tax
         return _use_layer(state, edit, layers)
     if isinstance(edit, Confirm):
         return _confirm(state, edit, layers)
+    if isinstance(edit, ClassifyStuff):
+        return _classify_stuff(state, edit, layers, taxonomy)
     track = _track(state, edit.into if isinstance(edit, Merge) else edit.track)
     if isinstance(edit, Merge):
         return _merge(state, edit, track)
@@ -273,9 +307,7 @@ def apply(state: State, edit: Change, layers: Mapping[str, Layer], taxonomy: Tax
     if isinstance(edit, Swap):
         return _swap(state, edit, track)
     if isinstance(edit, Classify):
-        if edit.class_id not in taxonomy.thing_ids:
-            things = ", ".join(f"{c.id} {c.name}" for c in taxonomy.classes if c.isthing)
-            raise InputError(f"classify: class {edit.class_id} is no thing of {taxonomy.name} ({things})")
+        _check_class(edit, taxonomy, True)
         return _with(state, {edit.track: replace(track, class_id=edit.class_id, accepted=False)})
     if isinstance(edit, Delete):
         last = max(track.segments) if edit.last < 0 else edit.last
@@ -303,6 +335,7 @@ def _use_layer(state: State, edit: UseLayer, layers: Mapping[str, Layer]) -> Sta
         state,
         layers={**state.layers, **dict.fromkeys(layer.frames, layer.name)},
         tracks={number: track for number, track in tracks.items() if track.segments},
+        stuff={frame: regions for frame, regions in state.stuff.items() if frame not in frames},
         sources=state.sources - frames if layer.kind == "dense" else state.sources | frames,
         confirmed=state.confirmed - frames if layer.kind == "dense" else state.confirmed,
         next_id=max([state.next_id, *(1 + number for number in tracks)]),
@@ -310,13 +343,35 @@ def _use_layer(state: State, edit: UseLayer, layers: Mapping[str, Layer]) -> Sta
 
 
 def _confirm(state: State, edit: Confirm, layers: Mapping[str, Layer]) -> State:
-    if edit.frame not in state.layers:
-        raise InputError(f"confirm: frame {edit.frame} has no masks")
+    _check_layer(state, edit)
     alone = frozenset([edit.frame])
     if edit.confirmed:
         return replace(state, sources=state.sources | alone, confirmed=state.confirmed | alone)
     dense = layers[state.layers[edit.frame]].kind == "dense"
     return replace(state, sources=state.sources - alone if dense else state.sources, confirmed=state.confirmed - alone)
+
+
+def _classify_stuff(state: State, edit: ClassifyStuff, layers: Mapping[str, Layer], taxonomy: Taxonomy) -> State:
+    _check_layer(state, edit)
+    if edit.class_id != VOID_ID:
+        _check_class(edit, taxonomy, False)
+    of_tracks = {i for track in state.tracks.values() for i in track.segments.get(edit.frame, ())}
+    rows = layers[state.layers[edit.frame]].frames[edit.frame].segments
+    deleted = tuple(row.id for row in rows if row.id not in of_tracks)
+    region = Region(edit.x, edit.y, edit.class_id, deleted)
+    return replace(state, stuff={**state.stuff, edit.frame: (*state.stuff.get(edit.frame, ()), region)})
+
+
+def _check_layer(state: State, edit: Confirm | ClassifyStuff) -> None:
+    if edit.frame not in state.layers:
+        raise InputError(f"{edit.op}: frame {edit.frame} has no masks")
+
+
+def _check_class(edit: Classify | ClassifyStuff, taxonomy: Taxonomy, thing: bool) -> None:
+    known = {c.id: c.name for c in taxonomy.classes if c.isthing == thing}
+    if edit.class_id not in known:
+        kind, names = "thing" if thing else "stuff", ", ".join(f"{i} {name}" for i, name in known.items())
+        raise InputError(f"{edit.op}: class {edit.class_id} is no {kind} of {taxonomy.name} ({names})")
 
 
 def _merge(state: State, edit: Merge, into: TrackLabels) -> State:

@@ -19,6 +19,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,7 +28,19 @@ from vps_ros.datasets.kitti_step import load_map, save_map
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
-from vps_ros.labelling.edits import Edit, Layer, LayerFrame, SegmentRow, State, UseLayer, read_edit, state_of, to_json
+from vps_ros.labelling.edits import (
+    ClassifyStuff,
+    Edit,
+    Layer,
+    LayerFrame,
+    Region,
+    SegmentRow,
+    State,
+    UseLayer,
+    read_edit,
+    state_of,
+    to_json,
+)
 from vps_ros.reading import load_json, read_as
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -140,7 +153,9 @@ class Project:
     def append(self, edits: Iterable[Edit]) -> None:
         """Adds edits to the log; they are on disk when it returns. Raises InputError when one cannot be applied."""
         new = list(edits)
-        self.state([*self.edits(), *new])
+        state = self.state([*self.edits(), *new])
+        for frame in {edit.frame for edit in new if isinstance(edit, ClassifyStuff)}:
+            self.labels(state, frame)
         append_log(self.root, new)
 
     def state(self, edits: Iterable[Edit] | None = None) -> State:
@@ -163,6 +178,8 @@ class Project:
 
         Args:
             accepted_only: things that are not accepted are void, too.
+
+        Raises InputError when a region of the state is no stuff, or has its class already.
         """
         semantic, instance = load_map(self.root / "layers" / state.layers[frame] / f"{frame:06d}.png")
         owner = {
@@ -174,8 +191,10 @@ class Project:
         classes, ids = np.full(CODE, VOID_ID, np.uint8), np.zeros(CODE, np.uint16)
         for segment, (number, class_id) in owner.items():
             classes[segment], ids[segment] = class_id, number
-        thing = instance > 0
-        return LabelMap(np.where(thing, classes[instance], semantic), ids[instance])
+        stuff = np.where(instance > 0, VOID_ID, semantic)
+        for region in state.stuff.get(frame, ()):
+            stuff[_pixels(region, stuff, instance, frame)] = region.class_id
+        return LabelMap(np.where(ids[instance] > 0, classes[instance], stuff), ids[instance])
 
     def add_layer(self, kind: str, maps: Iterable[tuple[int, LabelMap, LayerFrame]]) -> str:
         """Writes a layer and uses it; returns its name. A layer that is interrupted leaves nothing.
@@ -187,6 +206,27 @@ class Project:
         write_layer(self.root, name, kind, maps)
         self.append([UseLayer(name)])
         return name
+
+
+def _pixels(region: Region, stuff: NDArray[np.uint8], instance: NDArray[np.uint16], frame: int) -> NDArray[np.bool_]:
+    """bool [H, W], the pixels of a region.
+
+    Args:
+        stuff: uint8 [H, W], classes after the edits before; VOID_ID where the layer has a thing.
+        instance: uint16 [H, W] of the layer.
+    """
+    x, y, class_id, deleted = region
+    where = f"classify-stuff: pixel {x}, {y} of frame {frame}"
+    height, width = stuff.shape
+    if not (0 <= x < width and 0 <= y < height):
+        raise InputError(f"{where} is outside of the image ({width}x{height})")
+    free = (instance == 0) | np.isin(instance, deleted)
+    if not free[y, x]:
+        raise InputError(f"{where} is of a track; classify or delete the track")
+    if stuff[y, x] == class_id:
+        raise InputError(f"{where} has class {class_id} already")
+    parts = cv2.connectedComponents((free & (stuff == stuff[y, x])).astype(np.uint8))[1]
+    return parts == parts[y, x]
 
 
 def image_path(root: Path, frame: int) -> Path:

@@ -1,9 +1,12 @@
 "use strict";
 // The page of `vps-ros label review`. All labels are on the server; an edit is sent there, and its answer is the new state.
 
-const ROW = 16, NAMES = 170;
+const ROW = 16, NAMES = 170, VOID = 255;
 const at = (id) => document.getElementById(id);
-const page = { about: null, state: null, selected: 0, marked: 0, frame: 0, image: null, map: null, shown: 0 };
+// `region` is the pixel x, y, at which a region of stuff of the current frame is selected, instead of a track.
+const page = {
+  about: null, state: null, selected: 0, marked: 0, region: null, frame: 0, image: null, map: null, shown: 0,
+};
 
 async function ask(path, body) {
   const options = body === undefined ? {} :
@@ -15,7 +18,7 @@ async function ask(path, body) {
 }
 
 function track(id) { return page.state.tracks.find((one) => one.id === id); }
-function className(id) { const one = page.about.classes.find((c) => c.id === id); return one ? one.name : String(id); }
+function className(id) { const one = page.about.classes.find((c) => c.id === id); return one ? one.name : "void"; }
 function frames() { return page.state.frames.map((one) => one.frame); }
 function say(text) { at("message").textContent = text; }
 
@@ -90,6 +93,7 @@ function neighbour(step) {
 function select(id, go) {
   page.selected = id;
   page.marked = 0;
+  page.region = null;
   const one = track(id);
   if (one && go) page.frame = one.reasons.length ? one.reasons[0].frame : one.frames[0];
   return update();
@@ -113,7 +117,8 @@ function picture(path) {
 async function update() {
   const known = frames();
   if (!known.includes(page.frame)) page.frame = known[0];
-  if (!track(page.selected)) page.selected = page.state.tracks.length ? page.state.tracks[0].id : 0;
+  if (page.region && page.region.frame !== page.frame) page.region = null;
+  if (!page.region && !track(page.selected)) page.selected = page.state.tracks.length ? page.state.tracks[0].id : 0;
   if (page.marked && !track(page.marked)) page.marked = 0;
   describe();
   drawLines();
@@ -125,7 +130,33 @@ async function update() {
   if (!found || wanted !== page.shown) return;
   page.image = found[0];
   page.map = pixels(found[1]);
+  if (page.region) describe();
   drawPicture();
+}
+
+function selectRegion(x, y) {
+  [page.selected, page.marked, page.region] = [0, 0, { frame: page.frame, x, y }];
+  return update();
+}
+
+// The pixels of the selected region: those of its class, without a track, that are connected with its pixel.
+function regionPixels() {
+  const { width, height, data } = page.map, { x, y } = page.region, inside = new Uint8Array(width * height);
+  const free = (i) => !inside[i] && data[4 * i] === data[4 * (y * width + x)] && !data[4 * i + 1] && !data[4 * i + 2];
+  const open = [y * width + x];
+  inside[open[0]] = 1;
+  while (open.length) {
+    const i = open.pop(), column = i % width;
+    for (const dy of [-width, 0, width]) {
+      for (const dx of [-1, 0, 1]) {
+        const j = i + dy + dx;
+        if (j < 0 || j >= inside.length || column + dx < 0 || column + dx >= width || !free(j)) continue;
+        inside[j] = 1;
+        open.push(j);
+      }
+    }
+  }
+  return inside;
 }
 
 function pixels(image) {
@@ -144,11 +175,12 @@ function drawPicture() {
   const shown = context.getImageData(0, 0, width, height), out = shown.data;
   const colors = new Map(page.state.tracks.map((one) => [one.id, one.color]));
   const classes = new Map(page.about.classes.map((one) => [one.id, one.color]));
-  const opacity = at("opacity").value / 100;
+  const opacity = at("opacity").value / 100, region = page.region && regionPixels();
   for (let y = 0, i = 0; y < height; y++) {
     for (let x = 0; x < width; x++, i += 4) {
       const id = data[i + 1] * 256 + data[i + 2];
-      const color = id ? colors.get(id) : classes.get(data[i]);
+      const inside = region && region[i / 4];
+      const color = id ? colors.get(id) : inside ? [255, 255, 255] : classes.get(data[i]);
       if (!color) continue;
       const chosen = id && (id === page.selected || id === page.marked);
       const share = id ? (chosen ? Math.min(1, opacity * 1.5) : opacity) : opacity * 0.4;
@@ -163,15 +195,16 @@ function drawPicture() {
   document.body.dataset.version = page.state.version;
 }
 
-function trackAt(event) {
+// The pixel of the picture at the mouse and the track there, 0 for none; null outside of the picture.
+function pixelAt(event) {
   // The picture keeps its shape inside the canvas element (object-fit: contain).
   const box = at("picture").getBoundingClientRect(), { width, height, data } = page.map;
   const scale = Math.min(box.width / width, box.height / height);
   const x = Math.floor((event.clientX - box.left - (box.width - width * scale) / 2) / scale);
   const y = Math.floor((event.clientY - box.top - (box.height - height * scale) / 2) / scale);
-  if (x < 0 || y < 0 || x >= width || y >= height) return 0;
+  if (x < 0 || y < 0 || x >= width || y >= height) return null;
   const i = 4 * (y * width + x);
-  return data[i + 1] * 256 + data[i + 2];
+  return { x, y, id: data[i + 1] * 256 + data[i + 2] };
 }
 
 function describe() {
@@ -187,8 +220,8 @@ function describe() {
     `, propagated, ${(100 * here.uncertain).toFixed(1)} % uncertain`);
   at("confirm").textContent = here.confirmed ? "Take back" : "Confirm frame";
   at("track").textContent = one ? `Track ${one.id}${one.accepted ? ", accepted" : ""}` +
-    (page.marked ? `, marked ${page.marked}` : "") : "No track";
-  at("class").value = one ? one.class_id : "";
+    (page.marked ? `, marked ${page.marked}` : "") : page.region ? `Region of ${className(regionClass())}` : "No track";
+  describeClass(one);
   at("accept").textContent = one && one.accepted ? "Not accepted" : "Accept";
   at("merge").textContent = one && other() ? `Merge with ${other()}` : "Merge";
   at("swap").textContent = page.marked ? `Swap with ${page.marked}` : "Swap";
@@ -205,6 +238,16 @@ function describe() {
     item.append(button);
     return item;
   }));
+}
+
+function regionClass() { return page.map.data[4 * (page.region.y * page.map.width + page.region.x)]; }
+
+// The choice of a class: things for a track, stuff and void for a region.
+function describeClass(one) {
+  const stuff = [...page.about.classes.filter((c) => !c.isthing), { id: VOID, name: "void" }];
+  const known = page.region ? stuff : page.about.classes.filter((c) => c.isthing);
+  at("class").replaceChildren(...known.map(({ id, name }) => new Option(name, id)));
+  at("class").value = page.region ? regionClass() : one ? one.class_id : "";
 }
 
 function drawLines() {
@@ -282,13 +325,15 @@ function listen() {
   });
   at("class").addEventListener("change", () => {
     const chosen = Number(at("class").value);
-    edit(() => track(page.selected) && { op: "classify", track: page.selected, class_id: chosen });
+    edit(() => (page.region ? { op: "classify-stuff", ...page.region, class_id: chosen } :
+      track(page.selected) && { op: "classify", track: page.selected, class_id: chosen }));
     at("picture").focus();
   });
   at("picture").addEventListener("click", (event) => {
-    const id = page.map && trackAt(event);
-    if (!id) return;
-    if (event.shiftKey) { page.marked = id; update(); } else select(id, false);
+    const pixel = page.map && pixelAt(event);
+    if (!pixel) return;
+    if (!event.shiftKey) { if (pixel.id) select(pixel.id, false); else selectRegion(pixel.x, pixel.y); }
+    else if (pixel.id) { page.marked = pixel.id; update(); }
   });
   at("life").addEventListener("click", (event) => {
     const { id, frame } = lineAt(event);
@@ -301,11 +346,6 @@ function listen() {
 async function start() {
   page.about = await ask("api/project");
   page.state = await ask("api/state");
-  at("class").replaceChildren(...page.about.classes.filter((one) => one.isthing).map((one) => {
-    const option = document.createElement("option");
-    [option.value, option.textContent] = [one.id, one.name];
-    return option;
-  }));
   listen();
   if (page.state.tracks.length) await select(page.state.tracks[0].id, true); else await update();
 }

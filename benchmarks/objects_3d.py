@@ -65,7 +65,7 @@ def run(progress: Any) -> dict:
         for street in drive(scenario, HELD_OUT.start + i, FRAMES, SIZE):
             result = pipeline.step(street.frame)
             for name, evaluation in kinds.items():
-                depth = _depth(street, name, evaluation.rng)
+                depth = simulated_depth(street, name, evaluation.rng)
                 begin = time.process_time()
                 found, measured = evaluation.locate(street, result, depth)
                 spent.append(1e3 * (time.process_time() - begin) / 2)
@@ -155,7 +155,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     return made
 
 
-def _depth(street: StreetFrame, kind: str, rng: np.random.Generator) -> DepthImage:
+def simulated_depth(street: StreetFrame, kind: str, rng: np.random.Generator) -> DepthImage:
     metres = np.where(np.isfinite(street.depth), street.depth, np.nan).astype(np.float32)
     height, width = metres.shape
     k = street.camera

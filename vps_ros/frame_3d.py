@@ -94,6 +94,38 @@ class Transform:
         """[..., 3] points in the other frame."""
         return np.asarray(points, np.float64) @ self.rotation.T + np.array(self.translation)
 
+    def __matmul__(self, first: Transform) -> Transform:
+        """`first`, then this one."""
+        x, y, z = self.apply(np.array(first.translation)).tolist()
+        (ax, ay, az, aw), (bx, by, bz, bw) = self.quaternion, first.quaternion
+        product = (
+            aw * bx + ax * bw + ay * bz - az * by,
+            aw * by - ax * bz + ay * bw + az * bx,
+            aw * bz + ax * by - ay * bx + az * bw,
+            aw * bw - ax * bx - ay * by - az * bz,
+        )
+        return Transform((x, y, z), product)
+
+    def inverse(self) -> Transform:
+        x, y, z = (-np.array(self.translation) @ self.rotation).tolist()
+        qx, qy, qz, qw = self.quaternion
+        return Transform((x, y, z), (-qx, -qy, -qz, qw))
+
+
+def interpolate(before: Transform, after: Transform, share: float) -> Transform:
+    """The transform at `share` (0 to 1) of the way: the translation linearly, the rotation along the shortest arc."""
+    x, y, z = ((1 - share) * np.array(before.translation) + share * np.array(after.translation)).tolist()
+    one, other = np.array(before.quaternion), np.array(after.quaternion)
+    cosine = float(one @ other)
+    if cosine < 0:
+        other, cosine = -other, -cosine
+    angle = np.arccos(min(cosine, 1.0))
+    # Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985; of a small angle, sin(a x) / sin(x) is a.
+    weights = np.sin(np.array([1 - share, share]) * angle) / np.sin(angle) if angle > 1e-6 else (1 - share, share)
+    turn = weights[0] * one + weights[1] * other
+    qx, qy, qz, qw = (turn / np.linalg.norm(turn)).tolist()
+    return Transform((x, y, z), (qx, qy, qz, qw))
+
 
 @dataclass(frozen=True)
 class Object3D:

@@ -22,9 +22,11 @@ from support.depth import (
     depth_drive,
     metres_of,
 )
+from support.tf import OPTICAL, transform, transforms
 from support.worlds import CAR_ID, PAINTS, colour_model, picture
 from vps_ros.commands.main import main
 from vps_ros.messages.panoptic import nanoseconds
+from vps_ros.recording.transforms import BagTransforms
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +143,62 @@ def test_the_cloud_has_colour_class_and_track_of_every_pixel(replay, tmp_path):
     assert set(points["z"]) == {NEAR, FAR, BACKGROUND}
 
 
+def odometry(count, first=0):
+    """TF of a camera 1.5 m above a vehicle that drives 1 m/s along x of odom, once in each frame from `first` on."""
+    still = transforms(transform(START, "base", "camera", (0, 0, 1.5), OPTICAL))
+    stamps = [START + i * TENTH for i in range(first, count)]
+    rows = [transform(stamp, "odom", "base", ((stamp - START) / 1e9, 0, 0), (0, 0, 0, 1)) for stamp in stamps]
+    return [
+        ("/tf_static", START, still),
+        *(("/tf", stamp, transforms(row)) for stamp, row in zip(stamps, rows, strict=True)),
+    ]
+
+
+def test_objects_and_points_in_a_fixed_frame_by_the_tf_of_the_bag(replay, tmp_path):
+    bag = write(tmp_path / "bag", [*depth_drive(8), *odometry(8)])
+    code, _, figures, found = replay(bag, "--depth", DEPTH_TOPIC, "--cloud", "--objects-frame", "odom")
+    assert (code, figures["depth"]["frames"], figures["depth"]["failures"]) == (0, 8, {})
+    for i, message in enumerate(found["/vps/objects_3d"]):
+        assert message.header.frame_id == "odom"
+        (standing,) = [d for d in message.detections if d.id == "2"]
+        x, y, z = STANDING
+        # What stays at the same distance of the camera moves with it.
+        assert centre(standing) == pytest.approx((z + i / 10, -x, 1.5 - y), abs=0.1)
+        turn = standing.bbox.center.orientation
+        assert (turn.x, turn.y, turn.z, turn.w) == pytest.approx(OPTICAL)
+    velocities = found["/vps/velocities_3d"][-1]
+    by_id = dict(zip(velocities.track_ids.tolist(), velocities.velocities, strict=True))
+    assert (by_id[2].x, by_id[2].y, by_id[2].z) == pytest.approx((1, 0, 0), abs=0.1)
+    assert by_id[1].y == pytest.approx(-VELOCITY, abs=0.3)
+    cloud = found["/vps/panoptic_cloud"][-1]
+    points = cloud_points(cloud)
+    assert cloud.header.frame_id == "odom"
+    assert set(points["x"][points["track"] == 2]) == {np.float32(FAR + 0.7)}
+
+
+def test_frames_before_the_first_transform_have_no_objects_in_3d(replay, tmp_path):
+    bag = write(tmp_path / "bag", [*depth_drive(5), *odometry(5, first=2)])
+    code, shown, figures, found = replay(bag, "--depth", DEPTH_TOPIC, "--objects-frame", "odom")
+    assert (code, len(found["/vps/tracks"]), len(found["/vps/objects_3d"])) == (0, 5, 3)
+    assert "2 frame(s) without objects in 3D: no transform from 'camera' to 'odom': 'base' is in TF from" in shown
+    assert list(figures["depth"]["failures"].values()) == [2]
+
+
+@pytest.mark.parametrize(
+    ("frame", "rows", "words"),
+    [
+        ("odom", [], "no topic of TF (tf2_msgs/msg/TFMessage), so that the frame odom is unknown"),
+        ("odm", odometry(3), "TF has no frame 'odm'; its frames are base, camera, odom"),
+    ],
+)
+def test_a_frame_that_the_bag_does_not_have(replay, tmp_path, frame, rows, words):
+    bag = write(tmp_path / "bag", [*depth_drive(3), *rows])
+    code, shown, _, _ = replay(bag, "--depth", DEPTH_TOPIC, "--objects-frame", frame)
+    assert code == 2
+    assert words in shown.strip().splitlines()[-1]
+    assert not (tmp_path / "out.mcap").exists()
+
+
 def test_the_same_bag_twice_gives_the_same_bytes(model, tmp_path):
     bag = write(tmp_path / "bag", depth_drive(4))
     for jobs in (1, 3):
@@ -155,6 +213,7 @@ def test_the_same_bag_twice_gives_the_same_bytes(model, tmp_path):
     [
         (["--cloud"], "--cloud needs --depth"),
         (["--camera-info", "x.yaml"], "--camera-info needs --depth"),
+        (["--objects-frame", "odom"], "--objects-frame needs --depth"),
         (["--depth", "/no/such"], "no topic /no/such of depth images"),
         (["--depth", DEPTH_TOPIC, "--depth-slop", "-1"], "--depth-slop -1"),
         (["--depth", DEPTH_TOPIC, "--depth-scale", "0"], "--depth-scale 0"),
@@ -172,10 +231,14 @@ def test_a_folder_of_images_has_no_topics(replay, tmp_path):
     cv2.imwrite(str(tmp_path / "images" / "0.png"), picture({}))
     code, shown, _, _ = replay(tmp_path / "images", "--depth", "/camera/depth")
     assert (code, "only bags have topics of depth" in shown) == (2, True)
+    code, shown, _, _ = replay(tmp_path / "images", "--depth", tmp_path / "images", "--objects-frame", "odom")
+    assert (code, "only bags have TF" in shown) == (2, True)
 
 
 def test_generated_streets_with_depth(replay, tmp_path):
     pytest.importorskip("panda3d")
+    from vps_ros.datasets.streets import drive
+
     bag = tmp_path / "streets.mcap"
     size = ["--frames", "2", "--size", "160x96", "--scenario", "crowd"]
     assert main(["synth", "-o", str(bag), "--format", "bag", "--depth", *size]) == 0
@@ -183,7 +246,13 @@ def test_generated_streets_with_depth(replay, tmp_path):
         topics = {c.topic: c.msgcount for c in reader.connections}
         images = [m for m in reader.messages() if m[0].topic == DEPTH_TOPIC]
         depth = reader.deserialize(images[0][2], images[0][0].msgtype)
-    assert topics[DEPTH_TOPIC] == topics["/camera/depth/camera_info"] == 2
+    assert topics[DEPTH_TOPIC] == topics["/camera/depth/camera_info"] == topics["/tf"] == 2
+    with BagTransforms(bag, "world") as transforms_of:
+        poses = [f.pose for f in drive("crowd", 0, 2, (160, 96))]
+        for i, pose in enumerate(poses):
+            camera = transforms_of("camera", nanoseconds(depth.header.stamp) + i * TENTH)
+            assert camera.translation == pytest.approx(pose[:3, 3])
+            assert camera.rotation == pytest.approx(pose[:3, :3])
     assert depth.encoding == "32FC1"
     metres = depth.data.view(np.float32)
     assert np.isinf(metres).any() and np.isfinite(metres).any()

@@ -17,6 +17,7 @@ from support.depth import (
     depth_message,
     metres_of,
 )
+from support.tf import OPTICAL
 
 pytest.importorskip("rclpy", reason="no ROS 2 is sourced: rclpy is missing")
 pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced: its messages are missing")
@@ -122,10 +123,6 @@ def transform(stamp, parent, child, translation, quaternion):
     move.x, move.y, move.z = translation
     turn.x, turn.y, turn.z, turn.w = quaternion
     return found
-
-
-OPTICAL = (-0.5, 0.5, -0.5, 0.5)
-"""Camera x, y, z are -y, -z, x of its vehicle."""
 
 
 def test_tf_to_a_fixed_frame(ros, model):

@@ -123,7 +123,7 @@ class Source:
     def frames(self) -> list[SegmentedFrame]:
         """The frames with their segmentations, from the cache or computed and added to it."""
         rendered = self._rendered()
-        found = _unpack(self._segmented(rendered))
+        found = unpack(self._segmented(rendered))
         frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
         return [SegmentedFrame(frame, *one) for frame, one in zip(frames, found, strict=True)]
 
@@ -140,8 +140,8 @@ class Source:
         return tuple(found[name] for name in _PARTS)
 
     def _segmented(self, rendered: Rendered) -> dict[str, NDArray]:
-        """The result of `_pack`, from the cache or computed and added to it."""
-        return ArrayCache(self.folder).get(*self._entry(), lambda: _pack(list(self._segment(rendered))))
+        """The result of `pack`, from the cache or computed and added to it."""
+        return ArrayCache(self.folder).get(*self._entry(), lambda: pack(list(self._segment(rendered))))
 
     def _entry(self) -> tuple[str, str]:
         """Name and key in the cache."""
@@ -190,7 +190,7 @@ _ARRAYS = ("class_ids", "is_thing", "scores", "areas", "boxes", "embeddings")
 _COLUMNS = ("gt", "pred", "count")
 
 
-def _pack(found: list[tuple[Segmentation, Overlaps]]) -> dict[str, NDArray]:
+def pack(found: list[tuple[Segmentation, Overlaps]]) -> dict[str, NDArray]:
     """Concatenated arrays of all frames, and the indices where frames begin."""
     segmentations, overlaps_ = zip(*found, strict=True)
     packed = {name: np.concatenate([getattr(s, name) for s in segmentations]) for name in _ARRAYS}
@@ -203,7 +203,7 @@ def _pack(found: list[tuple[Segmentation, Overlaps]]) -> dict[str, NDArray]:
     return packed
 
 
-def _unpack(packed: dict[str, NDArray]) -> Iterator[tuple[Segmentation, Overlaps]]:
+def unpack(packed: dict[str, NDArray]) -> Iterator[tuple[Segmentation, Overlaps]]:
     names = (*_ARRAYS, "tubes") if "tubes" in packed else _ARRAYS
     arrays = zip(*(np.split(packed[name], packed["segments"]) for name in names), strict=True)
     columns = zip(*(np.split(packed[name], packed["pairs"]) for name in _COLUMNS), strict=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
 from pathlib import Path
 
+from vps_ros.depth.locator import ObjectLocator
 from vps_ros.errors import InputError
 from vps_ros.recording.depth import DEFAULT_SLOP, MILLIMETRES, BagDepth, DepthSource, FolderDepth, read_intrinsics
 from vps_ros.recording.frames import BagReader, FrameSource
+from vps_ros.recording.transforms import BagTransforms
 
 
 def add_depth_flags(parser: argparse.ArgumentParser, effect: str) -> None:
-    """Adds --depth, whose help ends with `effect`, --depth-slop, --depth-scale and --camera-info."""
+    """Adds --depth, whose help ends with `effect`, --depth-slop, --depth-scale, --camera-info, --objects-frame."""
     parser.add_argument(
         "--depth",
         metavar="TOPIC|FOLDER",
@@ -37,6 +40,11 @@ def add_depth_flags(parser: argparse.ArgumentParser, effect: str) -> None:
         metavar="F",
         help="calibration, YAML (camera_calibration) or JSON; default: topic camera_info or camera_info.yaml in FOLDER",
     )
+    parser.add_argument(
+        "--objects-frame",
+        metavar="FRAME",
+        help="coordinate frame of the objects and points in 3D, such as odom, by TF of the bag (default: the camera's)",
+    )
 
 
 def open_depth(args: argparse.Namespace, source: FrameSource, path: str) -> DepthSource | None:
@@ -50,6 +58,8 @@ def open_depth(args: argparse.Namespace, source: FrameSource, path: str) -> Dept
     if args.depth is None:
         if args.camera_info:
             raise InputError("--camera-info needs --depth TOPIC or --depth FOLDER")
+        if args.objects_frame:
+            raise InputError("--objects-frame needs --depth TOPIC or --depth FOLDER")
         return None
     if not 0 <= args.depth_slop < 10:
         raise InputError(f"--depth-slop {args.depth_slop:g}: give seconds from 0 to 10")
@@ -61,3 +71,18 @@ def open_depth(args: argparse.Namespace, source: FrameSource, path: str) -> Dept
     if not isinstance(source, BagReader):
         raise InputError(f"--depth {args.depth}: no such folder; only bags have topics of depth images")
     return BagDepth(path, args.depth, source.topic, args.depth_slop, intrinsics)
+
+
+def open_locator(args: argparse.Namespace, source: FrameSource, path: str, opened: ExitStack) -> ObjectLocator:
+    """What makes objects in 3D, in the frame of --objects-frame; `opened` closes what it reads.
+
+    Args:
+        path: of the recording with the frames.
+
+    Raises InputError if the recording has no TF.
+    """
+    if not args.objects_frame:
+        return ObjectLocator()
+    if not isinstance(source, BagReader):
+        raise InputError(f"--objects-frame {args.objects_frame}: {path} is no bag; only bags have TF")
+    return ObjectLocator(args.objects_frame, opened.enter_context(BagTransforms(path, args.objects_frame)))

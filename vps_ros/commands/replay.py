@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.depth import add_depth_flags, open_depth
+from vps_ros.commands.depth import add_depth_flags, open_depth, open_locator
 from vps_ros.commands.options import (
     add_parameter_flags,
     add_youtube_vis_flags,
@@ -22,6 +22,7 @@ from vps_ros.commands.options import (
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, finish, serve, sink_of, target_of, viewer_beside
 from vps_ros.config import Config
+from vps_ros.depth.locator import ObjectLocator
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
 from vps_ros.frame import Frame, PanopticFrame
@@ -47,6 +48,7 @@ EXAMPLES = [
     "vps-ros replay dashcam.mp4 -o tracked.mcap --overlay tracked.mp4",
     "vps-ros replay images/ -o tracked.mcap --hz 30",
     "vps-ros replay drive.mcap -o tracked.mcap --depth /camera/depth/image_raw",
+    "vps-ros replay drive.mcap -o tracked.mcap --depth /camera/depth/image_raw --objects-frame odom",
     "vps-ros replay images/ -o tracked.mcap --depth depth/ --camera-info calibration.yaml --cloud",
     "vps-ros replay drive.mcap -o labels.mcap --lookahead",
     "vps-ros replay video.mp4 -o tracked.mcap --youtube-vis results.json --video-id 7",
@@ -139,6 +141,7 @@ def run(args: argparse.Namespace) -> int:
                 tuple(sinks),
                 jobs,
                 depth=open_depth(args, source, args.source),
+                locator=open_locator(args, source, args.source, stack),
                 cloud=args.cloud,
                 summary=summary,
                 lookahead=args.lookahead,
@@ -175,6 +178,7 @@ def replay_source(
     sinks: tuple[Sink, ...] = (),
     jobs: int = 0,
     depth: DepthSource | None = None,
+    locator: ObjectLocator | None = None,
     cloud: bool = False,
     summary: Summary | None = None,
     lookahead: bool = False,
@@ -185,6 +189,7 @@ def replay_source(
     Args:
         jobs: threads, as in `replay`; 0: by the cores of this machine.
         depth: as in `replay`; closed at the end.
+        locator: as in `replay`.
         cloud: write the topic panoptic_cloud, too.
         summary: as in `replay`.
         lookahead: identities from the complete recording; the source is read twice.
@@ -217,7 +222,8 @@ def replay_source(
         passes = iter(("replay", "identities"))
 
         def read() -> Iterator[Frame]:
-            return progress(source.frames(), next(passes), source.count)
+            # Closed before an error is printed, so that the bar is not the last line.
+            return outputs.enter_context(closing(progress(source.frames(), next(passes), source.count)))
 
         threads = jobs or os.cpu_count() or 1
         if lookahead:
@@ -225,7 +231,7 @@ def replay_source(
 
             summary = replay_with_lookahead(read, pipeline, all_sinks, threads, summary)
         else:
-            summary = replay(read(), pipeline, all_sinks, threads, depth, summary)
+            summary = replay(read(), pipeline, all_sinks, threads, depth, summary, locator)
     for loss in source.losses:
         warn(str(loss))
     for reason, count in summary.dropped.items():

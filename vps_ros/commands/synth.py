@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from scipy.spatial.transform import Rotation
 
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.options import add_minimum_size_flags
@@ -41,6 +42,7 @@ EXAMPLES = [
 ]
 IMAGE_TOPIC, INFO_TOPIC = "/camera/image_raw", "/camera/camera_info"
 DEPTH_TOPIC, DEPTH_INFO_TOPIC = "/camera/depth/image_raw", "/camera/depth/camera_info"
+TF_TOPIC, WORLD = "/tf", "world"
 TRUTH_TOPIC, NAMES_TOPIC = "/ground_truth/panoptic_ids", "/ground_truth/label_info"
 _MIXED = "mixed"
 _FIRST_BAG = "0000.mcap"
@@ -60,7 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--depth",
         action="store_true",
-        help="also write exact depth: 32FC1 on /camera/depth/image_raw in a bag, OUT/depth/NNNN/NNNNNN.npy in a folder",
+        help="also write exact depth: 32FC1 on /camera/depth/image_raw in a bag, with the pose of the camera in the "
+        "frame world on /tf; OUT/depth/NNNN/NNNNNN.npy in a folder",
     )
     parser.add_argument("--force", action="store_true", help="replace an output that exists")
 
@@ -105,7 +108,8 @@ def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = Fal
     """One drive as a bag: raw images, camera info, and ground truth as 32SC1 (class * 1000000 + instance) with names.
 
     Args:
-        depth: also write exact depth (32FC1, metres; the sky is infinite) with the camera info beside it.
+        depth: also write exact depth (32FC1, metres; the sky is infinite) with the camera info beside it, and the pose
+            of the camera as TF.
 
     Raises InputError as BagWriter does.
     """
@@ -124,7 +128,25 @@ def write_bag(path: str | Path, frames: Iterable[StreetFrame], force: bool = Fal
             if depth:
                 bag.write(DEPTH_TOPIC, array_to_image(f.depth, "32FC1", header), stamp)
                 bag.write(DEPTH_INFO_TOPIC, _camera_info(f, header), stamp)
+                bag.write(TF_TOPIC, _pose(f), stamp)
             bag.write(TRUTH_TOPIC, array_to_image(ids, "32SC1", header), stamp)
+
+
+def _pose(f: StreetFrame) -> Any:
+    """tf2_msgs/TFMessage of the camera in the world."""
+    translation, quaternion = f.pose[:3, 3].tolist(), Rotation.from_matrix(f.pose[:3, :3]).as_quat().tolist()
+    transform = make_message(
+        "geometry_msgs/msg/Transform",
+        translation=make_message("geometry_msgs/msg/Vector3", **dict(zip("xyz", translation, strict=True))),
+        rotation=make_message("geometry_msgs/msg/Quaternion", **dict(zip("xyzw", quaternion, strict=True))),
+    )
+    stamped = make_message(
+        "geometry_msgs/msg/TransformStamped",
+        header=make_header(f.frame.stamp, WORLD),
+        child_frame_id=f.frame.frame_id,
+        transform=transform,
+    )
+    return make_message("tf2_msgs/msg/TFMessage", transforms=[stamped])
 
 
 def _camera_info(f: StreetFrame, header: Any) -> Any:

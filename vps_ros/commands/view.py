@@ -14,7 +14,7 @@ from typing import Any
 
 from vps_ros.commands.console import note, progress, warn
 from vps_ros.commands.dds import add_dds_flags
-from vps_ros.commands.depth import add_depth_flags, open_depth
+from vps_ros.commands.depth import add_depth_flags, open_depth, open_locator
 from vps_ros.commands.options import add_parameter_flags, config_from
 from vps_ros.commands.truth import TruthReader, add_truth_flags
 from vps_ros.commands.viewing import add_viewer_flags, announce, finish, serve, sink_of, target_of
@@ -115,7 +115,8 @@ def _view_result(args: argparse.Namespace, target: Target) -> int:
         depth = _depth_of(args, images, args.images or args.source) if images else None
         if depth:
             opened.callback(depth.close)
-        locate = _Locator(depth)
+        make = open_locator(args, images, args.images or args.source, opened) if images else ObjectLocator()
+        locate = _Locator(depth, make)
         truth = opened.enter_context(TruthReader(args)) if args.gt else None
         in_3d = results.has_objects_3d or depth is not None
         viewer = opened.enter_context(_viewer(args, target, timing=False, depth=in_3d))
@@ -164,9 +165,9 @@ class _Locator:
         failures: reason -> number of frames without depth.
     """
 
-    def __init__(self, depth: DepthSource | None) -> None:
+    def __init__(self, depth: DepthSource | None, locate: ObjectLocator) -> None:
         self.failures: Counter[str] = Counter()
-        self._depth, self._locate = depth, ObjectLocator()
+        self._depth, self._locate = depth, locate
 
     def __call__(self, frame: Frame, result: PanopticFrame) -> PanopticFrame:
         if self._depth is None:
@@ -209,6 +210,7 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
         depth = _depth_of(args, source, args.source)
         if depth:
             opened.callback(depth.close)
+        locator = open_locator(args, source, args.source, opened)
         pipeline = OnlinePanoptic(config)
         # A camera does not wait for a viewer.
         viewer = opened.enter_context(_viewer(args, target, wait=not camera, depth=depth is not None))
@@ -217,7 +219,7 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
         sink = sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()})
         frames = takewhile(lambda frame: viewer.open, progress(source.frames(), "view", source.count))
         with suppress(KeyboardInterrupt):
-            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, depth, summary)
+            replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, depth, summary, locator)
         for loss in source.losses:
             warn(str(loss))
         for reason, count in summary.dropped.items():

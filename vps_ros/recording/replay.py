@@ -84,6 +84,7 @@ def replay(
     jobs: int = 1,
     depth: DepthSource | None = None,
     summary: Summary | None = None,
+    locator: ObjectLocator | None = None,
 ) -> Summary:
     """Runs the pipeline on `frames` and passes each result to every sink, in order.
 
@@ -96,10 +97,11 @@ def replay(
             are the same.
         depth: images from which the results get `objects_3d`; a frame without one is counted and has 2D results only.
         summary: figures to update, for sinks that read them; default: new ones.
+        locator: makes `objects_3d`; default: in the frame of the camera.
     """
     summary, sinks = Summary() if summary is None else summary, tuple(sinks)
     summary.clip, summary.depth = pipeline.clip, DepthSummary() if depth else None
-    locator = ObjectLocator()
+    locator = locator or ObjectLocator()
     previous: SegmentedFrame | None = None
 
     def tracked(segmented: Iterable[list[SegmentedFrame | DroppedFrame]]) -> Iterator[tuple[Frame, PanopticFrame]]:

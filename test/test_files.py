@@ -44,6 +44,22 @@ def test_a_folder_replaces_a_folder(tmp_path):
     assert names(tmp_path) == ["bag"]
 
 
+def test_a_folder_stays_if_nothing_takes_its_place(tmp_path):
+    path = tmp_path / "bag"
+    path.mkdir()
+    (path / "metadata.yaml").write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_write(path, marker="metadata.yaml"):
+        pass
+    assert (path / "metadata.yaml").read_text() == "old"
+    assert names(tmp_path) == ["bag"]
+
+
+def test_the_current_folder_is_no_output(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="give the name of a file or folder in it"), atomic_write("."):
+        pass
+
+
 @pytest.mark.parametrize("marker", [None, "metadata.yaml"])
 def test_a_folder_of_something_else_is_never_replaced(tmp_path, marker):
     (tmp_path / "letter.txt").write_text("precious")

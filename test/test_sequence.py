@@ -29,6 +29,13 @@ def test_time_that_jumps_back_starts_one():
     assert starts([5, 5.1, 1.0, 1.1]) == ([False, False, True, False], 1)
 
 
+@pytest.mark.parametrize("kind", [np.uint64, np.uint32, np.int32])
+def test_integers_of_numpy_do_not_overflow(kind):
+    watch = SequenceMonitor()
+    stamps = kind([2_000_000_000, 100_000_000, 200_000_000])
+    assert [watch.starts(Frame(SMALL, stamp), 3.0, False) for stamp in stamps] == [False, True, False]
+
+
 def test_a_repeated_stamp_does_not():
     assert starts([5, 5.0, 5.1]) == ([False] * 3, 0)
 

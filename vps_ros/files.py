@@ -69,6 +69,8 @@ def atomic_write(path: str | Path, force: bool = True, marker: str | None = None
     refuse_existing. Raises InputError if `path` must not be replaced or its folder cannot be created.
     """
     path = refuse_existing(path, force, marker)
+    if not path.name:
+        raise InputError(f"{path.resolve()}: give the name of a file or folder in it")
     # Not tempfile.mkdtemp: a signal that arrives before it returns would leave a folder of unknown name.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
@@ -78,9 +80,16 @@ def atomic_write(path: str | Path, force: bool = True, marker: str | None = None
         except OSError as error:
             raise InputError(f"{path}: its folder cannot be written ({error.strerror})") from None
         yield temporary / path.name
-        if path.is_dir() and not path.is_symlink():
-            os.rename(path, temporary / "replaced")
-        os.replace(temporary / path.name, path)
+        # os.replace does not replace a folder that is not empty.
+        replaced = temporary / "replaced" if path.is_dir() and not path.is_symlink() else None
+        try:
+            if replaced:
+                os.rename(path, replaced)
+            os.replace(temporary / path.name, path)
+        except BaseException:
+            if replaced and replaced.exists() and not path.exists():
+                os.rename(replaced, path)
+            raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -38,6 +38,11 @@ class Frame:
     stamp: int
     frame_id: str = ""
 
+    def __post_init__(self) -> None:
+        if isinstance(self.stamp, np.integer):
+            # Differences of unsigned or short integers would overflow.
+            object.__setattr__(self, "stamp", int(self.stamp))
+
     @classmethod
     def from_bgr(cls, image: NDArray[np.uint8], stamp: int, frame_id: str = "") -> Frame:
         """The frame of a BGR image as OpenCV reads it, uint8 [H, W, 3]; raises InputError for any other array."""

@@ -363,7 +363,7 @@ def segment_id_map(segmentation: Segmentation, segments: tuple[Segment, ...]) ->
 
 def _check(frame: Frame) -> None:
     image = frame.image
-    if not isinstance(frame.stamp, (int, np.integer)):
+    if not isinstance(frame.stamp, int):
         raise InputError(f"stamp {frame.stamp!r} is a {type(frame.stamp).__name__}; give nanoseconds as an int")
     if not isinstance(image, np.ndarray):
         raise DroppedFrame(f"frame at {frame.stamp} ns: image is a {type(image).__name__}; give a NumPy array")

@@ -12,7 +12,9 @@ import pytest
 from support import ROOT
 from support.labelled_bags import panoptic_frame, scene, stamp
 from vps_ros.frame_3d import DepthImage, Intrinsics, Object3D, Objects3D
+from vps_ros.live.transport import QosProfile
 from vps_ros.messages.panoptic import DEPTH_OUTPUTS, LIVE_OUTPUTS, OUTPUTS
+from vps_ros.messages.typestore import make_message
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -162,6 +164,34 @@ def test_a_client_gets_the_topics_of_a_live_node(dds, model, tmp_path):
     finally:
         codes = player.end(), live.end()
     assert codes == (0, 0), live.shown
+
+
+def test_a_client_that_subscribes_while_a_channel_is_opened(dds, monkeypatch):
+    """A connected client subscribes as soon as it hears of a channel, before the call that opens it has returned."""
+    foxglove = pytest.importorskip("foxglove", reason="needs foxglove-sdk (extra foxglove)")
+    pytest.importorskip("websockets", reason="needs websockets")
+    from vps_ros.live.dds_transport import DdsTransport
+    from vps_ros.live.foxglove import FoxgloveTransport
+
+    text = make_message("std_msgs/msg/String", data="first")
+    transport = FoxgloveTransport(DdsTransport(dds.participant, "vps"), "127.0.0.1:0")
+    client, opened = Client(transport.url), foxglove.Channel
+    transport.advertise("/behind", text.__msgtype__, QosProfile(latched=True)).send(text)
+
+    def slow(name, **options):
+        channel = opened(name, **options)
+        # The server processes messages of a client in order: with the second answer, the first one is done.
+        client.subscribe(name)
+        client.subscribe("/behind")
+        client.until(lambda: client.messages("/behind"))
+        return channel
+
+    monkeypatch.setattr(foxglove, "Channel", slow)
+    transport.advertise("/text", text.__msgtype__, QosProfile()).send(text)
+    client.until(lambda: client.messages("/text"))
+    assert client.messages("/text")[0].data == "first"
+    client.close()
+    transport.close()
 
 
 def test_live_goes_on_where_the_server_cannot_start(dds, model):

@@ -6,6 +6,7 @@ The only module that imports the package foxglove-sdk (extra `foxglove`), when t
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import Any
@@ -51,6 +52,7 @@ class FoxgloveTransport(Transport):
         self._transport, self._foxglove = transport, foxglove
         self._context = foxglove.Context()
         self._channels: dict[tuple[str, str], Channel] = {}
+        self._clients = _Clients()
         try:
             self._server = foxglove.start_server(
                 name=transport.node_name,
@@ -111,38 +113,57 @@ class FoxgloveTransport(Transport):
             text = typestore().generate_msgdef(kind, ros_version=2)[0]
             schema = self._foxglove.Schema(name=kind, encoding="ros2msg", data=text.encode())
             opened = self._foxglove.Channel(name, schema=schema, message_encoding="cdr", context=self._context)
-            self._channels[name, kind] = Channel(opened, self.now)
+            self._channels[name, kind] = Channel(opened, self._clients, self.now)
         return self._channels[name, kind]
 
     def _listener(self) -> Any:
-        channels = self._channels
+        channels, clients = self._channels, self._clients
 
         class Listener(self._foxglove.ServerListener):  # type: ignore[name-defined, misc]
             def on_subscribe(self, client: Any, channel: Any) -> None:
+                clients.add(channel.id, 1)
                 for one in list(channels.values()):
-                    one.subscribed(channel.id, 1)
+                    if one.id == channel.id:
+                        one.send_last()
 
             def on_unsubscribe(self, client: Any, channel: Any) -> None:
-                for one in list(channels.values()):
-                    one.subscribed(channel.id, -1)
+                clients.add(channel.id, -1)
 
         return Listener()
+
+
+class _Clients:
+    """Number of clients that listen to each channel, by its id: one may subscribe while the channel is being opened."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._lock = Lock()
+
+    def add(self, channel: int, change: int) -> None:
+        with self._lock:
+            self._counts[channel] = max(self._counts[channel] + change, 0)
+
+    def __getitem__(self, channel: int) -> int:
+        return self._counts[channel]
 
 
 class Channel:
     """One topic of the server; any thread may call.
 
     Attributes:
-        subscribers: clients that listen now.
         latched: late subscribers get the last message.
     """
 
-    def __init__(self, channel: Any, now: Callable[[], int]) -> None:
-        self._channel, self._now = channel, now
+    def __init__(self, channel: Any, clients: _Clients, now: Callable[[], int]) -> None:
+        self._channel, self._clients, self._now = channel, clients, now
         self._last: bytes | None = None
-        self._lock = Lock()
-        self.subscribers = 0
+        self.id = channel.id()
         self.latched = False
+
+    @property
+    def subscribers(self) -> int:
+        """Clients that listen now."""
+        return self._clients[self.id]
 
     def send(self, data: bytes | memoryview) -> None:
         if not self.latched and not self.subscribers:
@@ -153,13 +174,9 @@ class Channel:
         if self.subscribers:
             self._channel.log(data, log_time=self._now())
 
-    def subscribed(self, channel: int, change: int) -> None:
-        """A client subscribes to the channel of this id (1) or ends its subscription (-1)."""
-        if channel != self._channel.id():
-            return
-        with self._lock:
-            self.subscribers = max(self.subscribers + change, 0)
-        if change > 0 and self._last is not None:
+    def send_last(self) -> None:
+        """Sends the last message of a latched topic again, for a client that has just subscribed."""
+        if self._last is not None:
             self._channel.log(self._last, log_time=self._now())
 
 

@@ -120,6 +120,38 @@ def test_time_that_jumps_back_in_both(tmp_path):
     assert [near(source.of(frame(i))) for i in (0, 1, 2, 0, 1, 2)] == [4, 8, 12, 4, 8, 12]
 
 
+@pytest.mark.parametrize("jumps", [(0, 1, 2, 0, 1, 2), (0, 1, 2, 1, 2, 3)])
+def test_depth_that_jumps_before_the_frames(tmp_path, jumps):
+    messages = [(DEPTH_TOPIC, START + n, depth_message(metres_of(i), START + i * TENTH)) for n, i in enumerate(jumps)]
+    source = BagDepth(write(tmp_path / "bag", messages), DEPTH_TOPIC, TOPIC, intrinsics=CAMERA)
+    assert [near(source.of(frame(i))) for i in jumps] == [4 + 4 * i for i in jumps]
+
+
+def test_a_depth_image_that_is_recorded_too_late_does_not_end_the_others(tmp_path):
+    order = (0, 1, 2, 4, 3, 5, 6, 7)
+    messages = [(DEPTH_TOPIC, START + n, depth_message(metres_of(i), START + i * TENTH)) for n, i in enumerate(order)]
+    source = BagDepth(write(tmp_path / "bag", messages), DEPTH_TOPIC, TOPIC, intrinsics=CAMERA)
+    assert [near(source.of(frame(i))) for i in (0, 1, 2)] == [4, 8, 12]
+    with pytest.raises(DroppedFrame, match="no depth image"):
+        source.of(frame(3))
+    assert [near(source.of(frame(i))) for i in (4, 5, 6, 7)] == [20, 24, 28, 32]
+
+
+def test_a_frame_that_is_recorded_too_late_does_not_end_the_depth_of_others(tmp_path):
+    source = BagDepth(write(tmp_path / "bag", depth_drive(8)), DEPTH_TOPIC, TOPIC)
+    assert [near(source.of(frame(i))) for i in (0, 1, 2, 4)] == [4, 8, 12, 20]
+    with pytest.raises(DroppedFrame, match="no depth image"):
+        source.of(frame(3))
+    assert [near(source.of(frame(i))) for i in (5, 6, 7)] == [24, 28, 32]
+
+
+def test_frames_and_depth_in_the_same_wrong_order(tmp_path):
+    order = (0, 1, 2, 4, 3, 5, 6)
+    messages = [(DEPTH_TOPIC, START + n, depth_message(metres_of(i), START + i * TENTH)) for n, i in enumerate(order)]
+    source = BagDepth(write(tmp_path / "bag", messages), DEPTH_TOPIC, TOPIC, intrinsics=CAMERA)
+    assert [near(source.of(frame(i))) for i in order] == [4 + 4 * i for i in order]
+
+
 def test_depth_that_is_recorded_before_and_after_its_frame(tmp_path):
     shifted = [(topic, time + (3 * TENTH if topic == DEPTH_TOPIC else 0), m) for topic, time, m in depth_drive(4)]
     source = BagDepth(write(tmp_path / "late", sorted(shifted, key=lambda m: m[1])), DEPTH_TOPIC, TOPIC)

@@ -42,16 +42,21 @@ class Rig:
         self.depth = ros.camera(DEPTH_TOPIC).matched()
         self.image = ros.camera("/image").matched()
 
-    def play(self, count, encoding="16UC1"):
+    def play(self, count, encoding="16UC1", later=0):
+        """Frames from START on, or so many nanoseconds later."""
+        before = len(self.tracks)
         for i, (_, stamp, message) in enumerate(drive(count)):
+            stamp += later
+            message.header.stamp.sec, message.header.stamp.nanosec = divmod(stamp, 10**9)
             self.info.send(calibration(stamp))
             self.depth.send(depth_message(metres_of(i), stamp, encoding))
             self.image.send(message)
-            self.tracks.until(i + 1)
+            self.tracks.until(before + i + 1)
 
-    def last(self, count):
+    def last(self, count, later=0):
         """The detections of the last frame, by track id."""
-        wait(lambda: self.objects and nanoseconds(self.objects[-1].header.stamp) == START + (count - 1) * TENTH, "3D")
+        stamp = START + (count - 1) * TENTH + later
+        wait(lambda: self.objects and nanoseconds(self.objects[-1].header.stamp) == stamp, "3D")
         return [centre(d) for d in sorted(self.objects[-1].detections, key=lambda d: int(d.id))]
 
 
@@ -152,6 +157,24 @@ def test_tf_to_a_fixed_frame(ros, model):
     assert abs(np.dot([turn.x, turn.y, turn.z, turn.w], OPTICAL)) == pytest.approx(1)
     points = cloud_points(rig.cloud[-1])
     assert points["z"][points["track"] == 2].mean() == pytest.approx(1.5 - y, abs=0.05)
+
+
+def test_tf_of_a_recording_that_is_played_again(ros, model):
+    """Stamps jump back by more than tf2 keeps; the camera is then 2 m instead of 1 m along z of the vehicle."""
+    still, moving, later = broadcaster(ros, True), broadcaster(ros, False), 60 * 10**9
+    still.sendTransform(transform(START, "odom", "base", (0.5, 0.0, 0.0), (0.0, 0.0, 0.0, 1.0)))
+    rig = Rig(ros, model, objects_frame="odom")
+    wait(lambda: ros.peer.count_subscribers("/tf") > 0 and moving.pub_tf.get_subscription_count() > 0, "TF")
+    for start, metres in ((later, 1.0), (0, 2.0)):
+        failed = sum(ros.figures().depth_failures.values())
+        rig.play(1, later=start)
+        wait(lambda before=failed: sum(ros.figures().depth_failures.values()) > before, "the missing transform")
+        stamps = [START + start + i * TENTH for i in range(-1, 9)]
+        moving.sendTransform([transform(s, "base", "camera", (0.0, 0.0, metres), (0.0, 0.0, 0.0, 1.0)) for s in stamps])
+        rig.play(8, later=start)
+        _, second = rig.last(8, later=start)
+        x, y, z = STANDING
+        assert second == pytest.approx((x + 0.5, y, z + metres), abs=0.05)
 
 
 def test_a_transform_that_is_missing_is_reported(ros, model, log):

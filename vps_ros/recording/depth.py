@@ -7,7 +7,7 @@ import re
 from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ DEFAULT_SLOP = 0.02
 """Seconds between the stamps of a frame and its depth image at most."""
 MILLIMETRES = 1000.0
 _TYPES = (IMAGE_TYPE, COMPRESSED_TYPE)
+_AHEAD = 32
+"""Depth images that are read to find a later one, or a jump back in time, behind one with an older stamp."""
 DEPTH_SUFFIXES = (".png", ".tif", ".tiff", ".npy")
 _INFO_FILES = ("camera_info.yaml", "camera_info.json")
 _SECONDS = re.compile(r"\d{1,10}\.\d+")
@@ -72,11 +74,11 @@ class BagDepth:
         if intrinsics is None:
             self._find_intrinsics(list(dict.fromkeys(map(camera_info_topic, (topic, image)))))
         self._messages = self._bag.messages([topic], _TYPES)
-        self._queue: deque[tuple[int, Any]] = deque()
-        """Stamps and messages, up to the first one behind the frame."""
+        self._queue: deque[tuple[int, Any]] = deque(maxlen=2 * _AHEAD)
+        """Stamps and messages in the order of recording, up to the first one behind the frame."""
         self._newest = self._stamp = -(2**63)
-        self._after_jump: tuple[int, Any] | None = None
-        """The first message after time has jumped back."""
+        self._older = 0
+        """Messages since that of stamp `_newest`, all of which are older."""
 
     def _find_intrinsics(self, topics: list[str]) -> None:
         self._problem = f"no camera_info for the depth images ({' or '.join(topics)}); give the file --camera-info"
@@ -93,41 +95,41 @@ class BagDepth:
         if self._intrinsics is None:
             raise DroppedFrame(self._problem)
         if frame.stamp < self._stamp:
-            self._skip_to_jump()
-        self._stamp = frame.stamp
-        while self._newest < frame.stamp + self._slop and self._read():
-            while self._queue[0][0] < frame.stamp - self._slop and len(self._queue) > 1:
-                self._queue.popleft()
+            self._follow_jump()
+        self._stamp, queue = frame.stamp, self._queue
+        while self._newest < frame.stamp + self._slop and self._older < _AHEAD and self._read():
+            while len(queue) > 1 and queue[0][0] < frame.stamp - self._slop and queue[0][0] <= queue[1][0]:
+                queue.popleft()
         found = min(self._queue, key=lambda one: abs(one[0] - frame.stamp), default=None)
         if found is None or abs(found[0] - frame.stamp) > self._slop:
             raise DroppedFrame(f"no depth image on {self._topic} within {self._slop / 1e9:g} s of the frame")
         return depth_image(found[1], self._intrinsics)
 
     def _read(self) -> bool:
-        """Puts the next message that can be read into the queue; false at the end, or where time jumps back."""
-        if self._after_jump is not None:
-            return False
+        """Puts the next message that can be read into the queue; false at the end."""
         for message in self._messages:
             try:
                 content = read_message(message.data, message.type)
             except DroppedFrame:
                 continue
-            one = nanoseconds(content.header.stamp) or message.time, content
-            if one[0] < self._newest:
-                self._after_jump = one
-                return False
-            self._queue.append(one)
-            self._newest = one[0]
+            stamp = nanoseconds(content.header.stamp) or message.time
+            self._queue.append((stamp, content))
+            self._older = 0 if stamp >= self._newest else self._older + 1
+            self._newest = max(self._newest, stamp)
             return True
         return False
 
-    def _skip_to_jump(self) -> None:
-        while self._read():
-            self._queue.popleft()
-        self._queue.clear()
-        if self._after_jump is not None:
-            self._queue.append(self._after_jump)
-            self._newest, self._after_jump = self._after_jump[0], None
+    def _follow_jump(self) -> None:
+        """Drops the depth images from before a jump back in time; if they have none, the frame alone comes late."""
+        for _ in range(_AHEAD):
+            steps = [before[0] - after[0] for before, after in pairwise(self._queue)]
+            if max(steps, default=0) > 0:
+                for _ in range(steps.index(max(steps)) + 1):
+                    self._queue.popleft()
+                self._newest, self._older = max(stamp for stamp, _ in self._queue), 0
+                return
+            if not self._read():
+                return
 
     def close(self) -> None:
         self._bag.close()

@@ -216,6 +216,8 @@ class TfTransforms:
 
     _PATIENCE = Duration(seconds=0.1)
     """TF may come later than the image."""
+    _KEPT = 10 * 10**9
+    """Nanoseconds of transforms that tf2 keeps; it ignores those that are older than the newest one by more."""
 
     def __init__(self, node: Node, frame_id: str) -> None:
         # Imported on use: a node without objects_frame needs no TF.
@@ -226,10 +228,15 @@ class TfTransforms:
                 f"objects_frame {frame_id}: no module {error.name}; install tf2_ros_py (rosdep) and source it"
             ) from None
         self._frame_id, self._error = frame_id, TransformException
-        self._buffer = Buffer()
+        self._buffer, self._newest = Buffer(), 0
         self._listener = TransformListener(self._buffer, node)
 
     def __call__(self, source: str, stamp: int) -> Transform:
+        if stamp < self._newest - self._KEPT:
+            # Time has jumped back. Transforms of /tf_static stay.
+            self._buffer.clear()
+            self._newest = stamp
+        self._newest = max(self._newest, stamp)
         try:
             found = self._buffer.lookup_transform(self._frame_id, source, Time(nanoseconds=stamp), self._PATIENCE)
         except self._error as error:

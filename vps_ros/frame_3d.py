@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,13 +90,12 @@ class Transform:
             ]
         )
 
-    def apply(self, points: NDArray) -> NDArray[np.float64]:
+    def apply(self, points: NDArray | Vector) -> NDArray[np.float64]:
         """[..., 3] points in the other frame."""
         return np.asarray(points, np.float64) @ self.rotation.T + np.array(self.translation)
 
     def __matmul__(self, first: Transform) -> Transform:
         """`first`, then this one."""
-        x, y, z = self.apply(np.array(first.translation)).tolist()
         (ax, ay, az, aw), (bx, by, bz, bw) = self.quaternion, first.quaternion
         product = (
             aw * bx + ax * bw + ay * bz - az * by,
@@ -104,17 +103,16 @@ class Transform:
             aw * bz + ax * by - ay * bx + az * bw,
             aw * bw - ax * bx - ay * by - az * bz,
         )
-        return Transform((x, y, z), product)
+        return Transform(_vector(self.apply(first.translation)), product)
 
     def inverse(self) -> Transform:
-        x, y, z = (-np.array(self.translation) @ self.rotation).tolist()
-        qx, qy, qz, qw = self.quaternion
-        return Transform((x, y, z), (-qx, -qy, -qz, qw))
+        x, y, z, w = self.quaternion
+        return Transform(_vector(-np.array(self.translation) @ self.rotation), (-x, -y, -z, w))
 
 
 def interpolate(before: Transform, after: Transform, share: float) -> Transform:
     """The transform at `share` (0 to 1) of the way: the translation linearly, the rotation along the shortest arc."""
-    x, y, z = ((1 - share) * np.array(before.translation) + share * np.array(after.translation)).tolist()
+    middle = (1 - share) * np.array(before.translation) + share * np.array(after.translation)
     one, other = np.array(before.quaternion), np.array(after.quaternion)
     cosine = float(one @ other)
     if cosine < 0:
@@ -123,8 +121,8 @@ def interpolate(before: Transform, after: Transform, share: float) -> Transform:
     # Shoemake, "Animating Rotation with Quaternion Curves", SIGGRAPH 1985; of a small angle, sin(a x) / sin(x) is a.
     weights = np.sin(np.array([1 - share, share]) * angle) / np.sin(angle) if angle > 1e-6 else (1 - share, share)
     turn = weights[0] * one + weights[1] * other
-    qx, qy, qz, qw = (turn / np.linalg.norm(turn)).tolist()
-    return Transform((x, y, z), (qx, qy, qz, qw))
+    x, y, z, w = (turn / np.linalg.norm(turn)).tolist()
+    return Transform(_vector(middle), (x, y, z, w))
 
 
 @dataclass(frozen=True)
@@ -169,3 +167,21 @@ class Objects3D:
     depth: DepthImage | None = field(default=None, repr=False)
     transform: Transform = Transform()
     without_depth: int = 0
+
+    def seen_by_camera(self) -> Objects3D:
+        """The same with positions, and directions of velocities, along the axes of the camera.
+
+        `transform` must be known. Velocities stay relative to `frame_id`; deviations are not turned.
+        """
+        back = self.transform.inverse()
+        turn = Transform(quaternion=back.quaternion)
+        objects = tuple(
+            replace(one, position=_vector(back.apply(one.position)), velocity=_vector(turn.apply(one.velocity)))
+            for one in self.objects
+        )
+        return replace(self, objects=objects, transform=Transform())
+
+
+def _vector(values: NDArray[np.float64]) -> Vector:
+    x, y, z = values.tolist()
+    return x, y, z

@@ -22,7 +22,7 @@ from support.depth import (
     depth_drive,
     metres_of,
 )
-from support.tf import OPTICAL, transform, transforms
+from support.tf import OPTICAL, odometry
 from support.worlds import CAR_ID, PAINTS, colour_model, picture
 from vps_ros.commands.main import main
 from vps_ros.messages.panoptic import nanoseconds
@@ -141,17 +141,6 @@ def test_the_cloud_has_colour_class_and_track_of_every_pixel(replay, tmp_path):
     assert coloured["x"].min() == pytest.approx((4 - 47.5) / 100 * NEAR)
     assert coloured["y"].min() == pytest.approx((40 - 31.5) / 100 * NEAR)
     assert set(points["z"]) == {NEAR, FAR, BACKGROUND}
-
-
-def odometry(count, first=0):
-    """TF of a camera 1.5 m above a vehicle that drives 1 m/s along x of odom, once in each frame from `first` on."""
-    still = transforms(transform(START, "base", "camera", (0, 0, 1.5), OPTICAL))
-    stamps = [START + i * TENTH for i in range(first, count)]
-    rows = [transform(stamp, "odom", "base", ((stamp - START) / 1e9, 0, 0), (0, 0, 0, 1)) for stamp in stamps]
-    return [
-        ("/tf_static", START, still),
-        *(("/tf", stamp, transforms(row)) for stamp, row in zip(stamps, rows, strict=True)),
-    ]
 
 
 def test_objects_and_points_in_a_fixed_frame_by_the_tf_of_the_bag(replay, tmp_path):

@@ -15,6 +15,7 @@ from vps_ros.commands.main import main
 
 pytest.importorskip("rerun", reason="needs rerun-sdk (extra view)")
 from support.rrd import maps, read  # noqa: E402
+from support.tf import odometry
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,25 @@ def test_a_result_is_shown_in_3d_with_and_without_depth_images(vps_ros, tmp_path
     assert in_3d(tmp_path / "a.rrd") == (labels, centres, [96 * 64] * 6)
     code, shown = vps_ros("view", result, "--images", bag, "--depth", "/nothing", *save)
     assert (code, "no topic /nothing of depth images" in shown) == (2, True)
+
+
+def test_a_result_in_another_frame_is_shown_as_the_camera_sees_it_by_the_tf_of_the_bag(vps_ros, tmp_path, model):
+    bag, result = write(tmp_path / "drive", [*depth_drive(), *odometry(6)]), tmp_path / "out.mcap"
+    depth = "--depth", DEPTH_TOPIC, "--objects-frame", "odom"
+    assert vps_ros("replay", bag, "-o", result, "--model", model, *depth)[0] == 0
+    save = "--save", tmp_path / "a.rrd", "--force"
+    for flags in ([result, "--images", bag], [bag, "--objects-frame", "odom", "--model", model]):
+        code, shown = vps_ros("view", *flags, *save)
+        assert (code, "without depth" in shown) == (0, False)
+        _, centres, points = in_3d(tmp_path / "a.rrd")
+        assert points == [96 * 64] * 6
+        assert np.allclose(centres[-1][1], STANDING, atol=0.05)
+        # Over ground, what stays before the camera drives ahead with it.
+        arrows = read(tmp_path / "a.rrd")["/space/velocities"]["Arrows3D:vectors"]
+        assert np.allclose(arrows[-1][1], (0, 0, 1), atol=0.2)
+    other = write(tmp_path / "other", depth_drive())
+    code, shown = vps_ros("view", result, "--images", other, *save)
+    assert (code, "6 frame(s) without depth: " in shown, "has no topic of TF" in shown) == (0, True, True)
 
 
 def test_a_result_without_objects_in_3d_gets_them_from_a_folder(vps_ros, tmp_path, model):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from vps_ros.recording.frames import BagReader, FrameSource, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Summary, replay
 from vps_ros.recording.results import ResultReader, has_result
+from vps_ros.recording.transforms import BagTransforms
 
 DESCRIPTION = (
     "Look at a drive: image, panoptic map, boxes and trails with ids, the life of each track, latency and drops. A "
@@ -116,7 +118,7 @@ def _view_result(args: argparse.Namespace, target: Target) -> int:
         if depth:
             opened.callback(depth.close)
         make = open_locator(args, images, args.images or args.source, opened) if images else ObjectLocator()
-        locate = _Locator(depth, make)
+        locate = _Locator(depth, make, partial(_open_transforms, args.images or args.source, opened))
         truth = opened.enter_context(TruthReader(args)) if args.gt else None
         in_3d = results.has_objects_3d or depth is not None
         viewer = opened.enter_context(_viewer(args, target, timing=False, depth=in_3d))
@@ -161,28 +163,52 @@ def _depth_of(args: argparse.Namespace, frames: FrameSource, path: str) -> Depth
 class _Locator:
     """Adds a depth image to the objects in 3D of a result, or objects in 3D to a result that has none.
 
+    Args:
+        open_transforms: transforms to a coordinate frame, for objects that were recorded in another one than the
+            camera's.
+
     Attributes:
         failures: reason -> number of frames without depth.
     """
 
-    def __init__(self, depth: DepthSource | None, locate: ObjectLocator) -> None:
+    def __init__(
+        self, depth: DepthSource | None, locate: ObjectLocator, open_transforms: Callable[[str], BagTransforms]
+    ) -> None:
         self.failures: Counter[str] = Counter()
         self._depth, self._locate = depth, locate
+        self._open_transforms, self._transforms = open_transforms, dict[str, BagTransforms | str]()
 
     def __call__(self, frame: Frame, result: PanopticFrame) -> PanopticFrame:
         if self._depth is None:
             return result
         try:
             depth = self._depth.of(frame)
-            if result.objects_3d is None:
+            found = result.objects_3d
+            if found is None:
                 return self._locate(result, depth)
+            transform = found.transform
+            if found.frame_id != result.frame_id:
+                transform = self._transforms_to(found.frame_id)(result.frame_id, result.stamp)
         except DroppedFrame as error:
             self.failures[str(error)] += 1
             return result
-        if result.objects_3d.frame_id != result.frame_id:
-            self.failures[f"points are not shown: the transform to {result.objects_3d.frame_id} is not known"] += 1
-            return result
-        return replace(result, objects_3d=replace(result.objects_3d, depth=depth))
+        return replace(result, objects_3d=replace(found, depth=depth, transform=transform))
+
+    def _transforms_to(self, frame_id: str) -> BagTransforms:
+        """Raises DroppedFrame if there is no TF."""
+        if frame_id not in self._transforms:
+            try:
+                self._transforms[frame_id] = self._open_transforms(frame_id)
+            except InputError as error:
+                self._transforms[frame_id] = str(error)
+        found = self._transforms[frame_id]
+        if isinstance(found, str):
+            raise DroppedFrame(found)
+        return found
+
+
+def _open_transforms(path: str, opened: ExitStack, frame_id: str) -> BagTransforms:
+    return opened.enter_context(BagTransforms(path, frame_id))
 
 
 def _warn_of_depth(failures: Counter[str]) -> None:

@@ -151,6 +151,9 @@ class CameraLog:
         if "space" not in self._styled:
             self._styled.add("space")
             self._send(["space"], rr.ViewCoordinates.RDF, static=True)
+        if found.depth is not None:
+            # The panel looks from the camera, which may move far away from where `frame_id` begins.
+            found = found.seen_by_camera()
         objects = found.objects
         colors = [identity_color(one.track_id) for one in objects]
         centers = np.array([one.position for one in objects]).reshape(-1, 3)
@@ -170,7 +173,7 @@ class CameraLog:
             v, u = np.nonzero(np.isfinite(metres))
             step = 1 + len(v) // _MOST_POINTS
             v, u = v[::step], u[::step]
-            points = found.transform.apply(found.depth.intrinsics.points(u, v, metres[v, u]))
+            points = found.depth.intrinsics.points(u, v, metres[v, u])
             rows, columns = (
                 nearest(at, size, other) for at, size, other in zip((v, u), metres.shape, image.shape, strict=False)
             )

@@ -43,7 +43,7 @@ class BagTransforms:
             self.close()
             raise InputError(
                 f"{path}: has no topic of TF ({TF_TYPE}), so that the frame {frame_id} is unknown; record /tf and "
-                "/tf_static, or leave --objects-frame out"
+                "/tf_static, or take the frame of the camera"
             )
         self._messages = self._bag.messages(topics, [TF_TYPE])
         self._edges: dict[str, _Edge] = {}

@@ -159,6 +159,8 @@ class _Sequence:
     def __init__(self, name: str, tracker: Tracker, taxonomy: Taxonomy, hz: float, clip: int) -> None:
         self.name = name
         self._tracker, self._taxonomy, self._hz, self._clip = tracker, taxonomy, hz, clip
+        # Instances that are given for a clip are kept, also by trackers that take tubes as evidence.
+        tracker.matches_tubes = True
         self._count = 0
         self._first: LoadedFrame | None = None
         self._with_vectors: Embeddings | None = None

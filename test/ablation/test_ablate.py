@@ -358,7 +358,7 @@ class TestNearOnline:
         found = {(r["masks"], r["features"]) for r in document["features"]}
         alone = {"none", "appearance", "location", "appearance, location", "hierarchical"}
         stitched = {"stitching", "stitching, appearance", "stitching, location", "stitching, appearance, location"}
-        stitched.add("stitching, hierarchical")
+        stitched |= {"stitching, hierarchical", "stitching as evidence, hierarchical"}
         assert found == {("model", name) for name in alone} | {("clips", name) for name in alone | stitched}
 
     def test_without_any_feature_the_same_segments_give_the_same(self, document):
@@ -372,7 +372,7 @@ class TestNearOnline:
         columns, rows = by_title["AQ by association features (Video-kMaX table 5)"]
         assert columns[-1] == "paper, near-online"
         assert {r[0]: r[-1] for r in rows}["stitching, appearance, location"] == 74.2
-        assert rows[-1][0] == "stitching, hierarchical" and rows[-1][-3:] == [None] * 3
+        assert rows[-1][0] == "stitching as evidence, hierarchical" and rows[-1][-3:] == [None] * 3
         _, rows = by_title["Pairs compared in a frame (Video-kMaX table 6)"]
         assert ["paper, near-online", "hila_mb", 19.7, 94, 2.8, 24] in rows
         columns, rows = by_title["AQ by lambda (Video-kMaX table 9)"]

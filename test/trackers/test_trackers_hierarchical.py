@@ -98,6 +98,44 @@ def test_certainty_is_a_parameter():
     assert drive(tracker(association_threshold=0.0), things, 3) == [{1: 1}] * 3
 
 
+# Tubes of clips
+
+
+def with_tubes(things, tubes, frame):
+    """Frame and Segmentation of the things; `tubes` by name."""
+    image, segmentation, names = render(things, frame * RATE, frame)
+    numbers = np.array([tubes[name] for name in names], np.int64)
+    return image, replace(segmentation, tubes=numbers), names
+
+
+@pytest.mark.parametrize(("name", "swapped"), [("hierarchical", False), ("hila_mb", True)])
+def test_masks_overrule_a_wrong_tube(name, swapped):
+    """Two things that stand still, whose tubes are exchanged in the last frame."""
+    track = tracker(tracker=name)
+    things = [Thing((5, 10, 35, 50), name=1), Thing((80, 10, 120, 50), name=2)]
+    for frame, tubes in enumerate([{1: 1, 2: 2}, {1: 1, 2: 2}, {1: 2, 2: 1}]):
+        image, segmentation, names = with_tubes(things, tubes, frame)
+        found = identities(track.step(image, segmentation), names)
+    assert found == ({1: 2, 2: 1} if swapped else {1: 1, 2: 2})
+
+
+@pytest.mark.parametrize("same", [2, 3])
+def test_a_tube_decides_where_nothing_else_does(same):
+    """A thing is not seen for two frames; then two of its appearance are at the same distance to its left and right."""
+    track = tracker(tube_weight=12)
+    gone, before = frozenset({2, 3}), frozenset({0, 1, 2, 3})
+    things = [
+        Thing((50, 20, 70, 40), name=1, hidden=gone | {4}),
+        Thing((32, 20, 52, 40), name=1, hidden=before),
+        Thing((68, 20, 88, 40), name=1, hidden=before),
+    ]
+    for frame in range(5):
+        image, segmentation, _ = render(things, frame * RATE, frame)
+        numbers = np.array([7] if frame < 2 else [7, 8] if same == 2 else [8, 7], np.int64)[: len(segmentation)]
+        tracks = track.step(image, replace(segmentation, tubes=numbers))
+    assert {t.track_id: t.index for t in tracks}[1] == same - 2
+
+
 # Memory
 
 

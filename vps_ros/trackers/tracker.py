@@ -93,6 +93,8 @@ class Tracker(ABC):
         uses_flow: whether it needs optical flow.
         uses_embeddings: whether it looks at embeddings at all.
         needs_embeddings: whether detections without embeddings are an InputError.
+        matches_tubes: whether detections of clips are matched with the tracks of their tubes before all others. A
+            tracker without it may compare tubes itself.
         parameters: in use.
         memory: the tracks.
         flow: the optical flow; None without `uses_flow`.
@@ -108,6 +110,7 @@ class Tracker(ABC):
     uses_flow: ClassVar[bool] = False
     uses_embeddings: ClassVar[bool] = False
     needs_embeddings: ClassVar[bool] = False
+    matches_tubes: bool = True
 
     def __init__(self, parameters: Any = None, model: str | None = None) -> None:
         self.memory = self.Memory()
@@ -177,7 +180,7 @@ class Tracker(ABC):
         Tubes continue over clips by video stitching, so that these are the first matches of near-online HiLA-MB
         (Video-kMaX section 3.2).
         """
-        if detections.tubes is None or not len(self.memory):
+        if not self.matches_tubes or detections.tubes is None or not len(self.memory):
             return Matches()
         tubes, k = np.unique(detections.tubes, return_index=True)
         tubes, k = tubes[tubes > 0], k[tubes > 0]

@@ -21,7 +21,7 @@ from vps_ros.trackers.hierarchical.compare import COLUMNS, compare
 from vps_ros.trackers.hierarchical.predict import camera_motion
 from vps_ros.trackers.hierarchical.update import HierarchicalMemory
 from vps_ros.trackers.masks import MaskHistory, Masks
-from vps_ros.trackers.match_scorer import MatchScorer, shipped_scorer
+from vps_ros.trackers.match_scorer import MAX_LOG_ODDS, MatchScorer, shipped_scorer
 from vps_ros.trackers.tracker import Matches, Tracker, TrackerParameters, memory_tau, tentative_tau
 
 
@@ -45,6 +45,14 @@ class HierarchicalParameters(FlowParameters, TrackerParameters):
         live=True,
         source="chosen, not measured",
     )
+    tube_weight: float = parameter(
+        0.5,
+        "log-odds added where a detection has the tube of a track, with clips of several frames",
+        low=0,
+        high=MAX_LOG_ODDS,
+        live=True,
+        source="chosen on generated streets; 0 to 1 hardly differ, larger ones are worse",
+    )
     memory_tau: float = memory_tau(30.0, "chosen; varied in docs/ablation.md")
     tentative_tau: float = tentative_tau(6.0, "chosen, not measured")
 
@@ -59,6 +67,7 @@ class Hierarchical(Tracker):
     Parameters = HierarchicalParameters
     Memory = HierarchicalMemory
     uses_flow = uses_embeddings = True
+    matches_tubes = False
     memory: HierarchicalMemory
     flow: FlowHistory
 
@@ -103,6 +112,10 @@ class Hierarchical(Tracker):
         if not len(pairs.m):
             return Matches()
         log_odds = self._scorer(pairs.features, pairs.m, pairs.k)
+        if detections.tubes is not None:
+            # The network that makes a tube may confuse two objects, so that a tube is evidence and decides nothing.
+            tube = detections.tubes.take(pairs.k)
+            log_odds += self.parameters.tube_weight * ((tube > 0) & (self.memory.rows["tube"].take(pairs.m) == tube))
         return assign(pairs, log_odds, self.parameters.association_threshold)
 
     def _set_ids(self, ids: NDArray[np.int64]) -> None:

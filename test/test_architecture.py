@@ -150,6 +150,16 @@ def module_name(path: Path) -> str:
     return str(path.relative_to(ROOT).with_suffix("")).replace("/", ".").removesuffix(".__init__")
 
 
+def test_named_tuples_have_no_other_base_class():
+    """Python 3.10 refuses that when the class is defined; mypy does not report it."""
+    classes = (
+        node for path in FILES for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ClassDef)
+    )
+    named = [node for node in classes if any(ast.unparse(base) == "NamedTuple" for base in node.bases)]
+    assert named
+    assert [node.name for node in named if len(node.bases) > 1] == []
+
+
 def test_no_imports_at_the_top_of_modules_form_a_cycle():
     """A cycle works or fails by the order in which modules are first imported."""
     modules = {module_name(p): p for p in FILES}

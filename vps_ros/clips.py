@@ -6,7 +6,7 @@ Source: Shin et al., Video-kMaX, section 3.1 (near-online; a clip of one frame i
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from vps_ros.errors import InputError
 
@@ -57,7 +57,8 @@ class ClipSpec:
         }
 
 
-class Group(NamedTuple, Generic[Item]):
+@dataclass(frozen=True)
+class Group(Generic[Item]):
     """The frames of one clip.
 
     Attributes:

@@ -14,12 +14,12 @@ import numpy as np
 
 from vps_ros.config import Config
 from vps_ros.frame import Frame, PanopticFrame
-from vps_ros.live.camera import CameraSubscription, read_image
 from vps_ros.live.dds import DdsParticipant
 from vps_ros.live.dds_transport import DdsTransport
 from vps_ros.live.node import CameraOutputs
 from vps_ros.live.pipelines import pipelines
-from vps_ros.live.signals import Signals
+from vps_ros.live.process import Signals
+from vps_ros.live.subscriptions import CameraSubscription, read_image
 from vps_ros.live.transport import QosProfile
 from vps_ros.live.worker import Camera, LatestFrames, Worker
 from vps_ros.messages.images import array_to_image
@@ -31,10 +31,11 @@ KEPT = 1_000
 SAMPLE = 5.0
 
 
-class Fifo:
+class Fifo(LatestFrames):
     """Frames wait in a queue, first in, first out: what a subscription of some depth does by itself."""
 
     def __init__(self, depth: int = 0) -> None:
+        super().__init__(1)
         self._queue: queue.Queue = queue.Queue(depth)
 
     def put(self, camera: int, item: object) -> bool:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from benchmarks._live import PREFIX, TOPIC, noted
-from vps_ros.live.signals import Signals
+from vps_ros.live.process import Signals
 
 
 def main(model: str, out: Path) -> None:

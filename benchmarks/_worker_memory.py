@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from vps_ros.config import Config
-from vps_ros.live.camera import read_image
 from vps_ros.live.pipelines import pipelines
+from vps_ros.live.subscriptions import read_image
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, LIVE_OUTPUTS, make_header

@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("cyclonedds")
 
 from vps_ros.errors import InputError  # noqa: E402
-from vps_ros.live.camera import camera_info_topic  # noqa: E402
 from vps_ros.live.dds import HIGHEST_DOMAIN, check_interface, configuration, domain_id  # noqa: E402
+from vps_ros.live.subscriptions import camera_info_topic  # noqa: E402
 from vps_ros.live.transport import QosProfile, absolute, qos_mismatch  # noqa: E402
 
 

@@ -24,8 +24,8 @@ from support.live_workers import CollectingSink, cdr, give, stamps
 from vps_ros.config import Config, LiveConfig
 from vps_ros.depth.locator import ObjectLocator
 from vps_ros.errors import DroppedFrame, InputError
-from vps_ros.live.depth import DepthSubscription
 from vps_ros.live.node import depth_topic
+from vps_ros.live.subscriptions import DepthSubscription
 from vps_ros.live.worker import Camera
 from vps_ros.messages.images import frame_of
 from vps_ros.messages.panoptic import DEPTH_OUTPUTS

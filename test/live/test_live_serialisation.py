@@ -18,7 +18,7 @@ from vps_ros.messages.typestore import typestore  # noqa: E402
 
 PICTURES = """
 import resource
-from vps_ros.live.memory import keep_memory
+from vps_ros.live.process import keep_memory
 def pictures():
     for _ in range(20):
         held = [bytearray(6_000_000) for _ in range(5)]

@@ -10,7 +10,7 @@ pytest.importorskip("vps_ros.msg", reason="no workspace with vps_ros is sourced:
 
 from support.ros_session import wait  # noqa: E402
 from vps_ros.live import worker  # noqa: E402
-from vps_ros.live.depth import DepthSubscription  # noqa: E402
+from vps_ros.live.subscriptions import DepthSubscription  # noqa: E402
 from vps_ros.messages.panoptic import (  # noqa: E402
     CAMERA_INFO,
     CAMERA_INFO_TYPE,

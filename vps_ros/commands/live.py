@@ -17,7 +17,7 @@ from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.foxglove import DEFAULT_ADDRESS, FoxgloveTransport
 from vps_ros.live.node import LiveNode
 from vps_ros.live.pipelines import pipelines
-from vps_ros.live.signals import Signals, leave
+from vps_ros.live.process import Signals, leave
 from vps_ros.live.stats import Figures
 from vps_ros.live.transport import Transport, absolute
 from vps_ros.live.worker import Worker

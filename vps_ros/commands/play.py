@@ -12,7 +12,7 @@ from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.dds import add_dds_flags, join
 from vps_ros.config import RELIABILITIES
 from vps_ros.errors import InputError
-from vps_ros.live.signals import Signals
+from vps_ros.live.process import Signals
 from vps_ros.live.transport import QosProfile
 from vps_ros.messages.images import DECODERS
 from vps_ros.messages.panoptic import CAMERA_INFO_TYPE, camera_info_topic

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vps_ros.commands.console import log_to_stderr, note, ticker, warn
 from vps_ros.commands.dds import add_dds_flags, join
 from vps_ros.errors import InputError
-from vps_ros.live.signals import Signals
+from vps_ros.live.process import Signals
 from vps_ros.live.transport import Endpoint, QosProfile, absolute
 from vps_ros.messages.typestore import typestore
 from vps_ros.recording.writer import BagWriter

@@ -22,11 +22,11 @@ from vps_ros.drawing.viewer import Target, Viewer
 from vps_ros.drawing.views import View
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import write_json
-from vps_ros.live.camera import CameraSubscription, read_image
 from vps_ros.live.health import TOPIC as DIAGNOSTICS
 from vps_ros.live.health import TYPE as DIAGNOSTICS_TYPE
 from vps_ros.live.health import status_name
-from vps_ros.live.signals import Signals
+from vps_ros.live.process import Signals
+from vps_ros.live.subscriptions import CameraSubscription, read_image
 from vps_ros.live.transport import QosProfile, Transport, absolute
 from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS, read_panoptic
 from vps_ros.messages.typestore import nanoseconds, read_message

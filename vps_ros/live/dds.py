@@ -34,7 +34,7 @@ from vps_ros.live.dds_serialisation import (
     sample,
     type_hash,
 )
-from vps_ros.live.memory import keep_memory
+from vps_ros.live.process import keep_memory
 from vps_ros.live.stats import MessageCounter
 from vps_ros.live.transport import Endpoint, QosProfile, absolute
 from vps_ros.messages.typestore import typestore

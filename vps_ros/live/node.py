@@ -15,9 +15,8 @@ from vps_ros.depth.locator import ObjectLocator
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live import health
-from vps_ros.live.camera import CameraSubscription, read_image
-from vps_ros.live.depth import DepthSubscription
 from vps_ros.live.health import Level, Status, StatusLog
+from vps_ros.live.subscriptions import CameraSubscription, DepthSubscription, read_image
 from vps_ros.live.transport import Publisher, QosProfile, Transforms, Transport
 from vps_ros.live.worker import Camera, Worker
 from vps_ros.messages.panoptic import (

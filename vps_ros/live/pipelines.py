@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from vps_ros.config import Config
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import Frame, Segmentation
-from vps_ros.live.memory import keep_memory
+from vps_ros.live.process import keep_memory
 from vps_ros.online import OnlinePanoptic
 
 _WARM_UP, _SIZE = 3, (360, 640, 3)

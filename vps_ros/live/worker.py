@@ -57,26 +57,10 @@ class Sink(Protocol):
         ...
 
 
-class FrameBuffer(Protocol[Item]):
-    """Where frames wait for the worker; any thread may call."""
-
-    def put(self, camera: int, item: Item) -> bool:
-        """Stores an item; whether another one was dropped for it."""
-        ...
-
-    def take(self, timeout: float) -> tuple[int, Item] | None:
-        """Camera and item; None after `timeout` seconds without an item, or after `wake`."""
-        ...
-
-    def wake(self) -> None:
-        """Ends the current `take`, or the next one."""
-        ...
-
-
 class LatestFrames(Generic[Item]):
-    """FrameBuffer of one item for each camera: a newer item replaces an older one, so that no queue grows.
+    """Where frames wait for the worker, one of each camera: a newer one replaces an older one, so that no queue grows.
 
-    Cameras are served in turn: a fast camera cannot starve the others.
+    Cameras are served in turn: a fast camera cannot starve the others. Any thread may call.
     """
 
     def __init__(self, cameras: int) -> None:
@@ -86,6 +70,7 @@ class LatestFrames(Generic[Item]):
         self._changed = Condition()
 
     def put(self, camera: int, item: Item) -> bool:
+        """Stores an item; whether another one was dropped for it."""
         with self._changed:
             replaced = self._items[camera] is not None
             self._items[camera] = item
@@ -93,6 +78,7 @@ class LatestFrames(Generic[Item]):
         return replaced
 
     def take(self, timeout: float) -> tuple[int, Item] | None:
+        """Camera and item; None after `timeout` seconds without an item, or after `wake`."""
         with self._changed:
             self._changed.wait_for(lambda: self._awake or any(item is not None for item in self._items), timeout)
             if self._awake:
@@ -108,6 +94,7 @@ class LatestFrames(Generic[Item]):
         return None
 
     def wake(self) -> None:
+        """Ends the current `take`, or the next one."""
         with self._changed:
             self._awake = True
             self._changed.notify()
@@ -166,14 +153,14 @@ class Worker:
     def __init__(
         self,
         cameras: Sequence[Camera],
-        buffer: FrameBuffer[Arrival] | None = None,
+        buffer: LatestFrames[Arrival] | None = None,
         clock: Callable[[], int] = time_ns,
         batch: bool = False,
     ) -> None:
         self.cameras = tuple(cameras)
         self.stats = tuple(Stats() for _ in self.cameras)
         self.enabled = True
-        self._buffer: FrameBuffer[Arrival] = buffer or LatestFrames(len(self.cameras))
+        self._buffer: LatestFrames[Arrival] = buffer or LatestFrames(len(self.cameras))
         self._clock = clock
         self._batch = len(self.cameras) if batch else 1
         self._jobs: deque[tuple[Callable[[], Any], Future]] = deque()
@@ -290,9 +277,9 @@ class Worker:
                 self.cameras[0].pipeline.run_ahead([frame.image for *_, frame in frames])
         for index, arrival, frame in frames:
             self._pending[index].append((frame, arrival.at))
-            self._finish(index, frame)
+            self._step(index, frame)
 
-    def _finish(self, index: int, frame: Frame | None) -> None:
+    def _step(self, index: int, frame: Frame | None) -> None:
         """Adds a frame to the pipeline of a camera, or ends its clip (None), and publishes the results."""
         pipeline, pending = self.cameras[index].pipeline, self._pending[index]
         ready: list[SegmentedFrame | DroppedFrame] = []
@@ -315,7 +302,7 @@ class Worker:
         """Processes the incomplete clips of cameras without a frame for `silence` seconds."""
         for index, pending in enumerate(self._pending):
             if pending and perf_counter() - pending[-1][1] >= silence:
-                self._finish(index, None)
+                self._step(index, None)
 
     @contextmanager
     def _failures(self, index: int) -> Iterator[None]:

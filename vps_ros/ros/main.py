@@ -11,7 +11,7 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from vps_ros.errors import InputError
-from vps_ros.live.signals import Signals, leave
+from vps_ros.live.process import Signals, leave
 from vps_ros.ros.node import RCLError, VpsNode
 
 _POLL = 0.2

@@ -1,7 +1,8 @@
-"""Ending a live process by SIGINT or SIGTERM."""
+"""The process of a live host: it ends by SIGINT or SIGTERM, and keeps the memory that it frees."""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import select
 import signal
@@ -15,6 +16,9 @@ from typing import NoReturn, TypeVar
 
 Result = TypeVar("Result")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+"""Names of glibc's mallopt (malloc.h)."""
+_KEPT, _LARGEST = 256 << 20, 32 << 20
 
 
 class Signals:
@@ -80,3 +84,14 @@ def leave(code: int) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def keep_memory() -> None:
+    """Lets this process keep up to 256 MiB of freed memory, where the C library is glibc; not blocks above 32 MiB.
+
+    The system hands out new memory page by page, which takes several times as long as filling an image.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_TRIM_THRESHOLD, _KEPT)
+        mallopt(_MMAP_THRESHOLD, _LARGEST)

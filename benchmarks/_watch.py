@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from vps_ros.flow import FlowHistory
+from vps_ros.flow.history import FlowHistory
 from vps_ros.trackers import TRACKERS, tracker_class
 from vps_ros.trackers.mask_propagation import LastMasks
 from vps_ros.trackers.masks import MaskHistory

@@ -27,7 +27,7 @@ import numpy as np
 
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.main import main
-from vps_ros.commands.replay import replay_source
+from vps_ros.commands.replay import Options, replay_source
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
@@ -113,7 +113,7 @@ def _quality(root: Path, model: str, drives: Sequence[Path]) -> dict:
     for number, path in enumerate(drives):
         result = root / f"{Path(model).stem}-{number}.result.mcap"
         with open_frames(path) as source:
-            replay_source(source, Config(model=model), result, None, True)
+            replay_source(source, Config(model=model), result, Options(force=True))
         with open_bags(path, result, taxonomy=CITYSCAPES) as pairs:
             for _ in evaluate_pairs(pairs, evaluator):
                 pass

@@ -23,12 +23,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.ablation.degrade import TRUE, VISIBLE, Degrader
-from vps_ros.ablation.sources import SegmentedFrame, segment_table
+from vps_ros.ablation.sources import DriveFrame, segment_table
 from vps_ros.ablation.trial import figures
 from vps_ros.ablation.trial import run as run_tracker
 from vps_ros.config import Config
 from vps_ros.datasets.streets import HELD_OUT, StreetFrame, drive
-from vps_ros.flow import FLOWS, PRESETS, Flow, FlowHistory, FlowParameters, make_flow
+from vps_ros.flow.flow import FLOWS, PRESETS, Flow, FlowParameters, make_flow
+from vps_ros.flow.history import FlowHistory
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import make_tracker
 
@@ -155,12 +156,12 @@ def _identities(drives: list[list[StreetFrame]], tracker: str, parameters: dict)
     return found
 
 
-def _segmented(frames: list[StreetFrame]) -> Iterator[SegmentedFrame]:
+def _segmented(frames: list[StreetFrame]) -> Iterator[DriveFrame]:
     segment = Degrader(TRUE, SEED)
     for street in frames:
         truth = VISIBLE.void_small(street.semantic, street.instance, CITYSCAPES)
         segmentation = segment(*truth)
-        yield SegmentedFrame(street.frame, segmentation, segment_table(truth, segmentation))
+        yield DriveFrame(street.frame, segmentation, segment_table(truth, segmentation))
 
 
 def _timed(call: Callable[[], NDArray | None]) -> tuple[NDArray, float]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from vps_ros.ablation import trial
-from vps_ros.ablation.sources import Drive, SegmentedFrame, Source
+from vps_ros.ablation.sources import Drive, DriveFrame, Source
 from vps_ros.ablation.study import SIZE
 from vps_ros.config import Config
 from vps_ros.datasets.streets import SCENARIOS
@@ -82,7 +82,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     ]
 
 
-def _true_chains(recorder: TrackletRecorder, frames: Sequence[SegmentedFrame], online: Sequence) -> Chains:
+def _true_chains(recorder: TrackletRecorder, frames: Sequence[DriveFrame], online: Sequence) -> Chains:
     from vps_ros.learning.tracking.lookahead import true_tracklets
 
     before = np.full(len(recorder.tracklets), -1)
@@ -96,7 +96,7 @@ def _true_chains(recorder: TrackletRecorder, frames: Sequence[SegmentedFrame], o
     return Chains(before, (before >= 0).astype(float))
 
 
-def _trial(frames: Sequence[SegmentedFrame], tracks: Iterable[tuple[Track, ...]]) -> trial.Trial:
+def _trial(frames: Sequence[DriveFrame], tracks: Iterable[tuple[Track, ...]]) -> trial.Trial:
     counts = trial.TrialCounts(METRICS)
     for frame, found in zip(frames, tracks, strict=True):
         counts.update(frame, *trial.tracked(frame.segmentation, found))

@@ -23,7 +23,6 @@ from vps_ros.config import (
     all_tracker_parameters,
     parameters,
     tracker_parameters,
-    trackers_with,
 )
 from vps_ros.errors import InputError
 from vps_ros.parameters import check, declared
@@ -31,6 +30,10 @@ from vps_ros.segmenters import SegmenterParameters
 from vps_ros.trackers import make_tracker, tracker_class
 
 SETS = [*(parameters(kind) for kind in (LiveConfig, NodeConfig)), *(parameters(Config, name) for name in TRACKERS)]
+
+
+def trackers_with(name):
+    return [t for t in TRACKERS if name in {p.name for p in tracker_parameters(t)}]
 
 
 @pytest.mark.parametrize("of_set", SETS)

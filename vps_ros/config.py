@@ -250,11 +250,6 @@ def all_tracker_parameters() -> dict[str, Parameter]:
     return _all_tracker_parameters(tuple(TRACKERS.items()))
 
 
-def trackers_with(name: str) -> tuple[str, ...]:
-    """The trackers that have this parameter."""
-    return tuple(t for t in TRACKERS if name in {p.name for p in tracker_parameters(t)})
-
-
 def may_be_minus_one(p: Parameter) -> bool:
     """Whether -1 is still accepted for the parameter's default, with a warning."""
     return p.name in _MINUS_ONE

@@ -1,7 +1,9 @@
 """The report in Chromium: on a phone and on a wide screen, light and dark; links to moments of a video; changes."""
 
+import re
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import numpy as np
@@ -87,6 +89,21 @@ def test_a_worst_frame_links_to_its_moment_in_the_video(browser, folder):
 
 
 class Quiet(SimpleHTTPRequestHandler):
+    """With byte ranges; without them Chromium goes to a moment only where the video has arrived by then."""
+
+    def do_GET(self):
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if not asked:
+            return super().do_GET()
+        data = Path(self.translate_path(self.path)).read_bytes()
+        first, end = int(asked[1]), int(asked[2] or len(data) - 1) + 1
+        self.send_response(206)
+        self.send_header("Content-Type", self.guess_type(self.path))
+        self.send_header("Content-Range", f"bytes {first}-{end - 1}/{len(data)}")
+        self.send_header("Content-Length", str(end - first))
+        self.end_headers()
+        return self.wfile.write(data[first:end])
+
     def log_message(self, *words):
         """Nothing."""
 

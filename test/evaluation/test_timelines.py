@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.overlaps import Classes, overlaps
-from vps_ros.evaluation.page.changes import change_of
+from vps_ros.evaluation.page.charts import change_of
 from vps_ros.evaluation.timelines import Span, Timeline, Timelines
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP
 

@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vps_ros.flow import PRESETS, DisFlow, FlowHistory, compose, warp_labels, working_size
+from vps_ros.flow.dis import DisFlow
+from vps_ros.flow.flow import PRESETS, working_size
+from vps_ros.flow.history import FlowHistory, compose, warp_labels
 
 
 def texture(height=96, width=160, seed=0):

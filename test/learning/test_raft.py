@@ -15,7 +15,8 @@ from support.worlds import colour_model
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.flow import FlowHistory, FlowParameters, make_flow
+from vps_ros.flow.flow import FlowParameters, make_flow
+from vps_ros.flow.history import FlowHistory
 from vps_ros.flow.raft import RaftFlow
 from vps_ros.segmenters import load_segmenter
 from vps_ros.trackers import TRACKERS, tracker_class

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from support.trackers_scene import HEIGHT, RATE, WIDTH, Thing, identities, render, segmented, texture
 from vps_ros.config import Config
 from vps_ros.errors import InputError
-from vps_ros.flow import DisFlow, FlowHistory
+from vps_ros.flow.dis import DisFlow
+from vps_ros.flow.history import FlowHistory
 from vps_ros.frame import AssociatedBy, Frame
 from vps_ros.online import describe_segments
 from vps_ros.trackers import make_tracker

@@ -10,7 +10,8 @@ from support.trackers_scene import HEIGHT, RATE, WIDTH, Thing, identities, rende
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import fingerprint, model_path, shipped_models
-from vps_ros.flow import DisFlow, FlowHistory, warp_labels
+from vps_ros.flow.dis import DisFlow
+from vps_ros.flow.history import FlowHistory, warp_labels
 from vps_ros.frame import AssociatedBy
 from vps_ros.trackers import make_tracker
 from vps_ros.trackers.detections import Detections

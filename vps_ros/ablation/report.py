@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from vps_ros.ablation import features, paper
 from vps_ros.ablation.study import TRUTH
-from vps_ros.ablation.sweeps import OURS, SPACE, SWEEPS
+from vps_ros.ablation.sweeps import (
+    FEATURE_COLUMNS,
+    FEATURES,
+    OURS,
+    PUBLISHED,
+    PUBLISHED_SPACE,
+    PUBLISHED_SWEEPS,
+    SPACE,
+    SWEEPS,
+)
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 
@@ -138,13 +146,12 @@ def _near_online(document: dict) -> Table:
 def _features(document: dict) -> Table:
     masks = document["plan"]["masks"]
     found = {(r["masks"], r["features"]): _percent(r["AQ"]) for r in document["features"]}
-    nothing = (None,) * len(paper.FEATURE_COLUMNS)
     rows: list[list[object]] = [
-        [row.name, *(found.get((m, row.name)) for m in masks), *paper.FEATURES.get(row.name, nothing)]
-        for row in features.FEATURES
+        [row.name, *(found.get((m, row.name)) for m in masks), *row.published]
+        for row in FEATURES
         if any((m, row.name) in found for m in masks)
     ]
-    return f"AQ by association features ({features.SOURCE})", ["features", *masks, *paper.FEATURE_COLUMNS], rows
+    return "AQ by association features (Video-kMaX table 5)", ["features", *masks, *FEATURE_COLUMNS], rows
 
 
 def _space(runs: Sequence[dict]) -> Table:
@@ -153,7 +160,7 @@ def _space(runs: Sequence[dict]) -> Table:
         if r["sweep"] == SPACE.name:
             rows.setdefault((r["masks"], r["tracker"]), []).extend([r["candidates"], r["candidates_max"]])
     columns = ["masks", "tracker", "pairs at tau 1000", "most", "pairs at its own tau", "most"]
-    theirs = {(paper.LABEL, tracker): [*values] for tracker, values in paper.SPACE.items()}
+    theirs = {(PUBLISHED, tracker): [*values] for tracker, values in PUBLISHED_SPACE.items()}
     return (
         f"Pairs compared in a frame ({SPACE.source})",
         columns,
@@ -176,9 +183,9 @@ def _sweep_tables(runs: Sequence[dict]) -> Iterable[Table]:
             row = [masks, tracker, *values, float(np.mean(values)), float(np.std(values))]
             rows.setdefault(settings, []).append(row)
             groups[tracker] = settings
-        for tracker, theirs in paper.SWEEPS.get(sweep.name, {}).items():
+        for tracker, theirs in PUBLISHED_SWEEPS.get(sweep.name, {}).items():
             if tracker in groups:
-                row = [paper.LABEL, tracker, *theirs, float(np.mean(theirs)), float(np.std(theirs))]
+                row = [PUBLISHED, tracker, *theirs, float(np.mean(theirs)), float(np.std(theirs))]
                 rows[groups[tracker]].append(row)
         symbols = "/".join(axis.symbol for axis in sweep.axes)
         for settings, several in rows.items():

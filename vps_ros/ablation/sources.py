@@ -61,7 +61,7 @@ class Drive:
 
 
 @dataclass(frozen=True)
-class SegmentedFrame:
+class DriveFrame:
     """One frame of a drive.
 
     Attributes:
@@ -120,12 +120,12 @@ class Source:
         if not ArrayCache(self.folder).has(*self._entry()):
             self._segmented(self._rendered())
 
-    def frames(self) -> list[SegmentedFrame]:
+    def frames(self) -> list[DriveFrame]:
         """The frames with their segmentations, from the cache or computed and added to it."""
         rendered = self._rendered()
         found = unpack(self._segmented(rendered))
         frames = [Frame(image, int(stamp), "camera") for image, stamp in zip(*rendered[:2], strict=True)]
-        return [SegmentedFrame(frame, *one) for frame, one in zip(frames, found, strict=True)]
+        return [DriveFrame(frame, *one) for frame, one in zip(frames, found, strict=True)]
 
     def _rendered(self) -> Rendered:
         drive = self.drive
@@ -181,7 +181,7 @@ def segmented(parameters: SegmenterParameters, frames: Iterable[Frame]) -> Itera
 
 
 def segment_table(truth: tuple[NDArray, NDArray], found: Segmentation) -> Overlaps:
-    """`SegmentedFrame.table`; truth is (semantic, instance)."""
+    """`DriveFrame.table`; truth is (semantic, instance)."""
     classes = np.append(VOID_ID, found.class_ids)[found.map]
     return overlaps(CLASSES, *truth, classes, found.map)
 

@@ -13,7 +13,7 @@ from typing import Any
 import cv2
 from threadpoolctl import threadpool_limits
 
-from vps_ros.ablation import features, trial
+from vps_ros.ablation import trial
 from vps_ros.ablation.degrade import DEGRADED, SMALLEST
 from vps_ros.ablation.sources import MASKS, Drive, Source, check_model
 from vps_ros.ablation.sweeps import SWEEPS
@@ -183,7 +183,7 @@ def _sweeps(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[d
 
 
 def _features(plan: Plan, progress: Progress, run: Callable, cache: str) -> list[dict]:
-    """One entry for each kind of masks and row of features.FEATURES: means over the scenarios."""
+    """One entry for each kind of masks and row of FEATURES: means over the scenarios."""
     sources = [plan.source(cache, drive, m) for m in plan.masks for drive in plan.each_drive if drive.seed == plan.seed]
     found: dict[tuple[str, str], list[dict]] = {}
     for source, trials in zip(
@@ -198,7 +198,7 @@ def _features(plan: Plan, progress: Progress, run: Callable, cache: str) -> list
 
 
 def _measure_features(source: Source) -> dict[str, Trial]:
-    return features.run(source.frames())
+    return trial.run_features(source.frames())
 
 
 def _tasks(

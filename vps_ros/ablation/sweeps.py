@@ -1,4 +1,8 @@
-"""Sweeps of parameters after Video-kMaX tables 6 to 9 and HybridTracker table VII, also for the default tracker."""
+"""The papers' tables: what they vary, and their figures. The default tracker is varied in the same way.
+
+Sweeps of parameters are those of Video-kMaX tables 6 to 9 and HybridTracker table VII, association features those of
+Video-kMaX table 5. Figures of Video-kMaX (Shin et al.) are AQ in percent on KITTI-STEP val, or pairs (table 6).
+"""
 
 from __future__ import annotations
 
@@ -113,3 +117,53 @@ SWEEPS = (
     ),
 )
 """The factors 0.5 to 1.5 for OURS are not from the papers."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """A row of Video-kMaX table 5: features of HiLA-MB, one by one and together, online and near-online.
+
+    Attributes:
+        stitching: whether tubes of consecutive clips are stitched, for masks of clips.
+        tracker: the memory, a name of TRACKERS with its default parameters; "" for none.
+        published: figures of the paper, by FEATURE_COLUMNS.
+        evidence: whether tubes are compared by the tracker, and not matched before all else.
+    """
+
+    name: str
+    stitching: bool
+    tracker: str
+    published: tuple[float | None, float | None, float | None] = (None, None, None)
+    evidence: bool = False
+
+
+PUBLISHED = "paper, near-online"
+"""Tables 6 to 9 are near-online, with `appearance` and `hila_mb` for the paper's naive-MB and HiLA-MB."""
+FEATURE_COLUMNS = ("paper, online, ResNet50", "paper, online, ConvNeXt-L", PUBLISHED)
+FEATURES = (
+    Features("none", False, "", (10.0, 10.4, None)),
+    Features("appearance", False, "appearance", (33.8, 61.6, 71.4)),
+    Features("location", False, "location", (72.0, 74.0, 72.3)),
+    Features("appearance, location", False, "hila_mb", (66.4, 75.7, 73.8)),
+    Features("stitching", True, "", (None, None, 72.3)),
+    Features("stitching, appearance", True, "appearance", (None, None, 72.1)),
+    Features("stitching, location", True, "location", (None, None, 73.6)),
+    Features("stitching, appearance, location", True, "hila_mb", (None, None, 74.2)),
+    Features("hierarchical", False, "hierarchical"),
+    Features("stitching, hierarchical", True, "hierarchical"),
+    Features("stitching as evidence, hierarchical", True, "hierarchical", evidence=True),
+)
+"""The last rows, which the paper does not have, are the default tracker on the same masks: without tubes, with stitching
+before all else as in the other rows, and with tubes as evidence, as it is by default.
+"""
+PUBLISHED_SPACE = {"appearance": (67.1, 336, 25.1, 196), "hila_mb": (19.7, 94, 2.8, 24)}
+"""Table 6: mean and maximum of the pairs at tau 1000, and at its best tau (1 and 10)."""
+PUBLISHED_SWEEPS: dict[str, dict[str, tuple[float, ...]]] = {
+    "tau and alpha": {
+        "appearance": (69.5, 69.9, 71.4, 67.1, 68.8, 71.3, 54.3, 57.4, 64.9, 47.4, 50.7, 59.5),
+        "hila_mb": (72.7, 72.8, 72.6, 73.0, 73.4, 73.2, 73.9, 74.2, 73.6, 73.7, 74.2, 73.6),
+    },
+    "T": {"hila_mb": (73.95, 74.22, 74.30)},
+    "lambda": {"hila_mb": (73.34, 74.19, 74.22, 74.22, 74.22, 74.18)},
+}
+"""Tables 7 (tau 1, 3, 10, 20, each with alpha 0.6, 0.7, 0.8), 8 and 9, in the order of the sweeps' settings."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.ablation.sources import CLASSES, SegmentedFrame
+from vps_ros.ablation.sources import CLASSES, DriveFrame
+from vps_ros.ablation.sweeps import FEATURES
 from vps_ros.evaluation.identity import ALL, Identity, IdentityQuality
 from vps_ros.evaluation.overlaps import Classes, Overlaps, code_of, instance_of
 from vps_ros.evaluation.stq import SegmentationTracking
 from vps_ros.frame import Segmentation, Track
-from vps_ros.trackers import Tracker
+from vps_ros.trackers import Tracker, tracker_class
+from vps_ros.trackers.detections import Detections
+from vps_ros.trackers.tracker import Matches
 
 _FIRST_UNKNOWN = 1 << 20
 """First id of segments without a true thing; true instances are smaller."""
@@ -51,7 +54,7 @@ class TrialCounts:
         self._any_class = Identity(CLASSES, any_class=True, metrics=("CLEAR",))
         self._tracks: set[int] = set()
 
-    def update(self, frame: SegmentedFrame, ids: np.ndarray, class_ids: np.ndarray | None = None) -> None:
+    def update(self, frame: DriveFrame, ids: np.ndarray, class_ids: np.ndarray | None = None) -> None:
         """Counts the identities int64 [K] of the segments of a frame, and their classes, if other than the frame's."""
         table = relabelled(CLASSES, frame.table, ids, class_ids)
         for part in (self._segmentation_tracking, self._identity, self._any_class):
@@ -64,7 +67,7 @@ class TrialCounts:
         )
 
 
-def run(tracker: Tracker, frames: Iterable[SegmentedFrame], metrics: Iterable[str] = ALL) -> Trial:
+def run(tracker: Tracker, frames: Iterable[DriveFrame], metrics: Iterable[str] = ALL) -> Trial:
     """Runs a new tracker on the frames of one drive. Raises InputError as the tracker does."""
     counts = TrialCounts(metrics)
     times: dict[str, list] = {"association_ms": [], "flow_ms": [], "candidates": []}
@@ -77,7 +80,27 @@ def run(tracker: Tracker, frames: Iterable[SegmentedFrame], metrics: Iterable[st
     return counts.result(**times)
 
 
-def run_truth(frames: Iterable[SegmentedFrame]) -> Trial:
+class WithoutMemory(Tracker):
+    """A tracker that matches tubes only: every other detection is a new object."""
+
+    def associate(self, detections: Detections, stamp: int) -> Matches:
+        return Matches()
+
+
+def run_features(frames: Sequence[DriveFrame]) -> dict[str, Trial]:
+    """Each row of FEATURES on one drive; rows with stitching only for frames with tubes."""
+    stitched = any(f.segmentation.tubes is not None for f in frames)
+    alone = [replace(f, segmentation=replace(f.segmentation, tubes=None)) for f in frames]
+    found = {}
+    for row in FEATURES:
+        if row.stitching <= stitched:
+            tracker = tracker_class(row.tracker)() if row.tracker else WithoutMemory()
+            tracker.matches_tubes = not row.evidence
+            found[row.name] = run(tracker, frames if row.stitching else alone, ("CLEAR", "Identity"))
+    return found
+
+
+def run_truth(frames: Iterable[DriveFrame]) -> Trial:
     """The upper bound: each segment has the identity of the true thing that most of its pixels belong to."""
     counts, next_id = TrialCounts(), _FIRST_UNKNOWN
     for frame in frames:
@@ -135,7 +158,7 @@ def relabelled(
     """The overlap table with identities as predicted instances, without reading the pixels again.
 
     Args:
-        table: as in `vps_ros.ablation.sources.SegmentedFrame`.
+        table: as in `vps_ros.ablation.sources.DriveFrame`.
         ids: int64 [K], identity of each segment; those of stuff are ignored.
         class_ids: int64 [K], classes that the tracker assigned; None keeps those of the segments.
     """

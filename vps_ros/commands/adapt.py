@@ -31,7 +31,7 @@ from vps_ros.adaptation.steps import (
 from vps_ros.adaptation.training import Budget, export, fine_tune, recipe_of, train_trackers
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.replay import replay_source
+from vps_ros.commands.replay import Options, replay_source
 from vps_ros.config import Config
 from vps_ros.datasets.formats import DATA_SETS
 from vps_ros.datasets.images import load_image
@@ -273,7 +273,7 @@ def _report(
             for name, model in {**models, **({} if truth else {"teacher": teacher})}.items():
                 bags[name] = work / "report" / f"{name}-{number}.mcap"
                 with open_frames(drive, topic=topic) as source:
-                    replay_source(source, Config(model=model), bags[name], None, True)
+                    replay_source(source, Config(model=model), bags[name], Options(force=True))
             panels: dict[int, dict[str, np.ndarray]] = {}
             for name in models:
                 with open_bags(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vps_ros.commands.console import note, progress
 from vps_ros.commands.evaluate import show as show_report
-from vps_ros.commands.replay import replay_source
+from vps_ros.commands.replay import Options, replay_source
 from vps_ros.commands.replay import show as show_figures
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     comparison = _Comparison(truth)
     with BagReader(drive_bag) as bag:
-        summary = replay_source(bag, Config(), tracked_bag, video, args.force, (comparison,))
+        summary = replay_source(bag, Config(), tracked_bag, Options(video, args.force, sinks=(comparison,)))
     report, figures = comparison.evaluator.result(), summary.to_json()
     write_json(metrics, {**report.to_json(), "fps": figures["fps"]})
     write_html(

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,21 +133,9 @@ def run(args: argparse.Namespace) -> int:
             if viewer:
                 truth = stack.enter_context(TruthReader(args)) if args.gt else None
                 sinks.append(sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()}))
-            replay_source(
-                source,
-                config,
-                args.output,
-                args.overlay,
-                args.force,
-                tuple(sinks),
-                jobs,
-                depth=open_depth(args, source, args.source),
-                locator=open_locator(args, source, args.source, stack),
-                cloud=args.cloud,
-                summary=summary,
-                lookahead=args.lookahead,
-                remembered=args.remembered,
-            )
+            options = Options(args.overlay, args.force, jobs, tuple(sinks), args.cloud, args.lookahead, args.remembered)
+            depth, locator = open_depth(args, source, args.source), open_locator(args, source, args.source, stack)
+            replay_source(source, config, args.output, options, depth, summary, locator)
         figures = summary.to_json()
         if viewer:
             finish(viewer)
@@ -169,40 +158,50 @@ def _tables(args: argparse.Namespace) -> TableWriter:
     return TableWriter(args.tables or output.parent, name, recording_name(args.source), args.force)
 
 
+@dataclass(frozen=True)
+class Options:
+    """What a replay writes besides the bag, and how.
+
+    Attributes:
+        overlay: path of a video; None: no video.
+        force: replace outputs that exist.
+        jobs: threads, as in `replay`; 0: by the cores of this machine.
+        sinks: get each frame and its result, too.
+        cloud: write the topic panoptic_cloud, too.
+        lookahead: identities from the complete recording; the source is read twice.
+        remembered: draw boxes of objects that are not seen into the video, too.
+    """
+
+    overlay: str | Path | None = None
+    force: bool = False
+    jobs: int = 0
+    sinks: tuple[Sink, ...] = ()
+    cloud: bool = False
+    lookahead: bool = False
+    remembered: bool = False
+
+
 def replay_source(
     source: FrameSource,
     config: Config,
     output: str | Path,
-    overlay: str | Path | None,
-    force: bool,
-    sinks: tuple[Sink, ...] = (),
-    jobs: int = 0,
+    options: Options,
     depth: DepthSource | None = None,
-    locator: ObjectLocator | None = None,
-    cloud: bool = False,
     summary: Summary | None = None,
-    lookahead: bool = False,
-    remembered: bool = False,
+    locator: ObjectLocator | None = None,
 ) -> Summary:
-    """Writes the results of a source to a bag and, if `overlay` is given, a video; reports losses on stderr.
+    """Writes the results of a source to the bag `output`, and what `options` add; reports losses on stderr.
 
-    Args:
-        jobs: threads, as in `replay`; 0: by the cores of this machine.
-        depth: as in `replay`; closed at the end.
-        locator: as in `replay`.
-        cloud: write the topic panoptic_cloud, too.
-        summary: as in `replay`.
-        lookahead: identities from the complete recording; the source is read twice.
-        remembered: draw boxes of objects that are not seen into the video, too.
+    `depth`, `summary` and `locator` are as in `replay`; `depth` is closed at the end.
     """
     # Checked before the model is loaded, which takes time.
-    writer, video = BagWriter(output, force), None
-    if overlay:
+    writer, video = BagWriter(output, options.force), None
+    if options.overlay:
         # These, and look-ahead below, load packages that other replays do not need.
         from vps_ros.drawing.overlay import Overlay
         from vps_ros.drawing.video import VideoWriter
 
-        video = VideoWriter(overlay, force=force)
+        video = VideoWriter(options.overlay, force=options.force)
     pipeline = OnlinePanoptic(config)
     length = "" if source.count is None else f"{source.count} frames, "
     note(f"{source.name}: {length}model {config.model}, providers {', '.join(pipeline.segmenter.providers)}")
@@ -210,14 +209,14 @@ def replay_source(
         outputs.enter_context(writer)
 
         def write(frame: Frame, result: PanopticFrame) -> None:
-            writer.write_frame(result, pipeline.taxonomy, cloud=frame.image if cloud else None)
+            writer.write_frame(result, pipeline.taxonomy, cloud=frame.image if options.cloud else None)
 
-        all_sinks: list[Sink] = [write, *sinks]
+        all_sinks: list[Sink] = [write, *options.sinks]
         if depth:
             outputs.callback(depth.close)
         if video:
             outputs.enter_context(video)
-            draw = Overlay(pipeline.taxonomy, lost=remembered, min_height=360, trails=True, legend=True)
+            draw = Overlay(pipeline.taxonomy, lost=options.remembered, min_height=360, trails=True, legend=True)
             all_sinks.append(lambda frame, result: video.write(draw(frame.image, result), result.stamp))
         passes = iter(("replay", "identities"))
 
@@ -225,13 +224,20 @@ def replay_source(
             # Closed before an error is printed, so that the bar is not the last line.
             return outputs.enter_context(closing(progress(source.frames(), next(passes), source.count)))
 
-        threads = jobs or os.cpu_count() or 1
-        if lookahead:
+        threads = options.jobs or os.cpu_count() or 1
+        if options.lookahead:
             from vps_ros.recording.lookahead import replay_with_lookahead
 
             summary = replay_with_lookahead(read, pipeline, all_sinks, threads, summary)
         else:
             summary = replay(read(), pipeline, all_sinks, threads, depth, summary, locator)
+    warn_of_losses(source, summary)
+    summary.dropped.update({str(loss): loss.count for loss in source.losses})
+    return summary
+
+
+def warn_of_losses(source: FrameSource, summary: Summary) -> None:
+    """Warns of frames that could not be read or used, and of where all tracks ended."""
     for loss in source.losses:
         warn(str(loss))
     for reason, count in summary.dropped.items():
@@ -240,8 +246,6 @@ def replay_source(
         warn(f"all tracks end and new ones start {count} time(s), because {reason}")
     for reason, count in summary.depth.failures.items() if summary.depth else ():
         warn(f"{count} frame(s) without objects in 3D: {reason}")
-    summary.dropped.update({str(loss): loss.count for loss in source.losses})
-    return summary
 
 
 def show(figures: dict, title: str) -> None:

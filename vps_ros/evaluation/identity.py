@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.metric import Metric, Result, Rules, Score
-from vps_ros.evaluation.overlaps import Classes, Overlaps, sum_by_index, unique_inverse
+from vps_ros.evaluation.overlaps import Classes, Overlaps, SegmentPixels, sum_by_index, unique_inverse
 
 _NONE = -1
 """Code of what is not a thing with an identity."""
@@ -150,13 +150,9 @@ class Identity(Metric):
         gt_thing, pred_thing = thing[frame.gt_class], thing[frame.pred_class]
         crowd = gt_thing & (frame.gt_instance == 0)
         ignored = crowd | (frame.gt_class == self._classes.void)
-        gt_ids, gt_at = unique_inverse(np.where(gt_thing & ~crowd, frame.gt, _NONE))
         track = frame.pred_instance if self._any_class else frame.pred
-        pred_ids, pred_at = unique_inverse(np.where(pred_thing, track, _NONE))
-        gt_area, pred_area = (
-            sum_by_index(gt_at, frame.count, len(gt_ids)),
-            sum_by_index(pred_at, frame.count, len(pred_ids)),
-        )
+        gt_ids, gt_at, gt_area = SegmentPixels.of(np.where(gt_thing & ~crowd, frame.gt, _NONE), frame.count)
+        pred_ids, pred_at, pred_area = SegmentPixels.of(np.where(pred_thing, track, _NONE), frame.count)
         lost = sum_by_index(pred_at, np.where(ignored, frame.count, 0), len(pred_ids))
         gt_kept, pred_kept = gt_ids != _NONE, (pred_ids != _NONE) & (2 * lost <= pred_area)
         pairs = gt_kept[gt_at] & pred_kept[pred_at]

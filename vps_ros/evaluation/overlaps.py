@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,6 +66,26 @@ class Classes:
         return table
 
 
+class SegmentPixels(NamedTuple):
+    """The S segments of one side of an overlap table of K rows.
+
+    Attributes:
+        ids: int64 [S], codes, ascending.
+        index: int64 [K], segment of each row.
+        area: int64 [S], pixels.
+    """
+
+    ids: NDArray[np.int64]
+    index: NDArray[np.int64]
+    area: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, codes: NDArray[np.int64], count: NDArray[np.int64]) -> SegmentPixels:
+        """`codes` and `count` are int64 [K]: segment and pixels of each row."""
+        ids, index = unique_inverse(codes)
+        return cls(ids, index, sum_by_index(index, count, len(ids)))
+
+
 @dataclass(frozen=True)
 class Overlaps:
     """Pixel counts of segment pairs, int64 [K] each. Each pair occurs once; they are sorted by (gt, pred).
@@ -76,6 +96,16 @@ class Overlaps:
     gt: NDArray[np.int64]
     pred: NDArray[np.int64]
     count: NDArray[np.int64]
+
+    @cached_property
+    def gt_segments(self) -> SegmentPixels:
+        """The ground-truth segments."""
+        return SegmentPixels.of(self.gt, self.count)
+
+    @cached_property
+    def pred_segments(self) -> SegmentPixels:
+        """The predicted segments."""
+        return SegmentPixels.of(self.pred, self.count)
 
     @cached_property
     def gt_class(self) -> NDArray[np.int64]:

@@ -19,7 +19,6 @@ from vps_ros.evaluation.overlaps import (
     nan_mean,
     none_for_nan,
     sum_by_index,
-    unique_inverse,
 )
 
 
@@ -49,10 +48,8 @@ def match(classes: Classes, table: Overlaps, crowds: bool = True) -> Matching:
     false negative. A predicted segment without a match is no false positive when more than half of it lies on void and
     on crowds of its class. Without `crowds`, instance 0 is an instance like any other.
     """
-    gt_ids, gt_index = unique_inverse(table.gt)
-    pred_ids, pred_index = unique_inverse(table.pred)
-    gt_area = sum_by_index(gt_index, table.count, len(gt_ids))
-    pred_area = sum_by_index(pred_index, table.count, len(pred_ids))
+    gt_ids, gt_index, gt_area = table.gt_segments
+    pred_ids, pred_index, pred_area = table.pred_segments
     gt_class, pred_class = column_of(gt_ids), column_of(pred_ids)
     crowd = classes.is_thing[gt_class] & (instance_of(gt_ids) == 0) & crowds
     void = gt_class == classes.void

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from vps_ros.errors import InputError
 from vps_ros.evaluation.average_precision import TrackPrecision
-from vps_ros.evaluation.page import Table, changes, charts, macro, tables
+from vps_ros.evaluation.page import Table, charts, macro, tables
 from vps_ros.evaluation.page.pictures import INTERVAL, Picture, embed, moment
 from vps_ros.evaluation.results import Report
 from vps_ros.files import atomic_write
@@ -136,9 +136,9 @@ def _maps(report: Report) -> list[Section]:
 
 
 def _changes(first: Entry, second: Entry, several: bool) -> Section:
-    body = changes.changes(*((one.name, one.report.sequences) for one in (first, second)))
+    body = charts.changes(*((one.name, one.report.sequences) for one in (first, second)))
     anchor = f"changes-{second.name}" if several else "changes"
-    return anchor, f"What changed from {first.name} to {second.name}", changes.CHANGES, body
+    return anchor, f"What changed from {first.name} to {second.name}", charts.CHANGES, body
 
 
 def _summary(report: Report, facts: Mapping[str, str]) -> Markup:

@@ -19,8 +19,6 @@ from vps_ros.evaluation.overlaps import (
     column_of,
     instance_of,
     overlaps,
-    sum_by_index,
-    unique_inverse,
 )
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -145,12 +143,9 @@ def matched_tracks(classes: Classes, frame: Overlaps) -> tuple[NDArray[np.int64]
 
     Crowds are left out.
     """
-    gt_ids, gt_at = unique_inverse(frame.gt)
-    pred_ids, pred_at = unique_inverse(frame.pred)
-    areas = (
-        sum_by_index(gt_at, frame.count, len(gt_ids))[gt_at]
-        + sum_by_index(pred_at, frame.count, len(pred_ids))[pred_at]
-    )
+    gt_ids, gt_at, gt_area = frame.gt_segments
+    _, pred_at, pred_area = frame.pred_segments
+    areas = gt_area[gt_at] + pred_area[pred_at]
     # IoU = count / (areas - count) > 1/2, in whole numbers.
     hit = (frame.gt_class == frame.pred_class) & (3 * frame.count > areas)
     tracks = np.full(len(gt_ids), NO_TRACK)

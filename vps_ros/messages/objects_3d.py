@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import PanopticFrame, segment_values
@@ -201,25 +201,12 @@ def _objects_of(frame: PanopticFrame) -> Objects3D:
 
 
 def _detection(one: Object3D, found: Objects3D, header: Any) -> Any:
-    x, y, z = one.position
-    qx, qy, qz, qw = found.transform.quaternion
-    pose = make_message(
-        "geometry_msgs/msg/Pose",
-        position=make_message("geometry_msgs/msg/Point", x=x, y=y, z=z),
-        orientation=make_message("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
-    )
-    covariance = np.zeros((6, 6))
-    covariance[range(3), range(3)] = np.square(one.deviation)
-    hypothesis = make_message("vision_msgs/msg/ObjectHypothesis", class_id=str(one.class_id), score=float(one.score))
-    result = make_message(
-        "vision_msgs/msg/ObjectHypothesisWithPose",
-        hypothesis=hypothesis,
-        pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance.ravel()),
-    )
+    pose = make_pose(one.position, found.transform.quaternion)
+    variance = np.square(one.deviation)
     return make_message(
         "vision_msgs/msg/Detection3D",
         header=header,
-        results=[result],
+        results=[make_hypothesis(one.class_id, one.score, pose, variance)],
         bbox=make_message("vision_msgs/msg/BoundingBox3D", center=pose, size=_vector(one.size)),
         id=str(one.track_id),
     )
@@ -228,3 +215,24 @@ def _detection(one: Object3D, found: Objects3D, header: Any) -> Any:
 def _vector(values: Vector) -> Any:
     x, y, z = values
     return make_message("geometry_msgs/msg/Vector3", x=x, y=y, z=z)
+
+
+def make_pose(position: Vector = (0.0, 0.0, 0.0), quaternion: tuple[float, ...] = (0.0, 0.0, 0.0, 1.0)) -> Any:
+    """geometry_msgs/Pose; `quaternion` is x y z w."""
+    (x, y, z), (qx, qy, qz, qw) = position, quaternion
+    return make_message(
+        "geometry_msgs/msg/Pose",
+        position=make_message("geometry_msgs/msg/Point", x=x, y=y, z=z),
+        orientation=make_message("geometry_msgs/msg/Quaternion", x=qx, y=qy, z=qz, w=qw),
+    )
+
+
+def make_hypothesis(class_id: int, score: float, pose: Any, variance: ArrayLike = 0.0) -> Any:
+    """vision_msgs/ObjectHypothesisWithPose of a class; `variance` of the position along x, y and z."""
+    covariance = np.zeros((6, 6))
+    covariance[range(3), range(3)] = variance
+    return make_message(
+        "vision_msgs/msg/ObjectHypothesisWithPose",
+        hypothesis=make_message("vision_msgs/msg/ObjectHypothesis", class_id=str(class_id), score=float(score)),
+        pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance.ravel()),
+    )

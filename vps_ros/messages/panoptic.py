@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import THING_BASE, AssociatedBy, PanopticFrame, Segment, Track, TrackState, segment_values
 from vps_ros.messages.images import array_to_compressed, array_to_image, image_to_array
-from vps_ros.messages.objects_3d import objects_3d, panoptic_cloud, velocities_3d
+from vps_ros.messages.objects_3d import make_hypothesis, make_pose, objects_3d, panoptic_cloud, velocities_3d
 from vps_ros.messages.typestore import make_header, make_message, make_time, nanoseconds
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
@@ -260,25 +260,10 @@ def _detection(track: Track, header: Any) -> Any:
     x0, y0, x1, y1 = (float(v) for v in track.box)
     position = make_message("vision_msgs/msg/Point2D", x=(x0 + x1) / 2, y=(y0 + y1) / 2)
     centre = make_message("vision_msgs/msg/Pose2D", position=position, theta=0.0)
-    hypothesis = make_message(
-        "vision_msgs/msg/ObjectHypothesis",
-        class_id=str(track.class_id),
-        score=float(track.score),
-    )
-    result = make_message("vision_msgs/msg/ObjectHypothesisWithPose", hypothesis=hypothesis, pose=_no_pose())
     return make_message(
         "vision_msgs/msg/Detection2D",
         header=header,
-        results=[result],
+        results=[make_hypothesis(track.class_id, track.score, make_pose())],
         bbox=make_message("vision_msgs/msg/BoundingBox2D", center=centre, size_x=x1 - x0, size_y=y1 - y0),
         id=str(track.track_id),
     )
-
-
-def _no_pose() -> Any:
-    pose = make_message(
-        "geometry_msgs/msg/Pose",
-        position=make_message("geometry_msgs/msg/Point", x=0.0, y=0.0, z=0.0),
-        orientation=make_message("geometry_msgs/msg/Quaternion", x=0.0, y=0.0, z=0.0, w=1.0),
-    )
-    return make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=np.zeros(36))

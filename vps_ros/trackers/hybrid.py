@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow import FlowParameters
+from vps_ros.flow.flow import FlowParameters
 from vps_ros.frame import AssociatedBy, Frame, Segmentation
 from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.assignment import find, mutual_best

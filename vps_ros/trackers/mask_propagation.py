@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow import FlowHistory, FlowParameters, WorkingSizeParameters, warp_labels, working_size
+from vps_ros.flow.flow import FlowParameters, WorkingSizeParameters, working_size
+from vps_ros.flow.history import FlowHistory, warp_labels
 from vps_ros.frame import AssociatedBy, Frame, Segmentation
 from vps_ros.parameters import fraction
 from vps_ros.trackers.assignment import find, hungarian

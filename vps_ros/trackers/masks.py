@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow import FlowHistory, warp_labels
+from vps_ros.flow.history import FlowHistory, warp_labels
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.label_maps import look_up
 from vps_ros.trackers.detections import Detections

@@ -18,7 +18,7 @@ from vps_ros.trackers.detections import Detections
 from vps_ros.trackers.memory import TrackMemory, TrackNumbers
 
 if TYPE_CHECKING:
-    from vps_ros.flow import FlowHistory
+    from vps_ros.flow.history import FlowHistory
 
 NEVER_SOONER = 1e6
 """A tentative_tau that is larger than any memory_tau."""
@@ -118,7 +118,7 @@ class Tracker(ABC):
         self.flow: FlowHistory | None = None
         if self.uses_flow:
             # Imported on use: declarations of parameters, which are here too, must not load OpenCV.
-            from vps_ros.flow import FlowHistory
+            from vps_ros.flow.history import FlowHistory
 
             self.flow = FlowHistory.of(self.parameters)
         self.camera_motion: NDArray[np.float64] | None = None

@@ -1,4 +1,7 @@
-"""Charts over the frames of a sequence: PQ of each frame as curves, and each true thing as a row of matched tracks."""
+"""Charts over the frames of a sequence: PQ of each frame as curves, and each true thing as a row of matched tracks.
+
+Of two predictions also the rows of the things that another number of tracks follows.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,11 @@ from vps_ros.evaluation.page import Cell, Table, cells, heads, macro
 from vps_ros.evaluation.results import SequenceReport
 from vps_ros.evaluation.timelines import Span, Timeline
 
+CHANGES = (
+    "Ground-truth things that the two predictions follow differently, those that changed most first. Each has two rows "
+    "over time, the first prediction above the second. Appeared: only the second has a track for it. Vanished: only "
+    "the first has."
+)
 QUALITY = "PQ of each frame on its own, in percent, over the frames of its sequence."
 MAX_LARGE, MAX_PLOTS = 6, 48
 """With more sequences than the first the plots are small; of more than the second, those of highest PQ are left out."""
@@ -21,6 +29,7 @@ _WIDTH, _HEIGHT = 1000, 100
 _POINTS = 480
 MAX_SEQUENCES, MAX_ROWS, MIN_SEQUENCE_ROWS, MAX_SEQUENCE_ROWS = 16, 240, 8, 40
 """Limits of the timelines on a page: sequences, rows of all, and rows of one sequence."""
+MAX_CHANGES = 40
 RESOLUTION = 2000
 """A row distinguishes that many parts of the length of its sequence."""
 _MANY_SWITCHES = 60
@@ -98,16 +107,17 @@ def _sequence(name: str, report: SequenceReport, most: int) -> Markup:
     rows = [
         [
             Cell(f"{line.class_name} {line.instance}"),
-            Cell(
-                macro("timeline", draw_spans(line.spans, report.frames), line.switch_frames, report.frames),
-                "timeline busy" if line.switches > _MANY_SWITCHES else "timeline",
-            ),
+            Cell(_row(line, report.frames), "timeline busy" if line.switches > _MANY_SWITCHES else "timeline"),
             *cells(*map(str, (line.switches, line.missed, line.visible))),
         ]
         for line in ranked[:most]
     ]
     table = Table([*heads(["thing"]), axis, *heads(_MEANINGS, _MEANINGS)], rows, kind="timelines")
     return macro("timelines_of", name, ranked, table, len(ranked) - len(rows))
+
+
+def _row(line: Timeline, frames: int) -> Markup:
+    return macro("timeline", draw_spans(line.spans, frames), line.switch_frames, frames)
 
 
 def draw_spans(spans: tuple[Span, ...], frames: int) -> list[Span]:
@@ -126,3 +136,62 @@ def draw_spans(spans: tuple[Span, ...], frames: int) -> list[Span]:
 def _badness(line: Timeline) -> tuple[int, int, int]:
     """Smaller for a worse timeline."""
     return -line.switches, -line.missed, -line.visible
+
+
+def changes(
+    first: tuple[str, Mapping[str, SequenceReport]], second: tuple[str, Mapping[str, SequenceReport]]
+) -> Markup | str:
+    """A table of the things that changed; empty if there are none, or without timelines."""
+    names = first[0], second[0]
+    found = []
+    for sequence, report in first[1].items():
+        others = {(t.class_name, t.instance): t for t in second[1][sequence].timelines} if sequence in second[1] else {}
+        for before in report.timelines:
+            after = others.get((before.class_name, before.instance))
+            if after is not None and (kind := change_of(before, after)):
+                found.append((sequence, report.frames, kind, before, after))
+    found.sort(key=lambda row: -_size(*row[3:]))
+    if not found:
+        return ""
+    one = len({sequence for sequence, *_ in found}) == 1 and len(first[1]) == 1
+    rows = [
+        [
+            Cell(
+                f"{before.class_name} {before.instance}"
+                if one
+                else f"{sequence}: {before.class_name} {before.instance}"
+            ),
+            Cell(Markup("").join(_row(line, frames) for line in (before, after)), "timeline two"),
+            *cells(kind, _pair(before.switches, after.switches), _pair(before.missed, after.missed)),
+        ]
+        for sequence, frames, kind, before, after in found[:MAX_CHANGES]
+    ]
+    meanings = {"switches": f"{names[0]} → {names[1]}", "missed": f"frames: {names[0]} → {names[1]}"}
+    head = [
+        *heads(["thing"]),
+        Cell(f"{names[0]} above {names[1]}", "axis wide"),
+        *heads(["change", *meanings], meanings),
+    ]
+    return macro("changes", Table(head, rows, kind="timelines"), len(found) - MAX_CHANGES)
+
+
+def change_of(before: Timeline, after: Timeline) -> str:
+    """What changed for a thing in one or two words; "" if neither the switches nor the missed frames did."""
+    if before.missed == before.visible and after.missed < after.visible:
+        return "appeared"
+    if after.missed == after.visible and before.missed < before.visible:
+        return "vanished"
+    if before.switches != after.switches:
+        return "fewer switches" if after.switches < before.switches else "more switches"
+    if before.missed != after.missed:
+        return "missed less" if after.missed < before.missed else "missed more"
+    return ""
+
+
+def _size(before: Timeline, after: Timeline) -> float:
+    """A switch counts as ten missed frames."""
+    return 10 * abs(before.switches - after.switches) + abs(before.missed - after.missed)
+
+
+def _pair(before: int, after: int) -> Markup | str:
+    return str(before) if before == after else macro("change", f"{before} → {after}", after < before)

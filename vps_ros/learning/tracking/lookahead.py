@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.ablation.sources import SegmentedFrame
+from vps_ros.ablation.sources import DriveFrame
 from vps_ros.config import Config
 from vps_ros.frame import Track
 from vps_ros.learning.tracking.match_scorer import UNKNOWN, FrameExample, MatchScorerRecipe, true_objects
@@ -31,7 +31,7 @@ class LookaheadRecipe(MatchScorerRecipe):
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     weights: ClassVar[str] = "lookahead.npz"
 
-    def examples(self, frames: Sequence[SegmentedFrame], masks: str) -> list[FrameExample]:
+    def examples(self, frames: Sequence[DriveFrame], masks: str) -> list[FrameExample]:
         config = Config(model=self.model)
         if masks != "model":
             config = config.for_other_segmentations()
@@ -39,7 +39,7 @@ class LookaheadRecipe(MatchScorerRecipe):
         return [link_example(recorder, true_tracklets(frames, online, recorder))]
 
 
-def run_online(frames: Sequence[SegmentedFrame], config: Config) -> tuple[TrackletRecorder, list[tuple[Track, ...]]]:
+def run_online(frames: Sequence[DriveFrame], config: Config) -> tuple[TrackletRecorder, list[tuple[Track, ...]]]:
     """The tracklets of one drive, and the tracks of each frame."""
     tracker, recorder, found = make_tracker(config), TrackletRecorder(), []
     for one in frames:
@@ -53,7 +53,7 @@ def run_online(frames: Sequence[SegmentedFrame], config: Config) -> tuple[Trackl
 
 
 def true_tracklets(
-    frames: Sequence[SegmentedFrame], online: Sequence[tuple[Track, ...]], recorder: TrackletRecorder
+    frames: Sequence[DriveFrame], online: Sequence[tuple[Track, ...]], recorder: TrackletRecorder
 ) -> NDArray[np.int64]:
     """int64 [T], the true object that most detections of each tracklet show; UNKNOWN without a majority."""
     truth = [true_objects(one.table, len(one.segmentation)) for one in frames]

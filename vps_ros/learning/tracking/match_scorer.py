@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from vps_ros import __version__
 from vps_ros.ablation import sources
-from vps_ros.ablation.sources import CLASSES, SegmentedFrame
+from vps_ros.ablation.sources import CLASSES, DriveFrame
 from vps_ros.errors import InputError
 from vps_ros.evaluation.overlaps import Overlaps
 from vps_ros.files import refuse_existing
@@ -98,7 +98,7 @@ class GroundTruthTracker(Hierarchical):
         return matched(m, k, np.ones(len(m)), AssociatedBy.MEMORY)
 
 
-def frame_examples(shots: Iterable[SegmentedFrame]) -> list[FrameExample]:
+def frame_examples(shots: Iterable[DriveFrame]) -> list[FrameExample]:
     """The examples of the frames of one drive."""
     tracker = GroundTruthTracker()
     for shot in shots:
@@ -169,7 +169,7 @@ class MatchScorerRecipe:
     weights: ClassVar[str] = "hierarchical.npz"
     """Name of the file that is written."""
 
-    def examples(self, frames: Sequence[SegmentedFrame], masks: str) -> list[FrameExample]:
+    def examples(self, frames: Sequence[DriveFrame], masks: str) -> list[FrameExample]:
         """The examples of one drive."""
         return frame_examples(frames)
 

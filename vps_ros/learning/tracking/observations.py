@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.errors import InputError
-from vps_ros.flow import FlowHistory, FlowParameters
+from vps_ros.flow.flow import FlowParameters
+from vps_ros.flow.history import FlowHistory
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.data.streets import Drive

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.flow import FlowHistory, FlowParameters
+from vps_ros.flow.flow import FlowParameters
+from vps_ros.flow.history import FlowHistory
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.parameters import fraction, parameter
 from vps_ros.trackers.colour_histogram import colour_histograms

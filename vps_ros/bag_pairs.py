@@ -16,7 +16,7 @@ from vps_ros.datasets.labels import LabelledFrame, LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.evaluation.pairs import FramePair
 from vps_ros.recording.bag import Bag
-from vps_ros.recording.label_classes import ClassNames, class_table, common_taxonomy
+from vps_ros.recording.label_classes import RecordedClasses, common_taxonomy, taxonomy_id_table
 from vps_ros.recording.labels import (
     LabelIndex,
     LabelMessages,
@@ -117,7 +117,7 @@ def open_bags(
         common = common_taxonomy(ours, theirs, taxonomy)
 
         def side(bag: Bag, topic: LabelTopic, index: LabelIndex) -> _Side:
-            return _Side(bag, topic, index, class_table(index.names, common))
+            return _Side(bag, topic, index, taxonomy_id_table(index.names, common))
 
         sides = {
             c or Path(gt).name.partition(".")[0]: (side(of_gt, t, indexes[c][0]), side(of_pred, p, indexes[c][1]))
@@ -166,8 +166,8 @@ def _span(index: LabelIndex) -> str:
     return f"{seconds(int(index.stamps[0]))} to {seconds(int(index.stamps[-1]))}" if len(index.stamps) else "none"
 
 
-def _merge_names(sides: list[ClassNames]) -> ClassNames:
+def _merge_names(sides: list[RecordedClasses]) -> RecordedClasses:
     """The class names of all cameras of one recording; they come from one node and agree."""
     names = {i: name for side in sides for i, name in side.names.items()}
     things = {i: thing for side in sides for i, thing in side.things.items()}
-    return ClassNames(sides[0].where, next((s.taxonomy for s in sides if s.taxonomy), ""), names, things)
+    return RecordedClasses(sides[0].where, next((s.taxonomy for s in sides if s.taxonomy), ""), names, things)

@@ -19,7 +19,13 @@ from vps_ros.adaptation.steps import (
 )
 from vps_ros.commands.adapt import add_options, held_back, plan_of, print_plan, train, training_of
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.options import add_minimum_size_flags, add_parameter_flags, config_from
+from vps_ros.commands.options import (
+    add_labelled_hz_flag,
+    add_minimum_size_flags,
+    add_parameter_flags,
+    config_from,
+    labelled_hz_of,
+)
 from vps_ros.config import Config
 from vps_ros.datasets.images import load_image
 from vps_ros.errors import InputError
@@ -56,15 +62,13 @@ _SHOWN = 10
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     kinds = parser.add_subparsers(dest="work", metavar="WORK", required=True)
     replay = kinds.add_parser("replay", help="track every object of each bag; as `vps-ros replay`, with tables")
-    _add_common(replay, "bags, or folders of bags: paths or URIs (s3://, gs://, abfs://)")
-    replay.add_argument("--topic", help="image topic, if the bags have several")
+    _add_images(replay)
     replay.add_argument("--damaged", action="store_true", help="process what is left of damaged bags")
     add_parameter_flags(replay)
     replay.set_defaults(do=_replay)
     label = kinds.add_parser("label", help="make a labelling project of each bag; as `vps-ros label new`")
-    _add_common(label, "bags, or folders of bags: paths or URIs (s3://, gs://, abfs://)")
-    label.add_argument("--topic", help="image topic, if the bags have several")
-    label.add_argument("--hz", type=float, default=1.0, help="labelled frames per second (default: 1)")
+    _add_images(label)
+    add_labelled_hz_flag(label)
     add_parameter_flags(label)
     label.set_defaults(do=_label)
     adapt = kinds.add_parser("adapt", help="adapt a small model to the bags; as `vps-ros adapt`")
@@ -88,6 +92,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--allow-missing", action="store_true", help="count frames that are missing on one side as void"
     )
     evaluate.set_defaults(do=_evaluate)
+
+
+def _add_images(parser: argparse.ArgumentParser) -> None:
+    _add_common(parser, "bags, or folders of bags: paths or URIs (s3://, gs://, abfs://)")
+    parser.add_argument("--topic", help="image topic, if the bags have several")
 
 
 def _add_common(
@@ -119,9 +128,7 @@ def _replay(args: argparse.Namespace) -> int:
 
 
 def _label(args: argparse.Namespace) -> int:
-    if not 0 < args.hz <= 1000:
-        raise InputError(f"--hz {args.hz:g}: give labelled frames per second, above 0")
-    return _process(Label(config_from(args), args.topic, args.hz), args, ("frames", "labelled", "tracks"))
+    return _process(Label(config_from(args), args.topic, labelled_hz_of(args)), args, ("frames", "labelled", "tracks"))
 
 
 def _process(job: Job, args: argparse.Namespace, sums: Sequence[str]) -> int:

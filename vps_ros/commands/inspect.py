@@ -121,9 +121,7 @@ def _show_bag(bag: Mapping[str, Any]) -> None:
 
 
 def _show_model(model: ModelDescription) -> None:
-    tensors = [
-        (kind, t.name, t.type, t.shape) for kind, ts in (("in", model.inputs), ("out", model.outputs)) for t in ts
-    ]
+    tensors = [(kind, *t.values()) for kind, ts in (("in", model.inputs), ("out", model.outputs)) for t in ts]
     table(f"{model.path}: {model.size / 1e6:.1f} MB, runs on {', '.join(model.providers)}", _TENSOR, tensors)
     if model.card is None:
         warn(model.problem)

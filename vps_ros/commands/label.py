@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.options import add_parameter_flags, config_from
+from vps_ros.commands.options import add_labelled_hz_flag, add_parameter_flags, config_from, labelled_hz_of
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import model_path
@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("-o", "--output", required=True, metavar="PROJECT", help="folder of the project")
     new.add_argument("--topic", help="image topic of a bag or number of a video stream; required if it has several")
     new.add_argument("--image-hz", type=float, metavar="HZ", help="frames per second of a folder of images")
-    new.add_argument("--hz", type=float, default=1.0, help="labelled frames per second (default: 1)")
+    add_labelled_hz_flag(new)
     new.add_argument("--name", help="of the sequence in exported data sets (default: the name of the recording)")
     new.add_argument(
         "--second", metavar="M", help="another model with the same classes; where the two differ, tracks are uncertain"
@@ -114,8 +114,7 @@ def flow_of(args: argparse.Namespace) -> Flow:
 
 def _new(args: argparse.Namespace) -> int:
     config, root = config_from(args), Path(args.output)
-    if not 0 < args.hz <= 1000:
-        raise InputError(f"--hz {args.hz:g}: give labelled frames per second, above 0")
+    hz = labelled_hz_of(args)
     if args.taxonomy and not args.masks:
         raise InputError("--taxonomy: a model has classes of its own; give it with --masks only")
     if root.is_dir() and any(root.iterdir()) and not (root / SETTINGS).is_file():
@@ -137,7 +136,7 @@ def _new(args: argparse.Namespace) -> int:
             model=model,
             second=args.second or "",
             masks=args.masks or "",
-            hz=args.hz,
+            hz=hz,
             image_hz=args.image_hz or 0.0,
             taxonomy_name=taxonomy.name,
             classes=tuple(taxonomy.to_json()),

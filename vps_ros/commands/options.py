@@ -122,6 +122,18 @@ def jobs_of(args: argparse.Namespace, most: int = 1 << 16) -> int:
     return args.jobs or min(os.cpu_count() or 1, most)
 
 
+def add_labelled_hz_flag(parser: argparse.ArgumentParser) -> None:
+    """Adds --hz of commands that label some frames of a recording."""
+    parser.add_argument("--hz", type=float, default=1.0, help="labelled frames per second (default: 1)")
+
+
+def labelled_hz_of(args: argparse.Namespace) -> float:
+    """--hz; raises InputError for a rate that is not possible."""
+    if not 0 < args.hz <= 1000:
+        raise InputError(f"--hz {args.hz:g}: give labelled frames per second, above 0")
+    return args.hz
+
+
 def add_minimum_size_flags(parser: argparse.ArgumentParser, what: str) -> None:
     """Adds the options of MinimumSize; `what` happens to things below the limits."""
     for name, unit in (("area", "that show fewer than PX pixels"), ("height", "that are lower than PX rows")):

@@ -21,7 +21,7 @@ from vps_ros.frame import PanopticFrame
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.recording.bag import Bag, is_bag
 from vps_ros.recording.image_files import DEFAULT_HZ, stamp_of
-from vps_ros.recording.label_classes import ClassNames, class_table, common_taxonomy
+from vps_ros.recording.label_classes import RecordedClasses, common_taxonomy, taxonomy_id_table
 from vps_ros.recording.labels import LabelMessages, find_truth_topic, index_labels, read_labels
 from vps_ros.taxonomy import TAXONOMIES, VOID_ID, Taxonomy
 
@@ -99,7 +99,7 @@ class TruthReader:
         """`classes`: of the prediction. Those that the ground truth does not have are void."""
         self._taxonomy, self._labels = self._open(classes)
         names = {c.id: c.name for c in classes.classes}
-        table = class_table(ClassNames("prediction", classes.name, names), self._taxonomy)
+        table = taxonomy_id_table(RecordedClasses("prediction", classes.name, names), self._taxonomy)
         self._table = np.where(table < 0, VOID_ID, table)
         self._marker = MistakeMarker(self._taxonomy)
         self._next = next(self._labels, None)
@@ -113,9 +113,9 @@ def _open_bag(opening: ExitStack, args: argparse.Namespace) -> Callable[[Taxonom
     def start(classes: Taxonomy) -> tuple[Taxonomy, Labels]:
         names = {c.id: c.name for c in classes.classes}
         things = {c.id: c.isthing for c in classes.classes}
-        predicted = ClassNames("the prediction", classes.name, names, things)
+        predicted = RecordedClasses("the prediction", classes.name, names, things)
         taxonomy = common_taxonomy(index.names, predicted, TAXONOMIES.get(args.taxonomy))
-        table = class_table(index.names, taxonomy)
+        table = taxonomy_id_table(index.names, taxonomy)
         frames = read_labels(bag, topic, index.stamps)
         return taxonomy, ((one.stamp, partial(_read, one, table)) for one in frames)
 

@@ -30,7 +30,7 @@ from vps_ros.live.subscriptions import CameraSubscription, read_image
 from vps_ros.live.transport import QosProfile, Transport, absolute
 from vps_ros.messages.panoptic import LABEL_INFO, LABEL_INFO_TYPE, OUTPUTS, read_panoptic
 from vps_ros.messages.typestore import nanoseconds, read_message
-from vps_ros.recording.label_classes import ClassNames, common_taxonomy
+from vps_ros.recording.label_classes import RecordedClasses, common_taxonomy
 from vps_ros.taxonomy import Taxonomy
 
 IMAGE = "image"
@@ -117,7 +117,7 @@ class LiveFrames:
         self._things |= {s.class_id: bool(s.is_thing) for s in described.segments}
         known = (described.taxonomy, len(self._names), len(self._things))
         if self._taxonomy is None or self._taxonomy[0] != known:
-            names = ClassNames("the node", described.taxonomy, dict(self._names), dict(self._things))
+            names = RecordedClasses("the node", described.taxonomy, dict(self._names), dict(self._things))
             self._taxonomy = known, common_taxonomy(names, names)
         return replace(frame, taxonomy=self._taxonomy[1])
 

@@ -24,7 +24,7 @@ _COLORS = {c.name: c.color for t in ALL.values() for c in t.classes}
 
 
 @dataclass(frozen=True)
-class ClassNames:
+class RecordedClasses:
     """The classes in the messages of one recording.
 
     Attributes:
@@ -40,7 +40,7 @@ class ClassNames:
     things: Mapping[int, bool] = field(default_factory=dict)
 
 
-def common_taxonomy(gt: ClassNames, pred: ClassNames, chosen: Taxonomy | None = None) -> Taxonomy:
+def common_taxonomy(gt: RecordedClasses, pred: RecordedClasses, chosen: Taxonomy | None = None) -> Taxonomy:
     """The taxonomy for comparing two recordings: that of the ground truth, if it names its classes.
 
     The built-in taxonomy of a data set is used if the messages name it and its class names match.
@@ -69,7 +69,7 @@ def common_taxonomy(gt: ClassNames, pred: ClassNames, chosen: Taxonomy | None = 
     return _create(named.taxonomy if named else _OWN, names, things, gt.where)
 
 
-def class_table(side: ClassNames, taxonomy: Taxonomy) -> NDArray[np.int16]:
+def taxonomy_id_table(side: RecordedClasses, taxonomy: Taxonomy) -> NDArray[np.int16]:
     """int16 [1000], class id of a recording -> class id of the taxonomy, by name; UNKNOWN if it is not in it.
 
     A recording that names no classes is assumed to use the ids of the taxonomy. Void stays void.
@@ -92,7 +92,7 @@ def class_table(side: ClassNames, taxonomy: Taxonomy) -> NDArray[np.int16]:
     return table
 
 
-def _names(gt: ClassNames, pred: ClassNames) -> dict[int, str]:
+def _names(gt: RecordedClasses, pred: RecordedClasses) -> dict[int, str]:
     """Of the ground truth; and of the prediction if both have one taxonomy, since each names only what it has seen."""
     if gt.names and gt.taxonomy != pred.taxonomy:
         return dict(gt.names)
@@ -101,7 +101,7 @@ def _names(gt: ClassNames, pred: ClassNames) -> dict[int, str]:
     return names if agree and len({_normalise(n) for n in names.values()}) == len(names) else dict(gt.names)
 
 
-def _things(side: ClassNames) -> dict[str, bool]:
+def _things(side: RecordedClasses) -> dict[str, bool]:
     return {_normalise(side.names[i]): thing for i, thing in side.things.items()}
 
 

@@ -19,7 +19,7 @@ from vps_ros.messages.images import image_to_array
 from vps_ros.messages.panoptic import CLASS_DIVISOR, VOID_PIXEL, nanoseconds, read_panoptic
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag
-from vps_ros.recording.label_classes import UNKNOWN, ClassNames
+from vps_ros.recording.label_classes import UNKNOWN, RecordedClasses
 from vps_ros.recording.storage import Message
 from vps_ros.taxonomy import VOID_ID
 
@@ -215,7 +215,7 @@ class LabelIndex:
 
     stamps: NDArray[np.int64]
     undescribed: NDArray[np.int64]
-    names: ClassNames
+    names: RecordedClasses
 
 
 class LabelMessages(NamedTuple):
@@ -230,7 +230,7 @@ class LabelMessages(NamedTuple):
         """Class ids uint8 [H, W] (255: void) and identities uint32 [H, W] (0: none).
 
         Args:
-            table: from `vps_ros.recording.label_classes.class_table`.
+            table: from `vps_ros.recording.label_classes.taxonomy_id_table`.
 
         Raises:
             InputError: the image is damaged, has another encoding, or holds a segment without description or a class
@@ -267,7 +267,7 @@ def index_labels(bag: Bag, topic: LabelTopic) -> LabelIndex:
     return LabelIndex(
         np.intersect1d(images, described, assume_unique=True),
         np.setdiff1d(images, described, assume_unique=True),
-        ClassNames(where, taxonomy, names, things),
+        RecordedClasses(where, taxonomy, names, things),
     )
 
 

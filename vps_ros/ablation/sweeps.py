@@ -153,8 +153,8 @@ FEATURES = (
     Features("stitching, hierarchical", True, "hierarchical"),
     Features("stitching as evidence, hierarchical", True, "hierarchical", evidence=True),
 )
-"""The last rows, which the paper does not have, are the default tracker on the same masks: without tubes, with stitching
-before all else as in the other rows, and with tubes as evidence, as it is by default.
+"""The last rows, which the paper does not have, are the default tracker on the same masks: without tubes, with
+stitching before all else as in the other rows, and with tubes as evidence, as it is by default.
 """
 PUBLISHED_SPACE = {"appearance": (67.1, 336, 25.1, 196), "hila_mb": (19.7, 94, 2.8, 24)}
 """Table 6: mean and maximum of the pairs at tau 1000, and at its best tau (1 and 10)."""

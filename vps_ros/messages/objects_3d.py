@@ -7,7 +7,7 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from vps_ros.errors import DroppedFrame
 from vps_ros.frame import PanopticFrame, segment_values
@@ -202,11 +202,11 @@ def _objects_of(frame: PanopticFrame) -> Objects3D:
 
 def _detection(one: Object3D, found: Objects3D, header: Any) -> Any:
     pose = make_pose(one.position, found.transform.quaternion)
-    variance = np.square(one.deviation)
+    covariance = np.diag([*np.square(one.deviation), 0.0, 0.0, 0.0]).ravel()
     return make_message(
         "vision_msgs/msg/Detection3D",
         header=header,
-        results=[make_hypothesis(one.class_id, one.score, pose, variance)],
+        results=[make_hypothesis(one.class_id, one.score, pose, covariance)],
         bbox=make_message("vision_msgs/msg/BoundingBox3D", center=pose, size=_vector(one.size)),
         id=str(one.track_id),
     )
@@ -227,12 +227,10 @@ def make_pose(position: Vector = (0.0, 0.0, 0.0), quaternion: tuple[float, ...] 
     )
 
 
-def make_hypothesis(class_id: int, score: float, pose: Any, variance: ArrayLike = 0.0) -> Any:
-    """vision_msgs/ObjectHypothesisWithPose of a class; `variance` of the position along x, y and z."""
-    covariance = np.zeros((6, 6))
-    covariance[range(3), range(3)] = variance
+def make_hypothesis(class_id: int, score: float, pose: Any, covariance: NDArray[np.float64]) -> Any:
+    """vision_msgs/ObjectHypothesisWithPose of a class; `covariance` [36] of the pose."""
     return make_message(
         "vision_msgs/msg/ObjectHypothesisWithPose",
         hypothesis=make_message("vision_msgs/msg/ObjectHypothesis", class_id=str(class_id), score=float(score)),
-        pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance.ravel()),
+        pose=make_message("geometry_msgs/msg/PoseWithCovariance", pose=pose, covariance=covariance),
     )

@@ -263,7 +263,7 @@ def _detection(track: Track, header: Any) -> Any:
     return make_message(
         "vision_msgs/msg/Detection2D",
         header=header,
-        results=[make_hypothesis(track.class_id, track.score, make_pose())],
+        results=[make_hypothesis(track.class_id, track.score, make_pose(), np.zeros(36))],
         bbox=make_message("vision_msgs/msg/BoundingBox2D", center=centre, size_x=x1 - x0, size_y=y1 - y0),
         id=str(track.track_id),
     )

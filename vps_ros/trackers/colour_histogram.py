@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import lru_cache
 
 import cv2
 import numpy as np
@@ -29,8 +30,8 @@ _SAMPLING = ((1, 1_000), (2, 10_000), (4, math.inf))
 sampled as the largest things."""
 _BATCH = 64
 """Things whose cells are counted at the same time; more do not fit into a processor's cache."""
-_EXACT = 4096
-"""Pixels of a histogram up to which float32 holds the sums of counts and colour weights exactly."""
+_EXACT = 1 << 16
+"""Number of pixels below which float32 holds all sums of counts times colour weights exactly."""
 
 SIZE = math.prod(_BINS)
 """Length D of the embeddings."""
@@ -83,26 +84,31 @@ def colour_histograms(
     segments = np.flatnonzero(wanted)
     if not len(segments):
         return embeddings
-    pixels = image.reshape(-1, 3)
     place, label = _sampled(labels, wanted, areas)
-    step = _SAMPLING[-1][0]
-    scene = image[::step, ::step].reshape(-1, 3)
-    scene = _SCENE_WEIGHT * _histograms(scene, np.zeros(len(scene), np.int32), 1)[0]
-    rows = np.zeros(len(wanted) + 1, np.int32)
-    rows[segments + 1] = np.arange(len(segments), dtype=np.int32)
-    row = rows.take(label)
-    for first in range(0, len(segments), _BATCH):
-        some = segments[first : first + _BATCH]
-        if len(segments) > _BATCH:
-            inside = (row >= first) & (row < first + _BATCH)
-            own = _histograms(pixels.take(place[inside], axis=0), row[inside] - np.int32(first), len(some))
-        else:
-            own = _histograms(pixels.take(place, axis=0), row, len(some))
-        seen = own.any(axis=1)
-        own[seen] -= scene
-        own[seen] /= np.linalg.norm(own[seen], axis=1, keepdims=True)
-        embeddings[some] = own
+    scene = _scene_pixels(*labels.shape)
+    # Row 0 is the complete image.
+    table = np.zeros(len(wanted) + 1, np.int32)
+    table[segments + 1] = np.arange(1, len(segments) + 1)
+    row = np.concatenate([np.zeros(len(scene), np.int32), table.take(label)])
+    colors = image.reshape(-1, 3).take(np.concatenate([scene, place]), axis=0)
+    found = np.empty((len(segments) + 1, SIZE), np.float32)
+    for first in range(0, len(found), _BATCH):
+        some = found[first : first + _BATCH]
+        inside = np.s_[:] if len(found) <= _BATCH else (first <= row) & (row < first + _BATCH)
+        some[:] = _histograms(colors[inside], row[inside] - np.int32(first), len(some))
+    own = found[1:]
+    seen = own.any(axis=1)
+    own -= _SCENE_WEIGHT * found[0]
+    own /= np.linalg.norm(own, axis=1, keepdims=True)
+    embeddings[segments[seen]] = own[seen]
     return embeddings
+
+
+@lru_cache(maxsize=8)
+def _scene_pixels(height: int, width: int) -> NDArray[np.int64]:
+    """Indices in the flattened image of the pixels that are sampled of the complete image."""
+    step = _SAMPLING[-1][0]
+    return np.arange(height * width).reshape(height, width)[::step, ::step].ravel()
 
 
 def _sampled(labels, wanted, areas) -> tuple[NDArray[np.int64], NDArray[np.unsignedinteger]]:
@@ -139,7 +145,7 @@ def _histograms(colors: NDArray[np.uint8], rows: NDArray[np.int32], count: int) 
         cell += number[:, 0]
         cell += number[:, 1]
         cell += number[:, 2]
-    precision = np.float32 if np.bincount(rows).max(initial=0) < _EXACT else np.float64
+    precision = np.float32 if len(colors) < _EXACT else np.float64
     counts = np.bincount(cell, minlength=count * cells).astype(precision)
     counts = (counts.reshape(count * _CELLS[0], -1) @ _COLOUR_SHARE.astype(precision)).astype(np.float64)
     counts = (_SHARES[0].T @ counts.reshape(count, _CELLS[0], -1)).reshape(count, SIZE)

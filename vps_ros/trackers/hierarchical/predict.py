@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -28,20 +30,17 @@ def camera_motion(flow: NDArray[np.float32], *things: NDArray) -> NDArray[np.flo
         float64 [3, 2]. The row vector (x, y, 1) of a point of the older image times it is the point's displacement, in
         image widths. None if there is too little background.
     """
-    width = flow.shape[1]
-    grid = np.s_[_SPACING // 2 :: _SPACING, _SPACING // 2 :: _SPACING]
-    background = np.logical_and.reduce([one[grid] == 0 for one in things])
-    y, x = np.nonzero(background)
-    count = len(x)
+    places, indices = _grid(*flow.shape[:2])
+    chosen = np.logical_and.reduce([one.ravel().take(indices) == 0 for one in things]).nonzero()[0]
+    count = len(chosen)
     if count < _MIN_SAMPLES:
         return None
     # One row for each quantity: NumPy's inner loops then run over the samples.
     samples = np.empty((5, count))
     place, shift = samples[:3], samples[3:]
-    place[0], place[1], place[2] = x * _SPACING + _SPACING // 2, y * _SPACING + _SPACING // 2, width
-    place /= width
-    shift[:] = flow[grid][background].T
-    shift /= -width
+    place[:] = places.take(chosen, axis=1)
+    shift[:] = flow.reshape(-1, 2).take(indices.take(chosen), axis=0).T
+    shift /= -flow.shape[1]
     place[:2] -= shift
     normal, middle = place @ samples.T, [(count - 1) // 2, count // 2]
     for _ in range(_ITERATIONS - 1):
@@ -53,6 +52,13 @@ def camera_motion(flow: NDArray[np.float32], *things: NDArray) -> NDArray[np.flo
         weight *= weight
         normal = (place * weight) @ samples.T
     return _solution(normal)
+
+
+@lru_cache(maxsize=8)
+def _grid(height: int, width: int) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Places (x, y, 1) of the samples, float64 [3, S] in image widths, and their indices in the flattened image."""
+    y, x = np.mgrid[_SPACING // 2 : height : _SPACING, _SPACING // 2 : width : _SPACING].reshape(2, -1)
+    return np.stack([x, y, np.full(len(x), width)]) / width, y * width + x
 
 
 def _solution(normal: NDArray[np.float64]) -> NDArray[np.float64]:

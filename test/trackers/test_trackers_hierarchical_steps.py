@@ -148,10 +148,8 @@ def test_near_pairs_are_those_of_the_complete_table(seed, tracks, detections):
 
 
 def test_union_of_pairs_has_each_once_and_says_which_touch():
-    near, touching = np.array([[2, 0, 1], [0, 3, 1]]), np.array([[1, 0, 1], [1, 0, 1]])
-    m, k, by_pixels = union_of_pairs(near, touching, 4)
-    assert m.tolist() == [0, 0, 1, 2]
-    assert k.tolist() == [0, 3, 1, 0]
+    pairs, by_pixels = union_of_pairs(np.array([8, 3, 5]), np.array([5, 0, 5]))
+    assert pairs.tolist() == [0, 3, 5, 8]
     assert by_pixels.tolist() == [True, False, True, False]
 
 

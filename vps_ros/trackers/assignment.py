@@ -74,7 +74,8 @@ def find_rows(sorted_ids: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArr
     if not len(sorted_ids):
         return np.full(len(wanted), -1)
     place = sorted_ids.searchsorted(wanted)
-    return np.where(sorted_ids.take(place, mode="clip") == wanted, place, -1)
+    place[sorted_ids.take(place, mode="clip") != wanted] = -1
+    return place
 
 
 def _optimal(rows, columns, similarity) -> NDArray[np.bool_]:

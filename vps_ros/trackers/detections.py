@@ -59,8 +59,7 @@ class Detections:
         index = index.take(_sorted(segmentation, index))
         height, width = segmentation.map.shape
         boxes = segmentation.boxes.take(index, axis=0).astype(np.float64)
-        boxes[:, 0::2] *= 1 / width
-        boxes[:, 1::2] *= 1 / height
+        boxes *= (1 / width, 1 / height, 1 / width, 1 / height)
         if segmentation.embeddings is not None and len(segmentation.embeddings) != len(segmentation):
             raise InputError(
                 f"{len(segmentation.embeddings)} embeddings were given for {len(segmentation)} segments; "

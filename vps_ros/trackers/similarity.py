@@ -52,7 +52,7 @@ def dots(
     k, m = pairs
     # A matrix product is faster for each pair than gathering the two vectors, but computes all pairs.
     if len(k) * _GATHER_COST < len(vectors) * len(others):
-        return np.einsum("pd,pd->p", vectors[k], others[m])
+        return np.einsum("pd,pd->p", vectors.take(k, axis=0), others.take(m, axis=0))
     return (vectors @ others.T)[k, m]
 
 

@@ -98,11 +98,13 @@ def compare(
     seconds = np.minimum(np.maximum((stamp - memory.rows["last_seen"]) * 1e-9, _MIN_SECONDS), _MAX_SECONDS)
     of_all = geometry(np.concatenate([memory.rows["predicted_box"], memory.boxes]))
     of_tracks, of_detections = of_all[:, : len(memory)], of_all[:, len(memory) :]
-    near = near_pairs(of_tracks, of_detections, _REACH + _REACH_PER_SECOND * seconds)
-    m, k, by_pixels = union_of_pairs(near, overlaps.touching(), count)
+    m, k = near_pairs(of_tracks, of_detections, _REACH + _REACH_PER_SECOND * seconds)
+    pair, by_pixels = union_of_pairs(m * count + k, overlaps.touching())
+    m = pair // count
+    k = pair - m * count
     if len(matched_tracks):
         free = ~(np.isin(m, matched_tracks) | np.isin(k, matched_detections))
-        m, k, by_pixels = m[free], k[free], by_pixels[free]
+        pair, m, k, by_pixels = pair[free], m[free], k[free], by_pixels[free]
     if not len(m):
         return Pairs(m, k, np.empty((0, len(COLUMNS)), np.float32), by_pixels)
     track, detection = of_tracks.take(m, axis=1), of_detections.take(k, axis=1)
@@ -115,7 +117,7 @@ def compare(
     ratio = np.abs(detection[6:8] - track[6:8])
     inner = np.maximum(np.minimum(corners[2:], track[2:4]) - np.maximum(corners[:2], track[:2]), 0)
     both = inner[0] * inner[1]
-    (flow, motion, flow_2, motion_2), (share, share_2) = overlaps.at(m * count + k)
+    (flow, motion, flow_2, motion_2), (share, share_2) = overlaps.at(pair)
     dice_2 = np.maximum(flow_2, motion_2)
     gap, classes = memory.rows["gap"][m], detections.class_ids[k]
     first, second = gap == 1, gap == 2
@@ -147,9 +149,7 @@ def compare(
         0.2 * np.log1p(detections.areas * (640 / detections.size[1]) ** 2)[k],
         (corners[0] < _BORDER) | (corners[2] > 1 - _BORDER),
     )
-    table = np.empty((len(COLUMNS), len(m)), np.float32)
-    for line, values in zip(table, columns, strict=True):
-        line[:] = values
+    table = np.concatenate(columns, dtype=np.float32, casting="same_kind").reshape(len(COLUMNS), -1)
     return Pairs(m, k, table.T, by_pixels)
 
 
@@ -168,20 +168,17 @@ def geometry(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return rows
 
 
-def union_of_pairs(
-    near: tuple[NDArray[np.int64], ...], touching: tuple[NDArray[np.int64], ...], detections: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-    """Each pair (m, k) once, sorted, and whether it is among those that are `touching`.
+def union_of_pairs(near: NDArray[np.int64], touching: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Each pair once, sorted, and whether it is among those that are `touching`.
 
-    Pairs are sorted as one number each, which takes less time than a table of all tracks and detections.
+    Pairs are numbers m * K + k, whose order takes less time than a table of all tracks and detections.
     """
-    codes = np.concatenate([2 * (m * detections + k) + (i == 0) for i, (m, k) in enumerate((near, touching))])
+    codes = np.concatenate([2 * near + 1, 2 * touching])
     codes.sort()
     pair = codes >> 1
     first = np.ones(len(pair), bool)
     np.not_equal(pair[1:], pair[:-1], out=first[1:])
-    m, k = np.divmod(pair[first], detections)
-    return m, k, codes[first] & 1 == 0
+    return pair[first], codes[first] & 1 == 0
 
 
 def near_pairs(
@@ -200,11 +197,11 @@ def near_pairs(
     widest = np.maximum(tracks[9] + detections[9].max(), 2 * _MIN_SIZE) * reach * (1 + 1e-9)
     first, end = detections[4].take(order).searchsorted(tracks[4] + _BOTH_WAYS * widest)
     count = end - first
-    m = np.repeat(np.arange(len(reach)), count)
-    k = order.take(np.arange(len(m)) + np.repeat(first - np.cumsum(count) + count, count))
+    m = np.arange(len(reach)).repeat(count)
+    k = order.take(np.arange(len(m)) + (end - count.cumsum()).repeat(count))
     apart = np.abs(detections[4:6].take(k, axis=1) - tracks[4:6].take(m, axis=1))
     size = np.maximum(tracks[9].take(m) + detections[9].take(k), 2 * _MIN_SIZE) * reach.take(m)
-    near = np.flatnonzero(np.maximum(apart[0], apart[1]) <= size)
+    near = (np.maximum(apart[0], apart[1]) <= size).nonzero()[0]
     return m.take(near), k.take(near)
 
 
@@ -218,37 +215,38 @@ class _Overlaps:
         kind: int64 [E], one frame ago by flow (0) and by motion (1), two frames ago by flow (2) and by motion (3).
         pair: int64 [E], m * K + k of the track and the detection.
         values: float64 [2, E], Dice and share of the smaller mask.
-        detections: K.
     """
 
     kind: NDArray[np.int64]
     pair: NDArray[np.int64]
     values: NDArray[np.float64]
-    detections: int
 
     @classmethod
     def of(cls, memory: HierarchicalMemory, masks: MaskHistory, detections: int) -> _Overlaps:
         # The rows of all joint histograms (see `overlap`), one below the other: kind and track of each.
         kinds, heights, tracks, places, pixels = [], [], [], [], []
         width, rows = detections + 1, 0
+        centres = memory.predicted_centres()
         for steps in (1, 2):
             past = masks.before(steps)
             if past is None or (track := find_rows(memory.rows["id"], past.ids)).max() < 0:
                 continue
-            now = memory.predict(past.stamp, track)
-            shifts = ((now[:, :2] + now[:, 2:]) / 2 - past.centres) * (track >= 0)[:, None]
+            shifts = centres.take(track, axis=0) - past.centres
             for i, joint in enumerate((masks.flow_overlap(steps), masks.shift_overlap(steps, shifts))):
-                place = joint.ravel().nonzero()[0]
-                pixels.append(joint.ravel().take(place))
+                cells = joint.ravel()
+                # Of Booleans, `nonzero` is several times as fast.
+                place = (cells != 0).nonzero()[0]
+                pixels.append(cells.take(place))
                 places.append(place + rows * width)
                 kinds.append(2 * steps - 2 + i)
                 heights.append(len(joint))
                 tracks += [_NO_TRACK, track]
                 rows += len(joint)
         if not rows:
-            return cls(NOTHING, NOTHING, np.empty((2, 0)), detections)
-        both = np.concatenate(pixels)
-        row, k = np.divmod(np.concatenate(places), width)
+            return cls(NOTHING, NOTHING, np.empty((2, 0)))
+        both, place = np.concatenate(pixels), np.concatenate(places)
+        row = place // width
+        k = place - row * width
         kind, m = np.repeat(kinds, heights).take(row), np.concatenate(tracks).take(row)
         column = kind * width + k
         older, newer = np.bincount(row, both).take(row), np.bincount(column, both).take(column)
@@ -257,11 +255,11 @@ class _Overlaps:
         values = np.empty((2, len(some)))
         np.divide(2 * both, older + newer, out=values[0])
         np.divide(both, np.minimum(older, newer), out=values[1])
-        return cls(kind.take(some), m.take(some) * detections + k.take(some) - 1, values, detections)
+        return cls(kind.take(some), m.take(some) * detections + k.take(some) - 1, values)
 
-    def touching(self) -> tuple[NDArray[np.int64], ...]:
-        """The pairs (m, k) whose masks overlap; a pair may occur several times."""
-        return np.divmod(self.pair[self.values[1] > _TOUCHING], self.detections)
+    def touching(self) -> NDArray[np.int64]:
+        """The pairs m * K + k whose masks overlap; a pair may occur several times."""
+        return self.pair[self.values[1] > _TOUCHING]
 
     def at(self, pairs: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Of pairs [P], ascending: Dice [4, P] in the order of `kind`, and by frame the larger share [2, P]."""

@@ -123,6 +123,10 @@ class HierarchicalMemory(TrackMemory):
         boxes = self.rows["predicted_box"]
         return (boxes if which is None else boxes[which]) / self._widths
 
+    def predicted_centres(self) -> NDArray[np.float64]:
+        """Centres (x, y) of the boxes of all rows in the current frame, float64 [M, 2], divided by its size."""
+        return _centre(self.rows["predicted_box"] / self._widths)
+
     def update(self, rows, detections: Detections, which, stamp: int, frame: int) -> None:
         boxes = self.boxes[which]
         step = np.maximum(stamp - self.rows["last_seen"][rows], 0) * 1e-9
@@ -202,9 +206,9 @@ class AppearanceModel:
             if self.vectors.shape[1] != units.shape[1]:
                 self.clear(len(self.vectors), units.shape[1])
             self.seen = units.any(axis=1)
-            some = np.flatnonzero(self.seen)
+            some = self.seen.nonzero()[0]
             some = some[:: -(-len(some) // _MAX_COMPARED) or 1]
-            compared, class_ids = units[some], class_ids[some]
+            compared, class_ids = units.take(some, axis=0), class_ids.take(some)
             pairs = (class_ids[:, None] == class_ids) & _FIRST_OF_TWO[: len(some), : len(some)]
             cosine = (compared @ compared.T)[pairs]
             if len(cosine):
@@ -237,10 +241,11 @@ class AppearanceModel:
         if count := np.count_nonzero(both):
             self._same = _learned(self._same, cosine[both], min(1.0, _SAME_RATE * count), _MIN_SAME_VARIANCE)
         share = seen - both * np.float32(1 - weight)
+        rest = 1 - share
         # The norm of the mean of two vectors of norm 1 follows from their cosine.
-        scale = 1 / np.sqrt(np.maximum(1 - 2 * share * (1 - share) * (1 - cosine), np.float32(1e-6)))
+        scale = 1 / np.sqrt(np.maximum(1 - 2 * share * rest * (1 - cosine), np.float32(1e-6)))
         new *= (share * scale)[:, None]
-        old *= ((1 - share) * scale)[:, None]
+        old *= (rest * scale)[:, None]
         new += old
         self.vectors[rows] = new
         self.known[rows] = known | seen
@@ -252,7 +257,7 @@ def _learned(before: Statistics, cosine: NDArray[np.float32], rate: float, min_v
     cosine = cosine.astype(np.float64)
     mean += rate * (float(cosine.sum()) / len(cosine) - mean)
     cosine -= mean
-    variance += rate * (float(cosine @ cosine) / len(cosine) - variance)
+    variance += rate * (float(cosine.dot(cosine)) / len(cosine) - variance)
     return mean, max(variance, min_variance)
 
 

@@ -25,6 +25,7 @@ from vps_ros.taxonomy import CITYSCAPES
 
 pytest.importorskip("rerun", reason="needs rerun-sdk (extra view)")
 from support.rrd import maps, read  # noqa: E402
+from vps_ros.drawing.rerun_log import labels_with_space  # noqa: E402
 
 ROAD, CAR = 0, 13
 START, TENTH = 1_700_000_000_000_000_000, 100_000_000
@@ -109,6 +110,24 @@ def test_a_recording_has_image_map_boxes_and_trails(tmp_path):
     assert boxes["Boxes2D:class_ids"] == [[FIRST_THING + 2]] * 3
     trails = found["/camera/trails"]["LineStrips2D:strips"]
     assert trails == [[], [[[25.0, 40.0], [26.0, 40.0]]], [[[25.0, 40.0], [26.0, 40.0], [27.0, 40.0]]]]
+
+
+def test_labels_that_would_cover_those_of_larger_boxes_are_left_out(tmp_path):
+    # At the size of the panel, "car 1" is 49 pixels wide and 24 high, below the middle of its box.
+    boxes = np.array(
+        [[190, 190, 210, 205], [100, 100, 300, 200], [100, 150, 280, 199], [225, 180, 275, 190]], np.float32
+    )
+    assert labels_with_space(boxes, ["car 1"] * 4, 900).tolist() == [False, True, False, True]
+    assert labels_with_space(boxes / 9, ["car 1"] * 4, 100).tolist() == [False, True, False, True]
+    assert labels_with_space(np.empty((0, 4), np.float32), [], 900).tolist() == []
+    both = (
+        track(10)._replace(box=(10.0, 20.0, 40.0, 40.0)),
+        track(12)._replace(box=(12.0, 25.0, 40.0, 40.0), track_id=8),
+    )
+    found = recorded(tmp_path, [view(frame(0, both))])
+    assert found["/camera/boxes"]["Boxes2D:labels"] == [["car 7"]]
+    assert found["/camera/boxes/without_label"]["Boxes2D:centers"] == [[[26.0, 32.5]]]
+    assert found["/camera/boxes/without_label"]["Boxes2D:show_labels"] == [[False]]
 
 
 def test_a_recording_has_plots_and_the_life_of_each_track(tmp_path):

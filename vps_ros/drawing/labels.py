@@ -84,7 +84,7 @@ def write_labels(
         small = areas < _INSIDE * size[0] * size[1]
         forbidden = np.concatenate([labels, boxes[small]])
         place = next(
-            (p for p in _places(tracks[i].box, size, picture.shape, not small[i]) if _free(p, forbidden)), None
+            (p for p in _places(tracks[i].box, size, picture.shape, not small[i]) if is_free(p, forbidden)), None
         )
         if place is None:
             continue
@@ -110,7 +110,8 @@ def _places(box: Sequence[float], size: tuple[int, int], shape: tuple[int, ...],
         yield x, y, x + wide, y + high
 
 
-def _free(place: Box, forbidden: NDArray[np.float64]) -> bool:
+def is_free(place: Sequence[float] | NDArray[np.float64], forbidden: NDArray[np.float64]) -> bool:
+    """Whether a box [4] overlaps none of the boxes [N, 4]."""
     x0, y0, x1, y1 = place
     left, top, right, bottom = forbidden.T
     return not ((x0 < right) & (left < x1) & (y0 < bottom) & (top < y1)).any()

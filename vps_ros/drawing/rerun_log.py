@@ -15,6 +15,7 @@ import rerun.blueprint as rrb
 from numpy.typing import NDArray
 
 from vps_ros.drawing.colors import identity_color
+from vps_ros.drawing.labels import is_free
 from vps_ros.drawing.trails import Trails
 from vps_ros.drawing.views import MISTAKES, Truth, View
 from vps_ros.frame import STAGES, THING_BASE, PanopticFrame, Track, TrackState
@@ -26,6 +27,8 @@ TIME, FRAME = "time", "frame"
 """Timelines: stamps of the frames, and their number from 0."""
 _JPEG_QUALITY = 85
 _MOST_POINTS = 40_000
+_PANEL, _LETTER = 900, (7, 24)
+"""Usual width of the panel of the camera on a screen, and width of a letter and height of a label there, pixels."""
 _DATE = 10**17
 """Nanoseconds. A smaller stamp counts from the start of a recording or a machine, and is no date."""
 _STATES = {TrackState.TENTATIVE: "tentative", TrackState.CONFIRMED: "confirmed", TrackState.LOST: "lost"}
@@ -102,15 +105,19 @@ class CameraLog:
             self._plot(["objects", name], number, _COUNTS[name], f"{name} objects")
 
     def _log_boxes(self, result: PanopticFrame, first: int) -> None:
-        seen = result.visible
-        boxes = rr.Boxes2D(
-            array=result.boxes(),
-            array_format=rr.Box2DFormat.XYXY,
-            labels=[_label(result.taxonomy, track) for track in seen],
-            class_ids=[first + track.slot for track in seen],
-            draw_order=20.0,
-        )
-        self._send(["camera", "boxes"], boxes)
+        labels = [_label(result.taxonomy, track) for track in result.visible]
+        named = labels_with_space(result.boxes(), labels, result.map.shape[1])
+        for path, chosen in ((["camera", "boxes"], named), (["camera", "boxes", "without_label"], ~named)):
+            which = np.flatnonzero(chosen).tolist()
+            boxes = rr.Boxes2D(
+                array=result.boxes()[which],
+                array_format=rr.Box2DFormat.XYXY,
+                labels=[labels[i] for i in which],
+                show_labels=chosen is named,
+                class_ids=[first + result.visible[i].slot for i in which],
+                draw_order=20.0,
+            )
+            self._send(path, boxes)
         trails = self._trails.add(result)
         colors = [identity_color(track) for track in trails]
         self._send(["camera", "trails"], rr.LineStrips2D(list(trails.values()), colors=colors, draw_order=10.0))
@@ -221,6 +228,22 @@ class CameraLog:
 
     def _send(self, path: list[str], content: Any, static: bool = False) -> None:
         self._recording.log([*self._prefix, *path], content, static=static, strict=True)
+
+
+def labels_with_space(boxes: NDArray[np.float32], labels: Sequence[str], width: int) -> NDArray[np.bool_]:
+    """bool [N]: labels that cover no label of a larger box, at the size of the panel. Rerun writes them below boxes.
+
+    Args:
+        boxes: float32 [N, 4], x0 y0 x1 y1 in pixels of an image of this width.
+    """
+    scale = width / _PANEL
+    wide = scale * (_LETTER[0] * np.array([len(label) for label in labels]) + 2 * _LETTER[0])
+    middle, top = boxes[:, ::2].mean(1), boxes[:, 3]
+    places = np.stack([middle - wide / 2, top, middle + wide / 2, top + scale * _LETTER[1]], 1)
+    named = np.zeros(len(boxes), bool)
+    for i in np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable"):
+        named[i] = is_free(places[i], places[named])
+    return named
 
 
 def blueprint(cameras: Sequence[str], truth: bool = False, timing: bool = True, depth: bool = False) -> rrb.Blueprint:

@@ -70,6 +70,15 @@ def test_a_picture_that_cannot_be_read(inspect, tmp_path):
     assert found["topics"][0]["picture"].startswith("JPEG")
 
 
+def test_the_table_of_a_model_leaves_its_recipe_to_the_json(inspect):
+    code, told, found = inspect("city-s")
+    recipe = json.loads(found["card"]["source"])["recipe"]
+    assert code == 0 and "source terms" in told and "MB, runs on cpu" in told
+    assert "learning_rate" in recipe["schedule"] and "learning_rate" not in told
+    # A model is given to others; where the data lay is of no use to them.
+    assert "/" not in "".join(entry.get("root", "") for entry in recipe["data"])
+
+
 def test_a_model(inspect, tmp_path):
     code, told, found = inspect(colour_model(tmp_path / "colours.onnx"))
     assert code == 0

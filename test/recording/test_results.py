@@ -2,12 +2,16 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from support.bags import drive, write
-from support.labelled_bags import panoptic_frame, scene, truth_bag, writing
+from support.labelled_bags import panoptic_frame, scene, stamp, truth_bag, writing
 from vps_ros.errors import InputError
 from vps_ros.frame import AssociatedBy, Track, TrackState
+from vps_ros.messages.images import array_to_image
+from vps_ros.messages.panoptic import make_header
+from vps_ros.recording.frames import open_frames
 from vps_ros.recording.results import ResultReader, has_result
 from vps_ros.recording.writer import BagWriter
 from vps_ros.taxonomy import CITYSCAPES
@@ -53,3 +57,21 @@ def test_results_of_several_cameras_need_a_choice(tmp_path):
 def test_a_bag_of_images_or_of_ground_truth_has_no_result(tmp_path):
     assert not has_result(write(tmp_path / "drive", drive()))
     assert not has_result(truth_bag(tmp_path / "truth.mcap", {0: scene(0)}))
+
+
+def test_results_are_no_camera_images(tmp_path):
+    with writing(tmp_path / "both.mcap") as labels:
+        for index in range(2):
+            labels.panoptic(index, *scene(index))
+            header = make_header(stamp(index), "camera")
+            picture = np.full((12, 32, 3), 40 + index, np.uint8)
+            labels.image(array_to_image(picture, "rgb8", header), "/vps/overlay", index)
+            labels.image(array_to_image(picture, "rgb8", header), "/vpsilon/image_raw", index)
+    with open_frames(tmp_path / "both.mcap") as frames:
+        assert frames.name == "/vpsilon/image_raw"
+    with open_frames(tmp_path / "both.mcap", topic="/vps/overlay") as frames:
+        assert frames.name == "/vps/overlay"
+    with writing(tmp_path / "result.mcap") as labels:
+        labels.panoptic(0, *scene(0))
+    with pytest.raises(InputError, match=r"result.mcap: no image topic of a camera, only results \(/vps/panoptic "):
+        open_frames(tmp_path / "result.mcap")

@@ -19,6 +19,7 @@ from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
 from vps_ros.segmenters import shipped_models
 from vps_ros.segmenters.model_card import FlowCard, ModelDescription, describe_model
+from vps_ros.segmenters.runtime import PROVIDER_NAMES
 
 DESCRIPTION = "List the contents of a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds)."
 EXAMPLES = ["vps-ros inspect drive.mcap", "vps-ros inspect recording/ --json bag.json", "vps-ros inspect streets-s"]
@@ -27,6 +28,7 @@ _MIN_DATE = 10**17
 """Nanoseconds; a smaller time is shown in seconds, since its clock probably counts from the start of a machine."""
 _MAX_DATE = 253_402_300_799 * 10**9
 """Nanoseconds; the end of the year 9999, after which datetime has no dates."""
+_NESTED = "(in the file of --json)"
 _TENSOR = ("", "tensor", "type", "shape")
 
 
@@ -122,7 +124,8 @@ def _show_bag(bag: Mapping[str, Any]) -> None:
 
 def _show_model(model: ModelDescription) -> None:
     tensors = [(kind, *t.values()) for kind, ts in (("in", model.inputs), ("out", model.outputs)) for t in ts]
-    table(f"{model.path}: {model.size / 1e6:.1f} MB, runs on {', '.join(model.providers)}", _TENSOR, tensors)
+    providers = [PROVIDER_NAMES[name] for name in model.providers if name in PROVIDER_NAMES]
+    table(f"{model.path}: {model.size / 1e6:.1f} MB, runs on {', '.join(providers)}", _TENSOR, tensors)
     if model.card is None:
         warn(model.problem)
         return
@@ -158,11 +161,14 @@ def _clip(clip: ClipSpec | None) -> str:
 
 
 def _source(text: str) -> list[tuple[str, Any]]:
-    """The origin of the model, one row per entry if it is JSON, as exports write it."""
+    """The origin of the model, one row per entry if it is JSON, as exports write it.
+
+    Of nested entries, such as a recipe, the table only says that they are in `--json`: they are longer than all others.
+    """
     try:
         found = json.loads(text)
     except json.JSONDecodeError:
         found = None
     if not isinstance(found, dict):
         return [("source", text or None)]
-    return [(f"source {key}", v if isinstance(v, (str, int, float)) else json.dumps(v)) for key, v in found.items()]
+    return [(f"source {key}", v if isinstance(v, (str, int, float)) else _NESTED) for key, v in found.items()]

@@ -31,6 +31,7 @@ from vps_ros.recording.image_files import (
     stamp_of,
     to_rgb,
 )
+from vps_ros.recording.labels import SEGMENTS
 from vps_ros.recording.storage import Loss
 
 FRAME_ID = "camera"
@@ -318,6 +319,14 @@ def choose_image_topic(bag: Bag, topic: str | None) -> tuple[Topic, ...]:
     filled = [t for t in images if t.count]
     if not filled:
         raise InputError(f"{bag.path}: {images[0].name} holds no messages{_first_loss(bag)}")
+    if topic is None:
+        results = filled
+        filled = [t for t in filled if not _is_result(bag, t)]
+        if not filled:
+            raise InputError(
+                f"{bag.path}: no image topic of a camera, only results ({_list_topics(results)}); give the recording "
+                "that they were made from, or name the topic with --topic (in Python topic=)"
+            )
     if len({t.name for t in filled}) > 1:
         # Depth and label images have the same type as camera images, but cannot be converted to RGB.
         filled = [t for t in filled if _is_colour_image(bag, t)] or filled
@@ -326,6 +335,12 @@ def choose_image_topic(bag: Bag, topic: str | None) -> tuple[Topic, ...]:
             f"{bag.path}: several image topics; choose one with --topic (in Python topic=): {_list_topics(filled)}"
         )
     return tuple(filled)
+
+
+def _is_result(bag: Bag, topic: Topic) -> bool:
+    """Whether the topic is an output of vps_ros, such as `panoptic` or `overlay`: `segments` is in its namespace."""
+    namespaces = [t.name.removesuffix("segments") for t in bag.topics if t.type == SEGMENTS]
+    return any(len(space) > 1 and topic.name.startswith(space) for space in namespaces)
 
 
 def _is_colour_image(bag: Bag, topic: Topic) -> bool:

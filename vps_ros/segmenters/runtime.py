@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 SEVERITY_ERROR = 3
 """ONNX Runtime's log level "error"; what it would warn about is checked here, and reported in our own words."""
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider", "tensorrt": "TensorrtExecutionProvider"}
-_NAMES = {theirs: ours for ours, theirs in _PROVIDERS.items()}
+PROVIDER_NAMES = {theirs: ours for ours, theirs in _PROVIDERS.items()}
 _REMEDIES = {
     "cpu": "install onnxruntime",
     "cuda": "install onnxruntime-gpu in place of onnxruntime, with CUDA and cuDNN",
@@ -128,7 +128,7 @@ def providers_in_use(session: ort.InferenceSession, wanted: tuple[str, ...], all
     ONNX Runtime silently drops a provider that fails to start. Here that raises InputError, or logs a warning with
     `allow_fallback`.
     """
-    used = tuple(_NAMES.get(name, name) for name in session.get_providers())
+    used = tuple(PROVIDER_NAMES.get(name, name) for name in session.get_providers())
     lost = [name for name in wanted if name not in used]
     if lost:
         message = f"provider {lost[0]} is installed but did not start (in use: {', '.join(used)}); {_REMEDIES[lost[0]]}"

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import yaml
 
-from vps_ros.adaptation.select import BASE, Observed, class_map, feature, select
+from vps_ros.adaptation.select import BASE, Observed, feature, select
 from vps_ros.adaptation.steps import Plan, choose, start
 from vps_ros.adaptation.teacher import ZOOM, confirmed, views
 from vps_ros.commands.main import main
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
+from vps_ros.labelling.segments import class_map
 from vps_ros.segmenters.segmentation import segmentation_from_map
 from vps_ros.taxonomy import CITYSCAPES
 
@@ -135,7 +136,7 @@ def test_the_working_folder_belongs_to_its_arguments(tmp_path):
         (["a.mcap", "a.mcap", "-o", "m.onnx"], "named twice"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--hold-back", "2"], "2 held back"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--minutes", "0"], "above 0"),
-        (["a.mcap", "b.mcap", "-o", "m.onnx", "--streets", "1"], "--streets 1"),
+        (["a.mcap", "b.mcap", "-o", "m.onnx", "--streets", "1.5"], "--streets 1.5"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--style", "2"], "--style 2"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--size", "big"], "--size 'big'"),
         (["a.mcap", "b.mcap", "-o", "m.onnx"], "a.mcap: no such file"),
@@ -168,6 +169,7 @@ def test_from_drives_to_a_model(tmp_path, monkeypatch):
     assert "city.onnx on held-back drives" in (tmp_path / "city.adapt/report.html").read_text()
     data = json.loads((tmp_path / "city.adapt/data/panoptic_gt_train_city_vps.json").read_text())
     assert len(data["annotations"]) == 3
+    assert main(["inspect", "city.adapt/teacher.onnx"]) == 0
     recipe = yaml.safe_load((tmp_path / "city.adapt/recipe.yaml").read_text())
     assert recipe["data"][0]["partial"] and recipe["data"][1]["style_of"] == recipe["data"][0]["name"]
     assert main(["inspect", "city.onnx"]) == 0

@@ -8,8 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.frame import Segmentation
-from vps_ros.label_maps import look_up
-from vps_ros.taxonomy import VOID_ID
 
 BASE = 0.2
 """Weight of novelty where neither flicker nor disagreement is seen. Chosen."""
@@ -29,11 +27,6 @@ class Observed:
     features: NDArray[np.float32]
     disagreement: NDArray[np.float32]
     flicker: NDArray[np.float32]
-
-
-def class_map(segmentation: Segmentation) -> NDArray[np.uint8]:
-    """uint8 [H, W], class of each pixel, 255 for void."""
-    return look_up(segmentation.map, np.append(VOID_ID, segmentation.class_ids).astype(np.uint8))
 
 
 def feature(segmentation: Segmentation, classes: int) -> NDArray[np.float32]:
@@ -64,6 +57,7 @@ def select(recordings: list[Observed], count: int, length: int) -> list[tuple[in
     places = [(r, f) for r, one in enumerate(recordings) for f in range(len(one.disagreement) - length + 1)]
     if not places:
         return []
+    recording, frame = np.array(places).T
     middle = length // 2
     features = np.array([recordings[r].features[f + middle] for r, f in places])
     value = np.array(
@@ -81,9 +75,7 @@ def select(recordings: list[Observed], count: int, length: int) -> list[tuple[in
         best = int(np.where(free, distance * value, -1).argmax())
         r, f = places[best]
         chosen.append((r, f))
-        for i, (other, at) in enumerate(places):
-            if other == r and abs(at - f) < length:
-                free[i] = False
+        free &= (recording != r) | (abs(frame - f) >= length)
         new = np.linalg.norm(features - features[best], axis=1) + 1e-6
         distance = np.minimum(distance, new) if len(chosen) > 1 else new
     return chosen

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.adaptation.select import Observed, class_map, feature, select
+from vps_ros.adaptation.select import Observed, feature, select
 from vps_ros.adaptation.teacher import confirmed, views
 from vps_ros.config import Config
 from vps_ros.datasets.images import load_image
@@ -31,6 +31,7 @@ from vps_ros.files import atomic_write, fingerprint, model_path, write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.labelling.export import Exported, write_panoptic
 from vps_ros.labelling.project import Progress, read_json
+from vps_ros.labelling.segments import class_map
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
 from vps_ros.reading import plain

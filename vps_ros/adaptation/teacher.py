@@ -8,9 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.adaptation.select import class_map
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.frame import Segmentation
+from vps_ros.labelling.segments import class_map
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 ZOOM = 1.3

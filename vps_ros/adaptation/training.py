@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from vps_ros.adaptation.steps import CLIP, DATA_SET
 from vps_ros.datasets.streets import SCENARIOS
@@ -15,7 +18,7 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 from vps_ros.learning import Reporter
 
-RECIPE, RUN = "recipe.yaml", "run"
+RECIPE, RUN, TEACHER = "recipe.yaml", "run", "teacher.onnx"
 RECORDINGS = "recordings"
 """Entry of the recipe with the labelled frames of the drives."""
 
@@ -126,6 +129,31 @@ def fine_tune(work: Path, content: dict, reporter: Reporter) -> bool:
     with atomic_write(path) as draft:
         draft.write_text(text)
     return not train(recipe, run, (run / checkpoint.FILE).is_file(), reporter).interrupted
+
+
+def teacher_of(start: str, images: Sequence[NDArray[np.uint8]], size: tuple[int, int], output: Path) -> None:
+    """Writes the start as a model with the statistics of the recordings, a better teacher than the start itself.
+
+    Args:
+        start: as in `recipe_of`.
+        images: uint8 [H, W, 3] RGB of the recordings.
+        size: width and height of the network's input.
+    """
+    from vps_ros.learning.data.streets import street_frames
+    from vps_ros.learning.export.onnx_file import model_card
+    from vps_ros.learning.kinds import kind_for
+    from vps_ros.learning.training.initial_weights import trained
+    from vps_ros.learning.training.statistics import adapt_statistics, prepared
+
+    model, recipe, step, limits = trained(start)
+    kind = kind_for(recipe)
+    card = model_card(kind, recipe, step, recipe.model.INPUT_SIZES.nearest(size), limits)
+    if Path(start).suffix == ".onnx":
+        # A model file lacks the statistics that it was trained with; those of streets replace them.
+        model.training_state(prepared(list(street_frames()), card.input))
+    adapt_statistics(model, kind, images, card.input)
+    with atomic_write(output) as draft:
+        kind.export(model, card, draft)
 
 
 def export(work: Path, output: Path, size: tuple[int, int], int8: list[Any], reporter: Reporter) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vps_ros.adaptation.select import Observed
 from vps_ros.adaptation.steps import (
@@ -28,7 +29,7 @@ from vps_ros.adaptation.steps import (
     seconds_per_frame,
     start,
 )
-from vps_ros.adaptation.training import Budget, export, fine_tune, recipe_of, train_trackers
+from vps_ros.adaptation.training import TEACHER, Budget, export, fine_tune, recipe_of, teacher_of, train_trackers
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.replay import Options, replay_source
@@ -62,6 +63,8 @@ EXAMPLES = [
     "vps-ros adapt drives/*.mcap -o city.onnx --start runs/streets-s --labels labels/ --hold-back 2",
 ]
 _PICTURES = 6
+_TEACHER_IMAGES = 48
+"""For the statistics of the teacher, spread over the drives. Chosen."""
 _SECONDS_PER_DRIVE = 2.5
 """Of rendering a generated drive of six frames, on one core."""
 
@@ -86,7 +89,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="initial weights: a training run, a checkpoint, or an exported model with float weights, of the student "
         "(default: streets-s-float)",
     )
-    parser.add_argument("--teacher", metavar="M", help="model that labels (default: the student, with several views)")
+    parser.add_argument(
+        "--teacher",
+        metavar="M",
+        help="model that labels (default: START with the statistics of the drives; in `fleet adapt` the student)",
+    )
     parser.add_argument("--labels", metavar="DIR", help="labels made by people, as `vps-ros label export` writes them")
     parser.add_argument("--labels-format", choices=DATA_SETS, default="kitti-step", help="default: kitti-step")
     parser.add_argument(
@@ -180,11 +187,27 @@ def run(args: argparse.Namespace) -> int:
     if args.plan:
         return 0
     start(training.work, plan)
+    if not args.teacher:
+        training = replace(training, teacher=_own_teacher(training, plan))
     observed = observe(training.work, plan, training.student, training.teacher, progress)
     quality = train(training, plan, observed, [(Path(drive).stem, nullcontext(drive)) for drive in plan.held_back])
     if quality and args.json:
         write_json(args.json, quality)
     return 0 if quality else 130
+
+
+def _own_teacher(training: Training, plan: Plan) -> str:
+    """The start with the statistics of the recordings, in the working folder."""
+    path = training.work / TEACHER
+    if not path.is_file():
+        each = max(1, _TEACHER_IMAGES // len(plan.drives))
+        images: list[NDArray[np.uint8]] = []
+        for drive in progress(plan.drives, "statistics of the drives", len(plan.drives)):
+            with open_frames(drive, topic=plan.topic or None) as source:
+                step = -(-source.count // each) if source.count else 1
+                images += [frame.image for frame in islice(source.frames(), 0, step * each, step)]
+        teacher_of(training.recipe["start"], images, training.budget.size or input_size(training.student), path)
+    return str(path)
 
 
 def train(
@@ -220,8 +243,8 @@ def _budget(args: argparse.Namespace) -> Budget:
         raise InputError(f"--steps {args.steps}: cannot be negative; 0 trains for --minutes")
     if args.minutes <= 0 or args.clips < 1 or args.streets_drives < 1:
         raise InputError("--minutes, --clips and --streets-drives must be above 0")
-    if not 0 <= args.streets < 1:
-        raise InputError(f"--streets {args.streets:g}: give a share in 0..1, below 1")
+    if not 0 <= args.streets <= 1:
+        raise InputError(f"--streets {args.streets:g}: give a share in 0..1")
     if not 0 <= args.style <= 1:
         raise InputError(f"--style {args.style:g}: give a share in 0..1")
     size = read_size(args.size, "--size") if args.size else None

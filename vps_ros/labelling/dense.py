@@ -20,10 +20,10 @@ from vps_ros.errors import InputError
 from vps_ros.flow.flow import Flow
 from vps_ros.frame import Segmentation
 from vps_ros.label_maps import look_up
-from vps_ros.labelling.edits import LayerFrame, SegmentRow
+from vps_ros.labelling.edits import CODE, LayerFrame, SegmentRow
 from vps_ros.labelling.flows import Path, paths
-from vps_ros.labelling.project import CODE, Progress, Project, without_progress
-from vps_ros.labelling.segments import SegmentStore, described, mask_ious, thing_map
+from vps_ros.labelling.project import Progress, Project, without_progress
+from vps_ros.labelling.segments import SegmentStore, codes_of, mask_ious, rows_of, thing_map
 from vps_ros.taxonomy import VOID_ID
 
 VOID = VOID_ID * CODE
@@ -112,7 +112,7 @@ def propagate(
         if last - first < (1 if before is None or after is None else 2):
             continue
         to_first, to_last = paths(flow, image, first, last)
-        codes = {end: _codes(labels(end)) for end in (before, after) if end is not None}
+        codes = {end: codes_of(labels(end)) for end in (before, after) if end is not None}
         for frame in range(first, last + 1):
             if frame in codes:
                 continue
@@ -123,10 +123,6 @@ def propagate(
             if after is not None:
                 moved.append(_moved(codes[after], to_last[frame], 1.0 if before is None else share))
             yield frame, *fuse(moved, segment(frame))
-
-
-def _codes(labels: LabelMap) -> NDArray[np.int32]:
-    return labels.semantic.astype(np.int32) * CODE + labels.instance
 
 
 def _moved(codes: NDArray[np.int32], path: Path, weight: float) -> Moved:
@@ -149,9 +145,8 @@ def fuse(moved: list[Moved], found: Segmentation) -> tuple[LabelMap, LayerFrame]
     for mine, score in zip(reversed(candidates), reversed(scores), strict=True):
         np.copyto(result, mine, where=(score == top) & (mine >= 0))
     uncertain = float((top <= UNCERTAIN_SHARE * total).mean())
-    instance = (result % CODE).astype(np.uint16)
-    rows = tuple(_rows(result, instance, [*(one.codes for one in moved), named], found))
-    return LabelMap((result // CODE).astype(np.uint8), instance), LayerFrame(rows, round(uncertain, 4))
+    labels = LabelMap((result // CODE).astype(np.uint8), (result % CODE).astype(np.uint16))
+    return labels, LayerFrame(tuple(_rows(labels, candidates)), round(uncertain, 4))
 
 
 def named_segments(codes: NDArray[np.int32], found: Segmentation) -> NDArray[np.int32]:
@@ -171,17 +166,12 @@ def named_segments(codes: NDArray[np.int32], found: Segmentation) -> NDArray[np.
     return look_up(found.map, table.astype(np.int32))
 
 
-def _rows(
-    result: NDArray[np.int32], instance: NDArray[np.uint16], sources: list[NDArray[np.int32]], found: Segmentation
-) -> Iterator[SegmentRow]:
-    """The segments of a frame; their agreement is the least mask IoU of two sources."""
-    ids, sizes, corners = described(instance)
+def _rows(labels: LabelMap, sources: list[NDArray[np.int32]]) -> Iterator[SegmentRow]:
+    """The segments of a frame; their score and agreement is the least mask IoU of two sources."""
+    rows = rows_of(labels)
     place = np.zeros(CODE, np.int64)
-    place[ids] = np.arange(1, len(ids) + 1)
+    place[[row.id for row in rows]] = np.arange(1, len(rows) + 1)
     maps = [place[np.where(codes > 0, codes % CODE, 0)] for codes in sources]
-    pairs = [np.diagonal(mask_ious(one, other, len(ids), len(ids))) for i, one in enumerate(maps) for other in maps[:i]]
-    for row, (number, size, corner) in enumerate(zip(ids.tolist(), sizes.tolist(), corners, strict=True)):
-        agreement = min(float(ious[row]) for ious in pairs)
-        class_id = int(result[instance == number][0]) // CODE
-        x0, y0, x1, y1 = (float(v) for v in corner)
-        yield SegmentRow(number, class_id, size, (x0, y0, x1, y1), round(agreement, 4), round(agreement, 4))
+    pairs = [np.diagonal(mask_ious(a, b, len(rows), len(rows))) for i, a in enumerate(maps) for b in maps[:i]]
+    for row, agreement in zip(rows, np.minimum.reduce(pairs).round(4).tolist(), strict=True):
+        yield row._replace(score=agreement, agreement=agreement)

@@ -15,6 +15,9 @@ from vps_ros.errors import InputError
 from vps_ros.reading import plain, read_as
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
+CODE = 65536
+"""A pixel's code is class * 65536 + track id."""
+
 
 class SegmentRow(NamedTuple):
     """One thing segment of a frame, as the index of a layer describes it.
@@ -253,8 +256,8 @@ def to_json(edit: Edit) -> dict[str, Any]:
     return plain(edit)
 
 
-def effective(edits: Iterable[Edit]) -> list[Change]:
-    """The edits that are left after undo and redo. A new edit ends the redo of older ones.
+def history(edits: Iterable[Edit]) -> tuple[list[Change], list[Change]]:
+    """The edits that are left after undo and redo, and those that can be redone. A new edit ends redo.
 
     Raises InputError for an undo or redo without an edit. A layer is not undone: its masks would be lost.
     """
@@ -272,13 +275,13 @@ def effective(edits: Iterable[Edit]) -> list[Change]:
         else:
             done.append(edit)
             undone.clear()
-    return done
+    return done, undone
 
 
 def state_of(edits: Iterable[Edit], layers: Mapping[str, Layer], taxonomy: Taxonomy) -> State:
-    """The state after a list of edits; raises InputError as `effective` and `apply`."""
+    """The state after a list of edits; raises InputError as `history` and `apply`."""
     state = State()
-    for edit in effective(edits):
+    for edit in history(edits)[0]:
         state = apply(state, edit, layers, taxonomy)
     return state
 

@@ -23,15 +23,14 @@ from vps_ros.datasets.class_mapping import normalized_name
 from vps_ros.datasets.labels import LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.files import write_json
-from vps_ros.labelling.edits import LayerFrame, SegmentRow
+from vps_ros.labelling.edits import CODE, LayerFrame
 from vps_ros.labelling.project import Project
-from vps_ros.labelling.segments import described
+from vps_ros.labelling.segments import codes_of, described, rows_of
 from vps_ros.reading import JsonValue, load_json
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 ANNOTATIONS = "annotations.xml"
 COCO = "instances.json"
-_CODE = 65536
 
 
 class Shape(NamedTuple):
@@ -54,9 +53,9 @@ class Shape(NamedTuple):
 
 def shapes_of(labels: LabelMap, taxonomy: Taxonomy, frame: int) -> Iterator[Shape]:
     """The masks of the stuff and of the objects of a frame."""
-    codes = labels.semantic.astype(np.int64) * _CODE + labels.instance
+    codes = codes_of(labels)
     for code in np.unique(codes).tolist():
-        class_id, track = divmod(code, _CODE)
+        class_id, track = divmod(code, CODE)
         if class_id != VOID_ID:
             yield Shape(taxonomy.class_name(class_id), track, int(track > 0), codes == code, f"frame {frame}")
 
@@ -109,7 +108,7 @@ def _cvat(taxonomy: Taxonomy, mode: str) -> tuple[ElementTree.Element, ElementTr
             ElementTree.SubElement(one, name).text = label[name]
         attribute = ElementTree.SubElement(ElementTree.SubElement(one, "attributes"), "attribute")
         for name, value in (("name", "track_id"), ("mutable", "False"), ("input_type", "number"),
-                            ("default_value", "0"), ("values", f"0\n{_CODE - 1}\n1")):  # fmt: skip
+                            ("default_value", "0"), ("values", f"0\n{CODE - 1}\n1")):  # fmt: skip
             ElementTree.SubElement(attribute, name).text = value
     return top, task
 
@@ -117,7 +116,7 @@ def _cvat(taxonomy: Taxonomy, mode: str) -> tuple[ElementTree.Element, ElementTr
 def _constructor(taxonomy: Taxonomy) -> list[dict]:
     """What the raw constructor of labels in CVAT takes."""
     attribute = {"name": "track_id", "mutable": False, "input_type": "number", "default_value": "0",
-                 "values": ["0", str(_CODE - 1), "1"]}  # fmt: skip
+                 "values": ["0", str(CODE - 1), "1"]}  # fmt: skip
     return [
         {"name": c.name, "color": "#{:02x}{:02x}{:02x}".format(*c.color), "type": "mask", "attributes": [attribute]}
         for c in taxonomy.classes
@@ -253,8 +252,8 @@ def _cvat_shape(element: ElementTree.Element, label: str, where: str, size: tupl
         raise InputError(f"{where}: is a {element.tag}; draw masks or polygons")
     values = {a.get("name"): (a.text or "").strip() for a in element.iter("attribute")}
     track = values.get("track_id", "") or "0"
-    if not track.isdecimal() or int(track) >= _CODE:
-        raise InputError(f"{where}: track_id {track!r} is no number in 0..{_CODE - 1}")
+    if not track.isdecimal() or int(track) >= CODE:
+        raise InputError(f"{where}: track_id {track!r} is no number in 0..{CODE - 1}")
     order = element.get("z_order", "0")
     return Shape(label, int(track), int(order) if order.lstrip("-").isdecimal() else 0, mask > 0, where)
 
@@ -279,8 +278,8 @@ def _read_coco(document: JsonValue, size: tuple[int, int]) -> dict[int, list[Sha
             annotation if "track_id" in annotation or "attributes" not in annotation else annotation.at("attributes")
         )
         track = holder.get("track_id", int) if "track_id" in holder else 0
-        if not 0 <= track < _CODE:
-            raise annotation.error(f"has track_id {track}, outside 0..{_CODE - 1}")
+        if not 0 <= track < CODE:
+            raise annotation.error(f"has track_id {track}, outside 0..{CODE - 1}")
         found[frames[image_id]].append(
             Shape(names[category], track, int(things[category]), _coco_mask(annotation, size), annotation.place)
         )
@@ -336,20 +335,13 @@ def import_masks(project: Project, path: Path) -> tuple[int, int]:
                 # The number of a track that was deleted is used again.
                 number = ids.setdefault(key, number or shape.track) if shape.track else number
             semantic[shape.mask], instance[shape.mask] = class_id, number
-        if frame in state.layers:
-            now = project.labels(state, frame)
-            if np.array_equal(now.semantic, semantic) and np.array_equal(now.instance, instance):
-                continue
-        layer.append((frame, LabelMap(semantic, instance), LayerFrame(tuple(_rows(semantic, instance)))))
+        found = LabelMap(semantic, instance)
+        now = project.labels(state, frame) if frame in state.layers else None
+        if now is None or not np.array_equal(codes_of(now), codes_of(found)):
+            layer.append((frame, found, LayerFrame(rows_of(found))))
     if layer:
         project.add_layer("import", layer)
     return len(shapes), len(layer)
-
-
-def _rows(semantic: NDArray[np.uint8], instance: NDArray[np.uint16]) -> Iterator[SegmentRow]:
-    numbers, sizes, corners = described(instance)
-    for number, size, (x0, y0, x1, y1) in zip(numbers.tolist(), sizes.tolist(), corners.tolist(), strict=True):
-        yield SegmentRow(number, int(semantic[instance == number][0]), size, (x0, y0, x1, y1), 1.0)
 
 
 def _class_of(shape: Shape, taxonomy: Taxonomy) -> int:

@@ -18,8 +18,10 @@ from vps_ros.datasets.labels import LabelMap, listed
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.label_maps import look_up
+from vps_ros.labelling.edits import CODE
 from vps_ros.labelling.exchange import write_coco, write_cvat_images, write_cvat_video
 from vps_ros.labelling.project import Progress, Project, without_progress
+from vps_ros.labelling.segments import codes_of
 from vps_ros.taxonomies import VIPSEG
 from vps_ros.taxonomy import CITYSCAPES, KITTI_STEP, VOID_ID, Taxonomy
 
@@ -111,21 +113,21 @@ def _kitti_step(root: Path, name: str, taxonomy: Taxonomy, frames: Iterable[Expo
 
 
 def _vipseg(root: Path, name: str, taxonomy: Taxonomy, frames: Iterable[Exported]) -> None:
-    numbers: dict[tuple[int, int], int] = {}
+    numbers: dict[int, int] = {}
     counts: dict[int, int] = {}
     for one in frames:
         instance = np.zeros(one.labels.instance.shape, np.uint16)
-        codes = one.labels.semantic.astype(np.int64) << 16 | one.labels.instance
+        codes = codes_of(one.labels)
         for code in np.unique(codes[one.labels.instance > 0]).tolist():
-            class_id = code >> 16
-            if (key := (class_id, code & 0xFFFF)) not in numbers:
-                numbers[key] = counts[class_id] = counts.get(class_id, 0) + 1
+            class_id = code // CODE
+            if code not in numbers:
+                numbers[code] = counts[class_id] = counts.get(class_id, 0) + 1
                 if counts[class_id] > vipseg.DIVISOR:
                     raise InputError(
                         f"{name}: more than {vipseg.DIVISOR} objects of class {taxonomy.class_name(class_id)}; VIPSeg "
                         "cannot hold them, export parts of the recording"
                     )
-            instance[codes == code] = numbers[key]
+            instance[codes == code] = numbers[code]
         file = f"{one.frame:06d}"
         _copy(one.image, root / "imgs" / name / f"{file}.jpg")
         save_png(root / vipseg.MASKS / name / f"{file}.png", vipseg.encode(one.labels.semantic, instance, file))

@@ -29,6 +29,7 @@ from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, write_json
 from vps_ros.labelling.edits import (
+    CODE,
     ClassifyStuff,
     Edit,
     Layer,
@@ -45,8 +46,6 @@ from vps_ros.reading import load_json, read_as
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 SETTINGS, FRAMES, LOG, INDEX = "project.json", "frames.json", "edits.jsonl", "index.json"
-CODE = 65536
-"""A pixel's code is class * 65536 + track id."""
 Progress = Callable[..., Iterable]
 """(items, label, total) -> the same items, shown as a progress bar."""
 

@@ -21,7 +21,7 @@ import cv2
 from vps_ros.datasets.kitti_step import encode
 from vps_ros.drawing.colors import identity_color
 from vps_ros.errors import InputError
-from vps_ros.labelling.edits import Change, Edit, Redo, State, Undo, UseLayer, effective, read_edit
+from vps_ros.labelling.edits import Edit, State, UseLayer, history, read_edit
 from vps_ros.labelling.project import LOG, Project
 from vps_ros.labelling.uncertainty import uncertainties
 
@@ -117,14 +117,11 @@ class ReviewSession:
         state, project = self._state, self.project
         found = uncertainties(state, {frame: project.rows(state, frame) for frame in state.layers})
         order = sorted(state.tracks, key=lambda n: (state.tracks[n].accepted, -found[n].value, n))
-        done: list[Change] = effective(self._edits)
-        redo = 0
-        for edit in self._edits:
-            redo = redo + 1 if isinstance(edit, Undo) else redo - 1 if isinstance(edit, Redo) else 0
+        done, undone = history(self._edits)
         return {
             "version": len(self._edits),
             "undo": bool(done) and not isinstance(done[-1], UseLayer),
-            "redo": redo > 0,
+            "redo": bool(undone),
             "frames": [
                 {
                     "frame": frame,

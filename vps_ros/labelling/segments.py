@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vps_ros.config import Config
+from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 from vps_ros.frame import Segmentation
 from vps_ros.label_maps import areas, boxes, look_up, runs
+from vps_ros.labelling.edits import CODE, SegmentRow
 from vps_ros.segmenters import Segmenter, load_segmenter
-from vps_ros.taxonomy import Taxonomy
+from vps_ros.taxonomy import VOID_ID, Taxonomy
 
 
 class SegmentStore:
@@ -80,6 +82,25 @@ def described(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[n
     kept = values > 0
     corners = boxes(label, start, length, labels.shape[1], len(values))
     return values[kept].astype(np.int64), areas(label, length, len(values))[kept], corners[kept]
+
+
+def codes_of(labels: LabelMap) -> NDArray[np.int32]:
+    """int32 [H, W], class * 65536 + instance of each pixel."""
+    return labels.semantic.astype(np.int32) * CODE + labels.instance
+
+
+def rows_of(labels: LabelMap) -> tuple[SegmentRow, ...]:
+    """The things of a map in the order of their instances, with score 1."""
+    classes = np.zeros(CODE, np.uint8)
+    classes[labels.instance] = labels.semantic
+    ids, sizes, corners = described(labels.instance)
+    parts = zip(ids.tolist(), sizes.tolist(), corners.tolist(), strict=True)
+    return tuple(SegmentRow(i, int(classes[i]), size, (x0, y0, x1, y1), 1.0) for i, size, (x0, y0, x1, y1) in parts)
+
+
+def class_map(segmentation: Segmentation) -> NDArray[np.uint8]:
+    """uint8 [H, W], class of each pixel, VOID_ID for void."""
+    return look_up(segmentation.map, np.append(VOID_ID, segmentation.class_ids).astype(np.uint8))
 
 
 def thing_map(segmentation: Segmentation) -> NDArray[np.uint16]:

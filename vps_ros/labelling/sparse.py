@@ -39,7 +39,7 @@ from vps_ros.labelling.project import (
     without_progress,
     write_layer,
 )
-from vps_ros.labelling.segments import SegmentStore, described, mask_ious, thing_map
+from vps_ros.labelling.segments import SegmentStore, class_map, mask_ious, rows_of, thing_map
 from vps_ros.reading import plain
 from vps_ros.taxonomy import VOID_ID, Taxonomy
 from vps_ros.trackers.assignment import hungarian
@@ -153,7 +153,6 @@ def segmented(store: SegmentStore, second: SegmentStore | None, frame: int) -> t
     """The labels of a frame by a model; instances are 1 and up, without identity."""
     found = store(frame)
     things = thing_map(found)
-    classes = look_up(found.map, np.append(VOID_ID, found.class_ids).astype(np.uint8))
     agreement: list[float | None] = [None] * len(found)
     if second is not None:
         other = second(frame)
@@ -165,13 +164,13 @@ def segmented(store: SegmentStore, second: SegmentStore | None, frame: int) -> t
             i + 1,
             int(found.class_ids[i]),
             int(found.areas[i]),
-            _box(found.boxes[i]),
+            tuple(found.boxes[i].tolist()),
             round(float(found.scores[i]), 4),
             None if agreement[i] is None else round(float(agreement[i]), 4),  # type: ignore[arg-type]
         )
         for i in np.flatnonzero(found.is_thing).tolist()
     )
-    return LabelMap(classes, things), rows
+    return LabelMap(class_map(found), things), rows
 
 
 def masks_of(folder: str, frames: Frames, taxonomy: Taxonomy) -> Iterator[tuple[LabelMap, tuple[SegmentRow, ...]]]:
@@ -211,13 +210,8 @@ def numbered(labels: LabelMap, taxonomy: Taxonomy) -> tuple[LabelMap, tuple[Segm
     first = 0 if values[0] == 0 else 1
     instance = (which.reshape(codes.shape) + first).astype(np.uint16)
     semantic = np.where(thing & (labels.instance == 0), VOID_ID, labels.semantic)
-    ids, sizes, corners = described(instance)
-    classes = values[values > 0] >> 16
-    rows = tuple(
-        SegmentRow(int(i), int(c), int(a), _box(b), 1.0)
-        for i, c, a, b in zip(ids, classes, sizes, corners, strict=True)
-    )
-    return LabelMap(semantic, instance), rows
+    found = LabelMap(semantic, instance)
+    return found, rows_of(found)
 
 
 def associate(
@@ -275,8 +269,3 @@ def _matched(moved: NDArray[np.int32], found: NDArray[np.integer], segments: lis
     rows, columns = np.nonzero(ious > LEAST_IOU)
     chosen = hungarian(rows, columns, ious[rows, columns])
     return {int(columns[i]) + 1: ids[rows[i]] for i in chosen.tolist()}
-
-
-def _box(corners: Iterable[float]) -> tuple[float, float, float, float]:
-    x0, y0, x1, y1 = (float(v) for v in corners)
-    return x0, y0, x1, y1

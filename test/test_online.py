@@ -43,6 +43,12 @@ def test_an_array_in_place_of_a_frame_is_refused(pipeline, value):
         pipeline.step(value)
 
 
+@pytest.mark.parametrize("value", ["streets-s", {"model": "streets-s"}, 3])
+def test_what_is_no_config_is_refused(value):
+    with pytest.raises(InputError, match=rf"config: is a {type(value).__name__}; give vps_ros.Config\(\.\.\.\)"):
+        OnlinePanoptic(value)
+
+
 def test_a_moving_square_keeps_its_id_and_tells_its_velocity(pipeline):
     for i in range(6):
         result = pipeline.step(Frame(picture({0: (4 + 8 * i, 40)}), i * TENTH))

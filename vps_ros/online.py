@@ -99,6 +99,10 @@ class OnlinePanoptic:
         tracker: Tracker | None = None,
         taxonomy: ClassNames | None = None,
     ) -> None:
+        if config is not None and not isinstance(config, Config):
+            raise InputError(
+                f"config: is a {type(config).__name__}; give vps_ros.Config(...), such as Config(model='streets-s')"
+            )
         config, by_name = config or Config(), segmenter is None
         if segmenter is None:
             if taxonomy is not None:

@@ -194,6 +194,14 @@ def test_an_empty_video_is_named_so(tmp_path):
         open_frames(tmp_path / "a.mp4")
 
 
+def test_text_is_no_video(tmp_path):
+    (tmp_path / "labels.txt").write_text("0 1 Car 0 0 -1.5 300.1 180.2 350.4 210.9\n" * 50)
+    with pytest.raises(
+        InputError, match=r"labels\.txt: neither an image .* nor a video that FFmpeg reads \(it is text\)"
+    ):
+        open_frames(tmp_path / "labels.txt")
+
+
 def test_odd_files_of_phones(oddfiles):
     (film_size,) = {frame.image.shape for frame in open_frames(oddfiles / "cover_picture_first.mp4")}
     assert film_size == (96, 128, 3)

@@ -156,12 +156,17 @@ class Video:
         if self.path.is_file() and not self.path.stat().st_size:
             raise InputError(f"{self.path}: is empty; copy or record it again")
         try:
-            return av.open(str(self.path))
+            container = av.open(str(self.path))
         except av.FFmpegError as error:
-            formats = ", ".join(IMAGE_SUFFIXES)
-            raise InputError(
-                f"{self.path}: neither an image ({formats}) nor a video that FFmpeg reads ({error.strerror})"
-            ) from None
+            why = error.strerror
+        else:
+            # FFmpeg draws text files, such as .txt and .nfo, as a terminal would show them.
+            if container.format.name != "tty":
+                return container
+            container.close()
+            why = "it is text"
+        formats = ", ".join(IMAGE_SUFFIXES)
+        raise InputError(f"{self.path}: neither an image ({formats}) nor a video that FFmpeg reads ({why})")
 
 
 def _choose_stream(container: Any, path: Path, number: str | None) -> Any:

@@ -153,7 +153,7 @@ def test_replay_from_s3_to_s3(drives, tmp_path, model, nodes, capsys):
         assert main(["replay", str(drives / source), "-o", str(local), "--model", str(model)]) == 0
         assert result.read(f"{name}.mcap") == local.read_bytes()
     # Half a bag does not stop the others, and what is done stays.
-    before = {file.path: file.changed for file in result.files()}
+    before = {file.path: file.version for file in result.files()}
     half = tmp_path / "half.mcap"
     half.write_bytes((drives / "d" / "d.mcap").read_bytes()[:20_000])
     store.put(half, "half.mcap")
@@ -162,7 +162,7 @@ def test_replay_from_s3_to_s3(drives, tmp_path, model, nodes, capsys):
     code, lines = fleet(capsys, nodes, "replay", "s3://fleet/day", *flags)
     assert code == 2 and lines[-1] == "vps-ros: 1 of 5 bags failed, see above; a second run tries them again"
     assert "warning: half: cut off or damaged at byte" in " ".join(lines)
-    after = {file.path: file.changed for file in result.files()}
+    after = {file.path: file.version for file in result.files()}
     made = {"d.mcap", "d.objects.parquet", "d.frames.parquet", "d.replay.json"}
     assert after.keys() - before.keys() == made
     assert {path: after[path] for path in before} == before
@@ -240,7 +240,7 @@ def test_adapt_from_bags_to_a_model(tmp_path, nodes, capsys, monkeypatch):
     arguments += ["--clips", "1", "--steps", "2", "--streets-drives", "1", "--size", size, "--no-trackers"]
     code, lines = fleet(capsys, nodes, *arguments, "--json", tmp_path / "f.json")
     assert code == 2 and "1 of 3 bags failed, see above; the model was made without them" in lines[-1], lines
-    made = {file.path: file.changed for file in Store.at("s3://fleet/models").files()}
+    made = {file.path: file.version for file in Store.at("s3://fleet/models").files()}
     observed = {f"city.observed/{name}{e}" for name in ("0000", "0001") for e in _OBSERVED}
     assert made.keys() == {"city.onnx", "city.report.html"} | observed
     figures = json.loads((tmp_path / "f.json").read_text())
@@ -252,7 +252,7 @@ def test_adapt_from_bags_to_a_model(tmp_path, nodes, capsys, monkeypatch):
     assert "exists; pass --force" in fleet(capsys, nodes, *arguments)[1][-1]
     trained = (work / "run/checkpoint.pt").stat().st_mtime_ns
     assert fleet(capsys, nodes, *arguments, "--force")[0] == 2
-    again = {file.path: file.changed for file in Store.at("s3://fleet/models").files()}
+    again = {file.path: file.version for file in Store.at("s3://fleet/models").files()}
     assert {path for path in made if again[path] != made[path]} == {"city.onnx", "city.report.html"}
     assert (work / "run/checkpoint.pt").stat().st_mtime_ns == trained
 

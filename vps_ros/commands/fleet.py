@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ EXAMPLES = [
     "vps-ros fleet replay --help",
 ]
 
+Outcomes = dict[str, Outcome]
+"""Outcome of each bag, by its name."""
 _SHOWN = 10
 """Drives in the table of the terminal."""
 
@@ -110,7 +113,12 @@ def _add_common(
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="0: as many as the cluster has room for (default)"
     )
-    parser.add_argument("--cpus", type=int, default=1, metavar="N", help="CPU cores of each worker (default: 1)")
+    parser.add_argument(
+        "--cpus",
+        type=int,
+        metavar="N",
+        help="CPU cores of each worker (default: 1; without --address, bags that are fewer than the cores share them)",
+    )
     parser.add_argument("--gpus", type=float, default=0, metavar="X", help="GPUs of each worker, as 0.5 (default: 0)")
     parser.add_argument("--json", metavar="F", help="also write the figures of all recordings as JSON")
     parser.add_argument("--force", action="store_true", help="replace results of other parameters, and F")
@@ -118,22 +126,32 @@ def _add_common(
 
 def run(args: argparse.Namespace) -> int:
     for flag, least in (("workers", 0), ("cpus", 1), ("gpus", 0)):
-        if getattr(args, flag) < least:
-            raise InputError(f"--{flag} {getattr(args, flag):g}: must be at least {least}")
-    return args.do(args)
+        value = getattr(args, flag)
+        if value is not None and value < least:
+            raise InputError(f"--{flag} {value:g}: must be at least {least}")
+    outcomes: Outcomes = {}
+    try:
+        return args.do(args, outcomes)
+    except (KeyboardInterrupt, SystemExit):
+        # Bags whose results were stored meanwhile are not counted.
+        done = sum(not one.error for one in outcomes.values())
+        note(f"stopped; at least {done} bag(s) are done. The same command does the rest")
+        raise
 
 
-def _replay(args: argparse.Namespace) -> int:
-    return _process(Replay(config_from(args), args.topic, args.damaged), args, ("frames", "tracks", "dropped"))
+def _replay(args: argparse.Namespace, outcomes: Outcomes) -> int:
+    job = Replay(config_from(args), args.topic, args.damaged)
+    return _process(job, args, outcomes, ("frames", "tracks", "dropped"))
 
 
-def _label(args: argparse.Namespace) -> int:
-    return _process(Label(config_from(args), args.topic, labelled_hz_of(args)), args, ("frames", "labelled", "tracks"))
+def _label(args: argparse.Namespace, outcomes: Outcomes) -> int:
+    job = Label(config_from(args), args.topic, labelled_hz_of(args))
+    return _process(job, args, outcomes, ("frames", "labelled", "tracks"))
 
 
-def _process(job: Job, args: argparse.Namespace, sums: Sequence[str]) -> int:
+def _process(job: Job, args: argparse.Namespace, outcomes: Outcomes, sums: Sequence[str]) -> int:
     bags, output = find_bags(args.uris), _output(args)
-    outcomes = _run(job, [Item(bag) for bag in bags.values()], output, args)
+    _run(job, [Item(bag) for bag in bags.values()], output, args, outcomes)
     figures = [one.figures for one in outcomes.values() if not one.error]
     rows = [
         ("bags", str(len(figures))),
@@ -144,7 +162,7 @@ def _process(job: Job, args: argparse.Namespace, sums: Sequence[str]) -> int:
     return _finish(outcomes, args)
 
 
-def _adapt(args: argparse.Namespace) -> int:
+def _adapt(args: argparse.Namespace, outcomes: Outcomes) -> int:
     bags = find_bags(args.uris)
     held_back(len(bags), args.hold_back)
     above, _, file = args.output.rpartition("/")
@@ -160,9 +178,9 @@ def _adapt(args: argparse.Namespace) -> int:
     _output(args, str(work))
     training = training_of(args, work / file, work)
     segmenters = check_classes(dict.fromkeys((training.teacher, training.student)))
-    observations = Store.at(target.where(f"{stem}.observed"))
+    observations = target.below(f"{stem}.observed")
     job = Observe(Config(model=training.student), Config(model=training.teacher), args.topic)
-    outcomes = _run(job, [Item(bag) for bag in bags.values()], observations, args)
+    _run(job, [Item(bag) for bag in bags.values()], observations, args, outcomes)
     done = [bag for bag in bags.values() if not outcomes[bag.name].error]
     try:
         plan = plan_of(args, [bag.where for bag in done], [bag.version for bag in done])
@@ -194,16 +212,18 @@ def _adapt(args: argparse.Namespace) -> int:
     return _finish(outcomes, args, "the model was made without them; repair them and choose another --work", **quality)
 
 
-def _evaluate(args: argparse.Namespace) -> int:
+def _evaluate(args: argparse.Namespace, outcomes: Outcomes) -> int:
     names = [field.name for field in dataclasses.fields(Rules)]
     job = Evaluate(Rules(**{name: getattr(args, name) for name in names}))
     bags, output = find_bags(args.uris), _output(args)
     truths = find_bags(args.gt) if args.gt else bags
     items = [Item(bag, truths[name]) for name, bag in bags.items() if name in truths]
-    outcomes = _run(job, items, output, args)
+    _run(job, items, output, args, outcomes)
+    if unused := sorted(truths.keys() - bags.keys()):
+        warn(f"{len(unused)} bag(s) of the ground truth have no predictions, such as {unused[0]}; they are left out")
     for name in bags.keys() - truths.keys():
         outcomes[name] = Outcome(name, error=f"no bag of this name among the ground truth in {', '.join(args.gt)}")
-    done = {name: one for name, one in outcomes.items() if not one.error}
+    done = {name: one for name, one in sorted(outcomes.items()) if not one.error}
     if not done:
         return _finish(outcomes, args)
     report = merge(job, done, output)
@@ -227,20 +247,20 @@ def _output(args: argparse.Namespace, uri: str | None = None) -> Store:
     """The store of results, by default at --output; raises InputError when a second run would take them as bags."""
     output = Store.at(args.output if uri is None else uri)
     for uri in (*args.uris, *(getattr(args, "gt", None) or ())):
-        if f"{output.uri}/".startswith(f"{Store.at(uri).uri}/"):
-            raise InputError(f"{output.uri}: is within the input {uri}; choose another output")
+        if Store.at(uri).holds(output):
+            raise InputError(f"{output.where()}: is within the input {uri}; choose another output")
     return output
 
 
-def _run(job: Job, items: Sequence[Item], output: Store, args: argparse.Namespace) -> dict[str, Outcome]:
-    """The outcomes of all items by name, also of those that were done before."""
+def _run(job: Job, items: Sequence[Item], output: Store, args: argparse.Namespace, outcomes: Outcomes) -> None:
+    """Adds the outcomes of all items, also of those that were done before."""
     todo = plan(job, items, output)
     if todo.outdated and not args.force:
         raise InputError(
             f"{args.output}: {len(todo.outdated)} result(s) are of other parameters, another model or version, such as "
             f"{todo.outdated[0]}; pass --force to replace them, or choose another output"
         )
-    outcomes = {name: Outcome(name, figures) for name, figures in todo.done.items()}
+    outcomes |= {name: Outcome(name, figures) for name, figures in todo.done.items()}
     if todo.missing:
         output.check_writable()
         forget(job, todo.outdated, output)
@@ -249,19 +269,26 @@ def _run(job: Job, items: Sequence[Item], output: Store, args: argparse.Namespac
                 f"{len(items)} bags, {len(todo.done)} of them done before; Ray with {resources.get('CPU', 0):g} cores, "
                 f"{resources.get('GPU', 0):g} GPUs"
             )
-            workers = Workers(args.workers, args.cpus, args.gpus)
-            for one in progress(process(job, todo.missing, output, workers), job.name, len(todo.missing)):
-                outcomes[one.name] = one
-    return dict(sorted(outcomes.items()))
+            workers = Workers(args.workers, args.cpus or _cores_of_each(args, len(todo.missing), resources), args.gpus)
+            with closing(process(job, todo.missing, output, workers)) as found:
+                for one in progress(found, job.name, len(todo.missing)):
+                    outcomes[one.name] = one
+
+
+def _cores_of_each(args: argparse.Namespace, bags: int, resources: Mapping[str, float]) -> int:
+    """Cores of each worker: on this machine, few bags share all of them."""
+    cores = int(resources.get("CPU", 1))
+    return 1 if args.address else max(1, cores // min(args.workers or cores, bags))
 
 
 def _finish(
-    outcomes: Mapping[str, Outcome],
+    outcomes: Outcomes,
     args: argparse.Namespace,
     remedy: str = "a second run tries them again",
     **figures: Any,
 ) -> int:
     """Lists what failed; the exit code."""
+    outcomes = dict(sorted(outcomes.items()))
     failed = {name: one.error for name, one in outcomes.items() if one.error}
     if args.json:
         done = {name: dict(one.figures) for name, one in outcomes.items() if not one.error}

@@ -44,8 +44,16 @@ class StoredBag:
 
     @property
     def version(self) -> str:
-        """Changes when a file of the bag is replaced: SHA-256 of sizes and times of change."""
-        files = [(PurePosixPath(f.path).name, f.size, f.changed) for f in self.files]
+        """Changes when a file of the bag is replaced: SHA-256 of sizes and times of change.
+
+        Raises InputError when the store has no such time, nor anything else that changes.
+        """
+        if any(file.version is None for file in self.files):
+            raise InputError(
+                f"{self.where}: the store does not say when a file was changed, so that a second run could not find "
+                "bags that were replaced; copy the bags to another store"
+            )
+        files = [(PurePosixPath(f.path).name, f.size, f.version) for f in self.files]
         return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
     @contextmanager
@@ -58,7 +66,7 @@ class StoredBag:
             folder = Path(temporary, PurePosixPath(self.name).name)
             folder.mkdir()
             for file in self.files:
-                name = PurePosixPath(file.path or self.store.uri).name
+                name = PurePosixPath(file.path).name or self.store.name
                 self.store.fetch(file.path, folder / name)
             path = folder if self.folder is not None else folder / name
             try:
@@ -67,12 +75,22 @@ class StoredBag:
                 raise InputError(str(error).replace(str(path), self.where)) from None
 
     @contextmanager
-    def reader(self, topic: str | None) -> Iterator[BagReader]:
+    def reader(self, topic: str | None, damaged: bool = False) -> Iterator[BagReader]:
         """The frames of an image topic. An MCAP file with an index is streamed; other bags are copied first.
 
-        Raises InputError as BagReader.
+        Raises InputError as BagReader, and, unless `damaged`, when a part of the bag cannot be read.
         """
-        name = self.files[0].path or self.store.uri
+        with self._reader(topic) as reader:
+            # Damage of the index is found before the frames are read, other damage while they are.
+            if not damaged:
+                _refuse_losses(reader)
+            yield reader
+            if not damaged:
+                _refuse_losses(reader)
+
+    @contextmanager
+    def _reader(self, topic: str | None) -> Iterator[BagReader]:
+        name = self.files[0].path or self.store.name
         if self.store.local is None and self.folder is None and name.endswith(".mcap"):
             with self.store.open(self.files[0].path) as file:
                 try:
@@ -85,6 +103,13 @@ class StoredBag:
                     return
         with self.copied() as path, BagReader(path, topic) as reader:
             yield reader
+
+
+def _refuse_losses(reader: BagReader) -> None:
+    if reader.losses:
+        raise InputError(
+            f"{reader.losses[0].what}; copy the recording again (`fleet replay --damaged` processes what is left of it)"
+        )
 
 
 def find_bags(uris: Iterable[str]) -> dict[str, StoredBag]:
@@ -111,9 +136,9 @@ def find_bags(uris: Iterable[str]) -> dict[str, StoredBag]:
 
 def _bags_in(store: Store) -> Iterator[StoredBag]:
     files = store.files() or ()
-    top = PurePosixPath(store.uri).name
+    top = store.name
     if len(files) == 1 and files[0].path == "":
-        if is_bag_file(store.uri):
+        if is_bag_file(top):
             yield StoredBag(recording_name(top), store, files)
         return
     folders = {str(PurePosixPath(f.path).parent) for f in files if PurePosixPath(f.path).name == METADATA}

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import signal
 import socket
+import tempfile
 import threading
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from vps_ros import __version__
@@ -23,6 +27,8 @@ ATTEMPTS = 3
 _STORE_BYTES = 100_000_000
 """Ray's object store on this machine. It holds the job and the outcomes only; bags do not pass through Ray."""
 _PROBE_SECONDS = 5.0
+_END_SECONDS = 60.0
+"""Time for workers to store results that are ready, before they are stopped."""
 
 
 @dataclass(frozen=True)
@@ -55,40 +61,31 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[dic
         import ray
     except ImportError as error:
         raise InputError(f"the fleet needs ray ({error}); pip install 'vps_ros[fleet]'") from None
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if address is not None:
+    connect = partial(ray.init, address or "local", log_to_driver=False, logging_level=logging.CRITICAL)
+    if address is None:
+        connect = partial(connect, num_cpus=cpus, object_store_memory=_STORE_BYTES)
+    else:
         _probe(address)
-    with _kept_handler(signal.SIGTERM):
-        if address is None:
-            ray.init("local", num_cpus=cpus, object_store_memory=_STORE_BYTES, **quiet)
-        else:
-            try:
-                ray.init(address, **quiet)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise _unreachable(address, " ".join(str(error).split())[:300]) from None
-    try:
-        yield ray.cluster_resources()
-    finally:
-        ray.shutdown()
+    # In a thread of its own, so that a signal does not leave Ray half started. Ray's processes end with the thread.
+    with ThreadPoolExecutor(1) as thread:
+        handler = signal.getsignal(signal.SIGTERM)
+        started = thread.submit(connect)
+        try:
+            started.result()
+            if threading.current_thread() is threading.main_thread():
+                # Ray's own handler ends the process with a stack trace.
+                signal.signal(signal.SIGTERM, handler)
+            yield ray.cluster_resources()
+        finally:
+            wait([started])
+            ray.shutdown()
 
 
-@contextlib.contextmanager
-def _kept_handler(number: signal.Signals) -> Iterator[None]:
-    """Restores the handler of a signal that Ray replaces by one that ends the process with a stack trace."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(number)
-    try:
-        yield
-    finally:
-        signal.signal(number, before)
-
-
-def process(job: Job, items: Sequence[Item], output: Store, workers: Workers) -> Iterator[Outcome]:
+def process(job: Job, items: Sequence[Item], output: Store, workers: Workers) -> Generator[Outcome, None, None]:
     """Yields the outcome of each item as soon as it is there, in any order. Needs a `cluster`.
 
-    A worker whose process or node dies is replaced, and its item is given to another one.
+    A worker whose process or node dies is replaced, and its item is given to another one. When the generator is closed,
+    workers that are storing results finish them.
 
     Raises InputError when the workers cannot be started: no place for one, another version of this package, or the job
     cannot be prepared there, such as for a model that cannot be loaded.
@@ -97,22 +94,24 @@ def process(job: Job, items: Sequence[Item], output: Store, workers: Workers) ->
 
     count = min(workers.count or _room(ray.cluster_resources(), workers), len(items))
     shared = ray.put(job)
-    kind = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_restarts=0)(_Worker)
+    # The second thread is for `end`, while the first one processes a bag.
+    kind = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_restarts=0, max_concurrency=2)(_Worker)
     waiting, attempts = deque(items), Counter[str]()
-    running: dict[Any, tuple[Any, Item | None]] = {}
+    running: dict[Future, tuple[Any, Item | None]] = {}
 
     def start() -> None:
         actor = kind.options(name=f"{job.name} {os.urandom(4).hex()}").remote(shared, output, workers.cpus, __version__)
-        running[actor.prepare.options(name=f"prepare {job.name}").remote()] = actor, None
+        running[actor.prepare.options(name=f"prepare {job.name}").remote().future()] = actor, None
 
     try:
         for _ in range(count):
             start()
         while waiting or any(item for _, item in running.values()):
-            (done,), _ = ray.wait(list(running), num_returns=1)
+            # Not ray.wait, which replaces the exit code of a signal handler.
+            done = next(iter(wait(running, return_when=FIRST_COMPLETED).done))
             actor, item = running.pop(done)
             try:
-                found = ray.get(done)
+                found = done.result()
             except ray.exceptions.RayTaskError:
                 # An exception of this package in the worker.
                 raise
@@ -133,18 +132,29 @@ def process(job: Job, items: Sequence[Item], output: Store, workers: Workers) ->
                 continue
             if isinstance(found, str):
                 raise InputError(found)
+            if waiting:
+                following = waiting.popleft()
+                call = actor.process.options(name=f"{job.name} {following.name}")
+                running[call.remote(following).future()] = actor, following
+            else:
+                _end([actor])
             if item:
                 yield found
             else:
                 attempts[""] = 0
-            if waiting:
-                item = waiting.popleft()
-                running[actor.process.options(name=f"{job.name} {item.name}").remote(item)] = actor, item
-            else:
-                ray.kill(actor)
     finally:
+        _end([actor for actor, item in running.values() if item])
         for actor, _ in running.values():
             ray.kill(actor)
+
+
+def _end(actors: Iterable[Any]) -> None:
+    """Stops workers that have been prepared; no bag keeps a part of its results."""
+    import ray
+
+    wait([actor.end.remote().future() for actor in actors], _END_SECONDS)
+    for actor in actors:
+        ray.kill(actor)
 
 
 class _Worker:
@@ -152,6 +162,10 @@ class _Worker:
 
     def __init__(self, job: Job, output: Store, cpus: int, version: str) -> None:
         self._job, self._output, self._cpus, self._version = job, output, cpus, version
+        self._storing = threading.Lock()
+        # For the model, and for bags and results.
+        self._folder = tempfile.TemporaryDirectory(prefix="vps-ros-", ignore_cleanup_errors=True)
+        tempfile.tempdir = self._folder.name
 
     def prepare(self) -> str | None:
         """Loads the model; returns why this is impossible, or None."""
@@ -161,11 +175,17 @@ class _Worker:
         try:
             self._job.prepare(self._cpus)
         except InputError as error:
-            return f"worker on {node}: {error}"
+            # Temporary folders mean nothing to the user.
+            return f"worker on {node}: " + re.sub(rf"{re.escape(self._folder.name)}/[^/]*/", "", str(error))
         return None
 
     def process(self, item: Item) -> Outcome:
-        return run(self._job, item, self._output)
+        return run(self._job, item, self._output, self._storing)
+
+    def end(self) -> None:
+        """Waits until results that are being stored are complete, and removes temporary files; called once."""
+        self._storing.acquire()
+        self._folder.cleanup()
 
 
 def _room(resources: dict[str, float], workers: Workers) -> int:

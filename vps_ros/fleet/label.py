@@ -10,7 +10,6 @@ from typing import Any
 import cv2
 
 from vps_ros.config import Config
-from vps_ros.errors import InputError
 from vps_ros.fleet.portable import PortableConfig
 from vps_ros.fleet.work import Item, Job
 from vps_ros.flow.flow import FlowParameters, make_flow
@@ -43,10 +42,7 @@ class Label(Job):
     def prepare(self, threads: int) -> None:
         cv2.setNumThreads(threads)
         self._config = self._portable.here(threads)
-        try:
-            self._taxonomy = load_segmenter(self._config.segmenter_parameters).taxonomy
-        except InputError as error:
-            raise InputError(self._portable.plain(error)) from None
+        self._taxonomy = load_segmenter(self._config.segmenter_parameters).taxonomy
 
     def process(self, item: Item, folder: Path) -> dict[str, Any]:
         settings = Settings(
@@ -64,8 +60,6 @@ class Label(Job):
         root = folder / "project"
         with item.bag.reader(self._topic) as source:
             frames = extract(root, settings, source.frames())
-            if source.losses:
-                raise InputError(f"{source.losses[0].what}; copy the recording again")
         project = label_sparse(root, settings, frames, self._config, None, make_flow(_FLOW))
         with zipfile.ZipFile(folder / "result.project.zip", "w") as archive:
             for path in sorted(p for p in root.rglob("*") if p.is_file()):

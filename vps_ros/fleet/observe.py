@@ -13,7 +13,6 @@ import cv2
 from vps_ros.adaptation.select import Observed
 from vps_ros.adaptation.steps import image_name, labels_name, load_observed, observe_drive, save_observed
 from vps_ros.config import Config
-from vps_ros.errors import InputError
 from vps_ros.fleet.portable import PortableConfig
 from vps_ros.fleet.storage import Store
 from vps_ros.fleet.work import Item, Job
@@ -42,19 +41,14 @@ class Observe(Job):
     def prepare(self, threads: int) -> None:
         cv2.setNumThreads(threads)
         student, self._config = self._student.here(threads), self._teacher.here(threads)
-        try:
-            self._segmenter = load_segmenter(student.segmenter_parameters)
-            load_segmenter(self._config.segmenter_parameters)
-        except InputError as error:
-            raise InputError(self._teacher.plain(self._student.plain(error))) from None
+        self._segmenter = load_segmenter(student.segmenter_parameters)
+        load_segmenter(self._config.segmenter_parameters)
 
     def process(self, item: Item, folder: Path) -> dict[str, Any]:
         self._segmenter.reset()
         frames = folder / "frames"
         with item.bag.reader(self._topic) as source:
             seen = observe_drive(item.name, source, frames, self._segmenter, self._config, without_progress)
-            if source.losses:
-                raise InputError(f"{source.losses[0].what}; copy the recording again")
         save_observed(folder / f"result{_MEASURES}", seen)
         # Images are compressed already.
         with zipfile.ZipFile(folder / f"result{_FRAMES}", "w") as archive:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import getpass
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from vps_ros.config import Config
-from vps_ros.files import atomic_write, fingerprint, model_path, shipped_models
+from vps_ros.files import fingerprint, model_path, shipped_models
 from vps_ros.trackers.learned import weights_path
 
 _PATHS = ("model", "tracker_weights", "flow_model")
@@ -58,26 +57,25 @@ class PortableConfig:
         self.description = {name: value for name, value in values.items() if name not in _HARDWARE}
         if config.model in shipped_models():
             self.description["shipped_model"] = fingerprint(model_path(config.model))
-        self._folder = ""
 
     def here(self, threads: int) -> Config:
-        """The Config with paths of this machine, to which the files are written once.
+        """The Config with paths of this machine, to whose folder of temporary files they are written; called once.
 
         Args:
             threads: of each network, where the parameters leave them open.
         """
         # The content of large models is no longer needed in this process.
         files, self._files = self._files, ()
-        folder = _placed(files)
-        self._folder = f"{folder}/"
+        self._folder = tempfile.TemporaryDirectory(prefix="vps-ros-", ignore_cleanup_errors=True)
+        folder = Path(self._folder.name)
+        for file in files:
+            path = folder / file.path
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(file.content)
         values: dict[str, Any] = {f.parameter: str(folder / f.path) for f in files if f.parameter}
         # Not every tracker has a network for optical flow.
         values |= {name: threads for name in ("threads", "flow_threads") if getattr(self._config, name, None) == 0}
         return dataclasses.replace(self._config, **values)
-
-    def plain(self, message: object) -> str:
-        """A message without the folder of the files, which means nothing to the user."""
-        return str(message).replace(self._folder, "") if self._folder else str(message)
 
 
 def _files(config: Config) -> Iterator[ParameterFile]:
@@ -91,14 +89,3 @@ def _files(config: Config) -> Iterator[ParameterFile]:
         yield ParameterFile(parameter, f"{parameter}/{path.name}", path.read_bytes())
         if parameter == "model" and (weights := weights_path(path)).is_file():
             yield ParameterFile("", f"{parameter}/{weights.name}", weights.read_bytes())
-
-
-def _placed(files: Sequence[ParameterFile]) -> Path:
-    """A folder of this machine with the files, the same for all workers with the same files."""
-    digest = hashlib.sha256("".join(file.path + file.digest for file in files).encode()).hexdigest()
-    folder = Path(tempfile.gettempdir(), f"vps-ros-{getpass.getuser()}-{digest[:32]}")
-    for file in files:
-        if not (folder / file.path).is_file() or fingerprint(folder / file.path) != file.digest:
-            with atomic_write(folder / file.path) as draft:
-                draft.write_bytes(file.content)
-    return folder

@@ -9,11 +9,9 @@ from typing import Any
 import cv2
 
 from vps_ros.config import Config
-from vps_ros.errors import InputError
 from vps_ros.fleet.portable import PortableConfig
 from vps_ros.fleet.work import Item, Job
 from vps_ros.online import OnlinePanoptic
-from vps_ros.recording.frames import FrameSource
 from vps_ros.recording.replay import replay
 from vps_ros.recording.tables import ENDINGS, TableWriter
 from vps_ros.recording.writer import BagWriter
@@ -39,33 +37,22 @@ class Replay(Job):
 
     def prepare(self, threads: int) -> None:
         cv2.setNumThreads(threads)
-        self._config = self._portable.here(threads)
-        try:
-            self._segmenter = load_segmenter(self._config.segmenter_parameters)
-            # Weights of the tracker are read here, so that wrong ones are reported before the first bag.
-            OnlinePanoptic(self._config, self._segmenter)
-        except InputError as error:
-            raise InputError(self._portable.plain(error)) from None
+        self._threads, self._config = threads, self._portable.here(threads)
+        self._segmenter = load_segmenter(self._config.segmenter_parameters)
+        # Weights of the tracker are read here, so that wrong ones are reported before the first bag.
+        OnlinePanoptic(self._config, self._segmenter)
 
     def process(self, item: Item, folder: Path) -> dict[str, Any]:
         # A tracker of its own for each bag: its numbers of tracks and sequences start again.
         self._segmenter.reset()
         pipeline = OnlinePanoptic(self._config, self._segmenter)
         with (
-            item.bag.reader(self._topic) as source,
+            item.bag.reader(self._topic, self._damaged) as source,
             BagWriter(folder / "result.mcap") as bag,
             TableWriter(folder, "result", item.name) as tables,
         ):
-            self._refuse_damage(source)
             sinks = (lambda frame, result: bag.write_frame(result, pipeline.taxonomy), tables.write)
-            summary = replay(source.frames(), pipeline, sinks)
-            self._refuse_damage(source)
+            summary = replay(source.frames(), pipeline, sinks, self._threads)
             losses = source.losses
         summary.dropped.update({str(loss): loss.count for loss in losses})
         return {**summary.to_json(), "seconds": summary.seconds, "losses": [loss.what for loss in losses]}
-
-    def _refuse_damage(self, source: FrameSource) -> None:
-        if source.losses and not self._damaged:
-            raise InputError(
-                f"{source.losses[0].what}; copy the recording again, or pass --damaged to process what is left of it"
-            )

@@ -8,16 +8,22 @@ import re
 import secrets
 import shutil
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
 
-_NOISE = re.compile(r" \(Request ID.*|; Details:.*|\. Detail:.*", re.DOTALL)
+_NOISE = re.compile(r" \(Request ID.*|; Details:.*|\. Detail:.*|\s+RequestId:.*", re.DOTALL)
+_RETRY_SECONDS = 60
+"""Of Google Cloud, which tries for 15 minutes otherwise."""
+_SECRET = re.compile(r"//[^/@]*:[^/@]*@")
+_VERSIONS = ("etag", "ETag", "mtime", "last_modified", "LastModified", "created")
+"""Properties of a file in fsspec, one of which changes when it is replaced; stores name it differently."""
 
 
 @dataclass(frozen=True)
@@ -27,12 +33,13 @@ class StoredFile:
     Attributes:
         path: below the folder of the store.
         size: bytes.
-        changed: time of the last change, nanoseconds since 1970.
+        version: changes when the file is replaced: time of the last change in nanoseconds since 1970, or what else the
+            store has; None where it has nothing.
     """
 
     path: str
     size: int
-    changed: int
+    version: int | str | None
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,7 @@ class Store:
     @classmethod
     def at(cls, uri: str) -> Store:
         """The store of a URI or a local path; raises InputError when nothing can open such URIs."""
+        uri = unquote(uri.removeprefix("file://")) if uri.startswith("file://") else uri
         store = cls(uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().resolve()))
         # Errors of the URI itself are reported here.
         store._opened  # noqa: B018
@@ -56,39 +64,66 @@ class Store:
     @property
     def local(self) -> Path | None:
         """The path, where this is a folder or file of this machine."""
-        if "://" not in self.uri:
-            return Path(self.uri)
-        return Path(self._opened[1]) if self.uri.startswith("file://") else None
+        return None if "://" in self.uri else Path(self.uri)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self._opened[1].rpartition("/")[2]
+
+    def below(self, name: str) -> Store:
+        """The folder of this name."""
+        path, mark, options = (self.uri, "", "") if self.local else self.uri.partition("?")
+        return Store(f"{path}/{name}{mark}{options}")
+
+    def holds(self, other: Store) -> bool:
+        """Whether the other folder or file is this one, or below it."""
+        kinds = {"://" in store.uri and store.uri.partition("://")[0] for store in (self, other)}
+        return len(kinds) == 1 and f"{other._opened[1]}/".startswith(f"{self._opened[1]}/")
 
     def where(self, name: str = "") -> str:
-        """URI of a file, for messages."""
-        return f"{self.uri}/{name}" if name else self.uri
+        """URI of a file, for messages; without a password."""
+        path = self.uri if self.local else _SECRET.sub("//", self.uri.partition("?")[0])
+        return f"{path}/{name}" if name else path
 
     def files(self) -> tuple[StoredFile, ...] | None:
         """The file at the URI, whose path is "", or all files below the folder, sorted; None where nothing exists.
 
         Hidden files, and those of hidden folders, are left out.
         """
-        from pyarrow.fs import FileSelector, FileType
+        base = self._opened[1]
+        with self._errors("cannot be listed"):
+            found = self._found()
+        if found and found[0].path == base:
+            return (replace(found[0], path=""),)
+        if found is None:
+            return None
+        listed = (replace(file, path=file.path.removeprefix(base).lstrip("/")) for file in found)
+        return tuple(sorted((f for f in listed if not f"/{f.path}".count("/.")), key=lambda f: f.path))
+
+    def _found(self) -> list[StoredFile] | None:
+        """The file, or all files below the folder, with complete paths; None where nothing exists."""
+        from pyarrow.fs import FileSelector, FileType, PyFileSystem
 
         filesystem, base = self._opened
-        with self._errors("cannot be listed"):
-            here = filesystem.get_file_info(base)
-            if here.type == FileType.File:
-                return (StoredFile("", here.size, here.mtime_ns or 0),)
+        if isinstance(filesystem, PyFileSystem):
+            # pyarrow passes on the time of a change only where it is named "mtime".
+            files = filesystem.handler.fs.find(base, detail=True).values()
+            return [StoredFile(f["name"], f["size"], _version(f)) for f in files] or None
+        here = filesystem.get_file_info(base)
+        found = [here]
+        if here.type != FileType.File:
             # A bucket that does not exist is an error here, and not found above.
             try:
                 found = filesystem.get_file_info(FileSelector(base, recursive=True))
-            except FileNotFoundError:
+            except OSError as error:
+                # That of Google Cloud has no errno.
+                if not (isinstance(error, FileNotFoundError) or str(error).startswith("No such file")):
+                    raise
                 found = []
-        if here.type == FileType.NotFound and not found:
-            return None
-        listed = (
-            StoredFile(one.path.removeprefix(base).lstrip("/"), one.size, one.mtime_ns or 0)
-            for one in found
-            if one.type == FileType.File
-        )
-        return tuple(sorted((f for f in listed if not f"/{f.path}".count("/.")), key=lambda f: f.path))
+            if here.type == FileType.NotFound and not found:
+                return None
+        return [StoredFile(one.path, one.size, one.mtime_ns) for one in found if one.type == FileType.File]
 
     def size(self, name: str) -> int | None:
         """Bytes of a file; None where there is no file of this name."""
@@ -146,7 +181,7 @@ class Store:
                 self.put(Path(empty.name), name)
             self.remove(name)
         except InputError as error:
-            raise InputError(str(error).replace(self.where(name), self.uri)) from None
+            raise InputError(str(error).replace(self.where(name), self.where())) from None
 
     def remove(self, name: str) -> None:
         """Removes a file that exists."""
@@ -157,9 +192,12 @@ class Store:
     def _errors(self, what: str, name: str = "") -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except Exception as error:
+            # Libraries of stores have exceptions of their own.
+            if isinstance(error, InputError):
+                raise
             reason = _NOISE.sub("", str(error).rpartition("AWS Error ")[2]).strip()
-            reason = " ".join((error.strerror or reason).split())[:300]
+            reason = " ".join((getattr(error, "strerror", None) or reason).split())[:300]
             raise InputError(f"{self.where(name)}: {what} ({reason}); check the URI and your rights") from None
 
     def _path(self, name: str) -> str:
@@ -176,8 +214,11 @@ class Store:
         if "://" not in self.uri:
             return fs.LocalFileSystem(), self.uri
         with self._errors("cannot be opened"):
+            uri = self.uri
+            if uri.startswith(("gs://", "gcs://")) and "retry_limit_seconds=" not in uri:
+                uri += f"{'&' if '?' in uri else '?'}retry_limit_seconds={_RETRY_SECONDS}"
             try:
-                filesystem, path = fs.FileSystem.from_uri(self.uri)
+                filesystem, path = fs.FileSystem.from_uri(uri)
             except pa.ArrowInvalid:
                 return _with_fsspec(self.uri)
         return filesystem, path.rstrip("/")
@@ -193,7 +234,8 @@ def _with_fsspec(uri: str) -> tuple[Any, str]:
     try:
         import fsspec
 
-        filesystem, path = fsspec.core.url_to_fs(uri)
+        # Other processes write to the store: a listing is not kept.
+        filesystem, path = fsspec.core.url_to_fs(uri, use_listings_cache=False)
     except (ImportError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
@@ -201,3 +243,7 @@ def _with_fsspec(uri: str) -> tuple[Any, str]:
             "package of this store, such as adlfs for az://"
         ) from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path.rstrip("/")
+
+
+def _version(properties: Mapping[str, Any]) -> str | None:
+    return next((str(properties[name]) for name in _VERSIONS if properties.get(name)), None)

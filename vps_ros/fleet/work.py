@@ -9,6 +9,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -95,10 +96,16 @@ class Job(ABC):
         return f"{name}.{self.name}.json"
 
 
-def run(job: Job, item: Item, output: Store) -> Outcome:
+_NO_LOCK = nullcontext()
+
+
+def run(job: Job, item: Item, output: Store, storing: AbstractContextManager = _NO_LOCK) -> Outcome:
     """Processes one item and stores its results, then its marker; never raises an Exception.
 
     If another worker has finished the item before it died, its results stay.
+
+    Args:
+        storing: held while results are stored.
     """
     try:
         done = _finished(job, item, output)
@@ -107,21 +114,21 @@ def run(job: Job, item: Item, output: Store) -> Outcome:
         with tempfile.TemporaryDirectory(prefix="vps-ros-") as temporary:
             figures = job.process(item, Path(temporary))
             results = {f"{item.name}{ending}": Path(temporary, f"result{ending}") for ending in job.endings}
-            for name, path in results.items():
-                output.put(path, name)
-            sizes = {name: path.stat().st_size for name, path in results.items()}
-            marker = Path(temporary, "marker")
             content = {
                 "parameters": job.fingerprint,
                 "input": item.version,
                 "where": item.bag.where,
-                "outputs": sizes,
+                "outputs": {name: path.stat().st_size for name, path in results.items()},
                 "figures": figures,
             }
-            marker.write_text(json.dumps(content, indent=2) + "\n")
-            output.put(marker, job.marker(item.name))
+            results[job.marker(item.name)] = Path(temporary, "marker")
+            results[job.marker(item.name)].write_text(json.dumps(content, indent=2) + "\n")
+            with storing:
+                for name, path in results.items():
+                    output.put(path, name)
         return Outcome(item.name, figures)
-    except InputError as error:
+    except (InputError, OSError) as error:
+        # The network, or a full disk.
         return Outcome(item.name, error=" ".join(str(error).split()))
     except Exception as error:
         at = traceback.extract_tb(error.__traceback__)[-1]

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 
 import pytest
 
@@ -91,6 +92,21 @@ def test_every_bag_is_done_once_by_workers_of_both_nodes(drives, tmp_path, nodes
     assert {name: one.figures for name, one in outcomes.items()} == dict.fromkeys("abcd", {"length": 1})
     assert sorted(job.processed()) == list("abcd")
     assert not plan(job, items(drives), output).missing
+
+
+def test_workers_and_calls_are_named_for_the_dashboard(drives, tmp_path, nodes):
+    """It shows named actors and task events. Events of a worker's last seconds may be lost with it."""
+    job, output = Logged(tmp_path / "log", seconds=2.0), Store.at(str(tmp_path / "out"))
+    with cluster(nodes.address):
+        outcomes = process(job, items(drives), output, Workers(1))
+        next(outcomes)
+        (actor,) = ray.util.list_named_actors()
+        assert actor.startswith("logged ")
+        assert len(list(outcomes)) == 3
+        expected, end = {"task::prepare logged", "task::logged a", "task::logged b"}, time.monotonic() + 60
+        while not expected <= (found := {event["cat"] for event in ray.timeline()}):
+            assert time.monotonic() < end, found
+            time.sleep(0.5)
 
 
 def test_the_death_of_a_worker_loses_no_bag(drives, tmp_path, nodes):

@@ -71,7 +71,14 @@ def cluster(address: str | None = None, cpus: int | None = None) -> Iterator[dic
         handler = signal.getsignal(signal.SIGTERM)
         started = thread.submit(connect)
         try:
-            started.result()
+            try:
+                started.result()
+            except Exception as error:
+                # Ray's errors of a start have no type of their own.
+                reason = " ".join(str(error).split())[:300]
+                if address is None:
+                    raise InputError(f"Ray cannot be started on this machine ({reason}); see Ray's logs") from None
+                raise _unreachable(address, reason) from None
             if threading.current_thread() is threading.main_thread():
                 # Ray's own handler ends the process with a stack trace.
                 signal.signal(signal.SIGTERM, handler)

@@ -17,6 +17,7 @@ from support.labelled_bags import scene, tracked_bag, truth_bag, writing
 from support.stores import az_server, gs_server
 from support.worlds import colour_model
 from vps_ros.adaptation.steps import Plan, observe
+from vps_ros.commands.fleet import cores_of_each
 from vps_ros.commands.main import main
 from vps_ros.config import Config
 from vps_ros.errors import InputError
@@ -434,3 +435,10 @@ def test_bags_of_other_classes_are_not_merged(tmp_path):
 def test_networks_have_the_threads_of_their_worker(config, expected):
     here = PortableConfig(config).here(3)
     assert (here.threads, getattr(here, "flow_threads", None)) == expected
+
+
+@pytest.mark.parametrize(
+    ("cores", "bags", "workers", "expected"), [(8, 1, 0, 8), (8, 3, 0, 2), (8, 9, 0, 1), (8, 9, 2, 4), (2, 9, 4, 1)]
+)
+def test_few_bags_share_the_cores(cores, bags, workers, expected):
+    assert cores_of_each(cores, bags, workers) == expected

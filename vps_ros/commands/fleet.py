@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -269,16 +269,16 @@ def _run(job: Job, items: Sequence[Item], output: Store, args: argparse.Namespac
                 f"{len(items)} bags, {len(todo.done)} of them done before; Ray with {resources.get('CPU', 0):g} cores, "
                 f"{resources.get('GPU', 0):g} GPUs"
             )
-            workers = Workers(args.workers, args.cpus or _cores_of_each(args, len(todo.missing), resources), args.gpus)
+            cores = 1 if args.address else cores_of_each(int(resources["CPU"]), len(todo.missing), args.workers)
+            workers = Workers(args.workers, args.cpus or cores, args.gpus)
             with closing(process(job, todo.missing, output, workers)) as found:
                 for one in progress(found, job.name, len(todo.missing)):
                     outcomes[one.name] = one
 
 
-def _cores_of_each(args: argparse.Namespace, bags: int, resources: Mapping[str, float]) -> int:
-    """Cores of each worker: on this machine, few bags share all of them."""
-    cores = int(resources.get("CPU", 1))
-    return 1 if args.address else max(1, cores // min(args.workers or cores, bags))
+def cores_of_each(cores: int, bags: int, workers: int) -> int:
+    """Cores of each worker on one machine, which few bags share; `workers` 0: as many as possible."""
+    return max(1, cores // min(workers or cores, bags))
 
 
 def _finish(

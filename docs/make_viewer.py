@@ -20,7 +20,7 @@ from vps_ros.commands.main import main as vps_ros  # noqa: E402
 from vps_ros.drawing.viewer import Target, open_recording  # noqa: E402
 
 SIZE = (1600, 900)
-SECONDS = 45
+SECONDS = 60
 """Until the viewer, without a GPU, has loaded everything."""
 
 

@@ -25,7 +25,7 @@ from benchmarks.objects_3d import simulated_depth
 from vps_ros import segmenters
 from vps_ros.ablation import trial
 from vps_ros.ablation.degrade import VISIBLE
-from vps_ros.ablation.sources import ArrayCache, Drive, SegmentedFrame, fingerprint, pack, segment_table, unpack
+from vps_ros.ablation.sources import ArrayCache, Drive, DriveFrame, fingerprint, pack, segment_table, unpack
 from vps_ros.datasets import streets
 from vps_ros.datasets.streets import HELD_OUT
 from vps_ros.depth import measure as measuring
@@ -124,7 +124,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
 class DepthFrame:
     """A segmented frame and the depth of each of its segments, float64 [K] metres by KINDS; NaN where unknown."""
 
-    shot: SegmentedFrame
+    shot: DriveFrame
     depths: dict[str, NDArray[np.float64]]
 
 
@@ -154,7 +154,7 @@ def frames_of(folder: Path, drive: Drive) -> list[DepthFrame]:
     arrays = ArrayCache(folder).get(f"{drive.name}-depth", key, compute)
     depths = [np.split(arrays[f"depth_{kind}"], arrays["segments"]) for kind in KINDS]
     return [
-        DepthFrame(SegmentedFrame(Frame(image, int(stamp), "camera"), *one), dict(zip(KINDS, of_kinds, strict=True)))
+        DepthFrame(DriveFrame(Frame(image, int(stamp), "camera"), *one), dict(zip(KINDS, of_kinds, strict=True)))
         for image, stamp, one, *of_kinds in zip(arrays["image"], arrays["stamp"], unpack(arrays), *depths, strict=True)
     ]
 

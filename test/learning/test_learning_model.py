@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from importlib.resources import files
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -151,6 +152,10 @@ def test_export_command(saved, tmp_path, capsys):
     [
         (lambda p: p.unlink(), "no such checkpoint"),
         (lambda p: p.write_bytes(p.read_bytes()[:500]), "not a readable checkpoint"),
+        (
+            lambda p: torch.save({"recipe": Path(p)}, p),
+            "or one with code in it, which is never executed); give the folder",
+        ),
         (lambda p: torch.save({"weights": 1}, p), "not a checkpoint of `vps-ros train`"),
         (lambda p: torch.save({**torch.load(p), "format": 99}, p), "format 99, this release reads 1"),
         (lambda p: torch.save({**torch.load(p), "ema": {}}, p), "weights do not fit its recipe"),

@@ -61,17 +61,15 @@ def read(path: str | Path, what: str) -> dict[str, Tensor]:
         else:
             content = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
     except Exception as error:  # both raise many kinds, by where the damage is
-        raise InputError(f"{path}: not a readable checkpoint ({_line(error)})") from None
+        raise InputError(
+            f"{path}: not a readable checkpoint ({checkpoint.reading_failure(error)}); give a file of {what}"
+        ) from None
     tensors = content.get("model", content) if isinstance(content, dict) else None
     if isinstance(tensors, dict):
         tensors = {n: torch.from_numpy(t) if isinstance(t, np.ndarray) else t for n, t in tensors.items()}
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()) or not tensors:
         raise InputError(f"{path}: holds no `model` with tensors by name; `--from` says which program wrote it")
     return {str(name): t for name, t in tensors.items() if name not in _NORMALISATION}
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
 
 
 def is_published(start: str) -> bool:

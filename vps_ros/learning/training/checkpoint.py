@@ -24,6 +24,15 @@ def save(path: Path, **parts: Any) -> None:
         torch.save({"format": FORMAT, **parts}, draft)
 
 
+def reading_failure(error: Exception) -> str:
+    """Why torch or pickle could not read a file, in one line."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    # torch goes on with advice to switch its protection off.
+    if line.startswith("Weights only load failed"):
+        return "no file of torch, or one with code in it, which is never executed"
+    return line[:120]
+
+
 def load(path: str | Path) -> dict[str, Any]:
     """The parts of a checkpoint. Raises InputError when it is missing, damaged, of another program or format."""
     path = Path(path)
@@ -34,7 +43,10 @@ def load(path: str | Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the type depends on the damage
-        raise InputError(f"{path}: not a readable checkpoint ({str(error).splitlines()[0][:120]})") from None
+        raise InputError(
+            f"{path}: not a readable checkpoint ({reading_failure(error)}); give the folder of a run of `vps-ros "
+            f"train`, its {FILE}, or a model of `vps-ros export`; --from names other origins"
+        ) from None
     if not isinstance(content, dict) or any(part not in content for part in PARTS):
         raise InputError(f"{path}: not a checkpoint of `vps-ros train`; `--from` says which program wrote it")
     if content["format"] != FORMAT:

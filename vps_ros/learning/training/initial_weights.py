@@ -34,6 +34,8 @@ def read_model_file(path: Path) -> ModelFile:
         raise InputError(f"{path}: no such file; `start` names a run's folder, a checkpoint or an ONNX file")
     try:
         file = onnx.load(str(path))
+        if METADATA_KEY not in {p.key for p in file.metadata_props}:
+            raise InputError(f"{path}: not a model of `vps-ros export`; import it with `vps-ros export --from NAME`")
         card = ModelCard.from_json({p.key: p.value for p in file.metadata_props}[METADATA_KEY], str(path))
         source = json.loads(card.source)
         return ModelFile(path, file, card, Recipe.from_mapping(source["recipe"], str(path)), int(source["step"]))

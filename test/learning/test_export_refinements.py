@@ -61,6 +61,8 @@ def test_int8(tmp_path, frame):
     assert path.stat().st_size < 0.8 * model_path(SHIPPED).stat().st_size
     before, after = (describe_model(str(p)) for p in (SHIPPED, path))
     assert after.card == replace(before.card, name="streets-s-float-int8") and after.outputs == before.outputs
+    # Older releases of ONNX Runtime refuse newer operator sets, also those that no node uses.
+    assert {one.domain for one in onnx.load(str(path)).opset_import} == {""}
     assert len(load_segmenter(Config(model=str(path)))(frame)) > 3
     assert list(tmp_path.iterdir()) == [path]
 

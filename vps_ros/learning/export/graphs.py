@@ -66,11 +66,16 @@ def fold(path: Path) -> onnx.ModelProto:
     open_session(path, folded)
     graph = onnx.load(str(folded))
     folded.unlink()
+    drop_unused_domains(graph)
+    return graph
+
+
+def drop_unused_domains(graph: onnx.ModelProto) -> None:
+    """Removes the operator sets of which no node is: ONNX Runtime lists all that it knows, and older releases refuse a
+    file with newer ones."""
     used = {node.domain for node in graph.graph.node}
-    # ONNX Runtime lists every domain that it knows.
     for i in reversed([i for i, one in enumerate(graph.opset_import) if one.domain not in used]):
         del graph.opset_import[i]
-    return graph
 
 
 def halved(graph: onnx.ModelProto, exact: Sequence[str] = ()) -> onnx.ModelProto:

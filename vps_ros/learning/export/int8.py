@@ -15,6 +15,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from vps_ros.errors import InputError
+from vps_ros.learning.export.graphs import drop_unused_domains
 from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.segmenters.preprocess import fit, prepare
@@ -67,6 +68,7 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
     finally:
         for draft in (ready, small):
             draft.unlink(missing_ok=True)
+    drop_unused_domains(quantised)
     del quantised.metadata_props[:]
     properties[METADATA_KEY] = replace(card, name=f"{card.name}-int8").to_json()
     for key, value in properties.items():

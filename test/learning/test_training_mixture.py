@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -196,10 +195,6 @@ def test_a_mixed_run_is_resumed_exactly_and_says_what_it_learned_from(folders, t
         "KITTI-STEP: CC BY-NC-SA 3.0, non-commercial; CamVid: for research only; "
         "COCO: annotations CC BY 4.0; each image has a licence of its own"
     )
-    # A model is given to others; its recipe names the data, not the folders of this machine.
-    roots = [Path(entry["root"]).name for entry in recipe.to_mapping()["data"]]
-    assert [entry["root"] for entry in json.loads(card.source)["recipe"]["data"]] == roots
-    assert str(folders) not in card.source
 
 
 def test_labels_of_every_entry_come_to_the_classes_of_the_model(folders):

@@ -123,7 +123,9 @@ def _show_bag(bag: Mapping[str, Any]) -> None:
 
 
 def _show_model(model: ModelDescription) -> None:
-    tensors = [(kind, *t.values()) for kind, ts in (("in", model.inputs), ("out", model.outputs)) for t in ts]
+    tensors = [
+        (kind, t.name, t.type, t.shape) for kind, ts in (("in", model.inputs), ("out", model.outputs)) for t in ts
+    ]
     providers = [PROVIDER_NAMES[name] for name in model.providers if name in PROVIDER_NAMES]
     table(f"{model.path}: {model.size / 1e6:.1f} MB, runs on {', '.join(providers)}", _TENSOR, tensors)
     if model.card is None:

@@ -247,12 +247,20 @@ def _import_command(session: ort.InferenceSession, where: str) -> str:
 
 
 @dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph; `shape` as text, with the names of dimensions that are not fixed."""
+
+    name: str
+    type: str
+    shape: str
+
+
+@dataclass(frozen=True)
 class ModelDescription:
     """An ONNX file, whether or not it is a model of the contract.
 
     Attributes:
         size: bytes.
-        inputs, outputs: name, type and shape of each tensor, as text, with the names of sizes that are not fixed.
         providers: execution providers of the installed ONNX Runtime, by its own names.
         card: of a segmenter or of a network for optical flow; None where the metadata is missing or wrong.
         problem: what is wrong with the metadata; empty where nothing is.
@@ -260,15 +268,16 @@ class ModelDescription:
 
     path: str
     size: int
-    inputs: tuple[dict[str, str], ...]
-    outputs: tuple[dict[str, str], ...]
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
     card: ModelCard | FlowCard | None
     problem: str
 
     def to_json(self) -> dict[str, Any]:
         card = json.loads(self.card.to_json()) if self.card is not None else None
-        return {"kind": "model", **self.__dict__, "card": card}
+        tensors = {"inputs": [t.__dict__ for t in self.inputs], "outputs": [t.__dict__ for t in self.outputs]}
+        return {"kind": "model", **self.__dict__, **tensors, "card": card}
 
 
 def describe_model(name: str) -> ModelDescription:
@@ -301,6 +310,5 @@ def describe_model(name: str) -> ModelDescription:
     )
 
 
-def _tensor(t: Any) -> dict[str, str]:
-    kind, shape = t.type.removeprefix("tensor(").removesuffix(")"), "x".join(str(d) for d in t.shape)
-    return {"name": t.name, "type": kind, "shape": shape}
+def _tensor(t: Any) -> Tensor:
+    return Tensor(t.name, t.type.removeprefix("tensor(").removesuffix(")"), "x".join(str(d) for d in t.shape))

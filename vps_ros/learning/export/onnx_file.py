@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -114,16 +113,7 @@ def model_card(
 ) -> ModelCard:
     """The card of a model of this recipe; `size` is width and height, by default that of the data."""
     source = {"trained_by": f"vps-ros {__version__}", "step": step, "terms": "; ".join(recipe.terms)}
-    source["recipe"] = _without_folders(recipe.to_mapping())
+    source["recipe"] = recipe.to_mapping()
     spec = kind.input_spec(size or recipe.data.size, recipe.data.keep_aspect)
     limits = limits or kind.thresholds
     return ModelCard(recipe.name, recipe.data.taxonomy, spec, kind.activation, limits, json.dumps(source), clip=clip)
-
-
-def _without_folders(value: Any) -> Any:
-    """Plain values with each absolute path replaced by its last part: others who get the model lack the folders."""
-    if isinstance(value, dict):
-        return {key: _without_folders(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_folders(one) for one in value]
-    return Path(value).name if isinstance(value, str) and Path(value).is_absolute() else value

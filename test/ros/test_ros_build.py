@@ -142,7 +142,7 @@ def test_a_missing_requirement_is_one_line(workspace, tmp_path, name):
         (
             "vps",
             {"image", "cameras", "model", "config", "reliability", "name", "namespace", "autostart", "use_sim_time"}
-            | {"log_level", "respawn", "overlay", "rviz", "depth", "objects_frame"},
+            | {"log_level", "respawn", "overlay", "rviz", "depth", "objects_frame", "clip_length", "clip_overlap"},
         ),
     ],
 )

@@ -22,6 +22,7 @@ from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Frame
 from vps_ros.frame_3d import Intrinsics
 from vps_ros.recording.depth import BagDepth, FolderDepth, read_intrinsics
+from vps_ros.recording.writer import BagWriter
 
 CAMERA = Intrinsics(100.0, 100.0, 47.5, 31.5, 96, 64)
 
@@ -163,6 +164,19 @@ def test_intrinsics_come_from_the_camera_if_depth_has_none(tmp_path):
     bag = write(tmp_path / "bag", [*messages, ("/camera/camera_info", START, calibration(START, 192, 128))])
     # Those of twice the size, scaled to the depth image.
     assert BagDepth(bag, DEPTH_TOPIC, TOPIC).of(frame(0)).intrinsics == CAMERA
+
+
+def test_messages_that_cannot_be_read_are_skipped(tmp_path):
+    path = tmp_path / "bag.mcap"
+    with BagWriter(path) as bag:
+        for topic, kind, first in (
+            (DEPTH_INFO, "sensor_msgs/msg/CameraInfo", calibration()),
+            (DEPTH_TOPIC, "sensor_msgs/msg/Image", depth_message(metres_of(0), START)),
+        ):
+            bag.write_raw(topic, kind, b"\0\1\0\0cut off", START)
+            bag.write(topic, first, START)
+    depth = BagDepth(path, DEPTH_TOPIC, TOPIC).of(frame(0))
+    assert (near(depth), depth.intrinsics) == (4, CAMERA)
 
 
 def test_missing_intrinsics_are_a_reason_for_each_frame(tmp_path):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,19 @@ from vps_ros.errors import DroppedFrame, InputError
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _DEFINITIONS = _PACKAGE / "messages" / "definitions"
+
+
+class Serialised(Protocol):
+    """A recorded message: CDR bytes and their full type name."""
+
+    @property
+    def data(self) -> bytes | memoryview: ...
+
+    @property
+    def type(self) -> str: ...
+
+
+_Serialised = TypeVar("_Serialised", bound=Serialised)
 
 
 @lru_cache(maxsize=1)
@@ -61,6 +75,13 @@ def read_message(data: bytes | memoryview, kind: str) -> Any:
     # Releases of rosbags differ in what they raise for bytes that end too early.
     except (SerdeError, struct.error, ValueError, IndexError, KeyError, AssertionError) as error:
         raise DroppedFrame(f"message is not a {kind} ({error})") from None
+
+
+def readable(messages: Iterable[_Serialised]) -> Iterator[tuple[_Serialised, Any]]:
+    """Each message and its content; messages that cannot be read are skipped."""
+    for message in messages:
+        with suppress(DroppedFrame):
+            yield message, read_message(message.data, message.type)
 
 
 def make_message(kind: str, /, **fields: Any) -> Any:

@@ -21,7 +21,7 @@ from vps_ros.frame import Frame
 from vps_ros.frame_3d import DepthImage, Intrinsics
 from vps_ros.messages.objects_3d import COMPRESSED_TYPE, IMAGE_TYPE, depth_image, intrinsics_of, to_depth
 from vps_ros.messages.panoptic import CAMERA_INFO_TYPE, camera_info_topic
-from vps_ros.messages.typestore import nanoseconds, read_message
+from vps_ros.messages.typestore import nanoseconds, read_message, readable
 from vps_ros.reading import read_yaml
 from vps_ros.recording.bag import Bag
 
@@ -73,7 +73,7 @@ class BagDepth:
         self._intrinsics = intrinsics
         if intrinsics is None:
             self._find_intrinsics(list(dict.fromkeys(map(camera_info_topic, (topic, image)))))
-        self._messages = self._bag.messages([topic], _TYPES)
+        self._messages = readable(self._bag.messages([topic], _TYPES))
         self._queue: deque[tuple[int, Any]] = deque(maxlen=2 * _AHEAD)
         """Stamps and messages in the order of recording, up to the first one behind the frame."""
         self._newest = self._stamp = -(2**63)
@@ -81,11 +81,11 @@ class BagDepth:
         """Messages since that of stamp `_newest`, all of which are older."""
 
     def _find_intrinsics(self, topics: list[str]) -> None:
-        self._problem = f"no camera_info for the depth images ({' or '.join(topics)}); give the file --camera-info"
+        self._problem = f"no camera_info that can be read on {' or '.join(topics)}; give the file --camera-info"
         for topic in topics:
-            for message in self._bag.messages([topic], [CAMERA_INFO_TYPE]):
+            for _, content in readable(self._bag.messages([topic], [CAMERA_INFO_TYPE])):
                 try:
-                    self._intrinsics = intrinsics_of(read_message(message.data, CAMERA_INFO_TYPE))
+                    self._intrinsics = intrinsics_of(content)
                     return
                 except DroppedFrame as error:
                     self._problem = f"{topic}: {error}; give the file --camera-info"
@@ -107,11 +107,7 @@ class BagDepth:
 
     def _read(self) -> bool:
         """Puts the next message that can be read into the queue; false at the end."""
-        for message in self._messages:
-            try:
-                content = read_message(message.data, message.type)
-            except DroppedFrame:
-                continue
+        for message, content in self._messages:
             stamp = nanoseconds(content.header.stamp) or message.time
             self._queue.append((stamp, content))
             self._older = 0 if stamp >= self._newest else self._older + 1

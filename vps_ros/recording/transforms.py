@@ -12,7 +12,7 @@ import numpy as np
 
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame_3d import Transform, interpolate
-from vps_ros.messages.typestore import nanoseconds, read_message
+from vps_ros.messages.typestore import nanoseconds, readable
 from vps_ros.recording.bag import Bag
 
 TF_TYPE = "tf2_msgs/msg/TFMessage"
@@ -45,7 +45,7 @@ class BagTransforms:
                 f"{path}: has no topic of TF ({TF_TYPE}), so that the frame {frame_id} is unknown; record /tf and "
                 "/tf_static, or take the frame of the camera"
             )
-        self._messages = self._bag.messages(topics, [TF_TYPE])
+        self._messages = readable(self._bag.messages(topics, [TF_TYPE]))
         self._edges: dict[str, _Edge] = {}
 
     def __enter__(self) -> BagTransforms:
@@ -79,11 +79,7 @@ class BagTransforms:
 
     def _read(self) -> bool:
         """Adds the transforms of the next message that can be read; false at the end of the bag."""
-        for message in self._messages:
-            try:
-                content = read_message(message.data, message.type)
-            except DroppedFrame:
-                continue
+        for message, content in self._messages:
             static = message.topic.rpartition("/")[2] == _STATIC
             for one in content.transforms:
                 move, turn = one.transform.translation, one.transform.rotation

@@ -25,7 +25,7 @@ from vps_ros.taxonomy import CITYSCAPES
 
 pytest.importorskip("rerun", reason="needs rerun-sdk (extra view)")
 from support.rrd import maps, read  # noqa: E402
-from vps_ros.drawing.rerun_log import labels_with_space  # noqa: E402
+from vps_ros.drawing.rerun_log import blueprint, place_labels  # noqa: E402
 
 ROAD, CAR = 0, 13
 START, TENTH = 1_700_000_000_000_000_000, 100_000_000
@@ -117,17 +117,40 @@ def test_labels_that_would_cover_those_of_larger_boxes_are_left_out(tmp_path):
     boxes = np.array(
         [[190, 190, 210, 205], [100, 100, 300, 200], [100, 150, 280, 199], [225, 180, 275, 190]], np.float32
     )
-    assert labels_with_space(boxes, ["car 1"] * 4, 900).tolist() == [False, True, False, True]
-    assert labels_with_space(boxes / 9, ["car 1"] * 4, 100).tolist() == [False, True, False, True]
-    assert labels_with_space(np.empty((0, 4), np.float32), [], 900).tolist() == []
+    places, named = place_labels(boxes, ["car 1"] * 4, (300, 900))
+    assert named.tolist() == [False, True, False, True]
+    assert places.tolist() == [[200, 205], [200, 200], [190, 199], [250, 190]]
+    assert place_labels(boxes / 9, ["car 1"] * 4, (33, 100))[1].tolist() == [False, True, False, True]
+    assert place_labels(np.empty((0, 4), np.float32), [], (300, 900))[1].tolist() == []
     both = (
         track(10)._replace(box=(10.0, 20.0, 40.0, 40.0)),
         track(12)._replace(box=(12.0, 25.0, 40.0, 40.0), track_id=8),
     )
     found = recorded(tmp_path, [view(frame(0, both))])
-    assert found["/camera/boxes"]["Boxes2D:labels"] == [["car 7"]]
-    assert found["/camera/boxes/without_label"]["Boxes2D:centers"] == [[[26.0, 32.5]]]
-    assert found["/camera/boxes/without_label"]["Boxes2D:show_labels"] == [[False]]
+    assert found["/camera/names"]["Points2D:labels"] == [["car 7"]]
+    assert found["/camera/names"]["Points2D:positions"] == [[[25.0, 40.0]]]
+    assert found["/camera/boxes"]["Boxes2D:labels"] == [["car 7", "car 8"]]
+
+
+def test_labels_are_within_the_image():
+    boxes = np.array([[0, 200, 20, 300], [880, 100, 900, 290], [300, 0, 400, 300]], np.float32)
+    places, named = place_labels(boxes, ["car 1"] * 3, (300, 900))
+    assert places.tolist() == [[24.5, 276], [875.5, 276], [350, 276]]
+    assert named.all()
+
+
+@pytest.mark.parametrize("shape", [(480, 640), (1080, 1920), (375, 1242)])
+@pytest.mark.parametrize("truth", [False, True])
+def test_the_panel_of_the_camera_has_the_form_of_its_images(shape, truth):
+    columns = blueprint({"": shape}, truth=truth).root_container
+    left, right = columns.contents
+    assert left.contents[0].name == "Camera and tracks"
+    # On a screen of 1600x800 pixels, with titles of 28 pixels.
+    width, height = 1600 * columns.column_shares[0], 800 * left.row_shares[0] - 28
+    assert width / height == pytest.approx(shape[1] / shape[0], rel=0.01)
+    assert sum(columns.column_shares) == pytest.approx(1)
+    assert sum(left.row_shares) == pytest.approx(1)
+    assert len(right.row_shares) == len(right.contents)
 
 
 def test_a_recording_has_plots_and_the_life_of_each_track(tmp_path):

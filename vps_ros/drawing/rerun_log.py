@@ -5,7 +5,7 @@ The only module that uses the data model of Rerun (package rerun-sdk, extra `vie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import cv2
@@ -27,8 +27,12 @@ TIME, FRAME = "time", "frame"
 """Timelines: stamps of the frames, and their number from 0."""
 _JPEG_QUALITY = 85
 _MOST_POINTS = 40_000
+_SCREEN, _TITLE = 2.0, 0.035
+"""Width / height of what the panels share on a usual screen, and the height of a title, as a share of it."""
+_LEFT, _HIGHEST, _LEAST = 0.62, 0.66, 0.15
+"""Width of the left column and height of an image at most, height of a plot at least, as shares of the screen."""
 _PANEL, _LETTER = 900, (7, 24)
-"""Usual width of the panel of the camera on a screen, and width of a letter and height of a label there, pixels."""
+"""Usual width of the image of the camera on a screen, and width of a letter and height of a label there, pixels."""
 _DATE = 10**17
 """Nanoseconds. A smaller stamp counts from the start of a recording or a machine, and is no date."""
 _STATES = {TrackState.TENTATIVE: "tentative", TrackState.CONFIRMED: "confirmed", TrackState.LOST: "lost"}
@@ -36,6 +40,7 @@ _FORGOTTEN = "forgotten"
 """Ends the row of a track; null would do so too, but Rerun's own check of recordings refuses it."""
 _BEHIND = rrb.EyeControls3D(position=(0.0, -6.0, -9.0), look_target=(0.0, 0.0, 15.0), eye_up=(0.0, -1.0, 0.0))
 """View in 3D: from above and behind the camera, in its frame."""
+_ERRORS = "Errors (orange: class, red: missed, violet: false, blue: other track)"
 _STAGE_COLORS = ((76, 154, 255), (255, 170, 60), (90, 200, 120), (160, 160, 160))
 _LATENCY = {"p50": (76, 154, 255), "p99": (255, 170, 60)}
 _DROPS = {"replaced": (255, 170, 60), "unusable": (220, 60, 60)}
@@ -106,18 +111,28 @@ class CameraLog:
 
     def _log_boxes(self, result: PanopticFrame, first: int) -> None:
         labels = [_label(result.taxonomy, track) for track in result.visible]
-        named = labels_with_space(result.boxes(), labels, result.map.shape[1])
-        for path, chosen in ((["camera", "boxes"], named), (["camera", "boxes", "without_label"], ~named)):
-            which = np.flatnonzero(chosen).tolist()
-            boxes = rr.Boxes2D(
-                array=result.boxes()[which],
-                array_format=rr.Box2DFormat.XYXY,
-                labels=[labels[i] for i in which],
-                show_labels=chosen is named,
-                class_ids=[first + result.visible[i].slot for i in which],
-                draw_order=20.0,
-            )
-            self._send(path, boxes)
+        classes = [first + track.slot for track in result.visible]
+        boxes = rr.Boxes2D(
+            array=result.boxes(),
+            array_format=rr.Box2DFormat.XYXY,
+            labels=labels,
+            show_labels=False,
+            class_ids=classes,
+            draw_order=20.0,
+        )
+        self._send(["camera", "boxes"], boxes)
+        # Rerun writes the label of a box below it, outside of the image for many objects; that of a point is free.
+        places, named = place_labels(result.boxes(), labels, result.map.shape)
+        which = np.flatnonzero(named).tolist()
+        names = rr.Points2D(
+            places[named],
+            radii=0.0,
+            labels=[labels[i] for i in which],
+            show_labels=True,
+            class_ids=[classes[i] for i in which],
+            draw_order=20.0,
+        )
+        self._send(["camera", "names"], names)
         trails = self._trails.add(result)
         colors = [identity_color(track) for track in trails]
         self._send(["camera", "trails"], rr.LineStrips2D(list(trails.values()), colors=colors, draw_order=10.0))
@@ -230,37 +245,88 @@ class CameraLog:
         self._recording.log([*self._prefix, *path], content, static=static, strict=True)
 
 
-def labels_with_space(boxes: NDArray[np.float32], labels: Sequence[str], width: int) -> NDArray[np.bool_]:
-    """bool [N]: labels that cover no label of a larger box, at the size of the panel. Rerun writes them below boxes.
+def place_labels(
+    boxes: NDArray[np.float32], labels: Sequence[str], shape: Sequence[int]
+) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    """Where labels are written: below the boxes, and within the image, at the size of the panel.
 
     Args:
-        boxes: float32 [N, 4], x0 y0 x1 y1 in pixels of an image of this width.
+        boxes: float32 [N, 4], x0 y0 x1 y1 in pixels of the image.
+        shape: height and width of the image.
+
+    Returns:
+        Middle of the upper edge of each label, float32 [N, 2], and bool [N]: labels that cover none of a larger box.
     """
+    height, width = shape
     scale = width / _PANEL
-    wide = scale * (_LETTER[0] * np.array([len(label) for label in labels]) + 2 * _LETTER[0])
-    middle, top = boxes[:, ::2].mean(1), boxes[:, 3]
-    places = np.stack([middle - wide / 2, top, middle + wide / 2, top + scale * _LETTER[1]], 1)
+    half = scale * (_LETTER[0] * np.array([len(label) for label in labels]) / 2 + _LETTER[0])
+    x = np.clip(boxes[:, ::2].mean(1), half, np.maximum(width - half, half))
+    y = np.minimum(boxes[:, 3], height - scale * _LETTER[1])
+    areas = np.stack([x - half, y, x + half, y + scale * _LETTER[1]], 1)
     named = np.zeros(len(boxes), bool)
     for i in np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable"):
-        named[i] = is_free(places[i], places[named])
-    return named
+        named[i] = is_free(areas[i], areas[named])
+    return np.stack([x, y], 1).astype(np.float32), named
 
 
-def blueprint(cameras: Sequence[str], truth: bool = False, timing: bool = True, depth: bool = False) -> rrb.Blueprint:
+def blueprint(
+    shapes: Mapping[str, Sequence[int]], truth: bool = False, timing: bool = True, depth: bool = False
+) -> rrb.Blueprint:
     """The arrangement of the panels: for each camera image, map, tracks and plots.
 
     Args:
+        shapes: name of each camera -> height and width of its images, for panels of the same form.
         truth: also ground truth and errors.
         timing: also latency and dropped frames, which a recorded result does not have.
         depth: also objects and points in 3D.
     """
-    parts = [_panels(f"/{camera}" if camera else "", camera, truth, timing, depth) for camera in cameras]
+    parts = [
+        _panels(f"/{camera}" if camera else "", camera, shape, truth, timing, depth) for camera, shape in shapes.items()
+    ]
     root = parts[0] if len(parts) == 1 else rrb.Tabs(*parts)
     return rrb.Blueprint(root, rrb.TimePanel(timeline=TIME, state="collapsed"), collapse_panels=True)
 
 
-def _panels(prefix: str, camera: str, truth: bool, timing: bool, depth: bool) -> Any:
-    camera_view = rrb.Spatial2DView(origin=f"{prefix}/camera", name="Camera and tracks")
+def _panels(prefix: str, camera: str, shape: Sequence[int], truth: bool, timing: bool, depth: bool) -> Any:
+    """Two columns: camera and tracks on the left; maps, 3D and plots on the right. Images fill their panels."""
+    aspect = shape[1] / shape[0]
+    left = min(_LEFT, _HIGHEST * aspect / _SCREEN)
+
+    def height(width: float) -> float:
+        """Share of the height of the screen that a panel needs for an image as wide as this share of its width."""
+        return min(_SCREEN * width / aspect, _HIGHEST) + _TITLE
+
+    # Trails and names must not make the image smaller.
+    bounds = rrb.VisualBounds2D(x_range=(0, shape[1]), y_range=(0, shape[0]))
+    camera_view = rrb.Spatial2DView(origin=f"{prefix}/camera", name="Camera and tracks", visual_bounds=bounds)
+    lives = rrb.StateTimelineView(origin=f"{prefix}/tracks", name="Tracks")
+    column, heights = _side(prefix, truth, depth, 1 - left, height)
+    plots = [
+        rrb.TimeSeriesView(origin=f"{prefix}/plots/{name}", name=title)
+        for name, title in (("objects", "Objects"), ("latency", "Latency (ms)"), ("drops", "Dropped frames"))
+        if timing or name == "objects"
+    ]
+    rest = max(1 - sum(heights), _LEAST)
+    # Plots are below each other where there is space, and beside each other where there is not.
+    column.append((rrb.Vertical if rest > _LEAST * len(plots) else rrb.Horizontal)(*plots))
+    heights.append(rest)
+    return rrb.Horizontal(
+        rrb.Vertical(camera_view, lives, row_shares=[height(left), 1 - height(left)]),
+        rrb.Vertical(*column, row_shares=heights),
+        column_shares=[left, 1 - left],
+        name=camera or None,
+    )
+
+
+def _side(
+    prefix: str, truth: bool, depth: bool, width: float, height: Callable[[float], float]
+) -> tuple[list[Any], list[float]]:
+    """The panels of 3D and of the maps, and the share of the height of the screen that each needs.
+
+    Args:
+        width: of the column, as a share of that of the screen.
+        height: of a panel, for the width of its image.
+    """
     panoptic = rrb.Spatial2DView(
         origin=f"{prefix}/camera",
         contents=["+ $origin/panoptic"],
@@ -275,26 +341,16 @@ def _panels(prefix: str, camera: str, truth: bool, timing: bool, depth: bool) ->
             overrides={f"{prefix}/truth/panoptic": rr.SegmentationImage.from_fields(opacity=1.0)},
         )
         errors = rrb.Spatial2DView(
-            origin=f"{prefix}/errors", contents=["+ $origin/**", f"+ {prefix}/camera/image"], name="Errors"
+            origin=f"{prefix}/errors", contents=["+ $origin/**", f"+ {prefix}/camera/image"], name=_ERRORS
         )
         maps += [known, errors]
-    side = rrb.Vertical(*maps)
     if depth:
         space = rrb.Spatial3DView(origin=f"{prefix}/space", name="Objects in 3D", eye_controls=_BEHIND)
-        # Beside 3D, three maps below each other would be too small to see anything.
-        side = rrb.Vertical(space, rrb.Tabs(*maps), row_shares=[3, 2])
-    lives = rrb.StateTimelineView(origin=f"{prefix}/tracks", name="Tracks")
-    plots = [
-        rrb.TimeSeriesView(origin=f"{prefix}/plots/{name}", name=title)
-        for name, title in (("objects", "Objects"), ("latency", "Latency (ms)"), ("drops", "Dropped frames"))
-        if timing or name == "objects"
-    ]
-    return rrb.Vertical(
-        rrb.Horizontal(camera_view, side, column_shares=[3, 2]),
-        rrb.Horizontal(lives, *plots, column_shares=[3, *[1] * len(plots)]),
-        row_shares=[3, 2],
-        name=camera or None,
-    )
+        # Beside 3D, maps below each other would be too small to see anything.
+        return [space, rrb.Tabs(*maps) if truth else panoptic], [0.5, height(width)]
+    if len(maps) * height(width) + _LEAST <= 1:
+        return maps, [height(width)] * len(maps)
+    return [rrb.Horizontal(panoptic, known), errors], [height(width / 2), height(width)]
 
 
 def _first_thing(taxonomy: Taxonomy) -> int:

@@ -6,9 +6,10 @@ It is the viewer of Rerun (package rerun-sdk, extra `view`), which runs as a pro
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic, sleep
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 QUEUED = 8
 """Frames that wait for a viewer at most; it holds their images."""
+_SHAPE = (720, 1280)
+"""Height and width of the images of a camera until the first one comes."""
 _FLUSH_SECONDS = 0.5
 _CLOSE_SECONDS = 10.0
 """Time in which the frames that wait at the end are still sent."""
@@ -187,7 +190,7 @@ class Viewer:
         from vps_ros.drawing.rerun_log import CameraLog, blueprint
 
         logs = {camera: CameraLog(recording, camera) for camera in self._cameras}
-        layout = blueprint(self._cameras, self._truth, self._timing, self._depth)
+        layout = partial(blueprint, truth=self._truth, timing=self._timing, depth=self._depth)
         self._channels[name] = _Channel(recording, logs, layout, self._wait, **where)
 
 
@@ -198,7 +201,7 @@ class _Channel:
         self,
         recording: RecordingStream,
         logs: dict[str, Any],
-        layout: Any,
+        layout: Callable[[Mapping[str, Sequence[int]]], Any],
         wait: bool,
         file: Path | None = None,
         url: str | None = None,
@@ -207,10 +210,12 @@ class _Channel:
         self.shown = self.dropped = 0
         self.problem = ""
         self._recording, self._logs, self._wait, self._process = recording, logs, wait, process
+        self._layout, self._shapes = layout, dict[str, Sequence[int]](dict.fromkeys(logs, _SHAPE))
+        self._seen: set[str] = set()
         if file is not None:
-            recording.save(file, default_blueprint=layout)
+            recording.save(file, default_blueprint=layout(self._shapes))
         else:
-            recording.connect_grpc(url or (process and process.url), default_blueprint=layout)
+            recording.connect_grpc(url or (process and process.url), default_blueprint=layout(self._shapes))
         self._to_file = file is not None
         self._views: deque[View] = deque()
         self._changed = Condition()
@@ -248,6 +253,7 @@ class _Channel:
     def _run(self) -> None:
         try:
             while (view := self._take()) is not None:
+                self._arrange(view)
                 self._logs[view.camera].log(view)
                 if not self._sent():
                     self.dropped += not self.problem
@@ -261,6 +267,14 @@ class _Channel:
             self._recording.flush(timeout_sec=max(min(self._deadline - monotonic(), _CLOSE_SECONDS), 0.0))
         if not self.problem or self._to_file:
             self._recording.disconnect()
+
+    def _arrange(self, view: View) -> None:
+        """Fits the panels to the images of a camera when its first one comes."""
+        if view.camera in self._seen or (shape := view.shape) is None:
+            return
+        self._seen.add(view.camera)
+        self._shapes[view.camera] = shape
+        self._recording.send_blueprint(self._layout(self._shapes))
 
     def _take(self) -> View | None:
         with self._changed:

@@ -87,7 +87,9 @@ def start_web_viewer(port: int, *paths: str) -> ViewerProcess:
     data = port + 1 if port else _free_port()
     for one in (page, data):
         _check_free(one)
-    address = f"http://{LOOPBACK}:{page}/?url={quote(f'rerun+http://{LOOPBACK}:{data}/proxy', safe='')}"
+    source = quote(f"rerun+http://{LOOPBACK}:{data}/proxy", safe="")
+    # Labels in the colours of the identities are easier to read on dark.
+    address = f"http://{LOOPBACK}:{page}/?url={source}&theme=dark"
     arguments = ["--serve-web", "--web-viewer-port", str(page), "--server-memory-limit", MEMORY, *paths]
     process = ViewerProcess(arguments, data, address)
     end = monotonic() + _START_SECONDS

@@ -60,6 +60,13 @@ class View:
     camera: str = ""
     latency: Mapping[str, float] = field(default_factory=dict)
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """Height and width; None if there is neither an image nor a result."""
+        if self.image is not None:
+            return self.image.shape[:2]
+        return None if self.result is None else self.result.map.shape
+
     @classmethod
     def of(cls, frame: Frame, result: PanopticFrame) -> View:
         """The frame of a single camera and its result."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rosbags.rosbag1 import Writer as Ros1Writer
 
 from support.bags import drive, write
 from support.fleet_jobs import Logged
@@ -342,6 +343,23 @@ def test_half_a_bag_fails_and_leaves_nothing(drives, tmp_path):
     lenient.prepare(1)
     outcome = run(lenient, items(path)[0], output)
     assert outcome.figures["frames"] == 1 and len(outcome.figures["losses"]) == 1
+
+
+def test_ros_1_bags_fail_with_their_reason(drives, tmp_path):
+    """Before they are copied from a store; and not beside the bag that they were converted to."""
+    pytest.importorskip("fsspec")
+    for name in ("old.bag", "b.bag"):
+        with Ros1Writer(drives / name):
+            pass
+    assert list(find_bags([str(drives)])) == ["b", "june/a", "june/c", "old"]
+    far = Store.at(f"memory://{tmp_path.name}")
+    far.put(drives / "old.bag", "far.bag")
+    job = Replay(Config(model=str(colour_model(tmp_path / "colours.onnx"))))
+    job.prepare(1)
+    for uri, name in ((str(drives / "old.bag"), "old"), (far.uri, "far")):
+        outcome = run(job, items(uri)[0], Store.at(str(tmp_path / "out")))
+        words = f"/{name}.bag: is a ROS 1 bag; convert it with `rosbags-convert --src {name}.bag --dst {name}`"
+        assert outcome.name == name and words in outcome.error and not outcome.defect, outcome
 
 
 def test_a_defect_is_one_line(drives, tmp_path):

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from vps_ros.errors import InputError
 from vps_ros.fleet.storage import Store, StoredFile
-from vps_ros.recording.bag import METADATA, is_bag_file, recording_name
+from vps_ros.recording.bag import METADATA, ROS1_SUFFIX, format_of, is_bag_file, recording_name
 from vps_ros.recording.frames import BagReader
 from vps_ros.recording.mcap import NotIndexed
 
@@ -65,6 +65,10 @@ class StoredBag:
         with tempfile.TemporaryDirectory(prefix="vps-ros-") as temporary:
             folder = Path(temporary, PurePosixPath(self.name).name)
             folder.mkdir()
+            if self.folder is None:
+                # Refused before it is copied.
+                with self.store.open(self.files[0].path) as file:
+                    format_of(file, self.where)
             for file in self.files:
                 name = PurePosixPath(file.path).name or self.store.name
                 self.store.fetch(file.path, folder / name)
@@ -115,6 +119,9 @@ def _refuse_losses(reader: BagReader) -> None:
 def find_bags(uris: Iterable[str]) -> dict[str, StoredBag]:
     """All bags at the URIs, sorted by name: files, rosbag2 folders, and folders of both.
 
+    ROS 1 bags are among them, so that they are listed as failed; but not beside a bag of the same name, to which they
+    were converted.
+
     Raises InputError for a URI without bags, and for two bags of one name.
     """
     found: dict[str, StoredBag] = {}
@@ -145,7 +152,12 @@ def _bags_in(store: Store) -> Iterator[StoredBag]:
     for folder in folders:
         own = tuple(f for f in files if str(PurePosixPath(f.path).parent) == folder)
         yield StoredBag(top if folder == "." else folder, store, own, "" if folder == "." else folder)
-    for file in files:
+    names = set(folders)
+    # ROS 1 bags come last.
+    for file in sorted(files, key=lambda file: file.path.endswith(ROS1_SUFFIX)):
         path = PurePosixPath(file.path)
-        if str(path.parent) not in folders and is_bag_file(path.name):
-            yield StoredBag(str(path.parent / recording_name(path.name)), store, (file,))
+        name = str(path.parent / recording_name(path.name))
+        ros1 = path.suffix == ROS1_SUFFIX
+        if str(path.parent) not in folders and is_bag_file(path.name) and not (ros1 and name in names):
+            names.add(name)
+            yield StoredBag(name, store, (file,))

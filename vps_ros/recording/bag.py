@@ -31,6 +31,7 @@ from vps_ros.recording.storage import (
 )
 
 _ENDING = re.compile(r"\.(mcap|db3)(\.zstd?)?$")
+ROS1_SUFFIX = ".bag"
 METADATA = "metadata.yaml"
 """Name of the file that describes the files of a rosbag2 folder."""
 _FORMATS = ((mcap.MAGIC, "mcap"), (sqlite.MAGIC, "sqlite3"), (ZSTD_MAGIC, "zstd"))
@@ -75,10 +76,10 @@ def is_bag(path: str | Path) -> bool:
     path = Path(path)
     if path.is_dir():
         names = [p.name for p in _visible(path)]
-        if any(_has_bag_name(name) for name in names):
+        if any(is_bag_file(name) for name in names):
             return True
         return METADATA in names and not any(name.lower().endswith(IMAGE_SUFFIXES) for name in names)
-    if path.name == METADATA or _has_bag_name(path.name):
+    if path.name == METADATA or is_bag_file(path.name):
         return path.exists()
     try:
         file_format(path)
@@ -90,38 +91,40 @@ def is_bag(path: str | Path) -> bool:
 def recording_name(path: str | Path) -> str:
     """The name of a recording without its ending: `drive` for drive.mcap, drive.db3.zstd, drive.mp4 and drive/."""
     name = Path(path).resolve().name
-    if is_bag_file(name):
+    if _ENDING.search(name):
         return _ENDING.sub("", name)
     return name if Path(path).is_dir() else Path(name).stem
 
 
 def is_bag_file(name: str) -> bool:
-    """Whether the ending of a name is that of a data file of rosbag2."""
-    return bool(_ENDING.search(name))
+    """Whether the ending of a name is that of a data file of rosbag2, or of a ROS 1 bag."""
+    return bool(_ENDING.search(name)) or name.endswith(ROS1_SUFFIX)
 
 
 def file_format(path: Path) -> str:
     """ "mcap", "sqlite3" or "zstd", from the first bytes of a file; raises InputError for any other."""
     try:
         with path.open("rb") as file:
-            head = file.read(16)
+            return format_of(file, str(path))
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def format_of(file: BinaryIO, path: str) -> str:
+    """As `file_format`, for an open file; `path` is its name for messages."""
+    head = file.read(16)
     for magic, name in _FORMATS:
         if head.startswith(magic):
             return name
     if head.startswith(b"#ROSBAG V"):
-        new = path.with_suffix("").name
+        name = PurePosixPath(path).name
+        new = name.removesuffix(ROS1_SUFFIX)
         raise InputError(
-            f"{path}: is a ROS 1 bag; convert it with `rosbags-convert --src {path.name} --dst {new}` and give {new}"
+            f"{path}: is a ROS 1 bag; convert it with `rosbags-convert --src {name} --dst {new}` and give {new}"
         )
     if not head:
         raise InputError(f"{path}: is empty; the recording was never written")
     raise InputError(f"{path}: is not a bag; give a .mcap or .db3 file, or a rosbag2 folder")
-
-
-def _has_bag_name(name: str) -> bool:
-    return bool(_ENDING.search(name)) or name.endswith(".bag")
 
 
 def _locate_in_folder(folder: Path) -> BagFiles:
@@ -189,7 +192,7 @@ def _locate_one_recording(folder: Path) -> BagFiles:
     """The data files of a folder without metadata; raises InputError if there are none, or those of several bags."""
     files = _data_files(folder)
     if not files:
-        if any(p.suffix == ".bag" for p in _visible(folder)):
+        if any(p.suffix == ROS1_SUFFIX for p in _visible(folder)):
             raise InputError(f"{folder}: holds ROS 1 bags; convert them with `rosbags-convert` first")
         empty = "is an empty folder" if not any(folder.iterdir()) else "holds no bag"
         raise InputError(f"{folder}: {empty}; give a .mcap or .db3 file, or a folder with {METADATA}")

@@ -1,6 +1,7 @@
 """Clips: grouping of frames, and the near-online pipeline with a real ONNX model."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from vps_ros import Config, DroppedFrame, Frame, InputError, OnlinePanoptic
 from vps_ros.clips import ClipSpec, FrameGroups
 from vps_ros.frame import AssociatedBy
 from vps_ros.recording.replay import replay
+from vps_ros.segmenters import ClipPool
 
 TENTH = 100_000_000
 specs = st.integers(1, 6).flatmap(lambda t: st.builds(ClipSpec, st.just(t), st.integers(0, t - 1)))
@@ -163,6 +165,17 @@ class TestPipeline:
     def test_a_recording_that_is_shorter_than_a_clip_is_refused(self, clip_model):
         with pytest.raises(InputError, match=r"clip_length 4: the recording has only 3 frame\(s\)"):
             replay(iter(drive(3)), OnlinePanoptic(Config(model=clip_model(4))), [])
+
+    def test_a_process_that_was_killed_is_one_message(self, clip_model):
+        before = set(multiprocessing.active_children())
+        with ClipPool(Config(model=clip_model(2)).segmenter_parameters, 1) as pool:
+            images = [frame.image for frame in drive(2)]
+            assert len(pool.segment(images)[0]) == 2
+            (process,) = set(multiprocessing.active_children()) - before
+            process.kill()
+            process.join()
+            with pytest.raises(InputError, match="jobs: a process that segments clips was ended from outside"):
+                pool.segment(images)
 
     def test_reset_forgets_the_frames_that_wait(self, clip_model):
         pipeline = OnlinePanoptic(Config(model=clip_model(3), clip_overlap=0))

@@ -191,7 +191,9 @@ class _Sequence:
     def end(self) -> None:
         """Raises InputError when the sequence is shorter than a clip."""
         if self._count < self._clip:
-            raise InputError(f"clip_length {self._clip}: sequence {self.name} has only {self._count} frame(s)")
+            raise InputError(
+                f"clip_length {self._clip}: sequence {self.name} has only {self._count} frame(s); use shorter clips"
+            )
 
     def _check(self, loaded: LoadedFrame) -> None:
         first = self._first = self._first or loaded

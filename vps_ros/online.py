@@ -271,7 +271,7 @@ class OnlinePanoptic:
             def segment(clip: _Clip | DroppedFrame) -> tuple[_Clip, Found] | DroppedFrame:
                 if isinstance(clip, DroppedFrame):
                     return clip
-                return clip, pool.submit([frame.image for frame in clip.frames.items]).result()
+                return clip, pool.segment([frame.image for frame in clip.frames.items])
 
             with closing(in_order(segment, clips, jobs, _CLIPS_AHEAD)) as segmented:
                 for one in segmented:

@@ -293,7 +293,7 @@ class TestClips:
 
     def test_clips_that_are_not_possible_are_one_line(self, swapping, capsys):
         for flags, message in (
-            (["--clip-length", "5"], "clip_length 5: sequence 0002 has only 4 frame(s)"),
+            (["--clip-length", "5"], "clip_length 5: sequence 0002 has only 4 frame(s); use shorter clips"),
             (["--clip-length", "2", "--clip-overlap", "1"], "clip_overlap 1: there is one panoptic map for each frame"),
         ):
             assert track(swapping, *flags) == 2

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vps_ros.errors import DroppedFrame
+from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.frame import Segmentation
 from vps_ros.segmenters.segmenter import ClipSegmenter, SegmenterParameters
 
@@ -38,12 +39,22 @@ class ClipPool:
     def __exit__(self, *error: Any) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def submit(self, images: Sequence[NDArray[np.uint8]]) -> Future[tuple[list[Segmentation] | DroppedFrame, float]]:
-        """The segments of each image of a clip, or why there are none, and the milliseconds that they took."""
+    def segment(self, images: Sequence[NDArray[np.uint8]]) -> tuple[list[Segmentation] | DroppedFrame, float]:
+        """The segments of each image of a clip, or why there are none, and the milliseconds that they took.
+
+        Threads may call it at the same time, one for each process. Raises InputError when a process was ended from
+        outside, as Linux does when memory runs out.
+        """
         # Copies of one image are sent once.
         distinct = {id(image): image for image in images}
         numbers = {key: number for number, key in enumerate(distinct)}
-        return self._pool.submit(_segment, list(distinct.values()), [numbers[id(image)] for image in images])
+        try:
+            return self._pool.submit(_segment, list(distinct.values()), [numbers[id(i)] for i in images]).result()
+        except BrokenProcessPool:
+            raise InputError(
+                "jobs: a process that segments clips was ended from outside, or could not load the model; if memory "
+                "ran out, use fewer processes"
+            ) from None
 
 
 def _load(parameters: SegmenterParameters) -> None:

@@ -1,6 +1,11 @@
 """`open_frames`: every kind of source, odd images, and what is refused."""
 
 import os
+import socket
+import time
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Event, Thread
 
 import cv2
 import numpy as np
@@ -212,3 +217,60 @@ def test_a_camera_gives_rgb_with_the_time_of_its_coming(tmp_path):
     assert all(np.abs(f.image[5, 50].astype(int) - (0, 0, 255)).max() < 40 for f in found)
     assert [f.stamp for f in found] == sorted(f.stamp for f in found)
     assert found[0].stamp > 1_600_000_000 * SECOND
+
+
+@contextmanager
+def network_camera(images):
+    """Address of an HTTP camera (MJPEG) that sends the images at once and ends `finish` seconds after `end` is set."""
+    sent, end = Event(), Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=next")
+            self.end_headers()
+            for image in images:
+                data = cv2.imencode(".jpg", image)[1].tobytes()
+                head = f"--next\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
+                self.wfile.write(head.encode() + data + b"\r\n")
+            sent.set()
+            end.wait(60)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/camera", sent, end
+        finally:
+            end.set()
+            server.shutdown()
+
+
+def test_a_camera_in_the_network_gives_its_newest_image():
+    images = [np.full((48, 64, 3), (4 * k, 0, 200), np.uint8) for k in range(50)]
+    with network_camera(images) as (url, sent, end), open_frames(url) as camera:
+        frames = iter(camera)
+        first = next(frames)
+        assert sent.wait(60)
+        time.sleep(1)
+        newest = next(frames)
+        end.set()
+        with pytest.raises(InputError, match="gives no more images"):
+            list(frames)
+    assert abs(int(newest.image[20, 20, 0]) - 200) < 5
+    assert newest.image[20, 20, 2] > 100
+    assert newest.stamp > first.stamp > 1_600_000_000 * SECOND
+
+
+def test_a_camera_in_the_network_that_is_not_there():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    refused("rtsp://127.0.0.1", "no video at this address", source=f"rtsp://127.0.0.1:{port}/stream")
+    with pytest.raises(InputError) as caught:
+        open_frames(f"http://me:secret@127.0.0.1:{port}/")
+    assert "secret" not in str(caught.value)
+    refused("own rate", source="http://127.0.0.1/", hz=10)
+    refused("leave topic out", source="http://127.0.0.1/", topic="1")

@@ -6,7 +6,13 @@ import argparse
 from pathlib import Path
 
 from vps_ros.commands.console import note, progress, table, warn
-from vps_ros.commands.options import add_labelled_hz_flag, add_parameter_flags, config_from, labelled_hz_of
+from vps_ros.commands.options import (
+    add_labelled_hz_flag,
+    add_parameter_flags,
+    config_from,
+    labelled_hz_of,
+    refuse_camera,
+)
 from vps_ros.config import Config
 from vps_ros.errors import InputError
 from vps_ros.files import model_path
@@ -128,6 +134,7 @@ def _new(args: argparse.Namespace) -> int:
     model = config.model if taxonomy.classes == of_model.classes else ""
     if not model:
         warn(f"{config.model} has other classes than {taxonomy.name}: masks will be propagated by optical flow alone")
+    refuse_camera(args.source, "label new")
     with open_frames(args.source, topic=args.topic, hz=args.image_hz) as source:
         settings = Settings(
             recording=str(Path(args.source).resolve()),

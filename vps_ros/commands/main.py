@@ -43,8 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command. Exit code: 0 success, 2 wrong input (one line on stderr), 1 a defect of this package."""
     argv = list(sys.argv[1:] if argv is None else argv)
     _configure_streams()
-    # Read when OpenCV is imported; its warnings of damaged images would stand beside our own line.
+    # Read when OpenCV is imported; its warnings of damaged images and lost cameras would stand beside our own line.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     handlers = _handle_termination()
     try:
         # Importing a command takes long enough for an interrupt.

@@ -115,6 +115,18 @@ def _parsed(p: Parameter, text: str) -> Any:
         raise InputError(f"{p.flag}: {text!r} is not {kind}") from None
 
 
+def refuse_camera(source: str, command: str) -> None:
+    """Raises InputError for a camera, which has no end."""
+    from vps_ros.recording.frames import is_camera
+
+    if is_camera(source):
+        number = source if source.isdecimal() else repr(source)
+        raise InputError(
+            f"{source}: {command} reads recordings, and a camera has no end; take its frames in Python with "
+            f"vps_ros.open_frames({number}), or give a video, a folder of images or a bag"
+        )
+
+
 def jobs_of(args: argparse.Namespace, most: int = 1 << 16) -> int:
     """The threads of --jobs; 0: one for each core, `most` at most. Raises InputError for a negative number."""
     if args.jobs < 0:

@@ -18,6 +18,7 @@ from vps_ros.commands.options import (
     add_youtube_vis_flags,
     config_from,
     jobs_of,
+    refuse_camera,
     youtube_vis_results,
 )
 from vps_ros.commands.truth import TruthReader, add_truth_flags
@@ -113,11 +114,7 @@ def run(args: argparse.Namespace) -> int:
     for output in (args.output, args.overlay, args.json, args.youtube_vis):
         if output and Path(output).resolve() == Path(args.source).resolve():
             raise InputError(f"{output}: is also the input; choose another output")
-    if args.source.isdecimal() and not Path(args.source).exists():
-        raise InputError(
-            f"{args.source}: replay reads recordings, and a camera has no end; take its frames in Python with "
-            f"vps_ros.open_frames({args.source}), or give a video, a folder of images or a bag"
-        )
+    refuse_camera(args.source, "replay")
     target = target_of(args)
     if args.gt and not target:
         raise InputError("--gt: the ground truth is shown by the viewer; add --view, --web or --save F.rrd")

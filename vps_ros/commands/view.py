@@ -29,7 +29,7 @@ from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.online import OnlinePanoptic
 from vps_ros.recording.bag import is_bag
 from vps_ros.recording.depth import DepthSource, depth_topics
-from vps_ros.recording.frames import BagReader, FrameSource, open_frames
+from vps_ros.recording.frames import BagReader, FrameSource, is_camera, open_frames
 from vps_ros.recording.image_files import DEFAULT_HZ
 from vps_ros.recording.replay import Summary, replay
 from vps_ros.recording.results import ResultReader, has_result
@@ -47,6 +47,7 @@ EXAMPLES = [
     "vps-ros view tracked.mcap --images drive.mcap --depth /camera/depth/image_raw",
     "vps-ros view dashcam.mp4 --web",
     "vps-ros view 0",
+    "vps-ros view rtsp://192.168.0.20/stream1",
     "vps-ros view drive.mcap --save drive.rrd",
     "vps-ros view --live /camera/image_raw --name vps",
     "vps-ros view --live front=/front/image_raw --live rear=/rear/image_raw",
@@ -58,8 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         nargs="?",
-        help="a bag, a video, a folder of images, the number of a camera, a result of `vps-ros replay`, the folder of "
-        "`vps-ros demo`, or a recording of the viewer (.rrd)",
+        help="a bag, a video, a folder of images, the number or address of a camera, a result of `vps-ros replay`, the "
+        "folder of `vps-ros demo`, or a recording of the viewer (.rrd)",
     )
     parser.add_argument(
         "--live",
@@ -227,11 +228,10 @@ def join(images: Iterable[Frame], results: Iterable[PanopticFrame]) -> Iterator[
 
 
 def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> int:
-    camera = args.source.isdecimal() and not Path(args.source).exists()
+    camera = is_camera(args.source)
     with ExitStack() as opened:
-        source = opened.enter_context(
-            open_frames(int(args.source) if camera else args.source, topic=args.topic, hz=args.hz)
-        )
+        number = int(args.source) if camera and args.source.isdecimal() else args.source
+        source = opened.enter_context(open_frames(number, topic=args.topic, hz=args.hz))
         truth = opened.enter_context(TruthReader(args)) if args.gt else None
         depth = _depth_of(args, source, args.source)
         if depth:
@@ -244,8 +244,15 @@ def _view_tracked(args: argparse.Namespace, target: Target, config: Config) -> i
         summary = Summary()
         sink = sink_of(viewer, truth, lambda: {"unusable": summary.dropped.total()})
         frames = takewhile(lambda frame: viewer.open, progress(source.frames(), "view", source.count))
-        with suppress(KeyboardInterrupt):
+        try:
             replay(frames, pipeline, [sink], 1 if camera else os.cpu_count() or 1, depth, summary, locator)
+        except KeyboardInterrupt:
+            pass
+        except InputError as error:
+            # What a camera has given before it was lost is still shown and recorded.
+            if not camera or not summary.milliseconds:
+                raise
+            warn(str(error))
         for loss in source.losses:
             warn(str(loss))
         for reason, count in summary.dropped.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 import warnings
 from abc import ABC, abstractmethod
@@ -11,6 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from operator import length_hint
 from pathlib import Path
+from threading import Condition, Thread
 from typing import Any, BinaryIO, TypeVar
 
 import cv2
@@ -38,6 +40,10 @@ FRAME_ID = "camera"
 """frame_id of frames from sources without one."""
 _CAMERA_ATTEMPTS = 10
 """Failed reads after which a camera counts as disconnected; some need a moment for their first image."""
+_SCHEMES = {"rtsp", "rtsps", "rtmp", "rtp", "udp", "tcp", "srt", "http", "https"}
+_PASSWORD = re.compile("//[^/]*@")
+_TIMEOUT_MS = 10_000
+"""Time without an answer after which a camera in the network counts as disconnected."""
 _LISTED_TOPICS = 12
 """Topics listed in an error message; vehicles record hundreds."""
 
@@ -55,6 +61,7 @@ def open_frames(
     | path of a folder of images, or of one image | in natural order of the names (2 before 10) | `hz`, from 1 s on |
     | path of a bag: .mcap, .db3, rosbag2 folder | of `topic`, in the order of recording | of the messages |
     | int, number of a camera | as they arrive, without end | system clock |
+    | address of a camera in the network: rtsp://, http://, ... | the newest one each time | system clock |
     | iterable of arrays, of paths or of Frames | one for each item | `hz`, from 1 s on; Frames keep theirs |
 
     Grey images become RGB, 16 bits become 8 (65535 becomes 255), alpha of image files is dropped, and their EXIF
@@ -70,6 +77,10 @@ def open_frames(
             iteration, if an image of a folder cannot be decoded (the message names it), or no frame at all. A truncated
             video or bag gives the frames that are left; the loss is a UserWarning at the end, and in `losses`.
     """
+    if isinstance(source, str) and is_address(source):
+        _refuse_topic(topic, "a camera")
+        _refuse_hz(hz)
+        return NetworkCamera(source)
     if isinstance(source, (str, Path)):
         path = Path(source)
         if not path.exists():
@@ -83,8 +94,7 @@ def open_frames(
         return BagReader(path, topic)
     _refuse_topic(topic, source)
     if isinstance(source, int) and not isinstance(source, bool):
-        if hz is not None:
-            raise InputError(f"hz {hz:g}: a camera has its own rate; leave hz out")
+        _refuse_hz(hz)
         return CameraSource(source)
     if isinstance(source, Iterable):
         return ArraySource(source, DEFAULT_HZ if hz is None else hz)
@@ -104,7 +114,7 @@ class FrameSource(ABC):
     """
 
     name: str
-    count: int | None
+    count: int | None = None
     file_names: dict[int, str] | None = None
 
     @abstractmethod
@@ -201,8 +211,6 @@ class CameraSource(FrameSource):
     Raises InputError if it cannot be opened; during iteration, if it gives no more images.
     """
 
-    count = None
-
     def __init__(self, device: int) -> None:
         self.name = f"camera {device}"
         self._capture = cv2.VideoCapture(device)
@@ -227,6 +235,66 @@ class CameraSource(FrameSource):
 
     def close(self) -> None:
         self._capture.release()
+
+
+class NetworkCamera(FrameSource):
+    """A camera in the network, by FFmpeg. Each frame is the newest image: what arrives in between is left out.
+
+    Args:
+        url: rtsp://HOST/..., http://HOST/... (MJPEG) or another address that FFmpeg can read.
+
+    Raises InputError if there is no video at the address; during iteration, if no more images come.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.name = _PASSWORD.sub("//", url)
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, _TIMEOUT_MS, cv2.CAP_PROP_READ_TIMEOUT_MSEC, _TIMEOUT_MS]
+        self._capture = cv2.VideoCapture(url, cv2.CAP_FFMPEG, timeouts)
+        if not self._capture.isOpened():
+            raise InputError(
+                f"{self.name}: no video at this address; check that the camera is reachable, and its user and password"
+            )
+        self._newest: Frame | None = None
+        self._ended = self._closing = False
+        self._changed = Condition()
+        # FFmpeg queues images that nobody takes, and a slow program would see older and older ones.
+        self._thread = Thread(target=self._receive, name="vps-camera", daemon=True)
+        self._thread.start()
+
+    def frames(self) -> Iterator[Frame]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._newest or self._ended)
+                frame, self._newest = self._newest, None
+            if frame is None:
+                raise InputError(f"{self.name}: gives no more images; check the camera and the network")
+            yield frame
+
+    def close(self) -> None:
+        self._closing = True
+        self._thread.join()
+        self._capture.release()
+
+    def _receive(self) -> None:
+        while not self._closing:
+            received, image = self._capture.read()
+            frame = Frame.from_bgr(image, time.time_ns(), FRAME_ID) if received else None
+            with self._changed:
+                self._newest, self._ended = frame or self._newest, not received
+                self._changed.notify_all()
+            if not received:
+                return
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is a camera in the network."""
+    scheme, found, _ = source.partition("://")
+    return bool(found) and scheme in _SCHEMES
+
+
+def is_camera(source: str) -> bool:
+    """Whether a source is the number of a camera or the address of one in the network."""
+    return is_address(source) or (source.isdecimal() and not Path(source).exists())
 
 
 @dataclass(frozen=True)
@@ -362,6 +430,11 @@ def _list_topics(topics: Sequence[Topic]) -> str:
 
 def _first_loss(bag: Bag) -> str:
     return f"; {bag.losses[0]}" if bag.losses else ""
+
+
+def _refuse_hz(hz: float | None) -> None:
+    if hz is not None:
+        raise InputError(f"hz {hz:g}: a camera has its own rate; leave hz out")
 
 
 def _refuse_topic(topic: str | None, source: Any) -> None:

@@ -2,10 +2,14 @@
 
 import json
 import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 
 from support.bags import START, TENTH, drive, jpeg, string, write
+from support.threshold_model import HEIGHT, WIDTH, Model, refusal
 from support.worlds import colour_model
 from vps_ros.clips import ClipSpec
 from vps_ros.commands.main import main
@@ -106,6 +110,33 @@ def test_a_model_without_a_card_is_shown_with_a_warning(inspect, tmp_path):
     assert "warning" in told
     assert "vps-ros export" in told
     assert found["card"] is None
+
+
+def _classes_without_a_query(model):
+    model.constants["classes"] = np.zeros((1, 5, 3), np.float32)
+    model.outputs["class_logits"] = ("f", [1, "queries", 3])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda model: model.outputs.pop("mask_logits"), "lacks the output 'mask_logits'"),
+        (lambda model: model.inputs.update(image=("f", [1, HEIGHT, WIDTH, 3])), "'image' is tensor(float), not"),
+        (_classes_without_a_query, "output 'mask_logits' has shape [1, 2, 16, 32], not [1, 5, any, any]"),
+        (lambda model: setattr(model, "card", model.card.replace("contract", "contact")), "lacks 'contract'"),
+    ],
+)
+def test_a_model_that_replay_refuses_fails_with_the_same_line(tmp_path, change, words):
+    model = Model()
+    change(model)
+    path = model.save(tmp_path)
+    command = [sys.executable, "-m", "vps_ros.commands.main", "inspect", str(path), "--json", str(tmp_path / "f.json")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    refused = refusal(path)
+    assert words in refused
+    assert (done.returncode, done.stderr) == (2, f"vps-ros: {refused}\n")
+    assert "class_logits" in done.stdout
+    assert json.loads((tmp_path / "f.json").read_text())["problem"] == refused
 
 
 @pytest.mark.parametrize("name", ["absent.mcap", "text.onnx", "text.mcap", "absent.onnx"])

@@ -238,6 +238,7 @@ def test_files_that_are_no_flow_model(flow_model, tmp_path):
         changed.metadata_props[0].value = json.dumps(card | {entry: value})
         onnx.save(changed, str(tmp_path / "changed.onnx"))
         refused(tmp_path / "changed.onnx", message)
+        assert main(["inspect", str(tmp_path / "changed.onnx")]) == 2
     with pytest.raises(InputError, match="a network for optical flow, not a segmenter"):
         load_segmenter(Config(model=str(flow_model)).segmenter_parameters)
 

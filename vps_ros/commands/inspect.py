@@ -14,14 +14,18 @@ from vps_ros.clips import ClipSpec
 from vps_ros.commands.console import table, warn
 from vps_ros.errors import DroppedFrame, InputError
 from vps_ros.files import write_json
+from vps_ros.flow.raft import RaftFlow
 from vps_ros.messages.images import DECODERS
 from vps_ros.messages.typestore import read_message
 from vps_ros.recording.bag import Bag, Topic
-from vps_ros.segmenters import shipped_models
-from vps_ros.segmenters.model_card import FlowCard, ModelDescription, describe_model
+from vps_ros.segmenters import SegmenterParameters, load_segmenter, shipped_models
+from vps_ros.segmenters.model_card import FlowCard, ModelCard, ModelDescription, describe_model
 from vps_ros.segmenters.runtime import PROVIDER_NAMES
 
-DESCRIPTION = "List the contents of a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds)."
+DESCRIPTION = (
+    "List the contents of a bag (topics, counts, images, losses) or a model (classes, tensors, thresholds). A model is "
+    "also checked as by `vps-ros replay`; one that it would refuse ends with exit code 2."
+)
 EXAMPLES = ["vps-ros inspect drive.mcap", "vps-ros inspect recording/ --json bag.json", "vps-ros inspect streets-s"]
 
 _MIN_DATE = 10**17
@@ -42,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.file)
     if args.file in shipped_models() or path.suffix.lower() == ".onnx":
         model = describe_model(args.file)
+        if model.card is not None:
+            model = dataclasses.replace(model, problem=_contract_problem(model.path, model.card))
         _show_model(model)
         found = model.to_json()
     elif not path.exists():
@@ -51,7 +57,24 @@ def run(args: argparse.Namespace) -> int:
         _show_bag(found)
     if args.json:
         write_json(args.json, found)
+    if found.get("problem"):
+        if found["has_metadata"]:
+            raise InputError(found["problem"])
+        # A file of another program, which can be imported.
+        warn(found["problem"])
     return 0
+
+
+def _contract_problem(path: str, card: ModelCard | FlowCard) -> str:
+    """Why `replay` would refuse a model on a CPU, where it loads and runs it once; "" where it would not."""
+    try:
+        if isinstance(card, FlowCard):
+            RaftFlow(path)
+        else:
+            load_segmenter(SegmenterParameters(model=path))
+    except InputError as error:
+        return str(error)
+    return ""
 
 
 def describe_bag(path: str | Path) -> dict[str, Any]:
@@ -129,7 +152,6 @@ def _show_model(model: ModelDescription) -> None:
     providers = [PROVIDER_NAMES[name] for name in model.providers if name in PROVIDER_NAMES]
     table(f"{model.path}: {model.size / 1e6:.1f} MB, runs on {', '.join(providers)}", _TENSOR, tensors)
     if model.card is None:
-        warn(model.problem)
         return
     card = model.card
     if isinstance(card, FlowCard):

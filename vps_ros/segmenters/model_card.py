@@ -262,6 +262,7 @@ class ModelDescription:
     Attributes:
         size: bytes.
         providers: execution providers of the installed ONNX Runtime, by its own names.
+        has_metadata: whether it has metadata of this package, right or wrong.
         card: of a segmenter or of a network for optical flow; None where the metadata is missing or wrong.
         problem: what is wrong with the metadata; empty where nothing is.
     """
@@ -271,6 +272,7 @@ class ModelDescription:
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     providers: tuple[str, ...]
+    has_metadata: bool
     card: ModelCard | FlowCard | None
     problem: str
 
@@ -305,6 +307,7 @@ def describe_model(name: str) -> ModelDescription:
         tuple(_tensor(t) for t in session.get_inputs()),
         tuple(_tensor(t) for t in session.get_outputs()),
         tuple(ort.get_available_providers()),
+        bool(_metadata(session)),
         card,
         problem,
     )

@@ -206,6 +206,16 @@ def test_help_shows_the_parameters_of_the_chosen_tracker(command, capsys):
         assert "--tracker NAME --help" in shown and all(name in shown for name in TRACKERS)
 
 
+def test_track_has_no_parameters_of_a_segmenter_but_the_length_of_clips(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["track", "--help"])
+    shown = capsys.readouterr().out
+    assert [p.flag for p in declared(SegmenterParameters) if f"{p.flag} " in shown] == ["--clip-length"]
+    folders = ["--images", str(tmp_path), "--segmentation", str(tmp_path), "-o", str(tmp_path / "out")]
+    assert main(["track", *folders, "--model", "city-s", "--clip-length", "2", "--tiles", "3"]) == 2
+    assert capsys.readouterr().err.startswith("warning: --model, --tiles: no effect")
+
+
 def test_flags_of_another_tracker_are_told_in_one_line(capsys):
     parser = argparse.ArgumentParser()
     add_parameter_flags(parser)

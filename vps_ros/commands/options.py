@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, overload
 
@@ -29,16 +29,24 @@ if TYPE_CHECKING:
     from vps_ros.datasets.youtube_vis import ResultsWriter
 
 
-def add_parameter_flags(parser: argparse.ArgumentParser, *kinds: type[Config] | type[LiveConfig]) -> None:
+def add_parameter_flags(
+    parser: argparse.ArgumentParser, *kinds: type[Config] | type[LiveConfig], unused: Collection[str] = ()
+) -> None:
     """Adds `--config YAML` and one flag for each parameter of `kinds` (default: Config); a flag overrides the file.
 
     With Config there is a flag for each parameter of every tracker; the help shows those of the chosen tracker.
+
+    Args:
+        unused: names of parameters that the command does not use. Their flags are not in the help, and are a warning.
     """
+    parser.set_defaults(unused_parameters=unused)
     kinds = kinds or (Config,)
     parser.add_argument("--config", metavar="YAML", help="file of parameters; flags override it")
     group = parser.add_argument_group("parameters (see docs/parameters.md)")
     for p in (p for kind in kinds for p in (PIPELINE if kind is Config else parameters(kind)) if p is not TRACKER):
-        _add_flag(group, p)
+        flag = _add_flag(group, p)
+        if p.name in unused:
+            flag.help = argparse.SUPPRESS
     if Config in kinds:
         chosen = parser.add_argument_group()
         choose = chosen.add_argument(
@@ -75,12 +83,14 @@ def config_from(args: argparse.Namespace, kind: type[Kind]) -> Kind: ...
 def config_from(args: argparse.Namespace, kind: type[Any] = Config) -> Any:
     """The parameters of `kind` from the parsed flags and the file; raises InputError that names what is wrong.
 
-    Deprecated parameters are one warning on stderr.
+    Deprecated parameters are one warning on stderr, and so are flags of parameters that the command does not use.
     """
     known = {p.name: p for p in parameters(kind)}
     if kind is Config:
         known |= all_tracker_parameters()
     given = {name: _parsed(p, text) for name, p in known.items() if (text := getattr(args, _dest(p))) is not None}
+    if without_effect := [known[name].flag for name in given if name in args.unused_parameters]:
+        warn(f"{', '.join(without_effect)}: no effect, the command has no such parameter")
     with collected_deprecations() as messages:
         if args.config is not None:
             found = kind.from_yaml(args.config, given)

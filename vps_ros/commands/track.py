@@ -24,8 +24,10 @@ from vps_ros.errors import InputError
 from vps_ros.files import atomic_write, refuse_existing, write_json
 from vps_ros.offline import LoadedFrame, TrackedMap, load, track_maps, track_maps_with_lookahead
 from vps_ros.parallel import in_order
+from vps_ros.parameters import declared
 from vps_ros.recording.image_files import DEFAULT_HZ, check_hz
 from vps_ros.recording.replay import Summary
+from vps_ros.segmenters import SegmenterParameters
 from vps_ros.taxonomy import KITTI_STEP, TAXONOMIES, Taxonomy
 
 DESCRIPTION = """\
@@ -88,7 +90,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_youtube_vis_flags(parser)
     parser.add_argument("--force", action="store_true", help="replace outputs that exist")
-    add_parameter_flags(parser)
+    add_parameter_flags(parser, unused={p.name for p in declared(SegmenterParameters)} - {"clip_length"})
 
 
 def run(args: argparse.Namespace) -> int:

@@ -133,7 +133,7 @@ def test_the_working_folder_belongs_to_its_arguments(tmp_path):
     ("words", "message"),
     [
         (["a.mcap", "-o", "m.onnx"], "1 drive(s) with 1 held back"),
-        (["a.mcap", "a.mcap", "-o", "m.onnx"], "named twice"),
+        (["a.mcap", "a.mcap", "-o", "m.onnx"], "a.mcap: is named twice"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--hold-back", "2"], "2 held back"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--minutes", "0"], "above 0"),
         (["a.mcap", "b.mcap", "-o", "m.onnx", "--streets", "1.5"], "--streets 1.5"),

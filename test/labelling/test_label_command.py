@@ -103,7 +103,8 @@ def test_an_interrupted_project_is_continued(recording, capsys):
     expected = Project(root).state()
     (root / "edits.jsonl").unlink()
     assert label("status", root) == 2
-    assert "was interrupted" in complaint(capsys)
+    command = f"`vps-ros label new {recording}`"
+    assert f"{command} has not made the labels of the sparse frames: it runs, was interrupted" in complaint(capsys)
     assert new(recording)[0] == 0
     assert Project(root).state() == expected
     # The power failed while an edit was written.
@@ -113,6 +114,18 @@ def test_an_interrupted_project_is_continued(recording, capsys):
     assert Project(root).state() == expected
     Project(root).append([Split(1, 3)])
     assert len(Project(root).state().tracks) == 3
+
+
+def test_a_recording_that_cannot_be_labelled_says_what_is_missing(recording, capsys):
+    cv2.imwrite(str(recording / "5.png"), np.zeros((40, 40, 3), np.uint8))
+    code, root = new(recording)
+    assert code == 2
+    reason = complaint(capsys)
+    assert "frame 5 is 40x40, those before are 96x64" in reason
+    assert label("status", root) == 2
+    assert "has not made the images of the recording: it runs, was interrupted or failed" in complaint(capsys)
+    assert new(recording)[0] == 2
+    assert complaint(capsys) == reason
 
 
 def test_corrected_frames_are_propagated_again(recording):

@@ -20,6 +20,7 @@ from vps_ros.taxonomy import CITYSCAPES
 
 torch = pytest.importorskip("torch", reason="torch is of the [train] extra")
 
+from vps_ros.learning import Reporter  # noqa: E402
 from vps_ros.learning.data.augmentation import plain_view, random_view, view_image, view_labels  # noqa: E402
 from vps_ros.learning.data.batches import BatchSpec, training_batch  # noqa: E402
 from vps_ros.learning.data.entries import StreetsData  # noqa: E402
@@ -259,8 +260,11 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(tmp_path, drives):
         return learn(batch)
 
     part.learn = learn_and_stop
-    part.train(drives, [(drives[0], 2)])
+    notes = []
+    part.train(drives, [(drives[0], 2)], Reporter(note=notes.append))
     assert part.step == 4 and part.interrupted
+    # The command says how it is continued.
+    assert notes[-1] == "stopped at step 4"
     again = small_run(tmp_path / "b", resume=True)
     again.train(drives, [(drives[0], 2)])
     for name, value in whole.average.module.state_dict().items():

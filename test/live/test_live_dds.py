@@ -15,9 +15,11 @@ from support.bags import START, TENTH, TOPIC, camera_info, drive, jpeg, raw, str
 from support.dds import PATIENCE, TYPES, cdr, figures, until
 from support.worlds import colour_model, picture
 from vps_ros.commands.main import main
+from vps_ros.errors import InputError
 from vps_ros.live.dds_serialisation import type_hash
 from vps_ros.live.dds_transport import DdsTransport, register_service
 from vps_ros.live.node import CameraOutputs
+from vps_ros.live.subscriptions import RAW, CameraSubscription
 from vps_ros.live.transport import QosProfile
 from vps_ros.messages.images import compressed_to_rgb
 from vps_ros.messages.panoptic import DEPTH_OUTPUTS, LABEL_INFO, OUTPUTS, nanoseconds
@@ -367,6 +369,21 @@ def test_endpoints_have_the_types_and_qos_of_rmw(dds):
     assert until(lambda: sink.wants("tracks"))
     assert not sink.wants("segments")
     assert [o.topic for o in dds.participant.publishers()] == sorted(f"/vps/{name}" for name in kinds)
+
+
+def test_a_subscription_whose_change_of_type_fails_is_closed_once(dds):
+    class Exhausted(DdsTransport):
+        def subscribe(self, topic, kind, qos, callback):
+            if kind == RAW:
+                raise InputError("DDS has no memory left")
+            return super().subscribe(topic, kind, qos, callback)
+
+    _writer = dds.participant.writer("/image/compressed", RAW, QosProfile())
+    subscription = CameraSubscription(Exhausted(dds.participant, "vps"), "/image/compressed", QosProfile(), print)
+    until(lambda: dds.participant.publishers(), "the discovery")
+    with pytest.raises(InputError, match="no memory"):
+        subscription.check(PATIENCE)
+    subscription.close()
 
 
 def test_a_failing_callback_is_logged_once_and_does_not_stop_others(dds, caplog):

@@ -2,6 +2,8 @@
 
 import os
 import socket
+import subprocess
+import sys
 import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from support import ROOT
 from support.bags import START, TENTH, drive, write
 from support.films import film, scene
 from support.photos import UPRIGHT, photo, quarters
@@ -217,6 +220,26 @@ def test_a_camera_gives_rgb_with_the_time_of_its_coming(tmp_path):
     assert all(np.abs(f.image[5, 50].astype(int) - (0, 0, 255)).max() < 40 for f in found)
     assert [f.stamp for f in found] == sorted(f.stamp for f in found)
     assert found[0].stamp > 1_600_000_000 * SECOND
+
+
+def test_a_damaged_image_of_a_camera_is_left_out(tmp_path):
+    """With OpenCV's reader of MJPEG, which decodes in `retrieve` as its reader of cameras does."""
+    path = tmp_path / "a.avi"
+    video = cv2.VideoWriter(str(path), cv2.CAP_OPENCV_MJPEG, cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for value in (0, 60, 120, 180):
+        video.write(np.full((64, 96, 3), value, np.uint8))
+    video.release()
+    before, first, second, *rest = path.read_bytes().split(b"\xff\xd8\xff")
+    path.write_bytes(b"\xff\xd8\xff".join([before, first, bytes(200) + second[200:], *rest]))
+    program = f"""
+from vps_ros.recording.frames import CameraSource
+for frame in CameraSource({str(path)!r}).frames():
+    print(int(frame.image.mean().round()))
+"""
+    environment = os.environ | {"OPENCV_VIDEOIO_PRIORITY_LIST": "CV_MJPEG", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True)
+    assert done.stdout.split() == ["0", "120", "180"]
+    assert done.stderr.strip().endswith("gives no images; check its cable")
 
 
 @contextmanager

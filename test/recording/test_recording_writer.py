@@ -132,6 +132,17 @@ def test_opt_in_topics_and_prefix(tmp_path):
     assert counts["/vps/front/label_info"] == 2
 
 
+def test_label_info_is_written_once_for_each_prefix(tmp_path):
+    with BagWriter(tmp_path / "a.mcap") as bag:
+        for i in range(3):
+            for prefix in ("/vps/front", "/vps/rear"):
+                bag.write_frame(frame(i), CITYSCAPES, prefix=prefix)
+    with Bag(tmp_path / "a.mcap") as bag:
+        counts = {t.name: t.count for t in bag.topics}
+    assert [counts[f"/vps/{camera}/label_info"] for camera in ("front", "rear")] == [1, 1]
+    assert counts["/vps/rear/tracks"] == 3
+
+
 def test_any_message_can_be_written(tmp_path):
     header = make_header(3, "x")
     with BagWriter(tmp_path / "a.mcap") as bag:

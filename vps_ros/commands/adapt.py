@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -171,8 +172,8 @@ def held_back(drives: int, asked: int | None) -> int:
 def run(args: argparse.Namespace) -> int:
     output = refuse_folder(args.output, args.force)
     drives = [str(Path(drive).resolve()) for drive in args.drives]
-    if len(set(drives)) != len(drives):
-        raise InputError("a drive is named twice; the quality would be measured on what was learned")
+    if twice := [drive for drive, count in Counter(drives).items() if count > 1]:
+        raise InputError(f"{twice[0]}: is named twice; the quality would be measured on what was learned")
     held_back(len(drives), args.hold_back)
     training = training_of(args, output, Path(args.work or output.with_suffix(".adapt")))
     plan = plan_of(args, drives)
@@ -227,6 +228,7 @@ def train(
     work, output, reporter = training.work, training.output, Reporter(progress, note)
     label(work, plan, training.teacher, observed, progress)
     if not fine_tune(work, training.recipe, reporter):
+        note(f"{work}: the training is not finished; the same command continues it")
         return {}
     chosen = choose(plan, observed)[0]
     images = [load_image(work / TRACKED / plan.names[r] / image_name(f)) for r, f in chosen[:: 2 * CLIP]]

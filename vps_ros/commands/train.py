@@ -67,5 +67,8 @@ def run(args: argparse.Namespace) -> int:
         console.note(f"{path}: {path.stat().st_size / 1e3:.0f} kB; put it in the folder of the model")
         return 0
     finished = train(recipe, Path(args.output), args.resume, reporter, args.tensorboard)
-    # As a shell reports a process that a signal ended.
-    return 130 if finished.interrupted else 0
+    if finished.interrupted:
+        console.note(f"{args.output}: continue with --resume")
+        # As a shell reports a process that a signal ended.
+        return 130
+    return 0

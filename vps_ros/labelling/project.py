@@ -116,8 +116,12 @@ class Project:
         if not (self.root / SETTINGS).is_file():
             raise InputError(f"{root}: is no labelling project; make one with `vps-ros label new RECORDING -o {root}`")
         self.settings: Settings = read_json(Settings, self.root / SETTINGS)
-        if not (self.root / FRAMES).is_file() or not (self.root / LOG).is_file():
-            raise InputError(f"{root}: `vps-ros label new` was interrupted; run it again with the same arguments")
+        for file, missing in ((FRAMES, "images of the recording"), (LOG, "labels of the sparse frames")):
+            if not (self.root / file).is_file():
+                raise InputError(
+                    f"{root}: `vps-ros label new {self.settings.recording}` has not made the {missing}: it runs, was "
+                    "interrupted or failed; the same command continues, or says why it fails"
+                )
         self.frames: Frames = read_json(Frames, self.root / FRAMES)
         self.taxonomy = self.settings.taxonomy
         self._layers: dict[str, Layer] = {}

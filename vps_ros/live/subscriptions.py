@@ -9,6 +9,7 @@ import logging
 import struct
 from collections import deque
 from collections.abc import Callable
+from contextlib import ExitStack
 from threading import Condition
 from time import monotonic
 from typing import Any
@@ -78,6 +79,8 @@ class CameraSubscription:
         self._transport, self._name, self._qos, self._offer = transport, topic, qos, offer
         self.topic = transport.resolve(topic)
         self._published_at = monotonic()
+        self._open = ExitStack()
+        """Closes the subscription, once."""
         self._info, self._errors = _CameraInfo(transport, self.topic), MessageCounter()
         try:
             self._subscribe(COMPRESSED if self.topic.endswith("/compressed") else RAW)
@@ -90,7 +93,7 @@ class CameraSubscription:
         return self._subscription.publishers
 
     def close(self) -> None:
-        self._subscription.close()
+        self._open.close()
         self._info.close()
 
     def camera_info(self) -> Any:
@@ -112,7 +115,7 @@ class CameraSubscription:
         kinds = {one.kind for one in publishers}
         if self.kind not in kinds and (others := sorted(kinds & DECODERS.keys())):
             log.info("%s carries %s", self.topic, others[0])
-            self._subscription.close()
+            self._open.close()
             self._subscribe(others[0])
         if not publishers:
             if monotonic() - self._published_at < patience:
@@ -137,6 +140,7 @@ class CameraSubscription:
         self._subscription: Subscription = self._transport.subscribe(
             self._name, kind, self._qos, lambda data: self._offer((kind, data))
         )
+        self._open.callback(self._subscription.close)
         log.info("subscribed to %s (%s)", self.topic, kind)
 
     def _image_topics(self) -> str:

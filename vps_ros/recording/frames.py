@@ -225,12 +225,14 @@ class CameraSource(FrameSource):
     def frames(self) -> Iterator[Frame]:
         failures = 0
         while failures < _CAMERA_ATTEMPTS:
-            if not self._capture.grab():
+            grabbed, stamp = self._capture.grab(), time.time_ns()
+            received, image = self._capture.retrieve() if grabbed else (False, None)
+            # Some cameras send JPEG images, which are decoded here; a damaged one may be None.
+            if not received or image is None:
                 failures += 1
                 continue
-            stamp = time.time_ns()
             failures = 0
-            yield Frame.from_bgr(self._capture.retrieve()[1], stamp, FRAME_ID)
+            yield Frame.from_bgr(image, stamp, FRAME_ID)
         raise InputError(f"{self.name}: gives no images; check its cable")
 
     def close(self) -> None:

@@ -47,7 +47,8 @@ class BagWriter:
         self._storage = storage
         self._compress = compress
         self._connections: dict[str, Any] = {}
-        self._label_info_written: tuple[str, Taxonomy] | None = None
+        self._label_info: dict[str, Taxonomy] = {}
+        """Of each prefix, the one that was written last."""
         self._single = self.path.suffix == ".mcap"
         if storage not in STORAGES:
             raise InputError(f"{path}: storage {storage!r} is not one of {', '.join(STORAGES)}")
@@ -118,9 +119,9 @@ class BagWriter:
             message = output(name, frame, taxonomy, lambda: overlay, cloud)
             self.write(f"{prefix}/{name}", message, frame.stamp, latched=name == LABEL_INFO)
 
-        if self._label_info_written != (prefix, taxonomy):
+        if self._label_info.get(prefix) != taxonomy:
             write(LABEL_INFO)
-            self._label_info_written = (prefix, taxonomy)
+            self._label_info[prefix] = taxonomy
         omitted = {
             "panoptic_ids": not ids,
             "overlay": overlay is None,

@@ -324,7 +324,7 @@ class Run:
                     self.save()
                     saved = time.monotonic()
                 if self.interrupted:
-                    reporter.note(f"stopped at step {self.step}; continue with --resume")
+                    reporter.note(f"stopped at step {self.step}")
                     return
 
     def _log_step(self, meter: Meter, reporter: Reporter) -> None:

@@ -227,7 +227,7 @@ def xml(inside, name="000001.jpg", size=(SIZE[1], SIZE[0])):
         (xml("", "000009.jpg"), "frame 9 is not in the project"),
         (xml(MASK.format(rle="0, 5")), "does not fit its run lengths"),
         (xml(MASK.format(rle="0, -1, 5")), "does not fit its run lengths"),
-        (xml(MASK.format(rle="many")), "whole numbers"),
+        (xml(MASK.format(rle="many")), "as integers"),
         (xml(MASK.format(rle="0, 4").replace("car", "unicorn")), "class 'unicorn'"),
         (xml('<box label="car" xtl="0" ytl="0" xbr="3" ybr="3"/>'), "is a box; draw masks or polygons"),
     ],
@@ -238,6 +238,21 @@ def test_wrong_files_are_one_line_and_change_nothing(project, capsys, text, mess
     log = (project.root / "edits.jsonl").read_bytes()
     assert imported(project, path) == 2
     assert message in capsys.readouterr().err
+    assert (project.root / "edits.jsonl").read_bytes() == log
+
+
+def test_no_number_is_left_for_a_new_track(project, capsys):
+    path = exported(project, "coco")
+    document = json.loads(path.read_text())
+    things = {c["id"] for c in document["categories"] if c["isthing"]}
+    shown = [a for a in document["annotations"] if a["category_id"] in things]
+    for annotation, track in zip(shown, (65535, 0), strict=False):
+        annotation["track_id"] = annotation["attributes"]["track_id"] = track
+    path.write_text(json.dumps(document))
+    log = (project.root / "edits.jsonl").read_bytes()
+    assert imported(project, path) == 2
+    error = capsys.readouterr().err
+    assert "65535 is the largest number of a track" in error and "Traceback" not in error
     assert (project.root / "edits.jsonl").read_bytes() == log
 
 

@@ -116,6 +116,11 @@ def test_pictures(project):
         assert request(server, "GET", "images/5")[2] == project.image_path(5).read_bytes()
         for path in ("maps/5", "images/9", "images/-1", "images/..%2f..%2fproject.json", "../p/project.json", "x"):
             assert request(server, "GET", path)[0] == 404, path
+        project.image_path(5).unlink()
+        next((project.root / "layers").glob("*/000004.png")).unlink()
+        for path in ("images/5", "maps/4"):
+            status, _, content = request(server, "GET", path)
+            assert status == 404 and f"00000{path[-1]}" in json.loads(content)["error"]
 
 
 def test_regions_of_stuff(project):

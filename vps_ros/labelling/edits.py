@@ -67,21 +67,25 @@ class Layer:
     frames: Mapping[int, LayerFrame]
 
 
-@dataclass(frozen=True)
-class UseLayer:
-    """The masks of the frames of a layer replace those that these frames had."""
+class _Operation:
+    """An edit; its entry `op` names the operation."""
 
     TAG: ClassVar[str] = "op"
+
+
+@dataclass(frozen=True)
+class UseLayer(_Operation):
+    """The masks of the frames of a layer replace those that these frames had."""
+
     NAMES: ClassVar[tuple[str, ...]] = ("layer",)
     name: str
     op: str = "layer"
 
 
 @dataclass(frozen=True)
-class Merge:
+class Merge(_Operation):
     """The segments of `track` become segments of `into`, which keeps its class."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("merge",)
     into: int
     track: int
@@ -89,10 +93,9 @@ class Merge:
 
 
 @dataclass(frozen=True)
-class Split:
+class Split(_Operation):
     """The segments of `track` from `frame` on become a new track of its class."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("split",)
     track: int
     frame: int
@@ -100,10 +103,9 @@ class Split:
 
 
 @dataclass(frozen=True)
-class Swap:
+class Swap(_Operation):
     """Two tracks exchange their segments from `frame` on: the correction of an identity switch."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("swap",)
     track: int
     other: int
@@ -112,10 +114,9 @@ class Swap:
 
 
 @dataclass(frozen=True)
-class Classify:
+class Classify(_Operation):
     """The class of a track."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("classify",)
     track: int
     class_id: int
@@ -123,14 +124,13 @@ class Classify:
 
 
 @dataclass(frozen=True)
-class ClassifyStuff:
+class ClassifyStuff(_Operation):
     """A region of stuff, or void, of a frame gets another class of stuff, or VOID_ID.
 
     The region has the pixel x, y and all pixels of its class that are connected with it, after the edits before this
     one.
     """
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("classify-stuff",)
     frame: int
     x: int
@@ -140,10 +140,9 @@ class ClassifyStuff:
 
 
 @dataclass(frozen=True)
-class Delete:
+class Delete(_Operation):
     """The segments of a track in `first`..`last` (-1: to its end) become void."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("delete",)
     track: int
     first: int = 0
@@ -152,10 +151,9 @@ class Delete:
 
 
 @dataclass(frozen=True)
-class Accept:
+class Accept(_Operation):
     """The identity and the class of a track are right; or, with `accepted: false`, not known to be."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("accept",)
     track: int
     accepted: bool = True
@@ -163,10 +161,9 @@ class Accept:
 
 
 @dataclass(frozen=True)
-class Confirm:
+class Confirm(_Operation):
     """The masks of a frame are right: they are kept, and propagated from; `confirmed: false` takes that back."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("confirm",)
     frame: int
     confirmed: bool = True
@@ -174,19 +171,17 @@ class Confirm:
 
 
 @dataclass(frozen=True)
-class Undo:
+class Undo(_Operation):
     """The last edit that has an effect has none."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("undo",)
     op: str = "undo"
 
 
 @dataclass(frozen=True)
-class Redo:
+class Redo(_Operation):
     """The edit that was undone last has an effect again."""
 
-    TAG: ClassVar[str] = "op"
     NAMES: ClassVar[tuple[str, ...]] = ("redo",)
     op: str = "redo"
 

@@ -243,7 +243,7 @@ def _cvat_shape(element: ElementTree.Element, label: str, where: str, size: tupl
             left, top, wide, high = (int(element.get(name, "")) for name in names)
             runs = [int(n) for n in element.get("rle", "").split(",")]
         except ValueError:
-            raise InputError(f"{where}: lacks {', '.join(names)} or rle as whole numbers") from None
+            raise InputError(f"{where}: lacks {', '.join(names)} or rle, as integers") from None
         if min(left, top, *runs) < 0 or left + wide > width or top + high > height or sum(runs) != wide * high:
             raise InputError(f"{where}: its mask of {wide}x{high} does not fit its run lengths or the image")
         inside = np.repeat(np.arange(len(runs)) % 2, runs).reshape(high, wide)
@@ -321,6 +321,7 @@ def import_masks(project: Project, path: Path) -> tuple[int, int]:
     if unknown:
         raise InputError(f"{path}: frame {unknown[0]} is not in the project, which has {len(project.frames.stamps)}")
     ids = {(n, track.class_id): n for n, track in state.tracks.items()}
+    used = set(state.tracks)
     highest = max((shape.track for masks in shapes.values() for shape in masks), default=0)
     following = max(state.next_id, highest + 1)
     layer = []
@@ -330,10 +331,13 @@ def import_masks(project: Project, path: Path) -> tuple[int, int]:
             class_id, number = _class_of(shape, project.taxonomy), 0
             key = shape.track, class_id
             if project.taxonomy.by_id[class_id].isthing:
-                if not shape.track or (key not in ids and shape.track in {n for n, _ in ids}):
+                if not shape.track or (key not in ids and shape.track in used):
                     number, following = following, following + 1
                 # The number of a track that was deleted is used again.
                 number = ids.setdefault(key, number or shape.track) if shape.track else number
+                used.add(shape.track)
+            if number >= CODE:
+                raise InputError(f"{shape.where}: needs a new track, and {CODE - 1} is the largest number of a track")
             semantic[shape.mask], instance[shape.mask] = class_id, number
         found = LabelMap(semantic, instance)
         now = project.labels(state, frame) if frame in state.layers else None

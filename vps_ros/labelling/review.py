@@ -80,7 +80,7 @@ class ReviewSession:
         """Appends an edit and returns the new state.
 
         Args:
-            version: number of edits that the page knows.
+            version: number of edits that the page has.
 
         Raises:
             Conflict: the log has other edits.
@@ -229,12 +229,15 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _picture(self, kind: str, frame: int) -> None:
         session = self.server.session
-        if kind == "images" and frame < len(session.project.frames.stamps):
-            self._send(HTTPStatus.OK, session.project.image_path(frame).read_bytes(), "image/jpeg")
-        elif kind == "maps" and session.has_labels(frame):
-            self._send(HTTPStatus.OK, session.map_png(frame), "image/png")
-        else:
-            self._fail(HTTPStatus.NOT_FOUND, f"frame {frame} has no {kind}")
+        try:
+            if kind == "images" and frame < len(session.project.frames.stamps):
+                self._send(HTTPStatus.OK, session.project.image_path(frame).read_bytes(), "image/jpeg")
+            elif kind == "maps" and session.has_labels(frame):
+                self._send(HTTPStatus.OK, session.map_png(frame), "image/png")
+            else:
+                self._fail(HTTPStatus.NOT_FOUND, f"frame {frame} has no {kind}")
+        except (InputError, FileNotFoundError) as error:
+            self._fail(HTTPStatus.NOT_FOUND, str(error))
 
     def _answer(self, result: Callable[[], Any]) -> None:
         try:
@@ -268,7 +271,7 @@ def _request(body: bytes) -> tuple[int, Edit]:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
         raise InputError("the request is no JSON") from None
     if not isinstance(content, dict) or set(content) != {"version", "edit"} or type(content["version"]) is not int:
-        raise InputError("write {version: whole number, edit: {op, ...}}")
+        raise InputError("write {version: integer, edit: {op, ...}}")
     edit = read_edit(content["edit"])
     if isinstance(edit, UseLayer):
         raise InputError("a layer is added by `vps-ros label dense` or `label import`, not by the page")

@@ -18,6 +18,7 @@ from vps_ros.label_maps import areas, boxes, look_up, runs
 from vps_ros.labelling.edits import CODE, SegmentRow
 from vps_ros.segmenters import Segmenter, load_segmenter
 from vps_ros.taxonomy import VOID_ID, Taxonomy
+from vps_ros.trackers.similarity import iou, overlap
 
 
 class SegmentStore:
@@ -67,11 +68,7 @@ class SegmentStore:
 
 def mask_ious(first: NDArray[np.integer], second: NDArray[np.integer], rows: int, columns: int) -> NDArray[np.float64]:
     """Mask IoU float64 [rows, columns] of the labels 1..rows and 1..columns of two maps [H, W]; 0 is no label."""
-    start, length = runs(first, second)
-    pair = first.reshape(-1)[start].astype(np.int64) * (columns + 1) + second.reshape(-1)[start]
-    common = np.bincount(pair, length, (rows + 1) * (columns + 1)).reshape(rows + 1, columns + 1)
-    union = common.sum(1)[1:, None] + common.sum(0)[None, 1:] - common[1:, 1:]
-    return common[1:, 1:] / np.maximum(union, 1)
+    return iou(overlap(first, second, rows, columns))
 
 
 def described(labels: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:

@@ -84,7 +84,7 @@ def written(path, kind, operator="Conv", domain=""):
     ("kind", "operator", "message"),
     [
         (onnx.TensorProto.FLOAT, "MatMul", "x: has no convolutions; --int8 quantises only those"),
-        (onnx.TensorProto.FLOAT16, "Conv", "x: its convolutions are float16, for GPUs; --int8 wants the file without"),
+        (onnx.TensorProto.FLOAT16, "Conv", "x: its convolutions are float16, for GPUs; export it without --fp16"),
     ],
 )
 def test_int8_of_what_cannot_be_quantised(tmp_path, kind, operator, message):

@@ -19,7 +19,7 @@ onnx = pytest.importorskip("onnx")
 import onnxruntime  # noqa: E402
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
-from vps_ros.learning.in_graph.append import LOGITS, append  # noqa: E402
+from vps_ros.learning.in_graph.append import LOGITS, append, move_into_graph  # noqa: E402
 from vps_ros.learning.in_graph.upsampling import BUDGET  # noqa: E402
 
 TAXONOMY = Taxonomy(
@@ -335,20 +335,27 @@ def test_other_outputs_stay():
 
 
 @pytest.mark.parametrize(
-    ("change", "spec", "message"),
+    ("change", "spec", "limits", "message"),
     [
-        (lambda m: m.metadata_props.pop(), {}, "has no metadata 'vps_ros'"),
-        (lambda m: m.graph.output.pop(), {}, "imported without query embeddings"),
-        (lambda m: m.graph.output[1].type.tensor_type.shape.dim[2].Clear(), {}, "'mask_logits' has no fixed shape"),
-        (lambda m: setattr(m.opset_import[0], "version", 15), {}, "is of ONNX opset 15"),
-        (lambda m: None, {"keep_aspect": True}, "pass --camera"),
+        (lambda m: m.metadata_props.pop(), {}, {}, "has no metadata 'vps_ros'"),
+        (lambda m: m.graph.output.pop(), {}, {}, "imported without query embeddings"),
+        (lambda m: m.graph.output[1].type.tensor_type.shape.dim[2].Clear(), {}, {}, "'mask_logits' has no fixed shape"),
+        (lambda m: setattr(m.opset_import[0], "version", 15), {}, {}, "is of ONNX opset 15"),
+        (lambda m: None, {"keep_aspect": True}, {}, "pass --camera"),
+        (lambda m: None, {}, {"rank_threshold": True}, "has thresholds of ranks"),
     ],
 )
-def test_what_cannot_be_done_is_said(change, spec, message):
-    card = ModelCard("refused", TAXONOMY, InputSpec(24, 24, **spec))
+def test_what_cannot_be_done_is_said(change, spec, limits, message, tmp_path):
+    card = ModelCard("refused", TAXONOMY, InputSpec(24, 24, **spec), thresholds=Thresholds(**limits))
     shapes = {"class_logits": (1, 5, 6), "mask_logits": (1, 5, 6, 6), "query_embeddings": (1, 5, 3)}
     model = network(card, shapes)
     change(model)
     with pytest.raises(InputError, match=message) as caught:
         append(model, None, "model.onnx")
     assert "\n" not in str(caught.value) and "model.onnx" in str(caught.value)
+    path = tmp_path / "model.onnx"
+    onnx.save(model, str(path))
+    before = path.read_bytes()
+    with pytest.raises(InputError, match=message):
+        move_into_graph(path, None, "model.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"] and path.read_bytes() == before

@@ -12,7 +12,7 @@ from vps_ros import Config, OnlinePanoptic  # noqa: E402
 from vps_ros.learning.network_io import with_masks  # noqa: E402
 from vps_ros.learning.panoptic_fcn.architecture import default_thresholds  # noqa: E402
 from vps_ros.learning.panoptic_fcn.export import export  # noqa: E402
-from vps_ros.learning.panoptic_fcn.inference import answers  # noqa: E402
+from vps_ros.learning.panoptic_fcn.inference import model_outputs  # noqa: E402
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN, apply_kernels  # noqa: E402
 from vps_ros.segmenters.model_card import InputSpec, ModelCard  # noqa: E402
 
@@ -33,7 +33,7 @@ def test_kernels_give_the_masks(change):
     model = network(**change)
     with torch.no_grad():
         output = model(torch.randn(1, 3, 64, 96))
-        masks, kernels = answers(model, output), answers(model, output, as_kernels=True)
+        masks, kernels = model_outputs(model, output), model_outputs(model, output, as_kernels=True)
     torch.testing.assert_close(
         apply_kernels(kernels.mask_kernels, kernels.mask_features), masks.mask_logits, atol=1e-4, rtol=1e-4
     )

@@ -171,7 +171,7 @@ def test_outputs_and_card(model, exported):
     image = picture(HEIGHT, WIDTH)[None]
     outputs = verify.open_session(exported).run(None, {"image": image})
     deployed = WithFixedAssignments(model, exported)
-    chosen = [torch.from_numpy(one) for one in deployed._session.run(deployed._names, {"image": image})]
+    chosen = deployed._assignments(torch.from_numpy(image))
     with torch.no_grad(), fix_assignments(deployed.layers, chosen):
         expected = model(torch.from_numpy(image).permute(0, 3, 1, 2) / 127.5 - 1)
     for found, one in zip(outputs, (expected.final.classes, expected.final.masks, expected.embeddings), strict=True):

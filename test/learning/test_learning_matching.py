@@ -161,6 +161,15 @@ def test_pairs_say_what_is_true_and_what_is_unknown():
 # Learning
 
 
+def test_an_object_whose_masks_do_not_overlap_is_not_found_by_pixels():
+    """The first of two objects moved too far, the second overlaps with itself."""
+    embeddings = np.eye(2, dtype=np.float32)
+    older = Observation(embeddings, np.array([1, 2]), {})
+    newer = Observation(embeddings, np.array([1, 2]), {1: np.array([[0, 0], [0, 0.6]])})
+    found = evaluate(Matcher(2, 4, 0.1).eval(), pairs_of([[older, newer]]))
+    assert (found["pixel"], found["instance"]) == (0.5, 1)
+
+
 def misled(count, seed):
     """Drives of which appearance hides who is who behind a large number that is drawn anew in each frame.
 

@@ -17,7 +17,9 @@ from vps_ros.learning.tracking.match_scorer import (  # noqa: E402
     Batch,
     FrameExample,
     MatchScorerNetwork,
+    MatchScorerRecipe,
     assignment_loss,
+    fit,
     true_objects,
 )
 from vps_ros.trackers.hierarchical.compare import COLUMNS  # noqa: E402
@@ -78,6 +80,21 @@ def test_network_and_tracker_score_alike():
     with torch.no_grad():
         expected = network(Batch.of([one]))[1].numpy()
     np.testing.assert_allclose(network.scorer({})(one.columns, one.m, one.k), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_feature_that_never_changes_in_training_has_no_effect():
+    """Its standard deviation is 0, and a division by it would make the least difference enormous."""
+    rng = np.random.default_rng(1)
+    examples = [example([True, False], [0, 0], [0, 1], [True], [True, True]) for _ in range(3)]
+    for one in examples:
+        one.columns[:] = rng.normal(size=one.columns.shape)
+        one.columns[:, 2] = 0.5
+    recipe = MatchScorerRecipe("match-scorer", "streets-s", ("crowd",), steps=5, frames_a_step=2)
+    scorer = fit(examples, recipe).scorer({})
+    m, k, columns = examples[0].m, examples[0].k, examples[0].columns
+    changed = columns.copy()
+    changed[0, 2] += 1
+    assert np.array_equal(scorer(columns, m, k), scorer(changed, m, k))
 
 
 def test_who_a_segment_is():

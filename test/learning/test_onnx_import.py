@@ -1,5 +1,7 @@
 """Import of YOLO, RF-DETR and semantic networks, and the merge of two of them; outputs worked out by hand."""
 
+import json
+
 import numpy as np
 import pytest
 import yaml
@@ -175,7 +177,14 @@ class TestYolo:
             ({"output0": np.zeros((1, 7, 84))}, NAMES, [], "detects boxes only"),
             ({"output0": np.zeros((1, 8, 84)), "output1": MASKS}, NAMES, [], "has 2 classes, and there are 3"),
             ({"output0": np.zeros((1, 11, 13)), "output1": MASKS}, NAMES, [], "of no known layout"),
+            ({"output0": np.zeros((1, 300, 8)), "output1": MASKS}, NAMES, ["--classes", "coco"], "has 3 classes, and"),
             ({"output0": np.zeros((1, 9, 84)), "output1": MASKS}, {}, [], "its metadata has no class names"),
+            (
+                {"output0": np.zeros((1, 9, 84)), "output1": MASKS},
+                {"names": "{0: 'person', 'car': 2}"},
+                [],
+                "its metadata has no class names",
+            ),
             ({"output0": np.zeros((1, 9, 84)), "output1": MASKS}, {}, ["--classes", "no"], "--classes no: no such"),
             ({"logits": np.zeros((1, 84))}, NAMES, [], "are not those of YOLO"),
             ({"output0": np.zeros((1, 9, 84)), "output1": MASKS}, NAMES, ["--size", "32x32"], "is fixed to 64x64"),
@@ -327,6 +336,7 @@ class TestMerge:
         [
             ("things: {dog: dog}", "things has no class 'dog'"),
             ("things: {car: road}", "class 'road' is both thing and stuff"),
+            ("stuff: {road: null, sky: null}", "the table leaves out every class of stuff"),
             ("[1]", "needs the entries things and stuff"),
         ],
     )
@@ -337,8 +347,14 @@ class TestMerge:
         assert message in capsys.readouterr().err and not path.exists()
 
     def test_parts_that_are_refused(self, tmp_path, parts, capsys):
+        panoptic, model = tmp_path / "panoptic.onnx", onnx.load(str(parts[0]))
+        card = json.loads(model.metadata_props[0].value)
+        card["taxonomy"][2]["isthing"] = False
+        model.metadata_props[0].value = json.dumps(card)
+        onnx.save(model, str(panoptic))
         for arguments, message in (
             ([parts[1], parts[0]], "cannot be the model for things"),
+            ([panoptic, parts[1]], "cannot be the model for things"),
             ([tmp_path / "best.onnx", parts[1]], "is not a model of vps-ros"),
             ([tmp_path / "none.onnx", parts[1]], "no such file"),
         ):

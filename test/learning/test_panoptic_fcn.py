@@ -20,12 +20,12 @@ from vps_ros.learning.data.targets import make_targets, stack  # noqa: E402
 from vps_ros.learning.panoptic_fcn.architecture import Architecture, LossWeights, default_thresholds  # noqa: E402
 from vps_ros.learning.panoptic_fcn.assignment import heat_maps, levels_of, positives, radius, truth_of  # noqa: E402
 from vps_ros.learning.panoptic_fcn.inference import (  # noqa: E402
-    answers,
     averaged,
     class_logits,
     fuse,
     margins,
     mean_inside,
+    model_outputs,
     peaks,
     smoothed,
 )
@@ -279,7 +279,7 @@ class TestScores:
                 feature=feature,
                 semantic=semantic,
             )
-            found = answers(model, output)
+            found = model_outputs(model, output)
         outputs = {name: value.numpy() for name, value in found._asdict().items()}
         rule = replace(default_thresholds(a, 64, 32), stuff_area=8)
         seen = from_logits(outputs, fit(InputSpec(32, 64), 32, 64), TOY, rule, "sigmoid")

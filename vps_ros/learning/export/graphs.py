@@ -71,8 +71,7 @@ def fold(path: Path) -> onnx.ModelProto:
 
 
 def drop_unused_domains(graph: onnx.ModelProto) -> None:
-    """Removes the operator sets of which no node is: ONNX Runtime lists all that it knows, and older releases refuse a
-    file with newer ones."""
+    """Removes unused operator sets: ONNX Runtime lists all that it has, and older releases refuse newer ones."""
     used = {node.domain for node in graph.graph.node}
     for i in reversed([i for i, one in enumerate(graph.opset_import) if one.domain not in used]):
         del graph.opset_import[i]

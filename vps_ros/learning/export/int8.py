@@ -44,7 +44,7 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
     if not weights:
         raise InputError(f"{name}: has no convolutions; --int8 quantises only those")
     if any(t.name in weights and t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
-        raise InputError(f"{name}: its convolutions are float16, for GPUs; --int8 wants the file without --fp16")
+        raise InputError(f"{name}: its convolutions are float16, for GPUs; export it without --fp16 for --int8")
     card = ModelCard.from_json(properties[METADATA_KEY], name)
     before = _classes(path, images)
     _scalar_normalisation(model.graph)

@@ -131,7 +131,7 @@ def taxonomy_with(
     """The taxonomy of the checkpoint `where`: the user's choice, or the first candidate with as many classes.
 
     Args:
-        classes: how many classes the checkpoint has, in the words of `describe`.
+        classes: the numbers of classes of the checkpoint, as `describe` writes them.
         candidates: names of vps_ros.taxonomies.
         choice: name or file of a taxonomy.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,10 +80,10 @@ def open_session(path: str | Path, optimised: str | Path | None = None) -> onnxr
         raise
 
 
-def open_with_node_outputs(
-    path: str | Path, operator: str, type: int, which: int = 0
-) -> tuple[onnxruntime.InferenceSession, list[str]]:
-    """A session with the outputs of all nodes of one operator as further outputs, and their names in graph order.
+def node_outputs(path: str | Path, operator: str, type: int, which: int = 0) -> Callable[[Tensor], list[Tensor]]:
+    """A function from an image to the outputs of all nodes of one operator in a model file, in graph order.
+
+    They are discrete choices, such as an argmax, that rounding can change; the network in torch then uses the same.
 
     Args:
         type: ONNX element type of these outputs.
@@ -95,7 +95,12 @@ def open_with_node_outputs(
     with tempfile.TemporaryDirectory() as folder:
         extended = Path(folder, "extended.onnx")
         onnx.save(graph, str(extended))
-        return open_session(extended), names
+        session = open_session(extended)
+
+    def run(image: Tensor) -> list[Tensor]:
+        return [torch.from_numpy(one) for one in session.run(names, {"image": image.numpy()})] if names else []
+
+    return run
 
 
 def differences(

@@ -26,7 +26,7 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
 from vps_ros.learning.export.published import Report, source_json, write_verified
-from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
+from vps_ros.learning.export.verify import Difference, differences, node_outputs
 from vps_ros.learning.hf.checkpoint import Checkpoint, open_checkpoint
 from vps_ros.learning.hf.classes import Classes, classes_of
 from vps_ros.learning.hf.families import Family, family_of, input_spec, task_of, windows
@@ -107,7 +107,7 @@ class WithFixedAttention(nn.Module):
         self.network, self._path, self._owner, self._method = network, path, owner, method
         # Largest magnitude of a logit with a different attention mask, relative to the largest of its layer.
         self._distance = 0.0
-        self._session, self._names = open_with_node_outputs(path, "Less", onnx.TensorProto.BOOL)
+        self._masks = node_outputs(path, "Less", onnx.TensorProto.BOOL)
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """Differences of the outputs, for the same attention masks, and of the attention masks themselves."""
@@ -115,8 +115,7 @@ class WithFixedAttention(nn.Module):
         return (*found, Difference(NAME, self._distance, self._distance))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        chosen = self._session.run(self._names, {"image": image.numpy()}) if self._names else []
-        with self._with_masks([torch.from_numpy(one) for one in chosen]):
+        with self._with_masks(self._masks(image)):
             return self.network(image)
 
     @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from pathlib import Path
 
 import cv2
@@ -12,13 +11,13 @@ import onnx
 from onnx import helper
 
 from vps_ros.errors import InputError
+from vps_ros.files import atomic_write
 from vps_ros.learning.data.streets import street_frames
 from vps_ros.learning.in_graph import claims
-from vps_ros.learning.in_graph.claims import slots
-from vps_ros.learning.in_graph.nodes import FLOAT, INT32, UINT8, Nodes, Value
+from vps_ros.learning.in_graph.nodes import FLOAT, INT32, UINT8, Nodes, Value, opset_of, rename
 from vps_ros.learning.in_graph.ranking import Ranking, rank
 from vps_ros.learning.in_graph.upsampling import BUDGET, Field
-from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
+from vps_ros.segmenters.model_card import METADATA_KEY, REMEDY, ModelCard
 from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.segmenters.preprocess import Fit, fit
 from vps_ros.segmenters.segmenter import SegmenterParameters
@@ -27,7 +26,9 @@ LOGITS = ("class_logits", "mask_logits", "query_embeddings")
 _PREFIX = "postprocess/"
 _OPSET = 16
 """The first whose ScatterElements can add."""
-_AGAIN = "export the model again with `vps-ros export`"
+_ON_HOST = "leave --postprocess graph out"
+SHARE = 0.9999
+"""Smallest share of pixels that must be equal to post-processing on the host."""
 
 
 def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, budget: int = BUDGET) -> None:
@@ -44,53 +45,59 @@ def append(model: onnx.ModelProto, camera: tuple[int, int] | None, where: str, b
     """
     properties = {p.key: p for p in model.metadata_props}
     if METADATA_KEY not in properties:
-        raise InputError(f"{where}: has no metadata {METADATA_KEY!r}; {_AGAIN}")
+        raise InputError(f"{where}: has no metadata {METADATA_KEY!r}; {REMEDY}")
     card = ModelCard.from_json(properties[METADATA_KEY].value, where)
-    if card.clip is not None:
-        raise InputError(
-            f"{where}: takes clips, whose masks become segments on the host, frame by frame; "
-            "leave --postprocess graph out"
-        )
-    opset = max(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
-    if opset < _OPSET:
-        raise InputError(f"{where}: is of ONNX opset {opset}; post-processing in the graph needs {_OPSET} or newer")
-    if card.input.keep_aspect and camera is None:
-        raise InputError(
-            f"{where}: pads the camera image, so that post-processing in the graph needs its size; pass --camera"
-        )
-    outputs = {o.name: o for o in model.graph.output}
-    limits = card.thresholds
-    if "query_embeddings" not in outputs or limits.components or not (limits.drop_void and limits.stuff_overlap):
-        raise InputError(
-            f"{where}: imported without query embeddings; such a model has its post-processing on the host only, leave "
-            "--postprocess graph out"
-        )
-    if "query_boxes" in outputs:
-        raise InputError(
-            f"{where}: its masks end at query_boxes, which only the host supports; leave --postprocess graph out"
-        )
-    if "mask_features" in outputs:
+    _require_supported(model, card, camera, where)
+    opset = opset_of(model)
+    if any(o.name == "mask_features" for o in model.graph.output):
         _multiply_masks(model, opset, where)
-        outputs = {o.name: o for o in model.graph.output}
+    outputs = {o.name: o for o in model.graph.output}
     if missing := [name for name in LOGITS if name not in outputs]:
-        raise InputError(f"{where}: lacks the output {missing[0]!r} (it has {', '.join(sorted(outputs))}); {_AGAIN}")
+        raise InputError(f"{where}: lacks the output {missing[0]!r} (it has {', '.join(sorted(outputs))}); {REMEDY}")
     shapes = {name: _shape(outputs[name], where) for name in LOGITS}
     nodes = Nodes(opset, _PREFIX)
     given = []
     for name in LOGITS:
-        _rename(model.graph, name, f"{_PREFIX}{name}")
+        rename(model.graph, name, f"{_PREFIX}{name}")
         given.append(Value(nodes, f"{_PREFIX}{name}", outputs[name].type.tensor_type.elem_type).cast(FLOAT))
     camera = camera or (card.input.height, card.input.width)
     fitted = fit(card.input, *camera)
     # Pixels are assigned at the resolution of the network's input; the host resizes the map to the camera image.
     results = _results(nodes, given, shapes, card, fitted._replace(camera=fitted.resized), budget)
     kept = [o for o in model.graph.output if o.name not in LOGITS]
-    del model.graph.output[:]
-    model.graph.output.extend([*results, *kept])
-    model.graph.node.extend(nodes.nodes)
-    model.graph.initializer.extend(nodes.constants.values())
+    _extend(model.graph, nodes, [*results, *kept])
     properties[METADATA_KEY].value = dataclasses.replace(card, camera=camera).to_json()
     onnx.checker.check_model(model)
+
+
+def _require_supported(model: onnx.ModelProto, card: ModelCard, camera: tuple[int, int] | None, where: str) -> None:
+    """Raises InputError where the graph cannot do what the host does."""
+    outputs, limits = {o.name for o in model.graph.output}, card.thresholds
+    if card.clip is not None:
+        raise InputError(f"{where}: takes clips, whose masks become segments on the host, frame by frame; {_ON_HOST}")
+    if (opset := opset_of(model)) < _OPSET:
+        raise InputError(f"{where}: is of ONNX opset {opset}; post-processing in the graph needs {_OPSET} or newer")
+    if card.input.keep_aspect and camera is None:
+        raise InputError(
+            f"{where}: pads the camera image, so that post-processing in the graph needs its size; pass --camera"
+        )
+    if "query_embeddings" not in outputs or limits.components or not (limits.drop_void and limits.stuff_overlap):
+        raise InputError(
+            f"{where}: imported without query embeddings; such a model has its post-processing on the host only, "
+            f"{_ON_HOST}"
+        )
+    if limits.rank_threshold:
+        raise InputError(f"{where}: has thresholds of ranks, which only the host supports; {_ON_HOST}")
+    if "query_boxes" in outputs:
+        raise InputError(f"{where}: its masks end at query_boxes, which only the host supports; {_ON_HOST}")
+
+
+def _extend(graph: onnx.GraphProto, nodes: Nodes, outputs: list[onnx.ValueInfoProto]) -> None:
+    """Adds nodes behind those of the graph, and replaces its outputs."""
+    del graph.output[:]
+    graph.output.extend(outputs)
+    graph.node.extend(nodes.nodes)
+    graph.initializer.extend(nodes.constants.values())
 
 
 def _multiply_masks(model: onnx.ModelProto, opset: int, where: str) -> None:
@@ -102,12 +109,9 @@ def _multiply_masks(model: onnx.ModelProto, opset: int, where: str) -> None:
     masks = nodes.op("MatMul", kernels, features.reshape(1, depth, height * width), type=FLOAT)
     masks = masks.reshape(1, queries, height, width)
     nodes.nodes.append(helper.make_node("Identity", [masks.name], ["mask_logits"], "masks/out"))
-    model.graph.node.extend(nodes.nodes)
-    model.graph.initializer.extend(nodes.constants.values())
     kept = [o for o in model.graph.output if o.name not in factors]
-    del model.graph.output[:]
     made = helper.make_tensor_value_info("mask_logits", FLOAT, [1, queries, height, width])
-    model.graph.output.extend([*kept, made])
+    _extend(model.graph, nodes, [*kept, made])
 
 
 def _results(
@@ -128,7 +132,7 @@ def _results(
         found = claims.sigmoid_pixel_wise(field, ranking, limits)
     else:
         found = claims.argmax(_products(field, ranking, limits.mask_grid), ranking, limits)
-    result = slots(found, ranking, queries, where, limits)
+    result = claims.slots(found, ranking, queries, where, limits)
     # NaN or infinite outputs become NaN scores, for which the host drops the frame.
     faulty = [~(x.apply("Abs") < np.inf) for x in given]
     faulty = [f.cast(INT32).max(*range(len(shapes[name]))) for f, name in zip(faulty, LOGITS, strict=True)]
@@ -147,40 +151,19 @@ def _results(
 
 def _products(field: Field, ranking: Ranking, side: int) -> Field:
     """Class score times mask probability of each query, on the mask grid or resized to `side` x `side`."""
-    queries, maps = field.shape[0], field.maps
-    shape = field.shape
+    maps, shape = field.maps, field.shape
     if side:
-        sizes = np.array([1, queries, side, side], np.int64)
-        maps = maps.nodes.op("Resize", maps, None, None, sizes, type=FLOAT, mode="linear")
-        shape = (queries, side, side)
-    maps = maps.sigmoid() * ranking.class_score.reshape(1, queries, 1, 1)
+        shape = (shape[0], side, side)
+        maps = maps.nodes.op("Resize", maps, None, None, np.array([1, *shape], np.int64), type=FLOAT, mode="linear")
+    maps = maps.sigmoid() * ranking.class_score.reshape(1, shape[0], 1, 1)
     return dataclasses.replace(field, maps=maps, shape=shape)
 
 
 def _shape(output: onnx.ValueInfoProto, where: str) -> list[int]:
     shape = [d.dim_value for d in output.type.tensor_type.shape.dim]
     if not shape or not all(shape):
-        raise InputError(f"{where}: output {output.name!r} has no fixed shape; {_AGAIN}")
+        raise InputError(f"{where}: output {output.name!r} has no fixed shape; {REMEDY}")
     return shape
-
-
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
-    """Renames a value in all nodes."""
-    for node in graph.node:
-        for names in (node.input, node.output):
-            for i, name in enumerate(names):
-                if name == old:
-                    names[i] = new
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _rename(attribute.g, old, new)
-    for value in (*graph.initializer, *graph.value_info):
-        if value.name == old:
-            value.name = new
-
-
-SHARE = 0.9999
-"""Smallest share of pixels that must be equal to post-processing on the host."""
 
 
 def move_into_graph(path: Path, camera: tuple[int, int] | None, name: str) -> float:
@@ -193,21 +176,18 @@ def move_into_graph(path: Path, camera: tuple[int, int] | None, name: str) -> fl
     Raises InputError when post-processing cannot be moved into this file; RuntimeError when the results differ, which
     leaves the file unchanged.
     """
-    before = path.with_suffix(".host.onnx")
-    shutil.copyfile(path, before)
     model = onnx.load(str(path))
     append(model, camera, name)
-    onnx.save(model, str(path))
-    parameters = SegmenterParameters()
-    host, graph = OnnxSegmenter(before, parameters), OnnxSegmenter(path, parameters)
-    assert graph.card.camera is not None
-    height, width = graph.card.camera
-    image = cv2.resize(next(street_frames(1, 1)), (width, height), interpolation=cv2.INTER_LINEAR)
-    same = float((host(image).map == graph(image).map).mean())
-    if same < SHARE:
-        before.replace(path)
-        raise RuntimeError(
-            f"{name}: post-processing in the graph only {100 * same:.3f} % of a frame's pixels are as on the host"
-        )
-    before.unlink()
+    with atomic_write(path) as draft:
+        onnx.save(model, str(draft))
+        host, graph = (OnnxSegmenter(file, SegmenterParameters()) for file in (path, draft))
+        assert graph.card.camera is not None
+        height, width = graph.card.camera
+        image = cv2.resize(next(street_frames(1, 1)), (width, height), interpolation=cv2.INTER_LINEAR)
+        same = float((host(image).map == graph(image).map).mean())
+        if same < SHARE:
+            raise RuntimeError(
+                f"{name}: with post-processing in the graph, only {100 * same:.3f} % of the pixels of a frame equal "
+                "those of the host"
+            )
     return same

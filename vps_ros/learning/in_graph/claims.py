@@ -128,19 +128,23 @@ def _fraction(overlap: float) -> Fraction:
 
 def _softmax(field: Field, with_total: bool) -> tuple[Value, Value, Value | None]:
     """[1, 1, height, width] each: the query with the largest logit, that logit, and sum over all of exp(logit - it)."""
-    winner: Value | None = None
-    top: Value | None = None
+    best: tuple[Value, Value] | None = None
     total: Value | None = None
     for which, logits in field.parts():
-        here, best = logits.argmax(1) + which.start, logits.max(1, keep=True)
-        if winner is not None and top is not None:
-            here, best = (best > top).choose(here, winner), best.larger(top)
+        before, best = best, _best(best, logits, which.start)
         if with_total:
-            power = (logits - best).apply("Exp").sum(1, keep=True)
-            total = power if total is None or top is None else total * (top - best).apply("Exp") + power
-        winner, top = here, best
-    assert winner is not None and top is not None
-    return winner, top, total
+            power = (logits - best[1]).apply("Exp").sum(1, keep=True)
+            total = power if total is None or before is None else total * (before[1] - best[1]).apply("Exp") + power
+    assert best is not None
+    return *best, total
+
+
+def _best(before: tuple[Value, Value] | None, maps: Value, start: int) -> tuple[Value, Value]:
+    """Index and value of the largest of maps [1, n, height, width], whose first has index `start`, and those before."""
+    index, value = maps.argmax(1) + start, maps.max(1, keep=True)
+    if before is None:
+        return index, value
+    return (value > before[1]).choose(index, before[0]), value.larger(before[1])
 
 
 def _largest(field: Field, product: Callable[[slice, Value], tuple[Value, Value]]) -> tuple[Value, Value, Value]:
@@ -148,19 +152,15 @@ def _largest(field: Field, product: Callable[[slice, Value], tuple[Value, Value]
 
     `product` returns, for a slice of ranks and their upsampled maps, the masks and the products.
     """
-    winner: Value | None = None
-    top: Value | None = None
+    best: tuple[Value, Value] | None = None
     areas = []
     for which, values in field.parts():
         inside, products = product(which, values)
         areas.append(inside.cast(FLOAT).sum(0, 2, 3))
-        here, best = products.argmax(1) + which.start, products.max(1, keep=True)
-        if winner is not None and top is not None:
-            here, best = (best > top).choose(here, winner), best.larger(top)
-        winner, top = here, best
-    assert winner is not None and top is not None
+        best = _best(best, products, which.start)
+    assert best is not None
     area = areas[0].followed_by(*areas[1:]) if len(areas) > 1 else areas[0]
-    return winner, top, area.cast(INT64)
+    return *best, area.cast(INT64)
 
 
 def _with_enough_pixels(
@@ -225,20 +225,20 @@ def _pairs(field: Field, ranking: Ranking, limits: Thresholds, least: Value) -> 
 
 
 def _paste_in_order(
-    field: Field, ranking: Ranking, limits: Thresholds, claims: Callable[[Nodes, Value], Value]
+    field: Field, ranking: Ranking, limits: Thresholds, mask_of: Callable[[Nodes, Value], Value]
 ) -> Claims:
     """For masks of which any number share a pixel.
 
-    `claims` returns the mask of a query from its upsampled logits, as nodes of the loop body.
+    `mask_of` returns the mask of a query from its upsampled logits, as nodes of the loop body.
     """
     queries, camera = field.shape[0], field.where.camera
 
     def paste(body: Nodes, number: Value, owner: Value) -> Value:
         one = body.value(field.maps).take(number.reshape(1), axis=1)
-        claim = claims(body, field.upsample(one)).reshape(*camera)
-        fresh = claim & owner.equals(queries)
-        area, left = (pixels.cast(FLOAT).sum(0, 1).cast(INT64) for pixels in (claim, fresh))
-        return (fresh & _more(left, area, limits.overlap)).choose(number.cast(INT32), owner)
+        mask = mask_of(body, field.upsample(one)).reshape(*camera)
+        free = mask & owner.equals(queries)
+        area, left = (pixels.cast(FLOAT).sum(0, 1).cast(INT64) for pixels in (mask, free))
+        return (free & _more(left, area, limits.overlap)).choose(number.cast(INT32), owner)
 
     nodes = field.maps.nodes
     empty = nodes.full(camera, np.int32(queries))

@@ -16,6 +16,26 @@ _AXES_ARE_INPUTS = {"ReduceSum": 13, "ReduceMax": 18, "ReduceMin": 18}
 """From which opset on a reduction takes its axes as an input."""
 
 
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of the operators of the ONNX standard."""
+    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
+
+
+def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Renames a value in all nodes."""
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for i, name in enumerate(names):
+                if name == old:
+                    names[i] = new
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                rename(attribute.g, old, new)
+    for value in (*graph.initializer, *graph.value_info):
+        if value.name == old:
+            value.name = new
+
+
 class Nodes:
     """Nodes and constants of a graph under construction.
 

@@ -38,7 +38,10 @@ class Field:
         size = max(1, min(queries, self.budget // (height * width)))
         for start in range(0, queries, size):
             which = slice(start, min(start + size, queries))
-            yield which, self._all if size == queries else self.upsample(self._of(which))
+            if size == queries:
+                yield which, self._all
+            else:
+                yield which, self.upsample(self.maps.part([which.start], [which.stop], [1]))
 
     def upsample(self, maps: Value) -> Value:
         """[1, n, h, w] -> [1, n, height, width], the interpolation of segmenters/upsampling.py."""
@@ -63,9 +66,6 @@ class Field:
     @cached_property
     def _all(self) -> Value:
         return self.upsample(self.maps)
-
-    def _of(self, which: slice) -> Value:
-        return self.maps.part([which.start], [which.stop], [1])
 
 
 @dataclass(frozen=True)

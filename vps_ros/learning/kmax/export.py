@@ -25,7 +25,7 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs, verify
 from vps_ros.learning.export.onnx_file import OUTPUTS, Deployed
 from vps_ros.learning.export.published import Report, source_json, taxonomy_with, write_verified
-from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
+from vps_ros.learning.export.verify import Difference, differences, node_outputs
 from vps_ros.learning.kmax.architecture import SPAN, Architecture
 from vps_ros.learning.kmax.checkpoint import NAME, load
 from vps_ros.learning.kmax.model import KMeansLayer
@@ -172,9 +172,7 @@ class WithFixedAssignments(nn.Module):
         # Distance of the assigned query's logit from the largest logit of the pixel; see Difference.
         self._largest, self._squares, self._power = 0.0, 0.0, 0.0
         self.layers = [m for m in network.modules() if isinstance(m, KMeansLayer)]
-        self._session, self._names = open_with_node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
-        if len(self._names) != len(self.layers):
-            raise RuntimeError(f"{path}: {len(self._names)} assignments, {len(self.layers)} k-means layers")
+        self._assignments = node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
 
     def differences(self, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
         """Differences of the outputs, for the same assignments, and of the assignments themselves."""
@@ -183,7 +181,9 @@ class WithFixedAssignments(nn.Module):
         return (*found, Difference("assignments", self._largest, typical))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        chosen = [torch.from_numpy(a) for a in self._session.run(self._names, {"image": image.numpy()})]
+        chosen = self._assignments(image)
+        if len(chosen) != len(self.layers):
+            raise RuntimeError(f"{self._path}: {len(chosen)} assignments, {len(self.layers)} k-means layers")
         with fix_assignments(self.layers, chosen), self._with_hooks():
             return self.network(image)
 

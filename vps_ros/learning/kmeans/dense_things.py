@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from vps_ros.learning.layers.backbone import ConvNorm
 from vps_ros.learning.panoptic_fcn.inference import NOTHING, class_logits, mean_inside, peaks
 from vps_ros.learning.panoptic_fcn.layers import BIAS
+from vps_ros.learning.panoptic_fcn.model import gathered
 
 UNIT = 16.0
 """Unit of coordinates, in cells of the mask stride."""
@@ -82,11 +83,6 @@ def placed(pixels: Tensor) -> Tensor:
     return torch.cat([pixels.float(), place[None].expand(b, -1, -1, -1)], 1)
 
 
-def gathered(maps: Tensor, cells: Tensor) -> Tensor:
-    """[B, N, C] of a map [B, C, h, w] at cells [B, N]."""
-    return maps.flatten(2).gather(2, cells[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
-
-
 class Slots(NamedTuple):
     """Things of an image as slots: class logits [B, K, C + 1], mask logits [B, K, h, w], embeddings [B, K, E], and the
     kernels [B, K, D + PLACE] of the masks."""
@@ -109,7 +105,7 @@ def thing_slots(
         given: int64 [B, most], the peaks to use, as indices of class and cell.
     """
     found = peaks([output.centres], most, False, given)
-    states = gathered(output.states, found.cells)
+    states = gathered(output.states.flatten(2), found.cells)
     kernels = head.kernels(states, found.cells, int(output.centres.shape[3]))
     b, _, h, w = (int(n) for n in pixels.shape)
     masks = (kernels @ placed(pixels).flatten(2)).reshape(b, most, h, w)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -31,10 +30,9 @@ def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]])
     """Differences of a file from torch, with the peaks of the file: two nearly equal scores may be in another order."""
     if not deployed.model.architecture.dense_things:
         return verify.differences(deployed, path, images, deployed.outputs)
-    session, index = verify.open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
+    peaks = verify.node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
 
-    def as_decided(image: Tensor) -> ModelOutputs | KernelOutputs:
-        (peaks,) = session.run(index, {"image": image.numpy()})
-        return deployed(image, torch.from_numpy(peaks))
+    def with_peaks(image: Tensor) -> ModelOutputs | KernelOutputs:
+        return deployed(image, *peaks(image))
 
-    return verify.differences(as_decided, path, images, deployed.outputs, spared=_SPARED)
+    return verify.differences(with_peaks, path, images, deployed.outputs, spared=_SPARED)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from vps_ros.learning.data.targets import Targets, labelled_share
 from vps_ros.learning.kmeans.architecture import LossWeights
-from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, gathered, placed
+from vps_ros.learning.kmeans.dense_things import DenseThings, ThingOutput, placed
 from vps_ros.learning.kmeans.model import MaskOutput, Output
 from vps_ros.learning.losses import (
     Overlaps,
@@ -24,6 +24,7 @@ from vps_ros.learning.losses import (
 )
 from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, positives, truth_of
 from vps_ros.learning.panoptic_fcn.losses import dice, focal
+from vps_ros.learning.panoptic_fcn.model import gathered
 
 LAYER_WEIGHT = 0.3
 """Weight of the masks of each k-means layer, relative to the final ones."""
@@ -95,7 +96,7 @@ def thing_losses(
     found = positives(output.centres.sigmoid(), truth, classes, POSITIVES)
     mask = _masks(head, output, pixels, truth, found) / count
     cells, weights = found.cells.flatten(1), found.weights[..., None]
-    states = gathered(output.states, cells).unflatten(1, found.cells.shape[1:])
+    states = gathered(output.states.flatten(2), cells).unflatten(1, found.cells.shape[1:])
     embeddings = head.embedding_head((weights * states).sum(2)).float()
     rows = torch.arange(embeddings.shape[1], device=cells.device).expand(b, -1)
     track, track_aux = association_losses(embeddings, rows.masked_fill(~truth.things, -1), truth.targets)
@@ -111,7 +112,7 @@ def _masks(head: DenseThings, output: ThingOutput, pixels: Tensor, truth: Truth,
         if not len(rows):
             continue
         cells = found.cells[image, rows].flatten()[None]
-        states = gathered(output.states[image : image + 1], cells)
+        states = gathered(output.states[image : image + 1].flatten(2), cells)
         kernels = head.kernels(states, cells, pixels.shape[3])[0].unflatten(0, (len(rows), -1))
         with torch.autocast(pixels.device.type, enabled=False):
             masks = kernels @ features.flatten(1)[:, valid]

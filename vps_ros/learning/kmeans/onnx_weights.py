@@ -102,7 +102,8 @@ def _pairs(probe: onnx.ModelProto, file: onnx.ModelProto) -> list[tuple[NDArray,
                 table[node.output[0]] = table[node.input[0]]
             else:
                 kept[-1].append(node)
-    if [n.op_type for n in kept[0]] != [n.op_type for n in kept[1]]:
+    kinds = [[(n.op_type, len(n.input)) for n in nodes] for nodes in kept]
+    if kinds[0] != kinds[1]:
         return None
     for a, b in zip(*kept, strict=True):
         for x, y in zip(a.input, b.input, strict=True):

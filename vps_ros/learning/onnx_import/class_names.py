@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -28,12 +29,14 @@ def instance_classes(choice: str | None, metadata: Mapping[str, str], where: str
     Raises InputError when there are none.
     """
     if choice is None:
-        return _things(_metadata_names(metadata, where), Path(where).stem)
+        if not (names := metadata_names(metadata)):
+            raise InputError(f"{where}: its metadata has no class names; {_HELP}")
+        return _coloured(Taxonomy.from_names(names, name=Path(where).stem))
     if choice == COCO:
         coco = ALL["coco-panoptic"]
         return Taxonomy(COCO, tuple(c for c in coco.classes if c.isthing))
     taxonomy = _from_choice(choice)
-    return _things([c.name for c in taxonomy.classes], taxonomy.name, taxonomy)
+    return Taxonomy(taxonomy.name, tuple(replace(c, isthing=True) for c in taxonomy.classes))
 
 
 def semantic_classes(choice: str) -> Taxonomy:
@@ -44,18 +47,15 @@ def semantic_classes(choice: str) -> Taxonomy:
     return _from_choice(choice)
 
 
-def _metadata_names(metadata: Mapping[str, str], where: str) -> list[str]:
-    if "names" not in metadata:
-        raise InputError(f"{where}: its metadata has no class names; {_HELP}")
+def metadata_names(metadata: Mapping[str, str]) -> list[str]:
+    """The entry `names`, a list or a dictionary by number in Python's notation; empty where it is neither."""
     try:
-        names = ast.literal_eval(metadata["names"])
+        names = ast.literal_eval(metadata.get("names", ""))
     except (ValueError, SyntaxError):
-        names = None
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+        return []
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[i] for i in range(len(names))]
-    if not isinstance(names, (list, tuple)) or not names:
-        raise InputError(f"{where}: its metadata `names` is not a list of class names; {_HELP}")
-    return [str(name) for name in names]
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else []
 
 
 def _from_choice(choice: str) -> Taxonomy:
@@ -132,20 +132,10 @@ def is_thing(name: str) -> bool:
 
 
 def _from_names(names: Sequence[str], name: str) -> Taxonomy:
-    known = _known()
-    stuff = [n for n in names if not is_thing(n)]
-    made = Taxonomy.from_names(names, stuff, name)
-    return Taxonomy(name, tuple(_coloured(c, known) for c in made.classes))
+    return _coloured(Taxonomy.from_names(names, [n for n in names if not is_thing(n)], name))
 
 
-def _things(names: Sequence[str], name: str, like: Taxonomy | None = None) -> Taxonomy:
-    known = _known()
-    made = Taxonomy.from_names(names, (), name)
-    if like is None:
-        return Taxonomy(name, tuple(_coloured(c, known) for c in made.classes))
-    return Taxonomy(name, tuple(ClassInfo(c.id, c.name, True, c.color) for c in like.classes))
-
-
-def _coloured(info: ClassInfo, known: Mapping[str, ClassInfo]) -> ClassInfo:
-    like = known.get(plain(info.name))
-    return ClassInfo(info.id, info.name, info.isthing, like.color if like else info.color)
+def _coloured(taxonomy: Taxonomy) -> Taxonomy:
+    """With the colours of known classes."""
+    same = ((c, _known().get(plain(c.name))) for c in taxonomy.classes)
+    return Taxonomy(taxonomy.name, tuple(replace(c, color=like.color) if like else c for c, like in same))

@@ -26,7 +26,7 @@ from onnx import helper
 from vps_ros.errors import InputError
 from vps_ros.learning.export.published import source_json
 from vps_ros.learning.in_graph.nodes import FLOAT, INT64, Nodes, Value
-from vps_ros.learning.onnx_import.class_names import instance_classes
+from vps_ros.learning.onnx_import.class_names import instance_classes, metadata_names
 from vps_ros.learning.onnx_import.embedding import FeatureMap, feature_map, pooled
 from vps_ros.learning.onnx_import.network import SLACK, Network, Outputs, open_network, require_logits, write_model
 from vps_ros.segmenters.model_card import InputSpec, ModelCard, Thresholds
@@ -217,8 +217,9 @@ def _yolo_layout(network: Network, shape: tuple[int, ...], coefficients: int, cl
     width, height = network.size
     cells = sum((width // s) * (height // s) for s in (8, 16, 32))
     if columns == 6 + coefficients and rows not in (cells, 3 * cells):
-        return END_TO_END
-    if columns == cells or rows == 4 + classes + coefficients:
+        # Only the metadata has the number of classes.
+        layout, found = END_TO_END, len(metadata_names(network.metadata)) or classes
+    elif columns == cells or rows == 4 + classes + coefficients:
         layout, found = V8, rows - 4 - coefficients
     elif rows == 3 * cells or columns == 5 + classes + coefficients:
         layout, found = V5, columns - 5 - coefficients

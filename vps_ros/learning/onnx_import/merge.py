@@ -7,9 +7,9 @@ Both networks see the input of the merged model, resized to their own input size
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,13 +20,13 @@ from onnx import compose
 
 from vps_ros.errors import InputError
 from vps_ros.learning.export.published import source_json
-from vps_ros.learning.in_graph.nodes import FLOAT, INT64, UINT8, Nodes, Value
+from vps_ros.learning.in_graph.nodes import FLOAT, INT64, UINT8, Nodes, Value, opset_of
 from vps_ros.learning.onnx_import.class_names import plain
-from vps_ros.learning.onnx_import.network import at_opset, finish, load, opset_of
+from vps_ros.learning.onnx_import.network import at_opset, finish, load
 from vps_ros.learning.onnx_import.semantic import STUFF_AREA
 from vps_ros.reading import read_yaml
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard, Thresholds
-from vps_ros.taxonomy import MAX_CLASS_ID, ClassInfo, Taxonomy
+from vps_ros.taxonomy import VOID_ID, ClassInfo, Taxonomy
 
 DEFAULT_SIZE = (1280, 720)
 """Width and height of the input: the shape of most cameras."""
@@ -52,6 +52,11 @@ class Part(NamedTuple):
     def shapes(self) -> dict[str, tuple[int, ...]]:
         return {o.name: tuple(d.dim_value for d in o.type.tensor_type.shape.dim) for o in self.model.graph.output}
 
+    def outputs(self, nodes: Nodes, prefix: str) -> dict[str, Value]:
+        """The outputs in a graph where the names of the part have this prefix."""
+        outputs = self.model.graph.output
+        return {o.name: Value(nodes, f"{prefix}/{o.name}", o.type.tensor_type.elem_type) for o in outputs}
+
 
 def open_part(path: str | Path, kind: str) -> Part:
     """Opens a model that `vps-ros export` made; raises InputError when it is not one for `things` or `stuff`."""
@@ -67,6 +72,7 @@ def open_part(path: str | Path, kind: str) -> Part:
     limits, shapes = part.card.thresholds, part.shapes
     if kind == "things":
         fits = "segment_map" not in shapes and part.card.mask_activation == "sigmoid" and limits.mode == "mask_wise"
+        fits &= bool(part.card.taxonomy.isthing.all())
         origin = "yolo or rfdetr"
     else:
         fits = "segment_map" in shapes or (
@@ -123,7 +129,7 @@ def table_text(table: Table) -> str:
 def merged_taxonomy(things: Taxonomy, stuff: Taxonomy, table: Table) -> Taxonomy:
     """The classes of the merged model: ids and colours of the model for stuff, then new ids for other things.
 
-    Raises InputError when a class is both thing and stuff, or there is none.
+    Raises InputError when a class is both thing and stuff, or there is no stuff.
     """
     targets = {part: [t for t in table[part].values() if t is not None] for part in _PARTS}
     both = set(targets["things"]) & set(targets["stuff"])
@@ -131,10 +137,13 @@ def merged_taxonomy(things: Taxonomy, stuff: Taxonomy, table: Table) -> Taxonomy
         raise InputError(
             f"class {min(both)!r} is both thing and stuff in the table; give one of them another name or null (--map)"
         )
+    if not targets["stuff"]:
+        raise InputError("the table leaves out every class of stuff; give at least one a name (--map)")
     known = {c.name: c for c in stuff.classes}
     own = {c.name: c for c in things.classes}
     used = {known[t].id for t in (*targets["stuff"], *targets["things"]) if t in known}
-    free = (i for i in range(MAX_CLASS_ID + 1) if i not in {c.id for c in stuff.classes})
+    taken = {VOID_ID, *(c.id for c in stuff.classes)}
+    free = (i for i in itertools.count() if i not in taken)
     classes: dict[str, ClassInfo] = {}
     for part in ("stuff", "things"):
         for name, target in table[part].items():
@@ -143,8 +152,6 @@ def merged_taxonomy(things: Taxonomy, stuff: Taxonomy, table: Table) -> Taxonomy
             like = known.get(target) or own.get(target) or own.get(name) or known[name]
             number = known[target].id if target in known else next(free)
             classes[target] = ClassInfo(number, target, part == "things", like.color)
-    if not classes:
-        raise InputError("the table leaves out every class; give at least one a name (--map)")
     name = stuff.name if {c.id for c in classes.values()} <= used else f"{stuff.name}+{things.name}"
     return Taxonomy(name, tuple(sorted(classes.values(), key=lambda c: c.id)))
 
@@ -160,21 +167,17 @@ def merge(things: Part, stuff: Part, table: Table, path: str | Path, size: tuple
     taxonomy = merged_taxonomy(things.card.taxonomy, stuff.card.taxonomy, table)
     width, height = size or DEFAULT_SIZE
     spec = InputSpec(height, width, (0.0,) * 3, (255.0,) * 3, True, fill=things.card.input.padding)
-    grid = (-(-height // STRIDE), -(-width // STRIDE))
     opset = max(opset_of(things.model), opset_of(stuff.model))
     before, after = Nodes(opset, "resize/"), Nodes(opset, "merge/")
     image = Value(before, "image", UINT8).cast(FLOAT).apply("Transpose", perm=[0, 3, 1, 2])
-    models, pieces = [], []
-    for part, kind in ((things, "things"), (stuff, "stuff")):
+    models, rows = [], []
+    for part, kind, read in ((things, "things", _thing_rows), (stuff, "stuff", _stuff_rows)):
         fitted = _fitted(part, (height, width))
         model = at_opset(part.model, opset, part.where)
         _feed(before, image, part.card.input, fitted, f"{kind}/image")
         models.append(compose.add_prefix(model, f"{kind}/"))
-        outputs = {o.name: Value(after, f"{kind}/{o.name}", o.type.tensor_type.elem_type) for o in model.graph.output}
-        rows = _Reader(after, part, outputs, fitted, (height, width), grid, table[kind], taxonomy)
-        pieces.append(rows.of_things() if kind == "things" else rows.of_stuff())
-    rows_of_things, rows_of_stuff = pieces
-    made = _outputs(rows_of_things, rows_of_stuff, (height, width))
+        rows.append(_placed(read(after, part, table[kind], taxonomy), fitted, (height, width)))
+    made = _outputs(rows[0], rows[1], (height, width))
     card = ModelCard(
         f"{things.card.name}+{stuff.card.name}",
         taxonomy,
@@ -199,8 +202,7 @@ def _thresholds(things: ModelCard, spec: InputSpec) -> Thresholds:
 
 
 def _source(things: Part, stuff: Part) -> str:
-    terms = []
-    parts = {}
+    terms, parts = [], {}
     for kind, part in (("things", things), ("stuff", stuff)):
         try:
             parts[kind] = json.loads(part.card.source)
@@ -239,15 +241,15 @@ class Fitted(NamedTuple):
 
 def _fitted(part: Part, size: tuple[int, int]) -> Fitted:
     spec = part.card.input
-    whole = (spec.height, spec.width)
+    own = (spec.height, spec.width)
     if not spec.keep_aspect:
-        return Fitted(whole, whole)
+        return Fitted(own, own)
     scale = min(spec.height / size[0], spec.width / size[1])
-    # Whole cells of the masks, so that they can be cut off exactly.
-    cells = next((part.shapes[name][2:] for name in _MAPS if name in part.shapes), whole)
-    steps = [max(1, whole[i] // cells[i]) for i in (0, 1)]
-    height, width = (min(max(round(size[i] * scale / steps[i]), 1) * steps[i], whole[i]) for i in (0, 1))
-    return Fitted((height, width), whole)
+    # Multiples of a cell of the masks, so that the padding can be cut off exactly.
+    cells = next((part.shapes[name][2:] for name in _MAPS if name in part.shapes), own)
+    steps = [max(1, own[i] // cells[i]) for i in (0, 1)]
+    height, width = (min(max(round(size[i] * scale / steps[i]), 1) * steps[i], own[i]) for i in (0, 1))
+    return Fitted((height, width), own)
 
 
 def _feed(nodes: Nodes, image: Value, spec: InputSpec, fitted: Fitted, name: str) -> None:
@@ -272,118 +274,103 @@ class Rows(NamedTuple):
     Attributes:
         classes: [1, N, C + 1].
         maps: [1, D, h, w]: mask logits where `kernels` is None, otherwise mask features.
-        channels: the number D.
+        shape: of the maps, (D, h, w).
         kernels: [1, N, D].
-        boxes: [1, N, 4] in pixels of the merged input.
+        boxes: [1, N, 4] in pixels of the part's input.
         embeddings: [1, N, E].
     """
 
     classes: Value
     maps: Value
-    channels: int
+    shape: tuple[int, int, int]
     kernels: Value | None = None
     boxes: Value | None = None
     embeddings: Value | None = None
+
+
+def _thing_rows(nodes: Nodes, part: Part, names: Mapping[str, str | None], taxonomy: Taxonomy) -> Rows:
+    """One row for each query.
+
+    Args:
+        names: class name of the part -> class name of the merged model, None for void.
+        taxonomy: of the merged model.
+    """
+    outputs, own = part.outputs(nodes, "things"), part.card.taxonomy.classes
+    column = {c.name: i for i, c in enumerate(taxonomy.classes)}
+    matrix = np.zeros((len(own) + 1, len(taxonomy) + 1), np.float32)
+    matrix[-1, -1] = 1
+    for row, info in enumerate(own):
+        target = names[info.name]
+        matrix[row, -1 if target is None else column[target]] = 1
+    p = outputs["class_logits"].cast(FLOAT).apply("Softmax", axis=-1)
+    classes = nodes.op("MatMul", p, matrix, type=FLOAT)
+    classes = nodes.op("Max", classes, np.float32(1e-9), type=FLOAT).apply("Log")
+    name = next(name for name in _MAPS if name in outputs)
+    optional = (outputs.get(name) for name in ("mask_kernels", "query_boxes", "query_embeddings"))
+    _, channels, h, w = part.shapes[name]
+    return Rows(classes, outputs[name], (channels, h, w), *optional)
+
+
+def _stuff_rows(nodes: Nodes, part: Part, names: Mapping[str, str | None], taxonomy: Taxonomy) -> Rows:
+    """One row for each class, whose mask logit is positive where the class is the most probable one. As _thing_rows."""
+    outputs, own = part.outputs(nodes, "stuff"), part.card.taxonomy.classes
+    column = {c.name: i for i, c in enumerate(taxonomy.classes)}
+    targets = sorted({t for t in names.values() if t is not None}, key=column.__getitem__)
+    members = [[i for i, c in enumerate(own) if names.get(c.name) == t and not c.isthing] for t in targets]
+    logits = np.zeros((1, len(targets), len(taxonomy) + 1), np.float32)
+    for row, target in enumerate(targets):
+        logits[0, row, column[target]] = CONFIDENCE
+    if "segment_map" in outputs:
+        h, w = part.shapes["segment_map"][1:]
+        table = np.full(256, len(targets), np.int32)
+        for row, columns in enumerate(members):
+            table[columns] = row
+        owner = nodes.value(table).take(outputs["segment_map"].cast(INT64)).reshape(1, 1, h, w)
+        inside = owner.equals(nodes.value(np.arange(len(targets), dtype=np.int32).reshape(1, -1, 1, 1)))
+        maps = inside.choose(np.float32(EDGE), np.float32(-EDGE))
+    else:
+        h, w = part.shapes["mask_logits"][2:]
+        scores, rows = outputs["mask_logits"].cast(FLOAT), []
+        for columns in members:
+            others = [i for i in range(len(own)) if i not in columns]
+            best = scores.take(np.array(columns), axis=1).max(1, keep=True)
+            rows.append(best - scores.take(np.array(others), axis=1).max(1, keep=True) if others else best)
+        maps = rows[0].followed_by(*rows[1:], axis=1) if len(rows) > 1 else rows[0]
+    return Rows(nodes.value(logits), maps, (len(targets), h, w))
+
+
+def _placed(rows: Rows, fitted: Fitted, size: tuple[int, int]) -> Rows:
+    """The rows with boxes in pixels of the merged input, of this height and width, and maps on its grid of cells."""
+    (height, width), covered, boxes = size, fitted.resized, rows.boxes
+    if boxes is not None:
+        x, y = width / covered[1], height / covered[0]
+        boxes = boxes * boxes.nodes.value(np.array([x, y, x, y], np.float32))
+    count, *cells = rows.shape
+    inside = [n * part // of for n, part, of in zip(cells, covered, fitted.input, strict=True)]
+    maps = rows.maps.cast(FLOAT)
+    if inside != cells:
+        maps = maps.part([0, 0], inside, [2, 3])
+    sizes = np.array([1, count, -(-height // STRIDE), -(-width // STRIDE)], np.int64)
+    maps = maps.nodes.op("Resize", maps, None, None, sizes, type=FLOAT, mode="linear")
+    return rows._replace(maps=maps, boxes=boxes)
 
 
 def _outputs(things: Rows, stuff: Rows, size: tuple[int, int]) -> dict[str, Value]:
     """The outputs of the merged model, whose input has this height and width."""
     made = {"class_logits": things.classes.followed_by(stuff.classes, axis=1)}
     maps, nodes = things.maps.followed_by(stuff.maps, axis=1), things.maps.nodes
+    channels, more = things.shape[0], stuff.shape[0]
     if things.kernels is None:
         made["mask_logits"] = maps
     else:
         # The features of the parts are behind each other; the kernel of stuff selects one.
-        own = nodes.op("Pad", things.kernels, np.array([0, 0, 0, 0, 0, stuff.channels]), np.float32(0), type=FLOAT)
-        others = np.eye(stuff.channels, things.channels + stuff.channels, things.channels, dtype=np.float32)[None]
+        own = nodes.op("Pad", things.kernels, np.array([0, 0, 0, 0, 0, more]), np.float32(0), type=FLOAT)
+        others = np.eye(more, channels + more, channels, dtype=np.float32)[None]
         made["mask_features"], made["mask_kernels"] = maps, own.followed_by(others, axis=1)
     if things.boxes is not None:
         image = np.array([0, 0, size[1], size[0]], np.float32)
-        made["query_boxes"] = things.boxes.followed_by(np.tile(image, (1, stuff.channels, 1)), axis=1)
+        made["query_boxes"] = things.boxes.followed_by(np.tile(image, (1, more, 1)), axis=1)
     if things.embeddings is not None:
-        pads = np.array([0, 0, 0, 0, stuff.channels, 0])
+        pads = np.array([0, 0, 0, 0, more, 0])
         made["query_embeddings"] = nodes.op("Pad", things.embeddings, pads, np.float32(0), type=FLOAT)
     return made
-
-
-@dataclass(frozen=True)
-class _Reader:
-    """Makes the rows of the merged class and mask logits that come from one part.
-
-    Attributes:
-        nodes: where nodes are added.
-        outputs: of the part, by name.
-        size: height and width of the merged input.
-        grid: height and width of the merged masks.
-        names: class name of the part -> class name of the merged model, None for void.
-        taxonomy: of the merged model.
-    """
-
-    nodes: Nodes
-    part: Part
-    outputs: Mapping[str, Value]
-    fitted: Fitted
-    size: tuple[int, int]
-    grid: tuple[int, int]
-    names: Mapping[str, str | None]
-    taxonomy: Taxonomy
-
-    def of_things(self) -> Rows:
-        column = {c.name: i for i, c in enumerate(self.taxonomy.classes)}
-        own = self.part.card.taxonomy.classes
-        matrix = np.zeros((len(own) + 1, len(self.taxonomy) + 1), np.float32)
-        matrix[-1, -1] = 1
-        for row, info in enumerate(own):
-            target = self.names[info.name]
-            matrix[row, -1 if target is None else column[target]] = 1
-        p = self.outputs["class_logits"].cast(FLOAT).apply("Softmax", axis=-1)
-        classes = self.nodes.op("MatMul", p, matrix, type=FLOAT)
-        classes = self.nodes.op("Max", classes, np.float32(1e-9), type=FLOAT).apply("Log")
-        name = next(name for name in _MAPS if name in self.outputs)
-        shape = self.part.shapes[name]
-        optional = ("mask_kernels", "query_boxes", "query_embeddings")
-        kernels, boxes, embeddings = (self.outputs.get(name) for name in optional)
-        if boxes is not None:
-            height, width = (own / fitted for own, fitted in zip(self.size, self.fitted.resized, strict=True))
-            boxes = boxes * self.nodes.value(np.array([width, height, width, height], np.float32))
-        return Rows(classes, self._to_grid(self.outputs[name].cast(FLOAT), shape), shape[1], kernels, boxes, embeddings)
-
-    def of_stuff(self) -> Rows:
-        """One row for each class, whose mask logit is positive where the class is the most probable one."""
-        nodes, outputs, own = self.nodes, self.outputs, self.part.card.taxonomy.classes
-        column = {c.name: i for i, c in enumerate(self.taxonomy.classes)}
-        targets = sorted({t for t in self.names.values() if t is not None}, key=column.__getitem__)
-        members = [
-            [i for i, c in enumerate(own) if self.names.get(c.name) == target and not c.isthing] for target in targets
-        ]
-        logits = np.zeros((1, len(targets), len(self.taxonomy) + 1), np.float32)
-        for row, target in enumerate(targets):
-            logits[0, row, column[target]] = CONFIDENCE
-        if "segment_map" in outputs:
-            h, w = self.part.shapes["segment_map"][1:]
-            table = np.full(256, len(targets), np.int32)
-            for row, columns in enumerate(members):
-                table[columns] = row
-            owner = nodes.value(table).take(outputs["segment_map"].cast(INT64)).reshape(1, 1, h, w)
-            inside = owner.equals(nodes.value(np.arange(len(targets), dtype=np.int32).reshape(1, -1, 1, 1)))
-            maps = inside.choose(np.float32(EDGE), np.float32(-EDGE))
-        else:
-            h, w = self.part.shapes["mask_logits"][2:]
-            scores = outputs["mask_logits"].cast(FLOAT)
-            rows = []
-            for columns in members:
-                others = [i for i in range(len(own)) if i not in columns]
-                best = scores.take(np.array(columns), axis=1).max(1, keep=True)
-                rows.append(best - scores.take(np.array(others), axis=1).max(1, keep=True) if others else best)
-            maps = rows[0].followed_by(*rows[1:], axis=1) if len(rows) > 1 else rows[0]
-        return Rows(nodes.value(logits), self._to_grid(maps, (1, len(targets), h, w)), len(targets))
-
-    def _to_grid(self, maps: Value, shape: tuple[int, ...]) -> Value:
-        """Mask logits [1, N, h, w] of the part, on the cells of the merged masks."""
-        count, (h, w) = shape[1], shape[2:]
-        resized, whole = self.fitted
-        inside = (h * resized[0] // whole[0], w * resized[1] // whole[1])
-        if inside != (h, w):
-            maps = maps.part([0, 0], list(inside), [2, 3])
-        sizes = np.array([1, count, *self.grid], np.int64)
-        return self.nodes.op("Resize", maps, None, None, sizes, type=FLOAT, mode="linear")

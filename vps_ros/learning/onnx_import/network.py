@@ -13,7 +13,7 @@ from onnx import TensorProto, compose, helper, version_converter
 
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
-from vps_ros.learning.in_graph.nodes import FLOAT, UINT8, Nodes, Value
+from vps_ros.learning.in_graph.nodes import FLOAT, UINT8, Nodes, Value, opset_of
 from vps_ros.learning.onnx_import.embedding import add_output
 from vps_ros.segmenters.model_card import METADATA_KEY, InputSpec, ModelCard
 from vps_ros.segmenters.recognise import NetworkOutput, Shape, finds_instances, import_command
@@ -68,12 +68,12 @@ class Network:
 
     @property
     def remedy(self) -> str:
-        """What the network looks like instead, and the command for it."""
+        """The kind of network that this probably is, and the command that imports it."""
         return import_command(*self._described(), self.where)
 
     @property
     def finds_instances(self) -> bool:
-        """Whether it looks like YOLO or RF-DETR."""
+        """Whether it probably is YOLO or RF-DETR."""
         return finds_instances(*self._described())
 
     def _described(self) -> tuple[Shape, dict[str, NetworkOutput], dict[str, str]]:
@@ -181,7 +181,7 @@ def _sort(graph: onnx.GraphProto) -> None:
             else:
                 later.append(node)
         if len(later) == len(waiting):
-            # A cycle: the checker says so.
+            # A cycle, which the checker reports.
             return
         waiting = later
     del graph.node[:]
@@ -214,11 +214,6 @@ def _input_layout(value: onnx.ValueInfoProto, size: tuple[int, int] | None, wher
     return channels_first, chosen
 
 
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of the operators of the ONNX standard."""
-    return max((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), default=0)
-
-
 def at_opset(model: onnx.ModelProto, opset: int, where: str) -> onnx.ModelProto:
     """The model converted to an opset; raises InputError when that is not possible."""
     if opset_of(model) == opset:
@@ -241,7 +236,6 @@ def _run(model: onnx.ModelProto, inputs: dict[str, np.ndarray], where: str) -> d
         return dict(zip(names, session.run(names, inputs), strict=True))
     # ONNX Runtime's exceptions share no base below Exception.
     except Exception as error:
-        height, width = next(iter(inputs.values())).shape[1:3]
         raise InputError(f"{where}: ONNX Runtime cannot run it at this size ({_line(error)})") from None
 
 

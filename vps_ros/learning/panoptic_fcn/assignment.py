@@ -81,7 +81,7 @@ def levels_of(truth: Truth, sizes: tuple[tuple[float, float], ...]) -> list[Tens
 
 
 def radius(height: Tensor, width: Tensor) -> Tensor:
-    """Radius in whole cells for boxes in cells: the smallest of the three radii of CornerNet's released code.
+    """Radius, an integer, for boxes in cells: the smallest of the three radii of CornerNet's released code.
 
     It is the one for a box inside the other; the other two are at least half of height plus width.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -137,18 +138,13 @@ def infer_architecture(shapes: Mapping[str, tuple[int, ...]], where: str) -> Arc
     Raises InputError that names the file `where` and the tensor that does not fit.
     """
 
-    def count(pattern: str) -> int:
-        n = 1
-        while any(name.startswith(pattern.format(n)) for name in shapes):
-            n += 1
-        return n - 1
+    def count(prefix: str) -> int:
+        return next(n for n in itertools.count() if not any(name.startswith(f"{prefix}{n + 1}.") for name in shapes))
 
-    position = "position_head.position_head.position_head_head_{}."
-    kernel = "kernel_head.kernel_head.kernel_head_head_{}."
-    feature = "feature_encoder.encode_head.encode_head_head_{}."
+    position, _, feature = _TOWERS.values()
     lateral = require_shape(shapes, "backbone.fpn_lateral2.weight", where, NAME)
     embedding = require_shape(shapes, "thing_generator.embed_extractor.weight", where, NAME)
-    counts = [count(pattern) for pattern in (position, kernel, feature)]
+    counts = [count(prefix) for prefix in _TOWERS.values()]
     for name, number in zip(("position", "kernel", "feature"), counts, strict=True):
         if not number:
             raise InputError(f"{where}: not a checkpoint of {NAME}, its {name} head has no convolutions")
@@ -158,8 +154,8 @@ def infer_architecture(shapes: Mapping[str, tuple[int, ...]], where: str) -> Arc
         position_convs=counts[0],
         kernel_convs=counts[1],
         feature_convs=counts[2],
-        deformable=position.format(1) + "offset_mask_conv.weight" in shapes,
-        feature_deformable=feature.format(1) + "offset_mask_conv.weight" in shapes,
+        deformable=f"{position}1.offset_mask_conv.weight" in shapes,
+        feature_deformable=f"{feature}1.offset_mask_conv.weight" in shapes,
         feature_channels=embedding[0],
         embedding_dim=0,
     )

@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import onnx
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -18,11 +17,11 @@ from vps_ros.learning import SILENT, Reporter
 from vps_ros.learning.export import graphs
 from vps_ros.learning.export import onnx_file as common
 from vps_ros.learning.export.published import source_json
-from vps_ros.learning.export.verify import Difference, differences, open_with_node_outputs
+from vps_ros.learning.export.verify import Difference, differences, node_outputs
 from vps_ros.learning.network_io import KernelOutputs, ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import NAME, Published, load
-from vps_ros.learning.panoptic_fcn.inference import Decisions, answers
+from vps_ros.learning.panoptic_fcn.inference import Decisions, model_outputs
 from vps_ros.learning.panoptic_fcn.model import PanopticFCN
 from vps_ros.segmenters.model_card import InputSpec, ModelCard
 
@@ -31,7 +30,7 @@ class Deployed(common.Deployed):
     """The network with the interface of the contract, including peak detection and kernel fusion."""
 
     def forward(self, image: Tensor, given: Decisions | None = None) -> ModelOutputs | KernelOutputs:
-        return answers(self.model, self.model(self.normalised(image)), given, self.as_kernels)
+        return model_outputs(self.model, self.model(self.normalised(image)), given, self.as_kernels)
 
 
 def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]]) -> tuple[Difference, ...]:
@@ -40,13 +39,11 @@ def compare(deployed: Deployed, path: Path, images: Sequence[NDArray[np.uint8]])
     Two peaks whose scores differ by rounding may change places, and later values then belong to different things.
     Scores are compared, so that a wrong peak is still detected.
     """
-    peaks, (index,) = open_with_node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
-    fused, (first,) = open_with_node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
+    peaks = node_outputs(path, "TopK", onnx.TensorProto.INT64, 1)
+    first = node_outputs(path, "ArgMax", onnx.TensorProto.INT64)
 
     def with_decisions(image: Tensor) -> ModelOutputs | KernelOutputs:
-        inputs = {"image": image.numpy()}
-        taken = (peaks.run([index], inputs)[0], fused.run([first], inputs)[0])
-        return deployed(image, Decisions(*map(torch.from_numpy, taken)))
+        return deployed(image, Decisions(*peaks(image), *first(image)))
 
     return differences(with_decisions, path, images, deployed.outputs)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from vps_ros.learning.network_io import KernelOutputs, ModelOutputs, with_masks
-from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
+from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, gathered, region_kernels
 
 COARSE = 2
 """Number of coarsest levels whose heat maps are smoothed over 5x5 cells instead of 3x3."""
@@ -109,7 +109,7 @@ def class_logits(scores: Tensor, columns: Tensor, usable: Tensor, count: int) ->
     return torch.where(usable[:, :, None], logits, torch.where(void, 0.0, NOTHING))
 
 
-def answers(
+def model_outputs(
     model: PanopticFCN, output: Output, given: Decisions | None = None, as_kernels: bool = False
 ) -> ModelOutputs | KernelOutputs:
     """Segments in the format of the ONNX contract: N slots for things, then one per stuff class.
@@ -123,8 +123,7 @@ def answers(
     """
     a = model.architecture
     found = peaks(output.centres, a.things, a.smoothed, given and given.peaks)
-    every = torch.cat([k.flatten(2) for k in output.kernels], 2)
-    vectors = every.gather(2, found.cells[:, None].expand(-1, every.shape[1], -1)).transpose(1, 2)
+    vectors = gathered(torch.cat([k.flatten(2) for k in output.kernels], 2), found.cells)
     usable = found.scores > a.centre
     first = given.first if given else fuse(model.thing_kernels(vectors), found.classes, usable, a.similar)
     vectors, kept = averaged(vectors, first)

@@ -16,7 +16,7 @@ from vps_ros.learning.network_io import LabelGrid, ModelOutputs
 from vps_ros.learning.panoptic_fcn.architecture import MEAN, RESNET, STD, Architecture, default_thresholds
 from vps_ros.learning.panoptic_fcn.checkpoint import load
 from vps_ros.learning.panoptic_fcn.export import export
-from vps_ros.learning.panoptic_fcn.inference import answers
+from vps_ros.learning.panoptic_fcn.inference import model_outputs
 from vps_ros.learning.panoptic_fcn.losses import total_loss
 from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN
 from vps_ros.learning.recipe import Recipe
@@ -72,7 +72,7 @@ class PanopticFCNKind:
         return total_loss(network, output, targets, self._recipe.losses)
 
     def predict(self, network: PanopticFCN, images: Tensor) -> ModelOutputs:
-        found = answers(network, network(images))
+        found = model_outputs(network, network(images))
         assert isinstance(found, ModelOutputs)
         return found
 

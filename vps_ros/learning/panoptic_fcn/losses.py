@@ -10,7 +10,7 @@ from vps_ros.learning.data.targets import Targets
 from vps_ros.learning.losses import association_losses, semantic_loss
 from vps_ros.learning.panoptic_fcn.architecture import LossWeights
 from vps_ros.learning.panoptic_fcn.assignment import Positives, Truth, heat_maps, levels_of, positives, truth_of
-from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, region_kernels
+from vps_ros.learning.panoptic_fcn.model import Output, PanopticFCN, apply_kernels, gathered, region_kernels
 
 ALPHA, GAMMA = 0.25, 2
 """Parameters of the focal loss (Lin et al., 2017)."""
@@ -53,7 +53,10 @@ def total_loss(
         known = F.interpolate(truth.valid, size=size, mode="area")
         position = position + (focal(centre, wanted) * known).sum()
         found.append(positives(centre.sigmoid(), truth, classes, a.positions))
-    picked = [_gathered(k, p.cells) for k, p in zip(output.kernels, found, strict=True)]
+    picked = [
+        gathered(k.flatten(2), p.cells.flatten(1)).unflatten(1, p.cells.shape[1:])
+        for k, p in zip(output.kernels, found, strict=True)
+    ]
     parts = {
         "position": position / count,
         "mask": _thing_masks(model, output, truth, classes, chosen, found, picked) / count,
@@ -67,12 +70,6 @@ def total_loss(
     parts["track"], parts["track_aux"] = association_losses(model.embedded(vectors), matching, truth.targets)
     total = sum(getattr(weights, WEIGHTS.get(name, name)) * value for name, value in parts.items())
     return total, {name: value.detach() for name, value in parts.items()}
-
-
-def _gathered(maps: Tensor, cells: Tensor) -> Tensor:
-    """[B, M, K, C] of a map [B, C, h, w] at cells [B, M, K]."""
-    index = cells.flatten(1)[:, None].expand(-1, maps.shape[1], -1)
-    return maps.flatten(2).gather(2, index).transpose(1, 2).unflatten(1, cells.shape[1:])
 
 
 def _thing_masks(

@@ -115,6 +115,11 @@ def apply_kernels(kernels: Tensor, feature: Tensor) -> Tensor:
     return (kernels @ feature.flatten(2)).reshape(b, -1, h, w)
 
 
+def gathered(maps: Tensor, cells: Tensor) -> Tensor:
+    """[B, N, C] of a map [B, C, h * w] at cells [B, N]."""
+    return maps.gather(2, cells[:, None].expand(-1, maps.shape[1], -1)).transpose(1, 2)
+
+
 def region_kernels(inside: Tensor, kernels: Tensor) -> Tensor:
     """[B, R, C]: sum of the kernels [B, C, h, w] over each region [B, R, h * w], divided by the size of the map."""
     return inside @ kernels.flatten(2).transpose(1, 2) / inside.shape[2]

@@ -84,14 +84,13 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter 
     seen = time.monotonic()
     pairs, unseen = (pairs_of([one.observations for one in drives]) for drives in (training, validation))
     schedule = recipe.schedule
-    blank = Matcher(pairs.embeddings.shape[2], schedule.hidden, schedule.temperature).eval()
-    log = [
-        {
-            "when": "before",
-            "pairs": evaluate(blank, unseen),
-            "AQ": _qualities(validation, recipe.model, "none", reporter),
-        }
-    ]
+
+    def measured(when: str, matcher: Matcher, weights: str) -> dict[str, Any]:
+        qualities = _qualities(validation, recipe.model, weights, when, reporter)
+        return {"when": when, "pairs": evaluate(matcher, unseen), "AQ": qualities}
+
+    untrained = Matcher(pairs.embeddings.shape[2], schedule.hidden, schedule.temperature).eval()
+    log = [measured("before", untrained, "none")]
     matcher = train_matcher(pairs, schedule, recipe.seed, reporter)
     about = {
         "format": FORMAT,
@@ -106,13 +105,7 @@ def train_tracker(recipe: TrackerRecipe, folder: str | Path, reporter: Reporter 
         draft.mkdir()
         path = draft / weights_path(model).name
         write(path, Learned(*matcher.parts(), about))
-        log.append(
-            {
-                "when": "after",
-                "pairs": evaluate(matcher, unseen),
-                "AQ": _qualities(validation, recipe.model, str(path), reporter),
-            }
-        )
+        log.append(measured("after", matcher, str(path)))
         log.append({"seconds": {"segmenting": seen - began, "in all": time.monotonic() - began}})
         (draft / LOG).write_text("".join(json.dumps(entry) + "\n" for entry in log))
     _report(log, reporter)
@@ -126,13 +119,12 @@ def _config(model: str, tracker: str, weights: str) -> Config:
     return Config(model=model, tracker=tracker, **values)
 
 
-def _qualities(drives: Sequence[SegmentedDrive], model: str, weights: str, reporter: Reporter) -> dict[str, float]:
+def _qualities(
+    drives: Sequence[SegmentedDrive], model: str, weights: str, when: str, reporter: Reporter
+) -> dict[str, float]:
     """AQ of each tracker on the drives."""
-    label = "evaluating the trackers " + ("before" if weights == "none" else "after")
-    return {
-        name: association_quality(drives, _config(model, name, weights))
-        for name in reporter.progress(TRACKERS, label, total=len(TRACKERS))
-    }
+    trackers = reporter.progress(TRACKERS, f"evaluating the trackers {when}", total=len(TRACKERS))
+    return {name: association_quality(drives, _config(model, name, weights)) for name in trackers}
 
 
 def association_quality(drives: Sequence[SegmentedDrive], config: Config) -> float:

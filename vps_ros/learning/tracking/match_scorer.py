@@ -46,6 +46,8 @@ from vps_ros.trackers.tracker import Matches, matched
 UNKNOWN = -1
 """Object of a detection without a known object, or with only a part of one."""
 _LEAST_SHARE = 0.25
+LEAST_DEVIATION = 1e-6
+"""Smallest standard deviation of a feature that is used."""
 
 
 class FrameExample(NamedTuple):
@@ -293,7 +295,10 @@ def fit(examples: Sequence[FrameExample], recipe: MatchScorerRecipe, reporter: R
     torch.manual_seed(recipe.seed)
     rng = np.random.default_rng(recipe.seed)
     every = np.concatenate([one.columns for one in examples])
-    network = MatchScorerNetwork(every.mean(axis=0), 1 / (every.std(axis=0) + 1e-6), recipe.hidden)
+    deviation = every.std(axis=0)
+    # Nothing can be learned from a feature that is always the same; another value of it must not have an effect later.
+    scale = np.where(deviation > LEAST_DEVIATION, 1 / (deviation + LEAST_DEVIATION), 0).astype(np.float32)
+    network = MatchScorerNetwork(every.mean(axis=0), scale, recipe.hidden)
     optimizer = torch.optim.AdamW(network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay)
     cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
     for _ in reporter.progress(range(recipe.steps), "training", recipe.steps):

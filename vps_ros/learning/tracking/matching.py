@@ -254,6 +254,10 @@ def evaluate(matcher: Matcher, pairs: Pairs) -> dict[str, float]:
         count += int(matched.sum())
         fused = found.fused.masked_fill(~batch.there, -torch.inf)
         for name, matrix in (("instance", found.ahead + found.behind), ("hybrid", fused), ("pixel", batch.dice)):
-            right = batch.truth.gather(1, matrix.argmax(1, keepdim=True))[:, 0] > 0
-            sums[name] += int((right & matched).sum())
+            best, index = matrix.max(1, keepdim=True)
+            right = batch.truth.gather(1, index) > 0
+            if name == "pixel":
+                # Where no mask overlaps, all are equal, and none is matched.
+                right &= best > 0
+            sums[name] += int((right[:, 0] & matched).sum())
     return {name: value / (1 if name in ("matching", "fusion") else max(count, 1)) for name, value in sums.items()}

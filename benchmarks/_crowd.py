@@ -48,7 +48,7 @@ def crowd(
     sides = sides[np.argsort(sides.prod(axis=1))]
     textures = [_texture(rng, *np.ceil(side).astype(int)) for side in sides]
     background = _texture(rng, *camera)
-    looks, classes = rng.normal(size=(count, width)), rng.choice(CLASSES, count).astype(np.int32)
+    appearance, classes = rng.normal(size=(count, width)), rng.choice(CLASSES, count).astype(np.int32)
     for i in range(frames):
         image, labels = background.copy(), np.zeros(camera[::-1], np.int32)
         # A triangle wave: objects are reflected at the border.
@@ -60,8 +60,8 @@ def crowd(
             labels[inside] = 0 if hidden[number - 1] else number
         names = np.flatnonzero(np.bincount(labels.ravel(), minlength=count + 1)[1:] >= SMALLEST)
         names = rng.permutation(names)
-        appearance = looks[names] + 0.3 * rng.normal(size=(len(names), width)) if width else None
-        yield CrowdFrame(Frame(image, i * INTERVAL), segmented(labels, names, classes[names], appearance), names)
+        noisy = appearance[names] + 0.3 * rng.normal(size=(len(names), width)) if width else None
+        yield CrowdFrame(Frame(image, i * INTERVAL), segmented(labels, names, classes[names], noisy), names)
 
 
 def segmented(

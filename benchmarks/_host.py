@@ -1,4 +1,4 @@
-"""Who tracks the frames of the live benchmarks."""
+"""The programs that track the frames of the live benchmarks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CYCLONE = "rmw_cyclonedds_cpp"
 
 @dataclass(frozen=True)
 class Host:
-    """What `vps-ros live` does (DDS), or the node itself (rclpy), which has a slot always.
+    """The same parts as `vps-ros live` (DDS), or the node itself (rclpy), which always has a slot.
 
     Attributes:
         model: a shipped one.
@@ -26,7 +26,7 @@ class Host:
 
 
 def missing() -> str:
-    """What this shell lacks for it; "" for nothing."""
+    """What this shell lacks for rclpy; "" for nothing."""
     if importlib.util.find_spec("rclpy") is None:
         return "rclpy is missing"
     if importlib.util.find_spec("vps_ros.msg") is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._processes import memory_mib, process_status
 from vps_ros.config import Config
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.live.dds import DdsParticipant
@@ -32,7 +33,7 @@ SAMPLE = 5.0
 
 
 class Fifo(LatestFrames):
-    """Frames wait in a queue, first in, first out: what a subscription of some depth does by itself."""
+    """A queue of frames, first in, first out, as a subscription with a depth has."""
 
     def __init__(self, depth: int = 0) -> None:
         super().__init__(1)
@@ -53,7 +54,7 @@ class Fifo(LatestFrames):
 
 
 class Noted:
-    """A pipeline whose steps are noted by the stamp of their frame: milliseconds in segmenter and tracker."""
+    """A pipeline that records, by the stamp of the frame, the milliseconds in segmenter and tracker."""
 
     def __init__(self, pipeline: OnlinePanoptic, notes: dict[int, dict[str, float]]) -> None:
         self._pipeline, self._notes = pipeline, notes
@@ -69,7 +70,7 @@ class Noted:
 
 
 def noted(camera: Camera, notes: dict[int, dict[str, float]]) -> Camera:
-    """The same, which notes of each frame how long it waited and was worked on."""
+    """The camera, with a record of how long each frame waited and was processed."""
 
     def read(message: tuple[str, bytes], received: int) -> Frame:
         waited = (time.time_ns() - received) / 1e6
@@ -83,7 +84,7 @@ def noted(camera: Camera, notes: dict[int, dict[str, float]]) -> Camera:
 
 
 def host(waiting: str, model: str, out: Path) -> None:
-    """Works until a signal comes; then writes what it noted of each frame, and how large it was now and then."""
+    """Processes frames until a signal; then writes the record of each frame, and samples of memory and latency."""
     notes: dict[int, dict[str, float]] = {}
     samples = []
     (pipeline,) = pipelines(Config(model=model), 1)
@@ -96,7 +97,8 @@ def host(waiting: str, model: str, out: Path) -> None:
         while not signals.wait(SAMPLE):
             subscription.check(60)
             figures = worker.stats[0].figures()
-            about = {"at": time.time(), "load": os.getloadavg()[0], **_size()}
+            about = {"at": time.time(), "load": os.getloadavg()[0], "rss_mib": memory_mib()}
+            about["threads"] = int(process_status()["Threads"])
             samples.append({**about, "p50": figures.p50, "p99": figures.p99, "rate": figures.rate})
         subscription.close()
         worker.stop()
@@ -124,12 +126,6 @@ def camera(frames: Path, hz: float, seconds: float) -> None:
             sent += 1
         writer.flush(1.0)
     print(sent)
-
-
-def _size() -> dict[str, float]:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    facts = dict(line.split(":", 1) for line in lines if ":" in line)
-    return {"rss_mib": int(facts["VmRSS"].split()[0]) / 1024, "threads": int(facts["Threads"])}
 
 
 def main() -> None:

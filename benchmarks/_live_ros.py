@@ -11,7 +11,7 @@ from vps_ros.live.process import Signals
 
 
 def main(model: str, out: Path) -> None:
-    """Works until a signal comes; then writes what it noted of each frame."""
+    """Processes frames until a signal; then writes the record of each frame."""
     import rclpy
     from rclpy.executors import SingleThreadedExecutor
     from rclpy.signals import SignalHandlerOptions

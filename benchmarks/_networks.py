@@ -31,12 +31,10 @@ def with_graph(host: Path, path: Path) -> Path:
     import onnx
 
     from vps_ros.learning.in_graph.append import append
-    from vps_ros.segmenters.model_card import METADATA_KEY, ModelCard
 
     model = onnx.load(str(host))
-    text = next(p.value for p in model.metadata_props if p.key == METADATA_KEY)
-    spec = ModelCard.from_json(text, str(host)).input
-    append(model, (spec.height, spec.width), str(host))
+    _, height, width, _ = (d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim)
+    append(model, (height, width), str(host))
     onnx.save(model, str(path))
     return path
 
@@ -87,6 +85,8 @@ def _show_a_street(path: Path) -> None:
     import onnx
     from onnx import helper, numpy_helper
 
+    from vps_ros.learning.in_graph.nodes import rename
+
     model = onnx.load(str(path))
     graph = model.graph
     shapes = {o.name: [d.dim_value for d in o.type.tensor_type.shape.dim] for o in graph.output}
@@ -95,11 +95,7 @@ def _show_a_street(path: Path) -> None:
     for name in ("class_logits", "mask_logits"):
         kind = next(o for o in graph.output if o.name == name).type.tensor_type.elem_type
         dtype = helper.tensor_dtype_to_np_dtype(kind)
-        for node in graph.node:
-            for names in (node.input, node.output):
-                for i, one in enumerate(names):
-                    if one == name:
-                        names[i] = f"computed_{name}"
+        rename(graph, name, f"computed_{name}")
         # Zeros that no optimiser can know of: no output is exactly this number.
         graph.initializer.append(numpy_helper.from_array(np.array(1234.5, dtype), f"never_{name}"))
         graph.initializer.append(numpy_helper.from_array(shown[name].astype(dtype), f"street_{name}"))

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._host import missing, private_domain
+from benchmarks._processes import cpu_seconds
 from benchmarks._worker_memory import memory
 from vps_ros.messages.images import array_to_image
 from vps_ros.messages.panoptic import make_header
@@ -29,7 +30,7 @@ IMAGE, HZ, PATIENCE = "sensor_msgs/msg/Image", 10.0, 300.0
 
 
 def lacking() -> str:
-    """What this shell lacks for it; "" for nothing."""
+    """What this shell lacks to start the node; "" for nothing."""
     return missing() or ("" if shutil.which("ros2") else "there is no command ros2")
 
 
@@ -78,7 +79,7 @@ def measure(name: str, package: Path, image: np.ndarray) -> dict[str, float]:
                     executor.spin_once(0.01)
                 found["result_seconds"] = time.perf_counter() - began
                 pids = list(_family(process.pid))
-                found["cpu_seconds"] = sum(map(_cpu_seconds, pids))
+                found["cpu_seconds"] = sum(map(cpu_seconds, pids))
                 found |= max((memory(pid) for pid in pids), key=lambda one: one["rss_mib"])
             finally:
                 os.killpg(process.pid, signal.SIGINT)
@@ -94,8 +95,3 @@ def _family(pid: int) -> Iterator[int]:
     yield pid
     for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
         yield from _family(int(child))
-
-
-def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

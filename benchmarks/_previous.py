@@ -13,11 +13,13 @@ REVISION = os.environ.get("VPS_ROS_BENCH_PREVIOUS")
 """A commit of this repository; None: no comparison."""
 
 
-def previous_package(folder: Path) -> Path:
-    """Writes the package of REVISION into `folder`, which then goes on PYTHONPATH; returns it."""
+def packages(folder: Path) -> dict[str, Path]:
+    """Paths for PYTHONPATH: "current", and "previous", the package of REVISION, which is written into `folder`."""
+    if not REVISION:
+        return {"current": ROOT}
     archive = subprocess.run(
-        ["git", "archive", str(REVISION), "vps_ros", "benchmarks", "msg"], cwd=ROOT, check=True, stdout=subprocess.PIPE
+        ["git", "archive", REVISION, "vps_ros", "benchmarks", "msg"], cwd=ROOT, check=True, stdout=subprocess.PIPE
     )
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
-        files.extractall(folder, filter="data")
-    return folder
+        files.extractall(folder / "previous", filter="data")
+    return {"current": ROOT, "previous": folder / "previous"}

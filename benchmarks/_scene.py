@@ -1,4 +1,4 @@
-"""Class and mask logits as a trained network gives them for a street: 26 live queries of 64, smooth borders, noise."""
+"""Class and mask logits of a street as of a trained network: 26 of 64 queries with a segment, smooth borders, noise."""
 
 from __future__ import annotations
 

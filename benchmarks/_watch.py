@@ -21,7 +21,7 @@ from vps_ros.trackers.masks import MaskHistory
 
 PIXELS = (FlowHistory, MaskHistory, LastMasks)
 _OF_THE_IMAGE = ("colour_histograms", "camera_motion")
-"""Functions of trackers' modules that look at the image or the flow once more: colours, and the camera's motion."""
+"""Functions in modules of trackers that use the image or the flow again: colours, and the motion of the camera."""
 
 
 def of_the_image() -> list[tuple[ModuleType, str]]:
@@ -42,7 +42,7 @@ class Watch:
 
     Attributes:
         milliseconds: time in them since `start`; `in_functions`: the part of functions that are no methods.
-        answers: their results since `start`, each with the public attributes of the object.
+        results: their results since `start`, each with the public attributes of the object.
     """
 
     def __init__(self) -> None:
@@ -50,34 +50,34 @@ class Watch:
         self._replayed: deque[Any] | None = None
         self.start()
 
-    def start(self, answers: list[Any] | None = None) -> None:
-        """Starts a new step; with `answers`, the calls return these in their order."""
+    def start(self, results: list[Any] | None = None) -> None:
+        """Starts a new step; with `results`, the calls return these in their order."""
         self.milliseconds = self.in_functions = 0.0
-        self.answers: list[Any] = []
+        self.results: list[Any] = []
         # The caller may modify a result.
-        self._replayed = None if answers is None else deque((_copied(a), _public(p)) for a, p in answers)
+        self._replayed = None if results is None else deque((_copied(a), _public(p)) for a, p in results)
 
     def over(self, method: Callable, of_class: bool) -> Callable:
         @functools.wraps(method)
         def watched(*args: Any, **kwargs: Any) -> Any:
             if self._replayed is not None:
-                answer, public = self._replayed.popleft()
+                result, public = self._replayed.popleft()
                 if public:
                     vars(args[0]).update(public)
-                return answer
+                return result
             if self._depth:
                 return method(*args, **kwargs)
             self._depth += 1
             began = perf_counter()
             try:
-                answer = method(*args, **kwargs)
+                result = method(*args, **kwargs)
             finally:
                 took = (perf_counter() - began) * 1e3
                 self.milliseconds += took
                 self.in_functions += 0 if of_class else took
                 self._depth -= 1
-            self.answers.append((_copied(answer), _public(vars(args[0])) if of_class else {}))
-            return answer
+            self.results.append((_copied(result), _public(vars(args[0])) if of_class else {}))
+            return result
 
         return watched
 
@@ -116,5 +116,5 @@ def _public(attributes: dict[str, Any]) -> dict[str, Any]:
     return {name: _copied(value) for name, value in attributes.items() if not name.startswith("_")}
 
 
-def _copied(answer: Any) -> Any:
-    return answer.copy() if isinstance(answer, np.ndarray) else copy.copy(answer)
+def _copied(result: Any) -> Any:
+    return result.copy() if isinstance(result, np.ndarray) else copy.copy(result)

@@ -22,15 +22,13 @@ import numpy as np
 
 from benchmarks._kernels import MODEL, SIMILARITY, export_kernels, needs_training
 from vps_ros.ablation.degrade import VISIBLE
-from vps_ros.ablation.sources import CLASSES, segment_table
+from vps_ros.ablation.sources import CLASSES, DriveFrame, segment_table
 from vps_ros.ablation.trial import relabelled, tracked
 from vps_ros.clips import FrameGroups
 from vps_ros.config import Config
 from vps_ros.datasets.streets import StreetFrame, drive
-from vps_ros.evaluation.overlaps import Overlaps
 from vps_ros.evaluation.stq import SegmentationTracking
 from vps_ros.evaluation.vpq import VideoPanoptic
-from vps_ros.frame import Frame, Segmentation
 from vps_ros.segmenters import SegmenterParameters, load_segmenter
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import make_tracker
@@ -101,14 +99,6 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     ]
 
 
-class _Segmented(NamedTuple):
-    """A frame with its segments, which have tubes, and the overlaps with the true ones (see ablation.sources)."""
-
-    frame: Frame
-    segmentation: Segmentation
-    table: Overlaps
-
-
 class _Trial(NamedTuple):
     vpq: VideoPanoptic
     stq: SegmentationTracking
@@ -123,8 +113,8 @@ def _segmenter(model: str, length: int) -> Any:
     return load_segmenter(SegmenterParameters(model=model, threads=1, clip_length=length, clip_similarity=SIMILARITY))
 
 
-def _segmented(segmenter: Any, frames: Sequence[StreetFrame]) -> Iterator[_Segmented]:
-    """Frames in clips that do not overlap; the numbers of tubes are of one clip each."""
+def _segmented(segmenter: Any, frames: Sequence[StreetFrame]) -> Iterator[DriveFrame]:
+    """Frames in clips that do not overlap; their segments have tubes, whose numbers are of one clip each."""
     clips: FrameGroups[StreetFrame] = FrameGroups(segmenter.clip)
     groups = [group for group in (*map(clips.push, frames), clips.flush()) if group is not None]
     first = 1
@@ -135,11 +125,11 @@ def _segmented(segmenter: Any, frames: Sequence[StreetFrame]) -> Iterator[_Segme
             tubes = np.arange(len(one)) if one.tubes is None else one.tubes
             one = replace(one, tubes=np.where(one.is_thing, first + tubes, 0))
             truth = VISIBLE.void_small(street.semantic, street.instance, CITYSCAPES)
-            yield _Segmented(street.frame, one, segment_table(truth, one))
+            yield DriveFrame(street.frame, one, segment_table(truth, one))
         first += 1 + max(int(one.tubes.max(initial=0)) if one.tubes is not None else len(one) for one in found)
 
 
-def _trial(frames: Sequence[_Segmented], strategy: str) -> _Trial:
+def _trial(frames: Sequence[DriveFrame], strategy: str) -> _Trial:
     trial = _Trial(VideoPanoptic(CLASSES, "vipseg", WINDOWS), SegmentationTracking(CLASSES))
     tracker = make_tracker(Config(tracker="appearance").for_other_segmentations())
     for one in frames:

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._quality import IDENTITY_COLUMNS, identity_cells, identity_figures
 from benchmarks.objects_3d import simulated_depth
 from vps_ros import segmenters
 from vps_ros.ablation import trial
@@ -50,7 +51,6 @@ NOISE, RELATIVE, ACCELERATION, SPEED = 0.05, 0.02, 3.0, 5.0
 """Standard deviations: of the depth, metres plus a share of it; m/s^2; and m/s of a new track beside the others."""
 FIT_STEPS = 300
 METRICS = ("CLEAR", "Identity")
-FIGURES, COUNTS = ("AQ", "STQ", "IDF1", "MOTA"), ("IDSW", "tracks")
 NONE, TERM = "2D", "2D and depth"
 
 
@@ -77,7 +77,7 @@ def run(progress: Any) -> dict:
             frames = frames_of(folder, drive)
             trials[drive.name] = {name: evaluate(frames, *variant) for name, variant in variants.items()}
     cells = [
-        {"drive": drive, "scenario": drive.split("-")[0], "association": name, **_figures([one])}
+        {"drive": drive, "scenario": drive.split("-")[0], "association": name, **identity_figures([one])}
         for drive, row in trials.items()
         for name, one in row.items()
     ]
@@ -85,12 +85,12 @@ def run(progress: Any) -> dict:
         {
             "scenario": scenario,
             "association": name,
-            **_figures([row[name] for drive, row in trials.items() if drive.startswith(scenario)]),
+            **identity_figures([row[name] for drive, row in trials.items() if drive.startswith(scenario)]),
         }
         for scenario in SCENARIOS
         for name in variants
     ]
-    total = [{"association": name, **_figures([row[name] for row in trials.values()])} for name in variants]
+    total = [{"association": name, **identity_figures([row[name] for row in trials.values()])} for name in variants]
     return {
         "size": list(SIZE),
         "fitted": [drive.name for drive in FITTED],
@@ -103,19 +103,12 @@ def run(progress: Any) -> dict:
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """All drives, each scenario, and the fits."""
-    columns = [*(f"{name} %" for name in FIGURES), *COUNTS]
-
-    def row(one: dict) -> list[object]:
-        return [one["association"], *(100 * one[name] for name in FIGURES), *(one[name] for name in COUNTS)]
-
+    total = [[one["association"], *identity_cells(one)] for one in figures["total"]]
+    scenarios = [[one["scenario"], one["association"], *identity_cells(one)] for one in figures["scenarios"]]
     fits = [[kind, one["pairs"], one["loss_2d"], one["loss"], one["weight"]] for kind, one in figures["fits"].items()]
     return [
-        ("all held-out drives", ["association", *columns], [row(one) for one in figures["total"]]),
-        (
-            "by scenario",
-            ["scenario", "association", *columns],
-            [[one["scenario"], *row(one)] for one in figures["scenarios"]],
-        ),
+        ("all held-out drives", ["association", *IDENTITY_COLUMNS], total),
+        ("by scenario", ["scenario", "association", *IDENTITY_COLUMNS], scenarios),
         ("fit of the term", ["depth", "pairs with depth", "loss in 2D", "loss with depth", "weight"], fits),
     ]
 
@@ -360,8 +353,3 @@ def evaluate(frames: Sequence[DepthFrame], kind: str, term: Term | None) -> tria
         tracks = tracker.step(frame.shot.frame, frame.shot.segmentation)
         counts.update(frame.shot, *trial.tracked(frame.shot.segmentation, tracks))
     return counts.result()
-
-
-def _figures(trials: Sequence[trial.Trial]) -> dict[str, float | int | None]:
-    found = trial.figures(trials)
-    return {name: found[name] for name in (*FIGURES, *COUNTS)}

@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter, process_time, sleep
 
+from benchmarks._processes import cpu_seconds, memory_mib, process_status
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import drive
@@ -190,7 +191,8 @@ def _watched() -> Iterator[dict]:
             seen["driver_mib"] = max(seen["driver_mib"], _mib(os.getpid()))
             seen["worker_mib"] = max(seen["worker_mib"], *map(_mib, workers), 0.0)
             seen["ray_mib"] = max(seen["ray_mib"], sum(_mib(pid) for pid in titles.keys() - workers))
-            cpu.update({pid: _cpu_seconds(pid) for pid in titles})
+            for pid in titles:
+                cpu[pid] = max(cpu.get(pid, 0.0), _ignoring_ends(lambda pid=pid: cpu_seconds(pid)) or 0.0)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -209,8 +211,8 @@ def _descendants() -> dict[int, str]:
     """Titles of the processes that this one and its descendants started."""
     parents, titles = {}, {}
     for entry in Path("/proc").iterdir():
-        if entry.name.isdecimal() and (stat := _stat(int(entry.name))):
-            parents[int(entry.name)] = int(stat[1])
+        if entry.name.isdecimal() and (status := _ignoring_ends(lambda entry=entry: process_status(entry.name))):
+            parents[int(entry.name)] = int(status["PPid"])
             line = _ignoring_ends(lambda entry=entry: (entry / "cmdline").read_bytes()) or b""
             titles[int(entry.name)] = line.decode(errors="replace").rstrip("\0 ")
     found, more = set[int](), {os.getpid()}
@@ -220,20 +222,8 @@ def _descendants() -> dict[int, str]:
     return {pid: titles[pid] for pid in found}
 
 
-def _stat(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the state on; none where the process has ended."""
-    text = _ignoring_ends(lambda: Path(f"/proc/{pid}/stat").read_text()) or ""
-    return text.rpartition(")")[2].split()
-
-
-def _cpu_seconds(pid: int) -> float:
-    stat = _stat(pid)
-    return sum(map(int, stat[11:13])) / os.sysconf("SC_CLK_TCK") if stat else 0.0
-
-
 def _mib(pid: int) -> float:
-    status = _ignoring_ends(lambda: Path(f"/proc/{pid}/status").read_text()) or ""
-    return next((int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("VmRSS")), 0.0)
+    return _ignoring_ends(lambda: memory_mib(pid=pid)) or 0.0
 
 
 def _ignoring_ends(read: Callable):

@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._processes import limited_threads
 from vps_ros.ablation.degrade import TRUE, VISIBLE, Degrader
 from vps_ros.ablation.sources import DriveFrame, segment_table
 from vps_ros.ablation.trial import figures
@@ -62,9 +63,9 @@ class Farneback(Flow):
         return cv2.calcOpticalFlowFarneback(source, target, None, 0.5, 3, 15, 3, 5, 1.2, 0)
 
 
+@limited_threads()
 def run(progress: Any) -> dict:
     """Figures by flow; `progress(items, label, total)` shows how far it is."""
-    cv2.setNumThreads(1)
     FLOWS["farneback"] = f"{__name__}:{Farneback.__name__}"
     flows: dict[str, dict] = {f"DIS {preset}": {"flow_preset": preset} for preset in PRESETS}
     flows["Farneback"] = {"flow": "farneback"}

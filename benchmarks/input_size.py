@@ -1,8 +1,8 @@
 """What the input size of the shipped model brings: one set of weights, exported for each size.
 
 On frames of the validation drives; in training the network saw 640x192, with random zoom. STQ is that of single frames,
-as the search for thresholds sees it. What the network has to do grows with the pixels. Beside them stands the PQ
-that the truth itself has after it was brought to the grid of the masks and back, at stride 4 (streets-s) and at 2.
+as in the search for thresholds. The work of the network grows with the pixels. The upper bound is the PQ of the
+ground truth after it was resized to the grid of the masks and back, at stride 4 (streets-s) and at 2.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Iterable
 import cv2
 import numpy as np
 
+from benchmarks._quality import pq_figures
 from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator
 from vps_ros.files import model_path
@@ -21,7 +22,7 @@ from vps_ros.taxonomy import CITYSCAPES
 DESCRIPTION = "quality of the shipped model at several input sizes"
 SIZES = ((640, 192), (704, 224), (768, 224), (800, 256), (960, 288))
 FIRST_SEED, DRIVES, FRAMES, USED = 800_000, 4, 6, 3
-"""Validation drives of every scenario, their frames, and how many of these are looked at."""
+"""Validation drives of every scenario, their frames, and how many of these are evaluated."""
 LEAST = 64
 """Pixels of the input; the ceiling leaves out what is smaller, which costs it nothing."""
 
@@ -48,9 +49,7 @@ def run(progress) -> dict:
     for size in progress(SIZES, "sizes", len(SIZES)):
         report = evaluate(predict(kind, model, frames, kind.input_spec(size, False)), limits)
         figures["{}x{}".format(*size)] = {
-            "PQ": report.pq.all,
-            "PQ things": report.pq.things,
-            "PQ stuff": report.pq.stuff,
+            **pq_figures(report),
             "STQ": report.stq,
             "pixels": size[0] * size[1],
             "ceiling": {str(s): ceiling(truths, (size[0] // s, size[1] // s), LEAST / s**2) for s in (4, 2)},
@@ -62,15 +61,12 @@ def rows(figures: dict) -> tuple[list[str], list[list[object]]]:
     """The table for people: quality in percent."""
     columns = ["input", "PQ", "PQ things", "PQ stuff", "STQ of frames", "work"]
     columns += ["PQ of the truth at stride 4", "at stride 2"]
-    return columns, [
-        [
-            size,
-            *(100 * one[k] for k in ("PQ", "PQ things", "PQ stuff", "STQ")),
-            one["pixels"] / figures["sizes"]["640x192"]["pixels"],
-        ]
-        + [100 * one["ceiling"][s] for s in ("4", "2")]
-        for size, one in figures["sizes"].items()
-    ]
+    table: list[list[object]] = []
+    for size, one in figures["sizes"].items():
+        work = one["pixels"] / figures["sizes"]["640x192"]["pixels"]
+        quality = (100 * one[key] for key in ("PQ", "PQ things", "PQ stuff", "STQ"))
+        table.append([size, *quality, work, *(100 * one["ceiling"][stride] for stride in ("4", "2"))])
+    return columns, table
 
 
 def ceiling(truths: Iterable[tuple[np.ndarray, np.ndarray]], grid: tuple[int, int], least: float) -> float:
@@ -88,10 +84,9 @@ def ceiling(truths: Iterable[tuple[np.ndarray, np.ndarray]], grid: tuple[int, in
         best, winner = np.zeros(semantic.shape, np.float32), np.zeros(semantic.shape, np.int64)
         for k in range(len(keys)):
             mask = cv2.resize((segments == k).astype(np.float32), grid, interpolation=cv2.INTER_AREA)
-            mask = (
-                cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR) if mask.sum() >= least else np.zeros_like(best)
-            )
-            winner[mask > best], best = k, np.maximum(best, mask)
+            if mask.sum() >= least:
+                mask = cv2.resize(mask, size, interpolation=cv2.INTER_LINEAR)
+                winner[mask > best], best = k, np.maximum(best, mask)
         classes = (keys >> 16).astype(np.uint8)[winner]
         evaluator.update(str(number), semantic, instance, classes, (winner + 1).astype(np.int32))
     return float(evaluator.result().pq.all)

@@ -18,9 +18,11 @@ STQ 95; then the figures are those of all frames.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from bisect import bisect_left
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -36,6 +38,7 @@ from vps_ros.flow.flow import FlowParameters, make_flow
 from vps_ros.frame import Frame
 from vps_ros.labelling.dense import label_dense
 from vps_ros.labelling.edits import (
+    CODE,
     Accept,
     Change,
     Classify,
@@ -43,12 +46,11 @@ from vps_ros.labelling.edits import (
     Delete,
     LayerFrame,
     Merge,
-    SegmentRow,
     Split,
     State,
 )
 from vps_ros.labelling.project import Project, Settings
-from vps_ros.labelling.segments import described
+from vps_ros.labelling.segments import codes_of, rows_of
 from vps_ros.labelling.sparse import extract, label_sparse
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
@@ -59,7 +61,6 @@ DRIVES = (("cruise", 900_106), ("occlusion", 900_201))
 FRAMES, SIZE, MODEL = 31, (640, 192), "streets-s"
 TARGET, LEAST_IOU, SMALLEST = 0.95, 0.95, MinimumSize(50)
 FRAMES_A_ROUND = 6
-BITS = 16
 
 
 def run(progress) -> dict:
@@ -101,7 +102,7 @@ def rows(figures: dict) -> tuple[list[str], list[list[object]]]:
 
 
 def stq(truth: list[LabelMap], labels: list[LabelMap]) -> float:
-    """STQ outside of void: an object that is small in some frames must not be punished for what it is there."""
+    """STQ outside of void, which objects are in frames where they are small."""
     evaluator = Evaluator(CITYSCAPES, video=False)
     for true, found in zip(truth, labels, strict=True):
         void = true.semantic == VOID_ID
@@ -121,16 +122,12 @@ def frame_by_frame(frames: list[Frame], truth: list[LabelMap]) -> dict:
     for found, true in zip(labels, truth, strict=True):
         for track, object_ in _objects(found.instance, true).items():
             owner.setdefault(track, object_ or -track)
-        table = np.array([0, *(owner.get(t, -t) for t in range(1, int(found.instance.max()) + 1))])
-        one, count = corrected_frame(true, LabelMap(found.semantic, table[found.instance]))
-        back = {object_: track for track, object_ in reversed(owner.items())}
-        ids = np.unique(one.instance)
-        for object_ in ids[ids > 0].tolist():
-            # A new object gets a number that no track has.
-            back.setdefault(object_, 1_000_000 + object_)
-            owner.setdefault(back[object_], object_)
-        numbers = np.array([back[i] if i > 0 else -i for i in ids.tolist()])
-        corrected.append(LabelMap(one.semantic, numbers[np.searchsorted(ids, one.instance)]))
+        track_of = {object_: track for track, object_ in reversed(owner.items())}
+        # A new object gets a number that no track has.
+        one, count = corrected_labels(true, found, owner, track_of, lambda object_: 1_000_000 + object_)
+        for object_, track in track_of.items():
+            owner.setdefault(track, object_)
+        corrected.append(one)
         drawn.append(count)
 
     def after(looked: int) -> float:
@@ -250,29 +247,37 @@ def correct_masks(project: Project, truth: list[LabelMap], frames: tuple[int, ..
             votes.setdefault(number, Counter())[object_] += 1
     owner = {number: vote.most_common(1)[0][0] or -number for number, vote in votes.items()}
     track_of = {object_: number for number, object_ in reversed(owner.items())}
-    following, count = state.next_id, 0
+    following, count = itertools.count(state.next_id), 0
     layer = []
     for frame in frames:
         labels = project.labels(state, frame)
-        table = np.array([0, *(owner.get(t, -t) for t in range(1, int(labels.instance.max()) + 1))])
-        corrected, drawn = corrected_frame(truth[frame], LabelMap(labels.semantic, table[labels.instance]))
+        corrected, drawn = corrected_labels(truth[frame], labels, owner, track_of, lambda _: next(following))
         count += drawn
-        ids = np.unique(corrected.instance)
-        for object_ in ids[ids > 0].tolist():
-            if object_ not in track_of:
-                track_of[object_], following = following, following + 1
-        numbers = np.array([0 if i == 0 else track_of[i] if i > 0 else -i for i in ids.tolist()])
-        instance = numbers[np.searchsorted(ids, corrected.instance)].astype(np.uint16)
-        values, areas, boxes = described(instance)
-        segments = tuple(
-            SegmentRow(n, int(corrected.semantic[instance == n][0]), a, tuple(map(float, box)), 1.0)
-            for n, a, box in zip(values.tolist(), areas.tolist(), boxes, strict=True)
-        )
-        layer.append((frame, LabelMap(corrected.semantic, instance), LayerFrame(segments)))
+        corrected = LabelMap(corrected.semantic, corrected.instance.astype(np.uint16))
+        layer.append((frame, corrected, LayerFrame(rows_of(corrected))))
     project.add_layer("import", layer)
     open_ = [Accept(n) for n, track in project.state().tracks.items() if not track.accepted]
     project.append([*open_, *map(Confirm, frames)])
     return count
+
+
+def corrected_labels(
+    true: LabelMap, labels: LabelMap, owner: dict[int, int], track_of: dict[int, int], new: Callable[[int], int]
+) -> tuple[LabelMap, int]:
+    """As corrected_frame, for labels whose instances are tracks.
+
+    Args:
+        owner: track -> number of its true object; negative or absent where it has none.
+        track_of: the inverse; objects without a track are added, with the track that `new` gives.
+    """
+    table = np.array([0, *(owner.get(t, -t) for t in range(1, int(labels.instance.max()) + 1))])
+    corrected, drawn = corrected_frame(true, LabelMap(labels.semantic, table[labels.instance]))
+    ids = np.unique(corrected.instance)
+    for object_ in ids[ids > 0].tolist():
+        if object_ not in track_of:
+            track_of[object_] = new(object_)
+    numbers = np.array([track_of[i] if i > 0 else -i for i in ids.tolist()])
+    return LabelMap(corrected.semantic, numbers[np.searchsorted(ids, corrected.instance)]), drawn
 
 
 def corrected_frame(true: LabelMap, labels: LabelMap) -> tuple[LabelMap, int]:
@@ -303,8 +308,7 @@ def corrected_frame(true: LabelMap, labels: LabelMap) -> tuple[LabelMap, int]:
 
 
 def _segments(true: LabelMap) -> list[tuple[int, int]]:
-    codes = np.unique(true.semantic.astype(np.int64) << BITS | true.instance)
-    return [(c >> BITS, c & (1 << BITS) - 1) for c in codes.tolist() if c >> BITS != VOID_ID]
+    return [divmod(code, CODE) for code in np.unique(codes_of(true)).tolist() if code // CODE != VOID_ID]
 
 
 def _objects(instance: NDArray[np.integer], true: LabelMap) -> dict[int, int]:

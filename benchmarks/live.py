@@ -28,7 +28,7 @@ DESCRIPTION = (
 SIZES = ((1242, 375), (1920, 1080))
 RUNS = ((10, Host()), (30, Host()), (30, Host(waiting="fifo")), (30, Host(model="streets-s-float")))
 RUNS_OF_ROS = ((10, Host("rclpy")), (30, Host("rclpy")))
-"""Frames a second, and what tracks them."""
+"""Frames per second, and the program that tracks them."""
 DISTINCT, SECONDS = 30, 15
 GOAL_MS = {"1242x375": 6.0, "1920x1080": 15.0}
 REPEATS, REPEATS_THEIRS = 20, 2
@@ -38,11 +38,11 @@ def run(progress) -> dict:
     """Figures in milliseconds, of rclpy only where it is; {"skipped": why} where cyclonedds is missing."""
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
-    from benchmarks._stand import measure, street_images
+    from benchmarks._live_run import measure, street_images
 
     runs, lacking = [], missing()
-    with tempfile.TemporaryDirectory() as room, private_domain():
-        folder = Path(room)
+    with tempfile.TemporaryDirectory() as temporary, private_domain():
+        folder = Path(temporary)
         plan = [(size, *one) for size in SIZES for one in RUNS + (() if lacking else RUNS_OF_ROS)]
         images = {size: street_images(progress, folder, size, DISTINCT) for size in SIZES}
         for size, hz, host in progress(plan, "runs", len(plan)):

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks._quality import IDENTITY_COLUMNS, identity_cells, identity_figures
 from vps_ros.ablation import trial
 from vps_ros.ablation.sources import Drive, DriveFrame, Source
 from vps_ros.ablation.study import SIZE
@@ -29,7 +30,6 @@ SEED, FRAMES, MASKS = 930_000, 100, ("degraded", "model")
 CACHE = Path(".drives/lookahead")
 METRICS = ("CLEAR", "Identity")
 ONLINE, AHEAD, TRUE = "online", "look-ahead", "true links"
-FIGURES, COUNTS = ("AQ", "STQ", "IDF1", "MOTA"), ("IDSW", "tracks")
 
 
 def run(progress: Any) -> dict:
@@ -52,13 +52,14 @@ def run(progress: Any) -> dict:
                 runs[name] = [identities.rewrite(0, tracks) for tracks in online]
             trials[masks, scenario] = {name: _trial(frames, tracks) for name, tracks in runs.items()}
     cells = [
-        {"masks": masks, "scenario": scenario, "identities": name, **_figures([one])}
+        {"masks": masks, "scenario": scenario, "identities": name, **identity_figures([one])}
         for (masks, scenario), row in trials.items()
         for name, one in row.items()
     ]
     total = [
-        {"masks": masks, "identities": name, **_figures([row[name] for (m, _), row in trials.items() if m == masks])}
+        {"masks": masks, "identities": name, **identity_figures([row[name] for row in rows])}
         for masks in MASKS
+        for rows in [[row for (m, _), row in trials.items() if m == masks]]
         for name in (ONLINE, AHEAD, TRUE)
     ]
     return {"seed": SEED, "frames": FRAMES, "size": list(SIZE), "cells": cells, "total": total}
@@ -66,19 +67,12 @@ def run(progress: Any) -> dict:
 
 def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     """Online, with look-ahead, and with true links: percent, and numbers."""
-    columns = [*(f"{name} %" for name in FIGURES), *COUNTS]
-
-    def row(one: dict) -> list[object]:
-        return [one["identities"], *(100 * one[name] for name in FIGURES), *(one[name] for name in COUNTS)]
-
-    drives = f"drives of {figures['frames']} frames"
+    names, drives = ("masks", "scenario", "identities"), f"drives of {figures['frames']} frames"
+    total = [[one["masks"], one["identities"], *identity_cells(one)] for one in figures["total"]]
+    each = [[*(one[k] for k in names), *identity_cells(one)] for one in figures["cells"] if one["identities"] != TRUE]
     return [
-        (f"all {drives}", ["masks", "identities", *columns], [[one["masks"], *row(one)] for one in figures["total"]]),
-        (
-            f"each of the {drives}",
-            ["masks", "scenario", "identities", *columns],
-            [[one["masks"], one["scenario"], *row(one)] for one in figures["cells"] if one["identities"] != TRUE],
-        ),
+        (f"all {drives}", ["masks", "identities", *IDENTITY_COLUMNS], total),
+        (f"each of the {drives}", [*names, *IDENTITY_COLUMNS], each),
     ]
 
 
@@ -101,8 +95,3 @@ def _trial(frames: Sequence[DriveFrame], tracks: Iterable[tuple[Track, ...]]) ->
     for frame, found in zip(frames, tracks, strict=True):
         counts.update(frame, *trial.tracked(frame.segmentation, found))
     return counts.result()
-
-
-def _figures(trials: Sequence[trial.Trial]) -> dict[str, float | int | None]:
-    found = trial.figures(trials)
-    return {name: found[name] for name in (*FIGURES, *COUNTS)}

@@ -17,13 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks._previous import REVISION, previous_package
+from benchmarks._previous import REVISION, ROOT, packages
 from vps_ros.datasets.streets import drive
 
 DESCRIPTION = "memory of a live worker with one and four cameras over its frames, compared with its libraries alone"
 SIZE, DISTINCT, CAMERAS, FRAMES = (1242, 375), 30, (0, 1, 4), 500
 SAMPLES = 5
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(progress) -> dict:
@@ -34,10 +33,10 @@ def run(progress) -> dict:
         folder = Path(temporary)
         for number, street in enumerate(drive("cruise", seed=900_000, frames=DISTINCT, size=SIZE)):
             np.save(folder / f"{number}.npy", street.frame.image)
-        packages = {"current": ROOT} | ({"previous": previous_package(folder / "previous")} if REVISION else {})
-        jobs = [(cameras, which) for cameras in CAMERAS for which in packages]
+        compared = packages(folder)
+        jobs = [(cameras, which) for cameras in CAMERAS for which in compared]
         for cameras, which in progress(jobs, "processes", len(jobs)):
-            path = os.pathsep.join([str(packages[which]), str(ROOT), os.environ.get("PYTHONPATH", "")])
+            path = os.pathsep.join([str(compared[which]), str(ROOT), os.environ.get("PYTHONPATH", "")])
             command = [sys.executable, str(ROOT / "benchmarks" / "_worker_memory.py"), str(folder)]
             command += map(str, (DISTINCT, cameras, frames, max(frames // SAMPLES, 1)))
             done = subprocess.run(

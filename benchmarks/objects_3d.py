@@ -22,6 +22,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from vps_ros.datasets.streets import HELD_OUT, StreetFrame, drive
 from vps_ros.depth.locator import ObjectLocator
@@ -204,10 +205,7 @@ def _true_velocity(street: StreetFrame, instance: int) -> NDArray:
 
 def _transform(pose: NDArray) -> Transform:
     """Of a matrix [4, 4] from the camera to the world."""
-    angle = cv2.Rodrigues(pose[:3, :3])[0].ravel()
-    half = np.linalg.norm(angle) / 2
-    axis = angle / max(2 * half, 1e-12)
-    return Transform(tuple(pose[:3, 3]), (*(np.sin(half) * axis), np.cos(half)))
+    return Transform(tuple(pose[:3, 3]), tuple(Rotation.from_matrix(pose[:3, :3]).as_quat()))
 
 
 def _figures(samples: list[Sample]) -> dict:

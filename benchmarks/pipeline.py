@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-from pathlib import Path
 from time import perf_counter
 
 import numpy as np
 
+from benchmarks._processes import memory_mib
 from benchmarks._scene import street
 from vps_ros.config import Config
 from vps_ros.datasets.streets import drive
@@ -177,10 +177,5 @@ def _memory(progress, frames: list[Frame]) -> dict:
         if i % MEMORY_EVERY == 0:
             gc.collect()
             marks.append(i)
-            sizes.append(_resident_mib())
+            sizes.append(memory_mib())
     return {"frames": marks, "rss_mib": sizes, "growth_mib": sizes[-1] - sizes[len(sizes) // 4]}
-
-
-def _resident_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024

@@ -24,12 +24,11 @@ from contextlib import contextmanager
 from time import thread_time
 from typing import Any
 
-import cv2
 import numpy as np
 from scipy.optimize import nnls
-from threadpoolctl import threadpool_limits
 
 from benchmarks._crowd import INTERVAL, crowd
+from benchmarks._processes import limited_threads
 from benchmarks._scene import street
 from vps_ros import online
 from vps_ros.config import Config
@@ -81,18 +80,13 @@ def run(progress) -> dict:
     jobs = [("street", size, 0) for size in INPUTS] + [("crowd", c, n) for c in CROWD_CAMERAS for n in CROWDS]
     samples: dict[str, list[tuple[float, float, float]]] = defaultdict(list)
     at_reference: dict[str, tuple[float, float, float]] = {}
-    threads = cv2.getNumThreads()
-    try:
-        cv2.setNumThreads(1)
-        with threadpool_limits(1, "blas"), _timed_stages() as watched:
-            for kind, size, count in progress(jobs, "inputs", len(jobs)):
-                steps = _street(size) if kind == "street" else _crowd(size, count)
-                for stage, sample in _medians(steps, watched).items():
-                    samples[stage].append(sample)
-                    if (kind, size) == ("street", REFERENCE):
-                        at_reference[stage] = sample
-    finally:
-        cv2.setNumThreads(threads)
+    with limited_threads(), _timed_stages() as watched:
+        for kind, size, count in progress(jobs, "inputs", len(jobs)):
+            steps = _street(size) if kind == "street" else _crowd(size, count)
+            for stage, sample in _medians(steps, watched).items():
+                samples[stage].append(sample)
+                if (kind, size) == ("street", REFERENCE):
+                    at_reference[stage] = sample
     return {"frames": FRAMES, "stages": {name: _parts(samples[name], at_reference[name]) for name in at_reference}}
 
 

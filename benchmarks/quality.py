@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._quality import pq_figures
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.streets import HELD_OUT, StreetFrame, drive
@@ -55,7 +56,7 @@ def run(progress) -> dict:
     return {
         "drives": [f"{s}-{FIRST_SEED + i}" for i, s in enumerate(SCENARIOS)],
         "frames": FRAMES * len(SCENARIOS),
-        "quality": {name: _figures(judge.result()) for name, judge in evaluators.items()},
+        "quality": {name: _figures(evaluator.result()) for name, evaluator in evaluators.items()},
         "speed": {
             name: {
                 "fps": float(np.median([one["fps"] for one in timed])),
@@ -106,13 +107,4 @@ def _replay(config: Config, source: Path, target: Path, jobs: int) -> dict:
 
 
 def _figures(report: Report) -> dict:
-    pq = report.pq
-    return {
-        "STQ": report.stq,
-        "AQ": report.aq,
-        "SQ": report.sq,
-        "PQ": pq.all,
-        "PQ things": pq.things,
-        "PQ stuff": pq.stuff,
-        "mIoU": report.miou,
-    }
+    return {"STQ": report.stq, "AQ": report.aq, "SQ": report.sq, **pq_figures(report), "mIoU": report.miou}

@@ -13,17 +13,16 @@ kitti_tracking_0002/image_02/*.jpg and kitti_tracking_0002/label_02/0002.txt.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import _roboflow
 from benchmarks._crowd import INTERVAL, SMALLEST, segmented
+from benchmarks._real import CLIP, KittiLabel, kitti_labels, read_image, real_data
 from benchmarks._roboflow import Roboflow
 from vps_ros.commands.console import note
 from vps_ros.evaluation.identity import Identity
@@ -34,8 +33,6 @@ from vps_ros.trackers import TRACKERS, tracker_class
 from vps_ros.trackers.colour_histogram import with_appearance
 
 DESCRIPTION = "IDF1, HOTA and id switches of every tracker on a real drive (needs VPS_ROS_REALDATA)"
-ROOT = Path(__file__).resolve().parent.parent
-CLIP, SEQUENCE = "kitti_tracking_0002", "0002"
 CLASSES = {"Pedestrian": 11, "Person_sitting": 11, "Cyclist": 12, "Car": 13, "Van": 13, "Truck": 14, "Tram": 16}
 OTHER = 14
 """Misc is trailers and the like."""
@@ -77,10 +74,10 @@ class Labelled(NamedTuple):
 
 def run(progress: Any) -> dict:
     """Figures by variant and tracker."""
-    folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata")) / CLIP
-    if not folder.is_dir():
-        return {"skipped": f"no {folder}; set VPS_ROS_REALDATA to the folder that holds {CLIP}"}
-    clip = list(progress(read(folder), "clip", None))
+    folder, missing = real_data(CLIP)
+    if missing:
+        return {"skipped": missing}
+    clip = list(progress(read(folder / CLIP), "clip", None))
     if not _roboflow.there():
         note(_roboflow.MISSING)
     found: dict[str, dict[str, dict[str, float]]] = {}
@@ -111,25 +108,21 @@ def rows(figures: dict) -> tuple[list[str], list[list[object]]]:
 
 
 def read(folder: Path) -> list[Labelled]:
-    """The frames of the clip, each with the boxes of its labels painted, near over far.
-
-    A row of the labels is: frame track type truncated occluded alpha x0 y0 x1 y1 height width length x y z turn.
-    """
-    labels: dict[int, list[list[str]]] = {}
-    for line in (folder / "label_02" / f"{SEQUENCE}.txt").read_text().splitlines():
-        row = line.split()
-        if row and row[2] != "DontCare":
-            labels.setdefault(int(row[0]), []).append(row)
+    """The frames of the clip, each with the boxes of its labels painted, near over far."""
+    labels: dict[int, list[KittiLabel]] = {}
+    for label in kitti_labels(folder):
+        if label.kind != "DontCare":
+            labels.setdefault(label.frame, []).append(label)
     clip = []
     for path in sorted((folder / "image_02").glob("*.jpg")):
         number = int(path.stem)
-        image = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
+        image = read_image(path)
         painted = np.zeros(image.shape[:2], np.int32)
         classes = {}
-        for row in sorted(labels.get(number, ()), key=lambda row: -float(row[15])):
-            x0, y0, x1, y1 = (round(float(value)) for value in row[6:10])
-            painted[max(y0, 0) : y1, max(x0, 0) : x1] = 1 + int(row[1])
-            classes[int(row[1])] = CLASSES.get(row[2], OTHER)
+        for label in sorted(labels.get(number, ()), key=lambda label: -label.distance):
+            x0, y0, x1, y1 = np.rint(label.box).astype(int).tolist()
+            painted[max(y0, 0) : y1, max(x0, 0) : x1] = 1 + label.track
+            classes[label.track] = CLASSES.get(label.kind, OTHER)
         areas = np.bincount(painted.ravel())
         tracks = np.array(sorted(t for t in classes if t + 1 < len(areas) and areas[t + 1] >= SMALLEST), np.int64)
         kinds = np.array([classes[track] for track in tracks.tolist()], np.int32)
@@ -156,9 +149,9 @@ def evaluated(clip: Sequence[Labelled], variant: Variant, seed: int) -> dict[str
 
 
 def score(truth: Sequence[Labelled], found: Sequence[dict[int, int]]) -> Score:
-    """Of the ids by which a tracker knows the tracks that it found in each frame.
+    """The score of the ids that a tracker gave to the true tracks of each frame.
 
-    Masks are the truth's own, so that each is found whole or not at all.
+    Masks are those of the labels, so that each is found completely or not at all.
     """
     classes = Classes(CITYSCAPES)
     identity = Identity(classes, any_class=True)

@@ -27,15 +27,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from benchmarks._quality import pq_figures
+from benchmarks._real import real_data
 from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.files import model_path, shipped_models
+from vps_ros.labelling.segments import class_map
 from vps_ros.segmenters import load_segmenter
-from vps_ros.taxonomy import VOID_ID
 
 DESCRIPTION = "mIoU on CamVid and PQ on Cityscapes images, at several input sizes (needs VPS_ROS_REALDATA)"
 DEFAULT = "streets-s-float"
-ROOT = Path(__file__).resolve().parent.parent
 
 
 class Part(NamedTuple):
@@ -63,16 +64,16 @@ STRETCHED, FITTED = "stretched", "fitted"
 
 def run(progress: Any) -> dict:
     """Figures by model, frames and input."""
-    folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata")) / "streets"
-    there = {name: part for name, part in PARTS.items() if (folder / part.folder / part.labels).is_dir()}
-    if not there:
-        return {"skipped": f"no {folder}/camvid; set VPS_ROS_REALDATA to the folder that holds streets/camvid"}
+    folder = real_data()[0] / "streets"
+    parts = {name: part for name, part in PARTS.items() if (folder / part.folder / part.labels).is_dir()}
+    if not parts:
+        return {"skipped": real_data("streets/camvid")[1] or f"{folder}/camvid: has no labels"}
     models = [name for name in os.environ.get("VPS_ROS_MODELS", DEFAULT).split(",") if name]
-    jobs = [(model, name) for model in models for name in there]
+    jobs = [(model, name) for model in models for name in parts]
     found: dict[str, dict] = {}
     for model, name in progress(jobs, "models", len(jobs)):
         measure = file_measured if model.endswith(".onnx") or model in {*shipped_models()} - {DEFAULT} else measured
-        found.setdefault(Path(model).stem, {})[name] = measure(model, folder, there[name])
+        found.setdefault(Path(model).stem, {})[name] = measure(model, folder, parts[name])
     return {"models": found}
 
 
@@ -91,8 +92,7 @@ def file_measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, A
     for number, (clip, i) in enumerate(frames):
         image, semantic, instance = clip.read(i)
         found = segmenter(np.array(image))
-        ids = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
-        evaluator.update(str(number), semantic, instance, table[ids].astype(np.uint8), found.map)
+        evaluator.update(str(number), semantic, instance, table[class_map(found)].astype(np.uint8), found.map)
     card = segmenter.card
     return {STRETCHED: scores_of(evaluator.result(), f"{card.input.width}x{card.input.height}", len(frames), classes)}
 
@@ -118,7 +118,7 @@ def scores_of(report: Report, size: str, frames: int, classes: Any) -> dict[str,
     scores: dict[str, Any] = {"input": size, "frames": frames, "mIoU": report.miou}
     scores["classes"] = {n: c.iou for n, c in report.classes.items() if c.iou == c.iou}
     if classes.taxonomy.thing_ids:
-        scores |= {"PQ": report.pq.all, "PQ things": report.pq.things, "PQ stuff": report.pq.stuff}
+        scores |= pq_figures(report)
     return scores
 
 

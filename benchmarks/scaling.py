@@ -15,15 +15,13 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from time import thread_time
 
-import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from benchmarks import _roboflow
 from benchmarks._crowd import CLASSES, INTERVAL
+from benchmarks._processes import limited_threads, memory_mib, milliseconds
 from benchmarks._roboflow import Roboflow
 from benchmarks._scene import HIGHEST, LOWEST, VOID, street
 from benchmarks._watch import PIXELS, of_the_image, watch
@@ -47,7 +45,6 @@ LIMITS = Thresholds(mask=0.5, overlap=0.5)
 
 def run(progress) -> dict:
     """Lines of {what, unit, sizes, values}; `progress(items, label, total)` shows how far it is."""
-    threads = cv2.getNumThreads()
     lines = [
         ("association, hierarchical", "objects", OBJECTS, _association),
         *((f"association, {name}", "objects", OBJECTS, _theirs(name)) for name in _names()),
@@ -55,17 +52,12 @@ def run(progress) -> dict:
         ("post-processing", "camera pixels", [w * h for w, h in CAMERAS], _by_pixels),
         ("evaluation", "frames", EVALUATED, _evaluation),
     ]
-    try:
-        cv2.setNumThreads(1)
-        with threadpool_limits(1, "blas"):
-            found = [
-                {"what": what, "unit": unit, "sizes": list(sizes), "values": [measure(size) for size in label(sizes)]}
-                for what, unit, sizes, measure in lines
-                for label in [lambda sizes, what=what: progress(sizes, what, len(sizes))]
-            ]
-            marks = list(_memory(progress))
-    finally:
-        cv2.setNumThreads(threads)
+    found: list[dict] = []
+    with limited_threads():
+        for what, unit, sizes, measure in lines:
+            values = [measure(size) for size in progress(sizes, what, len(sizes))]
+            found.append({"what": what, "unit": unit, "sizes": list(sizes), "values": values})
+        marks = list(_memory(progress))
     return {"lines": [*found, {"what": "resident MiB", "unit": "frames", "sizes": list(MEMORY), "values": marks}]}
 
 
@@ -84,16 +76,16 @@ def _names() -> list[str]:
 
 
 def _association(count: int) -> float:
-    frames, answers = list(_grid(count)), []
+    frames, results = list(_grid(count)), []
     with watch(*PIXELS, *of_the_image()) as watched:
         tracker = make_tracker(Config())
         for frame, segmentation in frames:
             watched.start()
             tracker.step(frame, segmentation)
-            answers.append(watched.answers)
+            results.append(watched.results)
         tracker, times = make_tracker(Config()), []
-        for (frame, segmentation), answer in zip(frames, answers, strict=True):
-            watched.start(answer)
+        for (frame, segmentation), result in zip(frames, results, strict=True):
+            watched.start(result)
             times.append(_milliseconds(lambda t=tracker, f=frame, s=segmentation: t.step(f, s)))
     return float(np.median(times[WARM_UP:]))
 
@@ -114,7 +106,7 @@ def _grid(count: int) -> Iterator[tuple[Frame, Segmentation]]:
     corner = np.stack([np.arange(count) % columns, np.arange(count) // columns], axis=1) * cell + cell / 4
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (height, width, 3), np.uint8)
-    looks, phase = rng.normal(size=(count, 64)).astype(np.float32), rng.uniform(0, 2 * np.pi, count)
+    appearance, phase = rng.normal(size=(count, 64)).astype(np.float32), rng.uniform(0, 2 * np.pi, count)
     classes = rng.choice(CLASSES, count).astype(np.int32)
     for i in range(FRAMES):
         angle = phase + 0.3 * i
@@ -124,7 +116,7 @@ def _grid(count: int) -> Iterator[tuple[Frame, Segmentation]]:
         for k, (x0, y0, x1, y1) in enumerate(boxes.astype(int), 1):
             labels[y0:y1, x0:x1] = k
         areas = np.full(count, int(np.rint(cell / 2).prod()))
-        noisy = looks + 0.3 * rng.normal(size=looks.shape).astype(np.float32)
+        noisy = appearance + 0.3 * rng.normal(size=appearance.shape).astype(np.float32)
         scores = np.ones(count, np.float32)
         is_thing = np.ones(count, bool)
         found = Segmentation(labels, classes, is_thing, scores, areas, boxes.astype(np.float32), noisy)
@@ -182,11 +174,8 @@ def _memory(progress) -> Iterator[float]:
         tracker.step(Frame(image, i * INTERVAL), found)
         if i in MEMORY:
             gc.collect()
-            lines = Path("/proc/self/status").read_text().splitlines()
-            yield next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024
+            yield memory_mib()
 
 
 def _milliseconds(work: Callable[[], object]) -> float:
-    began = thread_time()
-    work()
-    return (thread_time() - began) * 1e3
+    return milliseconds(work, thread_time)

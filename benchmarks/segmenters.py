@@ -23,17 +23,19 @@ import numpy as np
 import onnxruntime
 
 from benchmarks._networks import NETWORKS, SIZES, with_graph, write
+from benchmarks._quality import pq_figures
 from vps_ros.datasets.streets import SCENARIOS, StreetFrame, drive
 from vps_ros.evaluation import Evaluator
 from vps_ros.files import model_path
+from vps_ros.labelling.segments import class_map
 from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.segmenters.segmenter import SegmenterParameters
-from vps_ros.taxonomy import CITYSCAPES, VOID_ID
+from vps_ros.taxonomy import CITYSCAPES
 
 DESCRIPTION = "image to segments: streets-s in float32 and int8, and larger networks where a GPU is"
 THREADS = (1, 2)
 FIRST_SEED, FRAMES, EVERY = 800_000, 10, 4
-"""Drives of each scenario from this seed on, how many frames of each are judged, and how far these lie apart."""
+"""Drives of each scenario from this seed on, how many frames of each are evaluated, and their distance in frames."""
 WARM_UP, MEASURED = 10, 60
 CAMERAS = ((640, 192), (1242, 375), (1920, 1080))
 STAGES = ("preprocess", "network", "postprocess")
@@ -151,10 +153,8 @@ def _quality(path: Path, streets: list[StreetFrame]) -> dict[str, float]:
     segmenter, evaluator = OnnxSegmenter(path, SegmenterParameters()), Evaluator(CITYSCAPES, video=False)
     for number, street in enumerate(streets):
         found = segmenter(street.frame.image)
-        semantic = np.append(VOID_ID, found.class_ids).astype(np.uint8)[found.map]
-        evaluator.update(str(number), street.semantic, street.instance, semantic, found.map)
-    pq = evaluator.result().pq
-    return {"PQ": float(pq.all), "PQ things": float(pq.things), "PQ stuff": float(pq.stuff)}
+        evaluator.update(str(number), street.semantic, street.instance, class_map(found), found.map)
+    return pq_figures(evaluator.result())
 
 
 def _gpu(progress, folder: Path) -> list[dict]:

@@ -24,13 +24,13 @@ def run(progress) -> dict:
     """Samples of every few seconds; {"skipped": why} where cyclonedds is missing."""
     if importlib.util.find_spec("cyclonedds") is None:
         return {"skipped": 'cyclonedds is not installed; pip install "vps_ros[live]"'}
-    from benchmarks._stand import measure, street_images
+    from benchmarks._live_run import measure, street_images
 
     minutes = float(os.environ.get("VPS_ROS_SOAK_MINUTES", MINUTES))
-    with tempfile.TemporaryDirectory() as room, private_domain():
-        images = street_images(progress, Path(room), SIZE, DISTINCT)
+    with tempfile.TemporaryDirectory() as folder, private_domain():
+        images = street_images(progress, Path(folder), SIZE, DISTINCT)
         for _ in progress(range(1), f"{minutes:g} minutes", 1):
-            one = measure(Path(room), images, HZ, 60 * minutes)
+            one = measure(Path(folder), images, HZ, 60 * minutes)
     samples = [{name: sample[name] for name in ("at", *SHOWN)} for sample in one.samples if sample["p50"] is not None]
     return {"minutes": minutes, "sent": one.sent, "tracked": len(one.late), "samples": samples}
 

@@ -21,13 +21,13 @@ from time import perf_counter, sleep
 import numpy as np
 
 from benchmarks import _node_start
-from benchmarks._previous import REVISION, previous_package
+from benchmarks._previous import REVISION, ROOT, packages
+from benchmarks._processes import memory_mib
 from vps_ros.commands.synth import write_bag
 from vps_ros.datasets.streets import drive
 
 DESCRIPTION = "time to start commands and memory of replay, compared with importing onnxruntime and cv2"
 SIZE, LONG, REPEATS = (1242, 375), 40, 3
-ROOT = Path(__file__).resolve().parent.parent
 KEYS = ("cpu_seconds", "wall_seconds", "peak_mib")
 GOALS = {"vps-ros --help": ("wall_seconds", 0.3), "replay, 1 frame": ("wall_seconds", 2.0)}
 GOALS |= {f"replay, {LONG} frames": ("peak_mib", 220.0)}
@@ -40,18 +40,18 @@ def run(progress) -> dict:
     """Medians by command and package; `progress(items, label, total)` shows how far it is."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        packages = {"current": ROOT} | ({"previous": previous_package(folder / "previous")} if REVISION else {})
+        compared = packages(folder)
         found: dict[str, dict[str, list[dict]]] = {}
         jobs = [(*job, repeat) for repeat in range(REPEATS) for job in _commands(folder)]
         for name, command, own, _ in progress(jobs, "processes", len(jobs)):
-            for which, path in packages.items() if own else [("current", ROOT)]:
+            for which, path in compared.items() if own else [("current", ROOT)]:
                 found.setdefault(name, {}).setdefault(which, []).append(_measure(command, path))
         lacking = _node_start.lacking()
         image = next(iter(drive("cruise", seed=900_000, frames=1, size=SIZE))).frame.image
         node: dict[str, dict[str, list[dict]]] = {}
         starts = [(name, repeat) for repeat in range(REPEATS) for name in (() if lacking else _node_start.COMMANDS)]
         for name, _ in progress(starts, "nodes", len(starts)):
-            for which, path in packages.items():
+            for which, path in compared.items():
                 node.setdefault(name, {}).setdefault(which, []).append(_node_start.measure(name, path, image))
     return {
         "previous": REVISION,
@@ -129,9 +129,9 @@ def _measure(arguments: list[str], package: Path) -> dict[str, float]:
         stderr=subprocess.DEVNULL,
     ) as process:
         # Not `wait`, which would say nothing of what the process used. ru_maxrss includes this process before `exec`.
-        ended, peak = 0, 0
+        ended, peak = 0, 0.0
         while not ended:
-            peak = max(peak, _peak_kib(process.pid))
+            peak = max(peak, memory_mib("VmHWM", process.pid))
             ended, status, used = os.wait4(process.pid, os.WNOHANG)
             sleep(0.005)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -140,11 +140,5 @@ def _measure(arguments: list[str], package: Path) -> dict[str, float]:
     return {
         "cpu_seconds": used.ru_utime + used.ru_stime,
         "wall_seconds": perf_counter() - began,
-        "peak_mib": peak / 1024,
+        "peak_mib": peak,
     }
-
-
-def _peak_kib(process: int) -> int:
-    """The largest resident size of a process so far; 0 when it has just ended."""
-    lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks._processes import limited_threads
 from vps_ros.datasets.streets import StreetFrame, drive
 from vps_ros.datasets.streets.scene import Scene
 from vps_ros.datasets.streets.static_scene import label_color
@@ -23,9 +24,9 @@ SCENARIOS, SEEDS, FRAMES, SIZE = ("cruise", "crowd", "night"), (0, 1), 20, (640,
 _NEAR = 0.3
 
 
+@limited_threads()
 def run(progress: Any) -> dict:
     """Milliseconds of processor time (all threads of the process) and frames/s, medians over frames, by scenario."""
-    cv2.setNumThreads(1)
     figures: dict[str, Any] = {"size": list(SIZE), "frames": FRAMES * len(SEEDS), "scenarios": {}}
     for name in progress(SCENARIOS, "scenarios", len(SCENARIOS)):
         times: dict[str, list[float]] = {"drive": [], "panda3d": [], "painter": [], "start": []}
@@ -64,7 +65,7 @@ def run(progress: Any) -> dict:
 
 
 def rows(figures: dict) -> tuple[list[str], list[list[object]]]:
-    columns = ["scenario", "whole drive, frames/s", "start, ms", "Panda3D, frames/s", "painter, frames/s", "same class"]
+    columns = ["scenario", "drive, frames/s", "start, ms", "Panda3D, frames/s", "painter, frames/s", "same class"]
     keys = ("drive_fps", "start_ms", "panda3d_fps", "painter_fps", "ids_equal")
     return columns, [[name, *(one[k] for k in keys)] for name, one in figures["scenarios"].items()]
 

@@ -20,7 +20,6 @@ holds models/yolov8n-seg.onnx, models/deeplab_slim_cityscapes.onnx, streets/city
 from __future__ import annotations
 
 import dataclasses
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -28,12 +27,14 @@ from pathlib import Path
 from time import process_time
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from benchmarks._crowd import INTERVAL
+from benchmarks._processes import limited_threads
+from benchmarks._quality import pq_figures
+from benchmarks._real import CLIP, kitti_labels, read_image, real_data
 from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.frame import Frame, Segmentation
@@ -41,11 +42,11 @@ from vps_ros.online import OnlinePanoptic
 from vps_ros.segmenters import load_segmenter
 from vps_ros.segmenters.tiles import columns
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
+from vps_ros.trackers.similarity import box_iou
 
 DESCRIPTION = "PQ, time and identities with one to three crops, and embeddings (needs VPS_ROS_REALDATA)"
-ROOT = Path(__file__).resolve().parent.parent
 YOLO, DEEPLAB = "models/yolov8n-seg.onnx", "models/deeplab_slim_cityscapes.onnx"
-STILLS, CLIP = "streets/cityscapes_stills", "kitti_tracking_0002"
+STILLS = "streets/cityscapes_stills"
 TILES = (1, 2, 3)
 FEATURES = {"features at stride 8": "x245", "features at stride 16": "x282", "features at stride 32": "x343"}
 COLOURS = "colours"
@@ -81,12 +82,11 @@ class Identities(NamedTuple):
 
 def run(progress: Any) -> dict:
     """Figures by number of crops, and by appearance and tracker; {"skipped": why} without the data."""
-    folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata"))
-    missing = [name for name in (YOLO, DEEPLAB, STILLS, CLIP) if not (folder / name).exists()]
+    folder, missing = real_data(YOLO, DEEPLAB, STILLS, CLIP)
     if missing:
-        return {"skipped": f"no {folder / missing[0]}; set VPS_ROS_REALDATA to the folder that holds it"}
-    labels = read_labels(folder / CLIP / "label_02" / "0002.txt")
-    images = [_read(path) for path in sorted((folder / CLIP / "image_02").glob("*.jpg"))]
+        return {"skipped": missing}
+    labels = read_labels(folder / CLIP)
+    images = [read_image(path) for path in sorted((folder / CLIP / "image_02").glob("*.jpg"))]
     frames = [labels.get(number, []) for number in range(len(images))]
     clip = {"frames": len(images), "labels": sum(label.track >= 0 for labels in frames for label in labels)}
     with tempfile.TemporaryDirectory() as temporary:
@@ -129,16 +129,12 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
     ]
 
 
-def read_labels(path: Path) -> dict[int, list[Label]]:
-    """Labels of KITTI tracking by frame.
-
-    A row is: frame track type truncated occluded alpha x0 y0 x1 y1 height width length x y z turn.
-    """
+def read_labels(clip: Path) -> dict[int, list[Label]]:
+    """Labels of KITTI tracking by frame."""
     found: dict[int, list[Label]] = {}
-    for row in map(str.split, path.read_text().splitlines()):
-        box = np.array(row[6:10], float)
-        counts = row[2] in KINDS and box[3] - box[1] >= LOWEST
-        found.setdefault(int(row[0]), []).append(Label(int(row[1]) if counts else -1, box))
+    for one in kitti_labels(clip):
+        counts = one.kind in KINDS and one.box[3] - one.box[1] >= LOWEST
+        found.setdefault(one.frame, []).append(Label(one.track if counts else -1, one.box))
     return found
 
 
@@ -153,7 +149,7 @@ def identities(labels: Sequence[Sequence[Label]], found: Sequence[Sequence[Found
     for truth, seen in zip(labels, found, strict=True):
         true = [one for one in truth if one.track >= 0]
         ignored = [one.box for one in truth if one.track < 0]
-        iou = np.array([[_iou(a.box, b.box) for b in seen] for a in true]).reshape(len(true), len(seen))
+        iou = box_iou(_boxes(true)[:, None], _boxes(seen))
         rows, places = linear_sum_assignment(-np.where(iou >= MATCHED, iou, 0))
         best = {int(b): true[a].track for a, b in zip(rows, places, strict=True) if iou[a, b] >= MATCHED}
         kept = [b for b in range(len(seen)) if b in best or _counts(seen[b].box, ignored)]
@@ -165,8 +161,12 @@ def identities(labels: Sequence[Sequence[Label]], found: Sequence[Sequence[Found
     tracks, ids = (sorted({pair[i] for pair in matched}) for i in (0, 1))
     table = np.array([[matched[a, b] for b in ids] for a in tracks]).reshape(len(tracks), len(ids))
     same = table[linear_sum_assignment(-table)].sum() if table.size else 0
-    whole = max(total + boxes, 1)
-    return Identities(2 * float(same) / whole, 2 * pairs / whole, switches, pairs / max(total, 1))
+    both = max(total + boxes, 1)
+    return Identities(2 * float(same) / both, 2 * pairs / both, switches, pairs / max(total, 1))
+
+
+def _boxes(found: Sequence[Label] | Sequence[Found]) -> NDArray[np.float64]:
+    return np.array([one.box for one in found]).reshape(-1, 4)
 
 
 def _counts(box: Box, ignored: Sequence[Box]) -> bool:
@@ -176,11 +176,6 @@ def _counts(box: Box, ignored: Sequence[Box]) -> bool:
 
 def _common(a: Box, b: Box) -> float:
     return float(np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None).prod())
-
-
-def _iou(a: Box, b: Box) -> float:
-    both = _common(a, b)
-    return both / float((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - both)
 
 
 class _Models:
@@ -228,6 +223,7 @@ class _Timed:
         return 1e3 * float(np.median(self._spent))
 
 
+@limited_threads()
 def _tiled(
     models: _Models,
     folder: Path,
@@ -237,11 +233,9 @@ def _tiled(
     progress: Any,
 ) -> dict[str, Any]:
     """The row of a number of crops."""
-    cv2.setNumThreads(1)
     still, drive = (_crop(size, tiles) for size in ((2048, 1024), images[0].shape[1::-1]))
     segmenter = _Timed(models.merged(still), tiles)
-    pq = _quality(segmenter, folder / STILLS).pq
-    row = {"tiles": tiles, "crop": "{}x{}".format(*still), "PQ": pq.all, "PQ things": pq.things, "PQ stuff": pq.stuff}
+    row = {"tiles": tiles, "crop": "{}x{}".format(*still), **pq_figures(_quality(segmenter, folder / STILLS))}
     row["CPU ms"] = segmenter.milliseconds
     segmenter = _Timed(models.merged(drive), tiles)
     segments = [segmenter(image) for image in progress(images, f"{tiles} crops", len(images))]
@@ -265,7 +259,7 @@ def _quality(segmenter: _Timed, root: Path) -> Report:
     for name, frames in read_truth(root).items():
         for frame in frames.values():
             truth = frame.read()
-            found = segmenter(_read(root / "images" / f"{name}.jpg"))
+            found = segmenter(read_image(root / "images" / f"{name}.jpg"))
             ids = [names.get(segmenter.taxonomy.class_name(c), VOID_ID) for c in found.class_ids.tolist()]
             table = np.array([VOID_ID, *ids], np.uint8)
             evaluator.update(name, truth.semantic, truth.instance, table[found.map], found.map)
@@ -305,7 +299,3 @@ def _tracked(
         named = [t for t in tracks if taxonomy.class_name(t.class_id) in GROUPS]
         found.append([Found(t.track_id, np.array(t.box, float)) for t in named])
     return found
-
-
-def _read(path: Path) -> NDArray[np.uint8]:
-    return cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)

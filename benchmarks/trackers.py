@@ -13,17 +13,15 @@ depend on tau, not on the length of the run.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from time import perf_counter
 from typing import Any
 
-import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from benchmarks import _roboflow
 from benchmarks._crowd import INTERVAL, CrowdFrame, crowd, segmented
+from benchmarks._processes import limited_threads, memory_mib, milliseconds
 from benchmarks._roboflow import Roboflow
 from benchmarks._watch import PIXELS, of_the_image, watch
 from vps_ros.commands.console import note
@@ -46,17 +44,12 @@ CHURN_MARKS, CHURN_CYCLE, CHURN_OBJECTS, CHURN_LIFE, CHURN_SIZE = 10, 300, 10, 3
 
 def run(progress: Any) -> dict:
     """Figures by tracker: milliseconds a frame, rows of the memory and bytes."""
-    threads = cv2.getNumThreads()
     theirs = _roboflow.there()
     if not theirs:
         note(_roboflow.MISSING)
-    try:
-        cv2.setNumThreads(PIXELS_CORES)
-        with threadpool_limits(1, "blas"):
-            times = {count: _times(progress, count, theirs) for count in COUNTS}
-            memory = _memory(progress, theirs)
-    finally:
-        cv2.setNumThreads(threads)
+    with limited_threads(PIXELS_CORES):
+        times = {count: _times(progress, count, theirs) for count in COUNTS}
+        memory = _memory(progress, theirs)
     return {"camera": list(CAMERA), "frames": FRAMES, "repeats": REPEATS, "times_ms": times, "memory": memory}
 
 
@@ -73,7 +66,7 @@ def tables(figures: dict) -> list[tuple[str, list[str], list[list[object]]]]:
             if t.get("flow_and_masks", {}).get("median", 0) > 0
         ]
         title = f"pixels of {seen} on {PIXELS_CORES} cores, ms a frame; goal {PIXELS_GOAL_MS} for flow and masks"
-        columns = ["tracker", "flow", "masks", "flow and masks", "colours, camera", "whole step", "whole step, p90"]
+        columns = ["tracker", "flow", "masks", "flow and masks", "colours, camera", "step", "step, p90"]
         found.append((title, columns, rows))
     rows = []
     for name, one in figures["memory"].items():
@@ -98,30 +91,33 @@ def _times(progress: Any, count: int, theirs: bool) -> dict:
     return {
         "seen": float(np.median([len(frame.segmentation) for frame in frames])),
         "trackers": {
-            name: {part: {"median": _median(ms), "p90": float(np.percentile(ms, 90))} for part, ms in parts.items()}
+            name: {
+                part: {"median": float(np.median(ms)), "p90": float(np.percentile(ms, 90))}
+                for part, ms in parts.items()
+            }
             for name, parts in samples.items()
         },
     }
 
 
 def _ours(name: str, frames: Sequence[CrowdFrame]) -> dict[str, list[float]]:
-    """Twice the same drive: as it is, and with what flow and masks answered then, so that the association is alone."""
+    """Runs the drive twice: as it is, and with the recorded results of flow and masks, to measure association alone."""
     times: dict[str, list[float]] = {part: [] for part in PARTS}
-    answers = []
+    results = []
     with watch(*PIXELS, *of_the_image()) as watched:
         tracker = tracker_class(name)()
         for frame in frames:
             watched.start()
-            step = _timed(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation))
-            answers.append(watched.answers)
+            step = milliseconds(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation))
+            results.append(watched.results)
             pixels, flow, image = watched.milliseconds, tracker.milliseconds["flow"], watched.in_functions
             values = (flow, pixels - flow - image, pixels - image, image, step)
             for part, value in zip(PARTS[1:], values, strict=True):
                 times[part].append(value)
         tracker = tracker_class(name)()
-        for frame, answer in zip(frames, answers, strict=True):
-            watched.start(answer)
-            times["association"].append(_timed(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation)))
+        for frame, result in zip(frames, results, strict=True):
+            watched.start(result)
+            times["association"].append(milliseconds(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation)))
     return {part: values[WARM_UP:] for part, values in times.items()}
 
 
@@ -130,24 +126,18 @@ def _theirs(name: str, frames: Sequence[CrowdFrame]) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {part: [] for part in PARTS}
     tracker = Roboflow(name)
     for frame in frames:
-        times["association"].append(_timed(tracker.see(frame.frame, frame.segmentation)))
+        times["association"].append(milliseconds(tracker.see(frame.frame, frame.segmentation)))
     if name == "roboflow BoT-SORT":
         tracker = Roboflow(name, camera_motion=True)
         with watch(_roboflow.package().CMC) as watched:
             for frame in frames:
                 track = tracker.see(frame.frame, frame.segmentation)
                 watched.start()
-                step = _timed(track)
+                step = milliseconds(track)
                 motion = watched.milliseconds
                 for part, value in zip(PARTS[1:], (motion, 0.0, motion, 0.0, step), strict=True):
                     times[part].append(value)
     return {part: values[WARM_UP:] for part, values in times.items() if values}
-
-
-def _timed(call: Callable[[], Any]) -> float:
-    began = perf_counter()
-    call()
-    return (perf_counter() - began) * 1e3
 
 
 def _memory(progress: Any, theirs: bool) -> dict:
@@ -178,13 +168,13 @@ def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[CrowdFrame]
         most = max(most, rows)
         if (i + 1) % every == 0:
             gc.collect()
-            for key, value in zip(marks, (i + 1, rows, most, _resident_mib()), strict=True):
+            for key, value in zip(marks, (i + 1, rows, most, memory_mib()), strict=True):
                 marks[key].append(value)
     return {**marks, "seconds": perf_counter() - began}
 
 
 def _churn() -> Iterator[CrowdFrame]:
-    """Frames whose objects are all others after CHURN_LIFE of them: other places, other looks, another class."""
+    """Frames whose objects are all others after CHURN_LIFE of them: other places and embeddings, another class."""
     width, height = CHURN_SIZE
     rng = np.random.default_rng(0)
     for i in range(CHURN_CYCLE):
@@ -192,24 +182,15 @@ def _churn() -> Iterator[CrowdFrame]:
             corner = rng.integers(0, (width - 12, height - 12), (CHURN_OBJECTS, 2))
             # A class comes again only when its last objects are forgotten.
             classes = np.full(CHURN_OBJECTS, 11 + i // CHURN_LIFE % 8, np.int32)
-            looks = rng.normal(size=(CHURN_OBJECTS, 32))
+            appearance = rng.normal(size=(CHURN_OBJECTS, 32))
         labels = np.zeros((height, width), np.int32)
         for number, (x, y) in enumerate(corner, 1):
             labels[y : y + 12, x : x + 12] = number
         names = rng.permutation(np.flatnonzero(np.bincount(labels.ravel(), minlength=CHURN_OBJECTS + 1)[1:]))
         image = rng.integers(0, 255, (height, width, 3), np.uint8)
-        yield CrowdFrame(Frame(image, 0), segmented(labels, names, classes[names], looks[names]), names)
+        yield CrowdFrame(Frame(image, 0), segmented(labels, names, classes[names], appearance[names]), names)
 
 
 def _add(samples: dict, name: str, times: dict[str, list[float]]) -> None:
     for part, values in times.items():
         samples.setdefault(name, {}).setdefault(part, []).extend(values)
-
-
-def _median(values: list[float]) -> float:
-    return float(np.median(values))
-
-
-def _resident_mib() -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) / 1024

@@ -13,7 +13,6 @@ holds models/yolov8n-seg.onnx and kitti_tracking_0002/image_02.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from pathlib import Path
 from time import perf_counter
@@ -24,13 +23,13 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from benchmarks._real import CLIP, read_image, real_data
 from vps_ros.config import Config
 from vps_ros.segmenters import load_segmenter
 from vps_ros.segmenters.tiles import columns
 
 DESCRIPTION = "an imported YOLO-seg beside plain NumPy post-processing, one to three crops (needs VPS_ROS_REALDATA)"
-ROOT = Path(__file__).resolve().parent.parent
-MODEL, CLIP = "models/yolov8n-seg.onnx", "kitti_tracking_0002/image_02"
+MODEL = "models/yolov8n-seg.onnx"
 TILES, THREADS = (1, 2, 3), (1, 2)
 WARM_UP, MEASURED = 2, 15
 SIDE, CLASSES = 640, 80
@@ -42,13 +41,11 @@ def run(progress: Any) -> dict:
     """Median milliseconds per frame; {"skipped": why} without the network or the clip."""
     from vps_ros.learning.onnx_import.instances import import_yolo
 
-    folder = Path(os.environ.get("VPS_ROS_REALDATA", ROOT.parent / "shared" / "realdata"))
-    files = sorted((folder / CLIP).glob("*.jpg"))[: WARM_UP + MEASURED]
-    if not files or not (folder / MODEL).is_file():
-        return {
-            "skipped": f"no {folder / MODEL} or {folder / CLIP}; set VPS_ROS_REALDATA to the folder that holds them"
-        }
-    images = [cv2.cvtColor(cv2.imread(str(file)), cv2.COLOR_BGR2RGB) for file in files]
+    folder, missing = real_data(MODEL, CLIP)
+    if missing:
+        return {"skipped": missing}
+    files = sorted((folder / CLIP / "image_02").glob("*.jpg"))[: WARM_UP + MEASURED]
+    images = [read_image(file) for file in files]
     rows = []
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "things.onnx"

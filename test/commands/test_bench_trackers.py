@@ -39,21 +39,21 @@ def test_segments_of_a_crowd_are_those_of_its_map():
 
 @pytest.mark.parametrize("name", TRACKERS)
 def test_association_without_pixels_is_the_same_association(name):
-    """With what flow and masks answered before, a fresh tracker comes to the same tracks and looks at no pixel."""
+    """With the recorded results of flow and masks, a new tracker gives the same tracks and reads no pixel."""
     shots = list(crowd(15, 6, (320, 120), width=16, seed=1))
     with watch(*PIXELS, *of_the_image()) as watched:
         first, tracker = [], tracker_class(name)()
         for shot in shots:
             watched.start()
-            first.append((seen(tracker.step(shot.frame, shot.segmentation)), watched.answers))
+            first.append((seen(tracker.step(shot.frame, shot.segmentation)), watched.results))
         pixels, tracker = watched.milliseconds, tracker_class(name)()
-        for shot, (tracks, answers) in zip(shots, first, strict=True):
-            watched.start(answers)
+        for shot, (tracks, results) in zip(shots, first, strict=True):
+            watched.start(results)
             assert seen(tracker.step(shot.frame, shot.segmentation)) == tracks
             assert watched.milliseconds == 0
     tracker = tracker_class(name)()
     assert [seen(tracker.step(shot.frame, shot.segmentation)) for shot in shots] == [tracks for tracks, _ in first]
-    assert (pixels > 0) == any(answers for _, answers in first)
+    assert (pixels > 0) == any(results for _, results in first)
 
 
 def test_figures_of_a_small_run_fit_their_tables(monkeypatch):
@@ -134,7 +134,7 @@ def test_labels_of_the_real_drive(realdata):
 @pytest.mark.skipif(not _roboflow.there(), reason="roboflow's trackers are not installed")
 @pytest.mark.parametrize("name", _roboflow.NAMES)
 def test_ids_of_roboflow_are_those_of_the_segments(name):
-    """Whatever order they answer in, an object keeps the id of its segment."""
+    """The order of their output does not matter: an object keeps the id of its segment."""
     tracker = _roboflow.Roboflow(name)
     last = {}
     for shot in crowd(6, 8, (400, 200), width=0, missed=0.0, seed=5):

@@ -30,7 +30,7 @@ DEFAULT = Host()
 
 @dataclass(frozen=True)
 class Run:
-    """What one run gave.
+    """The result of one run.
 
     Attributes:
         sent: images published.
@@ -55,7 +55,7 @@ def street_images(progress, folder: Path, size: tuple[int, int], count: int) -> 
 
 
 def measure(folder: Path, frames: Path, hz: float, seconds: float, who: Host = DEFAULT) -> Run:
-    """Lets a camera send for so long to that host."""
+    """A camera that sends frames to that host for so many seconds."""
     kind, out = OUTPUTS["tracks"], folder / f"host-{secrets.token_hex(4)}.json"
     late: dict[int, float] = {}
 
@@ -73,7 +73,7 @@ def measure(folder: Path, frames: Path, hz: float, seconds: float, who: Host = D
             time.sleep(0.05)
         with _process("benchmarks._live", "camera", frames, hz, seconds) as camera:
             sent = int(camera.communicate()[0] or 0)
-        # What still stands in a queue would come for minutes: what has come by now is what there is.
+        # A long queue would take minutes to process; its frames count as not tracked.
         time.sleep(DRAIN)
         host.send_signal(signal.SIGINT)
         host.wait(PATIENCE)

@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 
 from benchmarks._quality import pq_figures
-from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator
 from vps_ros.files import model_path
 from vps_ros.taxonomy import CITYSCAPES
 
 DESCRIPTION = "quality of the shipped model at several input sizes"
+MODEL = "streets-s-float"
 SIZES = ((640, 192), (704, 224), (768, 224), (800, 256), (960, 288))
 FIRST_SEED, DRIVES, FRAMES, USED = 800_000, 4, 6, 3
 """Validation drives of every scenario, their frames, and how many of these are evaluated."""
@@ -40,7 +40,7 @@ def run(progress) -> dict:
     from vps_ros.learning.training.validation import evaluate, predict
 
     torch.set_num_threads(2)
-    model, recipe, _, limits = trained(model_path(Config().model))
+    model, recipe, _, limits = trained(model_path(MODEL))
     kind = kind_for(recipe)
     data = StreetsData(tuple(SCENARIOS), frames=FRAMES, validation_seed=FIRST_SEED, validation_drives=DRIVES)
     frames = spread(validation_drives(data), USED)

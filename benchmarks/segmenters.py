@@ -33,6 +33,8 @@ from vps_ros.segmenters.segmenter import SegmenterParameters
 from vps_ros.taxonomy import CITYSCAPES
 
 DESCRIPTION = "image to segments: streets-s in float32 and int8, and larger networks where a GPU is"
+MODEL = "streets-s-float"
+"""The shipped model before its quantisation, which gives streets-s."""
 THREADS = (1, 2)
 FIRST_SEED, FRAMES, EVERY = 800_000, 10, 4
 """Drives of each scenario from this seed on, how many frames of each are evaluated, and their distance in frames."""
@@ -83,7 +85,7 @@ def _cpu(progress, folder: Path) -> dict:
     from vps_ros.learning.export.int8 import quantise
     from vps_ros.learning.in_graph.append import move_into_graph
 
-    name = SegmenterParameters().model
+    name = MODEL
     files = {which: folder / f"{which}.onnx" for which in ("float32", "int8", "graph", "camera")}
     for path in files.values():
         shutil.copyfile(model_path(name), path)

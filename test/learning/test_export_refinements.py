@@ -95,6 +95,14 @@ def test_int8_of_what_cannot_be_quantised(tmp_path, kind, operator, message):
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_model_is_not_quantised_twice(tmp_path, capsys):
+    """The shipped streets-s has integer convolutions."""
+    path = tmp_path / "m.onnx"
+    assert export(model_path("streets-s"), "-o", path, "--int8") == 2
+    error = capsys.readouterr().err
+    assert "is quantised already" in error and not path.exists()
+
+
 def test_an_operator_that_nobody_has(tmp_path, capsys):
     odd = written(tmp_path / "odd.onnx", onnx.TensorProto.FLOAT, "Bar", "com.foo")
     assert export(odd, "-o", tmp_path / "out" / "m.onnx", "--postprocess", "graph") == 2

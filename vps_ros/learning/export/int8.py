@@ -43,6 +43,8 @@ def quantise(path: Path, images: Sequence[NDArray[np.uint8]], name: str) -> floa
     weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
     if not weights:
         raise InputError(f"{name}: has no convolutions; --int8 quantises only those")
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise InputError(f"{name}: is quantised already; leave --int8 out, or give the float model")
     if any(t.name in weights and t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer):
         raise InputError(f"{name}: its convolutions are float16, for GPUs; export it without --fp16 for --int8")
     card = ModelCard.from_json(properties[METADATA_KEY], name)

@@ -1,6 +1,8 @@
 """Muon and its partner."""
 
 import copy
+import os
+import signal
 
 import pytest
 
@@ -102,12 +104,37 @@ def test_two_members_learn_what_one_alone_does(tmp_path):
         assert torch.allclose(first["weights"][name], value, atol=2e-3)
 
 
+def _last_is_killed(workers):
+    if workers.rank == workers.size - 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    _exchange(workers)
+
+
+def _fails(workers):
+    raise ZeroDivisionError("in a worker")
+
+
+def _exchange(workers):
+    model = torch.nn.Linear(2, 2)
+    model(torch.ones(1, 2)).sum().backward()
+    workers.average_gradients(model, False)
+
+
+def test_a_killed_worker_is_one_line():
+    message = "^workers: a process of the training was killed; if memory ran out, use fewer workers or a smaller batch$"
+    with pytest.raises(InputError, match=message), worker_group(3, _last_is_killed) as workers:
+        _exchange(workers)
+
+
+def test_a_worker_that_fails_shows_its_traceback():
+    with pytest.raises(Exception, match="ZeroDivisionError: in a worker"), worker_group(2, _fails) as workers:
+        _exchange(workers)
+
+
 def _refuses(workers):
     raise InputError("data/7.png: is cut off; copy it again")
 
 
 def test_what_another_member_finds_wrong_is_told_in_its_words():
-    model = torch.nn.Linear(2, 2)
-    model(torch.ones(1, 2)).sum().backward()
     with pytest.raises(InputError, match="data/7.png: is cut off"), worker_group(2, _refuses) as workers:
-        workers.average_gradients(model, False)
+        _exchange(workers)

@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from vps_ros.errors import InputError
 
 _ERROR_FILE = "error-{}"
 """Name of the file in which a worker writes the message of its InputError."""
+_SECONDS_TO_END = 5.0
+"""For the end of a process after its connection was closed."""
 TIMEOUT = timedelta(hours=2)
 """For an exchange: the other workers wait while the first one validates and writes checkpoints."""
 
@@ -89,7 +92,8 @@ def _split(flat: Tensor, parameters: list[Tensor]) -> Iterator[Tensor]:
 def worker_group(size: int, work: Any, *args: Any) -> Iterator[WorkerGroup]:
     """The first worker of a group; the others run `work(group, *args)` in processes of their own until it returns.
 
-    Raises InputError with the message of a worker that raised it, RuntimeError when a worker failed otherwise.
+    Raises InputError with the message of a worker that raised it, or when a worker was killed; an exception of torch,
+    with the traceback of the worker, when one failed otherwise.
     """
     if size == 1:
         yield WorkerGroup()
@@ -99,19 +103,31 @@ def worker_group(size: int, work: Any, *args: Any) -> Iterator[WorkerGroup]:
         others = multiprocessing.start_processes(
             _run_worker, (size, store, work, args), nprocs=size - 1, join=False, daemon=True, start_method="spawn"
         )
-        _connect(store, 0, size)
         try:
+            _connect(store, 0, size)
             yield WorkerGroup(0, size)
             others.join()
         except RuntimeError:
-            # An error of another worker closes the connection, which raises RuntimeError here.
+            # The end of another worker closes the connection, which raises RuntimeError here.
+            ended = wait([process.sentinel for process in others.processes], timeout=_SECONDS_TO_END)
+            for process in others.processes:
+                if process.sentinel in ended:
+                    process.join(_SECONDS_TO_END)
             for error in sorted(Path(folder).glob(_ERROR_FILE.format("*"))):
                 raise InputError(error.read_text()) from None
+            if any((process.exitcode or 0) < 0 for process in others.processes):
+                raise InputError(
+                    "workers: a process of the training was killed; if memory ran out, use fewer workers or a smaller "
+                    "batch"
+                ) from None
+            # Raises the error of the worker, with its traceback.
+            others.join(timeout=0)
             raise
         finally:
             for process in others.processes:
                 process.terminate()
-            distributed.destroy_process_group()
+            if distributed.is_initialized():
+                distributed.destroy_process_group()
 
 
 def _connect(store: str, rank: int, size: int) -> None:
@@ -127,4 +143,5 @@ def _run_worker(index: int, size: int, store: str, work: Any, args: tuple) -> No
         work(WorkerGroup(index + 1, size), *args)
     except InputError as error:
         Path(store).with_name(_ERROR_FILE.format(index + 1)).write_text(str(error))
-    distributed.destroy_process_group()
+    finally:
+        distributed.destroy_process_group()

@@ -35,7 +35,7 @@ from vps_ros.adaptation.steps import DATA, input_size
 from vps_ros.adaptation.training import RECIPE, TEACHER, export, fine_tune
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.main import main
-from vps_ros.commands.replay import replay_source
+from vps_ros.commands.replay import Options, replay_source
 from vps_ros.commands.synth import write_bag
 from vps_ros.config import Config
 from vps_ros.datasets.labels import LabelMap
@@ -166,7 +166,7 @@ def _quality(root: Path, model: str, drives: Sequence[Path]) -> dict:
         result = root / f"{path.parent.name}-{path.stem}-{Path(model).stem}.result.mcap"
         if not result.is_file():
             with open_frames(path) as source:
-                replay_source(source, Config(model=model), result, None, True)
+                replay_source(source, Config(model=model), result, Options(force=True))
         alone = Evaluator(CITYSCAPES)
         for evaluator in (of_all, alone):
             with open_bags(path, result, taxonomy=CITYSCAPES) as pairs:

@@ -7,16 +7,17 @@ import pytest
 import yaml
 
 from vps_ros.adaptation.select import BASE, Observed, feature, select
-from vps_ros.adaptation.steps import Plan, choose, start
-from vps_ros.adaptation.teacher import ZOOM, confirmed, views
+from vps_ros.adaptation.steps import Plan, choose, frames_at, spread, start
+from vps_ros.adaptation.teacher import HIDDEN, ZOOM, confirmed, views
 from vps_ros.commands.main import main
 from vps_ros.datasets.labels import LabelMap
 from vps_ros.errors import InputError
 from vps_ros.labelling.segments import class_map
+from vps_ros.recording.frames import open_frames
 from vps_ros.segmenters.segmentation import segmentation_from_map
 from vps_ros.taxonomy import CITYSCAPES
 
-ROAD, SKY, PERSON, CAR = 0, 10, 11, 13
+ROAD, WALL, SKY, PERSON, RIDER, CAR = 0, 3, 10, 11, 12, 13
 
 
 def observed(features, disagreement=None, flicker=None):
@@ -62,11 +63,26 @@ def test_clips_do_not_overlap_and_lie_in_their_recording():
     assert select([], 3, 3) == []
 
 
-def test_frames_of_clips_and_of_held_back_drives():
-    plan = Plan(("a", "b"), ("c",), "", "s", "t", 1, held_back_frames=3)
-    training, held = choose(plan, [observed([[0.0]] * 3), observed([[0.0]] * 4, [0, 1, 1, 1]), observed([[0.0]] * 9)])
-    assert training == [(1, 1), (1, 2), (1, 3)]
-    assert held == [(2, 0), (2, 4), (2, 8)]
+def test_frames_of_clips():
+    plan = Plan(("a", "b"), ("c",), "", "s", "t", 1)
+    recordings = [observed([[0.0]] * 3), observed([[0.0]] * 4, [0, 1, 1, 1])]
+    assert choose(plan, recordings) == [(1, 1), (1, 2), (1, 3)]
+    # Frames of a drive that is held back are not learned from, whatever is seen there.
+    assert choose(plan, [*recordings, observed([[9.0]] * 4, [9, 9, 9, 9])]) == [(1, 1), (1, 2), (1, 3)]
+
+
+def test_frames_are_spread_over_recordings():
+    assert spread([9], 3) == [[0, 4, 8]]
+    assert spread([5, 1, 4], 4) == [[0, 3], [], [0, 3]]
+    assert spread([2, 0, 3], 99) == [[0, 1], [], [0, 1, 2]]
+    assert spread([3, 3], 1) == [[0], []]
+
+
+def test_frames_of_a_source_by_their_indices():
+    images = [np.full((4, 6, 3), value, np.uint8) for value in range(5)]
+    found = [(index, int(frame.image[0, 0, 0])) for index, frame in frames_at(open_frames(images), [1, 3])]
+    assert found == [(1, 1), (3, 3)]
+    assert list(frames_at(open_frames(images), [])) == []
 
 
 def segmentation(labels, classes, embeddings=None):
@@ -81,22 +97,48 @@ def test_features_describe_classes_and_objects():
     assert class_map(segmentation([[1, 1, 2, 0]], [ROAD, CAR])).tolist() == [[ROAD, ROAD, CAR, 255]]
 
 
-def test_labels_that_most_views_confirm():
-    labels = LabelMap(
-        np.array([[CAR, CAR, CAR, ROAD, 255, PERSON]], np.uint8), np.array([[1, 1, 1, 0, 0, 2]], np.uint16)
+def label_map(semantic, instance=None):
+    semantic = np.array([semantic], np.uint8)
+    return LabelMap(
+        semantic, np.zeros_like(semantic, np.uint16) if instance is None else np.array([instance], np.uint16)
     )
+
+
+def test_labels_that_most_views_confirm():
+    labels = label_map([ROAD, ROAD, ROAD, ROAD, 255, WALL])
     others = [
-        np.array([[CAR, CAR, SKY, SKY, SKY, 255]], np.uint8),
-        np.array([[CAR, SKY, SKY, SKY, SKY, 255]], np.uint8),
-        np.array([[CAR, CAR, ROAD, SKY, SKY, 255]], np.uint8),
+        label_map([ROAD, ROAD, SKY, SKY, SKY, HIDDEN]),
+        label_map([ROAD, SKY, SKY, SKY, SKY, HIDDEN]),
+        label_map([ROAD, ROAD, ROAD, SKY, HIDDEN, HIDDEN]),
     ]
-    found = confirmed(labels, others, CITYSCAPES)
-    # All agree; two of three; none; all others see the sky; they fill void; no view shows the pixel.
-    assert found.semantic.tolist() == [[CAR, CAR, 255, SKY, SKY, PERSON]]
-    assert found.instance.tolist() == [[1, 1, 0, 0, 0, 2]]
+    # All agree; two of three; one of three; all others see the sky; they fill void; no view shows the pixel.
+    assert confirmed(labels, others, CITYSCAPES).semantic.tolist() == [[ROAD, ROAD, 255, SKY, SKY, WALL]]
     # Objects are not invented: which object would it be?
-    cars = [np.full((1, 6), CAR, np.uint8)] * 3
-    assert confirmed(labels, cars, CITYSCAPES).semantic.tolist() == [[CAR, CAR, CAR, 255, 255, 255]]
+    cars = [label_map([CAR] * 6, [1] * 6)] * 3
+    assert confirmed(labels, cars, CITYSCAPES).semantic.tolist() == [[255, 255, 255, 255, 255, 255]]
+
+
+def test_objects_that_every_view_confirms():
+    """Two cars that a view takes for one are void, also their classes; identities of the others are kept."""
+    labels = label_map(
+        [CAR] * 3 + [ROAD] + [CAR] * 4 + [ROAD] + [PERSON] * 2, [900] * 3 + [0] + [7] * 2 + [8] * 2 + [0, 3, 3]
+    )
+    same = label_map(labels.semantic[0], [5] * 3 + [0] + [1] * 2 + [2] * 2 + [0, 3, 3])
+    joined = label_map(labels.semantic[0], [2] * 2 + [0, 0] + [1] * 4 + [0, 3, 3])
+    rider = label_map([*labels.semantic[0][:9], RIDER, RIDER], same.instance[0])
+    half = label_map([*labels.semantic[0][:10], HIDDEN], [*same.instance[0][:9], 0, 0])
+    void = label_map([255] * 11)
+    for others, kept in (
+        ([same, same], [900, 7, 8, 3]),
+        ([same, joined], [900, 3]),
+        ([same, rider], [900, 7, 8]),
+        ([same, half], [900, 7, 8, 3]),
+        ([same, void], []),
+    ):
+        found = confirmed(labels, others, CITYSCAPES)
+        assert [one for one in (900, 7, 8, 3) if (found.instance == one).any()] == kept
+        assert np.array_equal(found.instance > 0, np.isin(labels.instance, kept or [-1]))
+        assert (found.semantic[(labels.instance > 0) & (found.instance == 0)] == 255).all()
 
 
 def test_views_lead_back_to_the_image():
@@ -109,12 +151,15 @@ def test_views_lead_back_to_the_image():
         classes = view[..., 0] // 10
         return segmentation(np.select([classes == c for c in (ROAD, SKY, CAR)], [1, 2, 3]), [ROAD, SKY, CAR])
 
-    flipped, smaller, parts = views(image, segment)
-    assert np.array_equal(flipped, truth)
-    assert np.array_equal(smaller, truth)
-    seen = parts != 255
-    assert np.array_equal(parts[seen], truth[seen])
-    assert seen.mean() == pytest.approx(1 / ZOOM, abs=0.02)
+    flipped, smaller, left, right = views(image, segment)
+    for view in (flipped, smaller):
+        assert np.array_equal(view.semantic, truth)
+        assert np.array_equal(view.instance > 0, truth == CAR)
+    for part in (left, right):
+        seen = part.semantic != HIDDEN
+        assert np.array_equal(part.semantic[seen], truth[seen])
+        assert seen.mean() == pytest.approx(1 / ZOOM**2, abs=0.02)
+    assert (left.semantic[:, 0] != HIDDEN).any() and (right.semantic[:, -1] != HIDDEN).any()
 
 
 def test_the_working_folder_belongs_to_its_arguments(tmp_path):

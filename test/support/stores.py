@@ -71,7 +71,7 @@ def gs_server(bucket: str):
 
 @contextmanager
 def az_server(container: str, folder: Path):
-    """Starts Azurite with an empty container; adlfs finds it by the environment."""
+    """Starts Azurite with an empty container; adlfs finds it by the environment. Yields host and port."""
     from azure.storage.blob import BlobServiceClient
 
     port = _free_port()
@@ -85,7 +85,7 @@ def az_server(container: str, folder: Path):
             os.environ["AZURE_STORAGE_CONNECTION_STRING"] = connection
             with BlobServiceClient.from_connection_string(connection) as client:
                 client.create_container(container)
-            yield
+            yield f"127.0.0.1:{port}"
         finally:
             os.environ.clear()
             os.environ.update(before)

@@ -3,16 +3,19 @@
 Results are kept in a working folder, so that an interrupted run continues:
 
     WORK/plan.json                    arguments
-    WORK/observed/DRIVE.npz           features, disagreement and flicker of each frame
-    WORK/tracked/DRIVE/FRAME.png      labels of the teacher with identities of the complete recording
+    WORK/teacher.onnx                 where no teacher is given
+    WORK/observed/DRIVE.npz           features, disagreement and flicker of each frame to learn from
+    WORK/tracked/DRIVE/FRAME.png      labels of the teacher, with identities of the complete recording; of drives that
+                                      are held back some frames, without identities
     WORK/data/                        a data set in the layout of Cityscapes-VPS, train and val
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,7 +34,7 @@ from vps_ros.files import atomic_write, fingerprint, model_path, write_json
 from vps_ros.frame import Frame, PanopticFrame
 from vps_ros.labelling.export import Exported, write_panoptic
 from vps_ros.labelling.project import Progress, read_json
-from vps_ros.labelling.segments import class_map
+from vps_ros.labelling.segments import class_map, thing_map
 from vps_ros.messages.panoptic import class_and_track_maps
 from vps_ros.online import OnlinePanoptic
 from vps_ros.reading import plain
@@ -41,7 +44,7 @@ from vps_ros.segmenters import Segmenter, load_segmenter
 from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 from vps_ros.taxonomy import CITYSCAPES
 
-PLAN, CLIP = "plan.json", 3
+PLAN, TEACHER, CLIP = "plan.json", "teacher.onnx", 3
 """Consecutive frames of a labelled clip: training compares the frames of a pair."""
 DATA_SET = "cityscapes-vps"
 TRACKED, DATA = "tracked", "data"
@@ -57,7 +60,7 @@ class Plan:
         topic: image topic of the bags, or empty.
         student, teacher: fingerprints of the model files.
         clips: to label.
-        held_back_frames: to label, for thresholds and for validation.
+        held_back_frames: of all recordings that are held back, which the teacher labels for thresholds and validation.
         versions: of the recordings in a store, which change when a file is replaced; empty for local recordings.
     """
 
@@ -90,7 +93,7 @@ def start(work: Path, plan: Plan) -> None:
             raise InputError(
                 f"{work}: was made with other {changed}; repeat its arguments to continue, or choose --work"
             )
-    elif work.is_dir() and any(work.iterdir()):
+    elif work.is_dir() and any(path.name != TEACHER for path in work.iterdir()):
         raise InputError(f"{work}: is a folder with other content; choose another --work")
     else:
         write_json(work / PLAN, plain(plan))
@@ -131,21 +134,72 @@ def image_name(index: int) -> str:
     return f"images/{index:06d}.jpg"
 
 
-def seconds_per_frame(segmenters: Iterable[Segmenter], image: NDArray[np.uint8]) -> float:
-    """Time of all segmenters for one image; the first run of each, which prepares buffers, is left out."""
+def seconds_per_frame(segmenters: Sequence[Segmenter], image: NDArray[np.uint8]) -> float:
+    """Mean time of the segmenters for one image; the first run of each, which prepares buffers, is left out."""
     took = 0.0
     for segmenter in segmenters:
         segmenter(image)
         began = time.perf_counter()
         segmenter(image)
         took += time.perf_counter() - began
-    return took
+    return took / len(segmenters)
+
+
+def spread(counts: Sequence[int], frames: int) -> list[list[int]]:
+    """Indices of `frames` frames at most, evenly spaced over recordings of `counts` frames, for each recording."""
+    places = np.unique(np.linspace(0, sum(counts) - 1, min(frames, sum(counts))).astype(int))
+    ends = np.cumsum(counts)
+    return [
+        (places[(end - count <= places) & (places < end)] - (end - count)).tolist()
+        for count, end in zip(counts, ends, strict=True)
+    ]
+
+
+def count_frames(source: FrameSource) -> int:
+    """Number of frames; those of a source that does not know it are read."""
+    return source.count or sum(1 for _ in source.frames())
+
+
+def frames_at(source: FrameSource, indices: Sequence[int]) -> Iterator[tuple[int, Frame]]:
+    """Index and frame; a damaged recording may have fewer."""
+    wanted = set(indices)
+    for index, frame in enumerate(islice(source.frames(), max(wanted, default=-1) + 1)):
+        if index in wanted:
+            yield index, frame
+
+
+def label_held_back(work: Path, plan: Plan, teacher: str, progress: Progress) -> None:
+    """Keeps images, and labels by the teacher, of frames spread over the recordings that are held back."""
+    counts = []
+    for drive in plan.held_back:
+        with open_frames(drive, topic=plan.topic or None) as source:
+            counts.append(count_frames(source))
+    segment = load_segmenter(Config(model=teacher).segmenter_parameters)
+    names = plan.names[len(plan.drives) :]
+    for name, drive, indices in zip(names, plan.held_back, spread(counts, plan.held_back_frames), strict=True):
+        folder = work / TRACKED / name
+        if folder.is_dir() or not indices:
+            continue
+        with (
+            open_frames(drive, topic=plan.topic or None) as source,
+            atomic_write(folder, True, "images") as draft,
+        ):
+            (draft / "images").mkdir(parents=True)
+            for index, frame in progress(frames_at(source, indices), f"{name}, teacher", len(indices)):
+                found = segment(frame.image)
+                _keep(draft, index, frame, LabelMap(class_map(found), thing_map(found)))
+
+
+def _keep(folder: Path, index: int, frame: Frame, labels: LabelMap) -> None:
+    save_map(folder / labels_name(index), labels.semantic, labels.instance)
+    data = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
+    (folder / image_name(index)).write_bytes(data.tobytes())
 
 
 def observe(work: Path, plan: Plan, student: str, teacher: str, progress: Progress) -> list[Observed]:
-    """Runs teacher and student on every frame of the recordings; keeps images, labels and measures of each frame."""
+    """Runs teacher and student on every frame to learn from; keeps images, labels and measures of each frame."""
     found = []
-    for name, drive in zip(plan.names, plan.recordings, strict=True):
+    for name, drive in zip(plan.names, plan.drives, strict=False):
         path = work / "observed" / f"{name}.npz"
         if not path.is_file():
             segment = load_segmenter(Config(model=student).segmenter_parameters)
@@ -191,9 +245,7 @@ def observe_drive(
             unsteady = float(((now[0] != before[0]) & (now[1] == before[1])).mean())
         flicker.append(unsteady)
         before = now
-        save_map(folder / labels_name(index), now[1], instance)
-        data = cv2.imencode(".jpg", frame.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])[1]
-        (folder / image_name(index)).write_bytes(data.tobytes())
+        _keep(folder, index, frame, LabelMap(now[1], instance))
 
     def read() -> Iterable[Frame]:
         return progress(source.frames(), next(passes), source.count)
@@ -211,41 +263,48 @@ def load_observed(path: Path | BinaryIO) -> Observed:
         return Observed(**{name: stored[name] for name in ("features", "disagreement", "flicker")})
 
 
-def choose(plan: Plan, observed: list[Observed]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """(recording, frame) of the frames of the training clips, clip by clip, and of the frames for validation.
+def choose(plan: Plan, observed: list[Observed]) -> list[tuple[int, int]]:
+    """(recording, frame) of the frames to learn from, clip by clip.
 
     Raises InputError when no drive is long enough for a clip.
     """
-    training = select(observed[: len(plan.drives)], plan.clips, CLIP)
-    if not training:
+    chosen = select(observed[: len(plan.drives)], plan.clips, CLIP)
+    if not chosen:
         raise InputError(f"no drive to learn from has {CLIP} frames; give longer recordings")
-    frames = [(r, f + i) for r, f in training for i in range(CLIP)]
-    held = [(r, f) for r in range(len(plan.drives), len(observed)) for f in range(len(observed[r].flicker))]
-    places = np.linspace(0, len(held) - 1, min(plan.held_back_frames, len(held)))
-    return frames, [held[int(i)] for i in places]
+    return [(r, f + i) for r, f in chosen for i in range(CLIP)]
 
 
 def label(work: Path, plan: Plan, teacher: str, observed: list[Observed], progress: Progress) -> Path:
-    """Writes the labels of the chosen frames as a data set; returns its folder."""
+    """Writes a data set and returns its folder: the chosen frames, with the labels that other views confirm, and the
+    frames of held-back drives, with all labels of the teacher.
+
+    The latter are for thresholds: were uncertain objects void there, a low threshold would cost nothing.
+    """
     folder = work / DATA
     if folder.is_dir():
         return folder
     segment = load_segmenter(Config(model=teacher).segmenter_parameters)
 
-    def labelled(chosen: list[tuple[int, int]], what: str, length: int) -> Iterator[tuple[str, Exported]]:
-        for place, (r, f) in enumerate(progress(chosen, what, len(chosen))):
+    def labelled(chosen: list[tuple[int, int]], split: str, length: int) -> Iterator[tuple[str, Exported]]:
+        for place, (r, f) in enumerate(progress(chosen, f"label {split}", len(chosen))):
             source = work / TRACKED / plan.names[r]
             image = source / image_name(f)
             labels = LabelMap(*load_map(source / labels_name(f)))
-            sure = confirmed(labels, list(views(load_image(image), segment)), CITYSCAPES)
+            if split == "train":
+                labels = confirmed(labels, list(views(load_image(image), segment)), CITYSCAPES)
             # The part of a name before the first underscore is the video.
-            yield f"{place // length:05d}_{plan.names[r].replace('_', '-')}-{f:06d}", Exported(f, image, sure)
+            yield f"{place // length:05d}_{plan.names[r].replace('_', '-')}-{f:06d}", Exported(f, image, labels)
 
-    training, held = choose(plan, observed)
+    held = [
+        (r, int(path.stem))
+        for r in range(len(plan.drives), len(plan.names))
+        for path in sorted((work / TRACKED / plan.names[r]).glob("*.png"))
+    ]
+    training = choose(plan, observed)
     with atomic_write(folder) as draft:
         for split, chosen, length in (("train", training, CLIP), ("val", held, 1)):
             write_panoptic(
-                labelled(chosen, f"label {split}", length),
+                labelled(chosen, split, length),
                 CITYSCAPES,
                 draft / split / "img",
                 draft / split / "panoptic_video",

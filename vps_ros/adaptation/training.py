@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from vps_ros.adaptation.steps import CLIP, DATA_SET
 from vps_ros.datasets.streets import SCENARIOS
 from vps_ros.errors import InputError
-from vps_ros.files import atomic_write
+from vps_ros.files import atomic_write, fingerprint
 from vps_ros.learning import Reporter
+from vps_ros.segmenters.model_card import Thresholds
 
-RECIPE, RUN, TEACHER = "recipe.yaml", "run", "teacher.onnx"
+RECIPE, RUN = "recipe.yaml", "run"
 RECORDINGS = "recordings"
 """Entry of the recipe with the labelled frames of the drives."""
 
@@ -131,11 +132,33 @@ def fine_tune(work: Path, content: dict, reporter: Reporter) -> bool:
     return not train(recipe, run, (run / checkpoint.FILE).is_file(), reporter).interrupted
 
 
-def teacher_of(start: str, images: Sequence[NDArray[np.uint8]], size: tuple[int, int], output: Path) -> None:
+def weights_key(start: str) -> str:
+    """Changes with the weights of a run, a checkpoint or a model file."""
+    from vps_ros.learning.training import checkpoint
+
+    path = Path(start)
+    return fingerprint(path / checkpoint.FILE if path.is_dir() else path)[:12]
+
+
+def thresholds_of(student: Path, kind: str) -> Thresholds | None:
+    """Of the student's file; None where it is not of `vps-ros export`, or a model of another kind."""
+    from vps_ros.learning.training.initial_weights import read_model_file
+
+    try:
+        given = read_model_file(student)
+    except InputError:
+        return None
+    return given.card.thresholds if given.recipe.model.kind == kind else None
+
+
+def teacher_of(
+    start: str, student: Path, images: Sequence[NDArray[np.uint8]], size: tuple[int, int], output: Path
+) -> None:
     """Writes the start as a model with the statistics of the recordings, a better teacher than the start itself.
 
     Args:
         start: as in `recipe_of`.
+        student: model file, whose thresholds the teacher gets when the start has none.
         images: uint8 [H, W, 3] RGB of the recordings.
         size: width and height of the network's input.
     """
@@ -146,6 +169,7 @@ def teacher_of(start: str, images: Sequence[NDArray[np.uint8]], size: tuple[int,
     from vps_ros.learning.training.statistics import adapt_statistics, prepared
 
     model, recipe, step, limits = trained(start)
+    limits = limits or thresholds_of(student, recipe.model.kind)
     kind = kind_for(recipe)
     card = model_card(kind, recipe, step, recipe.model.INPUT_SIZES.nearest(size), limits)
     if Path(start).suffix == ".onnx":
@@ -156,10 +180,11 @@ def teacher_of(start: str, images: Sequence[NDArray[np.uint8]], size: tuple[int,
         kind.export(model, card, draft)
 
 
-def export(work: Path, output: Path, size: tuple[int, int], int8: list[Any], reporter: Reporter) -> None:
+def export(work: Path, output: Path, student: Path, size: tuple[int, int], int8: list[Any], reporter: Reporter) -> None:
     """Writes the trained model with the thresholds that are best on the held-back frames.
 
     Args:
+        student: model file, with whose thresholds the search begins.
         size: width and height of the network's input, which may differ from that of the training.
         int8: images for the calibration of integer convolutions; empty for float weights.
     """
@@ -175,7 +200,8 @@ def export(work: Path, output: Path, size: tuple[int, int], int8: list[Any], rep
     frames = source_of(recipe.data).validation(reporter)
     card = model_card(kind, recipe, step, recipe.model.INPUT_SIZES.nearest(size))
     predictions = list(predict(kind, model, frames, card.input))
-    limits, report = tune(predictions, reporter, recipe.data.taxonomy, kind.activation, kind.thresholds)
+    first = thresholds_of(student, recipe.model.kind) or kind.thresholds
+    limits, report = tune(predictions, reporter, recipe.data.taxonomy, kind.activation, first)
     reporter.note(f"PQ {report.pq.all:.3f} against the teacher's labels of held-back frames, with tuned thresholds")
     with atomic_write(output) as draft:
         kind.export(model, dataclasses.replace(card, thresholds=limits), draft)

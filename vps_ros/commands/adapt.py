@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +17,24 @@ from vps_ros.adaptation.select import Observed
 from vps_ros.adaptation.steps import (
     CLIP,
     DATA,
+    TEACHER,
     TRACKED,
     Plan,
     check_classes,
     choose,
+    count_frames,
+    frames_at,
     image_name,
     input_size,
     label,
+    label_held_back,
     model_key,
     observe,
     seconds_per_frame,
+    spread,
     start,
 )
-from vps_ros.adaptation.training import TEACHER, Budget, export, fine_tune, recipe_of, teacher_of, train_trackers
+from vps_ros.adaptation.training import Budget, export, fine_tune, recipe_of, teacher_of, train_trackers
 from vps_ros.bag_pairs import open_bags
 from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.replay import Options, replay_source
@@ -64,7 +68,7 @@ EXAMPLES = [
     "vps-ros adapt drives/*.mcap -o city.onnx --start runs/streets-s --labels labels/ --hold-back 2",
 ]
 _PICTURES = 6
-_TEACHER_IMAGES = 48
+STATISTICS_IMAGES = 48
 """For the statistics of the teacher, spread over the drives. Chosen."""
 _SECONDS_PER_DRIVE = 2.5
 """Of rendering a generated drive of six frames, on one core."""
@@ -93,7 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--teacher",
         metavar="M",
-        help="model that labels (default: START with the statistics of the drives; in `fleet adapt` the student)",
+        help="model that labels (default: START with the statistics of the drives)",
     )
     parser.add_argument("--labels", metavar="DIR", help="labels made by people, as `vps-ros label export` writes them")
     parser.add_argument("--labels-format", choices=DATA_SETS, default="kitti-step", help="default: kitti-step")
@@ -138,6 +142,11 @@ class Training:
     int8: bool
     trackers: bool
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the input of the new network."""
+        return self.budget.size or input_size(self.student)
+
 
 def training_of(args: argparse.Namespace, output: Path, work: Path) -> Training:
     """Raises InputError when the arguments of `add_options` are wrong, or training is impossible."""
@@ -178,37 +187,46 @@ def run(args: argparse.Namespace) -> int:
     training = training_of(args, output, Path(args.work or output.with_suffix(".adapt")))
     plan = plan_of(args, drives)
     segmenters = check_classes(dict.fromkeys((training.teacher, training.student)))
-    counts, first = [], None
+    counts, image = [], None
     for drive in plan.recordings:
         with open_frames(drive, topic=plan.topic or None) as source:
-            counts.append(source.count or 0)
-            first = first or next(iter(islice(source.frames(), 1)))
-    assert first is not None
-    print_plan(plan, training, counts, seconds_per_frame(segmenters, first.image))
+            counts.append(count_frames(source))
+            image = next(source.frames()).image if image is None else image
+    assert image is not None
+    print_plan(plan, training, counts, seconds_per_frame(segmenters, image))
     if args.plan:
         return 0
     start(training.work, plan)
     if not args.teacher:
-        training = replace(training, teacher=_own_teacher(training, plan))
+        training = with_own_teacher(training, lambda: _images_of(plan, counts))
     observed = observe(training.work, plan, training.student, training.teacher, progress)
+    label_held_back(training.work, plan, training.teacher, progress)
     quality = train(training, plan, observed, [(Path(drive).stem, nullcontext(drive)) for drive in plan.held_back])
     if quality and args.json:
         write_json(args.json, quality)
     return 0 if quality else 130
 
 
-def _own_teacher(training: Training, plan: Plan) -> str:
-    """The start with the statistics of the recordings, in the working folder."""
+def with_own_teacher(training: Training, images: Callable[[], Sequence[NDArray[np.uint8]]]) -> Training:
+    """With the start as teacher, which gets the statistics of images of the recordings, in the working folder.
+
+    Args:
+        images: called unless the teacher exists; uint8 [H, W, 3] RGB.
+    """
     path = training.work / TEACHER
     if not path.is_file():
-        each = max(1, _TEACHER_IMAGES // len(plan.drives))
-        images: list[NDArray[np.uint8]] = []
-        for drive in progress(plan.drives, "statistics of the drives", len(plan.drives)):
-            with open_frames(drive, topic=plan.topic or None) as source:
-                step = -(-source.count // each) if source.count else 1
-                images += [frame.image for frame in islice(source.frames(), 0, step * each, step)]
-        teacher_of(training.recipe["start"], images, training.budget.size or input_size(training.student), path)
-    return str(path)
+        teacher_of(training.recipe["start"], model_path(training.student), images(), training.size, path)
+    return replace(training, teacher=str(path))
+
+
+def _images_of(plan: Plan, counts: Sequence[int]) -> list[NDArray[np.uint8]]:
+    """Images for the statistics of the recordings to learn from."""
+    images: list[NDArray[np.uint8]] = []
+    chosen = spread(counts[: len(plan.drives)], STATISTICS_IMAGES)
+    for drive, indices in progress(zip(plan.drives, chosen, strict=True), "statistics of the drives", len(chosen)):
+        with open_frames(drive, topic=plan.topic or None) as source:
+            images += [frame.image for _, frame in frames_at(source, indices)]
+    return images
 
 
 def train(
@@ -230,10 +248,10 @@ def train(
     if not fine_tune(work, training.recipe, reporter):
         note(f"{work}: the training is not finished; the same command continues it")
         return {}
-    chosen = choose(plan, observed)[0]
+    chosen = choose(plan, observed)
     images = [load_image(work / TRACKED / plan.names[r] / image_name(f)) for r, f in chosen[:: 2 * CLIP]]
-    size = training.budget.size or input_size(training.student)
-    export(work, output, size, images if training.int8 else [], reporter)
+    int8 = images if training.int8 else []
+    export(work, output, model_path(training.student), training.size, int8, reporter)
     if training.trackers:
         weights = train_trackers(work, output, training.budget, reporter)
         note(f"{weights}: learned weights of the trackers instance and hybrid")
@@ -258,16 +276,20 @@ def print_plan(plan: Plan, training: Training, counts: Sequence[int], each: floa
 
     Args:
         counts: frames of each recording.
-        each: seconds of teacher and student for a frame.
+        each: seconds of a network for a frame.
         done: the frames are observed already.
     """
     budget, teacher = training.budget, model_path(training.teacher).stem
     held = sum(counts[len(plan.drives) :])
-    frames, drives = sum(counts), counts[: len(plan.drives)]
-    labelled = CLIP * min(plan.clips, sum(count // CLIP for count in drives)) + min(plan.held_back_frames, held)
+    drives = counts[: len(plan.drives)]
+    labelled, sampled = CLIP * min(plan.clips, sum(n // CLIP for n in drives)), min(plan.held_back_frames, held)
+    observing = [
+        ("observe the drives to learn from by teacher and student", sum(drives), 2 * each * sum(drives) / 60),
+        (f"label frames of held-back drives by {teacher}", sampled, each * sampled / 60),
+    ]
     rendering = 8 * budget.drives * _SECONDS_PER_DRIVE / 60 / budget.workers
     rows = [
-        *([] if done else [("observe all frames by teacher and student", frames, each * frames / 60)]),
+        *([] if done else observing),
         (f"label the chosen frames by {teacher}", labelled, 4 * each * labelled / 60),
         ("render generated streets, unless they exist", 8 * 6 * budget.drives, rendering),
         (f"train, {budget.steps} steps" if budget.steps else "train", None, 0.0 if budget.steps else budget.minutes),

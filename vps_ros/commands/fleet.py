@@ -9,16 +9,32 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vps_ros.adaptation.steps import (
     DATA,
+    TEACHER,
     TRACKED,
     check_classes,
     choose,
     image_name,
     seconds_per_frame,
+    spread,
     start,
 )
-from vps_ros.commands.adapt import add_options, held_back, plan_of, print_plan, train, training_of
+from vps_ros.adaptation.training import weights_key
+from vps_ros.commands.adapt import (
+    STATISTICS_IMAGES,
+    Training,
+    add_options,
+    held_back,
+    plan_of,
+    print_plan,
+    train,
+    training_of,
+    with_own_teacher,
+)
 from vps_ros.commands.console import note, progress, table, warn
 from vps_ros.commands.options import (
     add_labelled_hz_flag,
@@ -31,12 +47,12 @@ from vps_ros.config import Config
 from vps_ros.datasets.images import load_image
 from vps_ros.errors import InputError
 from vps_ros.evaluation.metric import DEFAULT, PROTOCOLS
-from vps_ros.files import refuse_folder, write_json
-from vps_ros.fleet.bags import find_bags
+from vps_ros.files import atomic_write, refuse_folder, write_json
+from vps_ros.fleet.bags import StoredBag, find_bags
 from vps_ros.fleet.cluster import Workers, cluster, process
 from vps_ros.fleet.evaluate import Evaluate, Rules, merge, store_report
 from vps_ros.fleet.label import Label
-from vps_ros.fleet.observe import Observe, fetch_frames, observed_in
+from vps_ros.fleet.observe import Observe, Sample, fetch_frames, observed_in, sampled_in
 from vps_ros.fleet.replay import Replay
 from vps_ros.fleet.storage import Store
 from vps_ros.fleet.work import Item, Job, Outcome, forget, plan
@@ -164,7 +180,7 @@ def _process(job: Job, args: argparse.Namespace, outcomes: Outcomes, sums: Seque
 
 def _adapt(args: argparse.Namespace, outcomes: Outcomes) -> int:
     bags = find_bags(args.uris)
-    held_back(len(bags), args.hold_back)
+    held = held_back(len(bags), args.hold_back)
     above, _, file = args.output.rpartition("/")
     stem = file.removesuffix(".onnx")
     if stem in ("", file) or above.endswith(":/"):
@@ -179,6 +195,8 @@ def _adapt(args: argparse.Namespace, outcomes: Outcomes) -> int:
     training = training_of(args, work / file, work)
     segmenters = check_classes(dict.fromkeys((training.teacher, training.student)))
     observations = target.below(f"{stem}.observed")
+    if not args.teacher:
+        training = _with_own_teacher(training, list(bags.values())[:-held], observations, args)
     job = Observe(Config(model=training.student), Config(model=training.teacher), args.topic)
     _run(job, [Item(bag) for bag in bags.values()], observations, args, outcomes)
     done = [bag for bag in bags.values() if not outcomes[bag.name].error]
@@ -191,13 +209,15 @@ def _adapt(args: argparse.Namespace, outcomes: Outcomes) -> int:
         warn(f"{name}: {outcomes[name].error}")
     start(work, plan)
     observed = [observed_in(observations, bag.name) for bag in done]
-    chosen = [place for places in choose(plan, observed) for place in places]
+    chosen, counts = choose(plan, observed), [len(one.flicker) for one in observed]
+    wanted = [[f for drive, f in chosen if drive == r] for r in range(len(plan.drives))]
+    wanted += spread(counts[len(plan.drives) :], plan.held_back_frames)
     if not (work / DATA).is_dir():
-        for r, (bag, name) in enumerate(zip(done, plan.names, strict=True)):
-            fetch_frames(observations, bag.name, [f for drive, f in chosen if drive == r], work / TRACKED / name)
+        for bag, name, frames in zip(done, plan.names, wanted, strict=True):
+            fetch_frames(observations, bag.name, frames, work / TRACKED / name)
     r, f = chosen[0]
     each = seconds_per_frame(segmenters, load_image(work / TRACKED / plan.names[r] / image_name(f)))
-    print_plan(plan, training, [len(one.flicker) for one in observed], each, done=True)
+    print_plan(plan, training, counts, each, done=True)
     quality = train(training, plan, observed, [(bag.name, bag.copied()) for bag in done[-len(plan.held_back) :]])
     if not quality:
         return 130
@@ -210,6 +230,37 @@ def _adapt(args: argparse.Namespace, outcomes: Outcomes) -> int:
         target.put(path, name)
     note(f"{args.output}: stored")
     return _finish(outcomes, args, "the model was made without them; repair them and choose another --work", **quality)
+
+
+def _with_own_teacher(
+    training: Training, bags: Sequence[StoredBag], observations: Store, args: argparse.Namespace
+) -> Training:
+    """With the start as teacher, which gets the statistics of these bags; it is kept with the observations.
+
+    Bags that are added or repaired later do not change it, since it decides all observations.
+    """
+    path, size = training.work / TEACHER, "x".join(map(str, training.size))
+    name = f"{weights_key(training.recipe['start'])}-{size}.{TEACHER}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    if observations.size(name) is not None:
+        with atomic_write(path) as draft:
+            observations.fetch(name, draft)
+        return dataclasses.replace(training, teacher=str(path))
+    chosen = [bags[i] for i in spread([len(bags)], STATISTICS_IMAGES)[0]]
+
+    def images() -> list[NDArray[np.uint8]]:
+        outcomes: Outcomes = {}
+        job = Sample(-(-STATISTICS_IMAGES // len(chosen)), args.topic)
+        _run(job, [Item(bag) for bag in chosen], observations, args, outcomes)
+        sampled = [name for name, one in sorted(outcomes.items()) if not one.error]
+        if not sampled:
+            raise InputError(f"no bag can be read, such as {next(iter(outcomes.values())).error}")
+        return [image for name in sampled for image in sampled_in(observations, name)]
+
+    training = with_own_teacher(training, images)
+    observations.put(path, name)
+    return training
 
 
 def _evaluate(args: argparse.Namespace, outcomes: Outcomes) -> int:

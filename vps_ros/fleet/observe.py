@@ -1,4 +1,4 @@
-"""`fleet adapt`, its part on the cluster: teacher and student run on every frame of each bag."""
+"""`fleet adapt`, its part on the cluster: images for the statistics of the teacher, and every frame by both models."""
 
 from __future__ import annotations
 
@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from vps_ros.adaptation.select import Observed
-from vps_ros.adaptation.steps import image_name, labels_name, load_observed, observe_drive, save_observed
+from vps_ros.adaptation.steps import (
+    count_frames,
+    frames_at,
+    image_name,
+    labels_name,
+    load_observed,
+    observe_drive,
+    save_observed,
+    spread,
+)
 from vps_ros.config import Config
 from vps_ros.fleet.portable import PortableConfig
 from vps_ros.fleet.storage import Store
@@ -19,7 +30,42 @@ from vps_ros.fleet.work import Item, Job
 from vps_ros.labelling.project import without_progress
 from vps_ros.segmenters import load_segmenter
 
-_MEASURES, _FRAMES = ".observed.npz", ".tracked.zip"
+_MEASURES, _FRAMES, _SAMPLES = ".observed.npz", ".tracked.zip", ".sample.zip"
+
+
+class Sample(Job):
+    """Images of a bag, evenly spaced, for the statistics of a teacher: a ZIP file of PNG files.
+
+    Args:
+        images: of each bag, at most.
+        topic: image topic, for bags with several.
+    """
+
+    name = "sample"
+    endings = (_SAMPLES,)
+
+    def __init__(self, images: int, topic: str | None = None) -> None:
+        self._images, self._topic = images, topic
+
+    def parameters(self) -> Mapping[str, Any]:
+        return {"images": self._images, "topic": self._topic}
+
+    def process(self, item: Item, folder: Path) -> dict[str, Any]:
+        with (
+            item.bag.reader(self._topic) as source,
+            zipfile.ZipFile(folder / f"result{_SAMPLES}", "w") as archive,
+        ):
+            (indices,) = spread([count_frames(source)], self._images)
+            for index, frame in frames_at(source, indices):
+                archive.writestr(f"{index:06d}.png", cv2.imencode(".png", frame.image[..., ::-1])[1].tobytes())
+        return {"images": len(indices)}
+
+
+def sampled_in(store: Store, name: str) -> list[NDArray[np.uint8]]:
+    """The images of `Sample` of a bag, uint8 [H, W, 3] RGB."""
+    with zipfile.ZipFile(io.BytesIO(store.read(f"{name}{_SAMPLES}"))) as archive:
+        files = [np.frombuffer(archive.read(file), np.uint8) for file in sorted(archive.namelist())]
+    return [np.ascontiguousarray(cv2.imdecode(file, cv2.IMREAD_COLOR)[..., ::-1]) for file in files]
 
 
 class Observe(Job):

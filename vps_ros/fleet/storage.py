@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote, urlsplit
 
 from vps_ros.errors import InputError
 from vps_ros.files import atomic_write
@@ -21,7 +21,7 @@ from vps_ros.files import atomic_write
 _NOISE = re.compile(r" \(Request ID.*|; Details:.*|\. Detail:.*|\s+RequestId:.*", re.DOTALL)
 _RETRY_SECONDS = 60
 """Of Google Cloud, which tries for 15 minutes otherwise."""
-_SECRET = re.compile(r"//[^/@]*:[^/@]*@")
+_SECRET = re.compile(r"//[^/@]*:[^@]*@")
 _VERSIONS = ("etag", "ETag", "mtime", "last_modified", "LastModified", "created")
 """Properties of a file in fsspec, one of which changes when it is replaced; stores name it differently."""
 
@@ -83,7 +83,7 @@ class Store:
 
     def where(self, name: str = "") -> str:
         """URI of a file, for messages; without a password."""
-        path = self.uri if self.local else _SECRET.sub("//", self.uri.partition("?")[0])
+        path = self.uri if self.local else _without_secrets(self.uri)
         return f"{path}/{name}" if name else path
 
     def files(self) -> tuple[StoredFile, ...] | None:
@@ -196,7 +196,7 @@ class Store:
             # Libraries of stores have exceptions of their own.
             if isinstance(error, InputError):
                 raise
-            reason = _NOISE.sub("", str(error).rpartition("AWS Error ")[2]).strip()
+            reason = _NOISE.sub("", re.split("AWS Error |Azure Error: ", str(error))[-1]).strip()
             reason = " ".join((getattr(error, "strerror", None) or reason).split())[:300]
             raise InputError(f"{self.where(name)}: {what} ({reason}); check the URI and your rights") from None
 
@@ -220,7 +220,15 @@ class Store:
             try:
                 filesystem, path = fs.FileSystem.from_uri(uri)
             except pa.ArrowInvalid:
+                if _SECRET.search(uri) and "/" in uri.partition("://")[2].rpartition("@")[0]:
+                    raise InputError(
+                        f"{self.where()}: the key before the @ contains a /; write %2F for /, %2B for + and %3D for ="
+                    ) from None
                 return _with_fsspec(self.uri)
+        if uri.startswith(("abfs://", "abfss://")) and (key := urlsplit(uri).password):
+            # pyarrow reads the account key of a URI, but does not use it.
+            reconstruct, (options,) = filesystem.__reduce__()
+            filesystem = reconstruct({**options, "account_key": unquote(key)})
         return filesystem, path.rstrip("/")
 
     def __getstate__(self) -> dict:
@@ -239,10 +247,15 @@ def _with_fsspec(uri: str) -> tuple[Any, str]:
     except (ImportError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{uri}: no library opens such URIs ({reason}); use s3://, gs://, abfs:// or a path, or install the fsspec "
-            "package of this store, such as adlfs for az://"
+            f"{_without_secrets(uri)}: no library opens such URIs ({reason}); use s3://, gs://, abfs:// or a path, or "
+            "install the fsspec package of this store, such as adlfs for az://"
         ) from None
     return fs.PyFileSystem(fs.FSSpecHandler(filesystem)), path.rstrip("/")
+
+
+def _without_secrets(uri: str) -> str:
+    """The URI without password and options."""
+    return _SECRET.sub("//", uri.partition("?")[0])
 
 
 def _version(properties: Mapping[str, Any]) -> str | None:

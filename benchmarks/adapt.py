@@ -84,7 +84,8 @@ def run(progress) -> dict:
         drives = [_bag(root, winter(*one), *one) for one in progress(DRIVES, "drives", len(DRIVES))]
         held = [_bag(root, winter(*one), *one) for one in progress(HELD_BACK, "held-back drives", len(HELD_BACK))]
         known = [
-            _bag(root / "known", drive(*one, FRAMES, SIZE), *one) for one in progress(KNOWN, "known drives", len(KNOWN))
+            _bag(root / "known", drive(name, seed, FRAMES, SIZE), name, seed)
+            for name, seed in progress(KNOWN, "known drives", len(KNOWN))
         ]
         output, work = root / "adapted.onnx", root / "adapted.adapt"
         words = ["adapt", *map(str, drives + held[:TUNED]), "-o", str(output), "--student", STUDENT, "--start", start]

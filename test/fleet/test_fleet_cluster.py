@@ -258,7 +258,10 @@ def test_adapt_from_bags_to_a_model(tmp_path, nodes, capsys, monkeypatch):
     assert code == 2 and "1 of 3 bags failed, see above; the model was made without them" in lines[-1], lines
     made = {file.path: file.version for file in Store.at("s3://fleet/models").files()}
     observed = {f"city.observed/{name}{e}" for name in ("0000", "0001") for e in _OBSERVED}
-    assert made.keys() == {"city.onnx", "city.report.html"} | observed
+    observed |= {f"city.observed/{name}.sample.{e}" for name in ("0000", "0001") for e in ("zip", "json")}
+    (teacher,) = {path for path in made if path.endswith("-128x64.teacher.onnx")}
+    assert made.keys() == {"city.onnx", "city.report.html", teacher} | observed
+    assert store.read(f"models/{teacher}") == (work / "teacher.onnx").read_bytes()
     figures = json.loads((tmp_path / "f.json").read_text())
     assert figures["compared_with"] == "ground truth" and {"before", "after"} <= figures.keys()
     assert list(figures["bags"]) == ["0000", "0001"] and list(figures["failed"]) == ["half"]

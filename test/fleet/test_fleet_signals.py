@@ -122,7 +122,7 @@ def test_a_signal_leaves_complete_results_and_no_process(inputs, tmp_path, work,
         "replay": ("out", "", "drives", "replay", model),
         "label": ("out", "", "drives", "label", model),
         "evaluate": ("out", "", "labelled", "evaluate", ()),
-        "adapt": ("out/m.observed", "m.onnx", "drives", "observe", ()),
+        "adapt": ("out/m.observed", "m.onnx", "drives", "observe", ("--teacher", "streets-s")),
     }[work]
     if work == "adapt":
         pytest.importorskip("torch", reason="needs torch")

@@ -173,9 +173,14 @@ def objects_of_labels(work: Path, streets: Sequence[Sequence[StreetFrame]]) -> d
             number, index = _place(frame.image.stem)
             name = work / TRACKED / f"{number:03d}-{DRIVES[number][0]}-{DRIVES[number][1]}" / labels_name(index)
             truth = LabelMap(streets[number][index].semantic, streets[number][index].instance)
-            for key, labels in (("teacher", LabelMap(*load_map(name))), ("confirmed", frame.read())):
+            for key, labels in (("teacher", LabelMap(*load_map(name))), ("confirmed", _of_tracks(frame.read()))):
                 found[key] += _right(labels, truth)
     return {key: {"objects": int(count), "right": int(right)} for key, (count, right) in found.items()}
+
+
+def _of_tracks(labels: LabelMap) -> LabelMap:
+    """With the number of the track as instance; Cityscapes-VPS adds the class."""
+    return LabelMap(labels.semantic, labels.instance % CODE)
 
 
 def _right(labels: LabelMap, truth: LabelMap) -> tuple[int, int]:

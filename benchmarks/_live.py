@@ -102,8 +102,8 @@ def host(waiting: str, model: str, out: Path) -> None:
             samples.append({**about, "p50": figures.p50, "p99": figures.p99, "rate": figures.rate})
         subscription.close()
         worker.stop()
-        figures = worker.stats[0].to_json()
-    out.write_text(json.dumps({"notes": notes, "samples": samples, "figures": figures}))
+        total = worker.stats[0].to_json()
+    out.write_text(json.dumps({"notes": notes, "samples": samples, "figures": total}))
 
 
 def camera(frames: Path, hz: float, seconds: float) -> None:
@@ -139,8 +139,11 @@ def main() -> None:
     other.add_argument("frames", type=Path)
     other.add_argument("hz", type=float)
     other.add_argument("seconds", type=float)
+    one.set_defaults(run=host)
+    other.set_defaults(run=camera)
     args = vars(parser.parse_args())
-    {"host": host, "camera": camera}[args.pop("role")](**args)
+    args.pop("role")
+    args.pop("run")(**args)
 
 
 if __name__ == "__main__":

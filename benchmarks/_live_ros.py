@@ -30,6 +30,7 @@ def main(model: str, out: Path) -> None:
         executor.add_node(node)
         while not signals.wait(0):
             executor.spin_once(0.1)
+        assert node.live.worker is not None
         figures = node.live.worker.stats[0].to_json()
         node.close()
         node.destroy_node()

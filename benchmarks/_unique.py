@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,8 @@ VOID = 255
 _WIDTH = 1 << 16
 """Instances of one class."""
 _PAIR = 1 << 32
+Counts: TypeAlias = tuple[Fraction, int, int, int]
+"""Sum of IoU, TP, FP, FN."""
 
 
 class Video(NamedTuple):
@@ -51,14 +53,18 @@ def association(video: Video, things: Sequence[int], protocol: str) -> tuple[flo
 
 def panoptic(
     videos: Iterable[Video], things: Sequence[int], classes: Sequence[int], frames: int, crowds: bool
-) -> dict[int, tuple[Fraction, int, int, int]]:
+) -> dict[int, Counts]:
     """(sum of IoU, TP, FP, FN) of VPQ for each class over all windows of that many frames."""
-    found = {c: (Fraction(0), 0, 0, 0) for c in classes}
+    found: dict[int, Counts] = {c: (Fraction(0), 0, 0, 0) for c in classes}
     for video in videos:
         for start in range(len(video.gt_class) - frames + 1):
             for c, counts in _window(video.cut(start, frames), things, classes, crowds).items():
-                found[c] = tuple(a + b for a, b in zip(found[c], counts, strict=True))
+                found[c] = _added(found[c], counts)
     return found
+
+
+def _added(a: Counts, b: Counts) -> Counts:
+    return a[0] + b[0], a[1] + b[1], a[2] + b[2], a[3] + b[3]
 
 
 def consistency(videos: Iterable[Video], frames: int) -> float:
@@ -74,13 +80,11 @@ def consistency(videos: Iterable[Video], frames: int) -> float:
     return float(sum(shares) / len(shares)) if shares else math.nan
 
 
-def _window(
-    window: Video, things: Sequence[int], classes: Sequence[int], crowds: bool
-) -> dict[int, tuple[Fraction, int, int, int]]:
+def _window(window: Video, things: Sequence[int], classes: Sequence[int], crowds: bool) -> dict[int, Counts]:
     gt, pred = _codes(window, things)
     gt_size, pred_size, both = _count(gt), _count(pred), _count(gt * _PAIR + pred)
     void = VOID * _WIDTH
-    found = {c: [Fraction(0), 0, 0, 0] for c in classes}
+    found: dict[int, list[Any]] = {c: [Fraction(0), 0, 0, 0] for c in classes}
     taken_gt, taken_pred = set(), set()
     for pair, shared in both.items():
         g, p = divmod(pair, _PAIR)
@@ -102,7 +106,7 @@ def _window(
     for g in gt_size.keys() - taken_gt - {void}:
         c = g // _WIDTH
         found[c][3] += not (crowds and c in things and g % _WIDTH == 0)
-    return {c: tuple(counts) for c, counts in found.items()}
+    return {c: (iou, tp, fp, fn) for c, (iou, tp, fp, fn) in found.items()}
 
 
 def _codes(video: Video, things: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

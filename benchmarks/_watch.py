@@ -99,6 +99,7 @@ def watch(*owners: Any) -> Iterator[Watch]:
         for owner, name, value in kept:
             of_class = isinstance(owner, type)
             if isinstance(value, property):
+                assert value.fget is not None
                 setattr(owner, name, property(one.over(value.fget, of_class)))
             else:
                 setattr(owner, name, one.over(value, of_class))

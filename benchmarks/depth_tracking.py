@@ -127,7 +127,8 @@ def frames_of(folder: Path, drive: Drive) -> list[DepthFrame]:
     def compute() -> dict[str, NDArray]:
         network = load_segmenter(SegmenterParameters(model="streets-s", threads=1))
         rng = np.random.default_rng(drive.seed)
-        found, depths, frames = [], {kind: [] for kind in KINDS}, []
+        depths: dict[str, list[Any]] = {kind: [] for kind in KINDS}
+        found, frames = [], []
         for street in streets.drive(drive.scenario, drive.seed, drive.frames, drive.size):
             segmentation = network(street.frame.image)
             truth = VISIBLE.void_small(street.semantic, street.instance, CITYSCAPES)
@@ -334,7 +335,9 @@ def fit_term(recorded: Recording) -> tuple[Term, dict]:
 
     optimizer = torch.optim.Adam([raw], 0.03)
     for _ in range(FIT_STEPS):
-        loss = assignment_loss(shipped + torch.where(known, term()(*values, of=torch), 0), batch)
+        measured, predicted, variance = values
+        ratio = term()(measured, predicted, variance, of=torch)
+        loss = assignment_loss(shipped + torch.where(known, ratio, 0), batch)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -22,7 +22,7 @@ from vps_ros.evaluation import Evaluator
 from vps_ros.evaluation.identity import available
 from vps_ros.evaluation.overlaps import Classes, Overlaps, overlaps
 from vps_ros.evaluation.stq import Association
-from vps_ros.evaluation.vpq import VideoPanoptic
+from vps_ros.evaluation.vpq import VideoPanoptic, VideoPanopticQuality
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID
 
 DESCRIPTION = "frames/s of STQ and VPQ n=1..4 together at 1242x375, compared with np.unique and PNG decoding; memory"
@@ -157,9 +157,10 @@ def _plain(video: list[Maps]):
 def _agree(video: list[Maps]) -> bool:
     """Whether both give the same numbers."""
     (stq, vpq), (plain_stq, plain_vpq) = _count(video), _plain(video)
-    found = stq.result()
+    found, quality = stq.result(), vpq.result()
+    assert isinstance(quality, VideoPanopticQuality)
     same = (found.total, found.tubes) == plain_stq
-    for n, one in vpq.result().windows.items():
+    for n, one in quality.windows.items():
         for i, c in enumerate(CITYSCAPES.ids.tolist()):
             iou, *counts = plain_vpq[n][c]
             same &= [int(one.tp[i]), int(one.fp[i]), int(one.fn[i])] == counts

@@ -41,10 +41,11 @@ def run(progress) -> dict:
 
     torch.set_num_threads(2)
     model, recipe, _, limits = trained(model_path(MODEL))
+    assert limits is not None
     kind = kind_for(recipe)
     data = StreetsData(tuple(SCENARIOS), frames=FRAMES, validation_seed=FIRST_SEED, validation_drives=DRIVES)
     frames = spread(validation_drives(data), USED)
-    truths = [(np.asarray(d.semantic[i]), np.asarray(d.instance[i])) for d, i in frames]
+    truths = [clip.read(i)[1:] for clip, i in frames]
     figures = {}
     for size in progress(SIZES, "sizes", len(SIZES)):
         report = evaluate(predict(kind, model, frames, kind.input_spec(size, False)), limits)

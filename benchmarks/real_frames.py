@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from vps_ros.frame import Frame, Segmentation
 from vps_ros.taxonomy import CITYSCAPES
 from vps_ros.trackers import TRACKERS, tracker_class
 from vps_ros.trackers.colour_histogram import with_appearance
+from vps_ros.trackers.tracker import Tracker
 
 DESCRIPTION = "IDF1, HOTA and id switches of every tracker on a real drive (needs VPS_ROS_REALDATA)"
 CLASSES = {"Pedestrian": 11, "Person_sitting": 11, "Cyclist": 12, "Car": 13, "Van": 13, "Truck": 14, "Tram": 16}
@@ -38,6 +39,8 @@ OTHER = 14
 """Misc is trailers and the like."""
 SEEDS = 10
 TRUE = "true identity"
+Identify: TypeAlias = Callable[[Frame, Segmentation], NDArray[np.int64]]
+"""Frame and segments to the id of each segment, 0 for none."""
 
 
 class Variant(NamedTuple):
@@ -165,16 +168,23 @@ def score(truth: Sequence[Labelled], found: Sequence[dict[int, int]]) -> Score:
     return Score(result.idf1, result.hota, float(result.switches))
 
 
-def all_trackers(rate: float) -> dict[str, Callable[[Frame, Segmentation], NDArray[np.int64]]]:
+def all_trackers(rate: float) -> dict[str, Identify]:
     """By name: frame and segments to the id of each segment, 0 for none."""
-    found: dict[str, Callable[[Frame, Segmentation], NDArray[np.int64]]] = {}
+    found: dict[str, Identify] = {}
     for name in TRACKERS:
-        tracker = tracker_class(name)()
-        found[name] = lambda frame, segments, one=tracker: _ids(one.step(frame, segments))
+        found[name] = _with_ids(tracker_class(name)())
     for name in _roboflow.NAMES if _roboflow.there() else ():
         other = Roboflow(name, rate, camera_motion=name == "roboflow BoT-SORT")
-        found[name] = lambda frame, segments, one=other: one.see(frame, segments)()
+        found[name] = _seen_by(other)
     return found
+
+
+def _with_ids(tracker: Tracker) -> Identify:
+    return lambda frame, segments: _ids(tracker.step(frame, segments))
+
+
+def _seen_by(tracker: Roboflow) -> Identify:
+    return lambda frame, segments: tracker.see(frame, segments)()
 
 
 def _ids(tracks: Sequence[Any]) -> NDArray[np.int64]:

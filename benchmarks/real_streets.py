@@ -29,11 +29,11 @@ import numpy as np
 
 from benchmarks._quality import pq_figures
 from benchmarks._real import real_data
-from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.files import model_path, shipped_models
 from vps_ros.labelling.segments import class_map
-from vps_ros.segmenters import load_segmenter
+from vps_ros.segmenters import SegmenterParameters, load_segmenter
+from vps_ros.segmenters.onnx_segmenter import OnnxSegmenter
 
 DESCRIPTION = "mIoU on CamVid and PQ on Cityscapes images, at several input sizes (needs VPS_ROS_REALDATA)"
 DEFAULT = "streets-s-float"
@@ -82,7 +82,8 @@ def file_measured(model: str, folder: Path, part: Part) -> dict[str, dict[str, A
     from vps_ros.datasets.class_mapping import source_table
     from vps_ros.datasets.formats import DATA_SETS
 
-    segmenter = load_segmenter(Config(model=model))
+    segmenter = load_segmenter(SegmenterParameters(model=model))
+    assert isinstance(segmenter, OnnxSegmenter)
     classes = DATA_SETS[part.format].classes
     evaluator = Evaluator(classes.taxonomy, video=False)
     table = np.arange(256, dtype=np.uint8)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Iterator
+from functools import partial
 from time import thread_time
 
 import numpy as np
@@ -86,7 +87,7 @@ def _association(count: int) -> float:
         tracker, times = make_tracker(Config()), []
         for (frame, segmentation), result in zip(frames, results, strict=True):
             watched.start(result)
-            times.append(_milliseconds(lambda t=tracker, f=frame, s=segmentation: t.step(f, s)))
+            times.append(_milliseconds(partial(tracker.step, frame, segmentation)))
     return float(np.median(times[WARM_UP:]))
 
 
@@ -157,12 +158,14 @@ def _evaluation(frames: int) -> float:
     classes = np.repeat(np.array([0, 2, 8, 13], np.uint8), height // 4)[:, None].repeat(width, axis=1)
     instances = (np.arange(width) * 20 // width + 1)[None].repeat(height, axis=0) * (classes == CLASSES[1])
 
-    def update(i: int) -> None:
-        shown = np.roll(instances, i, axis=1)
-        wrong = np.where(rng.random((height, width)) < 0.02, 0, shown)
-        evaluator.update("video", classes, shown, classes, wrong)
+    def evaluate() -> None:
+        for i in range(frames):
+            shown = np.roll(instances, i, axis=1)
+            wrong = np.where(rng.random((height, width)) < 0.02, 0, shown)
+            evaluator.update("video", classes, shown, classes, wrong)
+        evaluator.result()
 
-    return _milliseconds(lambda: ([update(i) for i in range(frames)], evaluator.result()))
+    return _milliseconds(evaluate)
 
 
 def _memory(progress) -> Iterator[float]:

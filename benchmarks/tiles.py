@@ -25,7 +25,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from time import process_time
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +39,7 @@ from vps_ros.config import Config
 from vps_ros.evaluation import Evaluator, Report
 from vps_ros.frame import Frame, Segmentation
 from vps_ros.online import OnlinePanoptic
-from vps_ros.segmenters import load_segmenter
+from vps_ros.segmenters import SegmenterParameters, load_segmenter
 from vps_ros.segmenters.tiles import columns
 from vps_ros.taxonomy import CITYSCAPES, VOID_ID, Taxonomy
 from vps_ros.trackers.similarity import box_iou
@@ -56,7 +56,7 @@ KINDS |= {"Cyclist": "person"}
 GROUPS = {"car": "car", "truck": "car", "bus": "car", "person": "person", "rider": "person", "bicycle": "person"}
 LOWEST, MATCHED, INSIDE = 25, 0.5, 0.5
 
-Box = NDArray[np.float64]
+Box: TypeAlias = NDArray[np.float64]
 
 
 class Label(NamedTuple):
@@ -94,7 +94,7 @@ def run(progress: Any) -> dict:
         tiles = [_tiled(models, folder, images, frames, n, progress) for n in TILES]
         embeddings: list[dict[str, Any]] = []
         for name, node in FEATURES.items():
-            segmenter = load_segmenter(Config(model=str(models.things(node)), threads=1))
+            segmenter = load_segmenter(SegmenterParameters(model=str(models.things(node)), threads=1))
             segments = [segmenter(image) for image in progress(images, name, len(images))]
             if not embeddings:
                 plain = [dataclasses.replace(one, embeddings=None) for one in segments]
@@ -208,7 +208,7 @@ class _Timed:
     """A segmenter, and the CPU time of each of its images."""
 
     def __init__(self, path: Path, tiles: int) -> None:
-        self._segmenter = load_segmenter(Config(model=str(path), threads=1, tiles=tiles))
+        self._segmenter = load_segmenter(SegmenterParameters(model=str(path), threads=1, tiles=tiles))
         self.taxonomy = self._segmenter.taxonomy
         self._spent: list[float] = []
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator, Sequence
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -108,7 +109,7 @@ def _ours(name: str, frames: Sequence[CrowdFrame]) -> dict[str, list[float]]:
         tracker = tracker_class(name)()
         for frame in frames:
             watched.start()
-            step = milliseconds(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation))
+            step = milliseconds(partial(tracker.step, frame.frame, frame.segmentation))
             results.append(watched.results)
             pixels, flow, image = watched.milliseconds, tracker.milliseconds["flow"], watched.in_functions
             values = (flow, pixels - flow - image, pixels - image, image, step)
@@ -117,7 +118,7 @@ def _ours(name: str, frames: Sequence[CrowdFrame]) -> dict[str, list[float]]:
         tracker = tracker_class(name)()
         for frame, result in zip(frames, results, strict=True):
             watched.start(result)
-            times["association"].append(milliseconds(lambda t=tracker, s=frame: t.step(s.frame, s.segmentation)))
+            times["association"].append(milliseconds(partial(tracker.step, frame.frame, frame.segmentation)))
     return {part: values[WARM_UP:] for part, values in times.items()}
 
 
@@ -147,14 +148,13 @@ def _memory(progress: Any, theirs: bool) -> dict:
         tracker = tracker_class(name)()
         found[name] = _long_run(progress, name, frames, cycle, lambda f, s, t=tracker: len(t.step(f, s)))
     for name, frames in CHURN_THEIRS.items() if theirs else ():
-        tracker = Roboflow(name)
-
-        def step(frame: Frame, segmentation: Segmentation, tracker: Roboflow = tracker) -> int:
-            tracker.see(frame, segmentation)()
-            return len(tracker.tracker.tracks)
-
-        found[name] = _long_run(progress, name, frames, cycle, step)
+        found[name] = _long_run(progress, name, frames, cycle, partial(_rows_of, Roboflow(name)))
     return found
+
+
+def _rows_of(tracker: Roboflow, frame: Frame, segmentation: Segmentation) -> int:
+    tracker.see(frame, segmentation)()
+    return len(tracker.tracker.tracks)
 
 
 def _long_run(progress: Any, name: str, frames: int, cycle: Sequence[CrowdFrame], step: Any) -> dict:

@@ -168,12 +168,12 @@ def frames_at(source: FrameSource, indices: Sequence[int]) -> Iterator[tuple[int
             yield index, frame
 
 
-def label_held_back(work: Path, plan: Plan, teacher: str, progress: Progress) -> None:
-    """Keeps images, and labels by the teacher, of frames spread over the recordings that are held back."""
-    counts = []
-    for drive in plan.held_back:
-        with open_frames(drive, topic=plan.topic or None) as source:
-            counts.append(count_frames(source))
+def label_held_back(work: Path, plan: Plan, counts: Sequence[int], teacher: str, progress: Progress) -> None:
+    """Keeps images, and labels by the teacher, of frames spread over the recordings that are held back.
+
+    Args:
+        counts: frames of each of these recordings.
+    """
     segment = load_segmenter(Config(model=teacher).segmenter_parameters)
     names = plan.names[len(plan.drives) :]
     for name, drive, indices in zip(names, plan.held_back, spread(counts, plan.held_back_frames), strict=True):

@@ -200,7 +200,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.teacher:
         training = with_own_teacher(training, lambda: _images_of(plan, counts))
     observed = observe(training.work, plan, training.student, training.teacher, progress)
-    label_held_back(training.work, plan, training.teacher, progress)
+    label_held_back(training.work, plan, counts[len(plan.drives) :], training.teacher, progress)
     quality = train(training, plan, observed, [(Path(drive).stem, nullcontext(drive)) for drive in plan.held_back])
     if quality and args.json:
         write_json(args.json, quality)

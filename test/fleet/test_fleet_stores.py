@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -146,7 +147,8 @@ def replayed_in_a_store(drives, tmp_path, store, nowhere):
     job, output, local = Replay(Config(model=str(model))), store.below("out"), Store.at(str(tmp_path / "out"))
     job.prepare(1)
     output.check_writable()
-    assert output.files() is None
+    # An empty folder may be left, which some stores have.
+    assert not output.files()
     for item in items(store.below("in").uri):
         assert not run(job, item, output).error
     for item in items(drives / "june" / "c.mcap", drives / "b"):
@@ -156,6 +158,9 @@ def replayed_in_a_store(drives, tmp_path, store, nowhere):
         assert output.read(name) == local.read(name)
     assert not plan(job, items(store.below("in").uri), output).missing
     (part,) = (drives / "b").glob("*.mcap")
+    if store.uri.startswith("abfs"):
+        # By pyarrow, its files have no ETag, and their times are whole seconds.
+        time.sleep(1.1)
     store.put(part, f"in/b/{part.name}")
     assert [one.name for one in plan(job, items(store.below("in").uri), output).missing] == ["b"]
     assert "cannot be written (" in refusal(nowhere.check_writable)
